@@ -1,0 +1,38 @@
+r"""Joint, calibrated multivariate forecasts from a frozen univariate foundation model."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = ["Adapter", "Forecast", "Panel", "__version__", "load_foundation_model", "set_verbosity"]
+
+if TYPE_CHECKING:
+    from ._logging import set_verbosity
+    from .adapter import Adapter
+    from .distribution.forecast import Forecast
+    from .foundation import load_foundation_model
+    from .panel import Panel
+
+# A name is imported when it is first asked for, so that `import adapts` costs nothing.
+_HOMES = {
+    "Adapter": ".adapter",
+    "Forecast": ".distribution.forecast",
+    "Panel": ".panel",
+    "load_foundation_model": ".foundation",
+    "set_verbosity": "._logging",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
