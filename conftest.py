@@ -1,0 +1,39 @@
+r"""What every test and every example in a docstring finds prepared."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test waits for a hub
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import adapts
+
+
+@pytest.fixture(autouse=True)
+def _examples(doctest_namespace: dict[str, Any]) -> None:
+    doctest_namespace.update(adapts=adapts, np=np, pd=pd, torch=torch)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture
+def data_directory() -> Path:
+    r"""The folder of the public data sets; a test that needs it is skipped where there is none."""
+    folder = os.environ.get("ADAPTS_DATA")
+    if not folder:
+        pytest.skip("ADAPTS_DATA is unset: it names the folder of the public data sets")
+    if not Path(folder).is_dir():
+        pytest.skip(f"ADAPTS_DATA is {folder!r}, which is no folder")
+    return Path(folder)
