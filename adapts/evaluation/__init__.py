@@ -1,0 +1,1 @@
+r"""Scores, baselines, backtests and their plots."""

@@ -1,0 +1,203 @@
+r"""Scores against values by hand, against scoringrules, and against laws that are known."""
+
+import math
+
+import numpy as np
+import pytest
+import scoringrules
+import torch
+
+from adapts.evaluation.scores import (
+    coverage,
+    crps_fair,
+    energy_score,
+    pinball,
+    pit_deviations,
+    pit_ece,
+    pit_ece_floor,
+    variogram_score,
+    wql,
+)
+
+NAN = math.nan
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def normal_pits(num_windows, leads, stride, memory, channels=1, seed=0):
+    r"""PITs of the perfect law of an AR(1) process, forecast from each origin: e_h = memory e_(h-1) + w."""
+    generator = torch.Generator().manual_seed(seed)
+    origin = np.arange(num_windows) * stride
+    shocks = torch.randn(int(origin[-1]) + leads, channels, generator=generator, dtype=torch.float64)
+    error, variance, pits = torch.zeros(num_windows, channels, dtype=torch.float64), 0.0, []
+    for lead in range(leads):
+        error = memory * error + shocks[origin + lead]
+        variance = memory**2 * variance + 1
+        pits.append(torch.special.ndtr(error / math.sqrt(variance)))
+    return torch.stack(pits, dim=1), origin  # (n, H, D)
+
+
+class TestCrps:
+    def test_by_hand(self):
+        # mean |x - y| = (1 + 0 + 2) / 3 = 1; the mean distance of two different samples is (1 + 3 + 2) / 3 = 2.
+        assert crps_fair(torch.tensor([0.0, 1.0, 3.0]), torch.tensor(1.0)).item() == pytest.approx(0.0)
+        assert crps_fair(torch.tensor([0.0, 1.0, 3.0]), torch.tensor(5.0)).item() == pytest.approx(11 / 3 - 1)
+
+    def test_agrees_with_all_pairs(self, monkeypatch):
+        monkeypatch.setattr("adapts.evaluation.scores._CHUNK", 64)  # several chunks
+        samples, y = torch.randn(11, 4, 3), torch.randn(4, 3)
+        pairs = scoringrules.crps_ensemble(y.numpy(), samples.numpy(), m_axis=0, estimator="fair", backend="numpy")
+        assert crps_fair(samples, y).numpy() == pytest.approx(pairs, abs=1e-6)
+
+    def test_expectation_is_the_normal_closed_form(self):
+        y = torch.tensor([-1.0, 0.0, 2.5])
+        samples = torch.randn(5, 40_000, 3)  # only five samples a score: the fair estimate is unbiased all the same
+        closed = scoringrules.crps_normal(y.numpy(), 0.0, 1.0)
+        assert crps_fair(samples, y.expand(40_000, 3)).mean(0).numpy() == pytest.approx(closed, abs=0.015)
+
+    def test_far_from_zero(self):
+        samples, y = torch.randn(50, 8, dtype=torch.float64), torch.randn(8, dtype=torch.float64)
+        assert torch.allclose(crps_fair(samples + 1e6, y + 1e6), crps_fair(samples, y), atol=1e-8)
+
+    def test_missing(self):
+        assert crps_fair(torch.randn(5, 2), torch.tensor([NAN, 0.0])).isnan().tolist() == [True, False]
+
+
+class TestPinball:
+    def test_by_hand(self):
+        loss = pinball(torch.tensor([[1.0, 4.0]]), torch.tensor([2.0]), torch.tensor([0.1, 0.9]))
+        assert loss.numpy() == pytest.approx(np.array([[0.1 * 1, 0.1 * 2]]))
+
+    def test_wql_by_hand(self):
+        # A point forecast off by 2 loses 2 tau (or 2 (1 - tau)): twice the mean over the deciles is 2.
+        assert wql(torch.zeros(9), torch.tensor(2.0)).item() == pytest.approx(2.0)
+        assert wql(torch.zeros(9), torch.tensor(-2.0)).item() == pytest.approx(2.0)
+
+    def test_wql_tends_to_the_crps(self):
+        levels = (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
+        quantiles, y = torch.special.ndtri(levels), torch.tensor(0.7)
+        assert wql(quantiles, y, levels).item() == pytest.approx(scoringrules.crps_normal(0.7, 0.0, 1.0), abs=1e-3)
+
+    def test_missing(self):
+        assert wql(torch.zeros(2, 9), torch.tensor([NAN, 1.0])).isnan().tolist() == [True, False]
+
+
+class TestCoverage:
+    def test_by_hand(self):
+        inside = coverage(torch.tensor([0.05, 0.1, 0.5, 0.9, 0.95, NAN]))
+        assert inside[:5].tolist() == [0, 1, 1, 1, 0] and inside[5].isnan()
+
+    @pytest.mark.parametrize(("spread", "low", "high"), [(1, 0.79, 0.81), (2, 0.98, 1), (0.5, 0, 0.5)])
+    def test_right_law_covers_and_others_do_not(self, spread, low, high):
+        pit = torch.special.ndtr(torch.randn(20_000) / spread)
+        assert low < coverage(pit).mean() < high
+
+
+class TestPitEce:
+    def test_by_hand(self):
+        assert pit_ece((torch.arange(10) + 0.5) / 10).item() == pytest.approx(0.0, abs=1e-7)
+        # Deviations .3 - .25 and .6 - .75; the NaN does not count.
+        assert pit_ece(torch.tensor([0.6, NAN, 0.3])).item() == pytest.approx((0.05 + 0.15) / 2)
+
+    @pytest.mark.parametrize("share", [0.5, 0.3, 0.0])
+    def test_point_forecast(self, share):
+        # The closed form of a point forecast with a share of the observations below it.
+        pit = (torch.arange(1000) >= share * 1000).float()
+        assert pit_ece(pit).item() == pytest.approx((share**2 + (1 - share) ** 2) / 2, abs=1e-3)
+
+    def test_columns_apart_and_missing(self):
+        pit = torch.rand(50, 2, 3)
+        pit[:, 0, 0] = NAN
+        error = pit_ece(pit)
+        assert error.shape == (2, 3) and error[0, 0].isnan()
+        assert error[1, 2].item() == pytest.approx(pit_ece(pit[:, 1, 2]).item())
+
+
+class TestFloor:
+    @pytest.mark.parametrize("memory", [0.0, 0.7, 1.0])
+    @pytest.mark.parametrize(
+        ("num_windows", "leads", "stride"), [(60, 24, 24), (10, 24, 24), (120, 12, 3), (120, 12, 1), (100, 1, 1)]
+    )
+    def test_is_what_a_perfect_law_shows(self, num_windows, leads, stride, memory):
+        pit, origin = normal_pits(num_windows, leads, stride, memory, channels=200)
+        shown = pit_ece(pit.flatten(0, 1)).mean().item()
+        assert pit_ece_floor(pit, origin).mean().item() == pytest.approx(shown, rel=0.1)
+
+    def test_does_not_ask_how_well_calibrated_the_law_is(self):
+        pit, origin = normal_pits(100, 12, 12, 0.7, channels=2)
+        worse = pit**3 / (1 + torch.arange(12)[:, None])
+        assert torch.equal(pit_ece_floor(worse, origin), pit_ece_floor(pit, origin))
+
+    def test_overlap_is_seen(self):
+        pit, origin = normal_pits(96, 24, 1, 0.7, channels=50)
+        assert pit_ece_floor(pit, origin).mean() > 2 * pit_ece_floor(pit, origin * 24).mean()
+
+    def test_items_that_share_origins_are_one_block(self):
+        pit, origin = normal_pits(40, 6, 6, 0.5, channels=50)
+        twice = pit_ece_floor(pit.repeat(2, 1, 1), np.tile(origin, 2)).mean()
+        assert twice.item() == pytest.approx(pit_ece_floor(pit, origin).mean().item(), rel=0.05)
+
+    def test_missing_cells(self):
+        pit, origin = normal_pits(80, 12, 12, 0.0, channels=100)
+        pit[torch.rand(pit.shape) < 0.5] = NAN
+        pit[:, :, 0] = NAN
+        floor = pit_ece_floor(pit, origin)
+        assert floor[0].isnan()
+        assert floor[1:].mean().item() == pytest.approx(pit_ece(pit.flatten(0, 1))[1:].mean().item(), rel=0.1)
+
+    def test_one_origin_tells_nothing(self):
+        assert pit_ece_floor(torch.rand(1, 24, 2), np.array([5])).isnan().all()
+
+    def test_deviations_bound_the_curve(self):
+        pit, origin = normal_pits(60, 12, 12, 0.9, channels=300)
+        bound = pit_deviations(pit, origin).abs().amax(1).quantile(0.9, dim=0)  # (D,)
+        levels = (torch.arange(100) + 0.5) / 100
+        curve = (pit.flatten(0, 1)[:, :, None] <= levels).double().mean(0)  # (D, G)
+        assert 0.84 < ((curve - levels).abs().amax(1) < bound).double().mean() < 0.96
+
+
+class TestJointScores:
+    def test_energy_by_hand(self):
+        # Samples (0, 0) and (6, 8), truth (3, 4): both are 5 away, and 10 from each other.
+        samples, y = torch.tensor([[[0.0, 0.0]], [[6.0, 8.0]]]), torch.tensor([[3.0, 4.0]])
+        assert energy_score(samples, y).item() == pytest.approx(5 - 10 / 2)
+
+    def test_variogram_by_hand(self):
+        # |y1 - y2|^.5 = 2; the samples say 1 and 3, so 2 on the mean; a third sample of 6 makes it 10 / 3.
+        samples, y = torch.tensor([[[0.0, 1.0]], [[0.0, 9.0]]]), torch.tensor([[0.0, 4.0]])
+        assert variogram_score(samples, y).item() == pytest.approx(0.0)
+        samples = torch.cat([samples, torch.tensor([[[36.0, 0.0]]])])
+        assert variogram_score(samples, y).item() == pytest.approx(2 * (10 / 3 - 2) ** 2)
+
+    def test_agree_with_scoringrules(self, monkeypatch):
+        monkeypatch.setattr("adapts.evaluation.scores._CHUNK", 200)
+        samples, y = torch.randn(30, 7, 5, dtype=torch.float64), torch.randn(7, 5, dtype=torch.float64)
+        ensembles = samples.transpose(0, 1).numpy()
+        energy = scoringrules.es_ensemble(y.numpy(), ensembles, estimator="fair", backend="numpy")
+        variogram = scoringrules.vs_ensemble(y.numpy(), ensembles, p=0.5, backend="numpy")
+        assert energy_score(samples, y).numpy() == pytest.approx(energy)
+        assert variogram_score(samples, y).numpy() == pytest.approx(variogram)
+
+    @pytest.mark.parametrize("score", [energy_score, variogram_score])
+    def test_missing_entries_are_left_out(self, score):
+        samples, y = torch.randn(9, 3, 4), torch.randn(3, 4)
+        y[0, 2], y[1], y[2, 1:] = NAN, NAN, NAN
+        scores = score(samples, y)
+        assert scores[0].item() == pytest.approx(score(samples[:, :1, [0, 1, 3]], y[:1, [0, 1, 3]]).item())
+        assert scores[1].isnan()
+        assert scores[2].isnan() == (score is variogram_score)  # one entry makes no pair
+
+    def test_proper_where_the_dependence_differs(self):
+        # Truth and forecasts with the same margins, only the correlation differs: the right one scores best.
+        def draw(rho, *shape):
+            z = torch.randn(*shape, 4) * math.sqrt(1 - rho) + torch.randn(*shape, 1) * math.sqrt(rho)
+            return z
+
+        y = draw(0.7, 4000)
+        variogram = {rho: variogram_score(draw(rho, 100, 4000), y).mean().item() for rho in (0.0, 0.5, 0.7, 0.9)}
+        energy = {rho: energy_score(draw(rho, 100, 4000), y).mean().item() for rho in (0.0, 0.7)}
+        assert min(variogram, key=variogram.get) == 0.7 and energy[0.7] < energy[0.0]
+        assert variogram[0.0] / variogram[0.7] > energy[0.0] / energy[0.7]  # which is why both are reported
