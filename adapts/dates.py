@@ -1,0 +1,229 @@
+r"""Dates: frequencies, whether an index is regular, and how to make it so."""
+
+from __future__ import annotations
+
+__all__ = ["alias", "frequency_of", "parse_dates", "regular_dates"]
+
+import re
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.tseries.frequencies import to_offset
+
+# pandas renamed its aliases in 2.2 and dropped the old names in 3; both are understood here.
+RENAMED = {"H": "h", "T": "min", "S": "s", "L": "ms", "U": "us", "N": "ns", "BH": "bh", "CBH": "cbh"}
+RENAMED |= {"M": "ME", "Q": "QE", "Y": "YE", "A": "YE", "BM": "BME", "BQ": "BQE", "BY": "BYE", "BA": "BYE"}
+RENAMED |= {"AS": "YS", "BAS": "BYS", "CBM": "CBME", "SM": "SME"}
+DAY = 86_400_000_000_000
+REMEDY = (
+    "regularise=True (--regularise) would sort the rows, keep one row of each repeated date (the mean where they "
+    "differ) and put rows of NaN where dates are missing"
+)
+
+
+def alias(frequency: str) -> str:
+    r"""Writes a frequency by pandas's new names.
+
+    Arguments:
+        frequency: A pandas alias, old or new, as `"15T"` or `"15min"`.
+
+    Returns:
+        The new alias.
+
+    Raises:
+        ValueError: If pandas knows no such frequency, or it does not go forward.
+
+    Example:
+        >>> alias("15T"), alias("M"), alias("W-TUE")
+        ('15min', 'ME', 'W-TUE')
+    """
+    match = re.fullmatch(r"(\d*)([A-Za-z]+)(-[A-Za-z]+)?", frequency.strip())
+    if match:
+        multiple, name, anchor = match.groups(default="")
+        frequency = multiple + RENAMED.get(name, name) + anchor
+    try:
+        offset = to_offset(frequency)
+    except ValueError:
+        offset = None
+    if offset is None or offset.n <= 0:
+        raise ValueError(
+            f"pandas knows no frequency {frequency!r}: expected an alias such as 's', 'min', '15min', 'h', 'D', 'B', "
+            "'W', 'MS', 'ME', 'QS', 'YS'"
+        )
+    return str(offset.freqstr)
+
+
+def parse_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | None:
+    r"""Reads dates from whatever holds them.
+
+    Arguments:
+        values: Datetimes, periods (their starts are taken), text, date objects, or whole numbers as 1999 and 19991231.
+
+    Returns:
+        The dates, or None if some of these are none.
+    """
+    index = pd.Index(values)
+    if isinstance(index, pd.DatetimeIndex):
+        return index
+    if isinstance(index, pd.PeriodIndex):
+        return index.to_timestamp()
+    style = None
+    if pd.api.types.is_integer_dtype(index.dtype) and len(index):
+        style = "%Y" if index.min() >= 1000 and index.max() < 3000 else "%Y%m%d"
+        if style == "%Y%m%d" and not (index.min() >= 1000_01_01 and index.max() < 3000_01_01):
+            return None
+        index = index.astype(str)
+    elif pd.api.types.is_numeric_dtype(index.dtype) or pd.api.types.is_bool_dtype(index.dtype):
+        return None
+    for form in (style,) if style else (None, "ISO8601"):  # ISO8601 takes "2020-01-01" beside "2020-01-01 01:00"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                dates = pd.to_datetime(index, format=form)
+        except (ValueError, TypeError, OverflowError):
+            continue
+        if isinstance(dates, pd.DatetimeIndex):
+            return dates
+    return None
+
+
+def regular_dates(
+    index: pd.DatetimeIndex, frequency: str, values: np.ndarray, *, regularise: bool, whose: str = ""
+) -> tuple[pd.DatetimeIndex, np.ndarray]:
+    r"""Checks that dates are regular, or makes them so.
+
+    Arguments:
+        index: The dates of the rows.
+        frequency: The frequency that they should have.
+        values: The rows, with shape :math:`(T, D)`.
+        regularise: Whether to mend what is not regular.
+        whose: Whose dates these are, for the message, as `" of item 'a'"`.
+
+    Returns:
+        The regular dates and their rows.
+
+    Raises:
+        ValueError: If the dates are not regular and are not to be mended or cannot be.
+    """
+    if _is_regular(index, frequency):
+        return index, values
+    clock = index.as_unit("ns").asi8
+    tidy = index.unique().sort_values()
+    grid = _grid(tidy, frequency)
+    off = tidy[~tidy.isin(grid)]
+    if len(off):
+        seen = _infer(tidy)
+        raise ValueError(
+            f"{len(off)} of the {len(tidy)} dates{whose} lie off the grid of frequency {frequency!r} that begins at "
+            f"{tidy[0]}, the first is {off[0]}: "
+            + (f"they look like frequency={seen!r}" if seen else "give the true frequency=, or resample the series")
+        )
+    if not regularise:
+        behind = np.flatnonzero(np.diff(clock) < 0) + 1
+        again = np.flatnonzero(index.duplicated())
+        absent = grid[~grid.isin(tidy)]
+        raise ValueError(
+            f"the dates{whose} are not regular at frequency {frequency!r}: "
+            + "; ".join(
+                f"{count} {what} (first: {first})"
+                for count, what, first in (
+                    (len(behind), "out of order", f"row {behind[0]}, {index[behind[0]]}" if len(behind) else ""),
+                    (len(again), "repeated", f"row {again[0]}, {index[again[0]]}" if len(again) else ""),
+                    (len(absent), "missing", str(absent[0]) if len(absent) else ""),
+                )
+                if count
+            )
+            + f". {REMEDY}"
+        )
+    frame = pd.DataFrame(values, index=pd.Index(clock))
+    frame = frame[~frame.reset_index().duplicated().to_numpy()]  # exact duplicates first: a mean may round
+    frame = frame.groupby(level=0, sort=True).mean().reindex(grid.as_unit("ns").asi8)
+    return grid, frame.to_numpy()
+
+
+def frequency_of(index: pd.DatetimeIndex, given: str | None) -> str:
+    r"""Settles the frequency of dates that may be out of order, repeated or missing.
+
+    Arguments:
+        index: The dates.
+        given: The frequency that the caller states. A week, month, quarter or year takes its anchor from the dates:
+            `"W"` becomes `"W-TUE"` where these are Tuesdays.
+
+    Returns:
+        The pandas alias.
+
+    Raises:
+        ValueError: If none is given and none can be seen.
+    """
+    tidy = index.unique().sort_values()
+    if given is not None:
+        given = alias(given)
+        if not _is_regular(tidy, given) and (seen := _infer(tidy) or _guess(tidy)) and _family(seen) == _family(given):
+            return seen
+        return given
+    if len(tidy) < 2:
+        raise ValueError(f"a single date ({tidy[0]}) shows no frequency: give frequency= (--frequency)")
+    frequency = _infer(tidy) or _guess(tidy)
+    if frequency is None:
+        steps, counts = np.unique(np.diff(tidy.as_unit("ns").asi8), return_counts=True)
+        raise ValueError(
+            f"no regular frequency fits the dates {tidy[0]} to {tidy[-1]}: the most common step, "
+            f"{pd.Timedelta(steps[counts.argmax()], 'ns')}, is {counts.max() / counts.sum():.0%} of the steps. "
+            "Give frequency= (--frequency) if there is one, or resample the series first"
+        )
+    return frequency
+
+
+def _is_regular(index: pd.DatetimeIndex, frequency: str) -> bool:
+    grid = pd.date_range(index[0], periods=len(index), freq=frequency)
+    return np.array_equal(grid.as_unit("ns").asi8, index.as_unit("ns").asi8)
+
+
+def _grid(tidy: pd.DatetimeIndex, frequency: str) -> pd.DatetimeIndex:
+    return pd.date_range(tidy[0], tidy[-1], freq=frequency, unit=tidy.unit)
+
+
+def _infer(tidy: pd.DatetimeIndex) -> str | None:
+    r"""The frequency of dates that are regular, in order and distinct; None where they are not."""
+    candidates = [pd.infer_freq(tidy)] if len(tidy) > 2 else []
+    steps = np.unique(np.diff(tidy.as_unit("ns").asi8))
+    if len(steps) == 1:
+        candidates.append(_tick(tidy, int(steps[0])))
+    for candidate in candidates:
+        if candidate is not None and _is_regular(tidy, alias(candidate)):
+            return alias(candidate)
+    return None
+
+
+def _tick(tidy: pd.DatetimeIndex, step: int) -> str:
+    if step == 7 * DAY:
+        return f"W-{tidy[0].strftime('%a').upper()}"
+    offset = to_offset(pd.Timedelta(step, "ns"))
+    assert offset is not None
+    return str(offset.freqstr)
+
+
+def _guess(tidy: pd.DatetimeIndex) -> str | None:
+    r"""The frequency of dates with gaps: the first one whose grid holds all of them and is half full or more."""
+    if len(tidy) < 3:
+        return None
+    steps, counts = np.unique(np.diff(tidy.as_unit("ns").asi8), return_counts=True)
+    step, month = int(steps[counts.argmax()]), tidy[0].strftime("%b").upper()
+    candidates = {1: ["B"]} | dict.fromkeys(range(28, 32), ["MS", "ME", "BMS", "BME"])
+    candidates |= dict.fromkeys(range(89, 93), [f"QS-{month}", f"QE-{month}"])
+    candidates |= dict.fromkeys((365, 366), [f"YS-{month}", f"YE-{month}"])
+    for candidate in [*(candidates.get(step // DAY, []) if step % DAY == 0 else []), _tick(tidy, step)]:
+        if (tidy[-1] - tidy[0]) / pd.Timedelta(step, "ns") > 2 * len(tidy) + 2:
+            return None
+        grid = _grid(tidy, candidate)
+        if tidy.isin(grid).all():
+            return candidate
+    return None
+
+
+def _family(frequency: str) -> str:
+    r"""A frequency without its anchor: a month is a month, be it stamped at its start or at its end."""
+    match = re.fullmatch(r"(\d*)B?([WMQY])[SE]?(-[A-Z]+)?", frequency)
+    return "".join(match.groups(default="")[:2]) if match else frequency

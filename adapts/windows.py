@@ -1,0 +1,253 @@
+r"""Parts of a panel in time, and the context and target windows inside them."""
+
+from __future__ import annotations
+
+__all__ = ["Part", "Windows", "last_windows", "part_windows", "split_parts", "window_module"]
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from .panel import Panel
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule
+
+PARTS = ("train", "validation", "calibration", "confirmation")
+
+
+@dataclass(frozen=True)
+class Part:
+    r"""One chronological part of a panel.
+
+    Arguments:
+        name: The name of the part.
+        ranges: For each item the rows `[start, stop)` that may be targets. Contexts may look back before `start`.
+    """
+
+    name: str
+    ranges: tuple[tuple[int, int], ...]
+
+
+def split_parts(
+    panel: Panel,
+    *,
+    borders: tuple[int, int] | None = None,
+    fractions: Sequence[float] = (0.7, 0.1, 0.1, 0.1),
+) -> dict[str, Part]:
+    r"""Cuts a panel into train, validation, calibration and confirmation, in this order in time.
+
+    The items of a dated panel are cut at the same calendar dates: rows are counted on the union of their dates, and an
+    item that ends before a cut, or begins after it, has an empty range on the other side. The items of an undated
+    panel have no common clock, and each is cut at its own rows.
+
+    Arguments:
+        panel: The panel to cut.
+        borders: The rows where the train rows and the validation rows end, as a data card states them. The validation
+            rows are then shared out in thirds, and the rows behind them belong to no part.
+        fractions: The shares of the four parts where there are no borders. They sum to one.
+
+    Returns:
+        The four parts by name.
+
+    Raises:
+        ValueError: If the borders are not in order.
+    """
+    if borders is not None and not 0 < borders[0] <= borders[1]:
+        raise ValueError(
+            f"expected borders (train end, validation end), 0 < train end <= validation end, got {borders}"
+        )
+    assert len(fractions) == len(PARTS) and abs(sum(fractions) - 1) < 1e-9
+
+    def cuts(rows: int) -> list[int]:
+        if borders is None:
+            return [0, *(round(rows * share) for share in np.cumsum(fractions))]
+        train, stop = (min(border, rows) for border in borders)
+        third = (stop - train) / 3
+        return [0, train, train + round(third), train + round(2 * third), stop]
+
+    if panel.frequency is None:
+        item_cuts = [cuts(length) for length in panel.lengths]
+    else:
+        clocks = [item.clock() for item in panel.items]
+        union = np.unique(np.concatenate(clocks))
+        at = cuts(len(union))
+        item_cuts = [
+            [int(np.searchsorted(clock, union[cut])) if cut < len(union) else len(clock) for cut in at]
+            for clock in clocks
+        ]
+    return {
+        name: Part(name, tuple((cut[number], cut[number + 1]) for cut in item_cuts))
+        for number, name in enumerate(PARTS)
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    r"""Context and target windows of one panel: which they are, not their numbers.
+
+    Tensors are built only for the windows that are asked for, so `windows[:64].past()` costs 64 windows.
+
+    Arguments:
+        panel: The panel that the windows look at, usually standardised.
+        item: The number of each window's item in the panel, with shape :math:`(n,)`.
+        origin: The row of each window's first target, with shape :math:`(n,)`.
+        context_length: The number of context steps :math:`L`.
+        prediction_length: The number of target steps :math:`H`.
+    """
+
+    panel: Panel
+    item: np.ndarray
+    origin: np.ndarray
+    context_length: int
+    prediction_length: int
+
+    def __len__(self) -> int:
+        return len(self.origin)
+
+    def __getitem__(self, which: slice | Sequence[int] | np.ndarray) -> Windows:
+        return Windows(self.panel, self.item[which], self.origin[which], self.context_length, self.prediction_length)
+
+    def past(self) -> Tensor:
+        r"""Gathers the context rows, those before the origin.
+
+        Returns:
+            The contexts, with shape :math:`(n, L, D)`, float32. Where an item is shorter they begin with NaN.
+        """
+        return self._gather(np.arange(-self.context_length, 0))
+
+    def future(self) -> Tensor:
+        r"""Gathers the target rows, those from the origin on.
+
+        Returns:
+            The targets, with shape :math:`(n, H, D)`, float32. NaN where missing or past the item's end.
+        """
+        return self._gather(np.arange(self.prediction_length))
+
+    def _gather(self, steps: np.ndarray) -> Tensor:
+        rows, starts = self.panel.concatenated  # (sum T, D), (N + 1,)
+        first, stop = starts[self.item, None], starts[self.item + 1, None]  # (n, 1)
+        at = first + self.origin[:, None] + steps  # (n, steps)
+        values = rows[np.clip(at, 0, len(rows) - 1)]  # (n, steps, D)
+        values[(at < first) | (at >= stop)] = np.nan
+        return torch.from_numpy(values)
+
+
+def part_windows(
+    panel: Panel,
+    part: Part,
+    *,
+    context_length: int,
+    prediction_length: int,
+    max_windows: int,
+    stride: int = 1,
+) -> Windows:
+    r"""Lays windows over a part so that all of their targets lie inside it.
+
+    Contexts look back across the part's border freely. A window needs some history: the first origin of an item is
+    at least `min(L, max(H, stop // 4))`, which binds in the train part only, unless an item begins late. Windows
+    whose target is wholly missing are left out.
+
+    Arguments:
+        panel: The panel, usually standardised.
+        part: The part that the targets lie in.
+        context_length: The number of context steps :math:`L`.
+        prediction_length: The number of target steps :math:`H`.
+        max_windows: The most windows to return. If there are more, they are thinned out evenly over all items.
+        stride: The number of rows from one origin to the next, before thinning.
+
+    Returns:
+        The windows, item by item, each in order of time.
+    """
+    assert len(part.ranges) == len(panel) and max_windows > 0 and stride > 0
+    items, origins = [], []
+    for number, (item, (start, stop)) in enumerate(zip(panel.items, part.ranges, strict=True)):
+        history = min(context_length, max(prediction_length, stop // 4))
+        candidates = np.arange(max(start, history), stop - prediction_length + 1, stride)
+        seen = np.concatenate([[0], np.cumsum(~np.isnan(item.values).all(axis=1))])
+        candidates = candidates[seen[candidates + prediction_length] > seen[candidates]]
+        items.append(np.full(len(candidates), number))
+        origins.append(candidates)
+    windows = Windows(panel, np.concatenate(items), np.concatenate(origins), context_length, prediction_length)
+    if len(windows) <= max_windows:
+        return windows
+    # A fractional step spreads the windows better than every k-th one, which may lock in with the season.
+    return windows[np.arange(max_windows) * len(windows) // max_windows]
+
+
+def last_windows(panel: Panel, *, context_length: int, prediction_length: int) -> Windows:
+    r"""Makes the windows that forecast what comes after each item's end.
+
+    Arguments:
+        panel: The panel, usually standardised.
+        context_length: The number of context steps :math:`L`.
+        prediction_length: The number of target steps :math:`H`.
+
+    Returns:
+        One window an item, in the panel's order. Its future is all NaN.
+    """
+    return Windows(panel, np.arange(len(panel)), np.asarray(panel.lengths), context_length, prediction_length)
+
+
+class _Batches(Dataset[tuple[Tensor, Tensor]]):
+    r"""Windows as a dataset whose index is a whole batch, so that a batch is one gather."""
+
+    def __init__(self, windows: Windows) -> None:
+        self.windows = windows
+
+    def __getitem__(self, which: Sequence[int]) -> tuple[Tensor, Tensor]:
+        batch = self.windows[which]
+        return batch.past(), batch.future()
+
+
+class _BatchSampler(Sampler[list[int]]):
+    r"""Batches of window numbers, in an order that seed and epoch alone decide: a resumed run sees the same ones."""
+
+    def __init__(self, size: int, batch_size: int, seed: int | None) -> None:
+        self.size, self.batch_size, self.seed, self.epoch = size, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.size // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.arange(self.size)
+        if self.seed is not None:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
+        for start in range(0, self.size, self.batch_size):
+            yield order[start : start + self.batch_size].tolist()
+
+
+def window_module(train: Windows, validation: Windows, batch_size: int, seed: int) -> LightningDataModule:
+    r"""Wraps train and validation windows for Lightning.
+
+    Arguments:
+        train: The windows to train on, shuffled anew each epoch.
+        validation: The windows to validate on, in order.
+        batch_size: The number of windows in a batch.
+        seed: The seed of the shuffling; the order of an epoch depends on it and on the epoch's number only.
+
+    Returns:
+        The data module. Its batches are pairs of past :math:`(B, L, D)` and future :math:`(B, H, D)`.
+    """
+    from lightning.pytorch import LightningDataModule
+
+    def loader(windows: Windows, seed: int | None) -> DataLoader[tuple[Tensor, Tensor]]:
+        sampler = _BatchSampler(len(windows), batch_size, seed)
+        return DataLoader(_Batches(windows), batch_size=None, sampler=sampler)
+
+    class WindowModule(LightningDataModule):
+        def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+            return loader(train, seed)
+
+        def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+            return loader(validation, None)
+
+    return WindowModule()
