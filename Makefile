@@ -1,4 +1,5 @@
-# Each target works on a fresh clone by itself. Settings: `make test PYTHON=python3.12`, `make install TORCH_INDEX=URL`.
+# Each target works on a fresh clone by itself: it makes .venv and installs the lock file there first, once.
+# `make test PYTHON=python3.12` takes another Python, `make install TORCH_INDEX=URL` torch from another index.
 PYTHON ?= python3
 TORCH_INDEX ?=
 
@@ -6,19 +7,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+.DELETE_ON_ERROR:
 .PHONY: install demo test lint bench lock clean
 
 install: $(INSTALLED)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
-	  echo "adapts needs Python 3.11, 3.12 or 3.13, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1):" \
-	       "name another, as in: make $(or $(MAKECMDGOALS),install) PYTHON=python3.12" >&2; exit 1; }
+	  echo "adapts needs Python 3.11, 3.12 or 3.13; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo not there)." \
+	       "Name another: make $(or $(firstword $(MAKECMDGOALS)),install) PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# torch comes first, so that TORCH_INDEX serves it alone and the lock then finds it satisfied.
+# torch comes first, so that TORCH_INDEX serves torch alone; the lock then finds it there.
 $(INSTALLED): requirements.lock pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $$(grep -oE '^torch==[0-9.]+' requirements.lock)
+	$(BIN)/python -m pip install $(addprefix --index-url ,$(TORCH_INDEX)) "$$(grep -oE '^torch==[0-9.]+' requirements.lock)"
 	$(BIN)/python -m pip install -r requirements.lock
 	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
 	@touch $@
@@ -26,20 +28,22 @@ $(INSTALLED): requirements.lock pyproject.toml | $(BIN)/python
 demo: $(INSTALLED)
 	$(BIN)/adapts forecast greensboro --prediction-length 24 --output run/ --overwrite
 
-# Two workers of one thread each: what the tests compute is too small to share out.
+# Two workers of one thread each: what a test computes is too small to share out.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# uv resolves once for every Python and platform. What torch brings for a graphics card is left to pip: it differs by index.
+# One resolution for every Python and platform. What torch needs for a graphics card is left to pip: it differs by index.
 lock: $(BIN)/python
 	$(BIN)/python -m pip install uv
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --no-annotate --no-header \
-	  --constraint <(echo 'torch==2.13.0') -o requirements.lock
+	{ echo '# Made by `make lock` from pyproject.toml: what `make install` installs, on Python 3.11 to 3.13.'; \
+	  echo 'torch==2.13.0' | $(BIN)/uv pip compile pyproject.toml --extra dev --universal \
+	    --no-annotate --no-header --quiet --constraint - | grep -vE '^(nvidia|cuda|triton)-?'; } > requirements.new
+	mv requirements.new requirements.lock
 
 clean:
 	rm -rf $(VENV) run build dist .mypy_cache .pytest_cache .ruff_cache lightning_logs

@@ -20,7 +20,7 @@ _logger = logging.getLogger("adapts")
 
 
 class _Speaker(logging.StreamHandler):  # type: ignore[type-arg]
-    r"""Writes to the standard error of the moment, unless the application has handlers of its own for all that is said."""
+    r"""Writes to the standard error of the moment, unless the application handles all logs itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if not logging.getLogger().handlers:
@@ -54,7 +54,7 @@ def set_verbosity(level: str) -> None:
         ValueError: If there is no such level.
     """
     if level not in _LEVELS:
-        raise unknown("verbosity", level, _LEVELS)
+        raise ValueError(unknown("verbosity", level, _LEVELS))
     _logger.setLevel(_LEVELS[level])
 
 
