@@ -1,0 +1,82 @@
+r"""Frozen univariate foundation models, and the loader that finds them."""
+
+from __future__ import annotations
+
+__all__ = ["FoundationModel", "foundation_models", "load_foundation_model"]
+
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..shelf import unknown
+from .base import FoundationModel
+
+#: The bundled checkpoints by name: the package folder each lies in.
+_BUNDLED = {"bolt-nano": "bolt_nano"}
+
+
+def foundation_models() -> dict[str, Path]:
+    r"""Returns the folders of the bundled checkpoints, by name.
+
+    Example:
+        >>> list(foundation_models())
+        ['bolt-nano']
+    """
+    return {name: Path(str(files(__package__) / folder)) for name, folder in _BUNDLED.items()}
+
+
+def load_foundation_model(model: str | Path | FoundationModel | Any, *, device: str = "auto") -> FoundationModel:
+    r"""Loads a foundation model and freezes it.
+
+    Arguments:
+        model: The name of a bundled model ("bolt-nano"), a local directory (`config.json` and safetensors weights), a
+            repository of the Hugging Face hub ("amazon/chronos-bolt-tiny"), a live `ChronosBoltPipeline` or
+            `ChronosBoltModelForForecasting` (copied, so that the caller's stays as it is), or a `FoundationModel`
+            (taken as it is).
+        device: The device to compute on, as torch names it. "auto" takes CUDA where there is one, the CPU otherwise
+            (Apple's MPS only when named: this library is not tested on it), and leaves a `FoundationModel` where it is.
+
+    Returns:
+        The frozen model, in eval mode.
+
+    Raises:
+        ValueError: If there is no such model, or it is of a kind that is not supported.
+
+    Example:
+        >>> model = load_foundation_model("bolt-nano")
+        >>> series = torch.randn(3, 100, requires_grad=True)
+        >>> model(series, prediction_length=12).sum().backward()
+        >>> series.grad.shape
+        torch.Size([3, 100])
+    """
+    if isinstance(model, FoundationModel):
+        return model if device == "auto" else model.to(device)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return _load(model).to(device)
+
+
+def _load(model: object) -> FoundationModel:
+    from . import chronos  # transformers is slow to import
+
+    known = foundation_models()
+    if isinstance(model, str) and model in known:
+        return chronos.from_directory(known[model], name=model)
+    if isinstance(model, str | Path):
+        if Path(model).is_dir():
+            return chronos.from_directory(Path(model))
+        if isinstance(model, str) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model):
+            return chronos.from_hub(model)
+        if isinstance(model, Path) or Path(model).name != model:
+            raise ValueError(f"the foundation model '{model}' is no directory; bundled models: {', '.join(known)}")
+        raise ValueError(f"{unknown('foundation model', model, known)}; a directory's path or a hub repository will do")
+    live = chronos.from_live(model)
+    if live is None:
+        raise ValueError(
+            "a foundation model is a bundled name, a directory, a hub repository, a ChronosBoltPipeline, a "
+            f"ChronosBoltModelForForecasting or a FoundationModel, got {type(model).__name__}"
+        )
+    return live

@@ -1,0 +1,219 @@
+r"""What every frozen foundation model shares: checks, unrolling, chunks, the fingerprint."""
+
+from __future__ import annotations
+
+__all__ = ["FoundationModel", "Unroll"]
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import chain
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+Unroll = Literal["quantile", "median"]
+
+
+class FoundationModel(nn.Module, ABC):
+    r"""Abstract frozen univariate forecaster: each row of the context is a series of its own.
+
+    A subclass writes `_forecast`, one pass of the model. The weights are frozen and the mode is eval, for good: call
+    `freeze` at the end of `__init__`. Hold the model in a tuple, `self._foundation_model = (model,)`, where its
+    weights must stay out of a module's `parameters()` and `state_dict()`: a plain attribute would register it.
+
+    Arguments:
+        name: The checkpoint's name.
+        version: The checkpoint's version.
+        quantile_levels: The levels that the model forecasts, increasing, with the median among them.
+        context_length: The number of steps that the model reads; of a longer context the last ones are used.
+        prediction_length: The number of steps that one pass gives.
+        differentiable: Whether gradients reach the context.
+        step_bytes: The memory that one pass takes for each step of each context, without gradients.
+    """
+
+    #: The memory in bytes that one chunk of `predict` may take for activations; may be set on the instance.
+    memory_budget: int = 256 * 2**20
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        version: str = "unknown",
+        quantile_levels: Sequence[float],
+        context_length: int,
+        prediction_length: int,
+        differentiable: bool = True,
+        step_bytes: int = 32 * 2**10,
+    ) -> None:
+        super().__init__()
+        levels = tuple(float(level) for level in quantile_levels)
+        if list(levels) != sorted(set(levels)) or 0.5 not in levels or levels[0] <= 0 or levels[-1] >= 1:
+            raise ValueError(
+                f"the foundation model {name!r} needs increasing quantile levels between 0 and 1, the median (0.5) "
+                f"among them, got {levels}"
+            )
+        self.name = name
+        self.version = version
+        self.quantile_levels = levels
+        self.context_length = context_length
+        self.prediction_length = prediction_length
+        self.differentiable = differentiable
+        self.step_bytes = step_bytes
+
+    @abstractmethod
+    def _forecast(self, context: Tensor) -> Tensor:
+        r"""Forecasts one block, differentiably where the model is.
+
+        Arguments:
+            context: The series, with shape :math:`(N, L)`; float32, on the model's device, :math:`L` at most
+                `context_length`. NaN marks a missing step; a row may hold nothing else, or be constant.
+
+        Returns:
+            The quantiles, with shape :math:`(N, Q, P)`, :math:`P` being `self.prediction_length`; finite, crossing or
+            not, with finite gradients for every such context.
+        """
+
+    def forward(self, context: Tensor, prediction_length: int, *, unroll: Unroll = "quantile") -> Tensor:
+        r"""Forecasts each series alone, :math:`(N, L) \to (N, Q, H)`; gradients reach the context.
+
+        Beyond one pass of the model, blocks are unrolled. `"quantile"` appends each quantile path to the context and
+        takes the levels of all the forecasts that come of them, as `ChronosBoltPipeline.predict` does: uncertainty
+        grows along the horizon, at :math:`Q` times the batch from the second block on. `"median"` appends the median:
+        one row a series, for training.
+
+        Arguments:
+            context: The series, oldest step first, with shape :math:`(N, L)`; any floating type, any scale, any
+                device. NaN marks a missing step and gets a zero gradient. Of more than `context_length` steps the
+                last are used. What a row without any observation gets is finite: the forecast of a series of which
+                nothing is known, in units of location 0 and scale 1.
+            prediction_length: The number of steps :math:`H` to forecast; any.
+            unroll: How to go beyond the model's own prediction length.
+
+        Returns:
+            The quantiles at `quantile_levels`, with shape :math:`(N, Q, H)`; float32, on the context's device, sorted
+            along :math:`Q` (monotone rearrangement; Chernozhukov et al., 2010).
+
+        Raises:
+            ValueError: If the context, the prediction length or the way to unroll is not as said, or if a gradient is
+                asked of a model that has none.
+        """
+        self._require(context, prediction_length)
+        if unroll not in ("quantile", "median"):
+            raise ValueError(f"{self.name}: unroll is 'quantile' or 'median', got {unroll!r}")
+        if context.requires_grad and torch.is_grad_enabled() and not self.differentiable:
+            raise ValueError(
+                f"{self.name} has no gradient with respect to its context: fit only what comes after it (a decoder), "
+                f"or take a differentiable foundation model"
+            )
+        if len(context) == 0:
+            return context.new_zeros(0, len(self.quantile_levels), prediction_length, dtype=torch.float32)
+        series = context[:, -self.context_length :].to(self.device, torch.float32)
+        steps = self._unroll_median if unroll == "median" else self._unroll_quantiles
+        quantiles = steps(series, prediction_length)[..., :prediction_length]  # (N, Q, H)
+        return quantiles.sort(dim=1).values.to(context.device)
+
+    @torch.no_grad()
+    def predict(self, context: Tensor, prediction_length: int) -> Tensor:
+        r"""Forecasts any number of series without gradients, in chunks that fit in `memory_budget` bytes.
+
+        The numbers are those of `forward`, up to the rounding of matrix products of another batch size.
+
+        Arguments:
+            context: The series, with shape :math:`(N, L)`, as `forward` takes them.
+            prediction_length: The number of steps :math:`H` to forecast; any.
+
+        Returns:
+            The sorted quantiles, with shape :math:`(N, Q, H)`; float32, on the context's device.
+        """
+        self._require(context, prediction_length)
+        rows = self.chunk_rows(context.shape[1], prediction_length)
+        starts = range(0, max(1, len(context)), rows)
+        return torch.cat([self.forward(context[start : start + rows], prediction_length) for start in starts])
+
+    def chunk_rows(self, length: int, prediction_length: int) -> int:
+        r"""Returns how many series of that length `predict` puts through the model at a time, one at least.
+
+        Arguments:
+            length: The number of context steps :math:`L`.
+            prediction_length: The number of steps :math:`H` to forecast.
+        """
+        steps = min(length, self.context_length)
+        if prediction_length > self.prediction_length:
+            steps = len(self.quantile_levels) * min(length + prediction_length, self.context_length)
+        return max(1, self.memory_budget // (self.step_bytes * steps))
+
+    def fingerprint(self) -> dict[str, str]:
+        r"""Returns name, version and the sha256 of the weights as they stand: what a saved adapter remembers."""
+        digest = hashlib.sha256()
+        for key, tensor in sorted(self.state_dict().items()):
+            digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return {"name": self.name, "version": self.version, "sha256": digest.hexdigest()}
+
+    @property
+    def device(self) -> torch.device:
+        r"""The device that the model computes on."""
+        return next(chain(self.parameters(), self.buffers()), torch.empty(0)).device
+
+    def freeze(self) -> Self:
+        r"""Freezes the weights and the mode; returns the model."""
+        self.zero_grad(set_to_none=True)
+        self.requires_grad_(False)
+        return self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        r"""Does nothing but keep the model in eval mode: a training loop that switches modes must not reach it.
+
+        Arguments:
+            mode: Disregarded.
+
+        Returns:
+            The model.
+        """
+        return super().train(False)
+
+    def extra_repr(self) -> str:
+        return f"{self.name!r}, context_length={self.context_length}, prediction_length={self.prediction_length}"
+
+    def _unroll_median(self, context: Tensor, prediction_length: int) -> Tensor:
+        median = self.quantile_levels.index(0.5)
+        blocks = [self._forecast(context)]  # (N, Q, P)
+        while sum(block.shape[-1] for block in blocks) < prediction_length:
+            context = torch.cat([context, blocks[-1].sort(dim=1).values[:, median]], dim=-1)[:, -self.context_length :]
+            blocks.append(self._forecast(context))
+        return torch.cat(blocks, dim=-1)
+
+    def _unroll_quantiles(self, context: Tensor, prediction_length: int) -> Tensor:
+        blocks = [self._forecast(context)]  # (N, Q, P)
+        paths = context.unsqueeze(1).expand(-1, len(self.quantile_levels), -1)  # (N, Q, L)
+        while sum(block.shape[-1] for block in blocks) < prediction_length:
+            # Crossing quantiles go in as they came out, as in the pipeline; only what is returned is rearranged.
+            paths = torch.cat([paths, blocks[-1]], dim=-1)[..., -self.context_length :]
+            forecasts = self._forecast(paths.flatten(0, 1))  # (N*Q, Q, P)
+            forecasts = forecasts.reshape(len(context), -1, forecasts.shape[-1])  # (N, Q*Q, P)
+            blocks.append(_empirical_quantiles(forecasts, self.quantile_levels))
+        return torch.cat(blocks, dim=-1)
+
+    def _require(self, context: Tensor, prediction_length: int) -> None:
+        if context.ndim != 2 or context.shape[1] == 0 or not context.is_floating_point():
+            hint = {1: ": pass context[None]", 3: ": pass context.mT.flatten(0, 1), one row a series"}
+            raise ValueError(
+                f"{self.name} takes a floating-point 'context' of shape (series, time), got {context.dtype} of shape "
+                f"{tuple(context.shape)}{hint.get(context.ndim, '')}"
+            )
+        if prediction_length < 1:
+            raise ValueError(f"{self.name} forecasts at least one step, got prediction_length={prediction_length}")
+
+
+def _empirical_quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
+    r"""Returns the quantiles of `values` (N, J, P) along J, linear between order statistics, with shape (N, Q, P).
+
+    As `torch.quantile`, which refuses more than 16 million numbers.
+    """
+    values = values.sort(dim=1).values
+    ranks = torch.tensor(levels, device=values.device) * (values.shape[1] - 1)
+    below = ranks.floor().long()
+    above = (below + 1).clamp(max=values.shape[1] - 1)
+    return torch.lerp(values[:, below], values[:, above], (ranks - below).unsqueeze(-1))  # (N, Q, P)

@@ -1,0 +1,253 @@
+r"""Chronos-Bolt, differentiable in its context."""
+
+from __future__ import annotations
+
+__all__ = ["ChronosBolt", "from_directory", "from_hub", "from_live"]
+
+import copy
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from chronos import BaseChronosPipeline, Chronos2Model, Chronos2Pipeline, ChronosBoltPipeline, ChronosModel
+from chronos.chronos_bolt import ChronosBoltModelForForecasting, InstanceNorm
+from torch import Tensor
+
+from .base import FoundationModel
+
+_REFUSED = {
+    "Chronos-2": "it is not supported yet",
+    "the original Chronos (T5)": "it reads tokens, which cut the gradient to its context, so an encoder before it "
+    "would be trained on a wrong one",
+}
+
+
+class ChronosBolt(FoundationModel):
+    r"""A frozen Chronos-Bolt (Ansari et al., 2024): T5 on patches of the context, direct quantiles of the future.
+
+    Differentiable; any horizon; scale and shift of a series carry over to its forecast; NaN is treated by the model
+    itself. `ChronosBoltPipeline.predict` cuts the gradient, so this calls the module inside the pipeline, a copy of
+    it: the caller's own stays as it is.
+
+    References:
+        | Chronos: Learning the Language of Time Series (Ansari et al., 2024)
+        | https://arxiv.org/abs/2403.07815
+
+    Arguments:
+        model: The module that a `ChronosBoltPipeline` holds.
+        name: The checkpoint's name.
+        version: The checkpoint's version.
+
+    Example:
+        >>> model = adapts.load_foundation_model("bolt-nano")
+        >>> model(torch.randn(14, 200), prediction_length=24).shape
+        torch.Size([14, 9, 24])
+    """
+
+    def __init__(self, model: ChronosBoltModelForForecasting, *, name: str, version: str = "unknown") -> None:
+        config = model.chronos_config
+        super().__init__(
+            name=name,
+            version=version,
+            quantile_levels=config.quantiles,
+            context_length=config.context_length,
+            prediction_length=config.prediction_length,
+            step_bytes=_bytes_per_patch(model.config) // config.input_patch_stride,
+        )
+        # The copy also moves weights out of the checkpoint file, which safetensors maps into memory.
+        self.model = copy.deepcopy(model).float()
+        self.model.instance_norm = GuardedInstanceNorm()
+        self.freeze()
+
+    def _forecast(self, context: Tensor) -> Tensor:
+        quantiles: Tensor = self.model(context=context).quantile_preds  # (N, Q, P)
+        return quantiles
+
+
+class GuardedInstanceNorm(InstanceNorm):  # type: ignore[misc]  # chronos has no types
+    r"""Bolt's own normalisation, number for number, with gradients that are finite for every row.
+
+    The original's backward pass multiplies an infinite or NaN slope by zero where a row is constant or a step is
+    missing, and the whole row's gradient becomes NaN. Here every operation sees finite numbers, away from the square
+    root's pole, and `where` picks afterwards.
+    """
+
+    def forward(
+        self, x: Tensor, loc_scale: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        r"""Standardises each row over the steps seen.
+
+        Arguments:
+            x: The series, with shape :math:`(N, L)`. NaN marks a missing step.
+            loc_scale: The location and scale to use, with shape :math:`(N, 1)`; the rows' own if None.
+
+        Returns:
+            The standardised series, NaN where `x` is, and location and scale: 0 and 1 for a row without observations,
+            the value and `eps` for a constant one.
+        """
+        seen = ~x.isnan()
+        values = torch.where(seen, x.float(), 0.0)
+        location, scale = self._statistics(values, seen) if loc_scale is None else loc_scale
+        standardised = torch.where(seen, (values - location) / scale, torch.nan)
+        return standardised.to(x.dtype), (location, scale)
+
+    def _statistics(self, values: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        count = seen.sum(-1, keepdim=True)
+        location = values.sum(-1, keepdim=True) / count.clamp(min=1)
+        squares = torch.where(seen, values - location, 0.0).square()
+        variance = squares.sum(-1, keepdim=True) / count.clamp(min=1)
+        varies = variance > 0
+        scale = torch.where(varies, torch.where(varies, variance, 1.0).sqrt(), self.eps)
+        return location, torch.where(count > 0, scale, 1.0)
+
+
+class _Whole(ChronosBoltModelForForecasting):  # type: ignore[misc]  # chronos has no types
+    # Chronos lets weights of the patch embeddings be missing, and draws them at random, without a word.
+    _keys_to_ignore_on_load_missing = None
+
+
+def from_directory(path: Path, *, name: str | None = None, version: str | None = None) -> ChronosBolt:
+    r"""Loads a Chronos-Bolt checkpoint, `config.json` and safetensors weights.
+
+    Arguments:
+        path: The checkpoint's directory. A `card.json` in it may hold its `name` and `version`.
+        name: The name to give it; that of the card, or of the directory, if None.
+        version: The version to give it; that of the card if None.
+
+    Returns:
+        The frozen model, on the CPU; half-precision weights become float32.
+
+    Raises:
+        ValueError: If the directory does not hold a whole Chronos-Bolt checkpoint.
+    """
+    if not (path / "config.json").is_file() or not any(path.glob("*.safetensors")):
+        raise ValueError(
+            f"'{path}' is no checkpoint: expected config.json and model.safetensors in it "
+            f"(pipeline.inner_model.save_pretrained(...) writes them)"
+        )
+    card = json.loads((path / "card.json").read_text()) if (path / "card.json").is_file() else {}
+    _require_bolt(path)
+    try:
+        with _quiet():
+            model, info = _Whole.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
+    except Exception as error:  # whatever transformers and safetensors raise for a damaged file
+        raise ValueError(f"the checkpoint in '{path}' cannot be read: {error}") from error
+    faults = sorted(str(key) for kind in ("missing_keys", "mismatched_keys") for key in info[kind])
+    if faults:
+        raise ValueError(
+            f"the weights in '{path}' do not fit its config.json: {len(faults)} missing or of another shape, the "
+            f"first {faults[0]}"
+        )
+    return ChronosBolt(
+        model,
+        name=name or str(card.get("name", path.resolve().name)),
+        version=version or str(card.get("version", "unknown")),
+    )
+
+
+def from_hub(repository: str) -> ChronosBolt:
+    r"""Loads a Chronos-Bolt checkpoint from the Hugging Face hub, or from its local cache.
+
+    Arguments:
+        repository: The repository, as in "amazon/chronos-bolt-tiny". Its commit is the model's version.
+
+    Returns:
+        The frozen model, on the CPU.
+
+    Raises:
+        ValueError: If the hub cannot be reached and the cache does not hold the repository, or there is no such one.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    from . import foundation_models
+
+    try:
+        with _quiet():
+            path = Path(snapshot_download(repository, allow_patterns=["config.json", "*.safetensors*"]))
+    except GatedRepoError as error:
+        raise ValueError(f"the hub asks for an accepted licence before it hands out '{repository}'") from error
+    except Exception as error:  # httpx, OSError, offline mode: the hub's client raises many kinds
+        missing = isinstance(error, RepositoryNotFoundError)
+        cause = "has no such repository" if missing else "could not be reached, and its cache holds no copy"
+        raise ValueError(
+            f"cannot load the foundation model '{repository}': it is no local directory, and the Hugging Face hub "
+            f"{cause}. Pass the path of a directory with config.json and model.safetensors, or a bundled model: "
+            f"{', '.join(foundation_models())}"
+        ) from error
+    return from_directory(path, name=repository, version=path.name)
+
+
+def from_live(model: object) -> ChronosBolt | None:
+    r"""Wraps a copy of a live Chronos-Bolt pipeline or module.
+
+    Arguments:
+        model: The pipeline or the module.
+
+    Returns:
+        The frozen model; None if `model` is nothing of Chronos's.
+
+    Raises:
+        ValueError: If it is another model of the Chronos family.
+    """
+    if isinstance(model, ChronosBoltPipeline):
+        model = model.model
+    if isinstance(model, ChronosBoltModelForForecasting):
+        name = str(getattr(model, "name_or_path", "")) or type(model).__name__
+        return ChronosBolt(model, name=Path(name).name if Path(name).is_dir() else name)
+    if isinstance(model, Chronos2Pipeline | Chronos2Model):
+        raise ValueError(_refusal(type(model).__name__, "Chronos-2"))
+    if isinstance(model, BaseChronosPipeline | ChronosModel):
+        raise ValueError(_refusal(type(model).__name__, "the original Chronos (T5)"))
+    return None
+
+
+def _require_bolt(path: Path) -> None:
+    r"""Refuses checkpoints of other models, with the reason."""
+    try:
+        config = json.loads((path / "config.json").read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"'{path / 'config.json'}' is not valid JSON: {error}") from error
+    if "chronos_config" not in config:
+        kind = (config.get("architectures") or [config.get("model_type", "unknown")])[0]
+        raise ValueError(f"'{path}' holds a model of type {kind}: expected a Chronos-Bolt checkpoint")
+    pipeline = config.get("chronos_pipeline_class", "ChronosPipeline")
+    if pipeline == "Chronos2Pipeline":
+        raise ValueError(_refusal(f"the checkpoint in '{path}'", "Chronos-2"))
+    if pipeline != "ChronosBoltPipeline":
+        raise ValueError(_refusal(f"the checkpoint in '{path}'", "the original Chronos (T5)"))
+
+
+def _refusal(what: str, family: str) -> str:
+    return f"{what} is {family}, not taken: {_REFUSED[family]}. Take a Chronos-Bolt checkpoint"
+
+
+def _bytes_per_patch(config: Any) -> int:
+    r"""Returns the memory in bytes that one patch takes at the peak of a pass without gradients."""
+    return 4 * int(2 * config.d_ff + 3 * config.num_heads * config.d_kv + 6 * config.d_model)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    r"""Silences the progress bars and log lines of transformers and the hub's client, and restores them."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from transformers.utils import logging as bars
+
+    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub", "chronos")]
+    levels = [logger.level for logger in loggers]
+    transformers_bars, hub_bars = bars.is_progress_bar_enabled(), not are_progress_bars_disabled()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    bars.disable_progress_bar()  # type: ignore[no-untyped-call]  # the hub's too
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if transformers_bars:
+            bars.enable_progress_bar()  # type: ignore[no-untyped-call]
+        (enable_progress_bars if hub_bars else disable_progress_bars)()
