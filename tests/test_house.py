@@ -1,0 +1,204 @@
+r"""The house rules of CONTRIBUTING.md, kept by the machine."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import adapts
+from adapts import shelf
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+MODULES = sorted((ROOT / "adapts").rglob("*.py"))
+
+# A part of the package imports from the lines above its own, and from itself.
+LAYERS = [
+    ["shelf"],
+    ["_logging", "dates"],
+    ["panel"],
+    ["windows", "readers"],
+    ["solvers"],
+    ["adapters", "foundation"],
+    ["training", "distribution"],
+    ["evaluation"],
+    ["pipeline"],
+    ["adapter"],
+    ["testing", "gluonts", "cli", "report"],
+]
+HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
+
+
+def imports(path: Path) -> Iterator[str]:
+    r"""The modules that a module imports wherever it runs, by full name; not those under `if TYPE_CHECKING`."""
+    package = path.relative_to(ROOT).parent.parts
+    todo: list[ast.AST] = [ast.parse(path.read_text())]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            todo += node.orelse
+            continue
+        todo += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) + 1 - node.level]) if node.level else ""
+            module = ".".join(filter(None, [base, node.module]))
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def test_the_shelves_hold_no_code() -> None:
+    for name in ("adapters", "datasets"):
+        files = [path for path in (ROOT / name).rglob("*") if path.is_file()]
+        assert files
+        assert {path.suffix for path in files} <= {".yaml", ".md"}
+    assert not (ROOT / "adapts" / "datasets").exists()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(path: Path) -> None:
+    part = path.relative_to(ROOT / "adapts").with_suffix("").parts[0]
+    if part == "__init__":
+        return
+    assert part in HEIGHT, f"give {part!r} its place in LAYERS"
+    for name in imports(path):
+        top, *rest = name.split(".")
+        if top != "adapts":
+            continue
+        other = rest[0]
+        if other not in HEIGHT:
+            assert hasattr(adapts, other), f"{name}: give {other!r} its place in LAYERS"
+            continue
+        assert other == part or HEIGHT[other] < HEIGHT[part], f"{part} must not import {name}"
+
+
+def test_what_is_imported_is_declared() -> None:
+    extras = PROJECT["optional-dependencies"]
+    declared = {
+        canonicalize_name(Requirement(text).name)
+        for text in [*PROJECT["dependencies"], *extras["demo"], *extras["parquet"]]
+    }
+    distributions = importlib.metadata.packages_distributions()
+    for path in MODULES:
+        for name in imports(path):
+            top = name.split(".")[0]
+            if top == "adapts" or top in sys.stdlib_module_names:
+                continue
+            names = {canonicalize_name(distribution) for distribution in distributions.get(top, [top])}
+            assert names & declared, f"{path.relative_to(ROOT)} imports {top}, which pyproject.toml does not declare"
+
+
+def test_the_lock_holds_what_is_declared_and_nothing_of_one_machine() -> None:
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    pins = [Requirement(line) for line in lines]
+    for line, pin in zip(lines, pins, strict=True):
+        assert re.fullmatch(r"[\w.-]+==[\w.]+( ; .+)?", line), line
+        assert not re.match("nvidia|cuda|triton", pin.name), line
+    assert "torch==2.13.0" in lines
+    texts = [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])]
+    for wanted in map(Requirement, texts):
+        if wanted.name == "adapts":
+            continue
+        held = [pin for pin in pins if canonicalize_name(pin.name) == canonicalize_name(wanted.name)]
+        assert held, f"{wanted} is not in requirements.lock: make lock"
+        for pin in held:
+            assert wanted.specifier.contains(next(iter(pin.specifier)).version), f"{pin} against {wanted}: make lock"
+
+
+def test_importing_adapts_brings_nothing_heavy() -> None:
+    heavy = ["chronos", "gluonts", "lightning", "matplotlib", "pvlib", "transformers"]
+    code = f"""
+import sys, adapts
+assert "torch" not in sys.modules
+[getattr(adapts, name) for name in adapts.__all__]
+sys.exit(", ".join({{name.split(".")[0] for name in sys.modules}} & set({heavy})))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+
+
+def test_public_names() -> None:
+    assert dir(adapts) == adapts.__all__
+    with pytest.raises(AttributeError, match="module 'adapts' has no attribute 'Adaptor'"):
+        adapts.Adaptor  # noqa: B018
+
+
+def test_every_family_has_a_recipe_and_every_recipe_a_family() -> None:
+    from adapts.adapters import families, make
+
+    recipes = {name: shelf.load_recipe(name) for name in shelf.recipes()}
+    assert set(families()) <= set(recipes)
+    for recipe in recipes.values():
+        make(recipe["family"], recipe["options"])
+
+
+@pytest.mark.parametrize("name", shelf.cards())
+def test_every_card_loads(name: str) -> None:
+    card = shelf.load_card(name)
+    assert card["name"] == name
+
+
+def test_the_wheel_holds_the_package_and_both_shelves(tmp_path: Path) -> None:
+    from hatchling.builders.wheel import WheelBuilder
+
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    with zipfile.ZipFile(wheel) as archive:
+        held = set(archive.namelist())
+        archive.extractall(tmp_path / "installed")
+    info = f"adapts-{adapts.__version__}.dist-info"
+    assert {name.split("/")[0] for name in held} == {"adapts", info}
+    assert {"adapts/py.typed", f"{info}/licenses/LICENSE"} <= held
+    assert {f"adapts/foundation/bolt_nano/{file}" for file in ("config.json", "model.safetensors")} <= held
+    for name, files in (("adapters", shelf.recipes()), ("datasets", shelf.cards())):
+        assert {f"adapts/_shelf/{name}/{path.name}" for path in files.values()} <= held
+
+    code = "from adapts import shelf; print(*shelf.recipes(), *shelf.cards(), *{shelf.recipes()['linear'].parts[-3]})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path / "installed", capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [*shelf.recipes(), *shelf.cards(), "_shelf"]
+
+
+def test_nothing_of_one_machine_is_committed() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout: what is committed is not known")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    # written apart, so that this file does not hold what it forbids
+    forbidden = ["/ro" + "ot/", "/ho" + "me/", "/Us" + "ers/", "/wo" + "rk/", "/o" + "pt/", "pypi" + ".org",
+                 "python" + "hosted", "download." + "pytorch"]  # fmt: skip
+    for name in filter(None, listed.stdout.split("\0")):
+        path = ROOT / name
+        if not path.is_file() or path.suffix in (".png", ".safetensors"):
+            continue
+        text = path.read_text(encoding="utf-8")
+        assert not [part for part in forbidden if part in text], name
+
+
+def test_what_is_public_is_documented() -> None:
+    for found in pkgutil.walk_packages(adapts.__path__, "adapts."):
+        module = importlib.import_module(found.name)
+        for name in getattr(module, "__all__", []):
+            value = getattr(module, name)
+            if getattr(value, "__module__", None) != module.__name__:
+                continue
+            assert value.__doc__, f"{found.name}.{name}"
+            if inspect.isclass(value):
+                inherited = {member for base in value.__mro__[1:] for member in vars(base)}
+                for member, thing in vars(value).items():
+                    if member.startswith("_") or member in inherited or not callable(getattr(value, member)):
+                        continue
+                    assert thing.__doc__, f"{found.name}.{name}.{member}"

@@ -1,0 +1,72 @@
+r"""Recipes and cards are found and checked; a wrong name is answered with the nearest."""
+
+from pathlib import Path
+
+import pytest
+
+from adapts import shelf
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    r"""Puts one recipe of the given text on an otherwise empty shelf, as the wheel lays it out, and reads it."""
+
+    def read(text: str) -> dict:
+        folder = tmp_path / "_shelf" / "adapters"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "mine.yaml").write_text(text)
+        monkeypatch.setattr(shelf, "__file__", str(tmp_path / "shelf.py"))
+        return shelf.load_recipe("mine")
+
+    return read
+
+
+def test_the_checkouts_shelf_is_taken_where_the_wheel_brings_none(tmp_path, monkeypatch) -> None:
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "pond.yaml").write_text("name: pond")
+    monkeypatch.setattr(shelf, "__file__", str(tmp_path / "adapts" / "shelf.py"))
+    assert list(shelf.cards()) == ["pond"]
+    assert shelf.load_card("pond") == {"name": "pond"}
+
+    shipped = tmp_path / "adapts" / "_shelf" / "datasets"
+    shipped.mkdir(parents=True)
+    (shipped / "lake.yaml").write_text("name: lake")
+    assert list(shelf.cards()) == ["lake"]
+
+
+def test_what_a_recipe_leaves_out_is_empty(recipe) -> None:
+    read = recipe("family: linear\nwhen: Always.\noptions: {latent_channels: 3}")
+    assert read == {
+        "family": "linear",
+        "when": "Always.",
+        "options": {"latent_channels": 3},
+        "training": {},
+        "paper": {},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("family: linear", "the recipe 'mine' lacks the key 'when'; it needs family, when"),
+        ("family: linear\nwhen: x\noption: {}", r"no key of the recipe 'mine' is called 'option'; .*mean 'options'\?"),
+        ("family: linear\nwhen: x\noptions: 3", r"takes a dict for the key 'options', got 3 \(int\)"),
+        (
+            "family: linear\nwhen: x\npaper: {title: t, year: 2025}",
+            "the paper of the recipe 'mine' lacks the key 'url'",
+        ),
+        ("- family", "must be a mapping of keys to values, got list"),
+        ("family: [", "the adapter 'mine' .* is not valid YAML"),
+    ],
+)
+def test_a_recipe_that_is_not_one(recipe, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        recipe(text)
+
+
+def test_an_unknown_name_lists_the_known_and_suggests_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"no adapter is called 'liner'; known: .*linear.*\(did you mean 'linear'\?\)"):
+        shelf.load_recipe("liner")
+    with pytest.raises(ValueError, match=r"no data card is called 'etth1'; known: .*\(did you mean 'ETTh1'\?\)"):
+        shelf.load_card("etth1")
+    assert str(shelf.unknown("adapter", "x", [])) == "no adapter is called 'x'; known: none"
