@@ -33,8 +33,9 @@ class FoundationModel(nn.Module, ABC):
         step_bytes: The memory that one pass takes for each step of each context, without gradients.
     """
 
-    #: The memory in bytes that one chunk of `predict` may take for activations; may be set on the instance.
-    memory_budget: int = 256 * 2**20
+    #: The memory in bytes that one chunk of `predict` may take for activations; may be set on the instance. On a CPU
+    #: larger chunks are slower: they leave the caches.
+    memory_budget: int = 64 * 2**20
 
     def __init__(
         self,
@@ -157,6 +158,11 @@ class FoundationModel(nn.Module, ABC):
         r"""The device that the model computes on."""
         return next(chain(self.parameters(), self.buffers()), torch.empty(0)).device
 
+    @property
+    def median_index(self) -> int:
+        r"""The place of the median among the quantile levels."""
+        return self.quantile_levels.index(0.5)
+
     def freeze(self) -> Self:
         r"""Freezes the weights and the mode; returns the model."""
         self.zero_grad(set_to_none=True)
@@ -178,10 +184,10 @@ class FoundationModel(nn.Module, ABC):
         return f"{self.name!r}, context_length={self.context_length}, prediction_length={self.prediction_length}"
 
     def _unroll_median(self, context: Tensor, prediction_length: int) -> Tensor:
-        median = self.quantile_levels.index(0.5)
         blocks = [self._forecast(context)]  # (N, Q, P)
         while sum(block.shape[-1] for block in blocks) < prediction_length:
-            context = torch.cat([context, blocks[-1].sort(dim=1).values[:, median]], dim=-1)[:, -self.context_length :]
+            median = blocks[-1].sort(dim=1).values[:, self.median_index]  # (N, P)
+            context = torch.cat([context, median], dim=-1)[:, -self.context_length :]
             blocks.append(self._forecast(context))
         return torch.cat(blocks, dim=-1)
 

@@ -6,9 +6,6 @@ __all__ = ["ChronosBolt", "from_directory", "from_hub", "from_live"]
 
 import copy
 import json
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from chronos import BaseChronosPipeline, Chronos2Model, Chronos2Pipeline, Chrono
 from chronos.chronos_bolt import ChronosBoltModelForForecasting, InstanceNorm
 from torch import Tensor
 
+from .._logging import quiet
 from .base import FoundationModel
 
 _REFUSED = {
@@ -132,7 +130,7 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     card = json.loads((path / "card.json").read_text()) if (path / "card.json").is_file() else {}
     _require_bolt(path)
     try:
-        with _quiet():
+        with quiet():
             model, info = _Whole.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
     except Exception as error:  # whatever transformers and safetensors raise for a damaged file
         raise ValueError(f"the checkpoint in '{path}' cannot be read: {error}") from error
@@ -161,19 +159,22 @@ def from_hub(repository: str) -> ChronosBolt:
     Raises:
         ValueError: If the hub cannot be reached and the cache does not hold the repository, or there is no such one.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     from . import foundation_models
 
     try:
-        with _quiet():
+        with quiet():
             path = Path(snapshot_download(repository, allow_patterns=["config.json", "*.safetensors*"]))
     except GatedRepoError as error:
         raise ValueError(f"the hub asks for an accepted licence before it hands out '{repository}'") from error
     except Exception as error:  # httpx, OSError, offline mode: the hub's client raises many kinds
-        missing = isinstance(error, RepositoryNotFoundError)
-        cause = "has no such repository" if missing else "could not be reached, and its cache holds no copy"
+        cause = "could not be reached, and its cache holds no copy"
+        if isinstance(error, RepositoryNotFoundError):
+            cause = "has no such repository"
+        elif constants.HF_HUB_OFFLINE:
+            cause = "may not be asked (HF_HUB_OFFLINE is set), and its cache holds no copy"
         raise ValueError(
             f"cannot load the foundation model '{repository}': it is no local directory, and the Hugging Face hub "
             f"{cause}. Pass the path of a directory with config.json and model.safetensors, or a bundled model: "
@@ -229,25 +230,3 @@ def _refusal(what: str, family: str) -> str:
 def _bytes_per_patch(config: Any) -> int:
     r"""Returns the memory in bytes that one patch takes at the peak of a pass without gradients."""
     return 4 * int(2 * config.d_ff + 3 * config.num_heads * config.d_kv + 6 * config.d_model)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    r"""Silences the progress bars and log lines of transformers and the hub's client, and restores them."""
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-    from transformers.utils import logging as bars
-
-    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub", "chronos")]
-    levels = [logger.level for logger in loggers]
-    transformers_bars, hub_bars = bars.is_progress_bar_enabled(), not are_progress_bars_disabled()
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    bars.disable_progress_bar()  # type: ignore[no-untyped-call]  # the hub's too
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if transformers_bars:
-            bars.enable_progress_bar()  # type: ignore[no-untyped-call]
-        (enable_progress_bars if hub_bars else disable_progress_bars)()
