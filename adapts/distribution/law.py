@@ -1,0 +1,88 @@
+r"""The joint predictive law of windows."""
+
+from __future__ import annotations
+
+__all__ = ["Law"]
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .copula import Copula
+from .quantiles import QuantileFunction
+
+_CHUNK = 2**24  # levels drawn at once
+
+
+@dataclass(frozen=True)
+class Law:
+    r"""The joint predictive law of :math:`n` windows: marginals, and one copula for all windows.
+
+    Windows are independent of each other.
+
+    Arguments:
+        marginals: The law a window, lead and channel, with batch shape :math:`(n, H, D)`.
+        copula: The dependence over :math:`H` leads and :math:`D` channels.
+    """
+
+    marginals: QuantileFunction
+    copula: Copula
+
+    def __post_init__(self) -> None:
+        expected = (self.copula.prediction_length, self.copula.channels)
+        if len(self.marginals.shape) != 3 or self.marginals.shape[1:] != expected:
+            raise ValueError(
+                f"a copula over {expected[0]} leads and {expected[1]} channels takes marginals of shape "
+                f"(n, {expected[0]}, {expected[1]}), got {tuple(self.marginals.shape)}"
+            )
+
+    def __len__(self) -> int:
+        return self.marginals.shape[0]
+
+    def __getitem__(self, index: int | slice | Tensor) -> Law:
+        r"""The law of some of the windows.
+
+        Arguments:
+            index: The number of a window, a slice, or indices with shape :math:`(n',)`.
+
+        Returns:
+            Their law.
+        """
+        return Law(self.marginals[[index] if isinstance(index, int) else index], self.copula)
+
+    @property
+    def mean(self) -> Tensor:
+        r"""The mean of the law, with shape :math:`(n, H, D)`."""
+        return self.marginals.mean
+
+    def sample(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
+        r"""Draws joint paths whose margins are stratified: see `Copula.uniforms`.
+
+        Arguments:
+            num_samples: The number of paths :math:`S` a window.
+            generator: The source of randomness.
+
+        Returns:
+            The paths, with shape :math:`(S, n, H, D)`.
+        """
+        cells = num_samples * self.copula.prediction_length * self.copula.channels
+        paths = self.marginals.values.new_empty(num_samples, *self.marginals.shape)
+        step = max(1, _CHUNK // cells)
+        for start in range(0, len(self), step):
+            marginals = self.marginals[start : start + step]
+            levels = self.copula.uniforms(num_samples, generator, windows=marginals.shape[0])  # (S, n', H, D)
+            paths[:, start : start + step] = marginals(levels.to(paths))
+        return paths
+
+    def rescaled(self, location: Tensor | float, scale: Tensor | float) -> Law:
+        r"""The law in other units, :math:`location + scale \cdot Y` a channel.
+
+        Arguments:
+            location: The shift, with shape :math:`(D,)`.
+            scale: The positive factor, with shape :math:`(D,)`.
+
+        Returns:
+            The law in these units.
+        """
+        return Law(self.marginals.rescaled(location, scale), self.copula)
