@@ -1,0 +1,379 @@
+r"""What every adapter family shares: hyperparameters, checks, missing cells, window normalisation."""
+
+from __future__ import annotations
+
+__all__ = ["AdapterModule", "Evidence", "State", "families", "make", "register"]
+
+import copy
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
+
+import torch
+from torch import Tensor, nn
+
+from ..shelf import unknown
+
+_ROSTER: dict[str, type[AdapterModule]] = {}
+_Family = TypeVar("_Family", bound="type[AdapterModule]")
+
+
+def register(name: str) -> Callable[[_Family], _Family]:
+    r"""Enters a family in the roster, under the name that recipes and `Adapter` use.
+
+    Arguments:
+        name: The family's name; lower case.
+
+    Returns:
+        The class decorator.
+
+    Raises:
+        ValueError: If another class holds the name.
+    """
+
+    def enter(family: _Family) -> _Family:
+        holder = _ROSTER.get(name)
+        if holder is not None and holder.__qualname__ != family.__qualname__:
+            raise ValueError(f"the adapter name {name!r} is held by {holder.__module__}.{holder.__qualname__}")
+        family.family = name
+        _ROSTER[name] = family
+        return family
+
+    return enter
+
+
+def families() -> dict[str, type[AdapterModule]]:
+    r"""Returns the registered families by name."""
+    return dict(sorted(_ROSTER.items()))
+
+
+def make(name: str, options: Mapping[str, Any] | None = None) -> AdapterModule:
+    r"""Makes a family by its registered name.
+
+    Arguments:
+        name: The family's name.
+        options: The family's hyperparameters; its class's defaults where left out.
+
+    Returns:
+        The family, not yet built for a number of channels.
+
+    Raises:
+        ValueError: If no family has that name, or the family has no such option.
+    """
+    if name not in _ROSTER:
+        raise unknown("adapter", name, families())
+    return _ROSTER[name](**(options or {}))
+
+
+@dataclass
+class State:
+    r"""What `decode` needs to know of the windows that `encode` saw.
+
+    Arguments:
+        past: The standardised past, with shape :math:`(B, L, D)`. NaN marks a missing step.
+        location: The windows' locations, with shape :math:`(B, 1, D)`.
+        scale: The windows' scales, with shape :math:`(B, 1, D)`; positive.
+        forecast: The frozen model's median forecasts of the raw channels, with shape :math:`(B, H, D)`, where the
+            family declares `needs_forecast`.
+    """
+
+    past: Tensor
+    location: Tensor
+    scale: Tensor
+    forecast: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    r"""Windows with their targets and the frozen model's forecasts: what a closed form is solved on.
+
+    Arguments:
+        past: The standardised past, with shape :math:`(n, L, D)`.
+        future: The standardised targets, with shape :math:`(n, H, D)`. NaN marks a missing step.
+        forecast: The frozen model's median forecasts of the latent channels, with shape :math:`(n, H, K)`.
+        fold: The block of time each window lies in, with shape :math:`(n,)`: folds of a blocked cross-validation.
+            Windows whose targets straddle two blocks bear -1 and are in no fold's test.
+    """
+
+    past: Tensor
+    future: Tensor
+    forecast: Tensor
+    fold: Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+@dataclass_transform(kw_only_default=True)
+class AdapterModule(nn.Module):
+    r"""Abstract adapter: encodes channels to latent channels, decodes forecasts of these to forecasts of the channels.
+
+    A family's class attributes with an annotation and a default are its hyperparameters, taken by keyword. `build`
+    returns a copy that holds parameters for a number of channels, `prepare` shows it the train rows once.
+    """
+
+    family: ClassVar[str] = ""
+    #: The latent channels are the observed ones: one frozen pass serves the adapter and the frozen model's own row.
+    observed_latents: ClassVar[bool] = False
+    #: Decoding mixes channels, so that observed margins depend on the latent joint law.
+    mixes_channels: ClassVar[bool] = True
+    #: `decode` reads the frozen model's forecasts of the raw channels from the state.
+    needs_forecast: ClassVar[bool] = False
+
+    channels: int
+    covariance: Tensor
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        fields = self.fields()
+        for name in options:
+            if name not in fields:
+                raise unknown(f"option of {type(self).__name__}", name, fields)
+        for name, default in fields.items():
+            setattr(self, name, options.get(name, default))
+        self.channels = 0
+        self._check()
+
+    @classmethod
+    def fields(cls) -> dict[str, Any]:
+        r"""Returns the family's hyperparameters with their defaults, in the order of declaration."""
+        return {
+            name: getattr(base, name)
+            for base in reversed(cls.__mro__)
+            if issubclass(base, AdapterModule) and base is not AdapterModule
+            for name, kind in base.__dict__.get("__annotations__", {}).items()
+            if not str(kind).startswith(("ClassVar", "typing.ClassVar")) and name in base.__dict__
+        }
+
+    def options(self) -> dict[str, Any]:
+        r"""Returns the hyperparameters as they stand."""
+        return {name: getattr(self, name) for name in self.fields()}
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self.options().items())
+
+    # ------------------------------------------------------------------ making
+
+    @property
+    def latents(self) -> int:
+        r"""The number of latent channels :math:`K`."""
+        return self.channels
+
+    @property
+    def closed_form(self) -> bool:
+        r"""Whether `solve` finds the parameters, so that no gradient step is taken."""
+        return False
+
+    def build(self, channels: int) -> Self:
+        r"""Makes the parameters for a number of channels.
+
+        Arguments:
+            channels: The number of observed channels :math:`D`.
+
+        Returns:
+            A built copy; the family itself stays as it is.
+
+        Raises:
+            ValueError: If the hyperparameters do not fit that many channels.
+        """
+        if channels < 1:
+            raise ValueError(f"{type(self).__name__}.build expects at least one channel, got {channels}")
+        built = copy.deepcopy(self)
+        built.channels = channels
+        built.register_buffer("covariance", torch.eye(channels))
+        built._build(channels)
+        return built
+
+    def prepare(self, rows: Tensor) -> None:
+        r"""Shows the train rows once, before training: the covariance that fills missing cells, initial directions.
+
+        Arguments:
+            rows: Standardised train rows, with shape :math:`(T, D)`. NaN marks a missing cell.
+        """
+        self._require("prepare", "rows", rows, rows.ndim == 2 and rows.shape[-1] == self.channels, "(time, {D})")
+        self.covariance.copy_(_pairwise_covariance(rows))
+        self._prepare(rows)
+
+    def solve(self, evidence: Evidence, *, choose: bool) -> None:
+        r"""Finds the parameters in closed form, for families that have one.
+
+        Arguments:
+            evidence: The windows to solve on.
+            choose: Whether to choose the ridge strengths by blocked cross-validation over `evidence.fold`; the ones
+                chosen before are used otherwise.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no closed form")
+
+    # ------------------------------------------------------------------ using
+
+    def encode(self, x: Tensor) -> tuple[Tensor, State]:
+        r"""Maps observed channels to latent channels, :math:`z = \varphi(x)`.
+
+        Before channels are mixed, missing cells are filled with their conditional mean given the channels seen at the
+        same step (covariance of the train rows); steps with no channel seen take the window's location. Where the
+        latent channels are the observed ones NaN stays, for the frozen model to treat.
+
+        Arguments:
+            x: The standardised past, with shape :math:`(B, L, D)`. NaN marks a missing step.
+
+        Returns:
+            The latent past, with shape :math:`(M, B, L, K)` (:math:`M = 1` for a deterministic family), and the state
+            that `decode` needs.
+
+        Raises:
+            ValueError: If `x` is not of that shape.
+        """
+        self._require("encode", "x", x, x.ndim == 3 and x.shape[-1] == self.channels, "(batch, time, {D})")
+        location, scale = self._window_statistics(x)
+        state = State(past=x, location=location, scale=scale)
+        if self.observed_latents:
+            return x.unsqueeze(0), state
+        return self._encode(self._fill((x - location) / scale)).unsqueeze(0), state  # (1, B, L, K)
+
+    def encode_future(self, y: Tensor, state: State) -> Tensor:
+        r"""Maps observed targets to latent targets, in the units of the windows' own latent pasts.
+
+        Arguments:
+            y: The standardised targets, with shape :math:`(B, H, D)`. NaN marks a missing step.
+            state: The state of these windows.
+
+        Returns:
+            The latent targets, with shape :math:`(B, H, K)`; NaN at steps where a channel is missing.
+        """
+        if self.observed_latents:
+            return y
+        return self._encode((y - state.location) / state.scale)
+
+    def decode(self, paths: Tensor, state: State) -> Tensor:
+        r"""Maps forecasts of the latent channels to forecasts of the observed ones.
+
+        Arguments:
+            paths: Latent paths, with shape :math:`(S, B, H, K)`.
+            state: The state that `encode` returned for these windows.
+
+        Returns:
+            The observed paths, standardised, with shape :math:`(S, B, H, D)`.
+
+        Raises:
+            ValueError: If `paths` is not of that shape.
+        """
+        self._require("decode", "paths", paths, paths.ndim == 4 and paths.shape[-1] == self.latents,
+                      "(samples, batch, time, {K})")  # fmt: skip
+        if self.observed_latents:
+            return self._decode(paths, state)
+        return self._decode(paths, state) * state.scale + state.location
+
+    # ------------------------------------------------------------------ what a family writes
+
+    def _check(self) -> None:
+        r"""Checks the hyperparameters."""
+
+    @abstractmethod
+    def _build(self, channels: int) -> None:
+        r"""Makes parameters and buffers."""
+
+    def _prepare(self, rows: Tensor) -> None:
+        r"""Reads initial directions off the train rows."""
+
+    def _encode(self, x: Tensor) -> Tensor:
+        r"""Maps normalised, filled rows :math:`(B, L, D)` to latent rows :math:`(B, L, K)`."""
+        return x
+
+    @abstractmethod
+    def _decode(self, z: Tensor, state: State) -> Tensor:
+        r"""Maps latent paths :math:`(S, B, H, K)` to normalised paths :math:`(S, B, H, D)`."""
+
+    # ------------------------------------------------------------------ shared mathematics
+
+    def _window_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Location and scale of each window (RevIN; Kim et al., 2022), guarded for empty and constant windows."""
+        return window_statistics(x)
+
+    def _fill(self, x: Tensor) -> Tensor:
+        return fill_missing(x, self.covariance)
+
+    def _require(self, method: str, name: str, value: Tensor, fits: bool, expected: str) -> None:
+        if self.channels == 0:
+            raise ValueError(f"{type(self).__name__}.{method} needs a built adapter: call build(channels=...) first")
+        if fits:
+            return
+        size = self.latents if "{K}" in expected else self.channels
+        expected = expected.replace("{D}", str(size)).replace("{K}", str(size))
+        hint = ""
+        if value.ndim >= 2 and value.shape[-1] != size and value.shape[-2] == size:
+            hint = f". Axis -2 has {size} entries: pass {name}.mT"
+        raise ValueError(
+            f"{type(self).__name__}.{method} takes {name!r} of shape {expected}, got {tuple(value.shape)}{hint}"
+        )
+
+
+def window_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Returns mean and variance of each window and channel over the steps seen; 0 where nothing was.
+
+    Arguments:
+        x: Windows, with shape :math:`(B, L, D)`. NaN marks a missing step.
+
+    Returns:
+        The means and the population variances, both of shape :math:`(B, 1, D)`.
+    """
+    seen = ~x.isnan()
+    count = seen.sum(-2, keepdim=True).clamp(min=1)
+    mean = torch.where(seen, x, 0.0).sum(-2, keepdim=True) / count
+    return mean, torch.where(seen, x - mean, 0.0).square().sum(-2, keepdim=True) / count
+
+
+def window_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Returns mean and standard deviation of each window and channel, as RevIN (Kim et al., 2022).
+
+    Gradients are finite everywhere: the square root is taken only of positive variances.
+
+    Arguments:
+        x: Windows, with shape :math:`(B, L, D)`. NaN marks a missing step.
+
+    Returns:
+        The location, 0 where nothing was seen, and the scale, 1 where nothing varies; both of shape
+        :math:`(B, 1, D)`.
+    """
+    location, variance = window_moments(x)
+    varies = variance > 1e-10 * (1 + location.square())
+    return location, torch.where(varies, torch.where(varies, variance, 1.0).sqrt(), 1.0)
+
+
+def fill_missing(x: Tensor, covariance: Tensor) -> Tensor:
+    r"""Fills missing cells with their conditional mean given the channels seen at the same step.
+
+    .. math:: \hat x_m = \Sigma_{mo} \Sigma_{oo}^{-1} x_o
+
+    Arguments:
+        x: Centred rows, with shape :math:`(*, D)`. NaN marks a missing cell.
+        covariance: The covariance :math:`\Sigma` of the channels, with shape :math:`(D, D)`.
+
+    Returns:
+        The rows without NaN; 0, the mean, where no channel was seen. Seen cells are untouched.
+    """
+    missing = x.isnan()
+    if not missing.any():
+        return x
+    channels = x.shape[-1]
+    filled = torch.where(missing, 0.0, x)
+    touched = missing.any(-1) & ~missing.all(-1)  # (*)
+    rows, hole = filled[touched], missing[touched]  # (R, D)
+    means = []
+    # The unseen channels get unit variance and no covariance, so that one batched solve serves every pattern.
+    for part, gap in zip(rows.split(max(1, 2**22 // channels**2)), hole.split(max(1, 2**22 // channels**2)), strict=True):
+        seen = (~gap).to(x.dtype)
+        system = covariance * seen[:, :, None] * seen[:, None, :] + torch.diag_embed(1 - seen)
+        weights = torch.linalg.solve(system, part)  # (r, D), zero where unseen
+        means.append(torch.where(gap, weights @ covariance, part))
+    if means:
+        filled = filled.clone()
+        filled[touched] = torch.cat(means)
+    return filled
+
+
+def _pairwise_covariance(rows: Tensor, ridge: float = 1e-3) -> Tensor:
+    r"""Covariance about zero of the pairs of cells seen together, made positive definite."""
+    seen = (~rows.isnan()).double()
+    values = torch.where(rows.isnan(), 0.0, rows).double()
+    covariance = (values.mT @ values) / (seen.mT @ seen).clamp(min=1)
+    eigenvalues, vectors = torch.linalg.eigh(covariance)
+    floor = ridge * eigenvalues.max().clamp(min=1e-6)
+    return ((vectors * eigenvalues.clamp(min=float(floor))) @ vectors.mT).to(rows.dtype)

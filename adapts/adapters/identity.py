@@ -1,0 +1,34 @@
+r"""No adapter: the frozen model on each channel alone."""
+
+from __future__ import annotations
+
+__all__ = ["Identity"]
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from .base import AdapterModule, State, register
+
+
+@register("identity")
+class Identity(AdapterModule):
+    r"""Hands each channel to the frozen model as it is, and its forecast back.
+
+    Deterministic; nothing trained; missing steps reach the frozen model as NaN. What it adds to the frozen model
+    alone is the joint law: copula and recalibration.
+
+    Example:
+        >>> z, state = Identity().build(channels=7).encode(torch.randn(32, 96, 7))
+        >>> z.shape
+        torch.Size([1, 32, 96, 7])
+    """
+
+    observed_latents: ClassVar[bool] = True
+    mixes_channels: ClassVar[bool] = False
+
+    def _build(self, channels: int) -> None:
+        pass
+
+    def _decode(self, z: Tensor, state: State) -> Tensor:
+        return z

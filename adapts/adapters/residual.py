@@ -1,0 +1,176 @@
+r"""Corrections of the frozen model's forecasts, in closed form."""
+
+from __future__ import annotations
+
+__all__ = ["Residual"]
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..solvers import RidgePath, cross_validated_error
+from .base import AdapterModule, Evidence, State, fill_missing, register, window_statistics
+
+#: Ridge strengths, relative to the mean eigenvalue of the regressors.
+STRENGTHS = torch.logspace(-3, 5, 17, dtype=torch.float64)
+#: What the channels' joint regressors are multiplied by before the ridge: 0 leaves a channel to its own past.
+SHARES = (0.0, 0.3, 1.0)
+
+
+@register("residual")
+class Residual(AdapterModule):
+    r"""Adds to the frozen model's forecast what a ridge regression says it will miss.
+
+    .. math:: y_{d} = f(x_d) + s_d \, \Phi W_d
+
+    where :math:`f` is the frozen model, :math:`s_d` the window's scale and :math:`\Phi` holds, all normalised by the
+    window: the channel's own last steps and forecast, and the leading principal components of the last steps and
+    forecasts of all channels. Each channel has its own :math:`W_d`; its strength, its share of the other channels and
+    whether it corrects at all are chosen a block of leads by blocked cross-validation over the train windows, so that
+    :math:`W = 0`, the frozen model itself, is the answer where nothing is gained.
+
+    Deterministic; shifts the frozen model's quantiles and keeps their spread; the latent channels are the observed
+    ones, so one frozen pass serves the adapter and its gate; costs one matrix product. Not meant for fewer train
+    windows than a hundred or so: it then stays at zero.
+
+    References:
+        | Lightweight Online Adaption for Time Series Foundation Model Forecasts (Lee et al., 2025), the ridge beside
+        | a frozen model, https://arxiv.org/abs/2502.12920
+        | CoRA (2026), zero-initialised corrections across channels, https://arxiv.org/abs/2603.21828
+
+    Arguments:
+        lags: The number of last steps of a channel that its own correction reads; as many as the context has, at most
+            96, if None.
+        components: The number of principal components of all channels' last steps and forecasts.
+        lead_blocks: The number of blocks of leads with strengths of their own.
+
+    Example:
+        >>> residual = Residual().build(channels=7)
+        >>> z, state = residual.encode(torch.randn(32, 96, 7))
+        >>> z.shape
+        torch.Size([1, 32, 96, 7])
+    """
+
+    lags: int | None = None
+    components: int = 32
+    lead_blocks: int = 4
+
+    observed_latents: ClassVar[bool] = True
+    mixes_channels: ClassVar[bool] = False
+    needs_forecast: ClassVar[bool] = True
+
+    basis: Tensor
+    weights: Tensor
+    strength: Tensor
+    share: Tensor
+
+    def _check(self) -> None:
+        for name in ("lags", "components", "lead_blocks"):
+            value = getattr(self, name)
+            lowest = 0 if name == "components" else 1
+            if not (name == "lags" and value is None) and (not isinstance(value, int) or value < lowest):
+                raise ValueError(f"Residual expects {name} to be an integer of at least {lowest}, got {value!r}")
+
+    @property
+    def closed_form(self) -> bool:
+        return True
+
+    def _build(self, channels: int) -> None:
+        # Their sizes are those of the windows, known when they are solved for; empty, they correct nothing.
+        for name in ("basis", "weights", "strength", "share"):
+            self.register_buffer(name, torch.empty(0))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
+        for name in ("basis", "weights", "strength", "share"):
+            if prefix + name in state_dict:
+                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
+        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
+
+    def _decode(self, z: Tensor, state: State) -> Tensor:
+        if self.weights.numel() == 0:
+            return z
+        assert state.forecast is not None
+        own, joint = self._regressors(state.past, state.forecast)  # (D, B, p), (B, C)
+        joint = (joint @ self.basis).expand(self.channels, -1, -1)
+        correction = torch.cat([own, joint], -1) @ self.weights  # (D, B, H)
+        return z + correction.permute(1, 2, 0) * state.scale
+
+    def _regressors(self, past: Tensor, forecast: Tensor) -> tuple[Tensor, Tensor]:
+        r"""The window-normalised regressors: each channel's own :math:`(D, B, p)`, and all channels' :math:`(B, C)`."""
+        location, scale = window_statistics(past)
+        lags = min(self.lags or 96, past.shape[1])
+        recent = fill_missing((past[:, -lags:] - location) / scale, self.covariance)  # (B, P, D)
+        ahead = (forecast - location) / scale  # (B, H, D)
+        seen = torch.cat([recent, ahead], 1)  # (B, P + H, D)
+        constant = torch.ones_like(seen[:, :1])
+        return torch.cat([seen, constant], 1).permute(2, 0, 1), seen.flatten(1)
+
+    @torch.no_grad()
+    def solve(self, evidence: Evidence, *, choose: bool) -> None:
+        _, scale = window_statistics(evidence.past)
+        own, joint = self._regressors(evidence.past, evidence.forecast)
+        missed = evidence.future - evidence.forecast  # (n, H, D)
+        seen = ~missed.isnan()
+        horizon = missed.shape[1]
+        blocks = torch.arange(horizon) * min(self.lead_blocks, horizon) // horizon  # (H,)
+        if choose:
+            count = min(self.components, *joint.shape)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)  # the randomised decomposition draws
+                self.basis = torch.svd_lowrank(joint, q=count)[2] if count else joint.new_zeros(joint.shape[1], 0)
+            self.strength = torch.full((self.channels, int(blocks.max()) + 1), torch.inf, dtype=torch.float64)
+            self.share = torch.zeros_like(self.strength)
+        joint = joint @ self.basis  # (n, R)
+        size = own.shape[-1]
+        weights = []
+        for channel in range(self.channels):
+            x = torch.cat([own[channel], joint], -1).double()  # (n, p)
+            y = torch.where(seen[..., channel], missed[..., channel], 0.0).double()  # (n, H)
+            unit = scale[:, :, channel].double()  # (n, 1)
+            x, y = x * unit.sqrt(), y / unit.sqrt()
+            gram, cross, square = self._statistics(x, y, evidence.fold if choose else torch.zeros(len(x)))
+            typical = gram.sum(0).diagonal()[:size].mean().clamp(min=1e-12)
+            if choose:
+                self._choose(channel, gram, cross, square, blocks, size, typical)
+            gram, cross = gram.sum(0), cross.sum(0)
+            solution = torch.zeros_like(cross)
+            for share in SHARES:
+                scaling = _scaling(len(gram), size, share)
+                path = RidgePath(gram * scaling * scaling.mT, cross * scaling)
+                chosen = (self.share[channel] == share)[blocks]  # (H,)
+                strength = self.strength[channel][blocks] * typical  # (H,)
+                solution += torch.where(chosen, path.solve(strength) * scaling, 0.0)
+            weights.append(solution)
+        self.weights = torch.stack(weights).to(evidence.past.dtype)  # (D, p, H)
+
+    @staticmethod
+    def _statistics(x: Tensor, y: Tensor, fold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        parts = [fold == one for one in range(int(fold.max()) + 1)]
+        return (
+            torch.stack([x[part].mT @ x[part] for part in parts]),
+            torch.stack([x[part].mT @ y[part] for part in parts]),
+            torch.stack([y[part].square().sum(0) for part in parts]),
+        )
+
+    def _choose(
+        self, channel: int, gram: Tensor, cross: Tensor, square: Tensor, blocks: Tensor, size: int, typical: Tensor
+    ) -> None:
+        r"""Sets the channel's strength and share a block of leads to those of the least error left out."""
+        best = torch.zeros(int(blocks.max()) + 1, dtype=torch.float64).index_add_(0, blocks, square.sum(0))
+        for share in SHARES:
+            scaling = _scaling(gram.shape[-1], size, share)
+            errors = cross_validated_error(gram * scaling * scaling.mT, cross * scaling, square, STRENGTHS * typical)
+            for number in range(len(best)):
+                error = errors[:, blocks == number].sum(1)  # (m,)
+                least = int(error.argmin())
+                if error[least] < best[number]:
+                    best[number] = error[least]
+                    self.strength[channel, number], self.share[channel, number] = STRENGTHS[least], share
+
+
+def _scaling(regressors: int, own: int, share: float) -> Tensor:
+    r"""The column :math:`(p, 1)` that multiplies the channel's own regressors by 1 and the joint ones by their share."""
+    scaling = torch.full((regressors, 1), share, dtype=torch.float64)
+    scaling[:own] = 1.0
+    return scaling

@@ -1,0 +1,114 @@
+r"""Ridge regression: one solution, or the whole path of strengths from one eigendecomposition."""
+
+from __future__ import annotations
+
+__all__ = ["RidgePath", "blocked_folds", "cross_validated_error", "ridge"]
+
+import torch
+from torch import Tensor
+
+
+class RidgePath:
+    r"""The ridge solutions of one problem for every strength.
+
+    .. math:: W(\lambda) = \arg\min_W \lVert Y - X W \rVert_F^2 + \lambda \lVert W \rVert_F^2
+        = V (\Lambda + \lambda I)^{-1} V^\top X^\top Y, \quad X^\top X = V \Lambda V^\top
+
+    References:
+        | Ridge Regression (Hoerl & Kennard, 1970)
+        | https://doi.org/10.1080/00401706.1970.10488634
+
+    Arguments:
+        gram: The matrix :math:`X^\top X`, with shape :math:`(*, p, p)`.
+        cross: The matrix :math:`X^\top Y`, with shape :math:`(*, p, q)`.
+
+    Example:
+        >>> x, y = torch.randn(100, 3).double(), torch.randn(100, 2).double()
+        >>> path = RidgePath(x.mT @ x, x.mT @ y)
+        >>> bool(torch.allclose(path.solve(0.0), torch.linalg.lstsq(x, y).solution))
+        True
+    """
+
+    def __init__(self, gram: Tensor, cross: Tensor) -> None:
+        eigenvalues, self.vectors = torch.linalg.eigh(gram)
+        self.eigenvalues = eigenvalues.clamp(min=0)
+        self.projected = self.vectors.mT @ cross  # (*, p, q)
+
+    def solve(self, strength: float | Tensor) -> Tensor:
+        r"""Returns the solution at a strength.
+
+        Arguments:
+            strength: The strength :math:`\lambda \geq 0`; a tensor broadcasts against the :math:`q` targets. Infinity
+                gives zero. Directions without data stay zero at :math:`\lambda = 0` (the least-norm solution).
+
+        Returns:
+            The coefficients, with shape :math:`(*, p, q)`.
+        """
+        denominator = self.eigenvalues.unsqueeze(-1) + strength  # (*, p, 1 or q)
+        tiny = self.eigenvalues.amax(-1, keepdim=True).unsqueeze(-1) * 1e-12
+        inverse = torch.where(denominator > tiny, 1 / torch.where(denominator > tiny, denominator, 1.0), 0.0)
+        return self.vectors @ (inverse * self.projected)
+
+
+def ridge(x: Tensor, y: Tensor, strength: float, prior: Tensor | None = None) -> Tensor:
+    r"""Returns ridge coefficients, shrunk towards a prior guess.
+
+    .. math:: \arg\min_W \lVert Y - X W \rVert_F^2 + \lambda \lVert W - W_0 \rVert_F^2
+
+    Arguments:
+        x: The regressors, with shape :math:`(n, p)`.
+        y: The targets, with shape :math:`(n, q)`.
+        strength: The strength :math:`\lambda \geq 0`.
+        prior: The guess :math:`W_0`, with shape :math:`(p, q)`; zero if None.
+
+    Returns:
+        The coefficients, with shape :math:`(p, q)`.
+    """
+    if prior is None:
+        return RidgePath(x.mT @ x, x.mT @ y).solve(strength)
+    return prior + ridge(x, y - x @ prior, strength)
+
+
+def cross_validated_error(gram: Tensor, cross: Tensor, square: Tensor, strengths: Tensor) -> Tensor:
+    r"""Returns the squared error left out of each fold, summed over folds, from the folds' sufficient statistics.
+
+    Arguments:
+        gram: Each fold's :math:`X^\top X`, with shape :math:`(F, p, p)`.
+        cross: Each fold's :math:`X^\top Y`, with shape :math:`(F, p, q)`.
+        square: Each fold's :math:`\sum y^2`, with shape :math:`(F, q)`.
+        strengths: The strengths to try, with shape :math:`(m,)`.
+
+    Returns:
+        The error of each strength and target, with shape :math:`(m, q)`.
+    """
+    rest = RidgePath(gram.sum(0) - gram, cross.sum(0) - cross)  # one eigendecomposition a fold
+    errors = []
+    for strength in strengths:
+        weights = rest.solve(strength)  # (F, p, q)
+        error = square - 2 * (weights * cross).sum(-2) + (weights * (gram @ weights)).sum(-2)
+        errors.append(error.sum(0))
+    return torch.stack(errors)  # (m, q)
+
+
+def blocked_folds(origin: Tensor, item: Tensor, prediction_length: int, folds: int) -> Tensor:
+    r"""Cuts windows into blocks of time for cross-validation.
+
+    Arguments:
+        origin: The row of each window's first target, with shape :math:`(n,)`.
+        item: The item of each window, with shape :math:`(n,)`; the blocks of an item are cut over its own rows.
+        prediction_length: The number of target steps :math:`H`.
+        folds: The number of blocks.
+
+    Returns:
+        Each window's block, with shape :math:`(n,)`; -1 where its targets reach into the next block, so that no
+        target is in two blocks.
+    """
+    fold = torch.empty_like(origin)
+    for one in item.unique():
+        mine = item == one
+        first, last = origin[mine].min(), origin[mine].max()
+        width = (last - first + prediction_length) / folds
+        start = ((origin[mine] - first) / width).floor().long()
+        stop = ((origin[mine] - first + prediction_length - 1) / width).floor().long()
+        fold[mine] = torch.where(start == stop, start, -1)
+    return fold

@@ -1,0 +1,6 @@
+r"""Training by gradient: objectives and the Lightning module that steps and logs."""
+
+from .module import AdapterTraining, train
+from .objectives import OBJECTIVES, objective
+
+__all__ = ["OBJECTIVES", "AdapterTraining", "objective", "train"]

@@ -1,0 +1,129 @@
+r"""The Lightning module that trains an adapter around a frozen model: steps and logs, nothing else."""
+
+from __future__ import annotations
+
+__all__ = ["AdapterTraining", "train"]
+
+import copy
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from torch import Tensor
+
+from .._logging import quiet
+from ..adapters import AdapterModule
+from ..foundation import FoundationModel
+from ..windows import Windows, window_module
+from .objectives import objective
+
+
+class AdapterTraining(pl.LightningModule):
+    r"""Trains an adapter's parameters through the frozen model.
+
+    The frozen model is held outside of the module tree: checkpoints and `parameters()` know the adapter alone.
+
+    Arguments:
+        adapter: The built and prepared adapter.
+        model: The frozen model; gradients must reach its context.
+        loss: The objective's name.
+        learning_rate: Adam's learning rate.
+        weight_decay: The decay of the parameters towards zero, where an adapter is the frozen model itself.
+    """
+
+    def __init__(
+        self,
+        adapter: AdapterModule,
+        model: FoundationModel,
+        *,
+        loss: str = "huber",
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__()
+        self.adapter = adapter
+        self.loss = objective(loss)
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        object.__setattr__(self, "model", model)
+
+    def forward(self, past: Tensor, prediction_length: int) -> Tensor:
+        r"""Returns the adapter's median forecasts, with shape :math:`(B, H, D)`."""
+        z, state = self.adapter.encode(past)  # (1, B, L, K)
+        latents = z[0].mT.flatten(0, 1)  # (B*K, L)  all latents in one call
+        quantiles = self.model(latents, prediction_length, unroll="median")  # (B*K, Q, H)
+        median = quantiles[:, self.model.median_index].unflatten(0, (len(past), -1)).mT  # (B, H, K)
+        return self.adapter.decode(median.unsqueeze(0), state)[0]
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        past, future = batch
+        loss = self.loss(self(past, future.shape[1]), future)
+        self.log("train_loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        past, future = batch
+        self.log("val_loss", self.loss(self(past, future.shape[1]), future), prog_bar=True, batch_size=len(past))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        free = [parameter for parameter in self.adapter.parameters() if parameter.requires_grad]
+        return torch.optim.AdamW(free, lr=self.learning_rate, weight_decay=self.weight_decay)
+
+
+class _KeepBest(Callback):
+    r"""Keeps the adapter of the lowest validation loss, the untrained one among them."""
+
+    def __init__(self, loss: float, adapter: AdapterModule) -> None:
+        self.loss = loss
+        self.state = copy.deepcopy(adapter.state_dict())
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        loss = float(trainer.callback_metrics["val_loss"])
+        if not trainer.sanity_checking and loss < self.loss:
+            self.loss = loss
+            self.state = copy.deepcopy(pl_module.adapter.state_dict())
+
+
+def train(
+    module: AdapterTraining,
+    training: Windows,
+    validation: Windows,
+    *,
+    batch_size: int,
+    seed: int,
+    options: dict[str, Any] | None = None,
+) -> dict[str, float]:
+    r"""Trains until the validation loss stops falling; the adapter ends with its best parameters.
+
+    Arguments:
+        module: The Lightning module.
+        training: The standardised train windows.
+        validation: The standardised validation windows, for early stopping.
+        batch_size: Windows a step.
+        seed: The seed of the order of windows.
+        options: Options of `lightning.pytorch.Trainer`, over our defaults.
+
+    Returns:
+        The validation loss before training and at its best, and the epochs run.
+    """
+    data = window_module(training, validation, batch_size=batch_size, seed=seed)
+    settings: dict[str, Any] = {
+        "max_epochs": 20,
+        "gradient_clip_val": 1.0,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "accelerator": "gpu" if next(module.model.parameters()).is_cuda else "cpu",
+        "devices": 1,
+    }
+    callbacks = [EarlyStopping("val_loss", patience=3), *(options or {}).get("callbacks", [])]
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        before = pl.Trainer(**settings, enable_progress_bar=False).validate(module, data, verbose=False)[0]["val_loss"]
+        best = _KeepBest(before, module.adapter)
+        trainer = pl.Trainer(**{**settings, **(options or {}), "callbacks": [*callbacks, best]})
+        trainer.fit(module, data)
+    module.adapter.load_state_dict(best.state)
+    return {"before": before, "best": best.loss, "epochs": trainer.current_epoch}

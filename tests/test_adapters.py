@@ -1,0 +1,205 @@
+r"""What each family's mathematics must satisfy."""
+
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from adapts.adapters import Evidence, Identity, Linear, Projection, Residual, families, make
+from adapts.adapters.base import fill_missing, window_statistics
+from adapts.solvers import blocked_folds
+
+
+def windows(batch: int = 8, length: int = 48, channels: int = 5) -> Tensor:
+    mixing = torch.randn(channels, channels)
+    return torch.randn(batch, length, channels).cumsum(1) @ mixing
+
+
+def evidence(family: Linear | Residual, past: Tensor, future: Tensor, forecast: Tensor) -> Evidence:
+    origin = 10 * torch.arange(len(past))
+    return Evidence(past, future, forecast, blocked_folds(origin, torch.zeros_like(origin), 10, 5))
+
+
+# ---------------------------------------------------------------------------------------------------- the base
+
+
+@pytest.mark.parametrize("name", sorted(families()))
+def test_an_unknown_option_is_named_with_the_nearest(name: str) -> None:
+    with pytest.raises(ValueError, match="no option of .* is called 'latent_chanels'"):
+        make(name, {"latent_chanels": 3})
+
+
+def test_wrong_shapes_say_what_was_expected() -> None:
+    linear = Linear().build(channels=7)
+    with pytest.raises(ValueError, match=r"Linear.encode takes 'x' of shape \(batch, time, 7\), got \(32, 7, 512\). Axis -2"):
+        linear.encode(torch.zeros(32, 7, 512))
+    with pytest.raises(ValueError, match=r"Projection.decode takes 'paths' of shape \(samples, batch, time, 3\)"):
+        projection = Projection(latent_channels=3).build(channels=7)
+        projection.decode(torch.zeros(1, 2, 4, 7), projection.encode(torch.zeros(2, 8, 7))[1])
+    with pytest.raises(ValueError, match="needs a built adapter"):
+        Linear().encode(torch.zeros(2, 8, 7))
+    with pytest.raises(ValueError, match="at most as many latent channels as observed ones, got latent_channels=9"):
+        Projection(latent_channels=9).build(channels=7)
+
+
+def test_filling_gives_the_conditional_mean() -> None:
+    root = torch.randn(4, 4, dtype=torch.float64)
+    covariance = root @ root.mT + torch.eye(4)
+    x = torch.randn(50, 4, dtype=torch.float64)
+    x[:25, 1] = torch.nan
+    x[:40, 3] = torch.nan
+    x[49] = torch.nan
+    filled = fill_missing(x, covariance)
+    seen = [0, 2]
+    expected = x[0, seen] @ torch.linalg.solve(covariance[seen][:, seen], covariance[seen][:, [1, 3]])
+    torch.testing.assert_close(filled[0, [1, 3]], expected)
+    seen = [0, 1, 2]
+    torch.testing.assert_close(
+        filled[30, 3], x[30, seen] @ torch.linalg.solve(covariance[seen][:, seen], covariance[seen][:, 3])
+    )
+    assert not filled[49].any()
+    torch.testing.assert_close(filled[~x.isnan()], x[~x.isnan()], rtol=0, atol=0)
+
+
+def test_window_statistics_ignore_missing_steps_and_guard_constants() -> None:
+    x = torch.randn(3, 20, 2, dtype=torch.float64)
+    x[0, :5, 0] = torch.nan
+    x[1, :, 1] = 3.0
+    x[2, :, 0] = torch.nan
+    location, scale = window_statistics(x)
+    torch.testing.assert_close(location[0, 0, 0], x[0, 5:, 0].mean())
+    torch.testing.assert_close(scale[0, 0, 0], x[0, 5:, 0].std(correction=0))
+    assert (location[1, 0, 1], scale[1, 0, 1]) == (3.0, 1.0)
+    assert (location[2, 0, 0], scale[2, 0, 0]) == (0.0, 1.0)
+
+
+# ---------------------------------------------------------------------------------------------------- families
+
+
+def test_identity_returns_what_it_takes() -> None:
+    x = windows()
+    x[0, 3] = torch.nan
+    z, state = Identity().build(channels=5).encode(x)
+    torch.testing.assert_close(z[0], x, equal_nan=True, rtol=0, atol=0)
+    torch.testing.assert_close(Identity().build(channels=5).decode(z, state), z, equal_nan=True, rtol=0, atol=0)
+
+
+def test_projection_equals_scikit_learn() -> None:
+    rows = torch.randn(4000, 5) @ torch.randn(5, 5)
+    rows = rows - rows.mean(0)
+    projection = Projection(latent_channels=3).build(channels=5)
+    projection.prepare(rows)
+    components = torch.from_numpy(PCA(3).fit(rows.numpy()).components_)
+    overlap = components @ projection.directions  # the same directions, up to their signs
+    torch.testing.assert_close(overlap.abs(), torch.eye(3), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", [Projection(), Linear(), Linear(free="encoder"), Linear(free="decoder")])
+def test_full_rank_families_invert_at_the_start(family: Projection | Linear) -> None:
+    x = windows()
+    adapter = family.build(channels=5)
+    adapter.prepare(x.flatten(0, 1))
+    z, state = adapter.encode(x)
+    torch.testing.assert_close(adapter.decode(z, state)[0], x, atol=1e-4, rtol=1e-4)
+
+
+def test_mixing_families_hand_no_missing_cell_to_the_frozen_model() -> None:
+    x = windows()
+    x[0, :, 2] = torch.nan
+    x[1, 5:9] = torch.nan
+    x[2] = torch.nan
+    for family in (Projection(latent_channels=2), Linear()):
+        adapter = family.build(channels=5)
+        adapter.prepare(x.flatten(0, 1))
+        assert adapter.encode(x)[0].isfinite().all()
+
+
+def test_closed_form_decoder_finds_the_mixing_and_equals_a_long_gradient_run() -> None:
+    mixing = torch.eye(4) + 0.3 * torch.randn(4, 4)
+    past = torch.randn(300, 30, 4)
+    location, scale = window_statistics(past)
+    forecast = torch.randn(300, 10, 4)
+    future = (forecast @ mixing + 0.05 * torch.randn(300, 10, 4)) * scale + location
+    linear = Linear(free="decoder").build(channels=4)
+    linear.solve(evidence(linear, past, future, forecast), choose=True)
+    torch.testing.assert_close(torch.eye(4) + linear.decoder, mixing, atol=0.02, rtol=0)
+
+    decoder = torch.eye(4, requires_grad=True)
+    optimiser = torch.optim.LBFGS([decoder], max_iter=200, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        value = ((forecast @ decoder * scale + location) - future).square().mean()
+        value.backward()
+        return value
+
+    optimiser.step(loss)
+    linear.strength.fill_(0.0)
+    linear.solve(evidence(linear, past, future, forecast), choose=False)
+    torch.testing.assert_close(torch.eye(4) + linear.decoder.data, decoder.data, atol=1e-3, rtol=0)
+
+
+def test_closed_form_decoder_stays_at_identity_on_noise() -> None:
+    past, forecast = torch.randn(200, 30, 4), torch.randn(200, 10, 4)
+    location, scale = window_statistics(past)
+    future = forecast * scale + location + 3 * torch.randn(200, 10, 4)
+    linear = Linear(free="decoder").build(channels=4)
+    linear.solve(evidence(linear, past, future, forecast), choose=True)
+    harm = (forecast @ linear.decoder * scale).square().mean() / (3**2)
+    assert harm < 0.005
+
+
+def residual_problem(gain: float, n: int = 400) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Targets of channel 0 that the last value of channel 1 explains in part; the rest is noise."""
+    past = torch.randn(n, 40, 3)
+    forecast = 0.1 * torch.randn(n, 10, 3)
+    future = forecast + torch.randn(n, 10, 3)
+    future[..., 0] += gain * past[:, -1:, 1]
+    return past, future, forecast
+
+
+def correction(residual: Residual, past: Tensor, forecast: Tensor) -> Tensor:
+    _, state = residual.encode(past)
+    state.forecast = forecast
+    return residual.decode(forecast.unsqueeze(0), state)[0] - forecast
+
+
+def test_residual_finds_what_another_channel_tells() -> None:
+    past, future, forecast = residual_problem(gain=2.0)
+    residual = Residual(lags=8, components=24).build(channels=3)
+    residual.prepare(past.flatten(0, 1))
+    assert not correction(residual, past, forecast).any()  # it starts as the frozen model
+    residual.solve(evidence(residual, past, future, forecast), choose=True)
+    new, truth, median = residual_problem(gain=2.0)
+    found = correction(residual, new, median)[..., 0]
+    expected = (2.0 * new[:, -1:, 1]).expand_as(found)
+    assert (found - expected).square().mean() < 0.3 * expected.square().mean()
+    assert (residual.share[0] > 0).all()
+
+
+def test_residual_stays_near_zero_on_noise() -> None:
+    past, future, forecast = residual_problem(gain=0.0)
+    residual = Residual(lags=8).build(channels=3)
+    residual.prepare(past.flatten(0, 1))
+    residual.solve(evidence(residual, past, future, forecast), choose=True)
+    new, truth, median = residual_problem(gain=0.0)
+    harm = (truth - median - correction(residual, new, median)).square().mean() / (truth - median).square().mean()
+    assert harm < 1.01
+
+
+def test_residual_scales_with_the_window() -> None:
+    past, future, forecast = residual_problem(gain=2.0)
+    residual = Residual(lags=8).build(channels=3)
+    residual.prepare(past.flatten(0, 1))
+    residual.solve(evidence(residual, past, future, forecast), choose=True)
+    moved = correction(residual, 10 * past + 5, 10 * forecast + 5)
+    torch.testing.assert_close(moved, 10 * correction(residual, past, forecast), atol=1e-3, rtol=1e-3)
+
+
+def test_saved_tensors_restore_a_solved_residual() -> None:
+    past, future, forecast = residual_problem(gain=1.0)
+    residual = Residual(lags=8).build(channels=3)
+    residual.solve(evidence(residual, past, future, forecast), choose=True)
+    other = Residual(lags=8).build(channels=3)
+    other.load_state_dict(residual.state_dict())
+    torch.testing.assert_close(correction(other, past, forecast), correction(residual, past, forecast), rtol=0, atol=0)

@@ -1,0 +1,68 @@
+r"""Ridge regression against numpy and by its own optimality."""
+
+import numpy as np
+import torch
+
+from adapts.solvers import RidgePath, blocked_folds, cross_validated_error, ridge
+
+
+def problem(n: int = 200, p: int = 6, q: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.randn(n, p, dtype=torch.float64)
+    return x, x @ torch.randn(p, q, dtype=torch.float64) + 0.1 * torch.randn(n, q, dtype=torch.float64)
+
+
+def test_ridge_equals_numpy() -> None:
+    x, y = problem()
+    expected = np.linalg.solve((x.mT @ x + 3.0 * torch.eye(6)).numpy(), (x.mT @ y).numpy())
+    torch.testing.assert_close(ridge(x, y, 3.0), torch.from_numpy(expected))
+
+
+def test_ridge_towards_a_prior_is_between_prior_and_least_squares() -> None:
+    x, y = problem()
+    prior = torch.ones(6, 3, dtype=torch.float64)
+    torch.testing.assert_close(ridge(x, y, 1e12, prior), prior, atol=1e-6, rtol=0)
+    torch.testing.assert_close(ridge(x, y, 0.0, prior), torch.linalg.lstsq(x, y).solution)
+
+
+def test_infinite_strength_is_exactly_zero_and_targets_have_their_own() -> None:
+    x, y = problem()
+    path = RidgePath(x.mT @ x, x.mT @ y)
+    assert not path.solve(torch.inf).any()
+    mixed = path.solve(torch.tensor([0.5, 2.0, torch.inf], dtype=torch.float64))
+    torch.testing.assert_close(mixed[:, 0], ridge(x, y, 0.5)[:, 0])
+    torch.testing.assert_close(mixed[:, 1], ridge(x, y, 2.0)[:, 1])
+    assert not mixed[:, 2].any()
+
+
+def test_least_norm_where_regressors_repeat() -> None:
+    x, y = problem()
+    doubled = torch.cat([x, x], -1)
+    torch.testing.assert_close(ridge(doubled, y, 0.0), torch.linalg.lstsq(doubled, y, driver="gelsd").solution)
+
+
+def test_cross_validated_error_equals_leaving_folds_out_by_hand() -> None:
+    x, y = problem(n=60)
+    fold = torch.arange(60) // 20
+    parts = [fold == number for number in range(3)]
+    error = cross_validated_error(
+        torch.stack([x[part].mT @ x[part] for part in parts]),
+        torch.stack([x[part].mT @ y[part] for part in parts]),
+        torch.stack([y[part].square().sum(0) for part in parts]),
+        torch.tensor([0.3, 30.0], dtype=torch.float64),
+    )
+    for row, strength in enumerate((0.3, 30.0)):
+        by_hand = sum((y[part] - x[part] @ ridge(x[~part], y[~part], strength)).square().sum(0) for part in parts)
+        torch.testing.assert_close(error[row], by_hand)
+
+
+def test_folds_share_no_target() -> None:
+    origin, horizon = torch.arange(50, 350, 3), 12
+    fold = blocked_folds(origin, torch.zeros_like(origin), horizon, 5)
+    targets = [
+        {row for first in origin[fold == number].tolist() for row in range(first, first + horizon)} for number in range(5)
+    ]
+    assert all(targets)
+    for one in range(5):
+        for other in range(one):
+            assert not targets[one] & targets[other]
+    assert int((fold == -1).sum()) <= 4 * horizon // 3 + 4
