@@ -2,7 +2,7 @@ r"""Dates: frequencies, whether an index is regular, and how to make it so."""
 
 from __future__ import annotations
 
-__all__ = ["alias", "frequency_of", "parse_dates", "regular_dates"]
+__all__ = ["alias", "frequency_of", "parse_dates", "regular_dates", "season_length"]
 
 import re
 import warnings
@@ -174,6 +174,31 @@ def frequency_of(index: pd.DatetimeIndex, given: str | None) -> str:
             "Give frequency= (--frequency) if there is one, or resample the series first"
         )
     return frequency
+
+
+def season_length(frequency: str | None) -> int:
+    r"""The length of the season that data of a frequency most likely have.
+
+    A day for hours and minutes, an hour for seconds, a week for days, a year for weeks, months and quarters. gluonts
+    has 1 for days and weeks.
+
+    Arguments:
+        frequency: The pandas alias, or None for undated data.
+
+    Returns:
+        The number of steps in the season; 1 where there is none, or it is no whole number of steps.
+
+    Example:
+        >>> season_length("15min"), season_length("D"), season_length("W-TUE"), season_length(None)
+        (96, 7, 52, 1)
+    """
+    match = re.fullmatch(r"(\d*)([A-Za-z]+)(-[A-Z]+)?", frequency or "")
+    if match is None:
+        return 1
+    steps, name = int(match[1] or 1), match[2]
+    season = {"s": 3600, "min": 1440, "h": 24, "D": 7, "B": 5, "W": 52}.get(name)
+    season = season or {"M": 12, "Q": 4}.get(_family(name), 1)
+    return season // steps if season % steps == 0 else 1
 
 
 def _is_regular(index: pd.DatetimeIndex, frequency: str) -> bool:

@@ -260,13 +260,18 @@ class _Reader:
             series = series.detach().cpu().numpy()
         if isinstance(series, np.ndarray):
             return self.read_array(series)
-        if isinstance(series, str | bytes | Mapping) or not isinstance(series, Iterable):
-            raise ValueError(
-                "expected a pandas frame or Series, an array or tensor (T, D), (N, T, D) or (T,), a list of these or a "
-                f"gluonts dataset, got {type(series).__name__}"
-                + ("; adapts.readers.read opens files and cards" if isinstance(series, str) else "")
-            )
-        return self.read_list(list(series))
+        if isinstance(series, list | tuple):
+            return self.read_list(list(series))
+        if isinstance(series, Iterable) and not isinstance(series, str | bytes | Mapping):
+            entries = list(series)
+            if entries and all(isinstance(entry, Mapping) for entry in entries):
+                return self.read_gluonts(entries)
+        raise ValueError(
+            "expected a pandas frame or Series, an array or tensor (T, D), (N, T, D) or (T,), a list of these or a "
+            f"gluonts dataset, got {type(series).__name__}"
+            + ("; adapts.readers.read opens files and cards" if isinstance(series, str) else "")
+            + ("; call its to_pandas() first" if hasattr(series, "to_pandas") else "")
+        )
 
     def read_list(self, series: list[Any]) -> Panel:
         if not series:
@@ -296,7 +301,7 @@ class _Reader:
         for number, entry in enumerate(entries):
             if "target" not in entry or "start" not in entry:
                 raise ValueError(
-                    f"expected entries with 'target' and 'start', as gluonts has them; entry {number} has {_list(entry)}"
+                    f"expected gluonts entries with 'target' and 'start'; entry {number} has {_list(entry)}"
                 )
             values = np.atleast_2d(_as_array(entry["target"])).T  # (T, D)
             start = entry["start"]

@@ -1,0 +1,230 @@
+r"""Readers: files and data cards become a panel, with what is known of the data set."""
+
+from __future__ import annotations
+
+__all__ = ["Dataset", "read"]
+
+import csv
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .dates import season_length
+from .panel import Panel
+from .shelf import cards, load_card, unknown
+
+ENDINGS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".pq": "parquet"}
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    r"""A panel and what is known of it.
+
+    Arguments:
+        name: The name of the data set.
+        panel: The panel.
+        borders: The rows where the train rows and the validation rows end, or None where no card states them.
+        end: The row where the test rows end, or None.
+        season_length: The number of steps in a season; what the panel's frequency suggests if None.
+        support: The least and greatest value that a channel can take, for the channels where this is known.
+    """
+
+    name: str
+    panel: Panel
+    borders: tuple[int, int] | None = None
+    end: int | None = None
+    season_length: int | None = None
+    support: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.season_length is None:
+            object.__setattr__(self, "season_length", season_length(self.panel.frequency))
+
+
+def read(
+    data: str | Path,
+    *,
+    timestamp_column: str | None = None,
+    frequency: str | None = None,
+    columns: str | Sequence[str] | None = None,
+    item_column: str | None = None,
+    regularise: bool = False,
+) -> Dataset:
+    r"""Reads a file, or the data set of a card.
+
+    A card stands on the shelf `datasets/` and says all that a reader must know of its data set. The names of cards are
+    read without regard to case, hyphens and underscores: `ETTh1` and `etth1` are one.
+
+    Arguments:
+        data: The path of a CSV or Parquet file, or the name of a card.
+        timestamp_column: The column that holds the dates, for a file; see `Panel.of`.
+        frequency: The pandas alias of the time step, for a file; inferred by default.
+        columns: The channels to forecast, all by default.
+        item_column: The column of a long file that names the item, `item_id` by default.
+        regularise: Whether to mend dates that are not regular, for a file; see `Panel.of`.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: If there is no such file or card, the file cannot be read, or its content is not fit for a panel.
+    """
+    known = {_plain(name): name for name in cards()}
+    name = known.get(_plain(str(data)))
+    if name is not None and not Path(data).is_file():
+        given = {"timestamp_column": timestamp_column, "frequency": frequency, "regularise": regularise or None}
+        given["item_column"] = None if item_column == "item_id" else item_column
+        for option, value in given.items():
+            if value is not None:
+                raise ValueError(f"the card {name!r} states how it is read, {option}= cannot change it: read the file")
+        return _read_card(load_card(name), columns)
+    path = Path(data)
+    _require_file(path, list(cards()))
+    frame = {"csv": _read_csv, "parquet": _read_parquet}[ENDINGS[path.suffix.lower()]](path)
+    try:
+        panel = Panel.of(
+            frame,
+            target=columns,
+            item_column=item_column or "item_id",
+            timestamp_column=timestamp_column,
+            frequency=frequency,
+            regularise=regularise,
+        )
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    return Dataset(path.stem, panel)
+
+
+def _require_file(path: Path, names: Sequence[str]) -> None:
+    if path.is_dir():
+        inside = sorted(child.name for child in path.iterdir() if child.suffix.lower() in ENDINGS)
+        raise ValueError(
+            f"{path} is a folder: name one file"
+            + (f" in it ({', '.join(inside[:8])}{', ...' if len(inside) > 8 else ''})" if inside else "; it holds none")
+        )
+    if not path.exists() and path.suffix == "" and path.name == str(path):
+        raise unknown("data card", str(path), names)
+    if not path.exists():
+        siblings = [child.name for child in path.parent.iterdir()] if path.parent.is_dir() else []
+        nearest = get_close_matches(path.name, siblings, n=1)
+        raise ValueError(
+            f"there is no file {path}"
+            + (f" (did you mean {nearest[0]!r}?)" if nearest else "")
+            + f"; the cards, for data without a path: {', '.join(names)}"
+        )
+    if path.suffix.lower() not in ENDINGS:
+        raise ValueError(f"cannot read {path.name!r} by its ending: expected one of {', '.join(ENDINGS)}")
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    r"""Reads a CSV, its separator (comma, semicolon, tab) by the header and a decimal comma by the first rows."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            head = [line for line, _ in zip(lines, range(20), strict=False)]
+        header = next((line for line in head if line.strip()), "")
+        separator = max(",;\t", key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
+        decimal = "," if separator != "," and re.search(r"[;\t]\s*-?\d+,\d+\s*([;\t]|$)", "".join(head), re.M) else "."
+        frame = pd.read_csv(path, sep=separator, decimal=decimal, encoding="utf-8-sig", skipinitialspace=True)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path.name} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"
+        ) from error
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, csv.Error) as error:
+        raise ValueError(f"{path.name} cannot be read as CSV: {str(error).strip()}") from error
+    # pandas writes the index of a frame under an empty name.
+    return frame.set_index(frame.columns[0]) if frame.columns[0] == "Unnamed: 0" and frame.shape[1] > 1 else frame
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    if find_spec("pyarrow") is None:
+        raise ValueError(f"to read {path.name} needs pyarrow: pip install 'adapts[parquet]'")
+    try:
+        return pd.read_parquet(path, engine="pyarrow")
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path.name} cannot be read as Parquet: {error}") from error
+
+
+def _read_card(card: dict[str, Any], columns: str | Sequence[str] | None) -> Dataset:
+    path = _card_file(card)
+    frame = {"csv": _frame_of_csv, "tmy3": _frame_of_tmy3}[card["reader"]](path, card)
+    frame = frame.mask(frame.isin(card.get("missing", [])))
+    panel = Panel.of(frame, frequency=card["frequency"], target=columns)
+    borders = card["borders"]
+    return Dataset(
+        card["name"],
+        panel,
+        borders=(borders["train"], borders["validation"]),
+        end=borders["test"],
+        season_length=card["season_length"],
+        support={
+            channel: (float(low), float(high))
+            for channel, (low, high) in card.get("support", {}).items()
+            if channel in panel.channels
+        },
+    )
+
+
+def _card_file(card: dict[str, Any]) -> Path:
+    r"""Finds the file of a card, in the package that ships it or under $ADAPTS_DATA, and checks that it is the one."""
+    name, file = str(card["name"]), str(card["file"])
+    if "package" in card:
+        package = find_spec(card["package"])
+        if package is None or package.origin is None:
+            raise ValueError(
+                f"the data of card {name!r} ship inside the package {card['package']!r}, which is not installed: "
+                f"pip install 'adapts[{card['extra']}]'"
+            )
+        path = Path(package.origin).parent / file
+        if not path.is_file():
+            raise ValueError(f"the installed {card['package']!r} does not hold {file}: install another release of it")
+    else:
+        folder = os.environ.get("ADAPTS_DATA")
+        if not folder:
+            raise ValueError(
+                f"the card {name!r} reads {file}, which adapts does not ship: fetch it ({card['source']}) and name its "
+                "folder in the environment variable ADAPTS_DATA"
+            )
+        path = Path(folder) / file
+        if not path.is_file():
+            raise ValueError(f"the folder {folder} that ADAPTS_DATA names holds no {file}: fetch it ({card['source']})")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found not in card["sha256"]:
+        raise ValueError(
+            f"{path} is not the file that the card {name!r} describes: expected sha256 {' or '.join(card['sha256'])}, "
+            f"found {found}. Fetch it again ({card['source']}), or read it by its path, without the card"
+        )
+    return path
+
+
+def _frame_of_csv(path: Path, card: dict[str, Any]) -> pd.DataFrame:
+    r"""The channels of a CSV under the card's names, which stand in the file's order."""
+    frame = pd.read_csv(path, index_col=card["timestamp_column"], parse_dates=True)
+    assert frame.shape[1] == len(card["channels"]) and isinstance(frame.index, pd.DatetimeIndex)
+    frame.columns = pd.Index(card["channels"])
+    if card.get("timestamps") == "as-rows":
+        frame.index = pd.date_range(frame.index[0], periods=len(frame), freq=card["frequency"])
+    return frame
+
+
+def _frame_of_tmy3(path: Path, card: dict[str, Any]) -> pd.DataFrame:
+    r"""The channels of a typical meteorological year (TMY3), its months laid into one year."""
+    # The file stamps hours at their end, 01:00 to 24:00 local standard time, and months with the years they are from.
+    frame = pd.read_csv(path, skiprows=1)
+    days = pd.to_datetime(frame["Date (MM/DD/YYYY)"], format="%m/%d/%Y")
+    hours = frame["Time (HH:MM)"].str[:2].astype(int) - 1
+    days = pd.to_datetime(pd.DataFrame({"year": card["coerce_year"], "month": days.dt.month, "day": days.dt.day}))
+    index = pd.DatetimeIndex(days + pd.to_timedelta(hours, unit="h"))
+    names = {column: channel for channel, column in card["channels"].items()}
+    return frame[list(names)].rename(columns=names).set_index(index).astype(float)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name).lower()
