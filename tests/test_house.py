@@ -37,6 +37,7 @@ LAYERS = [
     ["training", "distribution"],
     ["evaluation"],
     ["pipeline"],
+    ["fitting"],
     ["adapter"],
     ["testing", "gluonts", "cli", "report"],
 ]

@@ -67,6 +67,6 @@ def test_a_recipe_that_is_not_one(recipe, text: str, message: str) -> None:
 def test_an_unknown_name_lists_the_known_and_suggests_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"no adapter is called 'liner'; known: .*linear.*\(did you mean 'linear'\?\)"):
         shelf.load_recipe("liner")
-    with pytest.raises(ValueError, match=r"no data card is called 'etth1'; known: .*\(did you mean 'ETTh1'\?\)"):
-        shelf.load_card("etth1")
+    with pytest.raises(ValueError, match=r"no data card is called 'ETTh'; known: .*\(did you mean 'etth1'\?\)"):
+        shelf.load_card("ETTh")
     assert str(shelf.unknown("adapter", "x", [])) == "no adapter is called 'x'; known: none"
