@@ -6,16 +6,19 @@ import ast
 import importlib
 import importlib.metadata
 import inspect
+import math
 import pkgutil
 import re
 import subprocess
 import sys
+import textwrap
 import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -38,6 +41,7 @@ LAYERS = [
     ["evaluation"],
     ["pipeline"],
     ["fitting"],
+    ["saving"],
     ["adapter"],
     ["testing", "gluonts", "cli", "report"],
 ]
@@ -89,15 +93,16 @@ def test_imports_run_one_way(path: Path) -> None:
 
 def test_what_is_imported_is_declared() -> None:
     extras = PROJECT["optional-dependencies"]
-    declared = {
-        canonicalize_name(Requirement(text).name)
-        for text in [*PROJECT["dependencies"], *extras["demo"], *extras["parquet"]]
-    }
+    run = [*PROJECT["dependencies"], *extras["demo"], *extras["parquet"]]
+    paths = [*MODULES, *(ROOT / "tests").rglob("*.py"), ROOT / "conftest.py"]
     distributions = importlib.metadata.packages_distributions()
-    for path in MODULES:
+    for path in paths:
+        # what others inherit for their tests needs pytest, as our own tests do
+        library = path in MODULES and path.name != "testing.py"
+        declared = {canonicalize_name(Requirement(text).name) for text in (run if library else run + extras["test"])}
         for name in imports(path):
             top = name.split(".")[0]
-            if top == "adapts" or top in sys.stdlib_module_names:
+            if top == "adapts" or top in sys.stdlib_module_names or (ROOT / "tests" / f"{top}.py").exists():
                 continue
             names = {canonicalize_name(distribution) for distribution in distributions.get(top, [top])}
             assert names & declared, f"{path.relative_to(ROOT)} imports {top}, which pyproject.toml does not declare"
@@ -145,6 +150,19 @@ def test_every_family_has_a_recipe_and_every_recipe_a_family() -> None:
     assert set(families()) <= set(recipes)
     for recipe in recipes.values():
         make(recipe["family"], recipe["options"])
+
+
+def test_the_family_that_contributing_shows_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from adapts.adapters import base
+
+    (code,) = re.findall(r"```python\n(.+?)```", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.DOTALL)
+    monkeypatch.setattr(base, "_ROSTER", dict(base._ROSTER))
+    names = {**vars(base), "math": math}
+    exec(textwrap.dedent(code), names)
+    scaling = base.make("scaling", {"factor": 2.0}).build(channels=3)
+    x = torch.randn(2, 20, 3)
+    z, state = scaling.encode(x)
+    torch.testing.assert_close(scaling.decode(z, state)[0], x)
 
 
 @pytest.mark.parametrize("name", shelf.cards())
