@@ -115,8 +115,8 @@ def train(
         "enable_checkpointing": False,
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
-        "accelerator": "gpu" if next(module.model.parameters()).is_cuda else "cpu",
-        "devices": 1,
+        "accelerator": module.model.device.type,
+        "devices": 1 if module.model.device.index is None else [module.model.device.index],
     }
     callbacks = [EarlyStopping("val_loss", patience=3), *(options or {}).get("callbacks", [])]
     with quiet(), torch.random.fork_rng(devices=[]):
