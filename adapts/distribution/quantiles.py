@@ -284,20 +284,27 @@ class QuantileFunction:
 
     def _moments(self) -> tuple[Tensor, Tensor]:
         weights, means, deviations = (x.to(self.levels.device) for x in _pieces(tuple(self.levels.tolist())))
-        values = self.values.double()
-        centre = values @ (means @ weights)
-        values = values - centre.unsqueeze(-1)
-        variance = ((values @ means).square() + (values @ deviations).square()) @ weights
-        if self.support is None:
-            return centre, variance
-        # Y = X + (low - X)^+ - (X - high)^+; what a clip adds to X is zero where the other one adds anything.
-        low, high = (bound.double() - centre for bound in self.support)
-        below, below_squared = _shortfall(self.levels, values, low)
-        above, above_squared = _shortfall(1 - self.levels.flip(0), -values.flip(-1), -high)
-        low, high = low.where(below > 0, 0.0), high.where(above > 0, 0.0)
-        shift = below - above
-        variance = variance - below_squared - above_squared + 2 * low * below - 2 * high * above - shift.square()
-        return centre + shift, variance.clamp(min=0)
+        square = (means * weights) @ means.T + (deviations * weights) @ deviations.T  # (Q, Q)
+        values = self.values.reshape(-1, len(self.levels))
+        support = None if self.support is None else [bound.expand(self.shape).reshape(-1) for bound in self.support]
+        mean, variance = torch.empty(2, len(values), dtype=torch.float64, device=values.device)
+        for start in range(0, len(values), 2**14):  # small enough for the processor's cache
+            part = slice(start, start + 2**14)
+            quantiles = values[part].double().T.contiguous()  # (Q, N)
+            mean[part] = (means @ weights) @ quantiles
+            quantiles = quantiles - mean[part]
+            variance[part] = (square @ quantiles * quantiles).sum(0)
+            if support is None:
+                continue
+            # Y = X + (low - X)^+ - (X - high)^+, and of the two additions at least one is zero.
+            low, high = (bound[part].double() - mean[part] for bound in support)
+            below, below_squared = _shortfall(self.levels, quantiles, low)
+            above, above_squared = _shortfall(1 - self.levels.flip(0), -quantiles.flip(0), -high)
+            low, high = low.where(below > 0, 0.0), high.where(above > 0, 0.0)  # 0 * inf is 0 here
+            shift = below - above
+            mean[part] += shift
+            variance[part] += 2 * low * below - below_squared - 2 * high * above - above_squared - shift.square()
+        return mean.view(self.shape), variance.clamp_(min=0).view(self.shape)
 
     # New laws --------------------------------------------------------------------------------------------------------
 
@@ -443,16 +450,14 @@ def _pieces(levels: tuple[float, ...]) -> tuple[Tensor, Tensor, Tensor]:
     """
     knots = sorted({*levels, _LOW, _HIGH})
     edges = [knots[0]]
-    for right in knots[1:]:  # halves, so that no slice is much heavier than the next
+    for right in knots[1:]:  # the outer segments in halves, so that no slice is much heavier than the next
         left = edges[-1]
         if right <= _LOW:
-            middle = math.sqrt(left * right)
+            edges.append(math.sqrt(left * right))
         elif left >= _HIGH:
-            middle = 1 - math.sqrt((1 - left) * (1 - right))
-        else:
-            middle = (left + right) / 2
-        edges += [middle, right]
-    shrink = [0.65**k for k in range(1, 8)]
+            edges.append(1 - math.sqrt((1 - left) * (1 - right)))
+        edges.append(right)
+    shrink = [0.5**k for k in range(1, 6)]
     edges = [0.0, *(knots[0] * x for x in reversed(shrink)), *edges, *(1 - (1 - knots[-1]) * x for x in shrink), 1.0]
 
     grid = torch.tensor(levels, dtype=torch.float64)
@@ -483,19 +488,19 @@ def _shortfall(levels: Tensor, values: Tensor, bound: Tensor) -> tuple[Tensor, T
 
     Arguments:
         levels: The levels, with shape (Q,).
-        values: The quantiles of X, with shape (*, Q).
-        bound: The bound, which broadcasts to (*).
+        values: The quantiles of X, with shape (Q, N).
+        bound: The bounds, with shape (N,).
 
     Returns:
-        Both means, with shape (*).
+        Both means, with shape (N,).
     """
     knots = [0.0, *sorted({*levels.tolist(), _LOW, _HIGH}), 1.0]
     widths = _warp(levels).diff().tolist()
-    first, second = torch.zeros_like(values[..., 0]), torch.zeros_like(values[..., 0])
+    first, second = torch.zeros_like(bound), torch.zeros_like(bound)
     for left, right in zip(knots[:-1], knots[1:], strict=True):
         middle = (left + right) / 2
         below, _ = _place(levels, middle, middle)
-        base, rise = values[..., below], values[..., below + 1] - values[..., below]
+        base, rise = values[below], values[below + 1] - values[below]
         start, stop = (
             base + rise * _place(levels, u, middle)[1] if 0 < u < 1 else torch.full_like(base, (2 * u - 1) * math.inf)
             for u in (left, right)
@@ -546,18 +551,21 @@ def _convolve(levels: Tensor, values: Tensor, noise: Tensor) -> Tensor:
     share = (variance / (variance + noise)).unsqueeze(-1)
     x = share * (values - mean.unsqueeze(-1)) / variance.sqrt().unsqueeze(-1).clamp(min=1e-30)
     x = torch.where(share > 0, x + (1 - share) * target, target)
-    high = (1 / torch.minimum(levels, 1 - levels).sqrt()).to(values).expand_as(x)  # Chebyshev's bound
+    high = (1 / torch.minimum(levels, 1 - levels).sqrt()).to(values).repeat(len(x), 1)  # Chebyshev's bound
     low = -high
+    rows = torch.arange(len(x), device=x.device)  # those not settled yet
     for _ in range(30):
-        z = (x.unsqueeze(-1) - centre.unsqueeze(-2)) * precision.unsqueeze(-2)  # (N, Q, P)
-        probability = (torch.erf(z / math.sqrt(2)) @ weights + 1) / 2
-        density = (torch.exp(z.square() / -2) @ (weights * precision).unsqueeze(-1)).squeeze(-1)
+        here = x[rows]
+        z = (here.unsqueeze(-1) - centre[rows].unsqueeze(-2)) * precision[rows].unsqueeze(-2)  # (N, Q, P)
+        density = (torch.exp(z.square() / -2) @ (weights * precision[rows]).unsqueeze(-1)).squeeze(-1)
+        probability = (torch.erf(z.mul_(math.sqrt(0.5))) @ weights + 1) / 2
         score = torch.special.ndtri(probability)
-        low, high = torch.where(score < target, x, low), torch.where(score < target, high, x)
-        step = x + (target - score) * torch.exp(score.square() / -2) / density
-        step = torch.where((step > low) & (step < high), step, (low + high) / 2)  # false where the step is NaN too
-        done = bool(((step - x).abs() < 1e-4).all())
-        x = step
-        if done:
+        short = score < target
+        low[rows], high[rows] = torch.where(short, here, low[rows]), torch.where(short, high[rows], here)
+        step = here + (target - score) * torch.exp(score.square() / -2) / density
+        inside = (step > low[rows]) & (step < high[rows])  # false where the step is NaN too
+        x[rows] = torch.where(inside, step, (low[rows] + high[rows]) / 2)
+        rows = rows[((x[rows] - here).abs() > 1e-3).any(-1)]  # the next step would be about the square of this
+        if not len(rows):
             break
     return x * scale + mean.unsqueeze(-1)
