@@ -224,7 +224,7 @@ def _infer(tidy: pd.DatetimeIndex) -> str | None:
 
 def _tick(tidy: pd.DatetimeIndex, step: int) -> str:
     if step == 7 * DAY:
-        return f"W-{tidy[0].strftime('%a').upper()}"
+        return f"W-{tidy[0].day_name()[:3].upper()}"
     offset = to_offset(pd.Timedelta(step, "ns"))
     assert offset is not None
     return str(offset.freqstr)
@@ -235,9 +235,10 @@ def _guess(tidy: pd.DatetimeIndex) -> str | None:
     if len(tidy) < 3:
         return None
     steps, counts = np.unique(np.diff(tidy.as_unit("ns").asi8), return_counts=True)
-    step, month = int(steps[counts.argmax()]), tidy[0].strftime("%b").upper()
+    step, month = int(steps[counts.argmax()]), tidy[0].month_name()[:3].upper()
+    quarter = ("DEC", "OCT", "NOV")[tidy[0].month % 3]  # one name for each of the three grids, as pandas infers them
     candidates = {1: ["B"]} | dict.fromkeys(range(28, 32), ["MS", "ME", "BMS", "BME"])
-    candidates |= dict.fromkeys(range(89, 93), [f"QS-{month}", f"QE-{month}"])
+    candidates |= dict.fromkeys(range(89, 93), [f"QS-{quarter}", f"QE-{quarter}"])
     candidates |= dict.fromkeys((365, 366), [f"YS-{month}", f"YE-{month}"])
     for candidate in [*(candidates.get(step // DAY, []) if step % DAY == 0 else []), _tick(tidy, step)]:
         if (tidy[-1] - tidy[0]) / pd.Timedelta(step, "ns") > 2 * len(tidy) + 2:

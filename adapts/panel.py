@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .dates import frequency_of, parse_dates, regular_dates
+from .dates import alias, frequency_of, parse_dates, regular_dates
 
 TIMESTAMP_NAMES = ("timestamp", "date", "time", "ds", "datetime")
 
@@ -305,9 +305,13 @@ class _Reader:
                 )
             values = np.atleast_2d(_as_array(entry["target"])).T  # (T, D)
             start = entry["start"]
-            if not isinstance(start, pd.Period):
-                start = pd.Period(start, freq=self.frequency)
-            index = pd.period_range(start, periods=len(values), freq=start.freq)
+            index: pd.Index[Any]
+            if isinstance(start, pd.Period):
+                index = pd.period_range(start, periods=len(values), freq=start.freq)
+            elif self.frequency is not None:
+                index = pd.date_range(start, periods=len(values), freq=alias(self.frequency))
+            else:
+                raise ValueError(f"entry {number} starts at {start!r}, no Period with a frequency: give frequency=")
             panels.append(self.read_frame(pd.DataFrame(values, index=index)))
             names.append(str(entry.get("item_id", number)))
         return self.join(panels, names)

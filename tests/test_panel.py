@@ -1,0 +1,358 @@
+r"""Every kind of input becomes the same panel, and every bad one gets an error that says what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from adapts.dates import alias, frequency_of, regular_dates
+from adapts.panel import Panel, require_length
+
+
+def frame(rows: int = 48, frequency: str = "h", start: str = "2024-01-01", **options: Any) -> pd.DataFrame:
+    values = np.random.default_rng(0).normal(size=(rows, 2))
+    values[3:4, 1] = np.nan
+    return pd.DataFrame(values, index=pd.date_range(start, periods=rows, freq=frequency, **options), columns=["a", "b"])
+
+
+def long(*frames: pd.DataFrame, item_column: str = "item_id", timestamp: str = "timestamp") -> pd.DataFrame:
+    parts = [f.rename_axis(timestamp).reset_index().assign(**{item_column: f"item{n}"}) for n, f in enumerate(frames)]
+    return pd.concat(parts, ignore_index=True)
+
+
+# ------------------------------------------------------------------------------------------------- what comes in
+
+WIDE: dict[str, Callable[[pd.DataFrame], Any]] = {
+    "index": lambda f: f,
+    "timestamp column": lambda f: f.rename_axis("timestamp").reset_index(),
+    "Date column of text": lambda f: f.rename_axis("Date").reset_index().astype({"Date": str}),
+    "ds column of date-times": lambda f: f.rename_axis("ds").reset_index(),
+    "a column of date-times by another name": lambda f: f.rename_axis("when").reset_index(),
+    "index of text": lambda f: f.set_axis(f.index.astype(str)),
+    "periods": lambda f: f.set_axis(f.index.to_period("h")),
+    "long, one item": lambda f: long(f),
+    "long, indexed": lambda f: long(f).set_index(["item_id", "timestamp"]),
+    "nullable floats": lambda f: f.astype("Float64"),
+    "objects": lambda f: f.astype(object),
+    "seconds": lambda f: f.set_axis(f.index.as_unit("s")),
+    "a panel": Panel.of,
+}
+
+
+@pytest.mark.parametrize("form", WIDE)
+def test_forms_of_one_dated_series_are_one_panel(form: str) -> None:
+    wide = frame()
+    panel = Panel.of(WIDE[form](wide))
+    assert panel.channels == ("a", "b") and panel.frequency == "h" and panel.single
+    assert np.array_equal(panel.items[0].values, wide.to_numpy(), equal_nan=True)
+    assert (panel.items[0].index == wide.index).all()
+    assert panel.future_index(panel.items[0], 3).tolist() == list(pd.date_range("2024-01-03", periods=3, freq="h"))
+
+
+ARRAYS: dict[str, tuple[Callable[[np.ndarray], Any], bool]] = {
+    "array": (lambda x: x, True),
+    "tensor": (torch.from_numpy, True),
+    "nested lists": (lambda x: x.tolist(), True),
+    "frame": (pd.DataFrame, True),
+    "array with an item axis": (lambda x: x[None], False),
+    "list of arrays": (lambda x: [x], False),
+    "list of tensors": (lambda x: [torch.from_numpy(x)], False),
+}
+
+
+@pytest.mark.parametrize("form", ARRAYS)
+def test_forms_of_one_undated_series_are_one_panel(form: str) -> None:
+    values = frame().to_numpy()
+    make, single = ARRAYS[form]
+    panel = Panel.of(make(values))
+    assert panel.channels == ("0", "1") and panel.frequency is None and panel.single == single
+    assert np.array_equal(panel.items[0].values, values, equal_nan=True)
+    assert panel.future_index(panel.items[0], 2).equals(pd.RangeIndex(48, 50))
+
+
+def test_a_vector_and_a_series_have_one_channel() -> None:
+    assert Panel.of(np.arange(5.0)).items[0].values.shape == (5, 1)
+    assert Panel.of(frame()["b"]).channels == ("b",)
+    assert Panel.of(pd.Series([1.0, 2.0])).channels == ("0",)
+    assert Panel.of([np.arange(5.0), np.arange(3.0)]).lengths == (5, 3)
+
+
+def test_items_keep_their_order_lengths_and_names() -> None:
+    frames = [frame(48), frame(30, start="2023-12-31"), frame(1)]
+    panel = Panel.of(long(*frames).sample(frac=1, random_state=0).sort_values("timestamp", kind="stable"))
+    assert {item.item_id for item in panel.items} == {"item0", "item1", "item2"} and not panel.single
+    for item in panel.items:
+        assert np.array_equal(item.values, frames[int(item.item_id[-1])].to_numpy(), equal_nan=True)
+    panel = Panel.of(frames[:2])
+    assert [item.item_id for item in panel.items] == ["0", "1"] and panel.lengths == (48, 30)
+    panel = Panel.of(long(*frames, item_column="unique_id", timestamp="ds"), item_column="unique_id")
+    assert [item.item_id for item in panel.items] == ["item0", "item1", "item2"]
+
+
+def test_a_gluonts_dataset_is_read() -> None:
+    wide = frame()
+    entry = {"target": wide.to_numpy().T, "start": pd.Period("2024-01-01", freq="h"), "item_id": "x"}
+    panel = Panel.of(iter([entry]))
+    assert panel.items[0].item_id == "x" and panel.frequency == "h" and not panel.single
+    assert np.array_equal(panel.items[0].values, wide.to_numpy(), equal_nan=True)
+    assert (Panel.of([{**entry, "start": "2024-01-01"}], frequency="h").items[0].index == wide.index).all()
+    with pytest.raises(ValueError, match="give frequency="):
+        Panel.of([{**entry, "start": "2024-01-01"}])
+
+
+def test_target_picks_and_orders_columns_and_the_others_may_be_anything() -> None:
+    wide = frame().assign(city="Jena")
+    assert Panel.of(wide, target=["b", "a"]).channels == ("b", "a")
+    assert np.array_equal(Panel.of(wide, target="a").items[0].values[:, 0], wide["a"])
+    assert Panel.of(Panel.of(frame()), target="b").channels == ("b",)
+    assert Panel.of(np.zeros((4, 3)), target=["2"]).channels == ("2",)
+
+
+def test_the_panel_keeps_no_hold_of_the_callers_numbers() -> None:
+    values = np.zeros((4, 2))
+    wide = pd.DataFrame(values.copy())
+    panels = Panel.of(values), Panel.of(wide)
+    values[:], wide.iloc[:, :] = 1, 1
+    assert all((panel.items[0].values == 0).all() for panel in panels)
+
+
+def test_an_undated_frame_goes_on_counting() -> None:
+    wide = frame().reset_index(drop=True)
+    panel = Panel.of(wide.iloc[10:])
+    assert panel.future_index(panel.items[0], 2).tolist() == [48, 49]
+
+
+# ------------------------------------------------------------------------------------------------- what comes out
+
+
+def test_standardised_is_affine_and_rows_are_the_first() -> None:
+    panel = Panel.of([frame(48), frame(30)])
+    location, scale = np.array([1.0, 2.0]), np.array([2.0, 4.0])
+    back = panel.standardised(location, scale).standardised(-location / scale, 1 / scale)
+    for old, new in zip(panel.items, back.items, strict=True):
+        np.testing.assert_allclose(new.values, old.values, atol=1e-14)
+    assert panel.rows(20).lengths == (20, 20) and panel.rows([5, 40]).lengths == (5, 30)
+    assert panel.rows(20).items[0].index.equals(panel.items[0].index[:20])
+
+
+def test_channels_of_the_fit_are_asked_for() -> None:
+    panel = Panel.of(frame())
+    assert panel.require_channels(("a", "b")) is panel
+    assert np.array_equal(
+        panel.require_channels(["b", "a"]).items[0].values, frame()[["b", "a"]].to_numpy(), equal_nan=True
+    )
+    with pytest.raises(ValueError, match=r"the 3 channels of the fit \(a, b, c\), got 2; missing: c"):
+        panel.require_channels(["a", "b", "c"])
+    with pytest.raises(ValueError, match=r"channels of the fit \(a\), got 2; not fitted: b; target="):
+        panel.require_channels(["a"])
+
+
+def test_a_channel_must_be_seen_in_some_item() -> None:
+    seen, unseen = frame(), frame().assign(b=np.nan)
+    Panel.of([seen, unseen]).require_observed()
+    with pytest.raises(ValueError, match="column 'b' is NaN throughout: drop it"):
+        Panel.of(unseen).require_observed()
+
+
+def test_a_series_must_be_long_enough() -> None:
+    require_length(Panel.of(frame(48)), 48, "anything")
+    with pytest.raises(ValueError, match="the series has 48 steps, at least 72 are needed for prediction_length=24"):
+        require_length(Panel.of(frame(48)), 72, "prediction_length=24")
+    with pytest.raises(ValueError, match="item 'item1' has 10 steps"):
+        require_length(Panel.of(long(frame(48), frame(10))), 20, "anything")
+
+
+# ---------------------------------------------------------------------------------------------------- frequencies
+
+REGULAR = [
+    "s",
+    "5s",
+    "min",
+    "15min",
+    "h",
+    "6h",
+    "D",
+    "B",
+    "W-TUE",
+    "W-SUN",
+    "MS",
+    "ME",
+    "BME",
+    "QS-OCT",
+    "QE-DEC",
+    "YS-JAN",
+    "YE-DEC",
+    "2D",
+]
+
+
+@pytest.mark.parametrize("frequency", REGULAR)
+def test_frequencies_are_inferred_and_go_on(frequency: str) -> None:
+    dates = pd.date_range("2019-03-04", periods=44, freq=frequency)
+    panel = Panel.of(pd.DataFrame({"a": np.arange(40.0)}, index=dates[:40]))
+    assert panel.frequency == frequency
+    assert panel.future_index(panel.items[0], 4).tolist() == dates[40:].tolist()
+
+
+@pytest.mark.parametrize("frequency", REGULAR)
+def test_regularise_gives_back_the_grid(frequency: str) -> None:
+    dates = pd.date_range("2019-03-04", periods=80, freq=frequency)
+    whole = pd.DataFrame({"a": np.arange(80.0), "b": -np.arange(80.0)}, index=dates)
+    absent = [7, 31, 32, 60]
+    dirty = pd.concat([whole.drop(dates[absent]), whole.iloc[[3, 50, 50]]]).sample(frac=1, random_state=1)
+    with pytest.raises(ValueError, match=r"out of order.*repeated.*4 missing.*regularise=True \(--regularise\)"):
+        Panel.of(dirty)
+    panel = Panel.of(dirty, regularise=True)
+    expected = whole.copy()
+    expected.iloc[absent] = np.nan
+    assert panel.frequency == frequency and (panel.items[0].index == dates).all()
+    assert np.array_equal(panel.items[0].values, expected.to_numpy(), equal_nan=True)
+
+
+def test_regularise_takes_the_mean_of_rows_that_disagree() -> None:
+    wide = frame(5)
+    other = wide.iloc[[2]].assign(a=10.0)
+    panel = Panel.of(pd.concat([wide, other, other]), regularise=True)  # the second copy of `other` is an exact one
+    assert panel.items[0].values[2, 0] == pytest.approx((wide.iloc[2, 0] + 10) / 2)
+    assert panel.items[0].values[2, 1] == wide.iloc[2, 1]
+
+
+def test_regularise_leaves_regular_dates_alone() -> None:
+    wide = frame()
+    assert np.array_equal(Panel.of(wide, regularise=True).items[0].values, wide.to_numpy(), equal_nan=True)
+
+
+def test_old_aliases_and_anchors_are_understood() -> None:
+    assert [alias(name) for name in ("H", "15T", "M", "Q-DEC", "A", "BM", "S", "D")] == [
+        "h",
+        "15min",
+        "ME",
+        "QE-DEC",
+        "YE-DEC",
+        "BME",
+        "s",
+        "D",
+    ]
+    tuesdays = pd.date_range("2002-01-01", periods=20, freq="7D")
+    assert frequency_of(tuesdays, "W") == frequency_of(tuesdays, None) == "W-TUE"
+    assert frequency_of(pd.date_range("2002-01-01", periods=20, freq="MS"), "M") == "MS"
+
+
+@pytest.mark.parametrize(("frequency", "zone"), [("h", "Europe/Berlin"), ("D", "Europe/Berlin"), ("15min", "UTC")])
+def test_time_zones_are_kept_across_summer_time(frequency: str, zone: str) -> None:
+    dates = pd.date_range("2024-03-29", periods=60, freq=frequency, tz=zone)
+    panel = Panel.of(pd.DataFrame({"a": np.arange(50.0)}, index=dates[:50]))
+    assert panel.frequency == frequency
+    assert panel.future_index(panel.items[0], 10).tolist() == dates[50:].tolist()
+
+
+def test_local_time_without_a_zone_shows_the_hour_that_comes_twice() -> None:
+    dates = pd.date_range("2024-10-26", periods=60, freq="h", tz="Europe/Berlin").tz_localize(None)
+    with pytest.raises(ValueError, match=r"1 repeated \(first: row 27, 2024-10-27 02:00:00\)"):
+        Panel.of(pd.DataFrame({"a": np.arange(60.0)}, index=dates))
+
+
+def test_business_days_with_a_holiday_are_business_days() -> None:
+    days = pd.date_range("2024-01-01", periods=40, freq="B").drop("2024-01-15")
+    panel = Panel.of(pd.DataFrame({"a": np.ones(39)}, index=days), regularise=True)
+    assert panel.frequency == "B" and panel.lengths == (40,)
+
+
+def test_the_frequency_given_says_which_rows_are_absent() -> None:
+    dates = pd.date_range("2024-01-01", periods=10, freq="h")
+    index, values = regular_dates(dates, "30min", np.ones((10, 1)), regularise=True)
+    assert len(index) == 19 and np.isnan(values).sum() == 9
+
+
+# ------------------------------------------------------------------------------------------------------ bad input
+
+
+def dirt(f: pd.DataFrame, row: int, column: str, value: Any) -> pd.DataFrame:
+    f = f.copy()
+    f[column] = f[column].astype(object) if isinstance(value, str) else f[column]
+    f.loc[f.index[row], column] = value
+    return f
+
+
+wide = frame()
+dated = wide.rename_axis("date").reset_index()
+ERRORS: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "unsorted": (
+        wide.iloc[[1, 0, *range(2, 48)]],
+        {},
+        "1 out of order (first: row 1, 2024-01-01 00:00:00). regularise=",
+    ),
+    "repeated": (
+        pd.concat([wide, wide[-1:]]),
+        {},
+        "1 repeated (first: row 48, 2024-01-02 23:00:00). regularise=True (--regularise) would sort the rows, keep one",
+    ),
+    "missing": (wide.drop(wide.index[[5, 6]]), {}, "2 missing (first: 2024-01-01 05:00:00)"),
+    "missing, an item": (long(wide, wide.drop(wide.index[5])), {}, "the dates of item 'item1' are not regular"),
+    "irregular": (
+        wide.set_axis(wide.index + pd.to_timedelta(np.arange(48) ** 2, "s")),
+        {},
+        "no regular frequency fits",
+    ),
+    "off the grid": (
+        wide.set_axis([*wide.index[:-1], wide.index[-1] + pd.Timedelta("7min")]),
+        {"frequency": "h"},
+        "1 of the 48 dates lie off the grid of frequency 'h'",
+    ),
+    "wrong frequency": (wide, {"frequency": "D"}, "they look like frequency='h'"),
+    "unknown frequency": (wide, {"frequency": "hourly"}, "pandas knows no frequency 'hourly'"),
+    "one row": (wide[:1], {}, "a single date (2024-01-01 00:00:00) shows no frequency: give frequency="),
+    "no date": (dated.assign(date=[pd.NaT, *dated["date"][1:]]), {}, "column 'date' has 1 rows without a date"),
+    "no dates": (dated.astype({"date": str}).assign(date="soon"), {}, "column 'date' could not be read as dates"),
+    "numbers as dates": (dated.assign(date=range(48)), {}, "column 'date' could not be read as dates"),
+    "two columns of dates": (
+        dated.assign(time=dated["date"]),
+        {},
+        "date, time all hold dates: name one with timestamp_c",
+    ),
+    "no such timestamp": (wide, {"timestamp_column": "when"}, "no timestamp column 'when'; the columns are a, b"),
+    "dates by another name": (
+        dated.astype({"date": str}).rename(columns={"date": "when"}),
+        {},
+        "column 'when' holds dates: name it with timestamp_column= (--timestamp-column)",
+    ),
+    "index with gaps": (wide.reset_index(drop=True).drop(5), {}, "neither dates nor row numbers without gaps"),
+    "index of names": (wide.set_axis([f"row {n}" for n in range(48)]), {}, "the index could not be read as dates"),
+    "no such item": (wide, {"item_column": "shop"}, "no item column 'shop'; the columns are a, b"),
+    "no item named": (long(wide).assign(item_id=None), {}, "names no item in row 0"),
+    "text": (wide.assign(city="Jena"), {}, "column 'city' holds object (first: 'Jena'). target=[...] (--columns)"),
+    "numbers as text": (wide.astype({"a": str}), {}, "column 'a' holds numbers as text (first: '0.1"),
+    "some numbers as text": (dirt(wide, 4, "a", "n/a"), {}, "some entries that are none (first: 'n/a')"),
+    "complex": (wide.astype(complex), {}, "column 'a' holds complex128"),
+    "infinite": (dirt(wide, 4, "b", np.inf), {}, "column 'b' is infinite, first in row 4: a missing value is NaN"),
+    "infinite, an item": (np.full((2, 3, 1), np.inf), {}, "column '0' is infinite of item '0'"),
+    "no rows": (wide[:0], {}, "expected at least one row, got an empty frame"),
+    "no columns": (wide[[]], {}, "expected at least one column to forecast"),
+    "no such column": (wide, {"target": ["a", "z"]}, "no column z; the columns are a, b"),
+    "twice a column": (wide[["a", "a"]], {}, "columns of different names, but a came more than once"),
+    "empty array": (np.zeros((0, 3)), {}, "at least one item, one row and one channel"),
+    "empty list": ([], {}, "got an empty list"),
+    "ragged lists": ([[1.0, 2.0], [1.0]], {}, "items of unequal length go in a list of arrays"),
+    "four axes": (np.zeros((1, 2, 3, 4)), {}, "got float64 (1, 2, 3, 4)"),
+    "text array": (np.array(["a", "b"]), {}, "expected numbers in a (T,), (T, D)"),
+    "frequency of an array": (np.zeros((4, 2)), {"frequency": "h"}, "no dates for frequency= to apply to"),
+    "a path": ("data.csv", {}, "got str; adapts.readers.read opens files"),
+    "a number": (3, {}, "got int"),
+    "other channels in a list": ([wide, wide.rename(columns={"b": "c"})], {}, "missing: b; not fitted: c"),
+    "other frequencies in a list": ([wide, frame(frequency="D")], {}, "items of one frequency, got D, h"),
+    "a panel in a list": ([np.zeros((2, 3, 1))], {}, "entry 0 holds 2 items"),
+    "half a gluonts entry": ([{"target": [1.0]}], {}, "gluonts entries with 'target' and 'start'; entry 0 has target"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_bad_input_gets_one_clear_error(case: str) -> None:
+    series, options, words = ERRORS[case]
+    with pytest.raises(ValueError, match=re.escape(words)):
+        Panel.of(series, **options)
