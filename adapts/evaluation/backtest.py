@@ -13,12 +13,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ..dates import season_length as guess_season
 from ..distribution.gate import lead_blocks
 from ..distribution.law import Law
 from ..panel import Panel, require_length
 from ..windows import Part, Windows, part_windows
 from . import scores
-from .baselines import LastValue, SeasonalNaive, season_of
+from .baselines import LastValue, SeasonalNaive
 
 if TYPE_CHECKING:
     from ..adapter import Adapter
@@ -333,7 +334,7 @@ def roll(
     if refit:
         batches["adapter"] = _by_origin(fitted, series, held_back, step, np.asarray(firsts), stride)
     if baselines:
-        season = season_length or fitted.season_length_ or season_of(panel.frequency)
+        season = season_length or fitted.season_length_ or guess_season(panel.frequency)
         past = max(fitted.context_length_, 2 * season)  # a short context must not cost the naive forecast its season
         fit_part = Part("fit", tuple((0, first) for first in firsts))
         fit_windows = part_windows(

@@ -2,16 +2,13 @@ r"""Forecasts that cost nothing, and that a model has to beat: the last value, a
 
 from __future__ import annotations
 
-__all__ = ["LastValue", "SeasonalNaive", "season_of"]
+__all__ = ["LastValue", "SeasonalNaive"]
 
 from abc import ABC, abstractmethod
 from typing import Self
 
 import numpy as np
-import pandas as pd
 import torch
-from pandas.tseries.frequencies import to_offset
-from pandas.tseries.offsets import Tick
 from torch import Tensor
 
 from ..distribution.copula import Independent
@@ -19,7 +16,6 @@ from ..distribution.law import Law
 from ..distribution.quantiles import LEVELS, QuantileFunction
 from ..windows import Windows
 
-_SEASONS = {"B": 5, "W": 52, "ME": 12, "MS": 12, "BME": 12, "BMS": 12, "QE": 4, "QS": 4, "BQE": 4, "BQS": 4}
 _BATCH = 256  # windows whose residuals are taken at a time
 
 
@@ -141,28 +137,6 @@ class SeasonalNaive(_Naive):
         season = _last_seen(seasons, 1)  # (n, season, D)
         season = torch.where(season.isnan(), _last_seen(past, 1).unsqueeze(1), season)
         return season[:, torch.arange(prediction_length) % self.season_length]
-
-
-def season_of(frequency: str | None) -> int:
-    r"""Guesses how many steps a season has: a day of hours, minutes, seconds; a week of days; a year of longer steps.
-
-    Arguments:
-        frequency: The pandas alias of the time step, or None for undated data.
-
-    Returns:
-        The number of steps; 1, which is no season, where there is none to guess.
-
-    Example:
-        >>> [season_of(frequency) for frequency in ("15min", "h", "D", "B", "W-TUE", "ME", "QS", "YE", None)]
-        [96, 24, 7, 5, 52, 12, 4, 1, 1]
-    """
-    if frequency is None:
-        return 1
-    offset = to_offset(frequency)
-    if isinstance(offset, Tick):
-        step, day = pd.Timedelta(offset), pd.Timedelta(days=1)
-        return max(1, round((day if step < day else 7 * day) / step))
-    return max(1, _SEASONS.get(offset.name.split("-")[0], 1) // offset.n)
 
 
 def _last_seen(x: Tensor, dim: int) -> Tensor:

@@ -1,0 +1,230 @@
+r"""Pictures: forecasts as fans beside what came true, and whether they were calibrated."""
+
+from __future__ import annotations
+
+__all__ = ["Fan", "fan_chart", "reliability"]
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ..distribution.law import Law
+from .scores import coverage, pit_deviations, pit_ece, pit_ece_floor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which colour-blind readers tell apart too: blue, vermillion, green, purple.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+INK, GREY = "#222222", "#8a8a8a"
+BANDS = ((0.05, 0.95, 0.18), (0.25, 0.75, 0.32))  # lower and upper level, opacity
+MOST = 24  # channels that one chart can hold and still be read
+
+
+@dataclass(frozen=True)
+class Fan:
+    r"""One forecast to draw.
+
+    Arguments:
+        label: Its name in the legend.
+        index: Its :math:`H` dates or row numbers.
+        law: The law of one window.
+    """
+
+    label: str
+    index: pd.Index[Any]
+    law: Law
+
+
+def fan_chart(observed: pd.DataFrame, fans: Sequence[Fan], *, title: str | None = None) -> Figure:
+    r"""Draws forecasts as fans, one panel a channel: the median, and the intervals of 50 % and of 90 %.
+
+    Arguments:
+        observed: What was seen, history and truth, one column a channel, over the dates to draw. NaN leaves a gap.
+        fans: The forecasts, each in a colour of its own.
+        title: The title of the figure.
+
+    Returns:
+        The figure; no window opens. It shows the first 24 channels, and says so where there are more.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    channels = [str(channel) for channel in observed.columns]
+    shown = channels[:MOST]
+    columns = 1 if len(shown) <= 3 else 2 if len(shown) <= 10 else 3
+    rows = -(-len(shown) // columns)
+    size = (7.5 if columns == 1 else 5.2 * columns, 0.9 + (2.2 if columns == 1 else 1.75) * rows)
+    figure = Figure(figsize=size, layout="constrained", dpi=130)
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
+    for unused in grid.flat[len(shown) :]:
+        unused.set_visible(False)
+        above = grid[-2, list(grid[-1]).index(unused)]
+        above.tick_params(labelbottom=True)
+    for number, (axes, channel) in enumerate(zip(grid.flat, shown, strict=False)):
+        _draw_channel(axes, observed.iloc[:, number], fans, number)
+        axes.set_title(channel, loc="left", fontsize=9, pad=3)
+    _label_dates(grid.flat[0], observed.index)
+
+    handles = _legend_handles(fans)
+    rest = f"first {MOST} of {len(channels)} channels" if len(channels) > MOST else ""
+    text = ", ".join(part for part in (title, rest) if part)
+    if text:
+        figure.suptitle(text, fontsize=11)
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8.5)
+    return figure
+
+
+def _draw_channel(axes: Axes, observed: pd.Series[Any], fans: Sequence[Fan], channel: int) -> None:
+    for fan, colour in zip(fans, COLOURS, strict=False):
+        x = _plain(fan.index)
+        marginals = fan.law.marginals[0]
+        for low, high, opacity in BANDS:
+            band = marginals.at((low, high))[:, channel]
+            axes.fill_between(x, band[:, 0].numpy(), band[:, 1].numpy(), color=colour, alpha=opacity, lw=0)
+        axes.plot(x, marginals(0.5)[:, channel].numpy(), color=colour, lw=1.4)
+        axes.axvline(x[0], color=GREY, lw=0.7, ls=(0, (2, 2)), zorder=0)
+    axes.plot(_plain(observed.index), observed.to_numpy(), color=INK, lw=1.0)
+    _bare(axes)
+
+
+def _legend_handles(fans: Sequence[Fan]) -> list[Any]:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles: list[Any] = [Line2D([], [], color=INK, lw=1.0, label="observed")]
+    for fan, colour in zip(fans, COLOURS, strict=False):
+        handles.append(Line2D([], [], color=colour, lw=1.4, label=fan.label))
+    for low, high, opacity in reversed(BANDS):
+        handles.append(Patch(color=GREY, alpha=opacity + 0.2, lw=0, label=f"{high - low:.0%} interval"))
+    return handles
+
+
+def reliability(
+    pits: Mapping[str, Tensor], origin: np.ndarray, *, level: float = 0.8, confidence: float = 0.9
+) -> Figure:
+    r"""Draws whether laws were calibrated: a reliability diagram a model, and their coverage at each lead.
+
+    In the diagram, the share of PITs below a level stands over the level: the diagonal for a law that is right, flat
+    in the middle for one too narrow, steep for one too wide. The grey band holds `confidence` of what a perfect law
+    would show by chance on the same windows, level by level; it heeds overlapping windows and the dependence of leads
+    and channels (`pit_deviations`).
+
+    Arguments:
+        pits: The randomised PITs of each model on the same windows, with shape :math:`(n, H, D)`. NaN is missing.
+        origin: The row of each window's first target, with shape :math:`(n,)`.
+        level: The nominal coverage of the interval whose coverage is drawn.
+        confidence: The share of chance that the bands hold.
+
+    Returns:
+        The figure; no window opens.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.7 * len(pits) + 4.6, 4.0), layout="constrained", dpi=130)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(pits) + 1, width_ratios=[*[1.0] * len(pits), 1.25])
+    for number, ((model, pit), colour) in enumerate(zip(pits.items(), COLOURS, strict=False)):
+        _draw_reliability(axes[number], pit, origin, colour, confidence)
+        axes[number].set_title(model, loc="left", fontsize=10)
+    axes[0].set_ylabel("share of observations below")
+    _draw_coverage(axes[-1], pits, origin, level, confidence)
+    axes[-1].set_box_aspect(1 / 1.25)
+    return figure
+
+
+def _draw_reliability(axes: Axes, pit: Tensor, origin: np.ndarray, colour: str, confidence: float) -> None:
+    grid = 100
+    levels = (np.arange(grid) + 0.5) / grid
+    by_channel = _shares_below(pit, levels)  # (G, D)
+    chance = pit_deviations(pit, origin, grid=grid).nanmean(-1)  # (R, G)
+    low, high = _band(chance, confidence)
+    axes.fill_between(
+        levels, levels + low, levels + high, color=GREY, alpha=0.35, lw=0, label=f"a perfect law, {confidence:.0%}"
+    )
+    axes.plot([0, 1], [0, 1], color=GREY, lw=0.8)
+    axes.plot(levels, by_channel, color=colour, lw=0.7, alpha=0.35)
+    axes.plot([], [], color=colour, lw=0.7, alpha=0.5, label="each channel")
+    axes.plot(levels, np.nanmean(by_channel, axis=1), color=colour, lw=1.8, label="mean of channels")
+    error = pit_ece(pit.flatten(0, 1)).nanmean().item()
+    floor = pit_ece_floor(pit, origin).nanmean().item()
+    chance_says = "" if math.isnan(floor) else f"\nby chance {floor:.3f}"
+    axes.text(0.97, 0.05, f"PIT-ECE {error:.3f}{chance_says}", ha="right", fontsize=8.5)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="level", aspect="equal")
+    axes.legend(loc="upper left", frameon=False, fontsize=8)
+    _bare(axes)
+
+
+def _draw_coverage(axes: Axes, pits: Mapping[str, Tensor], origin: np.ndarray, level: float, confidence: float) -> None:
+    first = next(iter(pits.values()))
+    leads = np.arange(1, first.shape[1] + 1)
+    # The grid that has both edges of the interval among its levels.
+    tail = (1 - level) / 2
+    grid = round(1 / (2 * tail))
+    edges = []
+    for lead in leads:
+        chance = pit_deviations(first[:, lead - 1 : lead], origin, last_lead=int(lead), grid=grid).nanmean(-1)
+        edges.append(_band((chance[:, -1] - chance[:, 0])[:, None], confidence))
+    low, high = np.asarray(edges)[..., 0].T
+    axes.fill_between(
+        leads, level + low, level + high, color=GREY, alpha=0.35, lw=0, label=f"a perfect law, {confidence:.0%}"
+    )
+    axes.axhline(level, color=GREY, lw=0.8)
+    for (model, pit), colour, style in zip(pits.items(), COLOURS, ("-", "--", "-.", ":"), strict=False):
+        share = coverage(pit, level).nanmean((0, 2)).numpy()
+        axes.plot(leads, share, style, color=colour, lw=1.6, marker="o", ms=2.5, label=model)
+    lowest = min(float(np.nanmin(line.get_ydata())) for line in axes.lines)
+    axes.set(xlabel="lead", ylim=(max(0.0, min(lowest, level + float(np.nanmin(low, initial=0))) - 0.05), 1.0))
+    axes.set_title(f"coverage of the {level:.0%} interval", loc="left", fontsize=10)
+    axes.legend(loc="lower left", frameon=False, fontsize=8)
+    _bare(axes)
+
+
+def _shares_below(pit: Tensor, levels: np.ndarray) -> np.ndarray:
+    r"""The share of each channel's PITs at or below the levels, with shape (G, D)."""
+    cells = pit.flatten(0, 1).numpy()
+    shares = []
+    for channel in cells.T:
+        seen = np.sort(channel[~np.isnan(channel)])
+        below = np.searchsorted(seen, levels, side="right")
+        shares.append(below / len(seen) if len(seen) else np.full(len(levels), math.nan))
+    return np.stack(shares, axis=1)
+
+
+def _band(chance: Tensor, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    r"""The lower and upper edge of the middle share of resamples, which lie along the first axis."""
+    tail = (1 - confidence) / 2
+    low, high = torch.quantile(chance.double(), torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
+    return low.numpy(), high.numpy()
+
+
+def _plain(index: pd.Index[Any]) -> np.ndarray:
+    r"""Dates as their own clocks show them, or row numbers: matplotlib would draw zoned dates in UTC."""
+    if isinstance(index, pd.DatetimeIndex):
+        return index.tz_localize(None).to_numpy()
+    return index.to_numpy()
+
+
+def _label_dates(axes: Axes, index: pd.Index[Any]) -> None:
+    if isinstance(index, pd.DatetimeIndex):
+        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+        locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+
+
+def _bare(axes: Axes) -> None:
+    axes.xaxis.get_offset_text().set_fontsize(8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    axes.margins(x=0.01)

@@ -1,0 +1,95 @@
+r"""Pictures hold the numbers that they are made of; how they look was judged by eye."""
+
+import math
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from adapts.distribution.copula import Independent
+from adapts.distribution.law import Law
+from adapts.distribution.quantiles import LEVELS, QuantileFunction
+from adapts.evaluation.plots import Fan, fan_chart, reliability
+from adapts.evaluation.scores import coverage, pit_ece
+
+
+def make_chart(channels, index, horizon=5, **options):
+    values = torch.randn(1, horizon, channels, len(LEVELS)).sort(dim=-1).values
+    law = Law(QuantileFunction(LEVELS, values), Independent(horizon, channels))
+    observed = pd.DataFrame(np.random.randn(len(index), channels), index, [f"c{n}" for n in range(channels)])
+    return fan_chart(observed, [Fan("forecast", index[-horizon:], law)], **options), observed, law
+
+
+class TestFanChart:
+    @pytest.mark.parametrize("channels", [1, 3, 8, 13])
+    def test_one_panel_a_channel_and_one_legend(self, channels):
+        figure, observed, law = make_chart(channels, pd.date_range("2024", periods=40, freq="h"), title="a title")
+        panels = [axes for axes in figure.axes if axes.get_visible()]
+        assert [axes.get_title(loc="left") for axes in panels] == list(observed.columns)
+        assert len(figure.legends) == 1 and not any(axes.get_legend() for axes in panels)
+        texts = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert texts == ["observed", "forecast", "50% interval", "90% interval"]
+        figure.canvas.draw()
+
+    def test_draws_the_numbers(self):
+        figure, observed, law = make_chart(2, pd.RangeIndex(30))
+        axes = figure.axes[1]
+        lines = {tuple(line.get_ydata()) for line in axes.lines}
+        assert tuple(observed["c1"]) in lines
+        assert tuple(law.marginals(0.5)[0, :, 1].numpy()) in lines
+        band = axes.collections[0].get_paths()[0].vertices[:, 1]
+        assert band.min() == pytest.approx(law.marginals(0.05)[0, :, 1].min().item())
+        assert band.max() == pytest.approx(law.marginals(0.95)[0, :, 1].max().item())
+
+    def test_zoned_dates_stand_at_their_own_clock(self):
+        figure, _, _ = make_chart(1, pd.date_range("2024-06-01", periods=30, freq="h", tz="Asia/Tokyo"))
+        assert figure.axes[0].lines[-1].get_xdata()[0] == np.datetime64("2024-06-01T00")
+
+    def test_too_many_channels_are_said(self):
+        figure, _, _ = make_chart(30, pd.RangeIndex(12))
+        assert len(figure.axes) == 24 and figure.get_suptitle() == "first 24 of 30 channels"
+
+    def test_opens_no_window(self):
+        pyplot = sys.modules.get("matplotlib.pyplot")
+        before = pyplot.get_fignums() if pyplot else []
+        make_chart(1, pd.RangeIndex(12))
+        assert (pyplot.get_fignums() if pyplot else []) == before
+
+
+class TestReliability:
+    def setup_method(self):
+        torch.manual_seed(0)
+        shocks = torch.randn(60, 12, 3)
+        self.origin = np.arange(60) * 12
+        self.pits = {"adapter": torch.special.ndtr(shocks), "frozen model": torch.special.ndtr(2 * shocks)}
+
+    def test_a_diagram_a_model_and_the_coverage(self):
+        figure = reliability(self.pits, self.origin)
+        assert [axes.get_title(loc="left") for axes in figure.axes] == [*self.pits, "coverage of the 80% interval"]
+        error = pit_ece(self.pits["frozen model"].flatten(0, 1)).mean()
+        assert f"PIT-ECE {error:.3f}" in figure.axes[1].texts[0].get_text()
+        curves = [line.get_ydata() for line in figure.axes[2].lines[1:]]
+        for curve, pit in zip(curves, self.pits.values(), strict=True):
+            assert curve == pytest.approx(coverage(pit).mean((0, 2)).numpy())
+
+    def test_band_holds_the_right_law_and_not_the_narrow_one(self):
+        figure = reliability(self.pits, self.origin)
+        for axes, low, high in zip(figure.axes, (0.7, 0), (1, 0.3), strict=False):
+            band = axes.collections[0].get_paths()[0]
+            curve = axes.lines[-1]  # the mean of the channels
+            inside = band.contains_points(np.column_stack([curve.get_xdata(), curve.get_ydata()])).mean()
+            assert low <= inside <= high
+
+    def test_missing_values(self):
+        self.pits["adapter"][:, :, 0] = math.nan
+        self.pits["adapter"][::2, 3] = math.nan
+        figure = reliability({"adapter": self.pits["adapter"]}, self.origin)
+        assert not np.isnan(figure.axes[0].lines[-1].get_ydata()).any()
+        figure.canvas.draw()
+
+    def test_a_single_window_has_no_band(self):
+        figure = reliability({"adapter": self.pits["adapter"][:1]}, self.origin[:1])
+        figure.canvas.draw()
+        assert "by chance" not in figure.axes[0].texts[0].get_text()
