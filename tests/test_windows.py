@@ -1,0 +1,210 @@
+r"""Windows show what lies before and after their origin, and nothing leaks from one part into another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from adapts.panel import Panel
+from adapts.windows import Part, Windows, last_windows, part_windows, split_parts, window_module
+
+NAMES = ["train", "validation", "calibration", "confirmation"]
+L, H = 12, 4
+
+
+def undated(*lengths: int, channels: int = 2) -> Panel:
+    r"""Items whose values tell item, row and channel: 10 000 item + row + channel / 10."""
+    channel = np.arange(channels) / 10
+    return Panel.of([1e4 * n + np.arange(rows)[:, None] + channel for n, rows in enumerate(lengths)])
+
+
+def dated(*spans: tuple[str, int]) -> Panel:
+    return Panel.of(
+        [pd.DataFrame({"a": np.arange(n, dtype=float)}, index=pd.date_range(s, periods=n, freq="D")) for s, n in spans]
+    )
+
+
+def poison(panel: Panel, item: int, start: int, value: float = 1e9) -> Panel:
+    items = list(panel.items)
+    values = items[item].values.copy()
+    values[start:] = value
+    items[item] = replace(items[item], values=values)
+    return replace(panel, items=tuple(items))
+
+
+def windows_of(panel: Panel, part: Part, max_windows: int = 10**6, stride: int = 1) -> Windows:
+    return part_windows(panel, part, context_length=L, prediction_length=H, max_windows=max_windows, stride=stride)
+
+
+# --------------------------------------------------------------------------------------------------------- parts
+
+
+def test_parts_follow_one_another_and_take_their_shares() -> None:
+    parts = split_parts(undated(1000))
+    assert list(parts) == NAMES and [part.name for part in parts.values()] == NAMES
+    assert [part.ranges for part in parts.values()] == [((0, 700),), ((700, 800),), ((800, 900),), ((900, 1000),)]
+
+
+@pytest.mark.parametrize("rows", range(1, 60))
+def test_parts_hold_each_row_once(rows: int) -> None:
+    ranges = [part.ranges[0] for part in split_parts(undated(rows)).values()]
+    assert ranges[0][0] == 0 and ranges[-1][1] == rows
+    assert all(
+        before[1] == after[0] and before[0] <= before[1] for before, after in zip(ranges, ranges[1:], strict=False)
+    )
+
+
+def test_a_card_s_borders_give_the_train_rows_and_thirds_of_the_validation_rows() -> None:
+    parts = split_parts(undated(1000), borders=(600, 700))
+    assert [part.ranges[0] for part in parts.values()] == [(0, 600), (600, 633), (633, 667), (667, 700)]
+    with pytest.raises(ValueError, match=r"expected borders \(train end, validation end\).*got \(700, 600\)"):
+        split_parts(undated(1000), borders=(700, 600))
+
+
+def test_dated_items_are_cut_at_the_same_dates() -> None:
+    panel = dated(("2024-01-01", 1000), ("2024-06-01", 500), ("2020-01-01", 30), ("2026-09-01", 20))
+    union = sorted(set().union(*(item.index for item in panel.items)))
+    parts = split_parts(panel)
+    for cut, name in zip((0.7, 0.8, 0.9), NAMES[1:], strict=True):
+        date = union[round(cut * len(union))]
+        for item, (start, _) in zip(panel.items, parts[name].ranges, strict=True):
+            assert start == (item.index < date).sum()
+    assert parts["train"].ranges[2] == (0, 30) and parts["confirmation"].ranges[2] == (30, 30)
+    assert parts["train"].ranges[3] == (0, 0) and parts["confirmation"].ranges[3][1] == 20
+
+
+def test_undated_items_are_cut_each_at_its_own_rows() -> None:
+    assert split_parts(undated(100, 10))["train"].ranges == ((0, 70), (0, 7))
+
+
+# ------------------------------------------------------------------------------------------------------- windows
+
+
+def test_a_window_shows_the_rows_around_its_origin() -> None:
+    panel = undated(50, 40, channels=3)
+    windows = Windows(panel, np.array([0, 1]), np.array([20, 30]), L, H)
+    past, future = windows.past(), windows.future()
+    assert past.shape == (2, L, 3) and future.shape == (2, H, 3) and past.dtype == future.dtype == torch.float32
+    assert torch.equal(past[0, :, 0], torch.arange(8.0, 20.0)) and torch.equal(
+        future[0, :, 0], torch.arange(20.0, 24.0)
+    )
+    assert torch.equal(past[1, :, 0], 10_000 + torch.arange(18.0, 30.0))
+    assert torch.allclose(past[0, :, 2], torch.arange(8.0, 20.0) + 0.2)
+
+
+def test_what_an_item_does_not_have_is_missing_and_never_another_item_s() -> None:
+    panel = undated(5, 3, 50)
+    windows = Windows(panel, np.array([0, 1, 1, 2]), np.array([5, 3, 1, 48]), L, H)
+    past, future = windows.past()[..., 0], windows.future()[..., 0]
+    assert past[0].isnan().tolist() == [True] * 7 + [False] * 5 and future[0].isnan().all()
+    assert torch.equal(past[1, 9:], 10_000 + torch.arange(3.0)) and past[1, :9].isnan().all()
+    assert torch.equal(future[2, :2], 10_001 + torch.arange(2.0)) and future[2, 2:].isnan().all()
+    assert torch.equal(future[3, :2], 20_048 + torch.arange(2.0)) and future[3, 2:].isnan().all()
+
+
+def test_slices_and_arrays_of_windows_are_the_same_rows() -> None:
+    panel = undated(200, 90)
+    windows = windows_of(panel, split_parts(panel)["train"])
+    which = np.array([3, 0, len(windows) - 1])
+    assert torch.equal(windows[which].past(), windows.past()[which])
+    assert torch.equal(windows[5:9].future(), windows.future()[5:9])
+    assert len(windows[5:9]) == 4 and len(windows[[]]) == 0 and windows[[]].past().shape == (0, L, 2)
+
+
+def test_last_windows_end_where_the_items_end() -> None:
+    panel = undated(50, 6)
+    windows = last_windows(panel, context_length=L, prediction_length=H)
+    assert torch.equal(windows.past()[0, :, 0], torch.arange(38.0, 50.0))
+    assert torch.equal(windows.past()[1, 6:, 0], 10_000 + torch.arange(6.0)) and windows.future().isnan().all()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_targets_stay_in_their_part_and_thinning_is_even(seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    panel = undated(*dice.integers(1, 400, size=dice.integers(1, 6)))
+    limit = int(dice.integers(1, 300))
+    for part in split_parts(panel).values():
+        every = windows_of(panel, part)
+        for item, origin in zip(every.item, every.origin, strict=True):
+            start, stop = part.ranges[item]
+            assert start <= origin and origin + H <= stop
+        for number, (start, stop) in enumerate(part.ranges):  # complete: each origin with enough history is there
+            first = max(start, min(L, max(H, stop // 4)))
+            assert every.origin[every.item == number].tolist() == list(range(first, stop - H + 1))
+        few = windows_of(panel, part, max_windows=limit)
+        assert len(few) == min(limit, len(every))
+        assert (np.diff(few.item) >= 0).all() and (np.diff(few.origin)[np.diff(few.item) == 0] > 0).all()
+        keys = (every.item * 1000 + every.origin).tolist()
+        places = [keys.index(key) for key in few.item * 1000 + few.origin]
+        assert len(places) < 2 or np.ptp(np.diff(places)) <= 1
+
+
+def test_stride_is_the_distance_of_origins() -> None:
+    panel = undated(100)
+    assert windows_of(panel, Part("train", ((0, 70),)), stride=7).origin.tolist() == list(range(12, 67, 7))
+
+
+def test_windows_whose_target_is_wholly_missing_are_left_out() -> None:
+    values = np.ones((60, 2))
+    values[30:40] = np.nan
+    values[20:50, 1] = np.nan
+    windows = windows_of(Panel.of(values), Part("train", ((0, 60),)))
+    assert not windows.future().isnan().all(dim=2).all(dim=1).any()
+    assert sorted(set(range(12, 57)) - set(windows.origin.tolist())) == list(range(30, 37))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_poison_from_the_origin_on_does_not_reach_the_past(seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    panel = undated(*dice.integers(30, 90, size=3))
+    for part in split_parts(panel).values():
+        windows = windows_of(panel, part)
+        for number in dice.permutation(len(windows))[:5]:
+            window = windows[[number]]
+            poisoned = replace(window, panel=poison(panel, int(window.item[0]), int(window.origin[0])))
+            assert torch.equal(poisoned.past().nan_to_num(-1), window.past().nan_to_num(-1))
+            assert (poisoned.future() == 1e9).all()
+
+
+@pytest.mark.parametrize("later", NAMES[1:])
+def test_poison_in_a_later_part_does_not_reach_an_earlier_one(later: str) -> None:
+    panel = undated(300, 120)
+    parts = split_parts(panel)
+    poisoned = panel
+    for number, (start, _) in enumerate(parts[later].ranges):
+        poisoned = poison(poisoned, number, start)
+    for name in NAMES[: NAMES.index(later)]:
+        clean, dirty = windows_of(panel, parts[name]), windows_of(poisoned, parts[name])
+        assert len(clean) and np.array_equal(clean.origin, dirty.origin)
+        assert torch.equal(clean.past().nan_to_num(-1), dirty.past().nan_to_num(-1))
+        assert torch.equal(clean.future(), dirty.future())
+
+
+def test_contexts_look_back_across_a_border() -> None:
+    panel = undated(300)
+    windows = windows_of(panel, split_parts(panel)["validation"])
+    assert windows.origin[0] == 210 and torch.equal(windows.past()[0, :, 0], torch.arange(198.0, 210.0))
+
+
+# ------------------------------------------------------------------------------------------------ the data module
+
+
+def test_the_data_module_shuffles_by_seed_and_epoch_and_shows_each_window_once() -> None:
+    panel = undated(100)
+    parts = split_parts(panel)
+    train, validation = windows_of(panel, parts["train"]), windows_of(panel, parts["validation"])
+
+    def epoch(seed: int, number: int) -> list[float]:
+        loader = window_module(train, validation, 16, seed).train_dataloader()
+        loader.sampler.set_epoch(number)
+        assert len(loader) == -(-len(train) // 16)
+        return torch.cat([future[:, 0, 0] for _, future in loader]).tolist()
+
+    assert epoch(0, 0) == epoch(0, 0) != epoch(0, 1) and epoch(0, 0) != epoch(1, 0)
+    assert sorted(epoch(0, 3)) == train.future()[:, 0, 0].tolist()
+    batches = list(window_module(train, validation, 4, 0).val_dataloader())
+    assert torch.equal(torch.cat([past for past, _ in batches]), validation.past())
