@@ -31,7 +31,9 @@ def test_an_unknown_option_is_named_with_the_nearest(name: str) -> None:
 
 def test_wrong_shapes_say_what_was_expected() -> None:
     linear = Linear().build(channels=7)
-    with pytest.raises(ValueError, match=r"Linear.encode takes 'x' of shape \(batch, time, 7\), got \(32, 7, 512\). Axis -2"):
+    with pytest.raises(
+        ValueError, match=r"Linear.encode takes 'x' of shape \(batch, time, 7\), got \(32, 7, 512\). Axis -2"
+    ):
         linear.encode(torch.zeros(32, 7, 512))
     with pytest.raises(ValueError, match=r"Projection.decode takes 'paths' of shape \(samples, batch, time, 3\)"):
         projection = Projection(latent_channels=3).build(channels=7)

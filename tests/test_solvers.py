@@ -59,7 +59,8 @@ def test_folds_share_no_target() -> None:
     origin, horizon = torch.arange(50, 350, 3), 12
     fold = blocked_folds(origin, torch.zeros_like(origin), horizon, 5)
     targets = [
-        {row for first in origin[fold == number].tolist() for row in range(first, first + horizon)} for number in range(5)
+        {row for first in origin[fold == number].tolist() for row in range(first, first + horizon)}
+        for number in range(5)
     ]
     assert all(targets)
     for one in range(5):

@@ -5,14 +5,13 @@ import copy
 import numpy as np
 import pytest
 import torch
+from seasonal import SeasonalModel
 
 from adapts.adapters import Linear
 from adapts.panel import Panel
 from adapts.training.module import AdapterTraining, train
 from adapts.training.objectives import OBJECTIVES, objective
 from adapts.windows import part_windows, split_parts
-
-from seasonal import SeasonalModel
 
 
 def windows_of(rows: np.ndarray) -> dict:

@@ -62,7 +62,7 @@ def make(name: str, options: Mapping[str, Any] | None = None) -> AdapterModule:
         ValueError: If no family has that name, or the family has no such option.
     """
     if name not in _ROSTER:
-        raise unknown("adapter", name, families())
+        raise ValueError(unknown("adapter", name, families()))
     return _ROSTER[name](**(options or {}))
 
 
@@ -358,7 +358,9 @@ def fill_missing(x: Tensor, covariance: Tensor) -> Tensor:
     rows, hole = filled[touched], missing[touched]  # (R, D)
     means = []
     # The unseen channels get unit variance and no covariance, so that one batched solve serves every pattern.
-    for part, gap in zip(rows.split(max(1, 2**22 // channels**2)), hole.split(max(1, 2**22 // channels**2)), strict=True):
+    step = max(1, 2**22 // channels**2)
+    for start in range(0, len(rows), step):
+        part, gap = rows[start : start + step], hole[start : start + step]
         seen = (~gap).to(x.dtype)
         system = covariance * seen[:, :, None] * seen[:, None, :] + torch.diag_embed(1 - seen)
         weights = torch.linalg.solve(system, part)  # (r, D), zero where unseen
@@ -376,4 +378,5 @@ def _pairwise_covariance(rows: Tensor, ridge: float = 1e-3) -> Tensor:
     covariance = (values.mT @ values) / (seen.mT @ seen).clamp(min=1)
     eigenvalues, vectors = torch.linalg.eigh(covariance)
     floor = ridge * eigenvalues.max().clamp(min=1e-6)
-    return ((vectors * eigenvalues.clamp(min=float(floor))) @ vectors.mT).to(rows.dtype)
+    definite: Tensor = (vectors * eigenvalues.clamp(min=float(floor))) @ vectors.mT
+    return definite.to(rows.dtype)

@@ -70,7 +70,7 @@ def principal_directions(covariance: Tensor, count: int) -> Tensor:
         covariance: The covariance, with shape :math:`(D, D)`.
         count: The number of directions :math:`K`.
     """
-    vectors = torch.linalg.eigh(covariance.double())[1].flip(-1)[:, :count]
+    vectors: Tensor = torch.linalg.eigh(covariance.double())[1].flip(-1)[:, :count]
     largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
     return (vectors * largest.sign()).to(covariance.dtype)
 

@@ -85,7 +85,7 @@ class Residual(AdapterModule):
         for name in ("basis", "weights", "strength", "share"):
             if prefix + name in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _decode(self, z: Tensor, state: State) -> Tensor:
         if self.weights.numel() == 0:
@@ -170,7 +170,7 @@ class Residual(AdapterModule):
 
 
 def _scaling(regressors: int, own: int, share: float) -> Tensor:
-    r"""The column :math:`(p, 1)` that multiplies the channel's own regressors by 1 and the joint ones by their share."""
+    r"""The column :math:`(p, 1)` that multiplies own regressors by 1 and the joint ones by their share."""
     scaling = torch.full((regressors, 1), share, dtype=torch.float64)
     scaling[:own] = 1.0
     return scaling

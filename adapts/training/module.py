@@ -46,7 +46,12 @@ class AdapterTraining(pl.LightningModule):
         self.loss = objective(loss)
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        object.__setattr__(self, "model", model)
+        self._model = (model,)  # in a tuple, so that its weights are none of ours
+
+    @property
+    def model(self) -> FoundationModel:
+        r"""The frozen model."""
+        return self._model[0]
 
     def forward(self, past: Tensor, prediction_length: int) -> Tensor:
         r"""Returns the adapter's median forecasts, with shape :math:`(B, H, D)`."""
@@ -79,6 +84,7 @@ class _KeepBest(Callback):
         self.state = copy.deepcopy(adapter.state_dict())
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, AdapterTraining)
         loss = float(trainer.callback_metrics["val_loss"])
         if not trainer.sanity_checking and loss < self.loss:
             self.loss = loss

@@ -37,7 +37,7 @@ def objective(name: str) -> Objective:
         ValueError: If no objective has that name.
     """
     if name not in OBJECTIVES:
-        raise unknown("objective", name, OBJECTIVES)
+        raise ValueError(unknown("objective", name, OBJECTIVES))
     loss = OBJECTIVES[name]
 
     def mean_loss(prediction: Tensor, target: Tensor) -> Tensor:

@@ -1,0 +1,50 @@
+r"""The main job on every data set that has a card: the default adapter beside the frozen model and naive forecasts.
+
+    python -m benchmarks.main_job.run greensboro etth1 illness     # all cards if none is named
+
+Each set's test rows, at rolling origins, nothing chosen on them; one CSV row a model and metric, written as they come.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from adapts import Adapter
+from adapts.evaluation.backtest import format_table, roll
+from adapts.readers import read
+from adapts.shelf import cards
+from benchmarks.provenance import provenance
+
+HERE = Path(__file__).parent
+PREDICTION_LENGTH = 24
+SEED = 0
+
+
+def main(names: list[str]) -> None:
+    for name in names or sorted(cards()):
+        dataset = read(name)
+        adapter = Adapter(prediction_length=PREDICTION_LENGTH, support=dataset.support or None, seed=SEED)
+        start = time.perf_counter()
+        result = roll(adapter, dataset, seed=SEED)
+        overall = result.frame.query("channel == 'all' and lead_block == 'all'")
+        frame = overall.drop(columns=["channel", "lead_block"]).assign(
+            data=name,
+            prediction_length=PREDICTION_LENGTH,
+            windows=len(result.windows),
+            stride=result.stride,
+            seconds=round(time.perf_counter() - start, 1),
+            foundation_model=f"{adapter.model.name} {adapter.model.version}",
+            **provenance(dataset.panel, SEED),
+        )
+        path = HERE / "scores.csv"
+        if path.exists():
+            old = pd.read_csv(path, dtype=str)
+            frame = pd.concat([old[old["data"] != name], frame.astype(str)])
+        frame.to_csv(path, index=False)
+        print(f"{name}\n{format_table(result.frame)}\n{result.adapter.summary()}\n", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

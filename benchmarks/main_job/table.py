@@ -1,0 +1,46 @@
+r"""Writes the README's table of scores from `scores.csv`, between its two marks: no figure is typed by hand.
+
+    python -m benchmarks.main_job.table
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+
+HERE = Path(__file__).parent
+README = HERE.parent.parent / "README.md"
+BEGIN, END = "<!-- scores: made by benchmarks/main_job/table.py -->", "<!-- /scores -->"
+COLUMNS = {
+    "mse": "MSE", "mae": "MAE", "crps": "CRPS", "coverage_80": "80 % coverage", "width_80": "width",
+    "pit_ece": "PIT-ECE", "pit_ece_floor": "its floor",
+}  # fmt: skip
+
+
+def table(scores: pd.DataFrame) -> str:
+    lines = ["| data | forecast | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
+    for data, rows in scores.groupby("data", sort=False):
+        values = rows.pivot(index="model", columns="metric", values="value")
+        for model in rows["model"].unique():
+            best = {m: values[m].min() for m in ("mse", "mae", "crps")}
+            cells = []
+            for metric in COLUMNS:
+                cell = f"{values.loc[model, metric]:.3f}"
+                cells.append(f"**{cell}**" if values.loc[model, metric] == best.get(metric) else cell)
+            lines.append(f"| {data} | {model} | " + " | ".join(cells) + " |")
+    first = scores.iloc[0]
+    runs = ", ".join(f"{d} {r['windows'].iloc[0]} windows every {r['stride'].iloc[0]} rows" for d, r in scores.groupby("data"))
+    lines += ["", f"H = {first['prediction_length']}; {runs}; {first['foundation_model']}; commit {first['commit']}."]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    scores = pd.read_csv(HERE / "scores.csv")
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    README.write_text(f"{before}{BEGIN}\n{table(scores)}\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

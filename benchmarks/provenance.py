@@ -1,0 +1,39 @@
+r"""What every row of a benchmark carries: versions, commit, seed, and the sha256 of the data."""
+
+import hashlib
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import adapts
+from adapts.panel import Panel
+
+PACKAGES = ("torch", "gluonts", "chronos-forecasting", "lightning", "pandas")
+
+
+def commit() -> str:
+    r"""The commit that the code stands at, with a plus where the working tree differs from it."""
+    root = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def data_sha256(panel: Panel) -> str:
+    r"""The sha256 of the numbers that a panel holds."""
+    digest = hashlib.sha256()
+    for item in panel.items:
+        digest.update(item.values.tobytes())
+    return digest.hexdigest()
+
+
+def provenance(panel: Panel, seed: int) -> dict[str, str | int]:
+    return {
+        "adapts": adapts.__version__,
+        **{name: version(name) for name in PACKAGES},
+        "commit": commit(),
+        "seed": seed,
+        "data_sha256": data_sha256(panel),
+    }
