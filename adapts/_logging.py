@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from .shelf import unknown
 
@@ -19,7 +20,7 @@ _CHATTY = ("chronos", "gluonts", "huggingface_hub", "lightning.fabric", "lightni
 _logger = logging.getLogger("adapts")
 
 
-class _Speaker(logging.StreamHandler):  # type: ignore[type-arg]
+class _Speaker(logging.StreamHandler[TextIO]):
     r"""Writes to the standard error of the moment, unless the application handles all logs itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
