@@ -38,6 +38,12 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# Every card of datasets/ where ADAPTS_DATA names the folder of their files, and what ships with pvlib where it does not.
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.main_job.run $(if $(ADAPTS_DATA),,greensboro)
+	$(BIN)/python -m benchmarks.main_job.table
+	$(if $(ADAPTS_DATA),$(BIN)/python benchmarks/foundation/zero_shot.py --output run/zero_shot.csv)
+
 # One resolution for every Python and platform. What torch needs for a graphics card is left to pip: it differs by index.
 lock: $(BIN)/python
 	$(BIN)/python -m pip install uv
