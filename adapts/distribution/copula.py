@@ -2,7 +2,7 @@ r"""Dependence between channels and leads."""
 
 from __future__ import annotations
 
-__all__ = ["Copula", "GaussianCopula", "Independent"]
+__all__ = ["Copula", "GaussianCopula", "Independent", "fit_gaussian", "fit_history"]
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -47,21 +47,24 @@ class Copula(ABC):
             The levels within (0, 1), with shape :math:`(S, H, D)`, or :math:`(S, n, H, D)`.
         """
         shape = (num_samples, 1 if windows is None else windows)
-        draw = self._draw(*shape, generator).flatten(1)  # (S, n*H*D)
-        jitter = self._draw(*shape, generator).flatten(1)
-        strata = torch.arange(num_samples, dtype=draw.dtype).unsqueeze(-1)
+        scores = self._scores(*shape, generator).flatten(1)  # (S, n*H*D)
+        levels = self._levels(self._scores(*shape, generator)).flatten(1)
+        strata = torch.arange(num_samples, dtype=levels.dtype)
         step = max(1, _CHUNK // num_samples)
-        for start in range(0, draw.shape[1], step):
-            columns = slice(start, start + step)
-            order = draw[:, columns].T.argsort(dim=-1).T
-            draw[:, columns] = torch.empty_like(draw[:, columns]).scatter_(0, order, strata.expand_as(order))
-        draw.add_(jitter).div_(num_samples)
-        rest = (self.prediction_length, self.channels)
-        return draw.view(num_samples, *rest) if windows is None else draw.view(*shape, *rest)
+        for start in range(0, scores.shape[1], step):
+            order = scores[:, start : start + step].T.argsort(dim=-1)
+            ranks = torch.empty(order.shape).scatter_(1, order, strata.expand_as(order))
+            levels[:, start : start + step] += ranks.T
+        levels = levels.div_(num_samples).unflatten(1, (-1, self.prediction_length, self.channels))
+        return levels[:, 0] if windows is None else levels
 
     @abstractmethod
-    def _draw(self, num_samples: int, windows: int, generator: torch.Generator | None) -> Tensor:
-        r"""Independent draws from the copula, (S, n, H, D)."""
+    def _scores(self, num_samples: int, windows: int, generator: torch.Generator | None) -> Tensor:
+        r"""Independent draws whose ranks follow the copula, (S, n, H, D)."""
+
+    @abstractmethod
+    def _levels(self, scores: Tensor) -> Tensor:
+        r"""The uniform levels of scores."""
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
@@ -104,8 +107,11 @@ class Independent(Copula):
 
     name = "independent"
 
-    def _draw(self, num_samples: int, windows: int, generator: torch.Generator | None) -> Tensor:
+    def _scores(self, num_samples: int, windows: int, generator: torch.Generator | None) -> Tensor:
         return torch.rand(num_samples, windows, self.prediction_length, self.channels, generator=generator)
+
+    def _levels(self, scores: Tensor) -> Tensor:
+        return scores
 
     def state(self) -> dict[str, Tensor]:  # noqa: D102
         return {"independent.shape": torch.tensor([self.prediction_length, self.channels])}
@@ -145,14 +151,17 @@ class GaussianCopula(Copula):
         self.channel_correlation = as_correlation(channel_correlation)
         self.time_correlation = as_correlation(time_correlation)
 
-    def _draw(self, num_samples: int, windows: int, generator: torch.Generator | None) -> Tensor:
+    def _scores(self, num_samples: int, windows: int, generator: torch.Generator | None) -> Tensor:
         shape = (num_samples, windows, self.prediction_length, self.channels)
         channel, time = (
             torch.linalg.cholesky(matrix.double()).float()
             for matrix in (self.channel_correlation, self.time_correlation)
         )
         white = torch.randn(shape, generator=generator)
-        levels: Tensor = torch.special.ndtr(time @ (white @ channel.T))
+        return time @ (white @ channel.T)
+
+    def _levels(self, scores: Tensor) -> Tensor:
+        levels: Tensor = torch.special.ndtr(scores)
         return levels
 
     def state(self) -> dict[str, Tensor]:  # noqa: D102
@@ -180,3 +189,103 @@ def as_correlation(matrix: Tensor) -> Tensor:
     exact = scale.unsqueeze(-1) * exact * scale
     exact.fill_diagonal_(1.0)
     return exact.float()
+
+
+def fit_gaussian(pits: Tensor, independent: float | None = None) -> GaussianCopula:
+    r"""Fits a Gaussian copula to the probability integral transforms of past forecasts.
+
+    Each lead and channel is turned into normal scores by its ranks, so miscalibrated margins do not matter. The
+    correlation between channels is pooled over leads, that between leads over channels. Both are shrunk with the
+    intensity that minimises the expected squared error: the first towards none, the second towards the nearest AR(1).
+
+    References:
+        | A Shrinkage Approach to Large-Scale Covariance Matrix Estimation (Schäfer and Strimmer, 2005)
+
+    Arguments:
+        pits: The transforms of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing outcome.
+        independent: How many windows without overlap these are worth (see `independent_windows`), fewer of which
+            mean more shrinkage; :math:`n` if None.
+
+    Returns:
+        The copula; independence if these are worth three windows or fewer, and where nothing was seen to vary.
+    """
+    number, horizon, channels = pits.shape
+    scores = _normal_scores(pits.reshape(number, -1)).view_as(pits)
+    channel = _correlation(scores.reshape(-1, channels))
+    time = _correlation(scores.mT.reshape(-1, horizon))
+    # Leads (channels) that move together bring less evidence on channels (leads): the exact count of a matrix normal.
+    # Three windows are lost to the scores' location and scale, as in the variance of Fisher's transform.
+    weight = max(float(number if independent is None else independent) - 3, 0.0)
+    if weight == 0:
+        return GaussianCopula(torch.eye(channels), torch.eye(horizon))
+    evidence = weight * horizon**2 / time.square().sum(), weight * channels**2 / channel.square().sum()
+    channel = _shrink(channel, torch.eye(channels, dtype=channel.dtype), evidence[0])
+    return GaussianCopula(channel, _shrink(time, _nearest_autoregression(time), evidence[1]))
+
+
+def fit_history(values: Tensor, prediction_length: int) -> GaussianCopula:
+    r"""A Gaussian copula from the past alone, without any forecast: the recipe of "Interweaving Marginals".
+
+    Channels are as correlated as the normal scores of the history are; leads are an AR(1) process with the median
+    lag-1 correlation, held within [0, .99].
+
+    References:
+        | Interweaving Marginals into Multivariate Sample Paths (2026)
+
+    Arguments:
+        values: The history, with shape :math:`(T, D)`. NaN marks a missing step.
+        prediction_length: The number of leads :math:`H`.
+
+    Returns:
+        The copula; independence for what fewer than 32 rows tell of.
+    """
+    scores = _normal_scores(values)
+    seen = (~scores.isnan()).double()
+    channel = torch.where(seen.T @ seen >= 32, _correlation(scores), torch.eye(values.shape[1], dtype=torch.float64))
+    successive = torch.stack([scores[:-1], scores[1:]], -1)  # (T-1, D, 2)
+    enough = (~successive.isnan().any(-1)).sum(0) >= 32
+    lagged = [float(_correlation(pairs)[0, 1]) for pairs in successive.unbind(1)]
+    rho = float(torch.tensor(lagged, dtype=torch.float64)[enough].median()) if bool(enough.any()) else 0.0
+    return GaussianCopula(channel, _autoregression(min(max(rho, 0.0), 0.99), prediction_length))
+
+
+def _normal_scores(x: Tensor) -> Tensor:
+    r"""Normal scores of the ranks along the first axis, (n, C) float64; ties share a score, NaN stays."""
+    x = x.double().T.contiguous()
+    ordered = x.nan_to_num(nan=torch.inf).sort(dim=-1).values
+    rank = (torch.searchsorted(ordered, x) + torch.searchsorted(ordered, x, right=True)) / 2
+    scores = torch.special.ndtri(rank / (~x.isnan()).sum(-1, keepdim=True))
+    return torch.where(x.isnan(), torch.nan, scores).T
+
+
+def _correlation(x: Tensor) -> Tensor:
+    r"""The correlation of centred columns (R, N), over the rows that both show; 0 where there is nothing to see."""
+    seen = (~x.isnan()).to(x)
+    x = x.nan_to_num()
+    square = x.square().T @ seen  # (N, N)  of the first of a pair, over the rows of both
+    correlation = (x.T @ x / (square * square.T).sqrt()).nan_to_num(0.0, 0.0, 0.0).clamp(-1, 1)
+    return correlation.fill_diagonal_(1.0)
+
+
+def _autoregression(rho: float, length: int) -> Tensor:
+    steps = torch.arange(length, dtype=torch.float64)
+    return rho ** (steps.unsqueeze(-1) - steps).abs()
+
+
+def _nearest_autoregression(correlation: Tensor) -> Tensor:
+    r"""The AR(1) correlation nearest to a matrix (H, H), in squares of the entries."""
+    length = len(correlation)
+    lags = torch.arange(1, length)
+    means = torch.stack([correlation.diagonal(int(lag)).mean() for lag in lags]) if length > 1 else torch.zeros(0)
+    grid = torch.linspace(0, 0.999, 1000, dtype=torch.float64)
+    distance = ((grid.unsqueeze(-1) ** lags - means).square() * (length - lags)).sum(-1)
+    return _autoregression(float(grid[distance.argmin()]), length)
+
+
+def _shrink(correlation: Tensor, target: Tensor, evidence: Tensor) -> Tensor:
+    r"""Moves a correlation (N, N) towards a target by the noise's share in what lies between them."""
+    away = ~torch.eye(len(correlation), dtype=torch.bool)
+    noise = (1 - correlation.square()).square()[away].sum() / evidence
+    gap = (correlation - target).square()[away].sum()
+    share = (noise / gap).nan_to_num(1.0).clamp(0, 1)
+    return share * target + (1 - share) * correlation

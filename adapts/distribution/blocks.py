@@ -1,0 +1,93 @@
+r"""Windows that share time: blocks of leads, blocks of windows, and how much evidence there really is."""
+
+from __future__ import annotations
+
+__all__ = ["block_bootstrap", "independent_windows", "lead_blocks"]
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def lead_blocks(prediction_length: int) -> Tensor:
+    r"""Cuts the leads into four blocks of about equal length, into one if there are fewer than eight leads.
+
+    Arguments:
+        prediction_length: The number of leads :math:`H`.
+
+    Returns:
+        The block of each lead, with shape :math:`(H,)`.
+
+    Example:
+        >>> lead_blocks(10)
+        tensor([0, 0, 0, 1, 1, 2, 2, 2, 3, 3])
+    """
+    number = 4 if prediction_length >= 8 else 1
+    return torch.arange(prediction_length) * number // prediction_length
+
+
+def independent_windows(origin: np.ndarray, prediction_length: int, item: np.ndarray | None = None) -> float:
+    r"""How many windows that share no target row hold as much as these, overlapping ones.
+
+    Windows whose targets overlap repeat each other: only the rows that they cover count, :math:`H` rows a window.
+
+    Arguments:
+        origin: The row of the first target, with shape :math:`(n,)`.
+        prediction_length: The number of leads :math:`H`.
+        item: The item of each window, with shape :math:`(n,)`; one item if None.
+
+    Returns:
+        The number, at most :math:`n`.
+
+    Example:
+        >>> independent_windows(np.arange(0, 49), 24), independent_windows(np.arange(0, 240, 48), 24)
+        (3.0, 5.0)
+    """
+    origin = np.asarray(origin)
+    items = np.zeros(len(origin), int) if item is None else np.asarray(item)
+    rows = 0
+    for one in np.unique(items):
+        starts = np.unique(origin[items == one])
+        rows += int(np.minimum(np.diff(starts), prediction_length).sum()) + prediction_length
+    return min(float(len(origin)), rows / prediction_length)
+
+
+def block_bootstrap(
+    values: Tensor,
+    origin: np.ndarray,
+    block_length: int,
+    replicates: int = 1000,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""Means over windows, resampled by the circular block bootstrap.
+
+    Blocks of consecutive origins that span `block_length` rows are drawn with replacement until they hold as many
+    origins as there are; windows of one origin (of several items) stay together, and so do the columns. Hence the
+    spread of the means reflects dependence over time, over items and between columns.
+
+    References:
+        | A Circular Block-Resampling Procedure for Stationary Data (Politis and Romano, 1992)
+
+    Arguments:
+        values: What to average, with shape :math:`(n, C)`. NaN marks a missing value, which no mean counts.
+        origin: When each window begins, in rows of one clock for all items, with shape :math:`(n,)`.
+        block_length: The rows that a block spans; at least :math:`H`, so that few windows reach from one block into
+            another.
+        replicates: The number of resampled means :math:`R`.
+        generator: The source of randomness.
+
+    Returns:
+        The means, with shape :math:`(R, C)`; NaN for a column without values.
+    """
+    starts, place = np.unique(np.asarray(origin), return_inverse=True)
+    seen = (~values.isnan()).double()
+    totals = torch.zeros(2, len(starts), values.shape[1], dtype=torch.float64)
+    totals.index_add_(1, torch.as_tensor(place), torch.stack([values.double().nan_to_num(), seen]))
+    span = starts[-1] - starts[0] + 1
+    size = min(len(starts), max(1, round(len(starts) * block_length / span)))  # origins a block
+    number = -(-len(starts) // size)
+    around = torch.cat([totals.new_zeros(2, 1, values.shape[1]), totals, totals[:, : size - 1]], 1).cumsum(1)
+    blocks = around[:, size:] - around[:, :-size]  # (2, origins, C)  what each block holds
+    drawn = torch.randint(len(starts), (replicates, number), generator=generator)
+    means: Tensor = torch.divide(*blocks[:, drawn].sum(2))  # (R, C)
+    return means
