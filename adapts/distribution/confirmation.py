@@ -12,7 +12,7 @@ from .quantiles import LEVELS, QuantileFunction
 
 
 def mean_pinball(law: QuantileFunction, future: Tensor) -> Tensor:
-    r"""Returns each cell's quantile loss, averaged over our levels: half of the CRPS, up to its tails.
+    r"""Returns each cell's quantile loss, averaged over our levels: a coarse half of the CRPS.
 
     Arguments:
         law: The law, with values :math:`(n, H, D, Q)`.
