@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..dates import season_length as guess_season
-from ..distribution.gate import lead_blocks
+from ..distribution.blocks import lead_blocks
 from ..distribution.law import Law
 from ..panel import Panel, require_length
 from ..windows import Part, Windows, part_windows

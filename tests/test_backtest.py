@@ -1,0 +1,340 @@
+r"""Backtests of a process whose law is known: what is held back, what leaks, and that every figure is right."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from adapts.distribution.copula import GaussianCopula, Independent
+from adapts.distribution.law import Law
+from adapts.distribution.quantiles import LEVELS, QuantileFunction
+from adapts.evaluation import scores
+from adapts.evaluation.backtest import backtest, format_table, roll, rolling_windows, score_table
+from adapts.panel import Panel
+from adapts.readers import Dataset
+
+MEMORY = 0.8
+
+
+def ar1(steps, channels=2, seed=0):
+    shocks = np.random.default_rng(seed).standard_normal((steps, channels))
+    values = np.zeros((steps, channels))
+    for step in range(1, steps):
+        values[step] = MEMORY * values[step - 1] + shocks[step]
+    return values
+
+
+class KnownLaw:
+    r"""Stands where an adapter does, with the true law of `ar1`; its frozen model is twice as wide."""
+
+    season_length_ = None
+    context_length_ = 20
+
+    def __init__(self, prediction_length=6):
+        self.prediction_length = prediction_length
+        self.fits = []  # shared by all clones: the rows that each was fitted on
+
+    def clone(self):
+        other = KnownLaw(self.prediction_length)
+        other.fits = self.fits
+        return other
+
+    def fit(self, series):
+        panel = series if isinstance(series, Panel) else series.panel
+        self.fits.append(series)
+        rows = np.concatenate([item.values for item in panel.items])
+        self.location_, self.scale_ = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
+        return self
+
+    def law(self, windows, width=1.0):
+        lead = torch.arange(1, self.prediction_length + 1)
+        deviation = ((1 - MEMORY ** (2 * lead)) / (1 - MEMORY**2)).sqrt() * width
+        mean = windows.past()[:, -1:] * MEMORY ** lead[:, None]  # (n, H, D)
+        normal = torch.special.ndtri(torch.tensor(LEVELS))
+        values = mean[..., None] + deviation[:, None, None] * normal
+        return Law(QuantileFunction(LEVELS, values), Independent(*mean.shape[1:]))
+
+    def frozen_law(self, windows):
+        return self.law(windows, width=2.0)
+
+
+def overall(frame, model, metric, channel="all", lead_block="all"):
+    chosen = frame[
+        (frame[["model", "channel", "lead_block", "metric"]] == [model, channel, lead_block, metric]).all(axis=1)
+    ]
+    assert len(chosen) == 1
+    return chosen["value"].item()
+
+
+def normal_law(mean, deviation, copula=None):
+    normal = torch.special.ndtri(torch.tensor(LEVELS))
+    values = mean[..., None] + deviation * normal
+    return Law(QuantileFunction(LEVELS, values), copula or Independent(*mean.shape[1:]))
+
+
+class TestScoreTable:
+    def table(self, laws, future, **options):
+        options = {"channels": ["a", "b"], "scale": np.ones(2), "origin": np.arange(len(future)) * 8, **options}
+        return score_table(laws, future, **options)
+
+    def test_a_point_forecast_by_hand(self):
+        # Every quantile is 0 and the truth is 2 and -1: the errors themselves.
+        future = torch.tensor([2.0, -1.0]).expand(10, 8, 2)
+        point = Law(QuantileFunction(LEVELS, torch.zeros(10, 8, 2, len(LEVELS))), Independent(8, 2))
+        frame = self.table({"point": point}, future)
+        assert set(frame["lead_block"]) == {"all", "1-2", "3-4", "5-6", "7-8"}
+        for block in set(frame["lead_block"]):
+            for metric, a, b in [("mse", 4, 1), ("mae", 2, 1), ("crps", 2, 1), ("wql", 2, 1), ("width_80", 0, 0),
+                                 ("coverage_80", 0, 0), ("pit_ece", 0.5, 0.5)]:  # fmt: skip
+                values = [overall(frame, "point", metric, channel, block) for channel in ("a", "b", "all")]
+                assert values == pytest.approx([a, b, (a + b) / 2], abs=1e-3), metric
+        # The truth is (2, -1) at 8 leads: its norm. Between channels |y_i - y_j|^.5 is sqrt(3), two ordered pairs.
+        location = {"location": np.zeros(2)}
+        assert overall(frame, "point", "energy_score") == pytest.approx(math.sqrt(8 * 5), abs=1e-3)
+        assert overall(
+            self.table({"point": point}, future, **location), "point", "variogram_channels"
+        ) == pytest.approx(6)
+        assert overall(frame, "point", "variogram_time") == pytest.approx(0)
+
+    def test_right_law_beats_wrong_ones(self):
+        y = torch.randn(400, 8, 2)
+        laws = {name: normal_law(torch.zeros(400, 8, 2), d) for name, d in (("narrow", 0.5), ("right", 1), ("wide", 2))}
+        frame = self.table(laws, y)
+        for metric in ("crps", "wql", "pit_ece", "energy_score", "variogram_channels", "variogram_time"):
+            values = {name: overall(frame, name, metric) for name in laws}
+            assert min(values, key=values.get) == "right", metric
+        assert overall(frame, "narrow", "coverage_80") < 0.55 < 0.78 < overall(frame, "right", "coverage_80") < 0.82
+        assert overall(frame, "wide", "coverage_80") > 0.97
+        assert overall(frame, "right", "width_80") == pytest.approx(2 * 1.2816, rel=1e-3)
+        assert overall(frame, "right", "crps") == pytest.approx(1 / math.sqrt(math.pi), rel=0.03)
+        assert overall(frame, "right", "pit_ece") < 2 * overall(frame, "right", "pit_ece_floor") < 0.02
+
+    def test_dependence_is_seen_by_variograms(self):
+        paths = torch.randn(300, 8, 2) * 0.5 + torch.randn(300, 8, 1) * math.sqrt(0.75)
+        correlation = torch.tensor([[1.0, 0.75], [0.75, 1.0]])
+        mean = torch.zeros(300, 8, 2)
+        laws = {
+            "joint": normal_law(mean, 1.0, GaussianCopula(correlation, torch.eye(8))),
+            "alone": normal_law(mean, 1.0),
+        }
+        frame = self.table(laws, paths)
+        assert overall(frame, "joint", "variogram_channels") < 0.9 * overall(frame, "alone", "variogram_channels")
+        assert overall(frame, "joint", "crps") == pytest.approx(overall(frame, "alone", "crps"), rel=0.01)
+
+    def test_units(self):
+        y, scale = torch.randn(50, 8, 2), np.array([10.0, 0.1])
+        by = torch.from_numpy(scale).float()
+        plain = self.table({"m": normal_law(torch.zeros(50, 8, 2), 1.0)}, y)
+        law = normal_law(torch.zeros(50, 8, 2), 1.0).rescaled(torch.tensor([1000.0, 0.0]), by)
+        scaled = self.table({"m": law}, y * by + torch.tensor([1000.0, 0.0]), scale=scale)
+        assert scaled["value"].to_numpy() == pytest.approx(plain["value"].to_numpy(), rel=2e-3, abs=1e-3, nan_ok=True)
+
+    def test_missing_cells_are_skipped(self):
+        y = torch.randn(60, 8, 2)
+        y[:30, :, 0] = math.nan
+        laws = {"m": normal_law(torch.zeros(60, 8, 2), 1.0)}
+        frame = self.table(laws, y)
+        assert overall(frame, "m", "mse", "a") == pytest.approx(y[30:, :, 0].square().mean().item(), rel=1e-4)
+        assert overall(frame, "m", "mse") == pytest.approx(
+            (overall(frame, "m", "mse", "a") + overall(frame, "m", "mse", "b")) / 2
+        )
+        y[:, :, 0] = math.nan  # a channel of which nothing came: the mean is over the other
+        frame = self.table(laws, y)
+        assert math.isnan(overall(frame, "m", "crps", "a"))
+        assert overall(frame, "m", "crps") == overall(frame, "m", "crps", "b")
+
+    def test_one_channel_one_lead(self):
+        frame = self.table(
+            {"m": normal_law(torch.zeros(9, 1, 1), 1.0)}, torch.randn(9, 1, 1), channels=["a"], scale=np.ones(1)
+        )
+        assert math.isnan(overall(frame, "m", "variogram_time")) and math.isnan(
+            overall(frame, "m", "variogram_channels")
+        )
+        assert set(frame["lead_block"]) == {"all"}
+
+    def test_same_seed_same_numbers(self):
+        laws, y = {"m": normal_law(torch.zeros(70, 8, 2), 1.0)}, torch.randn(70, 8, 2)
+        pd.testing.assert_frame_equal(self.table(laws, y), self.table(laws, y))
+        assert not self.table(laws, y).equals(self.table(laws, y, seed=1))
+
+
+class TestRollingWindows:
+    panel = Panel.of([np.arange(60.0)[:, None], np.arange(40.0)[:, None]])
+
+    def test_origins(self):
+        windows = rolling_windows(self.panel, [48, 25], None, 5, 10, 4)
+        assert windows.item.tolist() == [0, 0, 1, 1, 1]
+        assert windows.origin.tolist() == [48, 53, 25, 30, 35]
+        assert windows.future()[1, :, 0].tolist() == [53, 54, 55, 56]
+
+    def test_number_of_windows(self):
+        assert rolling_windows(self.panel, 20, 2, 5, 10, 4).origin.tolist() == [20, 25, 20, 25]
+
+
+class TestHeldBack:
+    values = ar1(400)
+    dates = pd.date_range("2024-01-01", periods=400, freq="h")
+
+    def rolled(self, series, adapter=None, **options):
+        return roll(adapter or KnownLaw(), series, **{"baselines": False, "num_samples": 10, **options})
+
+    def test_the_last_fifth(self):
+        adapter = KnownLaw()
+        rolled = self.rolled(Panel.of(self.values), adapter)
+        assert adapter.fits[0].lengths == (320,) and len(adapter.fits) == 1
+        # Origins 6 apart would be 13 of them: closer, so that there are 20 or more.
+        assert rolled.windows.origin[0] == 320 and rolled.stride == 3 and len(rolled.windows) == 25
+        assert rolled.windows.origin[-1] + 6 <= 400
+
+    def test_many_rows_are_thinned_out(self):
+        rolled = self.rolled(Panel.of(ar1(10_000)))
+        assert 180 < len(rolled.windows) <= 200 and rolled.stride == 10
+
+    def test_windows_and_stride(self):
+        adapter = KnownLaw()
+        rolled = self.rolled(Panel.of(self.values), adapter, windows=4, stride=10)
+        assert rolled.windows.origin.tolist() == [364, 374, 384, 394]
+        assert adapter.fits[0].lengths == (364,)
+
+    def test_borders_of_a_card(self):
+        adapter = KnownLaw()
+        data = Dataset("card", Panel.of(self.values), borders=(200, 300), end=360)
+        rolled = self.rolled(data, adapter, stride=6)
+        assert adapter.fits[0].panel.lengths == (300,) and adapter.fits[0].borders == (200, 300)
+        assert rolled.windows.origin.tolist() == list(range(300, 355, 6))
+        # More windows than the test rows hold: the card's borders lie behind the first origin and mean nothing.
+        self.rolled(data, adapter, windows=20, stride=6)
+        assert adapter.fits[1].panel.lengths == (240,) and adapter.fits[1].borders is None
+
+    def test_items_are_cut_at_one_date(self):
+        late = pd.DataFrame(self.values[:150], self.dates[250:])
+        early = pd.DataFrame(self.values[:300], self.dates[:300])
+        adapter = KnownLaw()
+        rolled = self.rolled(Panel.of([pd.DataFrame(self.values, self.dates), late, early]), adapter, stride=6)
+        assert adapter.fits[0].lengths == (320, 70, 300)
+        assert set(rolled.windows.item) == {0, 1}
+        windows = rolled.windows
+        dates = [windows.panel.items[i].index[o] for i, o in zip(windows.item, windows.origin, strict=True)]
+        assert min(dates) == self.dates[320] and pd.Index(dates).is_monotonic_increasing
+
+    def test_nothing_of_the_future_reaches_the_fit(self):
+        poisoned = self.values.copy()
+        poisoned[320:] = 1e9
+        clean, dirty = KnownLaw(), KnownLaw()
+        self.rolled(Panel.of(self.values), clean)
+        self.rolled(Panel.of(poisoned), dirty)
+        assert np.array_equal(clean.fits[0].items[0].values, dirty.fits[0].items[0].values)
+
+    def test_refit_before_every_origin(self):
+        adapter = KnownLaw()
+        data = Dataset("card", Panel.of(self.values), borders=(200, 300), end=400)
+        once = self.rolled(data, KnownLaw(), stride=20)
+        again = self.rolled(data, adapter, stride=20, refit=True)
+        assert [fit.panel.lengths[0] for fit in adapter.fits] == [300, 320, 340, 360, 380]
+        assert [fit.borders for fit in adapter.fits] == [(200, 300), None, None, None, None]
+        for metric in ("mse", "mae", "wql", "coverage_80", "width_80"):  # KnownLaw learns nothing
+            assert overall(once.frame, "adapter", metric) == pytest.approx(overall(again.frame, "adapter", metric))
+
+    def test_the_adapter_stays_as_it_is(self):
+        adapter = KnownLaw()
+        self.rolled(Panel.of(self.values), adapter)
+        assert not hasattr(adapter, "scale_")
+
+    def test_scale(self):
+        panel = Panel.of(self.values * [1, 100])
+        plain, scaled = (self.rolled(panel, scale=scale).frame for scale in ("none", "train"))
+        ratio = overall(plain, "adapter", "mae", "1") / overall(scaled, "adapter", "mae", "1")
+        assert ratio == pytest.approx(np.std(self.values[:320, 1]) * 100)
+        ratio = overall(plain, "adapter", "mse", "1") / overall(scaled, "adapter", "mse", "1")
+        assert ratio == pytest.approx(np.var(self.values[:320, 1]) * 100**2)
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"scale": "test"}, "scale to be 'train' or 'none', got 'test'"),
+            ({"windows": 0}, "windows to be a positive integer, got 0"),
+            ({"stride": -1}, "stride to be a positive integer, got -1"),
+            ({"windows": 70}, "the series has 400 steps, at least 438 are needed for 70 windows of 6 steps held back"),
+        ],
+    )
+    def test_errors(self, options, words):
+        with pytest.raises(ValueError, match=words):
+            self.rolled(Panel.of(self.values), **options)
+
+    def test_too_short(self):
+        with pytest.raises(ValueError, match="the series has 20 steps, at least 24 are needed"):
+            self.rolled(Panel.of(self.values[:20]))
+
+    def test_no_window_between_the_borders(self):
+        with pytest.raises(ValueError, match="the 4 rows held back hold no window of prediction_length=6"):
+            self.rolled(Dataset("card", Panel.of(self.values), borders=(200, 396)))
+
+    def test_nothing_came_true(self):
+        values = self.values.copy()
+        values[320:] = math.nan
+        with pytest.raises(ValueError, match="no value to score"):
+            self.rolled(Panel.of(values))
+
+
+class TestBacktest:
+    def test_the_true_law_wins_and_is_calibrated(self):
+        told = []
+        rolled = roll(KnownLaw(), Panel.of(ar1(6000)), on_progress=lambda *note: told.append(note))
+        frame = rolled.frame
+        models = ["adapter", "frozen model", "last value", "seasonal naive"]
+        assert list(frame["model"].unique()) == models and list(rolled.pits) == models
+        assert list(frame.columns) == ["model", "channel", "lead_block", "metric", "value"]
+        assert set(frame["channel"]) == {"0", "1", "all"}
+        crps = {model: overall(frame, model, "crps") for model in models}
+        assert min(crps, key=crps.get) == "adapter"
+        assert overall(frame, "adapter", "coverage_80") == pytest.approx(0.8, abs=0.03)
+        assert overall(frame, "last value", "coverage_80") == pytest.approx(0.8, abs=0.05)
+        assert overall(frame, "frozen model", "coverage_80") > 0.95
+        assert overall(frame, "adapter", "pit_ece") < 2.5 * overall(frame, "adapter", "pit_ece_floor")
+        assert overall(frame, "frozen model", "pit_ece") > 4 * overall(frame, "frozen model", "pit_ece_floor")
+        assert overall(frame, "frozen model", "mse") == pytest.approx(overall(frame, "adapter", "mse"), rel=1e-4)
+        assert [note[0] for note in told][0] == "fit" and told[-1][1] == told[-1][2]
+
+    def test_is_the_table_of_its_windows(self):
+        adapter, panel = KnownLaw(), Panel.of(ar1(1000))
+        rolled = roll(adapter, panel)
+        laws = {"adapter": rolled.adapter.law(rolled.windows)}
+        frame = score_table(
+            laws, rolled.windows.future(), channels=panel.channels, scale=rolled.adapter.scale_,
+            location=rolled.adapter.location_, origin=rolled.windows.origin,
+        )  # fmt: skip
+        pd.testing.assert_frame_equal(frame, rolled.frame[rolled.frame["model"] == "adapter"].reset_index(drop=True))
+        pd.testing.assert_frame_equal(backtest(adapter, panel), rolled.frame)
+
+    def test_season_of_the_naive(self):
+        hours = np.arange(2000)
+        season = np.sin(2 * np.pi * hours / 24)[:, None] + 0.01 * np.random.randn(2000, 1)
+        index = pd.date_range("2024", periods=2000, freq="h")
+        panel = Panel.of(pd.DataFrame(season, index, columns=["x"]))
+        options = {"windows": 10, "num_samples": 10}
+        # The context of 20 is shorter than the day, which the naive forecast sees all the same.
+        assert overall(backtest(KnownLaw(), panel, **options), "seasonal naive", "mae") < 0.05
+        assert overall(backtest(KnownLaw(), panel, season_length=7, **options), "seasonal naive", "mae") > 0.3
+        card = replace(Dataset("card", panel), season_length=24)
+        assert overall(backtest(KnownLaw(), card, **options), "seasonal naive", "mae") < 0.05
+
+
+class TestFormatTable:
+    def test_rows_and_columns(self):
+        frame = backtest(KnownLaw(), Panel.of(ar1(500)), num_samples=10)
+        header, *rows = format_table(frame).splitlines()
+        assert header.split("  ")[-1].strip() == "PIT-ECE (floor)"
+        assert [row[:14].strip() for row in rows] == ["adapter", "frozen model", "last value", "seasonal naive"]
+        assert len({len(line) for line in (header, *rows)}) == 1
+        assert f"{overall(frame, 'last value', 'crps'):.3f}" in rows[2]
+
+    def test_floor_beside_the_error(self):
+        y = torch.randn(40, 8, 2)
+        law = {"m": normal_law(torch.zeros(40, 8, 2), 1.0)}
+        frame = score_table(law, y, channels=["a", "b"], scale=np.ones(2), origin=np.arange(40) * 8)
+        pit = law["m"].marginals.pit(y, torch.Generator().manual_seed(0))
+        error, floor = scores.pit_ece(pit.flatten(0, 1)).mean(), scores.pit_ece_floor(pit, np.arange(40) * 8).mean()
+        assert format_table(frame).endswith(f"{error:.3f} ({floor:.3f})")
