@@ -131,10 +131,13 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     _require_bolt(path)
     try:
         with quiet():
-            model, info = _Whole.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
+            model, info = _Whole.from_pretrained(
+                path, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+            )  # what does not fit is refused below, by name
     except Exception as error:  # whatever transformers and safetensors raise for a damaged file
         raise ValueError(f"the checkpoint in '{path}' cannot be read: {error}") from error
-    faults = sorted(str(key) for kind in ("missing_keys", "mismatched_keys") for key in info[kind])
+    mismatched = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
+    faults = sorted([*info["missing_keys"], *mismatched])
     if faults:
         raise ValueError(
             f"the weights in '{path}' do not fit its config.json: {len(faults)} missing or of another shape, the "

@@ -1,0 +1,412 @@
+r"""Foundation models: Chronos-Bolt on tiny checkpoints, the loader, what it refuses."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from chronos import BaseChronosPipeline, Chronos2Model, ChronosBoltPipeline
+from chronos.chronos2.config import Chronos2CoreConfig
+from chronos.chronos_bolt import InstanceNorm
+from torch import Tensor, nn
+from torch.testing import assert_close
+from transformers import T5Config
+
+from adapts.foundation import FoundationModel, foundation_models, load_foundation_model
+from adapts.foundation.chronos import ChronosBolt, GuardedInstanceNorm
+from adapts.testing import FoundationModelConformance, degenerate_rows, tiny_chronos_bolt
+
+CHECKPOINTS: dict[str, dict[str, Any]] = {
+    "chronos-bolt": {},
+    "no reg token": {"use_reg_token": False},
+    "three levels": {"quantile_levels": (0.25, 0.5, 0.9), "patch": 4, "prediction_length": 5, "seed": 1},
+}
+
+
+def save(directory: Path, **options: Any) -> Path:
+    with warnings.catch_warnings():
+        tiny_chronos_bolt(**options).save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return save(tmp_path / "tiny")
+
+
+@pytest.fixture(scope="module", params=CHECKPOINTS)
+def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("checkpoint") / "tiny", **CHECKPOINTS[request.param])
+
+
+@pytest.fixture(scope="module")
+def tiny(directory: Path) -> FoundationModel:
+    return load_foundation_model(directory, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def bolt_nano() -> FoundationModel:
+    return load_foundation_model("bolt-nano", device="cpu")
+
+
+class TestChronosBolt(FoundationModelConformance):
+    @pytest.fixture
+    def foundation_model(self, tiny: FoundationModel) -> FoundationModel:
+        return tiny
+
+    @pytest.mark.parametrize("blocks", [0.5, 1.0, 2.5])
+    def test_numbers_are_the_pipeline_s(
+        self, directory: Path, foundation_model: FoundationModel, blocks: float
+    ) -> None:
+        pipeline = BaseChronosPipeline.from_pretrained(directory)
+        horizon = int(blocks * foundation_model.prediction_length)
+        # One row a call: random weights make the all-missing row's forecast large beside the others'.
+        for row in degenerate_rows(200).values():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # beyond 64 steps it warns
+                expected = pipeline.predict(row[None], prediction_length=horizon).sort(dim=1).values
+            forecast = foundation_model(row[None], horizon)
+            size = float(expected.abs().max().clamp(min=1.0))
+            assert_close(forecast, expected, rtol=0, atol=1e-5 * size)
+
+
+class TestBoltNano(FoundationModelConformance):
+    tolerance = 1e-3
+
+    @pytest.fixture
+    def foundation_model(self, bolt_nano: FoundationModel) -> FoundationModel:
+        return bolt_nano
+
+
+# ---------------------------------------------------------------------- the norm
+
+
+@pytest.mark.parametrize("name", degenerate_rows(8))
+@pytest.mark.parametrize("length", [8, 61, 512])
+def test_guarded_norm_is_the_norm(name: str, length: int) -> None:
+    row = degenerate_rows(length)[name][None].requires_grad_()
+    expected, statistics = InstanceNorm()(row.detach())
+    actual, guarded = GuardedInstanceNorm()(row)
+    assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)
+    assert_close(guarded, statistics, rtol=0, atol=0)
+    (gradient,) = torch.autograd.grad(actual.nansum() + guarded[0].sum() + guarded[1].sum(), row)
+    assert gradient.isfinite().all()
+
+
+def test_stock_norm_has_no_such_gradient() -> None:
+    # What the guard is for: should this ever fail, Chronos has mended it and the guard may go.
+    for name in ("constant", "one missing", "all zero"):
+        row = degenerate_rows(64)[name][None].requires_grad_()
+        tiny_chronos_bolt().eval()(context=row).quantile_preds.sum().backward()
+        assert row.grad is not None
+        assert row.grad.isnan().any()
+
+
+def test_guarded_norm_takes_given_statistics() -> None:
+    x = torch.tensor([[1.0, torch.nan, 5.0]])
+    scaled, _ = GuardedInstanceNorm()(x, (torch.tensor([[1.0]]), torch.tensor([[2.0]])))
+    assert_close(scaled, torch.tensor([[0.0, torch.nan, 2.0]]), equal_nan=True)
+
+
+# ---------------------------------------------------------------------- what loads
+
+
+def test_every_way_to_name_a_model_gives_the_same_one(checkpoint: Path) -> None:
+    context = torch.randn(2, 50)
+    module = tiny_chronos_bolt()
+    pipeline = ChronosBoltPipeline(module)
+    models = [load_foundation_model(source) for source in (checkpoint, str(checkpoint), module, pipeline)]
+    for model in models:
+        assert_close(model(context, 12), models[0](context, 12), rtol=1e-4, atol=1e-4)
+        assert model.fingerprint()["sha256"] == models[0].fingerprint()["sha256"]
+    assert load_foundation_model(models[0]) is models[0]
+    assert load_foundation_model(models[0], device="cpu") is models[0]
+
+
+def test_bundled_model_is_a_chronos_checkpoint() -> None:
+    path = foundation_models()["bolt-nano"]
+    assert load_foundation_model("bolt-nano").fingerprint()["name"] == "bolt-nano"
+    with warnings.catch_warnings():
+        assert isinstance(BaseChronosPipeline.from_pretrained(path), ChronosBoltPipeline)
+
+
+def test_live_model_stays_as_it_is() -> None:
+    module = tiny_chronos_bolt().train()
+    module.shared.weight.grad = torch.ones_like(module.shared.weight)
+    before = copy.deepcopy(module.state_dict())
+    model = load_foundation_model(module)
+    model(torch.randn(1, 20, requires_grad=True), 3).sum().backward()
+    assert module.training
+    assert type(module.instance_norm) is InstanceNorm
+    assert all(parameter.requires_grad for parameter in module.parameters())
+    assert_close(module.state_dict(), before, rtol=0, atol=0)
+    # Nor does what the caller does to it reach the frozen one.
+    kept = model.fingerprint()
+    module.shared.weight.data += 1
+    assert model.fingerprint() == kept
+
+
+def test_half_precision_weights_are_computed_in_float32(tmp_path: Path) -> None:
+    half = tiny_chronos_bolt().to(torch.bfloat16)
+    half.save_pretrained(tmp_path)
+    model = load_foundation_model(tmp_path)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert model.quantile_levels == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    context = torch.randn(2, 50)
+    assert_close(model(context, 8), load_foundation_model(half.float())(context, 8), rtol=1e-4, atol=1e-4)
+
+
+def test_model_survives_its_file(checkpoint: Path) -> None:
+    model = load_foundation_model(checkpoint)
+    context = torch.randn(2, 50)
+    forecast = model(context, 8)
+    weights = checkpoint / "model.safetensors"
+    weights.write_bytes(bytes(weights.stat().st_size))
+    assert torch.equal(model(context, 8), forecast)
+
+
+def test_name_and_version_come_from_the_card(checkpoint: Path) -> None:
+    assert load_foundation_model(checkpoint).fingerprint()["name"] == "tiny"
+    assert load_foundation_model(checkpoint).fingerprint()["version"] == "unknown"
+    (checkpoint / "card.json").write_text(json.dumps({"name": "my-bolt", "version": "3", "trained on": "sines"}))
+    fingerprint = load_foundation_model(checkpoint).fingerprint()
+    assert (fingerprint["name"], fingerprint["version"]) == ("my-bolt", "3")
+
+
+def test_loading_says_nothing(checkpoint: Path, capfd: pytest.CaptureFixture[str], caplog: Any) -> None:
+    state = torch.get_rng_state()
+    with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
+        warnings.simplefilter("error")
+        load_foundation_model(checkpoint)(torch.randn(1, 20), 20)
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+    torch.set_rng_state(state)
+
+
+def test_loading_draws_nothing(checkpoint: Path) -> None:
+    state = torch.get_rng_state()
+    load_foundation_model(checkpoint)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_held_in_a_tuple_the_weights_stay_out_of_a_module(checkpoint: Path) -> None:
+    class Holder(nn.Module):
+        def __init__(self, model: FoundationModel) -> None:
+            super().__init__()
+            self.encoder = nn.Linear(2, 2)
+            self._foundation_model = (model,)
+
+    holder = Holder(load_foundation_model(checkpoint))
+    assert set(holder.state_dict()) == {"encoder.weight", "encoder.bias"}
+    assert len(list(holder.parameters())) == 2
+
+
+def test_importing_the_package_imports_no_chronos() -> None:
+    code = "import sys, adapts.foundation; sys.exit('chronos' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_chunk_rows_follow_the_budget(checkpoint: Path) -> None:
+    model = load_foundation_model(checkpoint)
+    model.memory_budget = 100 * model.step_bytes * 32
+    assert model.chunk_rows(32, 8) == 100
+    assert model.chunk_rows(64, 8) == 50
+    assert model.chunk_rows(1000, 8) == 50  # only 64 steps are read
+    assert model.chunk_rows(64, 9) == 50 // 9  # nine paths a series from the second block on
+
+
+def test_a_model_without_gradient_says_so() -> None:
+    class LastValue(FoundationModel):
+        def __init__(self) -> None:
+            super().__init__(
+                name="last value", quantile_levels=[0.5], context_length=9, prediction_length=2, differentiable=False
+            )
+            self.freeze()
+
+        def _forecast(self, context: Tensor) -> Tensor:
+            return context[:, -1:].nan_to_num().detach().expand(-1, 2)[:, None]
+
+    model = LastValue()
+    context = torch.tensor([[1.0, 2.0]])
+    assert model(context, 5).tolist() == [[[2.0] * 5]]
+    assert model.predict(context.requires_grad_(), 5).tolist() == [[[2.0] * 5]]
+    with pytest.raises(ValueError, match="last value has no gradient with respect to its context: fit only"):
+        model(context, 5)
+
+
+@pytest.mark.parametrize("levels", [[0.1, 0.9], [0.5, 0.1], [0.0, 0.5], [0.5, 0.5]])
+def test_levels_without_order_or_median_are_refused(levels: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"increasing quantile levels between 0 and 1, the median \(0.5\)"):
+        load_foundation_model(tiny_chronos_bolt(quantile_levels=levels))
+
+
+# ---------------------------------------------------------------------- what is refused
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(ValueError, match=r"no foundation model is called 'bolt-nona'; .*did you mean 'bolt-nano'\?"):
+        load_foundation_model("bolt-nona")
+    with pytest.raises(ValueError, match=r"'/no/where' is no directory; bundled models: bolt-nano"):
+        load_foundation_model("/no/where")
+    with pytest.raises(ValueError, match=r"'no/where/at/all' is no directory"):
+        load_foundation_model(Path("no/where/at/all"))
+    with pytest.raises(ValueError, match=r"a bundled name, a directory, .* got Linear"):
+        load_foundation_model(nn.Linear(2, 2))
+
+
+def test_hub_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    message = (
+        r"cannot load the foundation model 'some-one/some-bolt': it is no local directory, and the Hugging Face hub {}"
+        r".* Pass the path of a directory with config.json and model.safetensors, or a bundled model: bolt-nano"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=message.format(r"may not be asked \(HF_HUB_OFFLINE is set\)")):
+        load_foundation_model("some-one/some-bolt")
+
+
+def test_hub_out_of_reach() -> None:
+    # A process of its own: the hub's client reads its address once.
+    code = (
+        "import os; os.environ.update(HF_ENDPOINT='http://127.0.0.1:9', HF_HUB_OFFLINE='0')\n"
+        "from adapts import load_foundation_model\n"
+        "load_foundation_model('some-one/some-bolt')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120)
+    assert "ValueError: cannot load the foundation model 'some-one/some-bolt'" in done.stderr
+    assert "could not be reached, and its cache holds no copy" in done.stderr
+
+
+def test_hub_snapshot_in_the_cache_needs_no_network(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "cache" / "models--some-one--some-bolt"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "snapshots").mkdir()
+    checkpoint.rename(repository / "snapshots" / commit)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    fingerprint = load_foundation_model("some-one/some-bolt").fingerprint()
+    assert (fingerprint["name"], fingerprint["version"]) == ("some-one/some-bolt", commit)
+
+
+def test_directories_without_a_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ValueError, match="is no checkpoint: expected config.json and model.safetensors in it"):
+        load_foundation_model(empty)
+    (empty / "config.json").write_text((checkpoint / "config.json").read_text())
+    with pytest.raises(ValueError, match="is no checkpoint"):
+        load_foundation_model(empty)
+
+
+def test_damaged_checkpoints(checkpoint: Path) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | {"d_model": 24}))
+    with pytest.raises(ValueError, match="do not fit its config.json: .* of another shape"):
+        load_foundation_model(checkpoint)
+    (checkpoint / "config.json").write_text(json.dumps(config | {"num_layers": 2}))
+    with pytest.raises(ValueError, match="do not fit its config.json: .* the first encoder.block.1"):
+        load_foundation_model(checkpoint)
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    weights = (checkpoint / "model.safetensors").read_bytes()
+    (checkpoint / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_foundation_model(checkpoint)
+    (checkpoint / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="is not valid JSON"):
+        load_foundation_model(checkpoint)
+
+
+def test_weights_of_a_patch_embedding_may_not_be_missing(checkpoint: Path) -> None:
+    # Chronos itself draws them at random in silence.
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(checkpoint / "model.safetensors")
+    kept = {key: value.clone() for key, value in weights.items() if not key.startswith("output_patch_embedding")}
+    save_file(kept, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="do not fit its config.json: 6 missing .* output_patch_embedding"):
+        load_foundation_model(checkpoint)
+
+
+def test_other_models_are_refused_with_the_reason(checkpoint: Path) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    for change, message in (
+        ({"chronos_pipeline_class": "Chronos2Pipeline"}, "is Chronos-2, not taken: it is not supported yet"),
+        (
+            {"chronos_pipeline_class": "ChronosPipeline"},
+            r"Chronos \(T5\), not taken: it reads tokens, which cut the gra",
+        ),
+    ):
+        (checkpoint / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(ValueError, match=message):
+            load_foundation_model(checkpoint)
+    del config["chronos_config"]
+    (checkpoint / "config.json").write_text(json.dumps(config | {"architectures": ["TimesFmModelForPrediction"]}))
+    with pytest.raises(ValueError, match="type TimesFmModelForPrediction: expected a Chronos-Bolt checkpoint"):
+        load_foundation_model(checkpoint)
+
+
+def test_live_chronos_2_is_refused() -> None:
+    settings: dict[str, Any] = {
+        "chronos_config": {
+            "context_length": 64,
+            "input_patch_size": 8,
+            "input_patch_stride": 8,
+            "output_patch_size": 8,
+            "max_output_patches": 4,
+            "quantiles": [0.1, 0.5, 0.9],
+            "use_arcsinh": True,
+            "use_reg_token": True,
+        }
+    }
+    config = Chronos2CoreConfig(d_model=16, d_kv=4, d_ff=32, num_layers=1, num_heads=2, vocab_size=2, **settings)
+    with pytest.raises(ValueError, match="Chronos2Model is Chronos-2, not taken"):
+        load_foundation_model(Chronos2Model(config))
+
+
+def test_live_original_chronos_is_refused() -> None:
+    from chronos import ChronosConfig, ChronosModel, ChronosPipeline
+    from transformers import T5ForConditionalGeneration
+
+    config = ChronosConfig(
+        tokenizer_class="MeanScaleUniformBins",
+        tokenizer_kwargs={"low_limit": -15.0, "high_limit": 15.0},
+        context_length=32,
+        prediction_length=8,
+        n_tokens=64,
+        n_special_tokens=2,
+        pad_token_id=0,
+        eos_token_id=1,
+        use_eos_token=True,
+        model_type="seq2seq",
+        num_samples=2,
+        temperature=1.0,
+        top_k=5,
+        top_p=1.0,
+    )
+    t5 = T5ForConditionalGeneration(T5Config(d_model=16, d_kv=4, d_ff=32, num_layers=1, num_heads=2, vocab_size=64))
+    model = ChronosModel(config=config, model=t5)
+    with pytest.raises(ValueError, match="ChronosModel is the original Chronos"):
+        load_foundation_model(model)
+    with pytest.raises(ValueError, match="ChronosPipeline is the original Chronos .* cut the gradient to its context"):
+        load_foundation_model(ChronosPipeline(tokenizer=config.create_tokenizer(), model=model))
+
+
+def test_the_wrapper_is_a_chronos_bolt(checkpoint: Path) -> None:
+    model = load_foundation_model(checkpoint)
+    assert isinstance(model, ChronosBolt)
+    assert repr(model).startswith("ChronosBolt(\n  'tiny', context_length=64, prediction_length=8")
