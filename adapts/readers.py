@@ -132,7 +132,14 @@ def _read_csv(path: Path) -> pd.DataFrame:
         header = next((line for line in head if line.strip()), "")
         separator = max(",;\t", key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
         decimal = "," if separator != "," and re.search(r"[;\t]\s*-?\d+,\d+\s*([;\t]|$)", "".join(head), re.M) else "."
-        frame = pd.read_csv(path, sep=separator, decimal=decimal, encoding="utf-8-sig", skipinitialspace=True)
+        frame = pd.read_csv(
+            path,
+            sep=separator,
+            decimal=decimal,
+            encoding="utf-8-sig",
+            skipinitialspace=True,
+            float_precision="round_trip",  # pandas's default is off by a last bit
+        )
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path.name} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"
@@ -145,7 +152,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     if find_spec("pyarrow") is None:
-        raise ValueError(f"to read {path.name} needs pyarrow: pip install 'adapts[parquet]'")
+        raise ValueError(f"reading {path.name} needs pyarrow: pip install 'adapts[parquet]'")
     try:
         return pd.read_parquet(path, engine="pyarrow")
     except (ValueError, OSError) as error:
@@ -206,7 +213,7 @@ def _card_file(card: dict[str, Any]) -> Path:
 
 def _frame_of_csv(path: Path, card: dict[str, Any]) -> pd.DataFrame:
     r"""The channels of a CSV under the card's names, which stand in the file's order."""
-    frame = pd.read_csv(path, index_col=card["timestamp_column"], parse_dates=True)
+    frame = pd.read_csv(path, index_col=card["timestamp_column"], parse_dates=True, float_precision="round_trip")
     assert frame.shape[1] == len(card["channels"]) and isinstance(frame.index, pd.DatetimeIndex)
     frame.columns = pd.Index(card["channels"])
     if card.get("timestamps") == "as-rows":
@@ -217,7 +224,7 @@ def _frame_of_csv(path: Path, card: dict[str, Any]) -> pd.DataFrame:
 def _frame_of_tmy3(path: Path, card: dict[str, Any]) -> pd.DataFrame:
     r"""The channels of a typical meteorological year (TMY3), its months laid into one year."""
     # The file stamps hours at their end, 01:00 to 24:00 local standard time, and months with the years they are from.
-    frame = pd.read_csv(path, skiprows=1)
+    frame = pd.read_csv(path, skiprows=1, float_precision="round_trip")
     days = pd.to_datetime(frame["Date (MM/DD/YYYY)"], format="%m/%d/%Y")
     hours = frame["Time (HH:MM)"].str[:2].astype(int) - 1
     days = pd.to_datetime(pd.DataFrame({"year": card["coerce_year"], "month": days.dt.month, "day": days.dt.day}))

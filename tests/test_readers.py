@@ -1,0 +1,249 @@
+r"""Files and cards become data sets; what cannot be read gets an error that says why."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from adapts import readers
+from adapts.dates import season_length
+from adapts.readers import Dataset, read
+from adapts.shelf import cards, load_card
+
+# rows, channels, frequency, first and last date, missing values, borders, end, season
+FACTS: dict[str, tuple[Any, ...]] = {
+    "greensboro": (8760, 8, "h", "1990-01-01 00:00", "1990-12-31 23:00", 0, (6132, 7008), 8760, 24),
+    "etth1": (17420, 7, "h", "2016-07-01 00:00", "2018-06-26 19:00", 0, (8640, 11520), 14400, 24),
+    "ettm1": (69680, 7, "15min", "2016-07-01 00:00", "2018-06-26 19:45", 0, (34560, 46080), 57600, 96),
+    "illness": (966, 7, "W-TUE", "2002-01-01", "2020-06-30", 0, (676, 773), 966, 52),
+    "exchange_rate": (7588, 8, "D", "1990-01-01", "2010-10-10", 0, (5311, 6071), 7588, 1),
+    "weather": (52696, 21, "10min", "2020-01-01 00:10", "2020-12-31 22:40", 81, (36887, 42157), 52696, 144),
+}
+KEYS = {"name", "source", "licence", "file", "sha256", "reader", "frequency", "channels", "borders", "season_length"}
+MORE_KEYS = {
+    "package",
+    "extra",
+    "timestamp_column",
+    "timestamps",
+    "coerce_year",
+    "missing",
+    "support",
+    "repairs",
+    "notes",
+}
+
+
+def frame(rows: int = 30) -> pd.DataFrame:
+    dates = pd.date_range("2024-01-01", periods=rows, freq="h", name="date")
+    return pd.DataFrame({"a": np.arange(rows) / 7, "b": 1.5 - np.arange(rows)}, index=dates)
+
+
+def assert_holds(dataset: Dataset, expected: pd.DataFrame) -> None:
+    item = dataset.panel.items[0]
+    assert dataset.panel.channels == tuple(expected.columns) and (item.index == expected.index).all()
+    assert np.array_equal(item.values, expected.to_numpy(), equal_nan=True)
+
+
+# --------------------------------------------------------------------------------------------------------- cards
+
+
+def dataset(name: str, request: pytest.FixtureRequest) -> Dataset:
+    if "package" in load_card(name):
+        pytest.importorskip(load_card(name)["package"])
+    else:
+        request.getfixturevalue("data_directory")
+    return read(name)
+
+
+@pytest.mark.parametrize("name", cards())
+def test_a_card_says_what_a_reader_must_know(name: str) -> None:
+    card = load_card(name)
+    assert set(card) >= KEYS and set(card) <= KEYS | MORE_KEYS and card["name"] == name
+    assert card["borders"]["train"] < card["borders"]["validation"] < card["borders"]["test"]
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in card["sha256"])
+    assert set(card.get("support", {})) <= set(card["channels"])
+    assert card["season_length"] == 1 or card["season_length"] == season_length(card["frequency"])
+
+
+@pytest.mark.parametrize("name", cards())
+def test_a_card_s_data_are_what_it_says(name: str, request: pytest.FixtureRequest) -> None:
+    data = dataset(name, request)
+    rows, channels, frequency, first, last, missing, borders, end, season = FACTS[name]
+    (item,) = data.panel.items
+    assert item.values.shape == (rows, channels) and data.panel.frequency == frequency and data.panel.single
+    assert (item.index[0], item.index[-1]) == (pd.Timestamp(first), pd.Timestamp(last))
+    assert item.index.equals(pd.date_range(first, last, freq=frequency))  # strictly regular
+    assert np.isnan(item.values).sum() == missing
+    assert (data.name, data.borders, data.end, data.season_length) == (name, borders, end, season)
+    for channel, (low, high) in data.support.items():
+        values = item.values[:, data.panel.channels.index(channel)]
+        assert low <= np.nanmin(values) and np.nanmax(values) <= high
+
+
+def test_greensboro_is_one_year_with_hours_at_their_beginning(request: pytest.FixtureRequest) -> None:
+    data = dataset("greensboro", request)
+    assert data.panel.channels == (
+        "GHI", "DNI", "DHI", "dry_bulb", "dew_point", "relative_humidity", "pressure", "wind_speed",
+    )  # fmt: skip
+    assert data.support["GHI"] == (0, np.inf) and data.support["relative_humidity"] == (0, 100)
+    values = pd.DataFrame(data.panel.items[0].values, data.panel.items[0].index, data.panel.channels)
+    # The file's row "01/01/1988,08:00" is the hour from 7 to 8; its noon is where the sun is highest.
+    assert values.loc["1990-01-01 07:00"].tolist() == [9, 1, 9, 10.0, 8.9, 93, 992, 5.2]
+    assert values.groupby(values.index.hour)["GHI"].mean().idxmax() == 12
+    assert values.loc["1990-12-31 23:00"].notna().all()
+
+
+def test_weather_s_sentinels_are_missing_where_the_file_has_them(request: pytest.FixtureRequest) -> None:
+    data = dataset("weather", request)
+    missing = pd.DataFrame(np.isnan(data.panel.items[0].values), columns=data.panel.channels).sum()
+    assert missing[missing > 0].to_dict() == {"wv (m/s)": 1, "max. PAR (µmol/m²/s)": 30, "OT": 50}
+
+
+@pytest.mark.parametrize("name", ["ETTh1", "ETTH1", "etth1"])
+def test_cards_are_found_by_any_spelling(name: str, data_directory: Path) -> None:
+    assert read(name).name == "etth1"
+    assert read("ExchangeRate").name == read("exchange-rate").name == "exchange_rate"
+
+
+def test_a_card_and_its_file_are_one_panel(data_directory: Path) -> None:
+    card, file = read("illness"), read(data_directory / "Illness.csv")
+    assert np.array_equal(card.panel.items[0].values, file.panel.items[0].values)
+    assert card.panel.items[0].index.equals(file.panel.items[0].index) and card.panel.channels == file.panel.channels
+    assert (file.name, file.borders, file.end, file.season_length, file.support) == ("Illness", None, None, 52, {})
+
+
+def test_columns_pick_channels_and_their_support(request: pytest.FixtureRequest) -> None:
+    dataset("greensboro", request)
+    data = read("greensboro", columns=["pressure", "GHI"])
+    assert data.panel.channels == ("pressure", "GHI") and set(data.support) == {"GHI"}
+
+
+def test_a_weather_file_without_its_card_gets_the_error_that_names_the_remedy(data_directory: Path) -> None:
+    words = r"Weather.csv: the dates are not regular at frequency '10min': 1 repeated \(first: row 19044.*; 9 missing"
+    with pytest.raises(ValueError, match=words + r".*--regularise"):
+        read(data_directory / "Weather.csv")
+    assert read(data_directory / "Weather.csv", regularise=True).panel.lengths == (52704,)
+
+
+# --------------------------------------------------------------------------------------------------------- files
+
+TEXTS = {
+    "comma": dict(sep=","),
+    "semicolon": dict(sep=";"),
+    "tab": dict(sep="\t"),
+    "semicolon and decimal comma": dict(sep=";", decimal=","),
+    "quoted names with commas": dict(quoting=2),
+    "byte order mark": dict(encoding="utf-8-sig"),
+}
+
+
+@pytest.mark.parametrize("form", TEXTS)
+def test_csv_files_are_read_whatever_their_separator(form: str, tmp_path: Path) -> None:
+    expected = frame()
+    if form == "quoted names with commas":
+        expected.columns = ["a, left; right", "b, right"]
+    expected.to_csv(tmp_path / "data.csv", **TEXTS[form])
+    assert_holds(read(tmp_path / "data.csv"), expected)
+
+
+def test_csv_files_with_an_index_or_without_dates(tmp_path: Path) -> None:
+    frame().rename_axis(None).to_csv(tmp_path / "unnamed.csv")
+    assert_holds(read(tmp_path / "unnamed.csv"), frame())
+    frame().reset_index().to_csv(tmp_path / "counted.csv")
+    assert_holds(read(str(tmp_path / "counted.csv")), frame())
+    frame().to_csv(tmp_path / "undated.csv", index=False)
+    data = read(tmp_path / "undated.csv")
+    assert data.panel.frequency is None and data.panel.lengths == (30,) and data.season_length == 1
+
+
+def test_missing_cells_and_items_in_a_file(tmp_path: Path) -> None:
+    expected = frame()
+    expected.iloc[[2, 5], [1]] = np.nan
+    path = tmp_path / "data.csv"
+    expected.to_csv(path)
+    assert_holds(read(path), expected)
+    pd.concat([frame().assign(shop=shop) for shop in ("x", "y")]).to_csv(path)
+    assert [item.item_id for item in read(path, item_column="shop", columns="a").panel.items] == ["x", "y"]
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_parquet_files_are_read(zone: str | None, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    expected = frame().tz_localize(zone)
+    expected.to_parquet(tmp_path / "data.parquet")
+    assert_holds(read(tmp_path / "data.parquet"), expected)
+    expected.reset_index().to_parquet(tmp_path / "data.PQ")
+    assert_holds(read(tmp_path / "data.PQ", frequency="H"), expected)
+
+
+def test_season_lengths_follow_the_frequency() -> None:
+    expected = {"15min": 96, "7min": 1, "h": 24, "3h": 8, "D": 7, "B": 5, "W-TUE": 52, "ME": 12, "MS": 12, "s": 3600}
+    expected |= {"QS-JAN": 4, "YE-DEC": 1, "2D": 1, "2MS": 6, None: 1}
+    assert {frequency: season_length(frequency) for frequency in expected} == expected
+
+
+# ------------------------------------------------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("data.xlsx", b"", "cannot read 'data.xlsx' by its ending: expected one of .csv, .tsv, .parquet, .pq"),
+        ("data.csv", b"", "data.csv cannot be read as CSV: No columns to parse"),
+        ("data.csv", b"a,b\n1,2\n1,2,3\n", "data.csv cannot be read as CSV: Error tokenizing data"),
+        ("data.csv", b"a,b\n", "data.csv: expected at least one row, got an empty frame"),
+        ("data.csv", "a,b\n1,2\n3,ü\n".encode("latin-1"), "data.csv is not UTF-8 text"),
+        ("data.csv", b"a,b\n1,2\n3,x\n", "data.csv: expected numbers, but column 'b' holds"),
+        ("data.parquet", b"PAR?", "data.parquet cannot be read as Parquet"),
+    ],
+)
+def test_files_that_cannot_be_read(file: str, content: bytes, words: str, tmp_path: Path) -> None:
+    if file.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        read(tmp_path / file)
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    frame().to_csv(tmp_path / "sales.csv")
+    with pytest.raises(ValueError, match=r"there is no file .*sale.csv \(did you mean 'sales.csv'\?\); the cards"):
+        read(tmp_path / "sale.csv")
+    with pytest.raises(ValueError, match=r"is a folder: name one file in it \(sales.csv\)"):
+        read(tmp_path)
+    with pytest.raises(ValueError, match=r"no data card is called 'grensboro'; known: .*did you mean 'greensboro'"):
+        read("grensboro")
+
+
+def test_cards_whose_file_is_not_there_or_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ADAPTS_DATA", raising=False)
+    with pytest.raises(
+        ValueError, match=r"'etth1' reads ETTh1.csv, which adapts does not ship: fetch it \(https.*ADAPTS_DATA"
+    ):
+        read("etth1")
+    monkeypatch.setenv("ADAPTS_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match=r"the folder .* that ADAPTS_DATA names holds no ETTh1.csv"):
+        read("etth1")
+    (tmp_path / "ETTh1.csv").write_text("date,a\n")
+    with pytest.raises(ValueError, match="is not the file that the card 'etth1' describes: expected sha256 f18de3ad"):
+        read("etth1")
+
+
+def test_a_card_without_the_package_that_ships_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "find_spec", lambda name: None if name == "pvlib" else find_spec(name))
+    with pytest.raises(ValueError, match=re.escape("pip install 'adapts[demo]'")):
+        read("greensboro")
+
+
+@pytest.mark.parametrize("option", [{"frequency": "h"}, {"regularise": True}, {"timestamp_column": "date"}])
+def test_a_card_is_not_read_otherwise(option: dict[str, Any]) -> None:
+    with pytest.raises(
+        ValueError, match=f"the card 'etth1' states how it is read, {next(iter(option))}= cannot change"
+    ):
+        read("ETTh1", **option)
