@@ -2,7 +2,7 @@ r"""Dates: frequencies, whether an index is regular, and how to make it so."""
 
 from __future__ import annotations
 
-__all__ = ["alias", "frequency_of", "parse_dates", "regular_dates", "season_length"]
+__all__ = ["alias", "first_undated", "frequency_of", "parse_dates", "regular_dates", "season_length"]
 
 import re
 import warnings
@@ -87,6 +87,28 @@ def parse_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | No
         if isinstance(dates, pd.DatetimeIndex):
             return dates
     return None
+
+
+def first_undated(values: pd.Series[Any] | pd.Index[Any]) -> tuple[int, str]:
+    r"""Finds the first entry that keeps `parse_dates` from reading dates.
+
+    Arguments:
+        values: What it could not read.
+
+    Returns:
+        The entry's row and text: row 0 where each entry would be a date alone, as in two time zones.
+    """
+    index = pd.Index(values)
+    row = 0
+    if not pd.api.types.is_numeric_dtype(index.dtype):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                bad = np.asarray(pd.to_datetime(index, errors="coerce").isna() & index.notna())
+                row = int(bad.argmax())
+            except (ValueError, TypeError):
+                pass
+    return row, str(index[row])
 
 
 def regular_dates(

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .dates import alias, frequency_of, parse_dates, regular_dates
+from .dates import alias, first_undated, frequency_of, parse_dates, regular_dates
 
 TIMESTAMP_NAMES = ("timestamp", "date", "time", "ds", "datetime")
 
@@ -257,7 +257,8 @@ class _Reader:
         if isinstance(series, pd.DataFrame):
             return self.read_frame(series)
         if isinstance(series, torch.Tensor):
-            series = series.detach().cpu().numpy()
+            series = series.detach().cpu()
+            series = (series.double() if series.is_floating_point() else series).numpy()  # numpy has no bfloat16
         if isinstance(series, np.ndarray):
             return self.read_array(series)
         if isinstance(series, list | tuple):
@@ -317,9 +318,9 @@ class _Reader:
         return self.join(panels, names)
 
     def read_array(self, values: np.ndarray) -> Panel:
-        if values.dtype == object or not (np.issubdtype(values.dtype, np.number) or values.dtype == bool):
+        if values.dtype.kind == "O":
             values = _as_array(values)
-        if np.iscomplexobj(values) or values.ndim not in (1, 2, 3):
+        if values.dtype.kind not in "biuf" or values.ndim not in (1, 2, 3):
             raise ValueError(f"expected real numbers (T,), (T, D) or (N, T, D), got {values.dtype} {values.shape}")
         single = values.ndim < 3
         if values.ndim == 1:
@@ -403,9 +404,9 @@ class _Reader:
                 raise ValueError(f"there is no timestamp column {name!r}; the columns are {_list(frame.columns)}")
             dates, source = parse_dates(frame[name]), f"column {name!r}"
         if dates is None:
-            first = frame.index[0] if name is None else frame[name].iloc[0]
+            row, entry = first_undated(frame.index if name is None else frame[name])
             raise ValueError(
-                f"{source} could not be read as dates (its first entry: {first!r}): "
+                f"{source} could not be read as dates (first: {entry!r} in row {row}): "
                 "convert it with pd.to_datetime, or name another column with timestamp_column= (--timestamp-column)"
             )
         if dates.hasnans:
@@ -466,11 +467,11 @@ class _Reader:
 
 def _groups(ids: pd.Series[Any]) -> dict[str, np.ndarray]:
     r"""The rows of each item, in the order in which the items first come."""
-    codes, names = pd.factorize(ids)
+    codes, names = pd.factorize(ids.map(str, na_action="ignore"))
     if (codes < 0).any():
         raise ValueError(f"column {ids.name!r} names no item in row {int(np.argmin(codes))}: every row needs its item")
     rows = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
-    return dict(zip(map(str, names), rows, strict=True))
+    return dict(zip(names, rows, strict=True))
 
 
 def _numeric(column: pd.Series[Any]) -> np.ndarray | None:

@@ -76,6 +76,16 @@ def test_forms_of_one_undated_series_are_one_panel(form: str) -> None:
     assert panel.future_index(panel.items[0], 2).equals(pd.RangeIndex(48, 50))
 
 
+def test_items_named_by_numbers_and_by_their_text_are_one() -> None:
+    panel = Panel.of(pd.DataFrame({"item_id": [1, "1", 2], "a": [1.0, 2.0, 3.0]}))
+    assert [item.item_id for item in panel.items] == ["1", "2"] and panel.lengths == (2, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int64, torch.bool])
+def test_tensors_of_any_type_are_read(dtype: torch.dtype) -> None:
+    assert Panel.of(torch.ones(4, 2, dtype=dtype)).items[0].values.tolist() == [[1.0, 1.0]] * 4
+
+
 def test_a_vector_and_a_series_have_one_channel() -> None:
     assert Panel.of(np.arange(5.0)).items[0].values.shape == (5, 1)
     assert Panel.of(frame()["b"]).channels == ("b",)
@@ -310,6 +320,16 @@ ERRORS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "one row": (wide[:1], {}, "a single date (2024-01-01 00:00:00) shows no frequency: give frequency="),
     "no date": (dated.assign(date=[pd.NaT, *dated["date"][1:]]), {}, "column 'date' has 1 rows without a date"),
     "no dates": (dated.astype({"date": str}).assign(date="soon"), {}, "column 'date' could not be read as dates"),
+    "day first": (
+        pd.DataFrame({"date": [f"{day:02d}/01/2024" for day in range(1, 20)], "a": 1.0}),
+        {},
+        "column 'date' could not be read as dates (first: '13/01/2024' in row 12)",
+    ),
+    "two time zones": (
+        pd.DataFrame({"date": ["2024-03-31T01:00+01:00", "2024-03-31T03:00+02:00"], "a": 1.0}),
+        {},
+        "could not be read as dates (first: '2024-03-31T01:00+01:00' in row 0)",
+    ),
     "numbers as dates": (dated.assign(date=range(48)), {}, "column 'date' could not be read as dates"),
     "two columns of dates": (
         dated.assign(time=dated["date"]),
@@ -340,7 +360,8 @@ ERRORS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "empty list": ([], {}, "got an empty list"),
     "ragged lists": ([[1.0, 2.0], [1.0]], {}, "items of unequal length go in a list of arrays"),
     "four axes": (np.zeros((1, 2, 3, 4)), {}, "got float64 (1, 2, 3, 4)"),
-    "text array": (np.array(["a", "b"]), {}, "expected numbers in a (T,), (T, D)"),
+    "array of dates": (np.zeros(3, dtype="M8[D]"), {}, "got datetime64[D] (3,)"),
+    "text array": (np.array(["a", "b"]), {}, "expected real numbers (T,), (T, D) or (N, T, D), got <U1 (2,)"),
     "frequency of an array": (np.zeros((4, 2)), {"frequency": "h"}, "no dates for frequency= to apply to"),
     "a path": ("data.csv", {}, "got str; adapts.readers.read opens files"),
     "a number": (3, {}, "got int"),
