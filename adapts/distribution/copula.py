@@ -44,7 +44,7 @@ class Copula(ABC):
             windows: The number of independent windows :math:`n`; one, without an axis for it, if None.
 
         Returns:
-            The levels within (0, 1), with shape :math:`(S, H, D)`, or :math:`(S, n, H, D)`.
+            The levels, with shape :math:`(S, H, D)`, or :math:`(S, n, H, D)`.
         """
         shape = (num_samples, 1 if windows is None else windows)
         scores = self._scores(*shape, generator).flatten(1)  # (S, n*H*D)
@@ -55,7 +55,7 @@ class Copula(ABC):
             order = scores[:, start : start + step].T.argsort(dim=-1)
             ranks = torch.empty(order.shape).scatter_(1, order, strata.expand_as(order))
             levels[:, start : start + step] += ranks.T
-        levels = levels.div_(num_samples).unflatten(1, (-1, self.prediction_length, self.channels))
+        levels = levels.div_(num_samples).view(*shape, self.prediction_length, self.channels)
         return levels[:, 0] if windows is None else levels
 
     @abstractmethod
@@ -158,7 +158,8 @@ class GaussianCopula(Copula):
             for matrix in (self.channel_correlation, self.time_correlation)
         )
         white = torch.randn(shape, generator=generator)
-        return time @ (white @ channel.T)
+        scores: Tensor = time @ (white @ channel.T)
+        return scores
 
     def _levels(self, scores: Tensor) -> Tensor:
         levels: Tensor = torch.special.ndtr(scores)

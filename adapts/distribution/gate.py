@@ -1,0 +1,192 @@
+r"""The gate: how much of the adapter's law stands beside the frozen model's."""
+
+from __future__ import annotations
+
+__all__ = ["Gate", "block_bootstrap", "fit_gate", "independent_windows", "lead_blocks"]
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .blocks import block_bootstrap, independent_windows, lead_blocks
+from .quantiles import QuantileFunction
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+r"""The shares of the adapter that a gate chooses from."""
+
+_ENOUGH = 4  # blocks of time, the fewest that tell a spread
+_ENOUGH_ITEMS = 8  # items, the fewest that stand in for blocks of time
+_QUANTILE = 1.2815515655446004  # the normal distribution's 90 % point
+
+
+@dataclass(frozen=True)
+class Gate:
+    r"""The adapter's share of the predictive law, the rest being the frozen model's.
+
+    Arguments:
+        values: The shares, with shape :math:`(H, D)`.
+        reason: What was decided and why, in words.
+        gain: By how much the gated law's quantile loss lies below the frozen model's on the windows of the fit, as
+            a share of it, mean over channels and leads.
+        bound: The 90 % lower bound of the same gain where neither the shares nor their choice saw the windows.
+    """
+
+    values: Tensor
+    reason: str
+    gain: float = 0.0
+    bound: float = -np.inf
+
+    def apply(self, adapter: QuantileFunction, frozen: QuantileFunction) -> QuantileFunction:
+        r"""Mixes both laws with common ranks.
+
+        Arguments:
+            adapter: The adapter's law, with batch shape :math:`(n, H, D)`.
+            frozen: The frozen model's law, likewise.
+
+        Returns:
+            The gated law.
+        """
+        return QuantileFunction.mix(self.values, adapter, frozen)
+
+
+def fit_gate(
+    adapter: QuantileFunction,
+    frozen: QuantileFunction,
+    future: Tensor,
+    origin: np.ndarray,
+    item: np.ndarray | None = None,
+    *,
+    seed: int = 0,
+) -> Gate:
+    r"""Chooses the adapter's share, a channel and block of leads, where a gain over the frozen model is sure.
+
+    A cell is a channel and a block of leads; its loss is the mean quantile loss over the levels, in units of the
+    frozen model's on the channel.
+
+    1. *Choice.* A cell takes the share with the least loss, its losses shrunk towards those pooled over all cells by
+       as much as what sets the cells apart is noise.
+    2. *Test.* The choice is made again without each fifth of the time (nor what overlaps it), and its gain is taken
+       there, so that choosing earns nothing. Cell gains are shrunk towards their mean just so: cells lend each other
+       strength where they agree, and stand alone where they differ. A cell opens if the 90 % lower bound of its
+       shrunk gain, by the circular block bootstrap, is above zero.
+    3. *Guard.* A cell whose share does not lower its own loss on all windows stays closed, hence no cell is worse
+       than the frozen model on these windows.
+
+    Blocks span the horizon or more. Where time makes fewer than four blocks, eight items or more stand in for them;
+    else all stays closed.
+
+    References:
+        | Limits of empirical Bayes estimates: Stein's Estimation Rule and Its Competitors (Efron and Morris, 1973)
+
+    Arguments:
+        adapter: The adapter's law on :math:`n` windows that it was not trained on, with batch shape
+            :math:`(n, H, D)`.
+        frozen: The frozen model's law on the same windows.
+        future: The targets, with shape :math:`(n, H, D)`. NaN marks a missing step.
+        origin: The row of each window's first target, with shape :math:`(n,)`, any order.
+        item: The item of each window, with shape :math:`(n,)`; one item if None.
+        seed: The seed of the bootstrap.
+
+    Returns:
+        The gate.
+    """
+    number, horizon, channels = future.shape
+    origin = np.asarray(origin)
+    items = np.unique(np.zeros(number) if item is None else np.asarray(item), return_inverse=True)[1]
+    span = int(np.ptp(origin)) + horizon if number else 0
+    length = max(horizon, min(4 * horizon, span // 10))
+    if span // length >= _ENOUGH:
+        clock, reach, units = origin, horizon, span / length
+    elif number and items.max() + 1 >= _ENOUGH_ITEMS:
+        clock, reach, units, length = items, 1, float(items.max() + 1), 1
+    else:
+        reason = f"closed: the windows span {span} rows, {_ENOUGH * horizon} or more are needed to be sure of a gain"
+        return Gate(torch.zeros(horizon, channels), reason)
+
+    losses = _losses(adapter, frozen, future, lead_blocks(horizon))  # (G, n, C)
+    generator = torch.Generator().manual_seed(seed)
+
+    def gains(shares: Tensor) -> Tensor:
+        return losses[0] - losses.gather(0, shares.expand(1, number, -1))[0]  # (n, C)
+
+    def choose(windows: np.ndarray) -> Tensor:
+        half = losses[0, windows] - losses[len(SHARES) // 2, windows]
+        trust = _trust(half, block_bootstrap(half, clock[windows], length, 200, generator))
+        means = losses[:, windows].nanmean(1)  # (G, C)
+        return (trust * means + (1 - trust) * means.nanmean(1, keepdim=True)).nan_to_num().argmin(0)
+
+    unseen = torch.full(losses.shape[1:], torch.nan, dtype=losses.dtype)  # (n, C)  gains that choosing did not see
+    folds = min(5, int(units))
+    edges = np.quantile(np.unique(clock), np.linspace(0, 1, folds + 1))
+    fold = np.searchsorted(edges[1:-1], clock, side="right")
+    for held in (np.flatnonzero(fold == one) for one in range(folds)):
+        rest = np.flatnonzero((clock <= clock[held].min() - reach) | (clock >= clock[held].max() + reach))
+        if len(rest):
+            unseen[held] = gains(choose(rest))[held]
+
+    resampled = block_bootstrap(unseen, clock, length, 1000, generator)  # (R, C)
+    trust = _trust(unseen, resampled)
+    mean, pooled = unseen.nanmean(0), resampled.nanmean(1, keepdim=True)
+    few = _student(units - 1) * (units / (units - 1)) ** 0.5  # a bootstrap of few blocks shows too little spread
+    spread = (trust * resampled + (1 - trust) * pooled).var(0) + trust * (1 - trust) * (resampled - pooled).var(0)
+    bound = trust * mean + (1 - trust) * mean.nanmean() - few * spread.sqrt()  # (C,)
+    overall = float(mean.nanmean() - few * pooled.std())
+
+    shares = choose(np.arange(number))
+    shares = torch.where((bound > 0) & (gains(shares).nanmean(0) > 0), shares, 0)
+    gain = float(gains(shares).nanmean(0).nanmean())
+    values = torch.tensor(SHARES)[shares].view(-1, channels)[lead_blocks(horizon)]  # (H, D)
+    if bool(values.any()):
+        reason = (
+            f"open in {int((shares > 0).sum())} of {len(shares)} cells (channel x block of leads), mean share "
+            f"{float(values.mean()):.2f}; quantile loss {100 * gain:.1f} % below the frozen model's"
+        )
+    else:
+        reason = (
+            f"closed: no gain over the frozen model is sure; on windows unseen by the choice it is "
+            f"{100 * float(mean.nanmean()) + 0.0:.1f} % of the quantile loss, lower bound {100 * overall + 0.0:.1f} %"
+        )
+    return Gate(values, reason, gain, overall)
+
+
+def _losses(adapter: QuantileFunction, frozen: QuantileFunction, future: Tensor, blocks: Tensor) -> Tensor:
+    r"""The mean quantile loss of each share, window and cell, (G, n, C), in units of the frozen model's a channel."""
+    cells = torch.nn.functional.one_hot(blocks).double()  # (H, N)
+    seen = (~future.isnan()).double()
+    count = torch.einsum("nhd,hk->nkd", seen, cells)
+    losses = []
+    for share in SHARES:
+        law = QuantileFunction.mix(share, adapter, frozen)
+        levels = law.levels.to(future)
+        error = future.nan_to_num().unsqueeze(-1) - law.at(law.levels)  # (n, H, D, Q)
+        loss = torch.maximum(levels * error, (levels - 1) * error).mean(-1)
+        losses.append(torch.einsum("nhd,hk->nkd", loss * seen, cells) / count)  # NaN where a window shows nothing
+    table = torch.stack(losses)  # (G, n, N, D)
+    unit = table[0].nanmean((0, 1))
+    return (table / torch.where(unit > 0, unit, 1.0)).flatten(2)
+
+
+def _trust(values: Tensor, resampled: Tensor) -> Tensor:
+    r"""How much of what sets the cells' means apart is no noise, in [0, 1].
+
+    Arguments:
+        values: The windows' values, with shape (n, C).
+        resampled: Their resampled means, with shape (R, C).
+
+    Returns:
+        The share; 1 if there are fewer than two cells.
+    """
+    noise = (resampled - resampled.nanmean(1, keepdim=True)).var(0).nanmean()
+    means = values.nanmean(0)
+    between = (means - means.nanmean()).square().nanmean()
+    return (1 - noise / between).nan_to_num(1.0, neginf=0.0).clamp(0, 1)
+
+
+def _student(freedom: float) -> float:
+    r"""The 90 % point of Student's distribution, by its expansion in the degrees of freedom."""
+    x = _QUANTILE
+    first = (x**3 + x) / 4
+    second = (5 * x**5 + 16 * x**3 + 3 * x) / 96
+    return x + first / freedom + second / freedom**2
