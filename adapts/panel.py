@@ -353,7 +353,10 @@ class _Reader:
     def wanted(self, channels: Sequence[str]) -> Sequence[str]:
         if self.target is None:
             return channels
-        return [self.target] if isinstance(self.target, str) else [str(name) for name in self.target]
+        names = [self.target] if isinstance(self.target, str) else [str(name) for name in self.target]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"expected target to name columns, each once, got {names}")
+        return names
 
     def read_frame(self, frame: pd.DataFrame) -> Panel:
         if isinstance(frame.index, pd.MultiIndex):  # (item, timestamp), as AutoGluon has it

@@ -355,6 +355,8 @@ ERRORS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no rows": (wide[:0], {}, "expected at least one row, got an empty frame"),
     "no columns": (wide[[]], {}, "expected at least one column to forecast"),
     "no such column": (wide, {"target": ["a", "z"]}, "no column z; the columns are a, b"),
+    "no target": (wide, {"target": []}, "expected target to name columns, each once, got []"),
+    "twice a target": (np.zeros((3, 2)), {"target": ["1", "1"]}, "each once, got ['1', '1']"),
     "twice a column": (wide[["a", "a"]], {}, "columns of different names, but a came more than once"),
     "empty array": (np.zeros((0, 3)), {}, "at least one item, one row and one channel"),
     "empty list": ([], {}, "got an empty list"),
