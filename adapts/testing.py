@@ -239,6 +239,14 @@ class FoundationModelConformance:
             self.assert_near(together[row], foundation_model(context[row : row + 1], horizon)[0])
         self.assert_near(foundation_model(context.flip(0), horizon).flip(0), together)
 
+    def test_padding_changes_nothing(self, foundation_model: FoundationModel, unroll: Unroll) -> None:
+        r"""A short context is the same series when missing steps fill it up on the left."""
+        short = torch.randn(3, max(1, foundation_model.context_length // 3))
+        padded = nn.functional.pad(short, (foundation_model.context_length - short.shape[1], 0), value=torch.nan)
+        horizon = foundation_model.prediction_length + 1
+        forecast = foundation_model(short, horizon, unroll=unroll)
+        self.assert_near(foundation_model(padded, horizon, unroll=unroll), forecast)
+
     def test_predict_is_forward_in_chunks(self, foundation_model: FoundationModel, context: Tensor) -> None:
         r"""`predict` gives the numbers of `forward` for any chunk size, and no gradient."""
         horizon = foundation_model.prediction_length + 1
