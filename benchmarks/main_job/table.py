@@ -1,12 +1,11 @@
 r"""Writes the README's table of scores from `scores.csv`, between its two marks: no figure is typed by hand.
 
-    python -m benchmarks.main_job.table
+python -m benchmarks.main_job.table
 """
 
 from pathlib import Path
 
 import pandas as pd
-
 
 HERE = Path(__file__).parent
 README = HERE.parent.parent / "README.md"
@@ -29,7 +28,10 @@ def table(scores: pd.DataFrame) -> str:
                 cells.append(f"**{cell}**" if values.loc[model, metric] == best.get(metric) else cell)
             lines.append(f"| {data} | {model} | " + " | ".join(cells) + " |")
     first = scores.iloc[0]
-    runs = ", ".join(f"{d} {r['windows'].iloc[0]} windows every {r['stride'].iloc[0]} rows" for d, r in scores.groupby("data"))
+    runs = ", ".join(
+        f"{data} {rows.windows.iloc[0]} windows every {rows.stride.iloc[0]} rows"
+        for data, rows in scores.groupby("data")
+    )
     lines += ["", f"H = {first['prediction_length']}; {runs}; {first['foundation_model']}; commit {first['commit']}."]
     return "\n".join(lines)
 

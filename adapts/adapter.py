@@ -1,0 +1,510 @@
+r"""Adapter: the one door. Fits an adapter around a frozen model, and predicts one joint, calibrated law."""
+
+from __future__ import annotations
+
+__all__ = ["Adapter"]
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from . import saving
+from .adapters import AdapterModule, families, make
+from .distribution.copula import Independent
+from .distribution.forecast import Forecast
+from .distribution.law import Law
+from .fitting import Fitted, fit
+from .foundation import FoundationModel, load_foundation_model
+from .panel import Panel, require_length
+from .pipeline import Pipeline
+from .readers import Dataset, read
+from .shelf import load_recipe, recipes, unknown
+from .windows import Windows, last_windows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COPULAS = ("residual", "gaussian-history", "independent")
+RECALIBRATIONS = ("auto", "none")
+#: The longest context that is used by default.
+CONTEXT = 512
+
+
+class Adapter:
+    r"""Forecasts coupled channels with a frozen univariate foundation model.
+
+    An adapter family encodes :math:`D` channels to :math:`K` latent series, the frozen model forecasts each alone, the
+    family decodes; what comes out is corrected where it was wrong on held-back rows, and drawn jointly.
+    `fit` uses its rows in order of time: train (parameters), validation (early stopping, gate), calibration (noise,
+    copula, recalibration), confirmation (whether copula and recalibration stay).
+
+    References:
+        | AdaPTS: Adapting Univariate Foundation Models to Probabilistic Multivariate Time Series Forecasting
+        | (Benechehab et al., 2025), https://arxiv.org/abs/2502.10235
+
+    Arguments:
+        family: The name of a recipe or of a family, or a family: `"residual"` or `Linear(latent_channels=4)`.
+        foundation_model: A bundled name, a local folder, a hub id, a live pipeline or module.
+        prediction_length: The number of steps to forecast, :math:`H`.
+        context_length: The number of steps that a forecast looks back on, :math:`L`; as many as the foundation model
+            takes, at most 512, if None.
+        objective: What training by gradient minimises: `"mse"`, `"mae"` or `"huber"`; the recipe's if None. Families
+            that nothing trains by gradient take None.
+        copula: The dependence over channels and leads: `"residual"`, that of past forecast errors;
+            `"gaussian-history"`, that of the channels' past values, with no forecast needed; `"independent"`. The
+            first two are kept only where they beat independence on the confirmation windows.
+        recalibration: `"auto"`, a monotone map of the levels, kept only if it helps on the confirmation windows;
+            `"none"`.
+        gate: Whether to mix the adapter's law with the frozen model's, a channel and block of leads, where validation
+            does not show that the adapter is better.
+        support: The lowest and highest possible value (low, high), of all channels or in a mapping by channel;
+            infinite where there is none.
+        max_windows: The most windows a part that `fit` looks at, evenly strided; fewer where the forecasts of a part
+            would take more than 256 MB.
+        seed: The seed of everything random.
+        batch_size: Windows a step of training, and of decoding.
+        device: Where the foundation model runs: `"auto"`, `"cpu"`, `"cuda"`, ...
+        trainer_options: Options of `lightning.pytorch.Trainer` for families trained by gradient.
+
+    Example:
+        >>> time = np.arange(600.0)[:, None]
+        >>> series = np.sin(2 * np.pi * time / 24 + np.array([0.0, 1.0])) + 0.1 * np.random.randn(600, 2)
+        >>> forecast = adapts.Adapter(prediction_length=12).fit(series).predict()
+        >>> forecast.mean.shape, forecast.quantile(0.9).shape, forecast.samples.shape
+        ((12, 2), (12, 2), (200, 12, 2))
+    """
+
+    def __init__(
+        self,
+        family: str | AdapterModule = "residual",
+        *,
+        foundation_model: Any = "bolt-nano",
+        prediction_length: int,
+        context_length: int | None = None,
+        objective: str | None = None,
+        copula: str = "residual",
+        recalibration: str = "auto",
+        gate: bool = True,
+        support: tuple[float, float] | Mapping[str, tuple[float, float]] | None = None,
+        max_windows: int = 1000,
+        seed: int = 0,
+        batch_size: int = 64,
+        device: str = "auto",
+        trainer_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        for name, value in (("prediction_length", prediction_length), ("max_windows", max_windows),
+                            ("batch_size", batch_size), ("context_length", context_length)):  # fmt: skip
+            if value is None and name == "context_length":
+                continue
+            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"Adapter expects {name} to be a positive integer, got {value!r}")
+        if copula not in COPULAS:
+            raise unknown("copula", copula, COPULAS)
+        if recalibration not in RECALIBRATIONS:
+            raise unknown("recalibration", recalibration, RECALIBRATIONS)
+        self.family, recipe_training = _family(family)
+        self.foundation_model = foundation_model
+        self.prediction_length = int(prediction_length)
+        self.context_length = context_length
+        self.objective = objective if objective is not None else recipe_training.get("objective")
+        self.copula = copula
+        self.recalibration = recalibration
+        self.gate = gate
+        self.support = support
+        self.max_windows = max_windows
+        self.seed = seed
+        self.batch_size = batch_size
+        self.device = device
+        self.trainer_options = dict(trainer_options or {})
+        if self.objective is not None:
+            from .training.objectives import objective as find
+
+            find(self.objective)
+        self._model: FoundationModel | None = None
+        self._fitted: Fitted | None = None
+
+    # ------------------------------------------------------------------ fit
+
+    def fit(
+        self,
+        series: Any,
+        *,
+        target: str | Sequence[str] | None = None,
+        item_column: str = "item_id",
+        timestamp_column: str | None = None,
+        frequency: str | None = None,
+        regularise: bool = False,
+        borders: tuple[int, int] | None = None,
+    ) -> Adapter:
+        r"""Fits the adapter to series.
+
+        Arguments:
+            series: A wide frame, a long frame, an array :math:`(T, D)` or :math:`(N, T, D)`, a path, the name of a
+                data card, a Dataset or a Panel: see `Panel.of` and `adapts.readers.read`. NaN marks a missing value.
+            target: The columns to forecast; all if None.
+            item_column: The column of a long frame that names the item.
+            timestamp_column: The column that holds the dates.
+            frequency: The pandas alias of the time step, inferred if None.
+            regularise: Whether to mend dates that are not regular.
+            borders: The rows where the train and the validation rows end; those of the card if the series have one,
+                and 70 % train, then three parts of 10 %, if None.
+
+        Returns:
+            The adapter itself.
+
+        Raises:
+            ValueError: If the series are unfit: see `Panel.of`; or too short, or a channel is NaN throughout.
+        """
+        dataset = self._dataset(
+            series, target=target, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
+            regularise=regularise,
+        )  # fmt: skip
+        panel = dataset.panel
+        panel.require_observed()
+        horizon = self.prediction_length
+        if panel.single:
+            require_length(panel, 3 * horizon, f"prediction_length={horizon}")
+        model = self.model
+        self._fitted = fit(
+            panel,
+            self.family.build(panel.num_channels),
+            model,
+            borders=borders or dataset.borders,
+            context_length=self.context_length or min(model.context_length, CONTEXT),
+            prediction_length=horizon,
+            season_length=dataset.season_length,
+            support=_bounds(self.support, dataset.support, panel.channels),
+            settings=self.options(),
+        )
+        return self
+
+    # ------------------------------------------------------------------ predict
+
+    def predict(
+        self,
+        series: Any = None,
+        *,
+        num_samples: int = 200,
+        seed: int | None = None,
+        item_column: str = "item_id",
+        timestamp_column: str | None = None,
+        frequency: str | None = None,
+        regularise: bool = False,
+    ) -> Forecast | list[Forecast]:
+        r"""Forecasts the steps after the end of series.
+
+        Arguments:
+            series: Later or other series with the fitted channels, in any form that `fit` takes; the fitted ones if
+                None.
+            num_samples: The number of joint samples :math:`S` that each forecast draws.
+            seed: The seed of the samples; the adapter's if None.
+            item_column: As for `fit`.
+            timestamp_column: As for `fit`.
+            frequency: As for `fit`.
+            regularise: As for `fit`.
+
+        Returns:
+            One forecast for one series, a list for a panel, in its order. No NaN is in them.
+
+        Raises:
+            ValueError: If the adapter is not fitted, or the series do not have the fitted channels.
+        """
+        fitted = self._require_fitted("predict")
+        if num_samples < 1:
+            raise ValueError(f"predict expects num_samples to be a positive integer, got {num_samples!r}")
+        panel = fitted.panel
+        if series is not None:
+            options = {"item_column": item_column, "timestamp_column": timestamp_column, "frequency": frequency,
+                       "regularise": regularise, "target": list(fitted.panel.channels)}  # fmt: skip
+            panel = self._later(series, options)
+        windows = last_windows(panel, context_length=fitted.context_length, prediction_length=self.prediction_length)
+        law = self.law(windows)
+        forecasts = []
+        for number, item in enumerate(panel.items):
+            tail = slice(max(0, len(item) - 4 * self.prediction_length), None)
+            forecasts.append(
+                Forecast(
+                    item_id=item.item_id,
+                    index=panel.future_index(item, self.prediction_length),
+                    channels=panel.channels,
+                    frequency=panel.frequency,
+                    law=law[number],
+                    num_samples=num_samples,
+                    seed=self.seed if seed is None else seed,
+                    history=_frame(item.values[tail], item.index[tail], panel.channels),
+                )
+            )
+        return forecasts[0] if panel.single else forecasts
+
+    def law(self, windows: Windows) -> Law:
+        r"""Returns the joint law of windows of a raw panel, in the channels' own units.
+
+        Arguments:
+            windows: Windows of a panel with the fitted channels, not standardised.
+
+        Returns:
+            The law of these windows' :math:`H` steps.
+        """
+        fitted = self._require_fitted("law")
+        standard = fitted.standardised(windows)
+        marginals = fitted.recalibration.apply(self._pipeline(fitted).law(standard))
+        return self._units(Law(marginals, fitted.copula))
+
+    def frozen_law(self, windows: Windows) -> Law:
+        r"""Returns what the frozen model alone says of windows: its margins, independent, nothing fitted.
+
+        Arguments:
+            windows: Windows of a panel with the fitted channels, not standardised.
+
+        Returns:
+            The law of these windows' :math:`H` steps, in the channels' own units.
+        """
+        fitted = self._require_fitted("frozen_law")
+        marginals = self._pipeline(fitted).frozen(fitted.standardised(windows))
+        return self._units(Law(marginals, Independent(self.prediction_length, fitted.panel.num_channels)))
+
+    def backtest(
+        self,
+        series: Any,
+        *,
+        windows: int | None = None,
+        stride: int | None = None,
+        scale: str = "train",
+        baselines: bool = True,
+        refit: bool = False,
+    ) -> pd.DataFrame:
+        r"""Scores the adapter on held-back rows beside the frozen model and the baselines, at rolling origins.
+
+        A clone is fitted once on the rows before the first origin; this adapter stays as it is.
+
+        Arguments:
+            series: As for `fit`.
+            windows: The number of origins; as many as the last fifth of the rows (or the card's test rows) holds,
+                at most 200, if None.
+            stride: The rows from one origin to the next; evenly over the held-back rows if None.
+            scale: `"train"` divides the scores by the channels' standard deviation on the train rows; `"none"`.
+            baselines: Whether to score last value and seasonal naive too.
+            refit: Whether to fit anew before each origin.
+
+        Returns:
+            A tidy frame: model, channel, lead_block, metric, value.
+
+        Raises:
+            ValueError: If the series are too short for that many windows.
+        """
+        from .evaluation.backtest import backtest
+
+        return backtest(
+            self, self._dataset(series), windows=windows, stride=stride, scale=scale, baselines=baselines, refit=refit
+        )
+
+    # ------------------------------------------------------------------ keep
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        r"""Saves the fitted adapter: `config.json` and `adapter.safetensors`, without the frozen model's weights.
+
+        The last context rows of the fitted series are saved with it, so that `predict()` still follows their end.
+        The folder is made whole beside its place and moved there at once.
+
+        Arguments:
+            path: The folder.
+            overwrite: Whether to replace the folder if it exists.
+
+        Raises:
+            ValueError: If the adapter is not fitted, or the folder exists.
+        """
+        saving.save(self._require_fitted("save"), self, path, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | Path, *, foundation_model: Any = None, device: str = "auto") -> Adapter:
+        r"""Loads a saved adapter.
+
+        Arguments:
+            path: The folder that `save` wrote.
+            foundation_model: The frozen model, if another than the one it was fitted around is to be used, or the
+                same one from another place. One that differs in its weights is taken only when named here.
+            device: Where the foundation model runs.
+
+        Returns:
+            The fitted adapter.
+
+        Raises:
+            ValueError: If the folder is not a saved adapter, is corrupt, or its foundation model is not the one found.
+        """
+        return saving.load(cls, path, foundation_model=foundation_model, device=device)
+
+    # ------------------------------------------------------------------ what it is
+
+    def options(self) -> dict[str, Any]:
+        r"""Returns the options, all but the family, as they were given."""
+        names = ("foundation_model", "prediction_length", "context_length", "objective", "copula", "recalibration",
+                 "gate", "support", "max_windows", "seed", "batch_size", "device", "trainer_options")  # fmt: skip
+        return {name: getattr(self, name) for name in names}
+
+    def clone(self) -> Adapter:
+        r"""Returns an adapter with the same options, not fitted; the loaded foundation model is shared."""
+        other = Adapter(self.family, **self.options())
+        other._model = self._model
+        return other
+
+    @property
+    def model(self) -> FoundationModel:
+        r"""The frozen foundation model, loaded when it is first needed."""
+        if self._model is None:
+            self._model = load_foundation_model(self.foundation_model, device=self.device)
+        return self._model
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        r"""The names of the fitted channels."""
+        return self._require_fitted("channels").panel.channels
+
+    @property
+    def context_length_(self) -> int:
+        r"""The number of context steps in use."""
+        return self._require_fitted("context_length_").context_length
+
+    @property
+    def season_length_(self) -> int | None:
+        r"""The season's length, where the data's card states one."""
+        return self._require_fitted("season_length_").season_length
+
+    @property
+    def location_(self) -> np.ndarray:
+        r"""The channels' means over the train rows, with shape :math:`(D,)`."""
+        return self._require_fitted("location_").location
+
+    @property
+    def scale_(self) -> np.ndarray:
+        r"""The channels' population standard deviations over the train rows, 1 where constant, shape :math:`(D,)`."""
+        return self._require_fitted("scale_").scale
+
+    def summary(self) -> Summary:
+        r"""Returns what was fitted, on how many windows a part, and what each stage decided."""
+        fitted = self._require_fitted("summary")
+        return Summary(
+            family=self.family.family,
+            options=self.family.options(),
+            foundation_model=self.model.name,
+            channels=list(fitted.panel.channels),
+            context_length=fitted.context_length,
+            prediction_length=self.prediction_length,
+            windows=dict(fitted.windows),
+            stages=dict(fitted.stages),
+        )
+
+    def __repr__(self) -> str:
+        state = "not fitted" if self._fitted is None else f"fitted on {len(self.channels)} channels"
+        return f"Adapter({self.family!r}, prediction_length={self.prediction_length}; {state})"
+
+    # ------------------------------------------------------------------ inside
+
+    def _require_fitted(self, what: str) -> Fitted:
+        if self._fitted is None:
+            raise ValueError(f"Adapter.{what} needs a fitted adapter: call fit(series) first")
+        return self._fitted
+
+    def _dataset(self, series: Any, **options: Any) -> Dataset:
+        if isinstance(series, Dataset):
+            return series
+        if isinstance(series, str | Path):
+            target = options.pop("target", None)
+            return read(series, columns=target, **options)
+        panel = Panel.of(series, **options)
+        return Dataset(name="series", panel=panel)
+
+    def _later(self, series: Any, options: dict[str, Any]) -> Panel:
+        fitted = self._require_fitted("predict")
+        panel = self._dataset(series, **{**options, "target": None}).panel
+        return panel.require_channels(fitted.panel.channels)
+
+    def _pipeline(self, fitted: Fitted) -> Pipeline:
+        return fitted.pipeline(self.model, self.batch_size, self.seed)
+
+    def _units(self, law: Law) -> Law:
+        fitted = self._require_fitted("law")
+        return law.rescaled(torch.as_tensor(fitted.location), torch.as_tensor(fitted.scale))
+
+
+@dataclass(frozen=True)
+class Summary:
+    r"""What a fit did: `str` reads well, `to_dict` goes into a report.
+
+    Arguments:
+        family: The family's name.
+        options: Its hyperparameters.
+        foundation_model: The frozen model's name.
+        channels: The names of the channels.
+        context_length: The number of context steps.
+        prediction_length: The number of steps forecast.
+        windows: The number of windows a part.
+        stages: What each stage decided, in words.
+    """
+
+    family: str
+    options: dict[str, Any]
+    foundation_model: str
+    channels: list[str]
+    context_length: int
+    prediction_length: int
+    windows: dict[str, int]
+    stages: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        r"""Returns the same as a dictionary that JSON can hold."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.family} adapter around {self.foundation_model}: {len(self.channels)} channels, "
+            f"{self.context_length} steps back, {self.prediction_length} ahead",
+            "windows: " + ", ".join(f"{name} {count}" for name, count in self.windows.items()),
+            *(f"{name}: {said}" for name, said in self.stages.items()),
+        ]
+        return "\n".join(lines)
+
+
+def _family(family: str | AdapterModule) -> tuple[AdapterModule, dict[str, Any]]:
+    r"""The family that was asked for, and what its recipe says of training."""
+    if isinstance(family, AdapterModule):
+        return family, {}
+    if not isinstance(family, str):
+        raise ValueError(f"Adapter expects a family or the name of a recipe, got {type(family).__name__}")
+    known = recipes()
+    if family in known:
+        recipe = load_recipe(family)
+        return make(recipe["family"], recipe["options"]), recipe["training"]
+    if family in families():
+        return make(family), {}
+    raise unknown("adapter", family, sorted({*known, *families()}))
+
+
+def _bounds(
+    wanted: tuple[float, float] | Mapping[str, tuple[float, float]] | None,
+    card: Mapping[str, tuple[float, float]],
+    channels: Sequence[str],
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""The support of each channel: what the caller says, else the card, else the whole line."""
+    if wanted is None:
+        wanted = {}
+    elif not isinstance(wanted, Mapping):
+        wanted = dict.fromkeys(channels, wanted)
+    for name in wanted:
+        if name not in channels:
+            raise unknown("channel of support", name, channels)
+    bounds = {**dict.fromkeys(channels, (-math.inf, math.inf)), **card, **wanted}
+    low, high = np.array([bounds[name] for name in channels], dtype=float).T
+    if not (low < high).all():
+        raise ValueError(f"Adapter expects support=(low, high) with low < high, got {wanted!r}")
+    return low, high
+
+
+def _frame(values: np.ndarray, index: pd.Index[Any], channels: Sequence[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(values, index=index, columns=list(channels))

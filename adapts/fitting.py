@@ -1,0 +1,356 @@
+r"""What `Adapter.fit` does with its rows, stage by stage, and what it leaves behind."""
+
+from __future__ import annotations
+
+__all__ = ["Fitted", "fit"]
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._logging import get_logger
+from .adapters import AdapterModule, Evidence
+from .distribution.blocks import independent_windows, lead_blocks
+from .distribution.confirmation import copula_log_score, mean_pinball
+from .distribution.copula import Copula, Independent, fit_gaussian, fit_history
+from .distribution.gate import fit_gate
+from .distribution.quantiles import QuantileFunction
+from .distribution.recalibration import Recalibration
+from .foundation import FoundationModel
+from .panel import Panel
+from .pipeline import Pipeline, noise_ratio
+from .solvers import blocked_folds
+from .windows import PARTS, Part, Windows, part_windows, split_parts
+
+logger = get_logger(__name__)
+
+#: The most numbers that the frozen model's forecasts of one part may take: 256 MB.
+MAX_NUMBERS = 2**26
+#: The windows that the latent channels' dependence is fitted on.
+FEW = 300
+#: Folds of the blocked cross-validation that chooses the strengths of closed forms.
+FOLDS = 5
+#: How many windows without overlap those of a part must be worth for its stage to decide anything.
+ENOUGH = 4
+
+
+@dataclass
+class Fitted:
+    r"""What a fit leaves behind: all that prediction needs beside the frozen model.
+
+    Arguments:
+        panel: The fitted panel, in the caller's units; predictions without a series follow its end.
+        context_length: The number of context steps :math:`L`.
+        season_length: The season's length, where a data card states one.
+        support: The lowest and highest possible value of each channel, each with shape :math:`(D,)`.
+        location: The channels' means over the train rows, with shape :math:`(D,)`.
+        scale: The channels' population standard deviations over the train rows, 1 where constant.
+        module: The built adapter.
+        copula: The dependence of channels and leads.
+        recalibration: The map of the levels.
+        latent_copula: The dependence of the latent channels, where the family mixes channels.
+        noise: The variance added, as a share of the window's own, with shape :math:`(H, D)`.
+        gate: The adapter's share of the law, with shape :math:`(H, D)`; None where no gate stands.
+        windows: The number of windows a part.
+        stages: What each stage decided, in words, by its name.
+    """
+
+    panel: Panel
+    context_length: int
+    season_length: int | None
+    support: tuple[np.ndarray, np.ndarray]
+    location: np.ndarray
+    scale: np.ndarray
+    module: AdapterModule
+    copula: Copula
+    recalibration: Recalibration
+    latent_copula: Copula | None = None
+    noise: Tensor | None = None
+    gate: Tensor | None = None
+    windows: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, str] = field(default_factory=dict)
+
+    def pipeline(self, model: FoundationModel, batch_size: int, seed: int) -> Pipeline:
+        r"""The way from standardised windows to margins.
+
+        Arguments:
+            model: The frozen model.
+            batch_size: Windows decoded at a time.
+            seed: The seed of the latent draws.
+
+        Returns:
+            The pipeline, as fitted.
+        """
+        low, high = (torch.as_tensor((bound - self.location) / self.scale).float() for bound in self.support)
+        return Pipeline(self.module, model, (low, high), batch_size, seed, self.latent_copula, self.noise, self.gate)
+
+    def standardised(self, windows: Windows) -> Windows:
+        r"""The same windows in the units of the train rows.
+
+        Arguments:
+            windows: Windows of a panel in the caller's units.
+
+        Returns:
+            The windows of the standardised panel.
+        """
+        return replace(windows, panel=windows.panel.standardised(self.location, self.scale))
+
+
+def fit(
+    panel: Panel,
+    module: AdapterModule,
+    model: FoundationModel,
+    *,
+    borders: tuple[int, int] | None,
+    context_length: int,
+    prediction_length: int,
+    season_length: int | None,
+    support: tuple[np.ndarray, np.ndarray],
+    settings: Mapping[str, Any],
+) -> Fitted:
+    r"""Fits everything that stands around a frozen model, in order of time.
+
+    Arguments:
+        panel: The panel, in the caller's units.
+        module: The built adapter.
+        model: The frozen model.
+        borders: The rows where train and validation rows end; see `split_parts`.
+        context_length: The number of context steps :math:`L`.
+        prediction_length: The number of target steps :math:`H`.
+        season_length: The season's length, or None.
+        support: The lowest and highest possible value of each channel.
+        settings: The adapter's options: objective, copula, recalibration, gate, max_windows, seed, batch_size,
+            trainer_options.
+
+    Returns:
+        What was fitted.
+
+    Raises:
+        ValueError: If no train window has its targets inside the train rows.
+    """
+    parts = split_parts(panel, borders=borders)
+    seen = _rows(panel, parts["train"])
+    location, scale = _location_scale(seen)
+    fitted = Fitted(
+        panel, context_length, season_length, support, location, scale, module,
+        copula=Independent(prediction_length, panel.num_channels), recalibration=Recalibration.identity(),
+    )  # fmt: skip
+    standard = panel.standardised(location, scale)
+    numbers = prediction_length * panel.num_channels * len(model.quantile_levels)  # of one window's forecast
+    windows = {
+        name: part_windows(
+            standard, part, context_length=context_length, prediction_length=prediction_length,
+            max_windows=min(settings["max_windows"], max(50, MAX_NUMBERS // numbers)),
+        )
+        for name, part in parts.items()
+    }  # fmt: skip
+    if len(windows["train"]) == 0:
+        raise ValueError(
+            f"too short a series: no item has {prediction_length} train targets after as many steps of context; "
+            f"about {3 * prediction_length} steps are needed for prediction_length={prediction_length}, "
+            f"the longest item has {max(panel.lengths)}"
+        )
+    fitted.windows = {name: len(part) for name, part in windows.items()}
+    rows = torch.as_tensor((seen - location) / scale, dtype=torch.float32)
+    module.prepare(rows)
+    _Stages(fitted, model, rows, windows, settings).run()
+    return fitted
+
+
+class _Stages:
+    r"""The stages of one fit, in their order; each reads its own part of the windows."""
+
+    def __init__(
+        self,
+        fitted: Fitted,
+        model: FoundationModel,
+        rows: Tensor,
+        windows: dict[str, Windows],
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.fitted, self.model, self.rows, self.windows = fitted, model, rows, windows
+        self.laws: dict[str, QuantileFunction] = {}
+        self.settings, self.seed = settings, int(settings["seed"])
+        self.horizon = windows["train"].prediction_length
+        self.blocks = lead_blocks(self.horizon)
+        self.decided = settings["gate"] and fitted.module.family != "identity"
+
+    def run(self) -> None:
+        for stage in (self.train, self.gate, self.calibration, self.confirmation, self.refit):
+            stage()
+            said = self.fitted.stages.get(stage.__name__)
+            if said:
+                logger.info("%s: %s", stage.__name__, said)
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return self.fitted.pipeline(self.model, self.settings["batch_size"], self.seed)
+
+    # ------------------------------------------------------------------ train rows: parameters
+
+    def train(self) -> None:
+        module, windows = self.fitted.module, self.windows["train"]
+        if module.closed_form:
+            if self.enough("train", "train"):
+                fold = blocked_folds(
+                    torch.as_tensor(windows.origin), torch.as_tensor(windows.item), self.horizon, FOLDS
+                )
+                module.solve(self.evidence(["train"], fold), choose=True)
+                self.fitted.stages["train"] = f"solved in closed form on {len(windows)} windows"
+        elif any(parameter.requires_grad for parameter in module.parameters()):
+            if self.enough("train", "train") and self.enough("validation", "train"):
+                from .training.module import AdapterTraining, train
+
+                training = AdapterTraining(module, self.model, loss=self.settings["objective"] or "huber")
+                losses = train(
+                    training, windows, self.windows["validation"], batch_size=self.settings["batch_size"],
+                    seed=self.seed, options=dict(self.settings["trainer_options"]),
+                )  # fmt: skip
+                self.fitted.stages["train"] = (
+                    f"{losses['epochs']:.0f} epochs by gradient on {len(windows)} windows; validation loss "
+                    f"{losses['before']:.4g} before, {losses['best']:.4g} at its best"
+                )
+        else:
+            self.fitted.stages["train"] = "nothing to train"
+        module.requires_grad_(False).eval()
+        if module.mixes_channels:
+            some = windows[np.linspace(0, len(windows) - 1, min(len(windows), FEW)).round().astype(int)]
+            self.fitted.latent_copula = self.pipeline.fit_latent_copula(some)
+
+    # ------------------------------------------------------------------ validation rows: the gate
+
+    def gate(self) -> None:
+        if not self.decided:
+            return
+        channels = self.fitted.panel.num_channels
+        self.fitted.gate = torch.zeros(self.horizon, channels)
+        if not self.enough("validation", "gate"):
+            return
+        windows = self.windows["validation"]
+        adapter, frozen = self.both("validation")
+        # The noise of the calibration rows is not known yet; that of these rows stands in for it here.
+        self.fitted.noise = self.noise(windows, adapter)
+        gate = fit_gate(
+            self.pipeline.noisy(windows, adapter), frozen, windows.future(), windows.origin, windows.item,
+            seed=self.seed,
+        )  # fmt: skip
+        self.fitted.gate = gate.values
+        self.fitted.stages["gate"] = gate.reason
+
+    def noise(self, windows: Windows, adapter: QuantileFunction) -> Tensor:
+        if self.fitted.module.family == "identity":
+            return torch.zeros(self.horizon, self.fitted.panel.num_channels)
+        return noise_ratio(adapter, windows.future(), self.pipeline.spread(windows), self.blocks)
+
+    # ------------------------------------------------------------------ calibration rows: noise, copula, levels
+
+    def calibration(self) -> None:
+        if not self.enough("calibration", "calibration"):
+            return
+        windows = self.windows["calibration"]
+        adapter, frozen = self.both("calibration")
+        self.fitted.noise = self.noise(windows, adapter)
+        pits = self.pits(self.pipeline.mixed(windows, adapter, frozen), windows)
+        if self.settings["copula"] == "residual":
+            worth = independent_windows(windows.origin, self.horizon, windows.item)
+            self.fitted.copula = fit_gaussian(pits, worth)
+        elif self.settings["copula"] == "gaussian-history":
+            self.fitted.copula = fit_history(self.rows, self.horizon)
+        if self.settings["recalibration"] == "auto":
+            self.fitted.recalibration = Recalibration.fit(pits, self.blocks, windows.origin, windows.item)
+        self.fitted.stages["calibration"] = (
+            f"noise adds {100 * float(self.fitted.noise.mean()):.1f} % of the windows' variance on the mean; "
+            f"{self.settings['copula']} copula and recalibration fitted on {len(windows)} windows"
+        )
+
+    def pits(self, law: QuantileFunction, windows: Windows) -> Tensor:
+        return law.pit(windows.future(), torch.Generator().manual_seed(self.seed))
+
+    # ------------------------------------------------------------------ confirmation rows: what stays
+
+    def confirmation(self) -> None:
+        fitted = self.fitted
+        identity, independent = Recalibration.identity(), Independent(self.horizon, fitted.panel.num_channels)
+        if not self.enough("confirmation", "confirmation"):
+            fitted.recalibration = identity
+            return
+        windows = self.windows["confirmation"]
+        adapter, frozen = self.both("confirmation")
+        future, law = windows.future(), self.pipeline.mixed(windows, adapter, frozen)
+        said = []
+        if self.settings["recalibration"] == "auto":
+            laws = (law, fitted.recalibration.apply(law))
+            before, after = (float(mean_pinball(each, future).nanmean()) for each in laws)
+            kept = after < before
+            fitted.recalibration = fitted.recalibration if kept else identity
+            said.append(f"recalibration {'kept' if kept else 'dropped'} (quantile loss {before:.4g} -> {after:.4g})")
+        if self.settings["copula"] != "independent":
+            pits = self.pits(fitted.recalibration.apply(law), windows)
+            gain = float(copula_log_score(fitted.copula, pits).mean())
+            kept = gain > 0
+            fitted.copula = fitted.copula if kept else independent
+            said.append(f"copula {'kept' if kept else 'dropped'} (log score {gain:+.3g} a window)")
+        fitted.stages["confirmation"] = "; ".join(said)
+
+    # ------------------------------------------------------------------ all rows: closed forms once more
+
+    def refit(self) -> None:
+        module = self.fitted.module
+        used = self.fitted.gate is None or bool(self.fitted.gate.any())
+        if not (module.closed_form and used and self.enough("train", "refit")):
+            return
+        parts = [name for name in PARTS if len(self.windows[name])]
+        module.solve(self.evidence(parts, torch.empty(0)), choose=False)
+        count = sum(len(self.windows[name]) for name in parts)
+        self.fitted.stages["refit"] = f"solved again on the {count} windows of all parts, with the strengths chosen"
+
+    # ------------------------------------------------------------------ shared
+
+    def frozen(self, part: str) -> QuantileFunction:
+        r"""The frozen model's law of a part, computed once."""
+        if part not in self.laws:
+            self.laws[part] = self.pipeline.frozen(self.windows[part])
+        return self.laws[part]
+
+    def both(self, part: str) -> tuple[QuantileFunction, QuantileFunction]:
+        r"""The adapter's law of a part, without noise, and the frozen model's."""
+        return self.pipeline.adapted(self.windows[part], self.frozen(part)), self.frozen(part)
+
+    def evidence(self, parts: list[str], fold: Tensor) -> Evidence:
+        r"""The windows of some parts with the forecasts of their latent channels: what a closed form is solved on."""
+        windows = [self.windows[part] for part in parts]
+        if self.fitted.module.observed_latents:
+            forecasts = [self.frozen(part).values[..., self.pipeline.median] for part in parts]
+        else:
+            forecasts = [self.pipeline.latent_medians(each) for each in windows]
+        past, future = (torch.cat(each) for each in ([w.past() for w in windows], [w.future() for w in windows]))
+        return Evidence(past, future, torch.cat(forecasts), fold)
+
+    def enough(self, part: str, stage: str) -> bool:
+        r"""Whether a part's windows hold enough to decide on; if not, says that the stage is left out."""
+        windows = self.windows[part]
+        worth = independent_windows(windows.origin, self.horizon, windows.item) if len(windows) else 0.0
+        if worth >= ENOUGH:
+            return True
+        self.fitted.stages[stage] = (
+            f"left out: the {len(windows)} windows of the {part} part are worth {worth:.1f} without overlap, "
+            f"{ENOUGH} are needed"
+        )
+        return False
+
+
+def _rows(panel: Panel, part: Part) -> np.ndarray:
+    return np.concatenate([i.values[start:stop] for i, (start, stop) in zip(panel.items, part.ranges, strict=True)])
+
+
+def _location_scale(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    r"""Mean and population standard deviation of each channel; 1 where constant, 0 and 1 where nothing was seen."""
+    seen = ~np.isnan(rows)
+    count = np.maximum(seen.sum(0), 1)
+    location = np.where(seen, rows, 0.0).sum(0) / count
+    scale = np.sqrt((np.where(seen, rows - location, 0.0) ** 2).sum(0) / count)
+    return location, np.where(scale > 1e-9 * np.maximum(np.abs(location), 1e-300), scale, 1.0)

@@ -1,0 +1,161 @@
+r"""From windows to marginal laws: encode, the frozen model, draw, decode, noise, gate."""
+
+from __future__ import annotations
+
+__all__ = ["Pipeline", "noise_ratio"]
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .adapters import AdapterModule, State
+from .adapters.base import window_moments
+from .distribution.copula import Copula, Independent, fit_gaussian
+from .distribution.quantiles import LEVELS, QuantileFunction
+from .foundation import FoundationModel
+from .windows import Windows
+
+#: Latent paths decoded for the margins of a family that mixes channels.
+DRAWS = 256
+
+
+@dataclass
+class Pipeline:
+    r"""A built adapter around a frozen model: what it says of standardised windows, margin by margin.
+
+    Arguments:
+        module: The built adapter.
+        model: The frozen model.
+        support: The lowest and highest possible value of each channel, standardised, each of shape :math:`(D,)`.
+        batch_size: Windows decoded at a time.
+        seed: The seed of the latent draws; the same draws serve every window.
+        latent_copula: The joint law of the latent channels, for families that mix channels.
+        noise: What is added to the decoded variance, as a share of the window's own, with shape :math:`(H, D)`.
+        gate: The adapter's share of the law, the frozen model's being the rest, with shape :math:`(H, D)`.
+    """
+
+    module: AdapterModule
+    model: FoundationModel
+    support: tuple[Tensor, Tensor]
+    batch_size: int
+    seed: int
+    latent_copula: Copula | None = None
+    noise: Tensor | None = None
+    gate: Tensor | None = None
+
+    # ------------------------------------------------------------------ the two laws
+
+    def frozen(self, windows: Windows) -> QuantileFunction:
+        r"""The frozen model alone, nothing fitted: values of shape :math:`(n, H, D, Q)`."""
+        levels = self.model.quantile_levels
+        values = torch.cat([self._raw(batch.past(), windows.prediction_length) for batch in self._batches(windows)])
+        return QuantileFunction(torch.tensor(levels), values, self.support)
+
+    def adapted(self, windows: Windows, frozen: QuantileFunction) -> QuantileFunction:
+        r"""The adapter's law, without noise, given the frozen model's, whose pass serves both where one can."""
+        parts, start = [], 0
+        for batch in self._batches(windows):
+            parts.append(self._adapted(batch, frozen.values[start : start + len(batch)]))
+            start += len(batch)
+        return QuantileFunction(parts[0].levels, torch.cat([part.values for part in parts]), self.support)
+
+    def law(self, windows: Windows) -> QuantileFunction:
+        r"""The adapter's law as fitted: noise added, gated against the frozen model."""
+        frozen = self.frozen(windows)
+        if self.gate is not None and not bool(self.gate.any()):
+            return frozen
+        return self.mixed(windows, self.adapted(windows, frozen), frozen)
+
+    def mixed(self, windows: Windows, adapter: QuantileFunction, frozen: QuantileFunction) -> QuantileFunction:
+        r"""Adds the noise to the adapter's law and mixes it with the frozen one, level by level."""
+        adapter = self.noisy(windows, adapter)
+        return adapter if self.gate is None else QuantileFunction.mix(self.gate, adapter, frozen)
+
+    def noisy(self, windows: Windows, adapter: QuantileFunction) -> QuantileFunction:
+        r"""Adds the noise to the adapter's law."""
+        if self.noise is None or not bool(self.noise.any()):
+            return adapter
+        return adapter.add_noise(self.noise * self.spread(windows).unsqueeze(1))
+
+    def spread(self, windows: Windows) -> Tensor:
+        r"""The variance of each window and channel, with shape :math:`(n, D)`."""
+        return torch.cat([window_moments(batch.past())[1][:, 0] for batch in self._batches(windows)])
+
+    # ------------------------------------------------------------------ what training needs
+
+    def latent_medians(self, windows: Windows) -> Tensor:
+        r"""The frozen model's median forecasts of the latent channels, with shape :math:`(n, H, K)`."""
+        batches = (self._latents(batch.past(), batch.prediction_length)[0] for batch in self._batches(windows))
+        return torch.cat([latents[..., self.median] for latents in batches])
+
+    def fit_latent_copula(self, windows: Windows) -> Copula:
+        r"""Fits the dependence of the latent channels, which a mixing decoder turns into observed margins."""
+        pits = []
+        generator = torch.Generator().manual_seed(self.seed)
+        for batch in self._batches(windows):
+            values, state = self._latents(batch.past(), batch.prediction_length)
+            truth = self.module.encode_future(batch.future(), state)
+            law = QuantileFunction(torch.tensor(self.model.quantile_levels), values)
+            pits.append(law.pit(truth, generator))
+        return fit_gaussian(torch.cat(pits))
+
+    @property
+    def median(self) -> int:
+        r"""The place of the median among the frozen model's levels."""
+        return self.model.quantile_levels.index(0.5)
+
+    # ------------------------------------------------------------------ steps
+
+    def _batches(self, windows: Windows) -> list[Windows]:
+        return [windows[start : start + self.batch_size] for start in range(0, len(windows), self.batch_size)]
+
+    def _raw(self, past: Tensor, prediction_length: int) -> Tensor:
+        r"""The frozen model's quantiles of series :math:`(B, L, K)`: :math:`(B, H, K, Q)`. One call for all."""
+        quantiles = self.model.predict(past.mT.flatten(0, 1), prediction_length)  # (B*K, Q, H)
+        return quantiles.view(len(past), -1, *quantiles.shape[1:]).permute(0, 3, 1, 2)  # (B, H, K, Q)
+
+    def _latents(self, past: Tensor, prediction_length: int) -> tuple[Tensor, State]:
+        with torch.no_grad():
+            z, state = self.module.encode(past)
+        return self._raw(z[0], prediction_length), state
+
+    @torch.no_grad()
+    def _adapted(self, batch: Windows, raw: Tensor) -> QuantileFunction:
+        r"""The decoded law of a batch, given the frozen model's quantiles of its raw channels."""
+        past = batch.past()
+        if self.module.observed_latents:
+            values, state = raw, self.module.encode(past)[1]
+        else:
+            values, state = self._latents(past, batch.prediction_length)
+        if self.module.needs_forecast:
+            state.forecast = raw[..., self.median]
+        levels = torch.tensor(self.model.quantile_levels)
+        if not self.module.mixes_channels:  # each level is a path that stays one
+            decoded = self.module.decode(values.movedim(-1, 0), state)  # (Q, B, H, D)
+            return QuantileFunction(levels, decoded.movedim(0, -1))
+        copula = self.latent_copula or Independent(batch.prediction_length, self.module.latents)
+        uniforms = copula.uniforms(DRAWS, torch.Generator().manual_seed(self.seed))  # (S, H, K)
+        paths = QuantileFunction(levels, values)(uniforms.unsqueeze(1).expand(-1, len(past), -1, -1))
+        return QuantileFunction.from_samples(self.module.decode(paths, state), LEVELS)
+
+
+def noise_ratio(law: QuantileFunction, future: Tensor, spread: Tensor, blocks: Tensor) -> Tensor:
+    r"""What variance a law lacks, as a share of the windows' own.
+
+    .. math:: \rho = \max\Bigl(0, \frac{\sum (y - \mu)^2 - \sigma^2}{\sum s^2}\Bigr)
+
+    Arguments:
+        law: The law before noise, with values :math:`(n, H, D, Q)`.
+        future: The targets, with shape :math:`(n, H, D)`. NaN marks a missing step.
+        spread: The windows' variances :math:`s^2`, with shape :math:`(n, D)`.
+        blocks: The block of leads of each step, with shape :math:`(H,)`; the sums run over windows and block.
+
+    Returns:
+        The ratios :math:`\rho`, with shape :math:`(H, D)`.
+    """
+    seen = ~future.isnan()
+    lack = torch.where(seen, (future - law.mean).square() - law.variance, 0.0).sum(0)  # (H, D)
+    unit = torch.where(seen, spread.unsqueeze(1), 0.0).sum(0)
+    total = torch.zeros(2, int(blocks.max()) + 1, lack.shape[1]).index_add_(1, blocks, torch.stack([lack, unit]))
+    return (total[0] / total[1].clamp(min=1e-12)).clamp(min=0)[blocks]

@@ -1,0 +1,256 @@
+r"""Saved adapters: a readable config beside the adapter's own tensors, no pickle, no frozen weights."""
+
+from __future__ import annotations
+
+__all__ = ["load", "replaced", "save"]
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from . import __version__
+from .adapters import AdapterModule, make
+from .distribution.copula import Copula
+from .distribution.recalibration import Recalibration
+from .fitting import Fitted
+from .panel import Item, Panel
+
+if TYPE_CHECKING:
+    from .adapter import Adapter
+
+CONFIG, TENSORS = "config.json", "adapter.safetensors"
+FORMAT = 1
+
+
+@contextmanager
+def replaced(path: str | Path, *, overwrite: bool) -> Iterator[Path]:
+    r"""Gives a new folder to write in, and moves it to its place when all is written.
+
+    Arguments:
+        path: The place. Whatever stood there stays until the new folder is whole.
+        overwrite: Whether a folder that stands there may be replaced.
+
+    Yields:
+        The folder to write in, beside the place.
+
+    Raises:
+        ValueError: If something stands there and may not be replaced.
+    """
+    path = Path(path)
+    refuse_existing(path, overwrite=overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        new.chmod(0o755)
+        yield new
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
+            os.replace(path, old / path.name)
+            os.replace(new, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(new, path)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def refuse_existing(path: str | Path, *, overwrite: bool) -> None:
+    r"""Raises where an output would replace what stands there.
+
+    Arguments:
+        path: The output's place.
+        overwrite: Whether a folder that stands there may be replaced.
+
+    Raises:
+        ValueError: If a folder stands there and may not be replaced, or if a file does.
+    """
+    path = Path(path)
+    if path.is_file():
+        raise ValueError(f"expected a folder to write to, but {path} is a file: choose another place")
+    if path.exists() and not overwrite and any(path.iterdir()):
+        raise ValueError(f"the folder {path} exists and is kept: choose another, or overwrite it (--overwrite)")
+
+
+def save(fitted: Fitted, adapter: Adapter, path: str | Path, *, overwrite: bool) -> None:
+    r"""Writes a fitted adapter.
+
+    Arguments:
+        fitted: What its fit left behind.
+        adapter: The adapter.
+        path: The folder.
+        overwrite: Whether to replace a folder that exists.
+
+    Raises:
+        ValueError: If the folder exists and may not be replaced.
+    """
+    from safetensors.torch import save_file
+
+    options = adapter.options()
+    if not isinstance(options["foundation_model"], str):
+        options["foundation_model"] = adapter.model.name
+    del options["trainer_options"]  # objects of Lightning's; they matter to fit alone
+    config = {
+        "format": FORMAT,
+        "adapts": __version__,
+        "family": adapter.family.family,
+        "family_options": adapter.family.options(),
+        "options": {**options, "device": "auto"},
+        "foundation_model": adapter.model.fingerprint(),
+        "channels": list(fitted.panel.channels),
+        "frequency": fitted.panel.frequency,
+        "single": fitted.panel.single,
+        "items": [{"item_id": i.item_id, **_index_config(i.index)} for i in fitted.panel.items],
+        "context_length": fitted.context_length,
+        "season_length": fitted.season_length,
+        "windows": fitted.windows,
+        "stages": fitted.stages,
+    }
+    # Forecasts plot four prediction lengths of history; beyond that the context is all that is needed.
+    keep = max(fitted.context_length, 4 * adapter.prediction_length)
+    tensors: dict[str, Tensor] = {
+        "location": torch.from_numpy(fitted.location),
+        "scale": torch.from_numpy(fitted.scale),
+        "support": torch.from_numpy(np.stack(fitted.support)),
+        **{f"module.{name}": tensor for name, tensor in fitted.module.state_dict().items()},
+        **{f"copula.{name}": tensor for name, tensor in fitted.copula.state().items()},
+        **{f"recalibration.{name}": tensor for name, tensor in fitted.recalibration.state().items()},
+        **{f"rows.{n}": torch.from_numpy(item.values[-keep:].copy()) for n, item in enumerate(fitted.panel.items)},
+    }
+    if fitted.panel.frequency is not None:
+        tensors |= {f"clock.{n}": torch.from_numpy(i.clock()[-keep:].copy()) for n, i in enumerate(fitted.panel.items)}
+    if fitted.latent_copula is not None:
+        tensors |= {f"latent_copula.{name}": tensor for name, tensor in fitted.latent_copula.state().items()}
+    tensors |= {name: t for name in ("noise", "gate") if (t := getattr(fitted, name)) is not None}
+    with replaced(path, overwrite=overwrite) as folder:
+        (folder / CONFIG).write_text(json.dumps(config, indent=2, default=_plain) + "\n", encoding="utf-8")
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
+
+
+def load(adapter_class: type[Adapter], path: str | Path, *, foundation_model: Any, device: str) -> Adapter:
+    r"""Reads a saved adapter.
+
+    Arguments:
+        adapter_class: The class to make.
+        path: The folder.
+        foundation_model: Another frozen model to use, or None.
+        device: Where the frozen model runs.
+
+    Returns:
+        The fitted adapter.
+
+    Raises:
+        ValueError: If the folder is not a saved adapter, is corrupt, or its foundation model is not the one found.
+    """
+    config, tensors = _read(Path(path))
+    try:
+        family = make(config["family"], config["family_options"])
+        options = {**config["options"], "device": device}
+        options["support"] = _support_option(options["support"])
+        if foundation_model is not None:
+            options["foundation_model"] = foundation_model
+        adapter = adapter_class(family, **options)
+        fitted = _fitted(config, tensors, family)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{path} is a corrupt adapter, or another version's: {error}") from error
+    found, expected = adapter.model.fingerprint(), config["foundation_model"]
+    if foundation_model is None and found["sha256"] != expected["sha256"]:
+        raise ValueError(
+            f"{path} was fitted around the foundation model {expected['name']} {expected['version']} (sha256 "
+            f"{expected['sha256'][:12]}), found {found['name']} {found['version']} (sha256 {found['sha256'][:12]}): "
+            "fit again, or name the model to use with Adapter.load(path, foundation_model=...)"
+        )
+    adapter._fitted = fitted
+    return adapter
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    for name in (CONFIG, TENSORS):
+        if not (path / name).is_file():
+            what = "is no folder" if not path.is_dir() else f"has no {name}"
+            raise ValueError(f"expected a folder that Adapter.save wrote ({CONFIG} and {TENSORS}), but {path} {what}")
+    try:
+        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        tensors = load_file(path / TENSORS)
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise ValueError(f"{path} is a corrupt adapter: {error}") from error
+    if not isinstance(config, dict) or "format" not in config or "family" not in config:
+        raise ValueError(f"{path / CONFIG} is not the config of an adapter: it names no format and family")
+    if config["format"] != FORMAT:
+        raise ValueError(
+            f"{path} was saved in format {config['format']} by adapts {config.get('adapts')}; adapts {__version__} "
+            f"reads format {FORMAT}: load it with that version, or fit again"
+        )
+    return config, tensors
+
+
+def _fitted(config: dict[str, Any], tensors: dict[str, Tensor], family: AdapterModule) -> Fitted:
+    def part(name: str) -> dict[str, Tensor]:
+        return {key.removeprefix(f"{name}."): x for key, x in tensors.items() if key.startswith(f"{name}.")}
+
+    module = family.build(len(config["channels"]))
+    module.load_state_dict(part("module"))
+    module.requires_grad_(False).eval()
+    items = tuple(
+        _item(entry, tensors[f"rows.{n}"], tensors.get(f"clock.{n}")) for n, entry in enumerate(config["items"])
+    )
+    low, high = tensors["support"].numpy()
+    return Fitted(
+        panel=Panel(items, tuple(config["channels"]), config["frequency"], config["single"]),
+        context_length=config["context_length"],
+        season_length=config["season_length"],
+        support=(low, high),
+        location=tensors["location"].numpy(),
+        scale=tensors["scale"].numpy(),
+        module=module,
+        copula=Copula.from_state(part("copula")),
+        recalibration=Recalibration.from_state(part("recalibration")),
+        latent_copula=Copula.from_state(part("latent_copula")) if part("latent_copula") else None,
+        noise=tensors.get("noise"),
+        gate=tensors.get("gate"),
+        windows=config["windows"],
+        stages=config["stages"],
+    )
+
+
+def _index_config(index: pd.Index[Any]) -> dict[str, Any]:
+    r"""What dates the rows that are kept: the unit and zone of their clock, or the number of the last row."""
+    if isinstance(index, pd.DatetimeIndex):
+        return {"unit": index.unit, "zone": str(index.tz) if index.tz else None}
+    return {"stop": int(index.stop) if isinstance(index, pd.RangeIndex) else len(index)}
+
+
+def _item(entry: dict[str, Any], rows: Tensor, clock: Tensor | None) -> Item:
+    index: pd.Index[Any]
+    if clock is None:
+        index = pd.RangeIndex(entry["stop"] - len(rows), entry["stop"])
+    else:
+        index = pd.DatetimeIndex(clock.numpy()).as_unit(entry["unit"])
+        if entry["zone"]:
+            index = index.tz_localize("UTC").tz_convert(entry["zone"])
+    return Item(entry["item_id"], rows.numpy(), index)
+
+
+def _plain(value: Any) -> Any:
+    r"""JSON's form of a numpy number."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} has no place in a config")
+
+
+def _support_option(support: Any) -> Any:
+    if support is None or isinstance(support, list):
+        return support if support is None else tuple(support)
+    return {name: tuple(bounds) for name, bounds in support.items()}

@@ -1,0 +1,284 @@
+r"""The door: fit, predict, backtest, save and load, on series whose law is known."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from seasonal import SeasonalModel
+
+from adapts import Adapter
+from adapts.adapters import Linear, Projection, families
+from adapts.panel import Panel
+from adapts.windows import last_windows
+
+H, D = 12, 3
+
+
+def series(rows: int = 900, noise: float = 0.3, seed: int = 0) -> pd.DataFrame:
+    r"""Two seasons mixed into three channels, with noise that the channels share in part."""
+    generator = np.random.default_rng(seed)
+    time = np.arange(rows)[:, None]
+    sources = np.sin(2 * np.pi * time / np.array([12.0, 6.0]))
+    shared = generator.standard_normal((rows, 1))
+    values = sources @ np.array([[1.0, 0.5, -0.5], [0.3, 1.0, 1.0]])
+    values = values + noise * (shared + 0.5 * generator.standard_normal((rows, D)))
+    index = pd.date_range("2024-01-01", periods=rows, freq="h")
+    return pd.DataFrame(100 + 20 * values, index=index, columns=["a", "b", "c"])
+
+
+def adapter(family: object = "residual", **options: object) -> Adapter:
+    options = {"foundation_model": SeasonalModel(), "prediction_length": H, "max_windows": 150, **options}
+    if family == "linear":
+        options["trainer_options"] = {"max_epochs": 1, "enable_progress_bar": False}
+    return Adapter(family, **options)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Adapter:
+    return adapter().fit(series())
+
+
+# ------------------------------------------------------------------------------------------------ forecasts
+
+
+@pytest.mark.parametrize("family", sorted(families()))
+def test_every_family_forecasts_without_nan(family: str) -> None:
+    forecast = adapter(family).fit(series(400)).predict(num_samples=50)
+    assert forecast.mean.shape == (H, D)
+    assert forecast.samples.shape == (50, H, D)
+    assert np.isfinite(forecast.mean).all() and np.isfinite(forecast.samples).all()
+    lower, upper = forecast.interval(0.8)
+    assert (lower < upper).all()
+    assert forecast.to_pandas()["timestamp"].iloc[0] == series(400).index[-1] + pd.Timedelta("1h")
+
+
+def test_samples_have_the_margins_of_the_law(fitted: Adapter) -> None:
+    forecast = fitted.predict(num_samples=4000)
+    lower, upper = forecast.interval(0.8)
+    inside = ((forecast.samples >= lower) & (forecast.samples <= upper)).mean(0)
+    np.testing.assert_allclose(inside, 0.8, atol=2e-3)  # stratified: far closer than the 0.006 of independent draws
+    np.testing.assert_allclose(forecast.samples.mean(0), forecast.mean, atol=0.02 * (upper - lower).max())
+
+
+def test_one_seed_gives_one_forecast_and_another_seed_other_paths(fitted: Adapter) -> None:
+    again = adapter().fit(series())
+    np.testing.assert_array_equal(fitted.predict().samples, again.predict().samples)
+    assert (fitted.predict(seed=1).samples != fitted.predict().samples).any()
+    np.testing.assert_array_equal(fitted.predict(seed=1).mean, fitted.predict().mean)
+
+
+def test_the_copula_sees_that_channels_err_together(fitted: Adapter) -> None:
+    samples = fitted.predict(num_samples=2000).samples
+    correlation = np.corrcoef(samples[:, 3].T)
+    assert (correlation[np.triu_indices(D, 1)] > 0.4).all()  # the noise is shared: .8 in truth
+
+
+def test_intervals_cover_on_fresh_data(fitted: Adapter) -> None:
+    panel = Panel.of(series(2000, seed=7))
+    windows = last_windows(panel, context_length=96, prediction_length=H)
+    origins = np.arange(200, 1980, 7)
+    windows = type(windows)(panel, np.zeros_like(origins), origins, 96, H)
+    law = fitted.law(windows)
+    pit = law.marginals.pit(windows.future(), torch.Generator().manual_seed(0))
+    assert abs(float(((pit > 0.1) & (pit < 0.9)).float().mean()) - 0.8) < 0.05
+
+
+def test_the_units_do_not_matter(fitted: Adapter) -> None:
+    moved = adapter().fit(series() * 1000 - 5e5).predict()
+    np.testing.assert_allclose(moved.mean, fitted.predict().mean * 1000 - 5e5, rtol=1e-3)
+
+
+def test_the_order_of_columns_and_later_rows(fitted: Adapter) -> None:
+    later = series(1000)
+    expected = fitted.predict(later)
+    np.testing.assert_array_equal(fitted.predict(later[["c", "a", "b"]]).mean, expected.mean)
+    assert expected.to_pandas()["timestamp"].iloc[0] == later.index[-1] + pd.Timedelta("1h")
+
+
+def test_a_panel_gives_a_list_in_order() -> None:
+    frames = [series(500, seed=seed).assign(item_id=name) for seed, name in ((0, "x"), (1, "y"))]
+    long = pd.concat(frames).rename_axis("timestamp").reset_index()
+    forecasts = adapter().fit(long).predict()
+    assert [forecast.item_id for forecast in forecasts] == ["x", "y"]
+    array = np.random.default_rng(0).standard_normal((2, 300, 2))
+    assert len(adapter().fit(array).predict()) == 2
+
+
+def test_a_constant_channel_is_forecast_as_itself() -> None:
+    frame = series(500).assign(flat=7.0)
+    forecast = adapter().fit(frame).predict()
+    flat = forecast.to_pandas().query("channel == 'flat'")
+    np.testing.assert_allclose(flat["mean"], 7.0, atol=1e-3)
+    np.testing.assert_allclose(flat["0.95"] - flat["0.05"], 0.0, atol=1e-2)
+
+
+def test_missing_values_are_forecast_over() -> None:
+    frame = series(600)
+    frame[np.random.default_rng(0).random(frame.shape) < 0.1] = np.nan
+    frame.iloc[-30:, 1] = np.nan
+    for family in ("residual", Projection(latent_channels=2)):
+        forecast = adapter(family).fit(frame).predict()
+        assert np.isfinite(forecast.samples).all()
+
+
+def test_support_clips_the_law() -> None:
+    free = adapter().fit(series()).predict()
+    clipped = adapter(support={"a": (90.0, np.inf)}).fit(series()).predict(num_samples=500)
+    assert free.samples[..., 0].min() < 90.0
+    assert clipped.samples[..., 0].min() == 90.0
+    assert clipped.mean[..., 0].min() >= 90.0
+    assert clipped.samples[..., 1].min() < 90.0
+
+
+# ------------------------------------------------------------------------------------------------ stages
+
+
+def test_no_stage_reads_rows_of_a_later_part() -> None:
+    r"""Poisoned validation rows leave the train side alone, poisoned calibration rows the gate, and so on."""
+    clean = adapter(Linear(free="decoder")).fit(series())._fitted
+    rows = len(series())
+    borders = {"validation": 0.7, "calibration": 0.8, "confirmation": 0.9}
+    for part, share in borders.items():
+        frame = series()
+        frame.iloc[round(share * rows) :] *= -3.0
+        poisoned = adapter(Linear(free="decoder")).fit(frame)._fitted
+        np.testing.assert_array_equal(poisoned.location, clean.location)
+        torch.testing.assert_close(poisoned.module.strength, clean.module.strength, rtol=0, atol=0)
+        torch.testing.assert_close(poisoned.module.covariance, clean.module.covariance, rtol=0, atol=0)
+        if part != "validation":
+            torch.testing.assert_close(poisoned.gate, clean.gate, rtol=0, atol=0)
+        if part == "confirmation":
+            torch.testing.assert_close(poisoned.noise, clean.noise, rtol=0, atol=0)
+
+
+def test_the_gate_falls_back_to_the_frozen_model_on_noise() -> None:
+    noise = pd.DataFrame(np.random.default_rng(0).standard_normal((900, 3)))
+    one = adapter(copula="independent", recalibration="none").fit(noise.to_numpy())
+    if not one._fitted.gate.any():
+        windows = last_windows(Panel.of(noise.to_numpy()), context_length=96, prediction_length=H)
+        torch.testing.assert_close(
+            one.law(windows).marginals.at([0.1, 0.5, 0.9]), one.frozen_law(windows).marginals.at([0.1, 0.5, 0.9])
+        )
+    assert one._fitted.gate.mean() < 0.2
+
+
+def test_short_parts_leave_their_stages_out_and_say_so() -> None:
+    one = adapter().fit(series(60))
+    said = str(one.summary())
+    assert re.search(r"gate: left out: .* windows of the validation part", said)
+    assert np.isfinite(one.predict().mean).all()
+
+
+def test_summary_counts_windows_and_tells_what_was_decided(fitted: Adapter) -> None:
+    summary = fitted.summary()
+    assert set(summary.windows) == {"train", "validation", "calibration", "confirmation"}
+    assert set(summary.stages) >= {"train", "gate", "calibration", "confirmation"}
+    json.dumps(summary.to_dict())
+    assert "residual adapter around seasonal-12: 3 channels" in str(summary)
+    assert "fitted on 3 channels" in repr(fitted) and "not fitted" in repr(fitted.clone())
+
+
+def test_backtest_scores_beside_the_baselines(fitted: Adapter) -> None:
+    before = fitted.predict().mean
+    frame = fitted.backtest(series(), windows=5, stride=H)
+    assert {"adapter", "frozen model", "last value", "seasonal naive"} <= set(frame["model"])
+    assert set(frame.columns) >= {"model", "channel", "lead_block", "metric", "value"}
+    np.testing.assert_array_equal(fitted.predict().mean, before)
+
+
+# ------------------------------------------------------------------------------------------------ save and load
+
+
+@pytest.mark.parametrize("family", ["residual", "identity", Projection(latent_channels=2), Linear(free="decoder")])
+def test_a_loaded_adapter_forecasts_the_same(family: object, tmp_path) -> None:
+    one = adapter(family).fit(series())
+    one.save(tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["adapter.safetensors", "config.json"]
+    other = Adapter.load(tmp_path / "run", foundation_model=SeasonalModel())
+    np.testing.assert_array_equal(other.predict().samples, one.predict().samples)
+    np.testing.assert_array_equal(other.predict(series(1000)).mean, one.predict(series(1000)).mean)
+    pd.testing.assert_frame_equal(other.predict().to_pandas(), one.predict().to_pandas())
+    assert str(other.summary()) == str(one.summary())
+
+
+def test_dates_and_zones_survive_a_save(tmp_path) -> None:
+    frame = series(400).tz_localize("UTC").tz_convert("Europe/Paris")
+    one = adapter().fit(frame)
+    one.save(tmp_path / "run")
+    loaded = Adapter.load(tmp_path / "run", foundation_model=SeasonalModel()).predict().to_pandas()
+    pd.testing.assert_frame_equal(loaded, one.predict().to_pandas())
+
+
+def test_an_existing_folder_is_kept_unless_told(fitted: Adapter, tmp_path) -> None:
+    fitted.save(tmp_path / "run")
+    with pytest.raises(ValueError, match="exists and is kept: choose another, or overwrite"):
+        fitted.save(tmp_path / "run")
+    fitted.save(tmp_path / "run", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_corrupt_and_foreign_folders_are_refused(fitted: Adapter, tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"expected a folder that Adapter.save wrote .* is no folder"):
+        Adapter.load(tmp_path / "nowhere")
+    fitted.save(tmp_path / "run")
+    tensors = tmp_path / "run" / "adapter.safetensors"
+    whole = tensors.read_bytes()
+    tensors.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="is a corrupt adapter"):
+        Adapter.load(tmp_path / "run", foundation_model=SeasonalModel())
+    tensors.write_bytes(whole)
+    config = tmp_path / "run" / "config.json"
+    config.write_text('{"model_type": "t5"}')
+    with pytest.raises(ValueError, match="is not the config of an adapter"):
+        Adapter.load(tmp_path / "run", foundation_model=SeasonalModel())
+    config.unlink()
+    with pytest.raises(ValueError, match="has no config.json"):
+        Adapter.load(tmp_path / "run")
+
+
+# ------------------------------------------------------------------------------------------------ bad input
+
+
+def test_wrong_options_name_what_is_known() -> None:
+    for options, words in {
+        ("vea",): "no adapter is called 'vea'; known: .*residual",
+        ("residul",): "did you mean 'residual'",
+        (3,): "expects a family or the name of a recipe, got int",
+    }.items():
+        with pytest.raises(ValueError, match=words):
+            Adapter(*options, prediction_length=H)
+    for options, words in {
+        "copula": "no copula is called 'x'; known: residual",
+        "recalibration": "no recalibration is called 'x'; known: auto, none",
+        "objective": "no objective is called 'x'; known: mse",
+    }.items():
+        with pytest.raises(ValueError, match=words):
+            Adapter(prediction_length=H, **{options: "x"})
+    for value in (0, -1, 2.5, "24", True):
+        with pytest.raises(ValueError, match="expects prediction_length to be a positive integer"):
+            Adapter(prediction_length=value)
+    with pytest.raises(ValueError, match="no foundation model is called 'bolt-nono'.*did you mean 'bolt-nano'"):
+        Adapter(prediction_length=H, foundation_model="bolt-nono").fit(series())
+
+
+def test_unfit_series_are_refused() -> None:
+    with pytest.raises(ValueError, match="too short a series: the series has 20 steps, at least 36 are needed"):
+        adapter().fit(series(20))
+    with pytest.raises(ValueError, match="NaN throughout"):
+        adapter().fit(series().assign(empty=np.nan))
+    with pytest.raises(ValueError, match="call fit"):
+        adapter().predict()
+    with pytest.raises(ValueError, match="no channel of support is called 'z'"):
+        adapter(support={"z": (0.0, 1.0)}).fit(series())
+    with pytest.raises(ValueError, match="low < high"):
+        adapter(support=(1.0, 0.0)).fit(series())
+
+
+def test_other_channels_at_predict_are_refused(fitted: Adapter) -> None:
+    with pytest.raises(ValueError, match="expected the 3 channels of the fit .*missing: c"):
+        fitted.predict(series()[["a", "b"]])
+    with pytest.raises(ValueError, match="num_samples"):
+        fitted.predict(num_samples=0)
