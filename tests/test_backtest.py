@@ -282,7 +282,7 @@ class TestHeldBack:
 class TestBacktest:
     def test_the_true_law_wins_and_is_calibrated(self):
         told = []
-        rolled = roll(KnownLaw(), Panel.of(ar1(6000)), on_progress=lambda *note: told.append(note))
+        rolled = roll(KnownLaw(), Panel.of(ar1(6000)), on_progress=told.append)
         frame = rolled.frame
         models = ["adapter", "frozen model", "last value", "seasonal naive"]
         assert list(frame["model"].unique()) == models and list(rolled.pits) == models
@@ -296,7 +296,7 @@ class TestBacktest:
         assert overall(frame, "adapter", "pit_ece") < 2.5 * overall(frame, "adapter", "pit_ece_floor")
         assert overall(frame, "frozen model", "pit_ece") > 4 * overall(frame, "frozen model", "pit_ece_floor")
         assert overall(frame, "frozen model", "mse") == pytest.approx(overall(frame, "adapter", "mse"), rel=1e-4)
-        assert [note[0] for note in told][0] == "fit" and told[-1][1] == told[-1][2]
+        assert told == ["fit", *(f"score {model}" for model in models)]
 
     def test_is_the_table_of_its_windows(self):
         adapter, panel = KnownLaw(), Panel.of(ar1(1000))

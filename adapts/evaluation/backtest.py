@@ -283,7 +283,7 @@ def roll(
     season_length: int | None = None,
     num_samples: int = 100,
     seed: int = 0,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    on_progress: Callable[[str], None] | None = None,
 ) -> Backtest:
     r"""Fits a clone of an adapter on the rows before the first origin, rolls over the rest, and scores.
 
@@ -304,7 +304,7 @@ def roll(
         season_length: The season of the seasonal naive; the adapter's, or one that goes with the frequency, if None.
         num_samples: The number of samples of the sample scores.
         seed: The seed of the samples and of what randomises PITs.
-        on_progress: Called with what is being done, how much of it is done, and how much there is.
+        on_progress: Called with the name of each stage as it begins.
 
     Returns:
         The scores, with windows, PITs and the fitted adapter.
@@ -318,10 +318,10 @@ def roll(
         if value is not None and value < 1:
             raise ValueError(f"a backtest expects {name} to be a positive integer, got {value!r}")
     horizon = adapter.prediction_length
-    tell = on_progress or (lambda stage, done, total: None)
+    tell = on_progress or (lambda stage: None)
     panel, firsts, stride = _held_back(series, horizon, windows, stride)
 
-    tell("fit", 0, 1)
+    tell("fit")
     fitted = adapter.clone().fit(_before(series, panel, firsts))
     held_back = rolling_windows(panel, firsts, windows, stride, fitted.context_length_, horizon)
     step = (held_back.origin - np.asarray(firsts)[held_back.item]) // stride
@@ -346,12 +346,11 @@ def roll(
         batches["seasonal naive"] = _by_batch(SeasonalNaive(season).fit(fit_windows).law, with_past)
 
     frames, pits = [], {}
-    for number, (model, each) in enumerate(batches.items()):
-        tell(f"score {model}", number, len(batches))
+    for model, each in batches.items():
+        tell(f"score {model}")
         windows_scored = _score_batches(each, location, divisor, num_samples, seed)
         frames.append(summarise(model, windows_scored, held_back.origin, panel.channels))
         pits[model] = windows_scored["pit"]
-    tell("score", len(batches), len(batches))
     return Backtest(pd.concat(frames, ignore_index=True), held_back, pits, fitted, stride)
 
 
