@@ -2,11 +2,58 @@ r"""Windows that share time: blocks of leads, blocks of windows, and how much ev
 
 from __future__ import annotations
 
-__all__ = ["block_bootstrap", "independent_windows", "lead_blocks"]
+__all__ = ["Clock", "block_bootstrap", "independent_windows", "lead_blocks", "resampling_clock", "student"]
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+_ENOUGH = 4  # blocks of time, the fewest that tell a spread
+_ENOUGH_ITEMS = 8  # items, the fewest that stand in for blocks of time
+
+
+@dataclass(frozen=True)
+class Clock:
+    r"""By what windows are cut into blocks that hardly depend on each other.
+
+    Arguments:
+        time: Where each window stands, with shape :math:`(n,)`: its origin, or the number of its item.
+        reach: How far apart two windows must stand to share no target.
+        block_length: How much a block spans.
+        blocks: How many blocks the windows fill.
+    """
+
+    time: np.ndarray
+    reach: int
+    block_length: int
+    blocks: float
+
+
+def resampling_clock(origin: np.ndarray, prediction_length: int, item: np.ndarray | None = None) -> Clock | None:
+    r"""How to resample windows: by time, or by item where time is short and items are many.
+
+    Blocks of time span the horizon or more, a tenth of all time at most four horizons long. Fewer than four of them
+    tell nothing about a spread; then eight items or more, each with all of its windows, stand in for them.
+
+    Arguments:
+        origin: The row of the first target, with shape :math:`(n,)`.
+        prediction_length: The number of leads :math:`H`.
+        item: The item of each window, with shape :math:`(n,)`; one item if None.
+
+    Returns:
+        The clock, None if the windows are too few.
+    """
+    origin = np.asarray(origin)
+    if len(origin) == 0:
+        return None
+    span = int(np.ptp(origin)) + prediction_length
+    length = max(prediction_length, min(4 * prediction_length, span // 10))
+    if span // length >= _ENOUGH:
+        return Clock(origin, prediction_length, length, span / length)
+    names, items = np.unique(np.zeros(len(origin)) if item is None else np.asarray(item), return_inverse=True)
+    return Clock(items, 1, 1, float(len(names))) if len(names) >= _ENOUGH_ITEMS else None
 
 
 def lead_blocks(prediction_length: int) -> Tensor:
@@ -91,3 +138,16 @@ def block_bootstrap(
     drawn = torch.randint(len(starts), (replicates, number), generator=generator)
     means: Tensor = torch.divide(*blocks[:, drawn].sum(2))  # (R, C)
     return means
+
+
+def student(freedom: float) -> float:
+    r"""The 90 % point of Student's distribution, by its expansion in the degrees of freedom.
+
+    Arguments:
+        freedom: The degrees of freedom, three or more.
+
+    Returns:
+        The point, right within a hundredth.
+    """
+    x = 1.2815515655446004  # the normal distribution's
+    return x + (x**3 + x) / (4 * freedom) + (5 * x**5 + 16 * x**3 + 3 * x) / (96 * freedom**2)

@@ -10,15 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .blocks import block_bootstrap, independent_windows, lead_blocks
+from .blocks import block_bootstrap, independent_windows, lead_blocks, resampling_clock, student
 from .quantiles import QuantileFunction
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 r"""The shares of the adapter that a gate chooses from."""
-
-_ENOUGH = 4  # blocks of time, the fewest that tell a spread
-_ENOUGH_ITEMS = 8  # items, the fewest that stand in for blocks of time
-_QUANTILE = 1.2815515655446004  # the normal distribution's 90 % point
 
 
 @dataclass(frozen=True)
@@ -74,8 +70,7 @@ def fit_gate(
     3. *Guard.* A cell whose share does not lower its own loss on all windows stays closed, hence no cell is worse
        than the frozen model on these windows.
 
-    Blocks span the horizon or more. Where time makes fewer than four blocks, eight items or more stand in for them;
-    else all stays closed.
+    With too few blocks (see `resampling_clock`) all stays closed.
 
     References:
         | Limits of empirical Bayes estimates: Stein's Estimation Rule and Its Competitors (Efron and Morris, 1973)
@@ -93,43 +88,39 @@ def fit_gate(
         The gate.
     """
     number, horizon, channels = future.shape
-    origin = np.asarray(origin)
-    items = np.unique(np.zeros(number) if item is None else np.asarray(item), return_inverse=True)[1]
-    span = int(np.ptp(origin)) + horizon if number else 0
-    length = max(horizon, min(4 * horizon, span // 10))
-    if span // length >= _ENOUGH:
-        clock, reach, units = origin, horizon, span / length
-    elif number and items.max() + 1 >= _ENOUGH_ITEMS:
-        clock, reach, units, length = items, 1, float(items.max() + 1), 1
-    else:
-        reason = f"closed: the windows span {span} rows, {_ENOUGH * horizon} or more are needed to be sure of a gain"
+    clock = resampling_clock(origin, horizon, item)
+    if clock is None:
+        reason = f"closed: the windows span too little time to be sure of a gain ({4 * horizon} rows are needed)"
         return Gate(torch.zeros(horizon, channels), reason)
 
     losses = _losses(adapter, frozen, future, lead_blocks(horizon))  # (G, n, C)
     generator = torch.Generator().manual_seed(seed)
+    time = clock.time
 
     def gains(shares: Tensor) -> Tensor:
         return losses[0] - losses.gather(0, shares.expand(1, number, -1))[0]  # (n, C)
 
     def choose(windows: np.ndarray) -> Tensor:
         half = losses[0, windows] - losses[len(SHARES) // 2, windows]
-        trust = _trust(half, block_bootstrap(half, clock[windows], length, 200, generator))
+        trust = _trust(half, block_bootstrap(half, time[windows], clock.block_length, 200, generator))
         means = losses[:, windows].nanmean(1)  # (G, C)
         return (trust * means + (1 - trust) * means.nanmean(1, keepdim=True)).nan_to_num().argmin(0)
 
     unseen = torch.full(losses.shape[1:], torch.nan, dtype=losses.dtype)  # (n, C)  gains that choosing did not see
-    folds = min(5, int(units))
-    edges = np.quantile(np.unique(clock), np.linspace(0, 1, folds + 1))
-    fold = np.searchsorted(edges[1:-1], clock, side="right")
+    folds = min(5, int(clock.blocks))
+    edges = np.quantile(np.unique(time), np.linspace(0, 1, folds + 1))
+    fold = np.searchsorted(edges[1:-1], time, side="right")
     for held in (np.flatnonzero(fold == one) for one in range(folds)):
-        rest = np.flatnonzero((clock <= clock[held].min() - reach) | (clock >= clock[held].max() + reach))
+        rest = np.flatnonzero((time <= time[held].min() - clock.reach) | (time >= time[held].max() + clock.reach))
         if len(rest):
             unseen[held] = gains(choose(rest))[held]
 
-    resampled = block_bootstrap(unseen, clock, length, 1000, generator)  # (R, C)
+    resampled = block_bootstrap(unseen, time, clock.block_length, 1000, generator)  # (R, C)
     trust = _trust(unseen, resampled)
     mean, pooled = unseen.nanmean(0), resampled.nanmean(1, keepdim=True)
-    few = _student(units - 1) * (units / (units - 1)) ** 0.5  # a bootstrap of few blocks shows too little spread
+    few = (
+        student(clock.blocks - 1) * (clock.blocks / (clock.blocks - 1)) ** 0.5
+    )  # a bootstrap of few blocks shows too little spread
     spread = (trust * resampled + (1 - trust) * pooled).var(0) + trust * (1 - trust) * (resampled - pooled).var(0)
     bound = trust * mean + (1 - trust) * mean.nanmean() - few * spread.sqrt()  # (C,)
     overall = float(mean.nanmean() - few * pooled.std())
@@ -182,11 +173,3 @@ def _trust(values: Tensor, resampled: Tensor) -> Tensor:
     means = values.nanmean(0)
     between = (means - means.nanmean()).square().nanmean()
     return (1 - noise / between).nan_to_num(1.0, neginf=0.0).clamp(0, 1)
-
-
-def _student(freedom: float) -> float:
-    r"""The 90 % point of Student's distribution, by its expansion in the degrees of freedom."""
-    x = _QUANTILE
-    first = (x**3 + x) / 4
-    second = (5 * x**5 + 16 * x**3 + 3 * x) / 96
-    return x + first / freedom + second / freedom**2

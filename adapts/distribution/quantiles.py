@@ -328,6 +328,19 @@ class QuantileFunction:
         support = None if self.support is None else tuple(bound * scale + location for bound in self.support)
         return QuantileFunction(self.levels, values, support)  # type: ignore[arg-type]
 
+    def reread(self, levels: Tensor | Sequence[float], sources: Tensor) -> QuantileFunction:
+        r"""The laws whose quantiles at `levels` are those of these laws at other levels.
+
+        Arguments:
+            levels: The levels of the result, with shape :math:`(Q',)`.
+            sources: The levels to read at, increasing along the last axis, with shape :math:`(Q',)` or a shape that
+                broadcasts to :math:`(*, Q')`.
+
+        Returns:
+            The laws, with the same support.
+        """
+        return QuantileFunction(levels, self._raw(sources), self.support)
+
     def supported(self, low: Tensor | float, high: Tensor | float) -> QuantileFunction:
         r"""The same laws, clipped to other bounds.
 
