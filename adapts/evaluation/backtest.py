@@ -65,7 +65,7 @@ def window_scores(
     }
     for name, power in _UNITS.items():
         cells[name] = cells[name] / scale**power
-    samples, y = (samples - location) / scale, (future - location) / scale
+    samples, y = (((x - location) / scale).float() for x in (samples, future))
     by_lead = scores.variogram_score(samples.flatten(1, 2), y.flatten(0, 1)).view(len(y), -1)
     by_channel = scores.variogram_score(samples.mT.flatten(1, 2), y.mT.flatten(0, 1)).view(len(y), -1)
     joint = {

@@ -287,7 +287,8 @@ def variogram_score(samples: Tensor, y: Tensor, p: float = 0.5) -> Tensor:
 
     .. math:: \sum_{i, j} \left( |y_i - y_j|^p - \frac{1}{S} \sum_s |x_{s, i} - x_{s, j}|^p \right)^2
 
-    Proper, not strictly: it is blind to a shift of all entries. Entries should be in like units.
+    Proper, not strictly: it is blind to a shift of all entries. Entries should be in like units, and standardised ones
+    where they come in single precision, in which the score is then computed.
 
     References:
         | Variogram-based proper scoring rules for probabilistic forecasts of multivariate quantities
@@ -305,8 +306,8 @@ def variogram_score(samples: Tensor, y: Tensor, p: float = 0.5) -> Tensor:
     num_samples, num_windows, entries = samples.shape
     scores = y.new_zeros(num_windows, dtype=torch.float64)
     for chunk in _chunks(num_windows, num_samples * entries):
-        x = samples[:, chunk].movedim(-1, 0).double().contiguous()  # (V, S, n)
-        truth = y[chunk].mT.double()  # (V, n)
+        x = samples[:, chunk].movedim(-1, 0).contiguous()  # (V, S, n)
+        truth = y[chunk].mT  # (V, n)
         for lag in range(1, entries):
             expected = (x[lag:] - x[:-lag]).abs_().pow_(p).mean(1)
             scores[chunk] += 2 * ((truth[lag:] - truth[:-lag]).abs() ** p - expected).square().nansum(0)
