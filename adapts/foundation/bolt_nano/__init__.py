@@ -1,0 +1,1 @@
+r"""bolt-nano: a small Chronos-Bolt checkpoint trained from scratch on synthetic series only."""

@@ -1,0 +1,499 @@
+r"""Trains bolt-nano, a small Chronos-Bolt model, from scratch on the synthetic prior.
+
+The network is the stock `ChronosBoltModelForForecasting`; what trains it is a lean forward pass over the same
+parameters (guarded norm, loss in units of the context's scale). The learning rate is constant and falls only at the
+end, so a run can be prolonged: copy its `last.pt` to a new folder and go on from there.
+
+    python -m adapts.foundation.bolt_nano.pretrain run/ --steps 60000 --decay 12000
+    python -m adapts.foundation.bolt_nano.pretrain run/ --steps 60000 --decay 12000       # goes on where it was cut off
+    python -m adapts.foundation.bolt_nano.pretrain run/ --export adapts/foundation/bolt_nano
+"""
+
+from __future__ import annotations
+
+__all__ = ["Muon", "Settings", "Trainer", "build_model", "export", "quantile_loss", "scaled_quantiles"]
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .prior import KINDS, Dice, draw_series, draw_windows
+
+ARCHITECTURE: dict[str, Any] = {
+    "d_model": 160,
+    "d_kv": 32,
+    "d_ff": 512,
+    "num_layers": 4,
+    "num_decoder_layers": 2,
+    "num_heads": 5,
+    # every distance between two of the 22 tokens has a bucket of its own: a season is copied from an exact lag
+    "relative_attention_num_buckets": 64,
+    "relative_attention_max_distance": 32,
+}
+CONTEXT, HORIZON, PATCH = 504, 96, 24
+LEVELS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+
+
+def build_model(seed: int = 0, **architecture: Any) -> Any:
+    r"""Builds a randomly initialised Chronos-Bolt model.
+
+    Arguments:
+        seed: The seed of the initial weights.
+        architecture: Fields of `T5Config` that replace those of `ARCHITECTURE`.
+
+    Returns:
+        The model, in float32 on the CPU.
+    """
+    from chronos.chronos_bolt import ChronosBoltModelForForecasting
+    from transformers import T5Config
+
+    torch.manual_seed(seed)
+    config_class: Any = T5Config  # its fields are not its type's: Chronos adds its own
+    config = config_class(
+        **{**ARCHITECTURE, **architecture},
+        dropout_rate=0.0,
+        feed_forward_proj="relu",
+        initializer_factor=1.0,
+        vocab_size=2,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=0,
+        is_encoder_decoder=True,
+        architectures=["ChronosBoltModelForForecasting"],
+        chronos_pipeline_class="ChronosBoltPipeline",
+        chronos_config={
+            "context_length": CONTEXT,
+            "prediction_length": HORIZON,
+            "input_patch_size": PATCH,
+            "input_patch_stride": PATCH,
+            "quantiles": LEVELS,
+            "use_reg_token": True,
+        },
+    )
+    model = ChronosBoltModelForForecasting(config)
+    for block in (model.input_patch_embedding, model.output_patch_embedding):
+        for layer in (block.hidden_layer, block.residual_layer, block.output_layer):
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+    # the first forecast: the context's mean, with the deciles of a standard normal
+    spread = torch.special.ndtri(torch.tensor(LEVELS)).repeat_interleave(HORIZON)
+    with torch.no_grad():
+        model.output_patch_embedding.output_layer.weight.mul_(0.1)
+        model.output_patch_embedding.residual_layer.weight.mul_(0.1)
+        model.output_patch_embedding.output_layer.bias.copy_(spread)
+    return model
+
+
+def _residual_block(block: Any, x: Tensor) -> Any:
+    return block.output_layer(F.relu(block.hidden_layer(x))) + block.residual_layer(x)
+
+
+def _rms_norm(norm: Any, x: Tensor) -> Any:
+    y = x.float()
+    y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + norm.variance_epsilon)
+    return (norm.weight * y).to(x.dtype)
+
+
+def _attention(layer: Any, x: Tensor, memory: Tensor, bias: Tensor) -> Any:
+    q, k, v = (
+        f(y).unflatten(-1, (layer.n_heads, layer.key_value_proj_dim)).transpose(1, 2)
+        for f, y in ((layer.q, x), (layer.k, memory), (layer.v, memory))
+    )  # (B, heads, tokens, d_kv)
+    weights = (q @ k.mT + bias).float().softmax(-1).to(v.dtype)
+    return layer.o((weights @ v).transpose(1, 2).flatten(2))
+
+
+def _feed_forward(layer: Any, x: Tensor) -> Any:
+    dense = layer.DenseReluDense
+    return x + dense.wo(F.relu(dense.wi(_rms_norm(layer.layer_norm, x))))
+
+
+def scaled_quantiles(model: Any, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Forecasts in units of the context's own location and scale; the stock forward pass, written to compile.
+
+    Arguments:
+        model: The Chronos-Bolt model.
+        context: The past, with shape :math:`(B, L)`, :math:`L` a multiple of the patch. NaN marks a missing step.
+
+    Returns:
+        The quantiles :math:`(B, Q, H)` before they are scaled back, and location and scale, :math:`(B, 1)` each.
+    """
+    seen = ~context.isnan()
+    x = torch.where(seen, context, 0.0)
+    count = seen.sum(-1, keepdim=True).clamp(min=1)
+    location = x.sum(-1, keepdim=True) / count
+    x = torch.where(seen, x - location, 0.0)
+    scale = (x.square().sum(-1, keepdim=True) / count).sqrt()
+    scale = torch.where(scale > 0, scale, 1e-5)
+    patches = torch.cat([(x / scale).unflatten(-1, (-1, PATCH)), seen.float().unflatten(-1, (-1, PATCH))], dim=-1)
+    tokens = _residual_block(model.input_patch_embedding, patches)  # (B, 21, d_model)
+    register = model.shared.weight[1].to(tokens.dtype).expand(len(tokens), 1, -1)
+    tokens = torch.cat([tokens, register], dim=1)
+    held = F.pad(seen.unflatten(-1, (-1, PATCH)).any(-1), (0, 1), value=True)
+    mask = torch.where(held, 0.0, -1e4)[:, None, None, :]  # (B, 1, 1, tokens)
+
+    encoder, decoder = model.encoder, model.decoder
+    length = tokens.shape[1]
+    bias = encoder.block[0].layer[0].SelfAttention.compute_bias(length, length) + mask
+    for block in encoder.block:
+        attention, feed_forward = block.layer
+        normed = _rms_norm(attention.layer_norm, tokens)
+        tokens = tokens + _attention(attention.SelfAttention, normed, normed, bias)
+        tokens = _feed_forward(feed_forward, tokens)
+    memory = _rms_norm(encoder.final_layer_norm, tokens)
+
+    y = model.shared.weight[0].to(tokens.dtype).expand(len(tokens), 1, -1)
+    for block in decoder.block:
+        itself, cross, feed_forward = block.layer
+        # one token attends to itself alone: its weight is 1, whatever query and key say
+        y = y + itself.SelfAttention.o(itself.SelfAttention.v(_rms_norm(itself.layer_norm, y)))
+        y = y + _attention(cross.EncDecAttention, _rms_norm(cross.layer_norm, y), memory, mask)
+        y = _feed_forward(feed_forward, y)
+    y = _rms_norm(decoder.final_layer_norm, y)
+    y = _residual_block(model.output_patch_embedding, y)
+    return y.float().view(len(context), len(LEVELS), HORIZON), location, scale
+
+
+def quantile_loss(model: Any, context: Tensor, target: Tensor) -> Tensor:
+    r"""Returns the mean of twice the pinball loss over deciles and observed steps, in units of the context's scale.
+
+    Targets are clamped to ten scales: a series that leaves its context far behind would else rule the gradient.
+
+    Arguments:
+        model: The Chronos-Bolt model.
+        context: The past, with shape :math:`(B, L)`.
+        target: The future, with shape :math:`(B, H)`. NaN marks a missing step, which has no loss.
+
+    Returns:
+        The loss of each window, with shape :math:`(B,)`.
+    """
+    quantiles, location, scale = scaled_quantiles(model, context)
+    seen = ~target.isnan()
+    y = ((torch.where(seen, target, location) - location) / scale).clamp(-10, 10)
+    error = y.unsqueeze(1) - quantiles  # (B, Q, H)
+    levels = torch.tensor(LEVELS, device=error.device).view(1, -1, 1)
+    loss = 2 * torch.maximum(levels * error, (levels - 1) * error).mean(1)
+    return (loss * seen).sum(-1) / seen.sum(-1).clamp(min=1)
+
+
+class Muon(torch.optim.Optimizer):
+    r"""Momentum whose update of a matrix is made orthogonal (Newton-Schulz), all matrices of a shape at once.
+
+    Not for embeddings, vectors, or the first and last layer.
+
+    References:
+        | Muon: an optimizer for hidden layers (Jordan et al., 2024)
+        | https://kellerjordan.github.io/posts/muon/
+
+    Arguments:
+        params: The matrices.
+        lr: The learning rate; a tensor may be changed between the replays of a captured step.
+        momentum: The weight of the past in the momentum.
+        weight_decay: The decoupled weight decay.
+    """
+
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: Tensor | float, momentum: float = 0.95, weight_decay: float = 0.0
+    ) -> None:
+        params = list(params)
+        shapes = sorted({tuple(p.shape) for p in params})
+        groups = [{"params": [p for p in params if tuple(p.shape) == shape]} for shape in shapes]
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        r"""Takes one step.
+
+        Arguments:
+            closure: Not used.
+        """
+        for group in self.param_groups:
+            params: list[nn.Parameter] = group["params"]
+            gradient = torch.stack([p.grad if p.grad is not None else torch.zeros_like(p) for p in params])
+            state = self.state[params[0]]
+            if "momentum" not in state:
+                state["momentum"] = torch.zeros_like(gradient)
+            momentum: Tensor = state["momentum"]
+            momentum.lerp_(gradient, 1 - group["momentum"])
+            update = orthogonal(gradient.lerp(momentum, group["momentum"]))
+            update = update * (0.2 * math.sqrt(max(params[0].shape)))  # the root mean square of an Adam update
+            for p, u in zip(params, update.unbind(), strict=True):
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.sub_(u * group["lr"])
+
+
+def orthogonal(x: Tensor) -> Tensor:
+    r"""Returns about the nearest orthogonal matrices by five quintic Newton-Schulz steps.
+
+    Arguments:
+        x: The matrices, with shape :math:`(*, m, n)`.
+
+    Returns:
+        Matrices of the same shape whose singular values lie near 1.
+    """
+    y: Tensor = x.bfloat16()
+    if wide := x.shape[-2] > x.shape[-1]:
+        y = y.mT
+    y = y / (y.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(5):
+        a = y @ y.mT
+        y = 3.4445 * y + (-4.7750 * a + 2.0315 * a @ a) @ y
+    result: Tensor = (y.mT if wide else y).to(x.dtype)
+    return result
+
+
+@dataclass(frozen=True)
+class Settings:
+    r"""What defines a run, apart from the prior.
+
+    Arguments:
+        steps: The last step.
+        decay: Over how many last steps the learning rate falls to zero, as one minus a root.
+        warmup: Over how many first steps it rises.
+        batch: Windows a step.
+        rate: The learning rate of the matrices inside the network (Muon).
+        outer_rate: That of everything else (AdamW).
+        weight_decay: Of both.
+        averaging: The weight of the past in the average of the weights, which is what ships.
+        full: The share of steps with contexts of full length; the others draw a number of patches.
+        reuse: How often a series is drawn from the pool, on average.
+        seed: Of the initial weights and of every series.
+    """
+
+    steps: int = 60_000
+    decay: int = 12_000
+    warmup: int = 500
+    batch: int = 256
+    rate: float = 2e-3
+    outer_rate: float = 1.5e-3
+    weight_decay: float = 0.01
+    averaging: float = 0.999
+    full: float = 0.6
+    reuse: int = 3
+    seed: int = 0
+
+    def factor(self, step: int) -> float:
+        r"""Returns what the learning rates are multiplied with at a step."""
+        fall = max(0, step - (self.steps - self.decay)) / max(1, self.decay)
+        return min(1.0, (step + 1) / self.warmup) * (1 - math.sqrt(min(1.0, fall)))
+
+
+class Trainer:
+    r"""One run: model, optimisers, averaged weights and the pool of series.
+
+    All randomness follows from the seed and the step, so a run that is cut off goes on exactly.
+
+    Arguments:
+        settings: The run's settings.
+        architecture: Fields of `T5Config` that replace those of `ARCHITECTURE`.
+        device: Where it runs.
+    """
+
+    POOL, REFILL = 16, 12  # refills that the pool holds, steps between two
+    CHECK = 4096  # windows of the validation set
+
+    def __init__(self, settings: Settings, architecture: dict[str, Any], device: str = "cpu") -> None:
+        self.settings, self.architecture, self.device = settings, architecture, torch.device(device)
+        self.model = build_model(settings.seed, **architecture).to(self.device)
+        named = dict(self.model.named_parameters())
+        inner = [p for n, p in named.items() if ".block." in n and p.ndim == 2 and "relative" not in n]
+        outer = [p for p in named.values() if all(p is not q for q in inner)]
+        self.optimisers: list[tuple[float, torch.optim.Optimizer]] = [
+            (settings.rate, Muon(inner, lr=settings.rate, weight_decay=settings.weight_decay)),
+            (
+                settings.outer_rate,
+                torch.optim.AdamW(outer, lr=settings.outer_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay),
+            ),
+        ]
+        self.average = {n: p.detach().clone() for n, p in named.items()}
+        self.step = 0
+        self.pool = torch.empty(0)
+        dice = Dice(settings.seed + 10**9, self.device)
+        self.check = draw_windows(dice, draw_series(dice, 2 * self.CHECK, CONTEXT + HORIZON), self.CHECK)
+
+    def _refill(self, number: int) -> Tensor:
+        n = self.settings.batch * self.REFILL // self.settings.reuse
+        dice = Dice(self.settings.seed * 10**7 + 10**6 + number, self.device)
+        return draw_series(dice, n, CONTEXT + HORIZON)
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        r"""Returns the contexts and targets of the current step."""
+        number = self.step // self.REFILL
+        if not len(self.pool):
+            self.pool = torch.cat([self._refill(number - i) for i in range(self.POOL)][::-1])
+        elif self.step % self.REFILL == 0:
+            fresh = self._refill(number)
+            self.pool = torch.cat([self.pool[len(fresh) :], fresh])
+        dice = Dice(self.settings.seed * 10**9 + 2 * 10**9 + self.step, self.device)
+        x = draw_windows(dice, self.pool, self.settings.batch)
+        length = CONTEXT
+        if float(dice.uniform(1)) > self.settings.full:
+            length = PATCH * (1 + int(dice.uniform(1) * (CONTEXT // PATCH)))
+        return x[:, CONTEXT - length : CONTEXT], x[:, CONTEXT:]
+
+    def loss(self, context: Tensor, target: Tensor) -> Tensor:
+        r"""Returns the mean loss over the windows whose context moves and whose target is seen."""
+        with torch.autocast(self.device.type, torch.bfloat16):
+            loss = quantile_loss(self.model, context, target)
+        seen = ~context.isnan()
+        centred = torch.where(seen, context - context.nanmean(-1, keepdim=True), 0.0)
+        moves = centred.square().sum(-1) > 1e-3 * seen.sum(-1)
+        keep = moves & (seen.sum(-1) > 7) & ~target.isnan().all(-1)
+        return (torch.where(keep, loss, 0.0)).sum() / keep.sum().clamp(min=1)
+
+    def advance(self) -> float:
+        r"""Takes one step and returns its loss."""
+        factor = self.settings.factor(self.step)
+        loss = self.loss(*self.batch())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for rate, optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate * factor
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        past = min(self.settings.averaging, self.step / (self.step + 20))
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                self.average[name].lerp_(parameter, 1 - past)
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        r"""Returns the averaged weights' loss on windows of the prior that training never sees."""
+        held = {n: p.detach().clone() for n, p in self.model.named_parameters()}
+        self.model.load_state_dict(self.average, strict=False)
+        total = [self.loss(x[:, :CONTEXT], x[:, CONTEXT:]) for x in self.check.split(512)]
+        self.model.load_state_dict(held, strict=False)
+        return float(torch.stack(total).mean())
+
+    def save(self, path: Path) -> None:
+        r"""Writes all that going on needs.
+
+        Arguments:
+            path: The file.
+        """
+        state = {
+            "settings": dataclasses.asdict(self.settings),
+            "architecture": self.architecture,
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimisers": [optimiser.state_dict() for _, optimiser in self.optimisers],
+        }
+        torch.save(state, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+
+    def load(self, path: Path) -> None:
+        r"""Goes on from a file that `save` wrote.
+
+        Arguments:
+            path: The file.
+        """
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.step = state["step"]
+        self.model.load_state_dict(state["model"])
+        self.average = state["average"]
+        for (_, optimiser), saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+
+
+def export(run: Path, folder: Path, version: str = "0", dtype: torch.dtype = torch.float16) -> None:
+    r"""Writes the averaged weights of a run as a model directory in half precision, and the facts of its card.
+
+    Arguments:
+        run: The run's folder.
+        folder: Where `config.json`, `model.safetensors` and `card.json` go.
+        version: What the card calls the weights.
+        dtype: The precision.
+    """
+    import chronos
+    import transformers
+
+    state = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
+    model = build_model(**state["architecture"])
+    model.load_state_dict(state["average"], strict=False)
+    model.to(dtype).save_pretrained(folder)
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    card = {
+        "name": "bolt-nano",
+        "version": version,
+        "sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "architecture": {**ARCHITECTURE, **state["architecture"]},
+        "context_length": CONTEXT,
+        "prediction_length": HORIZON,
+        "patch": PATCH,
+        "quantile_levels": LEVELS,
+        "precision": str(dtype).removeprefix("torch."),
+        "prior": {kind.__name__: share for kind, share in KINDS.items()},
+        "settings": state["settings"],
+        "steps": state["step"],
+        "windows": state["step"] * state["settings"]["batch"],
+        "validation_loss": {
+            str(line["step"]): line["validation"] for line in log[:: max(1, len(log) // 20)] + log[-1:]
+        },
+        "versions": {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "chronos-forecasting": chronos.__version__,
+        },
+    }
+    (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+
+
+def main() -> None:
+    r"""Reads the options and trains, goes on with, or exports a run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path, help="the run's folder; a run found there goes on")
+    for field in dataclasses.fields(Settings):
+        option = "--" + field.name.replace("_", "-")
+        parser.add_argument(option, type=type(field.default), default=field.default, help="default %(default)s")
+    parser.add_argument("--architecture", type=json.loads, default={}, help="JSON, replaces fields of ARCHITECTURE")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--every", type=int, default=500, help="steps between two checkpoints and validations")
+    parser.add_argument("--export", type=Path, help="write the run's averaged weights to this directory and stop")
+    parser.add_argument("--version", default="0", help="what the card of the exported weights calls them")
+    options = vars(parser.parse_args())
+    run: Path = options["run"]
+    if options["export"]:
+        export(run, options["export"], options["version"])
+        return
+    torch.set_num_threads(options["threads"])
+    run.mkdir(parents=True, exist_ok=True)
+    settings = Settings(**{field.name: options[field.name] for field in dataclasses.fields(Settings)})
+    trainer = Trainer(settings, options["architecture"], options["device"])
+    if (run / "last.pt").exists():
+        trainer.load(run / "last.pt")
+    start, losses = time.perf_counter(), []
+    while trainer.step < settings.steps:
+        losses.append(trainer.advance())
+        if trainer.step % options["every"] == 0 or trainer.step == settings.steps:
+            trainer.save(run / "last.pt")
+            seconds = time.perf_counter() - start
+            line = {
+                "step": trainer.step,
+                "loss": round(sum(losses) / len(losses), 5),
+                "validation": round(trainer.validate(), 5),
+                "windows_a_second": round(len(losses) * settings.batch / seconds),
+            }
+            with (run / "log.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+            print(json.dumps(line), flush=True)
+            start, losses = time.perf_counter(), []
+
+
+if __name__ == "__main__":
+    main()

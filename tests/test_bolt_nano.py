@@ -1,0 +1,260 @@
+r"""Facts about the bundled model, its prior and its training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from adapts.foundation.bolt_nano import prior
+from adapts.foundation.bolt_nano.pretrain import (
+    CONTEXT,
+    HORIZON,
+    LEVELS,
+    Settings,
+    Trainer,
+    build_model,
+    export,
+    orthogonal,
+    quantile_loss,
+    scaled_quantiles,
+)
+from adapts.foundation.bolt_nano.prior import Dice, draw_series, draw_windows
+
+FOLDER = Path(prior.__file__).parent
+TINY = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_decoder_layers": 2, "num_heads": 2}
+
+
+def contexts() -> Tensor:
+    x = torch.randn(6, CONTEXT).cumsum(-1)
+    x[0, :100] = torch.nan
+    x[1, 200:230] = torch.nan
+    x[2] = 3.0
+    return x
+
+
+def settings(steps: int = 4) -> Settings:
+    return Settings(steps=steps, decay=2, warmup=1, batch=8, seed=3)
+
+
+@pytest.fixture(autouse=True)
+def small_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "POOL", 4)
+    monkeypatch.setattr(Trainer, "CHECK", 128)
+
+
+# ------------------------------------------------------------------------------------------------------- the prior
+
+
+@pytest.mark.parametrize("kind", prior.KINDS, ids=lambda kind: kind.__name__)
+def test_every_kind_is_finite_and_moves(kind) -> None:
+    x = kind(Dice(0), 256, CONTEXT + HORIZON)
+    assert x.shape == (256, CONTEXT + HORIZON)
+    assert x.isfinite().all()
+    assert (x.std(-1) > 0).float().mean() > 0.95
+
+
+def test_series_are_standardised_and_follow_the_seed() -> None:
+    x, y, z = (draw_series(Dice(seed), 128, 600) for seed in (0, 0, 1))
+    assert torch.equal(x, y) and not torch.equal(x, z)
+    assert x.mean(-1).abs().max() < 1e-3
+    moving = x.std(-1) > 0
+    torch.testing.assert_close(x[moving].std(-1, correction=0), torch.ones(int(moving.sum())), atol=1e-3, rtol=0)
+
+
+def test_heavy_noise_has_unit_variance_and_heavy_tails() -> None:
+    x = Dice(0).heavy(500, 2000)
+    assert x.var() == pytest.approx(1, abs=0.05)
+    assert x.pow(4).mean() > 5
+
+
+def test_white_end_of_coloured_noise_is_white_and_red_end_is_not() -> None:
+    def lag_one(slope: float) -> float:
+        x = prior.coloured(Dice(0), 400, 600, slope=torch.full((400, 1), slope))
+        return float((x[:, 1:] * x[:, :-1]).mean())
+
+    assert abs(lag_one(0.0)) < 0.02
+    assert lag_one(3.0) > 0.9
+
+
+def test_a_walk_has_the_variogram_of_a_walk() -> None:
+    x = prior.walk(Dice(0), 4000, 600)
+    lags = torch.tensor([4, 16])
+    near, far = ((x[:, lag:] - x[:, :-lag]).square().mean() for lag in lags)
+    assert far / near == pytest.approx(4, rel=0.15)  # grows like the lag
+
+
+def test_a_calm_season_repeats() -> None:
+    period = torch.full((64, 1), 24.0)
+    dice = Dice(0)
+    x = prior.season(dice, 64, 600, period, restless=False)
+    still = (x[:, 168:] - x[:, :-168]).abs().amax(-1)  # a week of 24-step days, whatever the weekend does
+    assert still.max() < 0.05
+
+
+def test_counts_are_never_negative_and_often_zero() -> None:
+    x = prior.counts(Dice(0), 512, 600)
+    assert x.min() == 0
+    assert 0.1 < (x == 0).float().mean() < 0.7
+
+
+def test_windows_lose_the_asked_share() -> None:
+    pool = draw_series(Dice(0), 64, 600)
+    assert not draw_windows(Dice(1), pool, 64, short=0, missing=0).isnan().any()
+    late = draw_windows(Dice(1), pool, 64, short=1, missing=0).isnan()
+    assert torch.equal(late.int().cummin(-1).values, late.int())  # only ever at the left
+    assert draw_windows(Dice(1), pool, 64, short=0, missing=1).isnan().any(-1).float().mean() > 0.9
+
+
+# ------------------------------------------------------------------------------------------------- the forward pass
+
+
+def test_lean_forward_equals_the_stock_one() -> None:
+    model = build_model(**TINY).eval()
+    x = contexts()
+    quantiles, location, scale = scaled_quantiles(model, x)
+    expected = model(context=x).quantile_preds
+    torch.testing.assert_close(quantiles * scale[:, None] + location[:, None], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_loss_equals_the_stock_one_where_nothing_is_clamped() -> None:
+    model = build_model(**TINY).eval()
+    x, y = contexts()[3:], torch.randn(3, HORIZON)
+    y[0, 5] = y[1, 90:] = torch.nan
+    seen = ~y.isnan()
+    stock = model(context=x, target=y.clone()).loss * 3  # a sum over steps, a mean over windows
+    ours = quantile_loss(model, x, y) * seen.sum(-1)
+    torch.testing.assert_close(ours.sum(), stock)
+
+
+def test_far_targets_have_a_bounded_loss_and_constant_contexts_finite_gradients() -> None:
+    model = build_model(**TINY)
+    loss = quantile_loss(model, contexts(), torch.full((6, HORIZON), 1e6))
+    loss.mean().backward()
+    assert loss.max() < 20
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_first_forecast_is_near_a_standard_normal() -> None:
+    quantiles, _, _ = scaled_quantiles(build_model(), torch.randn(16, CONTEXT))
+    expected = torch.special.ndtri(torch.tensor(LEVELS))
+    torch.testing.assert_close(quantiles.mean((0, 2)), expected, atol=0.25, rtol=0)
+
+
+# ------------------------------------------------------------------------------------------------------ the training
+
+
+def test_newton_schulz_flattens_the_singular_values() -> None:
+    x = torch.randn(3, 12, 40)
+    values = torch.linalg.svdvals(orthogonal(x))
+    assert values.min() > 0.5 and values.max() < 1.4
+    assert torch.linalg.svdvals(orthogonal(x.mT)).max() < 1.4
+
+
+def test_rate_is_constant_and_falls_at_the_end() -> None:
+    run = Settings(steps=100, decay=20, warmup=10)
+    assert [run.factor(s) for s in (0, 9, 50, 80)] == [0.1, 1, 1, 1]
+    assert run.factor(85) == pytest.approx(0.5)
+    assert run.factor(100) == 0
+
+
+def test_resume_is_exact(tmp_path: Path) -> None:
+    straight = Trainer(settings(), TINY)
+    for _ in range(4):
+        straight.advance()
+    first = Trainer(settings(), TINY)
+    for _ in range(2):
+        first.advance()
+    first.save(tmp_path / "last.pt")
+    second = Trainer(settings(), TINY)
+    second.load(tmp_path / "last.pt")
+    for _ in range(2):
+        second.advance()
+    for name, weight in straight.average.items():
+        assert torch.equal(weight, second.average[name]), name
+
+
+def test_pool_is_the_same_after_a_resume_later_on() -> None:
+    straight, late = Trainer(settings(60), TINY), Trainer(settings(60), TINY)
+    for straight.step in range(40):
+        context, target = straight.batch()
+    late.step = 39
+    assert torch.equal(late.batch()[1].nan_to_num(), target.nan_to_num())
+
+
+def test_training_lowers_the_loss_and_export_loads(tmp_path: Path) -> None:
+    from chronos import BaseChronosPipeline
+
+    trainer = Trainer(Settings(steps=60, decay=20, warmup=5, batch=48, rate=0.01, outer_rate=0.01, averaging=0.9), TINY)
+    before = trainer.validate()
+    for _ in range(60):
+        trainer.advance()
+    assert trainer.validate() < before - 0.01
+    trainer.save(tmp_path / "last.pt")
+    (tmp_path / "log.jsonl").write_text(json.dumps({"step": 60, "validation": 0.5}) + "\n")
+    export(tmp_path, tmp_path / "model", "9.9")
+    card = json.loads((tmp_path / "model" / "card.json").read_text())
+    assert card["version"] == "9.9" and card["windows"] == 60 * 48 and card["validation_loss"] == {"60": 0.5}
+    model = BaseChronosPipeline.from_pretrained(tmp_path / "model", dtype=torch.float32).inner_model
+    weight = model.state_dict()["encoder.block.0.layer.0.SelfAttention.q.weight"]
+    trained = trainer.average["encoder.block.0.layer.0.SelfAttention.q.weight"]
+    assert torch.equal(weight, trained.half().float())
+
+
+# ----------------------------------------------------------------------------------------------- the shipped weights
+
+
+@pytest.fixture(scope="module")
+def shipped() -> torch.nn.Module:
+    from chronos import BaseChronosPipeline
+
+    return BaseChronosPipeline.from_pretrained(FOLDER, dtype=torch.float32).inner_model.eval()
+
+
+def test_card_names_the_weights() -> None:
+    card = json.loads((FOLDER / "card.json").read_text())
+    data = (FOLDER / "model.safetensors").read_bytes()
+    assert card["sha256"] == hashlib.sha256(data).hexdigest()
+    assert len(data) <= 10_000_000
+    assert card["version"] in (FOLDER / "card.md").read_text()
+
+
+@torch.no_grad()
+def forecast(model: torch.nn.Module, series: Tensor) -> Tensor:
+    return model(context=series).quantile_preds.sort(1).values
+
+
+def test_a_clean_season_is_continued(shipped: torch.nn.Module) -> None:
+    t = torch.arange(CONTEXT + HORIZON)
+    for period in (24, 48, 96, 144):
+        x = torch.sin(2 * torch.pi * t / period) + 0.5 * torch.cos(4 * torch.pi * t / period)
+        median = forecast(shipped, x[None, :CONTEXT])[0, 4]
+        assert (median - x[CONTEXT:]).square().mean() < 0.1 * x.var(), period
+
+
+def test_a_walk_is_forecast_by_its_last_value_with_widening_fans(shipped: torch.nn.Module) -> None:
+    x = torch.randn(200, CONTEXT + HORIZON).cumsum(-1)
+    q = forecast(shipped, x[:, :CONTEXT])
+    future = x[:, CONTEXT:]
+    last = (future - x[:, CONTEXT - 1 : CONTEXT]).square().mean()
+    assert (future - q[:, 4]).square().mean() < 1.15 * last
+    width = (q[:, 8] - q[:, 0]).mean(0)
+    assert width[-1] > 2 * width[2]
+    inside = ((future > q[:, 0]) & (future < q[:, 8])).float().mean()
+    assert 0.7 < inside < 0.9
+
+
+def test_white_noise_has_calibrated_deciles(shipped: torch.nn.Module) -> None:
+    x = torch.randn(200, CONTEXT + HORIZON)
+    q = forecast(shipped, x[:, :CONTEXT])
+    below = (x[:, None, CONTEXT:] <= q).float().mean((0, 2))
+    torch.testing.assert_close(below, torch.tensor(LEVELS), atol=0.04, rtol=0)
+
+
+def test_forecast_follows_a_change_of_units(shipped: torch.nn.Module) -> None:
+    x = torch.randn(4, 300).cumsum(-1)
+    torch.testing.assert_close(forecast(shipped, 50 * x + 7), 50 * forecast(shipped, x) + 7, atol=0.05, rtol=1e-3)
