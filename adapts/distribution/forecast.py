@@ -1,0 +1,241 @@
+r"""The forecast of one item, as a user sees it."""
+
+from __future__ import annotations
+
+__all__ = ["Forecast"]
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from .law import Law
+
+if TYPE_CHECKING:
+    from gluonts.model.forecast import SampleForecast
+    from matplotlib.axes import Axes
+
+LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+r"""The quantile levels of `to_pandas` unless others are asked for."""
+
+_PANELS = 12  # channels drawn unless they are named
+_FANS = ((0.95, 0.18), (0.8, 0.3), (0.5, 0.5))  # level and opacity, widest first
+_BLUE, _GREY = "#0072B2", "#4D4D4D"  # Okabe and Ito's blue, told from grey by all
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Forecast:
+    r"""The joint predictive law of the :math:`H` steps after an item's end, with names and dates.
+
+    Everything is in the units of the series, as numpy arrays free of NaN. `mean`, `quantile` and `interval` read the
+    law itself; `samples` are joint paths whose margins match it.
+
+    Arguments:
+        item_id: The item's name.
+        index: The dates of the steps, or their numbers where the series has none, with length :math:`H`.
+        channels: The names of the :math:`D` channels.
+        frequency: The pandas alias of the step, None for undated data.
+        law: The law of one window, over :math:`(1, H, D)`.
+        num_samples: The number of paths :math:`S` that `samples` holds.
+        seed: The seed of the paths; items of other names get other paths.
+        quantile_levels: The levels that `to_pandas` writes unless told otherwise.
+        history: The last rows observed, a column a channel, for plots. NaN marks a missing value.
+    """
+
+    item_id: str
+    index: pd.Index[Any]
+    channels: tuple[str, ...]
+    frequency: str | None
+    law: Law
+    num_samples: int = 200
+    seed: int = 0
+    quantile_levels: tuple[float, ...] = LEVELS
+    history: pd.DataFrame | None = None
+
+    def __post_init__(self) -> None:
+        assert self.law.marginals.shape == (1, len(self.index), len(self.channels))
+        assert bool(self.law.marginals.values.isfinite().all()), "a law has missing or infinite quantiles"
+
+    def __repr__(self) -> str:
+        return (
+            f"Forecast({self.item_id!r}: {len(self.index)} steps from {self.index[0]}, "
+            f"channels {', '.join(self.channels[:8])}{', ...' if len(self.channels) > 8 else ''})"
+        )
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        r"""The mean of the law, with shape :math:`(H, D)`."""
+        return self.law.mean[0].numpy()
+
+    def quantile(self, level: float | Sequence[float]) -> np.ndarray:
+        r"""Reads quantiles off the law.
+
+        Arguments:
+            level: A level within (0, 1), or several.
+
+        Returns:
+            The quantiles, with shape :math:`(H, D)`, or :math:`(H, D, Q)` for several levels.
+        """
+        several = np.ndim(level) > 0
+        values = self.law.marginals.at(_checked(np.atleast_1d(level).tolist()))[0].numpy()
+        return values if several else values[..., 0]
+
+    def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
+        r"""The central interval of each step and channel.
+
+        Arguments:
+            level: The probability that it covers, within (0, 1): .8 gives the outer deciles.
+
+        Returns:
+            The lower and the upper end, each with shape :math:`(H, D)`.
+        """
+        _checked([level])
+        both = self.quantile([round((1 - level) / 2, 12), round((1 + level) / 2, 12)])
+        return both[..., 0], both[..., 1]
+
+    @cached_property
+    def samples(self) -> np.ndarray:
+        r"""Joint paths, with shape :math:`(S, H, D)`, drawn once; the same seed gives the same paths."""
+        # Mixed to 32 bits, for torch's generator on the CPU disregards the higher ones.
+        seed = np.random.SeedSequence([self.seed, zlib.crc32(self.item_id.encode())]).generate_state(1)[0]
+        return self.law.sample(self.num_samples, torch.Generator().manual_seed(int(seed)))[:, 0].numpy()
+
+    def to_pandas(self, quantile_levels: Sequence[float] | None = None) -> pd.DataFrame:
+        r"""Writes the forecast as a long frame.
+
+        Arguments:
+            quantile_levels: The levels to write; those of the forecast if None.
+
+        Returns:
+            One row a step and channel: item_id, timestamp (the number of the step for undated data), channel, mean,
+            and one column a level, named "0.05".
+        """
+        levels = _checked(self.quantile_levels if quantile_levels is None else quantile_levels)
+        steps, width = len(self.index), len(self.channels)
+        frame = pd.DataFrame(
+            {
+                "item_id": self.item_id,
+                "timestamp": self.index.repeat(width),
+                "channel": list(self.channels) * steps,
+                "mean": self.mean.reshape(-1),
+            }
+        )
+        values = self.quantile(levels).reshape(-1, len(levels))
+        return frame.assign(**{f"{level:g}": values[:, i] for i, level in enumerate(levels)})
+
+    def to_gluonts(self) -> SampleForecast:
+        r"""Hands the joint paths to gluonts.
+
+        Returns:
+            A sample forecast, with samples of shape :math:`(S, H, D)`.
+
+        Raises:
+            ValueError: If the series has no dates, or gluonts has no periods of its frequency.
+        """
+        from gluonts.model.forecast import SampleForecast
+
+        if not isinstance(self.index, pd.DatetimeIndex):
+            raise ValueError(
+                f"to_gluonts expects a dated series, the steps of {self.item_id!r} are numbered {self.index[0]} to "
+                f"{self.index[-1]}: give the series a DatetimeIndex or a timestamp column"
+            )
+        try:
+            day = self.index[0].tz_localize(None)
+            start = pd.date_range(day, periods=1, freq=self.frequency).to_period()[0]
+        except ValueError as error:
+            raise ValueError(
+                f"gluonts dates forecasts by periods, and pandas has none of {self.frequency!r}"
+            ) from error
+        return SampleForecast(self.samples, start, self.item_id)
+
+    def plot(
+        self,
+        channels: Sequence[str] | None = None,
+        history: pd.DataFrame | None = None,
+        axes: Axes | Sequence[Axes] | np.ndarray | None = None,
+    ) -> np.ndarray:
+        r"""Draws a fan chart a channel: what was observed, the median, and the 50, 80 and 95 % intervals.
+
+        Arguments:
+            channels: The channels to draw; the first twelve if None.
+            history: The rows observed, a column a channel; those that the forecast keeps if None. Rows from the
+                forecast's first step on are drawn as well, so that the truth shows where it is known.
+            axes: The axes to draw on, one a channel; a new figure if None. Nothing is shown or saved.
+
+        Returns:
+            The axes, one a channel.
+
+        Raises:
+            ValueError: If a channel is unknown, or there are too few axes.
+        """
+        from matplotlib import pyplot as plt
+
+        figure = None
+        names = list(self.channels[:_PANELS] if channels is None else channels)
+        unknown = [name for name in names if name not in self.channels]
+        if unknown or not names:
+            raise ValueError(f"plot expects channels among {list(self.channels)}, got {names}")
+        if axes is None:
+            columns = 1 if len(names) <= 3 else 2 if len(names) <= 8 else 3
+            rows = -(-len(names) // columns)
+            size = (12 if columns > 1 else 9, max(3.2, 2.3 * rows))
+            figure, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+            cells = list(grid.flat)
+            for spare in cells[len(names) :]:
+                spare.remove()
+            left_out = len(self.channels) - len(names) if channels is None else 0
+            if left_out:
+                figure.suptitle(f"the first {len(names)} of {len(self.channels)} channels (others: plot(channels=...))")
+        else:
+            cells = list(np.atleast_1d(np.asarray(axes, dtype=object)).flat)
+            if len(cells) < len(names):
+                raise ValueError(f"plot expects {len(names)} axes, one a channel, got {len(cells)}")
+        observed = self.history if history is None else history
+        for name, cell in zip(names, cells, strict=False):
+            self._fan(cell, name, None if observed is None else observed[name])
+        handles, labels = cells[0].get_legend_handles_labels()
+        if figure is None:
+            cells[0].legend(loc="upper left", fontsize="small", framealpha=0.8)
+        else:
+            figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+        return np.array(cells[: len(names)], dtype=object)
+
+    def _fan(self, cell: Axes, name: str, observed: pd.Series[float] | None) -> None:
+        channel = self.channels.index(name)
+        index, start = self.index, None
+        if observed is not None:
+            cell.plot(observed.index, observed.to_numpy(), color=_GREY, linewidth=1.2, label="observed")
+            before = observed[observed.index < index[0]]
+            if len(before) and np.isfinite(before.iloc[-1]):  # the fan opens at the last value seen
+                index, start = before.index[-1:].append(index), before.iloc[-1]
+
+        def path(values: np.ndarray) -> np.ndarray:
+            return values[:, channel] if start is None else np.append(start, values[:, channel])
+
+        for level, opacity in _FANS:
+            low, high = (path(end) for end in self.interval(level))
+            label = f"{100 * level:g} %"
+            cell.fill_between(index, low, high, color=_BLUE, alpha=opacity, linewidth=0, label=label)
+        marker = "." if len(self.index) == 1 else None
+        cell.plot(index, path(self.quantile(0.5)), color=_BLUE, linewidth=1.5, marker=marker, label="median")
+        cell.set_title(name, loc="left", fontsize="medium")
+        cell.spines[["top", "right"]].set_visible(False)
+        cell.margins(x=0.01)
+        if isinstance(index, pd.DatetimeIndex):
+            from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+            locator = AutoDateLocator(tz=index.tz, maxticks=6)  # type: ignore[no-untyped-call]
+            cell.xaxis.set_major_locator(locator)
+            formatter = ConciseDateFormatter(locator, tz=index.tz)  # type: ignore[no-untyped-call]
+            cell.xaxis.set_major_formatter(formatter)
+
+
+def _checked(levels: Sequence[float]) -> list[float]:
+    if not all(0 < level < 1 for level in levels):
+        raise ValueError(f"levels lie within (0, 1), as 0.9 does; got {list(levels)}")
+    return list(levels)
