@@ -23,9 +23,11 @@ def _examples(doctest_namespace: dict[str, Any]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _seed() -> None:
+def _alike() -> None:
+    r"""One seed, and one verbosity, whatever ran before."""
     torch.manual_seed(0)
     np.random.seed(0)
+    adapts.set_verbosity("warning")
 
 
 @pytest.fixture

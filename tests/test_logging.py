@@ -11,12 +11,6 @@ import adapts
 from adapts._logging import get_logger, quiet
 
 
-@pytest.fixture(autouse=True)
-def _as_it_was():
-    yield
-    adapts.set_verbosity("warning")
-
-
 def test_quiet_silences_the_libraries_below_and_restores_them(caplog, recwarn) -> None:
     chatty = logging.getLogger("lightning.pytorch")
     before = chatty.level
