@@ -219,9 +219,10 @@ class Adapter:
             raise ValueError(f"predict expects num_samples to be a positive integer, got {num_samples!r}")
         panel = fitted.panel
         if series is not None:
-            options = {"item_column": item_column, "timestamp_column": timestamp_column, "frequency": frequency,
-                       "regularise": regularise, "target": list(fitted.panel.channels)}  # fmt: skip
-            panel = self._later(series, options)
+            panel = self._later(
+                series, fitted.panel.channels, item_column=item_column, timestamp_column=timestamp_column,
+                frequency=frequency, regularise=regularise,
+            )  # fmt: skip
         windows = last_windows(panel, context_length=fitted.context_length, prediction_length=self.prediction_length)
         law = self.law(windows)
         forecasts = []
@@ -418,10 +419,11 @@ class Adapter:
         panel = Panel.of(series, **options)
         return Dataset(name="series", panel=panel)
 
-    def _later(self, series: Any, options: dict[str, Any]) -> Panel:
-        fitted = self._require_fitted("predict")
-        panel = self._dataset(series, **{**options, "target": None}).panel
-        return panel.require_channels(fitted.panel.channels)
+    def _later(self, series: Any, channels: tuple[str, ...], **options: Any) -> Panel:
+        r"""Reads further series; of a frame that has the fitted channels, the other columns are not looked at."""
+        columns = {str(column) for column in getattr(series, "columns", ())}
+        target = list(channels) if columns.issuperset(channels) else None
+        return self._dataset(series, target=target, **options).panel.require_channels(channels)
 
     def _pipeline(self, fitted: Fitted) -> Pipeline:
         return fitted.pipeline(self.model, self.batch_size, self.seed)

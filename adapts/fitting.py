@@ -73,6 +73,7 @@ class Fitted:
     gate: Tensor | None = None
     windows: dict[str, int] = field(default_factory=dict)
     stages: dict[str, str] = field(default_factory=dict)
+    _standard: tuple[Panel, Panel] | None = field(default=None, repr=False)  # the panel last asked of, standardised
 
     def pipeline(self, model: FoundationModel, batch_size: int, seed: int) -> Pipeline:
         r"""The way from standardised windows to margins.
@@ -97,7 +98,9 @@ class Fitted:
         Returns:
             The windows of the standardised panel.
         """
-        return replace(windows, panel=windows.panel.standardised(self.location, self.scale))
+        if self._standard is None or self._standard[0] is not windows.panel:
+            self._standard = windows.panel, windows.panel.standardised(self.location, self.scale)
+        return replace(windows, panel=self._standard[1])
 
 
 def fit(
@@ -324,7 +327,7 @@ class _Stages:
         r"""The windows of some parts with the forecasts of their latent channels: what a closed form is solved on."""
         windows = [self.windows[part] for part in parts]
         if self.fitted.module.observed_latents:
-            forecasts = [self.frozen(part).values[..., self.pipeline.median] for part in parts]
+            forecasts = [self.frozen(part).values[..., self.model.median_index] for part in parts]
         else:
             forecasts = [self.pipeline.latent_medians(each) for each in windows]
         past, future = (torch.cat(each) for each in ([w.past() for w in windows], [w.future() for w in windows]))

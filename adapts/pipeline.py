@@ -87,7 +87,7 @@ class Pipeline:
     def latent_medians(self, windows: Windows) -> Tensor:
         r"""The frozen model's median forecasts of the latent channels, with shape :math:`(n, H, K)`."""
         batches = (self._latents(batch.past(), batch.prediction_length)[0] for batch in self._batches(windows))
-        return torch.cat([latents[..., self.median] for latents in batches])
+        return torch.cat([latents[..., self.model.median_index] for latents in batches])
 
     def fit_latent_copula(self, windows: Windows) -> Copula:
         r"""Fits the dependence of the latent channels, which a mixing decoder turns into observed margins."""
@@ -99,11 +99,6 @@ class Pipeline:
             law = QuantileFunction(torch.tensor(self.model.quantile_levels), values)
             pits.append(law.pit(truth, generator))
         return fit_gaussian(torch.cat(pits))
-
-    @property
-    def median(self) -> int:
-        r"""The place of the median among the frozen model's levels."""
-        return self.model.quantile_levels.index(0.5)
 
     # ------------------------------------------------------------------ steps
 
@@ -129,7 +124,7 @@ class Pipeline:
         else:
             values, state = self._latents(past, batch.prediction_length)
         if self.module.needs_forecast:
-            state.forecast = raw[..., self.median]
+            state.forecast = raw[..., self.model.median_index]
         levels = torch.tensor(self.model.quantile_levels)
         if not self.module.mixes_channels:  # each level is a path that stays one
             decoded = self.module.decode(values.movedim(-1, 0), state)  # (Q, B, H, D)

@@ -96,8 +96,8 @@ def save(fitted: Fitted, adapter: Adapter, path: str | Path, *, overwrite: bool)
     from safetensors.torch import save_file
 
     options = adapter.options()
-    if not isinstance(options["foundation_model"], str):
-        options["foundation_model"] = adapter.model.name
+    named = isinstance(options["foundation_model"], str | Path)
+    options["foundation_model"] = str(options["foundation_model"]) if named else None  # a live model has no address
     del options["trainer_options"]  # objects of Lightning's; they matter to fit alone
     config = {
         "format": FORMAT,
@@ -158,6 +158,11 @@ def load(adapter_class: type[Adapter], path: str | Path, *, foundation_model: An
         options["support"] = _support_option(options["support"])
         if foundation_model is not None:
             options["foundation_model"] = foundation_model
+        elif options["foundation_model"] is None:
+            raise ValueError(
+                f"{path} was fitted around a live model ({config['foundation_model']['name']}): "
+                "pass it to Adapter.load(path, foundation_model=...)"
+            )
         adapter = adapter_class(family, **options)
         fitted = _fitted(config, tensors, family)
     except (KeyError, TypeError, RuntimeError) as error:

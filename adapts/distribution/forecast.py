@@ -225,11 +225,12 @@ class Forecast:
         cell.plot(index, path(self.quantile(0.5)), color=_BLUE, linewidth=1.5, marker=marker, label="median")
         cell.set_title(name, loc="left", fontsize="medium")
         cell.spines[["top", "right"]].set_visible(False)
+        cell.tick_params(labelsize="small")
         cell.margins(x=0.01)
         if isinstance(index, pd.DatetimeIndex):
             from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-            locator = AutoDateLocator(tz=index.tz, maxticks=6)  # type: ignore[no-untyped-call]
+            locator = AutoDateLocator(tz=index.tz, minticks=3, maxticks=5)  # type: ignore[no-untyped-call]
             cell.xaxis.set_major_locator(locator)
             formatter = ConciseDateFormatter(locator, tz=index.tz)  # type: ignore[no-untyped-call]
             cell.xaxis.set_major_formatter(formatter)
