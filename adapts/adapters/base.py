@@ -7,7 +7,7 @@ __all__ = ["AdapterModule", "Evidence", "State", "families", "make", "register"]
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import torch
@@ -92,14 +92,14 @@ class Evidence:
         past: The standardised past, with shape :math:`(n, L, D)`.
         future: The standardised targets, with shape :math:`(n, H, D)`. NaN marks a missing step.
         forecast: The frozen model's median forecasts of the latent channels, with shape :math:`(n, H, K)`.
-        fold: The block of time each window lies in, with shape :math:`(n,)`: folds of a blocked cross-validation.
-            Windows whose targets straddle two blocks bear -1 and are in no fold's test.
+        fold: The block of time that each window lies in, with shape :math:`(n,)`: folds of a blocked cross-validation.
+            Windows whose targets straddle two blocks bear -1 and are in no fold. Not read where nothing is chosen.
     """
 
     past: Tensor
     future: Tensor
     forecast: Tensor
-    fold: Tensor = field(default_factory=lambda: torch.empty(0))
+    fold: Tensor
 
 
 @dataclass_transform(kw_only_default=True)

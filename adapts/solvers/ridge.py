@@ -47,7 +47,8 @@ class RidgePath:
         denominator = self.eigenvalues.unsqueeze(-1) + strength  # (*, p, 1 or q)
         tiny = self.eigenvalues.amax(-1, keepdim=True).unsqueeze(-1) * 1e-12
         inverse = torch.where(denominator > tiny, 1 / torch.where(denominator > tiny, denominator, 1.0), 0.0)
-        return self.vectors @ (inverse * self.projected)
+        solution: Tensor = self.vectors @ (inverse * self.projected)
+        return solution
 
 
 def ridge(x: Tensor, y: Tensor, strength: float, prior: Tensor | None = None) -> Tensor:
