@@ -1,0 +1,279 @@
+r"""Copulas: stratified margins, Kronecker draws, recovered correlations, and the law that they complete."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from adapts.distribution import LEVELS, Law, QuantileFunction
+from adapts.distribution.blocks import block_bootstrap, independent_windows, lead_blocks, resampling_clock
+from adapts.distribution.copula import Copula, GaussianCopula, Independent, as_correlation, fit_gaussian, fit_history
+
+HORIZON, CHANNELS = 6, 4
+
+
+def autoregression(rho, length):
+    steps = torch.arange(length, dtype=torch.float64)
+    return (rho ** (steps.unsqueeze(-1) - steps).abs()).float()
+
+
+def random_correlation(size):
+    factor = torch.randn(size, 2 * size)
+    covariance = factor @ factor.T
+    scale = covariance.diagonal().rsqrt()
+    return scale.unsqueeze(-1) * covariance * scale
+
+
+def gaussian():
+    return GaussianCopula(random_correlation(CHANNELS), autoregression(0.8, HORIZON))
+
+
+COPULAS = {"independent": lambda: Independent(HORIZON, CHANNELS), "gaussian": gaussian}
+
+
+@pytest.mark.parametrize("make", COPULAS.values(), ids=COPULAS)
+class TestEvery:
+    def test_margins_are_stratified(self, make):
+        u = make().uniforms(50)
+        strata = (u * 50).floor().sort(0).values
+        assert u.shape == (50, HORIZON, CHANNELS)
+        assert torch.equal(strata, torch.arange(50.0).view(-1, 1, 1).expand_as(strata))
+
+    def test_levels_are_uniform_within_their_strata(self, make):
+        inside = make().uniforms(50, windows=40) * 50 % 1
+        inside = inside.flatten().sort().values
+        # one joint draw a path, so as many as there are paths are independent
+        distance = (inside - (torch.arange(len(inside)) + 0.5) / len(inside)).abs().max()
+        assert float(distance) * math.sqrt(50 * 40) < 1.63
+
+    def test_windows_are_independent(self, make):
+        z = torch.special.ndtri(make().uniforms(1, windows=4000))[0].flatten(1)  # (n, H*D)
+        assert abs(float((z[1:] * z[:-1]).mean())) < 0.03
+
+    def test_same_seed_same_draws(self, make):
+        copula = make()
+        a, b = (copula.uniforms(20, torch.Generator().manual_seed(3)) for _ in range(2))
+        assert torch.equal(a, b) and not torch.equal(a, copula.uniforms(20, torch.Generator().manual_seed(4)))
+
+    def test_state_makes_it_again(self, make):
+        copula = make()
+        state = copula.state()
+        again = Copula.from_state(state)
+        assert type(again) is type(copula) and all(isinstance(x, torch.Tensor) for x in state.values())
+        draws = [c.uniforms(20, torch.Generator().manual_seed(3)) for c in (copula, again)]
+        assert torch.equal(*draws)
+
+
+class TestGaussian:
+    def test_kronecker_draws_have_the_dense_correlation(self):
+        copula = gaussian()
+        dense = torch.kron(copula.time_correlation, copula.channel_correlation)  # leads outside, channels inside
+        z = torch.special.ndtri(copula.uniforms(1, windows=40_000))[0].flatten(1)
+        torch.testing.assert_close(torch.corrcoef(z.T), dense, atol=0.025, rtol=0)
+
+    def test_ranks_keep_the_correlation(self):
+        copula = gaussian()
+        u = copula.uniforms(20_000)
+        z = torch.special.ndtri(u.clamp(1e-6, 1 - 1e-6)).flatten(1)
+        dense = torch.kron(copula.time_correlation, copula.channel_correlation)
+        torch.testing.assert_close(torch.corrcoef(z.T), dense, atol=0.035, rtol=0)
+
+    def test_one_sample_follows_the_copula_too(self):
+        near = torch.tensor([[1.0, 0.999], [0.999, 1.0]])
+        u = GaussianCopula(near, torch.eye(1)).uniforms(1, windows=500)[0, :, 0]
+        assert float((u[:, 0] - u[:, 1]).abs().max()) < 0.1
+
+    def test_many_channels_and_leads_need_no_dense_matrix(self):
+        u = GaussianCopula(random_correlation(300), autoregression(0.9, 48)).uniforms(5)
+        assert u.shape == (5, 48, 300) and u.isfinite().all()
+
+    def test_indefinite_matrices_are_mended(self):
+        bad = torch.tensor([[1.0, 0.9, -0.9], [0.9, 1.0, 0.9], [-0.9, 0.9, 1.0]])
+        good = as_correlation(bad)
+        assert torch.linalg.eigvalsh(good.double())[0] > 0 and torch.equal(good.diagonal(), torch.ones(3))
+        assert GaussianCopula(bad, torch.ones(4, 4)).uniforms(3).isfinite().all()
+        assert torch.equal(as_correlation(good), as_correlation(as_correlation(good)))
+
+    def test_errors(self):
+        with pytest.raises(ValueError, match=r"channel correlation must be a square matrix, got \(2, 3\)"):
+            GaussianCopula(torch.zeros(2, 3), torch.eye(2))
+        with pytest.raises(ValueError, match="no copula has a state with the keys"):
+            Copula.from_state({"vine.tree": torch.zeros(1)})
+
+
+class TestFitGaussian:
+    def test_recovers_known_correlations(self):
+        truth = gaussian()
+        fitted = fit_gaussian(truth.uniforms(1, windows=2000)[0])
+        torch.testing.assert_close(fitted.channel_correlation, truth.channel_correlation, atol=0.04, rtol=0)
+        torch.testing.assert_close(fitted.time_correlation, truth.time_correlation, atol=0.05, rtol=0)
+
+    def test_margins_do_not_matter(self):
+        pits = gaussian().uniforms(1, windows=300)[0]
+        a, b = fit_gaussian(pits), fit_gaussian(pits**3 * 0.5)
+        assert torch.equal(a.channel_correlation, b.channel_correlation)
+        assert torch.equal(a.time_correlation, b.time_correlation)
+
+    @pytest.mark.parametrize("number", [2, 5, 10, 40])
+    def test_few_windows_are_shrunk(self, number):
+        raw, shrunk = [], []
+        for _ in range(10):
+            pits = Independent(8, 5).uniforms(1, windows=number)[0]
+            fitted = fit_gaussian(pits)
+            shrunk.append((fitted.channel_correlation - torch.eye(5)).square().sum())
+            scores = torch.special.ndtri(pits)
+            raw.append((torch.corrcoef(scores.reshape(-1, 5).T) - torch.eye(5)).square().sum())
+        assert sum(shrunk) < 0.7 * sum(raw)
+
+    def test_too_few_windows_mean_independence(self):
+        pits = gaussian().uniforms(1, windows=50)[0]
+        fitted = fit_gaussian(pits, independent=2.5)
+        assert torch.equal(fitted.channel_correlation, torch.eye(CHANNELS))
+        assert torch.equal(fitted.time_correlation, torch.eye(HORIZON))
+
+    def test_overlap_shrinks_more(self):
+        pits = Independent(8, 5).uniforms(1, windows=60)[0]
+        away = [
+            float((fit_gaussian(pits, independent=n).channel_correlation - torch.eye(5)).abs().sum()) for n in (60, 5)
+        ]
+        assert away[1] <= away[0]
+
+    def test_missing_outcomes_are_skipped(self):
+        truth = gaussian()
+        pits = truth.uniforms(1, windows=3000)[0]
+        pits[torch.rand_like(pits) < 0.3] = math.nan
+        fitted = fit_gaussian(pits)
+        torch.testing.assert_close(fitted.channel_correlation, truth.channel_correlation, atol=0.05, rtol=0)
+        torch.testing.assert_close(fitted.time_correlation, truth.time_correlation, atol=0.06, rtol=0)
+
+    def test_a_channel_never_seen_or_never_varying_is_independent(self):
+        pits = gaussian().uniforms(1, windows=100)[0]
+        pits[..., 0], pits[..., 1] = math.nan, 0.5
+        fitted = fit_gaussian(pits)
+        assert torch.equal(fitted.channel_correlation[:2], torch.eye(CHANNELS)[:2])
+        assert fitted.uniforms(5).isfinite().all()
+
+    def test_all_missing(self):
+        fitted = fit_gaussian(torch.full((10, 3, 2), math.nan))
+        assert torch.equal(fitted.channel_correlation, torch.eye(2))
+
+    def test_one_lead_one_channel(self):
+        fitted = fit_gaussian(torch.rand(50, 1, 1))
+        assert fitted.uniforms(4).shape == (4, 1, 1)
+
+
+class TestFitHistory:
+    def history(self, rows, rho=0.7):
+        truth = random_correlation(CHANNELS)
+        white = torch.randn(rows, CHANNELS) @ torch.linalg.cholesky(truth).T
+        x = torch.zeros(rows, CHANNELS)
+        for t in range(1, rows):
+            x[t] = rho * x[t - 1] + white[t]
+        return x, truth
+
+    def test_recovers_channel_and_lag_correlation(self):
+        x, truth = self.history(8000)
+        fitted = fit_history(x.exp(), 5)  # ranks do not see the exponential
+        torch.testing.assert_close(fitted.channel_correlation, truth, atol=0.06, rtol=0)
+        torch.testing.assert_close(fitted.time_correlation, autoregression(0.7, 5), atol=0.05, rtol=0)
+
+    def test_lag_correlation_is_held_below_one(self):
+        walk = torch.arange(500.0).unsqueeze(-1).expand(-1, 2) + torch.rand(500, 2)
+        assert float(fit_history(walk, 2).time_correlation[0, 1]) == pytest.approx(0.99, abs=1e-5)
+
+    def test_fewer_than_32_rows_mean_independence(self):
+        fitted = fit_history(self.history(31)[0], 4)
+        assert torch.equal(fitted.channel_correlation, torch.eye(CHANNELS))
+        assert torch.equal(fitted.time_correlation, torch.eye(4))
+
+    def test_missing_and_constant_channels(self):
+        x, _ = self.history(500)
+        x[:, 0], x[:, 1], x[::3, 2] = math.nan, 1.0, math.nan
+        fitted = fit_history(x, 4)
+        assert torch.equal(fitted.channel_correlation[:2], torch.eye(CHANNELS)[:2])
+        assert fitted.uniforms(3).isfinite().all()
+
+
+class TestLaw:
+    def law(self, windows=3, support=None):
+        values = torch.randn(windows, HORIZON, CHANNELS, len(LEVELS)).sort(-1).values
+        return Law(QuantileFunction(LEVELS, values, support), gaussian())
+
+    def test_sample_margins_match_the_law(self):
+        law = self.law(support=(-1.0, math.inf))
+        x = law.sample(400)
+        assert x.shape == (400, 3, HORIZON, CHANNELS)
+        strata = (law.marginals.resample(LEVELS).cdf(x) * 400).sort(0).values
+        ranks = torch.arange(400.0).view(-1, 1, 1, 1)
+        inside = x.sort(0).values > -1
+        assert ((strata - ranks - 0.5).abs()[inside] < 0.51).float().mean() > 0.999
+        torch.testing.assert_close(x.mean(0), law.mean, atol=0.05, rtol=0)
+
+    def test_large_laws_are_drawn_in_pieces(self, monkeypatch):
+        law = self.law()
+        monkeypatch.setattr("adapts.distribution.law._CHUNK", 1)
+        assert law.sample(20).isfinite().all()
+
+    def test_windows_are_picked(self):
+        law = self.law()
+        assert len(law) == 3 and len(law[1]) == 1 and len(law[1:]) == 2
+        assert torch.equal(law[1].mean[0], law.mean[1]) and torch.equal(law[-1].mean[0], law.mean[2])
+
+    def test_units_change_by_channel(self):
+        law, scale = self.law(), torch.arange(1.0, CHANNELS + 1)
+        other = law.rescaled(scale, scale)
+        torch.testing.assert_close(other.mean, scale + scale * law.mean)
+        seeds = (torch.Generator().manual_seed(0) for _ in range(2))
+        torch.testing.assert_close(other.sample(10, next(seeds)), scale + scale * law.sample(10, next(seeds)))
+
+    def test_error_on_a_copula_of_another_size(self):
+        with pytest.raises(
+            ValueError, match=r"6 leads and 4 channels takes marginals of shape \(n, 6, 4\), got \(3, 5"
+        ):
+            Law(QuantileFunction(LEVELS, torch.zeros(3, 5, 4, len(LEVELS))), gaussian())
+
+
+class TestBlocks:
+    def test_lead_blocks_are_quarters(self):
+        assert lead_blocks(24).bincount().tolist() == [6, 6, 6, 6]
+        assert lead_blocks(8).tolist() == [0, 0, 1, 1, 2, 2, 3, 3] and lead_blocks(7).tolist() == [0] * 7
+        assert lead_blocks(1).tolist() == [0]
+
+    def test_independent_windows(self):
+        assert independent_windows(np.arange(49), 24) == 3
+        assert independent_windows(np.array([0, 100, 200]), 24) == 3
+        assert independent_windows(np.array([0, 0, 1]), 24, np.array([0, 1, 1])) == pytest.approx(2 + 1 / 24)
+
+    def test_clock(self):
+        clock = resampling_clock(np.arange(0, 960 - 24), 24)
+        assert clock is not None and clock.block_length == 96 - 1 and clock.blocks == pytest.approx(10, abs=0.2)
+        assert resampling_clock(np.arange(50), 24) is None and resampling_clock(np.array([], int), 24) is None
+        items = resampling_clock(np.zeros(9, int), 24, np.arange(9))
+        assert items is not None and items.blocks == 9
+
+    def test_bootstrap_of_independent_values_has_the_standard_error(self):
+        x = torch.randn(400, 2, dtype=torch.float64)
+        means = block_bootstrap(x, np.arange(400), 1, 4000)
+        torch.testing.assert_close(means.mean(0), x.mean(0), atol=0.01, rtol=0)
+        torch.testing.assert_close(means.std(0), x.std(0) / 20, rtol=0.06, atol=0)
+
+    def test_bootstrap_sees_overlap(self):
+        # moving sums of 24: the mean of n of them spreads about sqrt(24) times wider than if they were independent
+        noise = torch.randn(2400, dtype=torch.float64)
+        sums = noise.unfold(0, 24, 1).mean(-1, keepdim=True)
+        origin = np.arange(len(sums))
+        narrow = block_bootstrap(sums, origin, 1, 2000).std()
+        wide = block_bootstrap(sums, origin, 96, 2000).std()
+        assert float(wide / narrow) == pytest.approx(math.sqrt(24), rel=0.25)
+
+    def test_bootstrap_keeps_items_of_one_time_together(self):
+        x = torch.tensor([[1.0], [-1.0]]).repeat(50, 1)  # two items whose errors cancel
+        means = block_bootstrap(x, np.repeat(np.arange(50), 2), 5, 100)
+        assert float(means.abs().max()) < 1e-12
+
+    def test_bootstrap_skips_missing_values(self):
+        x = torch.ones(20, 2)
+        x[::2, 0], x[:, 1] = math.nan, math.nan
+        means = block_bootstrap(x, np.arange(20), 4, 50)
+        assert torch.equal(means[:, 0], torch.ones(50, dtype=torch.float64)) and means[:, 1].isnan().all()

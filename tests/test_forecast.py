@@ -1,0 +1,209 @@
+r"""Forecast: what a user reads off the law, writes to a frame, hands to gluonts and draws."""
+
+import math
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from adapts.distribution import LEVELS, Forecast, GaussianCopula, Independent, Law, QuantileFunction
+
+NORMAL = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()
+CHANNELS = ("load", "wind", "price")
+
+
+def make(horizon=6, channels=CHANNELS, frequency="h", zone=None, support=None, copula=None, **options):
+    r"""A forecast of mean 10 d + h and standard deviation 1, and 12 rows of history."""
+    if frequency is None:
+        index = pd.RangeIndex(12 + horizon)
+    else:
+        index = pd.date_range("2024-01-01", periods=12 + horizon, freq=frequency, tz=zone)
+    width = len(channels)
+    mean = 10.0 * torch.arange(width) + torch.arange(float(horizon)).unsqueeze(-1)
+    marginals = QuantileFunction(LEVELS, (mean.unsqueeze(-1) + NORMAL).unsqueeze(0), support)
+    rows = 10.0 * np.arange(width) + np.random.randn(12, width)
+    return Forecast(
+        **{
+            "item_id": "a",
+            "index": index[12:],
+            "channels": tuple(channels),
+            "frequency": frequency,
+            "law": Law(marginals, copula or Independent(horizon, width)),
+            "history": pd.DataFrame(rows, index[:12], list(channels)),
+        }
+        | options
+    )
+
+
+class TestReadings:
+    def test_mean_and_quantiles_are_those_of_the_law(self):
+        forecast = make()
+        expected = 10.0 * np.arange(3) + np.arange(6.0)[:, None]
+        np.testing.assert_allclose(forecast.mean, expected, atol=1e-5)
+        np.testing.assert_allclose(forecast.quantile(0.5), expected, atol=1e-5)
+        np.testing.assert_allclose(forecast.quantile(0.9), expected + 1.2816, atol=1e-3)
+        both = forecast.quantile([0.1, 0.9])
+        assert both.shape == (6, 3, 2) and np.array_equal(both[..., 1], forecast.quantile(0.9))
+
+    def test_interval_of_80_percent_ends_at_the_outer_deciles(self):
+        forecast = make()
+        lower, upper = forecast.interval(0.8)
+        assert np.array_equal(lower, forecast.quantile(0.1)) and np.array_equal(upper, forecast.quantile(0.9))
+
+    def test_all_are_numpy_arrays_free_of_nan(self):
+        forecast = make(support=(torch.tensor([0.0, -math.inf, 5.0]), math.inf))
+        for x in (forecast.mean, forecast.quantile(0.01), *forecast.interval(0.99), forecast.samples):
+            assert isinstance(x, np.ndarray) and np.isfinite(x).all()
+        assert forecast.samples[..., 0].min() >= 0
+
+    def test_samples_match_the_margins_and_the_copula(self):
+        copula = GaussianCopula(torch.eye(3), torch.ones(6, 6) * 0.9 + 0.1 * torch.eye(6))
+        forecast = make(copula=copula, num_samples=2000)
+        assert forecast.samples.shape == (2000, 6, 3)
+        np.testing.assert_allclose(forecast.samples.mean(0), forecast.mean, atol=0.01)
+        np.testing.assert_allclose(
+            np.quantile(forecast.samples, 0.9, axis=0, method="hazen"), forecast.quantile(0.9), atol=0.01
+        )
+        assert np.corrcoef(forecast.samples[:, 0, 0], forecast.samples[:, 5, 0])[0, 1] == pytest.approx(0.9, abs=0.02)
+        assert abs(np.corrcoef(forecast.samples[:, 0, 0], forecast.samples[:, 0, 1])[0, 1]) < 0.08
+
+    def test_samples_are_drawn_once_by_the_seed(self):
+        forecast = make()
+        assert forecast.samples is forecast.samples and forecast.samples.shape[0] == 200
+        assert np.array_equal(make().samples, forecast.samples)
+        assert not np.array_equal(make(seed=1).samples, forecast.samples)
+        assert not np.array_equal(make(item_id="b").samples, forecast.samples)  # items are independent
+
+    @pytest.mark.parametrize("level", [0.0, 1.0, 90])
+    def test_error_on_levels_outside(self, level):
+        for read in (make().quantile, make().interval):
+            with pytest.raises(ValueError, match=r"levels lie within \(0, 1\)"):
+                read(level)
+        with pytest.raises(ValueError, match=r"levels lie within \(0, 1\)"):
+            make().to_pandas([level])
+
+    def test_says_what_it_is(self):
+        assert repr(make()) == "Forecast('a': 6 steps from 2024-01-01 12:00:00, channels load, wind, price)"
+
+
+class TestFrame:
+    def test_is_long(self):
+        frame = make().to_pandas()
+        assert list(frame.columns[:4]) == ["item_id", "timestamp", "channel", "mean"]
+        assert list(frame.columns[4:]) == ["0.05", *(f"0.{i}" for i in range(1, 10)), "0.95"]
+        assert len(frame) == 18 and set(frame["item_id"]) == {"a"}
+        assert frame["timestamp"].dtype.kind == "M" and frame["timestamp"].iloc[3] == pd.Timestamp("2024-01-01 13:00")
+
+    def test_cells_are_in_their_rows(self):
+        forecast = make()
+        frame = forecast.to_pandas([0.25, 0.975]).set_index(["timestamp", "channel"])
+        row = frame.loc[(forecast.index[4], "wind")]
+        assert row["mean"] == forecast.mean[4, 1] and row["0.975"] == forecast.quantile(0.975)[4, 1]
+
+    def test_undated_steps_are_numbers(self):
+        assert make(frequency=None).to_pandas()["timestamp"].unique().tolist() == [12, 13, 14, 15, 16, 17]
+
+    def test_zone_is_kept(self):
+        assert str(make(zone="Europe/Berlin").to_pandas()["timestamp"].dt.tz) == "Europe/Berlin"
+
+    def test_levels_can_be_set_for_good(self):
+        assert list(make(quantile_levels=(0.5,)).to_pandas().columns[4:]) == ["0.5"]
+
+
+class TestGluonts:
+    def test_is_a_sample_forecast(self):
+        forecast = make()
+        other = forecast.to_gluonts()
+        assert other.item_id == "a" and other.start_date == pd.Period("2024-01-01 12:00", "h")
+        assert np.array_equal(other.samples, forecast.samples) and other.prediction_length == 6
+        np.testing.assert_allclose(other.quantile(0.5), forecast.quantile(0.5), atol=0.05)
+
+    @pytest.mark.parametrize("frequency", ["15min", "D", "W-TUE", "MS", "ME", "QS", "YS", "2h"])
+    def test_frequencies(self, frequency):
+        forecast = make(frequency=frequency)
+        start = forecast.to_gluonts().start_date
+        assert start.start_time <= forecast.index[0] <= start.end_time
+
+    def test_dates_with_a_zone_keep_their_wall_time(self):
+        assert make(zone="Europe/Berlin").to_gluonts().start_date == pd.Period("2024-01-01 12:00", "h")
+
+    def test_evaluated_by_gluonts(self):
+        from gluonts.evaluation import MultivariateEvaluator
+
+        forecast = make(num_samples=400)
+        index = pd.period_range("2024-01-01", periods=18, freq="h")
+        truth = np.concatenate([np.zeros((12, 3)), forecast.mean + 0.5])
+        aggregate, _ = MultivariateEvaluator(quantiles=[0.5, 0.9])(
+            [pd.DataFrame(truth, index)], [forecast.to_gluonts()], num_series=1
+        )
+        assert aggregate["MSE"] == pytest.approx(0.25, abs=0.02)
+        # 2 * sum of pinball losses at .9: the truth lies 1.2816 - .5 below the quantile
+        assert aggregate["QuantileLoss[0.9]"] == pytest.approx(18 * 2 * 0.1 * 0.7816, rel=0.05)
+        assert aggregate["Coverage[0.9]"] == 1
+
+    def test_errors(self):
+        with pytest.raises(ValueError, match="expects a dated series, the steps of 'a' are numbered 12 to 17"):
+            make(frequency=None).to_gluonts()
+        with pytest.raises(ValueError, match="pandas has none of 'SME'"):
+            make(frequency="SME").to_gluonts()
+
+
+class TestPlot:
+    @pytest.fixture(autouse=True)
+    def _headless(self):
+        matplotlib.use("Agg")
+        yield
+        from matplotlib import pyplot as plt
+
+        plt.close("all")
+
+    def test_one_axes_a_channel(self):
+        axes = make().plot()
+        assert [cell.get_title(loc="left") for cell in axes] == list(CHANNELS)
+        assert all(len(cell.collections) == 3 and len(cell.lines) == 2 for cell in axes)  # three fans, two lines
+        axes[0].figure.canvas.draw()
+        assert [text.get_text() for text in axes[0].figure.legends[0].get_texts()] == [
+            "observed", "95 %", "80 %", "50 %", "median"
+        ]  # fmt: skip
+
+    def test_median_begins_at_the_last_value_seen(self):
+        forecast = make()
+        line = forecast.plot(["wind"])[0].lines[1].get_ydata()
+        assert line[0] == forecast.history["wind"].iloc[-1] and np.array_equal(line[1:], forecast.quantile(0.5)[:, 1])
+        forecast.history.iloc[-1] = math.nan
+        assert len(forecast.plot(["wind"])[0].lines[1].get_ydata()) == 6
+
+    def test_many_channels_are_cut_and_it_says_so(self):
+        forecast = make(channels=[f"c{i}" for i in range(20)])
+        axes = forecast.plot()
+        assert len(axes) == 12 and "the first 12 of 20 channels" in axes[0].figure.get_suptitle()
+        assert len(axes[0].figure.axes) == 12
+        assert len(forecast.plot(channels=[f"c{i}" for i in range(5, 19)])) == 14
+
+    def test_on_given_axes_without_history_and_with_a_truth(self):
+        from matplotlib import pyplot as plt
+
+        forecast = make(history=None)
+        _, cell = plt.subplots()
+        assert forecast.plot(["load"], axes=cell)[0] is cell and len(cell.lines) == 1
+        truth = pd.DataFrame(forecast.mean, forecast.index, list(CHANNELS))
+        assert len(forecast.plot(["load"], history=truth)[0].lines[0].get_xdata()) == 6
+
+    @pytest.mark.parametrize("options", [{"frequency": None}, {"zone": "Europe/Berlin"}, {"horizon": 1}])
+    def test_draws(self, options):
+        make(**options).plot()[0].figure.canvas.draw()
+
+    def test_errors(self):
+        from matplotlib import pyplot as plt
+
+        with pytest.raises(ValueError, match=r"channels among \['load', 'wind', 'price'\], got \['sun'\]"):
+            make().plot(["sun"])
+        with pytest.raises(ValueError, match="expects 3 axes, one a channel, got 1"):
+            make().plot(axes=plt.subplots()[1])
+
+
+def test_a_law_with_nan_is_our_own_mistake():
+    with pytest.raises(AssertionError, match="missing or infinite"):
+        make(law=Law(QuantileFunction(LEVELS, torch.full((1, 6, 3, 23), math.nan)), Independent(6, 3)))

@@ -1,0 +1,170 @@
+r"""The gate: open where the adapter is surely better, closed where it is not."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from adapts.distribution import LEVELS, QuantileFunction
+from adapts.distribution.blocks import lead_blocks, student
+from adapts.distribution.gate import SHARES, fit_gate
+
+HORIZON, CHANNELS = 12, 4
+NORMAL = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()
+
+
+def normal_law(mean, support=None):
+    return QuantileFunction(LEVELS, mean.unsqueeze(-1) + NORMAL, support)
+
+
+def smooth(rows, scale=1.0):
+    r"""A stationary AR(1) series a channel, of unit variance times scale."""
+    x = torch.randn(rows, CHANNELS)
+    for t in range(1, rows):
+        x[t] = 0.9 * x[t - 1] + math.sqrt(1 - 0.81) * x[t]
+    return scale * x
+
+
+def windows(series, origin):
+    return torch.stack([series[i : i + HORIZON] for i in origin])
+
+
+def simulate(knows, noise, number=150, stride=4):
+    r"""Windows of unit variance, a frozen model that knows their mean only, and an adapter that knows more.
+
+    The adapter says `knows` of the truth, plus `noise`, each a number or one a channel.
+    """
+    rows, origin = number * stride + HORIZON, np.arange(number) * stride
+    truth = windows(smooth(rows), origin)
+    adapter = torch.as_tensor(knows) * truth + windows(smooth(rows), origin) * torch.as_tensor(noise)
+    return normal_law(adapter), normal_law(torch.zeros_like(truth)), truth, origin
+
+
+def loss(law, y):
+    levels = law.levels.float()
+    error = y.unsqueeze(-1) - law.at(LEVELS)
+    return torch.maximum(levels * error, (levels - 1) * error).mean(-1)
+
+
+def test_open_on_a_clearly_better_adapter():
+    adapter, frozen, y, origin = simulate(0.3, 0.2)
+    gate = fit_gate(adapter, frozen, y, origin)
+    assert gate.values.shape == (HORIZON, CHANNELS) and (gate.values >= 0.5).all()
+    assert gate.gain > 0.1 and 0 < gate.bound < gate.gain and "open in 16 of 16 cells" in gate.reason
+
+
+def test_a_small_gain_that_all_cells_share_is_found():
+    opened = [float((fit_gate(*simulate(0.05, 0.1)).values > 0).float().mean()) for _ in range(5)]
+    assert np.mean(opened) > 0.8
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.3, 1.0])
+def test_closed_on_noise(noise):
+    opened = [float((fit_gate(*simulate(0.0, noise)).values > 0).float().mean()) for _ in range(6)]
+    assert np.mean(opened) < 0.1
+
+
+def test_closed_on_a_harmful_adapter_and_on_the_frozen_model_itself():
+    gate = fit_gate(*simulate(-0.3, 0.2))
+    assert not gate.values.any() and gate.gain == 0 and "closed: no gain over the frozen model is sure" in gate.reason
+    _, frozen, y, origin = simulate(0.0, 0.0)
+    assert not fit_gate(frozen, frozen, y, origin).values.any()
+
+
+def test_channels_are_told_apart():
+    knows, noise = torch.tensor([0.3, 0.3, 0.0, 0.0]), torch.tensor([0.1, 0.1, 0.5, 0.5])
+    gate = fit_gate(*simulate(knows, noise))
+    assert (gate.values[:, :2] > 0).all() and not gate.values[:, 2:].any()
+
+
+def test_blocks_of_leads_are_told_apart():
+    adapter, frozen, y, origin = simulate(0.3, 0.1)
+    harm = torch.where(lead_blocks(HORIZON) < 2, 0.0, -3.0).view(1, -1, 1, 1)
+    gate = fit_gate(QuantileFunction(LEVELS, adapter.values + harm), frozen, y, origin)
+    assert (gate.values[:6] > 0).all() and not gate.values[6:].any()
+
+
+def test_noisy_gains_take_a_part():
+    # the error (1 - .5 g) y + g e has its least variance at g = .4
+    gate = fit_gate(*simulate(0.5, 1.0, number=300))
+    assert set(gate.values.unique().tolist()) <= {0.25, 0.5}
+
+
+def test_never_harmful_on_its_own_windows():
+    for _ in range(6):
+        knows, noise = 0.2 * torch.rand(CHANNELS), torch.rand(CHANNELS)
+        adapter, frozen, y, origin = simulate(knows, noise, number=60)
+        gate = fit_gate(adapter, frozen, y, origin)
+        gated, alone = loss(gate.apply(adapter, frozen), y), loss(frozen, y)
+        gain = torch.zeros(4, CHANNELS).index_add_(0, lead_blocks(HORIZON), (alone - gated).mean(0))
+        assert (gain >= -1e-6).all()
+
+
+def test_little_harm_on_later_windows():
+    gains = []
+    for _ in range(6):
+        adapter, frozen, y, origin = simulate(0.1, 0.4, number=160)
+        early, late = slice(0, 80), slice(83, 160)
+        gate = fit_gate(adapter[early], frozen[early], y[early], origin[early])
+        gated = loss(gate.apply(adapter[late], frozen[late]), y[late]).mean()
+        gains.append(1 - float(gated / loss(frozen[late], y[late]).mean()))
+    assert min(gains) > -0.02 and np.mean(gains) >= 0
+
+
+def test_too_little_time():
+    adapter, frozen, y, origin = simulate(0.5, 0.0, number=30, stride=1)
+    gate = fit_gate(adapter, frozen, y, origin)
+    assert not gate.values.any() and "too little time" in gate.reason and "48 rows" in gate.reason
+
+
+def test_many_short_items_stand_in_for_time():
+    parts = [simulate(0.5, 0.1, number=6, stride=1) for _ in range(20)]
+    adapter, frozen = (QuantileFunction(LEVELS, torch.cat([p[i].values for p in parts])) for i in (0, 1))
+    y, origin = torch.cat([p[2] for p in parts]), np.concatenate([p[3] for p in parts])
+    assert (fit_gate(adapter, frozen, y, origin, np.repeat(np.arange(20), 6)).values > 0).all()
+
+
+def test_order_of_windows_does_not_matter_and_a_seed_repeats():
+    adapter, frozen, y, origin = simulate(0.1, 0.3)
+    gate = fit_gate(adapter, frozen, y, origin, seed=3)
+    mixed = torch.randperm(len(y))
+    again = fit_gate(adapter[mixed], frozen[mixed], y[mixed], origin[mixed.numpy()], seed=3)
+    assert torch.equal(gate.values, again.values)
+
+
+def test_units_do_not_matter():
+    adapter, frozen, y, origin = simulate(torch.tensor([0.3, 0.0, 0.3, 0.0]), 0.3)
+    scale = torch.tensor([1.0, 1000.0, 0.001, 10.0])
+    a, b = (law.rescaled(0.0, scale) for law in (adapter, frozen))
+    assert torch.equal(fit_gate(adapter, frozen, y, origin).values, fit_gate(a, b, y * scale, origin).values)
+
+
+def test_missing_targets_are_skipped():
+    adapter, frozen, y, origin = simulate(0.3, 0.1)
+    y[torch.rand_like(y) < 0.3] = math.nan
+    y[..., 3] = math.nan
+    gate = fit_gate(adapter, frozen, y, origin)
+    assert (gate.values[:, :3] > 0).all() and not gate.values[:, 3].any()
+
+
+def test_a_constant_channel_stays_closed():
+    adapter, frozen, y, origin = simulate(0.3, 0.1)
+    y[..., 0] = 0.0
+    values = frozen.values.clone()
+    values[..., 0, :] = 0.0
+    gate = fit_gate(adapter, QuantileFunction(LEVELS, values), y, origin)
+    assert not gate.values[:, 0].any() and (gate.values[:, 1:] > 0).all()
+
+
+def test_shares_are_those_offered_and_mix_laws_of_other_levels():
+    adapter, frozen, y, origin = simulate(0.3, 0.3)
+    frozen = frozen.resample(tuple(i / 10 for i in range(1, 10)))
+    gate = fit_gate(adapter, frozen, y, origin)
+    assert set(gate.values.unique().tolist()) <= set(SHARES)
+    assert gate.apply(adapter, frozen).shape == y.shape
+
+
+@pytest.mark.parametrize(("freedom", "point"), [(3, 1.638), (5, 1.476), (10, 1.372), (30, 1.310)])
+def test_student(freedom, point):
+    assert student(freedom) == pytest.approx(point, abs=0.012)

@@ -1,0 +1,151 @@
+r"""Recalibration: mends laws that are off, leaves calibrated ones alone, keeps ranks."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from adapts.distribution import LEVELS, QuantileFunction
+from adapts.distribution.blocks import lead_blocks
+from adapts.distribution.recalibration import Recalibration
+
+HORIZON, CHANNELS = 8, 3
+NORMAL = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()
+BLOCKS = lead_blocks(HORIZON)
+
+
+def law(mean, deviation, support=None):
+    return QuantileFunction(LEVELS, mean.unsqueeze(-1) + deviation * NORMAL, support)
+
+
+def truth(number):
+    r"""Standard normal outcomes of windows that do not overlap, and their origins."""
+    return torch.randn(number, HORIZON, CHANNELS), np.arange(number) * HORIZON
+
+
+def coverage(margins, y):
+    pits = margins.pit(y)
+    return float(((pits > 0.1) & (pits < 0.9)).double().mean())
+
+
+def fitted(margins, y, origin):
+    return Recalibration.fit(margins.pit(y), BLOCKS, origin)
+
+
+@pytest.mark.parametrize("deviation", [0.5, 0.8, 2.0])
+def test_a_law_of_the_wrong_width_covers_again(deviation):
+    y, origin = truth(600)
+    margins = law(torch.zeros_like(y), deviation)
+    later, _ = truth(600)
+    assert abs(coverage(margins, later) - 0.8) > 0.08
+    mended = fitted(margins, y, origin).apply(margins)
+    assert coverage(mended, later) == pytest.approx(0.8, abs=0.02)
+
+
+def test_a_shifted_law_is_shifted_back():
+    y, origin = truth(600)
+    margins = law(torch.full_like(y, 0.5), 1.0)
+    mended = fitted(margins, y, origin).apply(margins)
+    torch.testing.assert_close(mended.at((0.5,)), torch.zeros(600, HORIZON, CHANNELS, 1), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("number", [10, 40, 300])
+def test_a_calibrated_law_is_nearly_left_alone(number):
+    for _ in range(3):
+        y, origin = truth(number)
+        margins = law(torch.zeros_like(y), 1.0)
+        mended = fitted(margins, y, origin).apply(margins)
+        moved = (mended.at((0.1, 0.5, 0.9)) - margins.at((0.1, 0.5, 0.9))).square().mean().sqrt()
+        raw = 1 / math.sqrt(number * HORIZON * CHANNELS / 12)  # about what the unshrunk map would move a cell
+        assert float(moved) < raw
+
+
+def test_one_channel_or_block_is_mended_alone():
+    y, origin = truth(600)
+    y[..., 0] *= 2
+    y[:, BLOCKS == 3, 1] *= 2
+    margins = law(torch.zeros_like(y), 1.0)
+    mended = fitted(margins, y, origin).apply(margins)
+    width = (mended.at((0.1, 0.9)) @ torch.tensor([-1.0, 1.0]))[0] / 2.563  # (H, D)
+    torch.testing.assert_close(width[:, 0], torch.full((HORIZON,), 2.0), atol=0.25, rtol=0)
+    torch.testing.assert_close(width[BLOCKS == 3, 1], torch.full((2,), 2.0), atol=0.25, rtol=0)
+    torch.testing.assert_close(width[:, 2], torch.ones(HORIZON), atol=0.12, rtol=0)
+    torch.testing.assert_close(width[BLOCKS < 3, 1], torch.ones(6), atol=0.12, rtol=0)
+
+
+def test_overlap_makes_careful():
+    # the same noise seen through many overlapping windows is no more evidence
+    noise = torch.randn(60 + HORIZON, CHANNELS)
+    windows = torch.stack([noise[i : i + HORIZON] for i in range(60)])
+    margins = law(torch.zeros_like(windows), 1.0)
+    pits = margins.pit(windows)
+    moved = []
+    for origin in (np.arange(60), np.arange(60) * HORIZON):
+        mended = Recalibration.fit(pits, BLOCKS, origin).apply(margins)
+        moved.append(float((mended.at(LEVELS) - margins.at(LEVELS)).abs().mean()))
+    assert moved[0] < moved[1]
+
+
+def test_too_few_windows_are_left_alone():
+    y, _ = truth(20)
+    recalibration = Recalibration.fit(law(torch.zeros_like(y), 0.5).pit(y), BLOCKS, np.arange(20))
+    assert recalibration.maps is None
+
+
+def test_identity_is_exact():
+    margins = law(torch.randn(4, HORIZON, CHANNELS), 1.0, (0.0, math.inf))
+    assert Recalibration.identity().apply(margins) is margins
+    grid = torch.tensor(LEVELS, dtype=torch.float64).expand(4, CHANNELS, -1)
+    same = Recalibration(grid, BLOCKS).apply(margins)
+    torch.testing.assert_close(same.values, margins.values)
+
+
+def test_ranks_and_support_stay():
+    y, origin = truth(200)
+    margins = law(torch.zeros_like(y), 0.5, (-1.0, math.inf))
+    mended = fitted(margins, y, origin).apply(margins)
+    assert (mended.values.diff(dim=-1) >= 0).all()
+    u = torch.rand(50, 200, HORIZON, CHANNELS).sort(0).values
+    x = mended(u)
+    assert (x.diff(dim=0) >= 0).all() and float(x.min()) == -1
+
+
+def test_laws_of_few_levels_get_those_of_the_grid():
+    y, origin = truth(600)
+    coarse = law(torch.zeros_like(y), 0.5).resample(tuple(i / 10 for i in range(1, 10)))
+    mended = fitted(coarse, y, origin).apply(coarse)
+    assert mended.levels.tolist() == list(LEVELS) and mended.values.isfinite().all()
+    assert coverage(mended, truth(600)[0]) == pytest.approx(0.8, abs=0.02)
+
+
+def test_hopelessly_narrow_laws_stay_finite():
+    y, origin = truth(100)
+    margins = law(torch.zeros_like(y), 1e-3)
+    mended = fitted(margins, y, origin).apply(margins)
+    assert mended.values.isfinite().all() and (mended.variance > margins.variance).all()
+
+
+def test_missing_outcomes_are_skipped():
+    y, origin = truth(600)
+    y[torch.rand_like(y) < 0.4] = math.nan
+    y[..., 2] = math.nan
+    margins = law(torch.zeros_like(y), 0.5)
+    mended = fitted(margins, y, origin).apply(margins)
+    assert mended.values.isfinite().all()
+    assert coverage(mended[..., :2], truth(600)[0][..., :2]) == pytest.approx(0.8, abs=0.03)
+
+
+def test_all_missing_is_the_identity():
+    pits = torch.full((50, HORIZON, CHANNELS), math.nan)
+    assert Recalibration.fit(pits, BLOCKS, np.arange(50) * HORIZON).maps is None
+
+
+def test_state_makes_it_again_and_a_seed_repeats_it():
+    y, origin = truth(100)
+    margins = law(torch.zeros_like(y), 0.5)
+    pits = margins.pit(y)
+    a, b = (Recalibration.fit(pits, BLOCKS, origin, seed=1) for _ in range(2))
+    again = Recalibration.from_state(a.state())
+    assert torch.equal(again.apply(margins).values, b.apply(margins).values)
+    assert Recalibration.from_state(Recalibration.identity().state()).maps is None
