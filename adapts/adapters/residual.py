@@ -14,6 +14,8 @@ from .base import AdapterModule, Evidence, State, fill_missing, register, window
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.
 STRENGTHS = torch.logspace(-3, 5, 17, dtype=torch.float64)
+#: The steps after which a past step counts half as much to the ridge.
+AGEING = 12
 #: What the channels' joint regressors are multiplied by before the ridge: 0 leaves a channel to its own past.
 SHARES = (0.0, 0.3, 1.0)
 
@@ -25,8 +27,8 @@ class Residual(AdapterModule):
     .. math:: y_{d} = f(x_d) + s_d \, \Phi W_d
 
     where :math:`f` is the frozen model, :math:`s_d` the window's scale and :math:`\Phi` holds, all normalised by the
-    window: the channel's own last steps and forecast, and the leading principal components of the last steps and
-    forecasts of all channels. Each channel has its own :math:`W_d`; its strength, its share of the other channels and
+    window: the channel's last value, its last steps and forecast as distances from that, and the leading principal
+    components of the same of all channels. Each channel has its own :math:`W_d`; its strength, its share of the other channels and
     whether it corrects at all are chosen a block of leads by blocked cross-validation over the train windows, so that
     :math:`W = 0`, the frozen model itself, is the answer where nothing is gained.
 
@@ -43,7 +45,7 @@ class Residual(AdapterModule):
         lags: The number of last steps of a channel that its own correction reads; as many as the context has, at most
             96, if None.
         components: The number of principal components of all channels' last steps and forecasts.
-        lead_blocks: The number of blocks of leads with strengths of their own.
+        lead_blocks: The number of blocks of leads with strengths of their own; few windows bear one only.
 
     Example:
         >>> residual = Residual().build(channels=7)
@@ -54,7 +56,7 @@ class Residual(AdapterModule):
 
     lags: int | None = None
     components: int = 32
-    lead_blocks: int = 4
+    lead_blocks: int = 1
 
     observed_latents: ClassVar[bool] = True
     mixes_channels: ClassVar[bool] = False
@@ -101,8 +103,11 @@ class Residual(AdapterModule):
         location, scale = window_statistics(past)
         lags = min(self.lags or 96, past.shape[1])
         recent = fill_missing((past[:, -lags:] - location) / scale, self.covariance)  # (B, P, D)
-        ahead = (forecast - location) / scale  # (B, H, D)
-        seen = torch.cat([recent, ahead], 1)  # (B, P + H, D)
+        last = recent[:, -1:]
+        ahead = (forecast - location) / scale - last  # (B, H, D)
+        # The ridge weighs what is small less: steps count less with their age, all as distances from the last one.
+        weight = 1 / (1 + torch.arange(lags - 1, 0, -1, device=past.device) / AGEING)
+        seen = torch.cat([(recent[:, :-1] - last) * weight[:, None], last, ahead], 1)  # (B, P + H, D)
         constant = torch.ones_like(seen[:, :1])
         return torch.cat([seen, constant], 1).permute(2, 0, 1), seen.flatten(1)
 
