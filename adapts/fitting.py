@@ -255,9 +255,11 @@ class _Stages:
         if not self.enough("calibration", "calibration"):
             return
         windows = self.windows["calibration"]
-        adapter, frozen = self.both("calibration")
-        self.fitted.noise = self.noise(windows, adapter)
-        pits = self.pits(self.pipeline.mixed(windows, adapter, frozen), windows)
+        said = []
+        if not self.pipeline.closed:
+            self.fitted.noise = self.noise(windows, self.both("calibration")[0])
+            said.append(f"noise adds {100 * float(self.fitted.noise.mean()):.1f} % of the windows' variance on the mean")
+        pits = self.pits(self.law("calibration"), windows)
         if self.settings["copula"] == "residual":
             worth = independent_windows(windows.origin, self.horizon, windows.item)
             self.fitted.copula = fit_gaussian(pits, worth)
@@ -265,10 +267,8 @@ class _Stages:
             self.fitted.copula = fit_history(self.rows, self.horizon)
         if self.settings["recalibration"] == "auto":
             self.fitted.recalibration = Recalibration.fit(pits, self.blocks, windows.origin, windows.item)
-        self.fitted.stages["calibration"] = (
-            f"noise adds {100 * float(self.fitted.noise.mean()):.1f} % of the windows' variance on the mean; "
-            f"{self.settings['copula']} copula and recalibration fitted on {len(windows)} windows"
-        )
+        said.append(f"{self.settings['copula']} copula and recalibration fitted on {len(windows)} windows")
+        self.fitted.stages["calibration"] = "; ".join(said)
 
     def pits(self, law: QuantileFunction, windows: Windows) -> Tensor:
         return law.pit(windows.future(), torch.Generator().manual_seed(self.seed))
@@ -282,8 +282,7 @@ class _Stages:
             fitted.recalibration = identity
             return
         windows = self.windows["confirmation"]
-        adapter, frozen = self.both("confirmation")
-        future, law = windows.future(), self.pipeline.mixed(windows, adapter, frozen)
+        future, law = windows.future(), self.law("confirmation")
         said = []
         if self.settings["recalibration"] == "auto":
             laws = (law, fitted.recalibration.apply(law))
@@ -322,6 +321,10 @@ class _Stages:
     def both(self, part: str) -> tuple[QuantileFunction, QuantileFunction]:
         r"""The adapter's law of a part, without noise, and the frozen model's."""
         return self.pipeline.adapted(self.windows[part], self.frozen(part)), self.frozen(part)
+
+    def law(self, part: str) -> QuantileFunction:
+        r"""The law of a part as far as it is fitted: noise and gate, levels not yet mapped."""
+        return self.frozen(part) if self.pipeline.closed else self.pipeline.mixed(self.windows[part], *self.both(part))
 
     def evidence(self, parts: list[str], fold: Tensor) -> Evidence:
         r"""The windows of some parts with the forecasts of their latent channels: what a closed form is solved on."""

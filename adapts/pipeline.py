@@ -12,7 +12,7 @@ from torch import Tensor
 from .adapters import AdapterModule, State
 from .adapters.base import window_moments
 from .distribution.copula import Copula, Independent, fit_gaussian
-from .distribution.quantiles import LEVELS, QuantileFunction
+from .distribution.quantiles import QuantileFunction
 from .foundation import FoundationModel
 from .windows import Windows
 
@@ -63,9 +63,12 @@ class Pipeline:
     def law(self, windows: Windows) -> QuantileFunction:
         r"""The adapter's law as fitted: noise added, gated against the frozen model."""
         frozen = self.frozen(windows)
-        if self.gate is not None and not bool(self.gate.any()):
-            return frozen
-        return self.mixed(windows, self.adapted(windows, frozen), frozen)
+        return frozen if self.closed else self.mixed(windows, self.adapted(windows, frozen), frozen)
+
+    @property
+    def closed(self) -> bool:
+        r"""Whether the gate leaves the frozen model alone."""
+        return self.gate is not None and not bool(self.gate.any())
 
     def mixed(self, windows: Windows, adapter: QuantileFunction, frozen: QuantileFunction) -> QuantileFunction:
         r"""Adds the noise to the adapter's law and mixes it with the frozen one, level by level."""
@@ -132,7 +135,7 @@ class Pipeline:
         copula = self.latent_copula or Independent(batch.prediction_length, self.module.latents)
         uniforms = copula.uniforms(DRAWS, torch.Generator().manual_seed(self.seed))  # (S, H, K)
         paths = QuantileFunction(levels, values)(uniforms.unsqueeze(1).expand(-1, len(past), -1, -1))
-        return QuantileFunction.from_samples(self.module.decode(paths, state), LEVELS)
+        return QuantileFunction.from_samples(self.module.decode(paths, state), levels)
 
 
 def noise_ratio(law: QuantileFunction, future: Tensor, spread: Tensor, blocks: Tensor) -> Tensor:
