@@ -8,6 +8,7 @@ from typing import Any
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test waits for a hub
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # what a test computes is too small to share out
 
 import numpy as np
 import pandas as pd
