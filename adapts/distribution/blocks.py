@@ -136,7 +136,10 @@ def block_bootstrap(
     around = torch.cat([totals.new_zeros(2, 1, values.shape[1]), totals, totals[:, : size - 1]], 1).cumsum(1)
     blocks = around[:, size:] - around[:, :-size]  # (2, origins, C)  what each block holds
     drawn = torch.randint(len(starts), (replicates, number), generator=generator)
-    means: Tensor = torch.divide(*blocks[:, drawn].sum(2))  # (R, C)
+    times = torch.zeros(replicates, len(starts), dtype=torch.float64).scatter_add_(
+        1, drawn, torch.ones(drawn.shape, dtype=torch.float64)
+    )
+    means: Tensor = torch.divide(times @ blocks[0], times @ blocks[1])  # (R, C)
     return means
 
 

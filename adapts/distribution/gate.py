@@ -16,6 +16,8 @@ from .quantiles import QuantileFunction
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 r"""The shares of the adapter that a gate chooses from."""
 
+_CHUNK = 2**20  # quantiles compared at once
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -147,16 +149,23 @@ def _losses(adapter: QuantileFunction, frozen: QuantileFunction, future: Tensor,
     cells = torch.nn.functional.one_hot(blocks).double()  # (H, N)
     seen = (~future.isnan()).double()
     count = torch.einsum("nhd,hk->nkd", seen, cells)
-    losses = []
-    for share in SHARES:
-        law = QuantileFunction.mix(share, adapter, frozen)
-        levels = law.levels.to(future)
-        error = future.nan_to_num().unsqueeze(-1) - law.at(law.levels)  # (n, H, D, Q)
-        loss = torch.maximum(levels * error, (levels - 1) * error).mean(-1)
-        losses.append(torch.einsum("nhd,hk->nkd", loss * seen, cells) / count)  # NaN where a window shows nothing
-    table = torch.stack(losses)  # (G, n, N, D)
+    losses = torch.stack([_pinball(adapter, frozen, future, share) for share in SHARES]).double()  # (G, n, H, D)
+    table = torch.einsum("gnhd,hk->gnkd", losses * seen, cells) / count  # NaN where a window shows nothing
     unit = table[0].nanmean((0, 1))
     return (table / torch.where(unit > 0, unit, 1.0)).flatten(2)
+
+
+def _pinball(adapter: QuantileFunction, frozen: QuantileFunction, future: Tensor, share: float) -> Tensor:
+    r"""The quantile loss of a mixed law, mean over its levels, (n, H, D); 0 error where the target is missing."""
+    step = max(1, _CHUNK // max(1, future[0].numel() * len(adapter.levels)))
+    parts = []
+    for start in range(0, len(future), step):  # small enough for the processor's cache
+        part = slice(start, start + step)
+        law = QuantileFunction.mix(share, adapter[part], frozen[part])
+        levels = law.levels.to(future)
+        error = future[part].nan_to_num().unsqueeze(-1) - law.at(law.levels)  # (n', H, D, Q)
+        parts.append((error @ levels - error.clamp(max=0).sum(-1)) / len(levels))
+    return torch.cat(parts)
 
 
 def _trust(values: Tensor, resampled: Tensor) -> Tensor:

@@ -124,11 +124,11 @@ class QuantileFunction:
         Returns:
             The laws picked.
         """
-        rows = torch.arange(math.prod(self.shape), device=self.values.device).view(self.shape)[index]  # type: ignore[index]
-        values = self.values.reshape(-1, len(self.levels))[rows]
+        whole = (*index, slice(None)) if isinstance(index, tuple) and any(part is Ellipsis for part in index) else index
+        values = self.values[whole]  # type: ignore[index]
         if self.support is None:
             return QuantileFunction(self.levels, values)
-        low, high = (bound.expand(self.shape).reshape(-1)[rows] for bound in self.support)
+        low, high = (bound.expand(self.shape)[index] for bound in self.support)  # type: ignore[index]
         return QuantileFunction(self.levels, values, (low, high))
 
     # Quantiles -------------------------------------------------------------------------------------------------------
@@ -192,8 +192,14 @@ class QuantileFunction:
         weight = ((_warp(levels) - warped[below]) / warped.diff()[below]).to(self.values)
         if levels.ndim == 1:
             return torch.lerp(self.values[..., below], self.values[..., below + 1], weight)
-        below = below.expand(*self.shape, -1)
-        return torch.lerp(self.values.gather(-1, below), self.values.gather(-1, below + 1), weight)
+        below, weight = (x.expand(*self.shape, -1) for x in (below, weight))  # views, made real piece by piece
+        values = self.values.new_empty(below.shape)
+        step = max(1, _CHUNK // max(1, below[0].numel()))
+        for start in range(0, len(values), step):
+            part = slice(start, start + step)
+            left, right = (self.values[part].gather(-1, below[part] + i) for i in (0, 1))
+            values[part] = torch.lerp(left, right, weight[part])
+        return values
 
     def _clip(self, x: Tensor) -> Tensor:
         return x if self.support is None else x.maximum(self.support[0]).minimum(self.support[1])
