@@ -255,7 +255,10 @@ def _table(forecasts: list[Forecast]) -> pd.DataFrame:
 def _report(settings: dict[str, Any], dataset: Dataset, result: Backtest, adapter: Adapter) -> dict[str, Any]:
     r"""All that scores.json holds: nothing in it differs between two runs of the same settings and software."""
     panel, windows = dataset.panel, result.windows
-    rows = result.frame.to_dict("records")
+    scores: dict[str, Any] = {}
+    for model, channel, lead_block, metric, value in result.frame.itertuples(index=False):
+        block = scores.setdefault(model, {}).setdefault(channel, {}).setdefault(lead_block, {})
+        block[metric] = value if math.isfinite(value) else None
     return {
         "settings": settings,
         "seed": settings["seed"],
@@ -281,7 +284,7 @@ def _report(settings: dict[str, Any], dataset: Dataset, result: Backtest, adapte
             "adapter": result.adapter.summary().to_dict(),
         },
         "adapter": adapter.summary().to_dict(),
-        "scores": [{**row, "value": row["value"] if math.isfinite(row["value"]) else None} for row in rows],
+        "scores": scores,  # by model, channel, block of leads, metric
     }
 
 

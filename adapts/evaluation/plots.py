@@ -185,7 +185,7 @@ def _draw_coverage(axes: Axes, pits: Mapping[str, Tensor], origin: np.ndarray, l
     lowest = min(float(np.nanmin(line.get_ydata())) for line in axes.lines)
     axes.set(xlabel="lead", ylim=(max(0.0, min(lowest, level + float(np.nanmin(low, initial=0))) - 0.05), 1.0))
     axes.set_title(f"coverage of the {level:.0%} interval", loc="left", fontsize=10)
-    axes.legend(loc="lower left", frameon=False, fontsize=8)
+    axes.legend(loc="best", frameon=False, fontsize=8)
     _bare(axes)
 
 
