@@ -15,9 +15,10 @@ import torch
 
 from . import saving
 from .adapters import AdapterModule, families, make
-from .distribution.copula import Independent
-from .distribution.forecast import Forecast
+from .distribution.copula import Copula, Independent
+from .distribution.forecast import LEVELS, Forecast
 from .distribution.law import Law
+from .distribution.quantiles import QuantileFunction
 from .fitting import Fitted, fit
 from .foundation import FoundationModel, load_foundation_model
 from .panel import Panel, require_length
@@ -190,6 +191,7 @@ class Adapter:
         series: Any = None,
         *,
         num_samples: int = 200,
+        quantile_levels: Sequence[float] = LEVELS,
         seed: int | None = None,
         item_column: str = "item_id",
         timestamp_column: str | None = None,
@@ -202,6 +204,7 @@ class Adapter:
             series: Later or other series with the fitted channels, in any form that `fit` takes; the fitted ones if
                 None.
             num_samples: The number of joint samples :math:`S` that each forecast draws.
+            quantile_levels: The levels that `Forecast.to_pandas` writes.
             seed: The seed of the samples; the adapter's if None.
             item_column: As for `fit`.
             timestamp_column: As for `fit`.
@@ -237,6 +240,7 @@ class Adapter:
                     law=law[number],
                     num_samples=num_samples,
                     seed=self.seed if seed is None else seed,
+                    quantile_levels=tuple(quantile_levels),
                     history=_frame(item.values[tail], item.index[tail], panel.channels),
                 )
             )
@@ -254,7 +258,7 @@ class Adapter:
         fitted = self._require_fitted("law")
         standard = fitted.standardised(windows)
         marginals = fitted.recalibration.apply(self._pipeline(fitted).law(standard))
-        return self._units(Law(marginals, fitted.copula))
+        return self._units(marginals, fitted.copula)
 
     def frozen_law(self, windows: Windows) -> Law:
         r"""Returns what the frozen model alone says of windows: its margins, independent, nothing fitted.
@@ -267,7 +271,7 @@ class Adapter:
         """
         fitted = self._require_fitted("frozen_law")
         marginals = self._pipeline(fitted).frozen(fitted.standardised(windows))
-        return self._units(Law(marginals, Independent(self.prediction_length, fitted.panel.num_channels)))
+        return self._units(marginals, Independent(self.prediction_length, fitted.panel.num_channels))
 
     def backtest(
         self,
@@ -428,9 +432,13 @@ class Adapter:
     def _pipeline(self, fitted: Fitted) -> Pipeline:
         return fitted.pipeline(self.model, self.batch_size, self.seed)
 
-    def _units(self, law: Law) -> Law:
+    def _units(self, marginals: QuantileFunction, copula: Copula) -> Law:
+        r"""The law in the channels' own units, in double precision: a location may be large beside its scale."""
         fitted = self._require_fitted("law")
-        return law.rescaled(torch.as_tensor(fitted.location), torch.as_tensor(fitted.scale))
+        exact = QuantileFunction(marginals.levels, marginals.values.double())
+        exact = exact.rescaled(torch.from_numpy(fitted.location), torch.from_numpy(fitted.scale))
+        low, high = (torch.from_numpy(bound) for bound in fitted.support)
+        return Law(exact.supported(low, high), copula)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from seasonal import SeasonalModel
 from adapts import Adapter
 from adapts.adapters import Linear, Projection, families
 from adapts.panel import Panel
+from adapts.testing import tiny_chronos_bolt
 from adapts.windows import last_windows
 
 H, D = 12, 3
@@ -87,8 +88,8 @@ def test_intervals_cover_on_fresh_data(fitted: Adapter) -> None:
 
 
 def test_the_units_do_not_matter(fitted: Adapter) -> None:
-    moved = adapter().fit(series() * 1000 - 5e5).predict()
-    np.testing.assert_allclose(moved.mean, fitted.predict().mean * 1000 - 5e5, rtol=1e-3)
+    moved = adapter().fit(series() * 1000 - 5e8).predict()  # half a billion beside a standard deviation of 20,000
+    np.testing.assert_allclose((moved.mean + 5e8) / 1000, fitted.predict().mean, atol=1e-2)
 
 
 def test_the_order_of_columns_and_later_rows(fitted: Adapter) -> None:
@@ -219,6 +220,18 @@ def test_an_existing_folder_is_kept_unless_told(fitted: Adapter, tmp_path) -> No
         fitted.save(tmp_path / "run")
     fitted.save(tmp_path / "run", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_another_foundation_model_at_load_must_be_asked_for(tmp_path) -> None:
+    tiny_chronos_bolt(seed=0).save_pretrained(tmp_path / "model")
+    one = adapter("identity", foundation_model=tmp_path / "model").fit(series(300))
+    one.save(tmp_path / "run")
+    np.testing.assert_array_equal(Adapter.load(tmp_path / "run").predict().mean, one.predict().mean)
+    tiny_chronos_bolt(seed=1).save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"was fitted around the foundation model model .* name the model to use with"):
+        Adapter.load(tmp_path / "run")
+    other = Adapter.load(tmp_path / "run", foundation_model=tmp_path / "model")
+    assert (other.predict().mean != one.predict().mean).any()
 
 
 def test_corrupt_and_foreign_folders_are_refused(fitted: Adapter, tmp_path) -> None:
