@@ -258,7 +258,8 @@ class _Stages:
         said = []
         if not self.pipeline.closed:
             self.fitted.noise = self.noise(windows, self.both("calibration")[0])
-            said.append(f"noise adds {100 * float(self.fitted.noise.mean()):.1f} % of the windows' variance on the mean")
+            share = 100 * float(self.fitted.noise.mean())
+            said.append(f"noise adds {share:.1f} % of the windows' variance on the mean")
         pits = self.pits(self.law("calibration"), windows)
         if self.settings["copula"] == "residual":
             worth = independent_windows(windows.origin, self.horizon, windows.item)

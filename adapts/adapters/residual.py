@@ -28,9 +28,9 @@ class Residual(AdapterModule):
 
     where :math:`f` is the frozen model, :math:`s_d` the window's scale and :math:`\Phi` holds, all normalised by the
     window: the channel's last value, its last steps and forecast as distances from that, and the leading principal
-    components of the same of all channels. Each channel has its own :math:`W_d`; its strength, its share of the other channels and
-    whether it corrects at all are chosen a block of leads by blocked cross-validation over the train windows, so that
-    :math:`W = 0`, the frozen model itself, is the answer where nothing is gained.
+    components of the same of all channels. Each channel has its own :math:`W_d`; its strength, its share of the
+    other channels and whether it corrects at all are chosen by blocked cross-validation over the train windows, so
+    that :math:`W = 0`, the frozen model itself, is the answer where nothing is gained.
 
     Deterministic; shifts the frozen model's quantiles and keeps their spread; the latent channels are the observed
     ones, so one frozen pass serves the adapter and its gate; costs one matrix product. Not meant for fewer train
