@@ -194,7 +194,7 @@ class QuantileFunction:
             return torch.lerp(self.values[..., below], self.values[..., below + 1], weight)
         below, weight = (x.expand(*self.shape, -1) for x in (below, weight))  # views, made real piece by piece
         values = self.values.new_empty(below.shape)
-        step = max(1, _CHUNK // max(1, below[0].numel()))
+        step = max(1, _CHUNK // max(1, math.prod(below.shape[1:])))
         for start in range(0, len(values), step):
             part = slice(start, start + step)
             left, right = (self.values[part].gather(-1, below[part] + i) for i in (0, 1))
