@@ -264,7 +264,7 @@ def _report(settings: dict[str, Any], dataset: Dataset, result: Backtest, adapte
         "seed": settings["seed"],
         "data": {
             "name": dataset.name,
-            "sha256": _fingerprint(settings["data"]),
+            "sha256": _fingerprint(settings["data"], dataset.name),
             "items": len(panel),
             "rows": sum(panel.lengths),
             "channels": list(panel.channels),
@@ -288,14 +288,14 @@ def _report(settings: dict[str, Any], dataset: Dataset, result: Backtest, adapte
     }
 
 
-def _fingerprint(data: str) -> str | list[str]:
+def _fingerprint(data: str, name: str) -> str | list[str]:
     r"""The sha256 of a file; for a card those of the files that it accepts, one of which its reader found."""
     from .shelf import load_card
 
     path = Path(data)
     if path.is_file():
         return hashlib.sha256(path.read_bytes()).hexdigest()
-    accepted: list[str] = load_card(data)["sha256"]
+    accepted: list[str] = load_card(name)["sha256"]
     return accepted
 
 
@@ -344,8 +344,9 @@ class _Progress(logging.Handler):
 
         super().__init__(logging.INFO)
         columns = (SpinnerColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-        self.bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown)
-        self.shown = shown
+        console = Console(stderr=True)
+        self.shown = shown and console.is_terminal
+        self.bar = Progress(*columns, console=console, transient=True, disable=not self.shown)
         self.task = self.bar.add_task("", total=STAGES)
         self.begun = self.end = 0.0
         self.name_of_stage = ""

@@ -23,9 +23,8 @@ def run(*arguments):
 
 def forecast(data, output, *options, horizon=H):
     r"""Runs the main job with a context short enough to be quick."""
-    return run(
-        "forecast", data, "--output", output, "--prediction-length", horizon, "--context-length", 48, *options
-    )  # fmt: skip
+    quick = ["--prediction-length", horizon, "--context-length", 48]
+    return run("forecast", data, "--output", output, *quick, *options)
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +114,13 @@ class TestForecast:
         assert report["adapter"]["family"] == "identity" and report["adapter"]["context_length"] == 48
         assert report["data"]["channels"] == ["c", "a"] and report["seed"] == 3
         assert len(pd.read_csv(output / "forecast.csv")) == 2 * 4
+
+    def test_a_card_by_any_spelling(self, data_directory, tmp_path):
+        result = forecast("ExchangeRate", tmp_path / "run", "--family", "identity", "--num-samples", 10)
+        assert result.exit_code == 0, result.stderr
+        report = json.loads((tmp_path / "run" / "scores.json").read_text())
+        assert report["data"]["name"] == "exchange_rate" and len(report["data"]["sha256"][0]) == 64
+        assert report["held_back"]["windows"] == 189 and report["held_back"]["stride"] == H
 
     def test_an_earlier_run_is_replaced_whole(self, finished, folder):
         output = folder / "replaced"
