@@ -67,3 +67,9 @@ def test_folds_share_no_target() -> None:
         for other in range(one):
             assert not targets[one] & targets[other]
     assert int((fold == -1).sum()) <= 4 * horizon // 3 + 4
+
+
+def test_short_items_are_folds_in_turn() -> None:
+    origin, item = torch.arange(14, 45).repeat(6), torch.arange(6).repeat_interleave(31)
+    fold = blocked_folds(origin, item, 30, 5)
+    torch.testing.assert_close(fold, (item % 5))

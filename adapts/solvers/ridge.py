@@ -98,18 +98,18 @@ def blocked_folds(origin: Tensor, item: Tensor, prediction_length: int, folds: i
         origin: The row of each window's first target, with shape :math:`(n,)`.
         item: The item of each window, with shape :math:`(n,)`; the blocks of an item are cut over its own rows.
         prediction_length: The number of target steps :math:`H`.
-        folds: The number of blocks.
+        folds: The number of blocks; an item of fewer than :math:`2H` rows a block has fewer.
 
     Returns:
         Each window's block, with shape :math:`(n,)`; -1 where its targets reach into the next block, so that no
-        target is in two blocks.
+        target is in two blocks. Items of one block take turns.
     """
     fold = torch.empty_like(origin)
-    for one in item.unique():
+    for number, one in enumerate(item.unique()):
         mine = item == one
-        first, last = origin[mine].min(), origin[mine].max()
-        width = (last - first + prediction_length) / folds
-        start = ((origin[mine] - first) / width).floor().long()
-        stop = ((origin[mine] - first + prediction_length - 1) / width).floor().long()
-        fold[mine] = torch.where(start == stop, start, -1)
-    return fold
+        first = int(origin[mine].min())
+        span = int(origin[mine].max()) - first + prediction_length
+        blocks = max(1, min(folds, span // (2 * prediction_length)))
+        start, stop = ((origin[mine] - first + reach) * blocks // span for reach in (0, prediction_length - 1))
+        fold[mine] = torch.where(start == stop, (start + number) % folds, -1)
+    return fold if bool((fold >= 0).any()) else torch.zeros_like(fold)
