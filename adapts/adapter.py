@@ -65,8 +65,8 @@ class Adapter:
             does not show that the adapter is better.
         support: The lowest and highest possible value (low, high), of all channels or in a mapping by channel;
             infinite where there is none.
-        max_windows: The most windows a part that `fit` looks at, evenly strided; fewer where the forecasts of a part
-            would take more than 256 MB.
+        max_windows: The most train windows that `fit` looks at, evenly strided, and half as many of each other part;
+            fewer where the forecasts of a part would take more than 256 MB.
         seed: The seed of everything random.
         batch_size: Windows a step of training, and of decoding.
         device: Where the foundation model runs: `"auto"`, `"cpu"`, `"cuda"`, ...

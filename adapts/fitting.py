@@ -144,10 +144,11 @@ def fit(
     )  # fmt: skip
     standard = panel.standardised(location, scale)
     numbers = prediction_length * panel.num_channels * len(model.quantile_levels)  # of one window's forecast
+    most = min(settings["max_windows"], max(50, MAX_NUMBERS // numbers))
     windows = {
         name: part_windows(
             standard, part, context_length=context_length, prediction_length=prediction_length,
-            max_windows=min(settings["max_windows"], max(50, MAX_NUMBERS // numbers)),
+            max_windows=most if name == "train" else (most + 1) // 2,  # of shorter parts, so denser
         )
         for name, part in parts.items()
     }  # fmt: skip

@@ -410,3 +410,9 @@ def test_the_wrapper_is_a_chronos_bolt(checkpoint: Path) -> None:
     model = load_foundation_model(checkpoint)
     assert isinstance(model, ChronosBolt)
     assert repr(model).startswith("ChronosBolt(\n  'tiny', context_length=64, prediction_length=8")
+
+
+@pytest.mark.parametrize("device", ["cudaa", "gpu"] + ([] if torch.cuda.is_available() else ["cuda"]))
+def test_a_device_that_is_not_there_is_refused(device: str) -> None:
+    with pytest.raises(ValueError, match=f"device is 'auto', 'cpu' or one that torch can use here, got '{device}'"):
+        load_foundation_model("bolt-nano", device=device)

@@ -52,11 +52,22 @@ def load_foundation_model(model: str | Path | FoundationModel | Any, *, device: 
         >>> series.grad.shape
         torch.Size([3, 100])
     """
-    if isinstance(model, FoundationModel):
-        return model if device == "auto" else model.to(device)
+    if isinstance(model, FoundationModel) and device == "auto":
+        return model
+    place = _device(device)
+    return (model if isinstance(model, FoundationModel) else _load(model)).to(place)
+
+
+def _device(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return _load(model).to(device)
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device is 'auto', 'cpu' or one that torch can use here, got {device!r}: {reason}") from error
+    return place
 
 
 def _load(model: object) -> FoundationModel:
