@@ -381,7 +381,7 @@ class QuantileFunction:
             raise ValueError("the variance of the added noise must not be negative")
         rows = noise.nonzero().squeeze(-1)
         values = self.values.reshape(-1, len(self.levels)).clone()
-        step = max(1, _CHUNK // (256 * len(self.levels)))
+        step = max(1, _CHUNK // (32 * len(self.levels)))  # 32: about the slices that `_pieces` makes
         for i in range(0, len(rows), step):
             part = rows[i : i + step]
             values[part] = _convolve(self.levels, values[part], noise[part])
