@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from .._logging import quiet
 from .law import Law
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ class Forecast:
         Raises:
             ValueError: If the series has no dates, or gluonts has no periods of its frequency.
         """
-        from gluonts.model.forecast import SampleForecast
+        with quiet():  # gluonts has advice on JSON libraries
+            from gluonts.model.forecast import SampleForecast
 
         if not isinstance(self.index, pd.DatetimeIndex):
             raise ValueError(
