@@ -6,7 +6,7 @@ __all__ = ["Adapter"]
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +104,9 @@ class Adapter:
                 continue
             if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"Adapter expects {name} to be a positive integer, got {value!r}")
+        if not isinstance(gate, bool):
+            raise ValueError(f"Adapter expects gate to be True or False, got {gate!r}")
+        _check_seed(seed)
         if copula not in COPULAS:
             raise unknown("copula", copula, COPULAS)
         if recalibration not in RECALIBRATIONS:
@@ -126,6 +129,11 @@ class Adapter:
             from .training.objectives import objective as find
 
             find(self.objective)
+            if objective is not None and not _trained(self.family):
+                raise ValueError(
+                    f"objective={objective!r} is what training by gradient minimises, and nothing trains "
+                    f"{self.family!r} by gradient: leave it out"
+                )
         self._model: FoundationModel | None = None
         self._fitted: Fitted | None = None
 
@@ -218,8 +226,11 @@ class Adapter:
             ValueError: If the adapter is not fitted, or the series do not have the fitted channels.
         """
         fitted = self._require_fitted("predict")
-        if num_samples < 1:
+        if not isinstance(num_samples, int | np.integer) or num_samples < 1:
             raise ValueError(f"predict expects num_samples to be a positive integer, got {num_samples!r}")
+        _check_seed(self.seed if seed is None else seed)
+        if not all(0 < level < 1 for level in quantile_levels):
+            raise ValueError(f"predict expects quantile_levels within (0, 1), got {list(quantile_levels)}")
         panel = fitted.panel
         if series is not None:
             panel = self._later(
@@ -282,6 +293,11 @@ class Adapter:
         scale: str = "train",
         baselines: bool = True,
         refit: bool = False,
+        target: str | Sequence[str] | None = None,
+        item_column: str = "item_id",
+        timestamp_column: str | None = None,
+        frequency: str | None = None,
+        regularise: bool = False,
     ) -> pd.DataFrame:
         r"""Scores the adapter on held-back rows beside the frozen model and the baselines, at rolling origins.
 
@@ -295,6 +311,11 @@ class Adapter:
             scale: `"train"` divides the scores by the channels' standard deviation on the train rows; `"none"`.
             baselines: Whether to score last value and seasonal naive too.
             refit: Whether to fit anew before each origin.
+            target: As for `fit`.
+            item_column: As for `fit`.
+            timestamp_column: As for `fit`.
+            frequency: As for `fit`.
+            regularise: As for `fit`.
 
         Returns:
             A tidy frame: model, channel, lead_block, metric, value.
@@ -304,9 +325,11 @@ class Adapter:
         """
         from .evaluation.backtest import backtest
 
-        return backtest(
-            self, self._dataset(series), windows=windows, stride=stride, scale=scale, baselines=baselines, refit=refit
-        )
+        dataset = self._dataset(
+            series, target=target, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
+            regularise=regularise,
+        )  # fmt: skip
+        return backtest(self, dataset, windows=windows, stride=stride, scale=scale, baselines=baselines, refit=refit)
 
     # ------------------------------------------------------------------ keep
 
@@ -416,7 +439,13 @@ class Adapter:
 
     def _dataset(self, series: Any, **options: Any) -> Dataset:
         if isinstance(series, Dataset):
-            return series
+            target, unread = options.pop("target", None), {"item_column": "item_id", "regularise": False}
+            given = [name for name, value in options.items() if value not in (None, unread.get(name))]
+            if given:
+                raise ValueError(
+                    f"a Dataset is read already, {given[0]}= cannot change it: give it to adapts.readers.read"
+                )
+            return series if target is None else replace(series, panel=Panel.of(series.panel, target=target))
         if isinstance(series, str | Path):
             target = options.pop("target", None)
             return read(series, columns=target, **options)
@@ -425,9 +454,18 @@ class Adapter:
 
     def _later(self, series: Any, channels: tuple[str, ...], **options: Any) -> Panel:
         r"""Reads further series; of a frame that has the fitted channels, the other columns are not looked at."""
+        fitted = self._require_fitted("predict").panel.frequency
         columns = {str(column) for column in getattr(series, "columns", ())}
         target = list(channels) if columns.issuperset(channels) else None
-        return self._dataset(series, target=target, **options).panel.require_channels(channels)
+        if options["frequency"] is None and hasattr(series, "index") and not isinstance(series, list):
+            options["frequency"] = fitted  # a few rows do not tell their frequency, the fitted ones did
+        panel = self._dataset(series, target=target, **options).panel
+        if None not in (fitted, panel.frequency) and panel.frequency != fitted:
+            raise ValueError(
+                f"expected rows of the fitted frequency, {fitted!r}, got {panel.frequency!r}: "
+                "resample them, or fit another adapter"
+            )
+        return panel.require_channels(channels)
 
     def _pipeline(self, fitted: Fitted) -> Pipeline:
         return fitted.pipeline(self.model, self.batch_size, self.seed)
@@ -494,6 +532,17 @@ def _family(family: str | AdapterModule) -> tuple[AdapterModule, dict[str, Any]]
     raise unknown("adapter", family, sorted({*known, *families()}))
 
 
+def _trained(family: AdapterModule) -> bool:
+    r"""Whether a family has parameters that gradients find."""
+    probe = family.build(max(1, family.latents))
+    return not probe.closed_form and any(parameter.requires_grad for parameter in probe.parameters())
+
+
+def _check_seed(seed: object) -> None:
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"a seed is an integer of at least 0, got {seed!r}")
+
+
 def _bounds(
     wanted: tuple[float, float] | Mapping[str, tuple[float, float]] | None,
     card: Mapping[str, tuple[float, float]],
@@ -508,6 +557,8 @@ def _bounds(
         if name not in channels:
             raise unknown("channel of support", name, channels)
     bounds = {**dict.fromkeys(channels, (-math.inf, math.inf)), **card, **wanted}
+    if any(len(pair) != 2 for pair in bounds.values()):
+        raise ValueError(f"Adapter expects support=(low, high) of two numbers, got {wanted!r}")
     low, high = np.array([bounds[name] for name in channels], dtype=float).T
     if not (low < high).all():
         raise ValueError(f"Adapter expects support=(low, high) with low < high, got {wanted!r}")

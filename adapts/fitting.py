@@ -35,7 +35,7 @@ FEW = 300
 #: Folds of the blocked cross-validation that chooses the strengths of closed forms.
 FOLDS = 5
 #: How many windows without overlap those of a part must be worth for its stage to decide anything.
-ENOUGH = 4
+ENOUGH = 8
 
 
 @dataclass

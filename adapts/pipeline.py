@@ -16,6 +16,8 @@ from .distribution.quantiles import QuantileFunction
 from .foundation import FoundationModel
 from .windows import Windows
 
+#: The values that a window must show of a channel for the frozen model to be asked.
+KNOWN = 3
 #: Latent paths decoded for the margins of a family that mixes channels.
 DRAWS = 256
 
@@ -111,7 +113,14 @@ class Pipeline:
     def _raw(self, past: Tensor, prediction_length: int) -> Tensor:
         r"""The frozen model's quantiles of series :math:`(B, L, K)`: :math:`(B, H, K, Q)`. One call for all."""
         quantiles = self.model.predict(past.mT.flatten(0, 1), prediction_length)  # (B*K, Q, H)
-        return quantiles.view(len(past), -1, *quantiles.shape[1:]).permute(0, 3, 1, 2)  # (B, H, K, Q)
+        values = quantiles.view(len(past), -1, *quantiles.shape[1:]).permute(0, 3, 1, 2)  # (B, H, K, Q)
+        # One or two values tell no spread, and a model would take them for a constant: they get that of the train rows.
+        known = (~past.isnan()).sum(1) >= KNOWN  # (B, K)
+        if bool(known.all()):
+            return values
+        spread = torch.special.ndtri(torch.tensor(self.model.quantile_levels))
+        centre = window_moments(past)[0][:, 0, :, None]  # (B, K, 1), the train rows' mean where nothing was seen
+        return torch.where(known[:, None, :, None], values, (centre + spread).unsqueeze(1))
 
     def _latents(self, past: Tensor, prediction_length: int) -> tuple[Tensor, State]:
         with torch.no_grad():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 __all__ = ["load", "replaced", "save"]
 
+import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +48,7 @@ def replaced(path: str | Path, *, overwrite: bool) -> Iterator[Path]:
     Raises:
         ValueError: If something stands there and may not be replaced.
     """
-    path = Path(path)
+    path = Path(path).resolve()
     refuse_existing(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -104,7 +106,7 @@ def save(fitted: Fitted, adapter: Adapter, path: str | Path, *, overwrite: bool)
         "adapts": __version__,
         "family": adapter.family.family,
         "family_options": adapter.family.options(),
-        "options": {**options, "device": "auto"},
+        "options": {**options, "support": _finite(options["support"]), "device": "auto"},
         "foundation_model": adapter.model.fingerprint(),
         "channels": list(fitted.panel.channels),
         "frequency": fitted.panel.frequency,
@@ -131,9 +133,12 @@ def save(fitted: Fitted, adapter: Adapter, path: str | Path, *, overwrite: bool)
     if fitted.latent_copula is not None:
         tensors |= {f"latent_copula.{name}": tensor for name, tensor in fitted.latent_copula.state().items()}
     tensors |= {name: t for name in ("noise", "gate") if (t := getattr(fitted, name)) is not None}
+    _refuse_foreign(Path(path))
     with replaced(path, overwrite=overwrite) as folder:
-        (folder / CONFIG).write_text(json.dumps(config, indent=2, default=_plain) + "\n", encoding="utf-8")
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
+        config["sha256"] = hashlib.sha256((folder / TENSORS).read_bytes()).hexdigest()
+        text = json.dumps(config, indent=2, default=_plain, allow_nan=False)
+        (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
 def load(adapter_class: type[Adapter], path: str | Path, *, foundation_model: Any, device: str) -> Adapter:
@@ -152,26 +157,28 @@ def load(adapter_class: type[Adapter], path: str | Path, *, foundation_model: An
         ValueError: If the folder is not a saved adapter, is corrupt, or its foundation model is not the one found.
     """
     config, tensors = _read(Path(path))
+    if foundation_model is None and config.get("options", {}).get("foundation_model", "") is None:
+        raise ValueError(
+            f"{path} was fitted around a live model ({config['foundation_model']['name']}): "
+            "pass it to Adapter.load(path, foundation_model=...)"
+        )
     try:
         family = make(config["family"], config["family_options"])
         options = {**config["options"], "device": device}
         options["support"] = _support_option(options["support"])
         if foundation_model is not None:
             options["foundation_model"] = foundation_model
-        elif options["foundation_model"] is None:
-            raise ValueError(
-                f"{path} was fitted around a live model ({config['foundation_model']['name']}): "
-                "pass it to Adapter.load(path, foundation_model=...)"
-            )
         adapter = adapter_class(family, **options)
         fitted = _fitted(config, tensors, family)
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{path} is a corrupt adapter, or another version's: {error}") from error
-    found, expected = adapter.model.fingerprint(), config["foundation_model"]
+        expected = config["foundation_model"]
+        address = expected["name"], expected["version"], expected["sha256"][:12]
+    except (AssertionError, AttributeError, IndexError, KeyError, TypeError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} is a corrupt adapter, or another version's: {error!r}") from error
+    found = adapter.model.fingerprint()
     if foundation_model is None and found["sha256"] != expected["sha256"]:
         raise ValueError(
-            f"{path} was fitted around the foundation model {expected['name']} {expected['version']} (sha256 "
-            f"{expected['sha256'][:12]}), found {found['name']} {found['version']} (sha256 {found['sha256'][:12]}): "
+            f"{path} was fitted around the foundation model {address[0]} {address[1]} (sha256 {address[2]}), "
+            f"found {found['name']} {found['version']} (sha256 {found['sha256'][:12]}): "
             "fit again, or name the model to use with Adapter.load(path, foundation_model=...)"
         )
     adapter._fitted = fitted
@@ -193,6 +200,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ValueError(f"{path} is a corrupt adapter: {error}") from error
     if not isinstance(config, dict) or "format" not in config or "family" not in config:
         raise ValueError(f"{path / CONFIG} is not the config of an adapter: it names no format and family")
+    if hashlib.sha256((path / TENSORS).read_bytes()).hexdigest() != config.get("sha256"):
+        raise ValueError(f"{path} is a corrupt adapter: {TENSORS} is not the file that {CONFIG} was saved with")
     if config["format"] != FORMAT:
         raise ValueError(
             f"{path} was saved in format {config['format']} by adapts {config.get('adapts')}; adapts {__version__} "
@@ -255,7 +264,27 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no place in a config")
 
 
+def _finite(support: Any) -> Any:
+    r"""A support as JSON can hold it: None where there is no bound."""
+    if isinstance(support, Mapping):
+        return {name: _finite(bounds) for name, bounds in support.items()}
+    return None if support is None else [float(bound) if math.isfinite(bound) else None for bound in support]
+
+
 def _support_option(support: Any) -> Any:
-    if support is None or isinstance(support, list):
-        return support if support is None else tuple(support)
-    return {name: tuple(bounds) for name, bounds in support.items()}
+    r"""The support that `_finite` wrote."""
+    if isinstance(support, Mapping):
+        return {name: _support_option(bounds) for name, bounds in support.items()}
+    if support is None:
+        return None
+    low, high = support
+    return (-math.inf if low is None else low, math.inf if high is None else high)
+
+
+def _refuse_foreign(path: Path) -> None:
+    r"""Refuses to replace a folder that holds anything but a saved adapter."""
+    foreign = (
+        sorted(child.name for child in path.iterdir() if child.name not in (CONFIG, TENSORS)) if path.is_dir() else []
+    )
+    if foreign:
+        raise ValueError(f"{path} holds {foreign[0]!r}, which no adapter wrote, and is kept: choose another folder")

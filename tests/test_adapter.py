@@ -12,13 +12,14 @@ from seasonal import SeasonalModel
 from adapts import Adapter
 from adapts.adapters import Linear, Projection, families
 from adapts.panel import Panel
+from adapts.readers import Dataset
 from adapts.testing import tiny_chronos_bolt
 from adapts.windows import last_windows
 
 H, D = 12, 3
 
 
-def series(rows: int = 900, noise: float = 0.3, seed: int = 0) -> pd.DataFrame:
+def series(rows: int = 1200, noise: float = 0.3, seed: int = 0) -> pd.DataFrame:
     r"""Two seasons mixed into three channels, with noise that the channels share in part."""
     generator = np.random.default_rng(seed)
     time = np.arange(rows)[:, None]
@@ -214,12 +215,25 @@ def test_dates_and_zones_survive_a_save(tmp_path) -> None:
     pd.testing.assert_frame_equal(loaded, one.predict().to_pandas())
 
 
+def test_a_support_survives_a_save_as_strict_json(tmp_path) -> None:
+    one = adapter("identity", support={"a": (90.0, np.inf)}).fit(series(400))
+    one.save(tmp_path / "run")
+    text = (tmp_path / "run" / "config.json").read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    other = Adapter.load(tmp_path / "run", foundation_model=SeasonalModel())
+    assert other.support == {"a": (90.0, np.inf)}
+    np.testing.assert_array_equal(other.predict().samples, one.predict().samples)
+
+
 def test_an_existing_folder_is_kept_unless_told(fitted: Adapter, tmp_path) -> None:
     fitted.save(tmp_path / "run")
     with pytest.raises(ValueError, match="exists and is kept: choose another, or overwrite"):
         fitted.save(tmp_path / "run")
     fitted.save(tmp_path / "run", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    (tmp_path / "run" / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="holds 'thesis.tex', which no adapter wrote, and is kept"):
+        fitted.save(tmp_path / "run", overwrite=True)
 
 
 def test_another_foundation_model_at_load_must_be_asked_for(tmp_path) -> None:
@@ -242,6 +256,9 @@ def test_corrupt_and_foreign_folders_are_refused(fitted: Adapter, tmp_path) -> N
     whole = tensors.read_bytes()
     tensors.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="is a corrupt adapter"):
+        Adapter.load(tmp_path / "run", foundation_model=SeasonalModel())
+    tensors.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ValueError, match="is not the file that config.json was saved with"):
         Adapter.load(tmp_path / "run", foundation_model=SeasonalModel())
     tensors.write_bytes(whole)
     config = tmp_path / "run" / "config.json"
@@ -289,6 +306,54 @@ def test_unfit_series_are_refused() -> None:
         adapter(support={"z": (0.0, 1.0)}).fit(series())
     with pytest.raises(ValueError, match="low < high"):
         adapter(support=(1.0, 0.0)).fit(series())
+
+
+def test_options_that_would_do_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="nothing trains Residual.* by gradient: leave it out"):
+        adapter(objective="mse")
+    for options, words in (({"seed": -1}, "a seed is an integer"), ({"gate": "no"}, "gate to be True or False")):
+        with pytest.raises(ValueError, match=words):
+            adapter(**options)
+    with pytest.raises(ValueError, match="two numbers"):
+        adapter(support=(0.0, 1.0, 2.0)).fit(series())
+    dataset = Dataset("a data set", Panel.of(series()))
+    assert adapter("identity").fit(dataset, target=["b"]).channels == ("b",)
+    with pytest.raises(ValueError, match="a Dataset is read already, frequency= cannot change it"):
+        adapter().fit(dataset, frequency="D")
+
+
+def test_a_flat_window_is_forecast_as_itself_in_a_panel_that_varies(fitted: Adapter) -> None:
+    varying = series(500)
+    items = [varying, varying * 2, varying.assign(a=4.0, b=4.0, c=4.0)]
+    forecast = adapter(gate=False).fit(items).predict()[2]
+    np.testing.assert_allclose(forecast.mean, 4.0, atol=1e-3)
+
+
+def test_a_small_item_among_large_ones_keeps_its_scale() -> None:
+    small = series(500)
+    forecast = adapter().fit([small, small * 1e4, small * 1e4 + 1e5]).predict()[0]
+    alone = adapter().fit([small, small, small]).predict()[0]
+    assert np.abs(forecast.mean - alone.mean).max() < 30  # the channels' standard deviation is about 20
+
+
+def test_what_is_hardly_seen_is_uncertain(fitted: Adapter) -> None:
+    rows = series(1000)
+    lower, upper = fitted.predict(rows.iloc[-1:]).interval(0.8)
+    assert (upper - lower > 20).all()
+    rows.iloc[:-1, 1] = np.nan
+    lower, upper = fitted.predict(rows).interval(0.8)
+    assert (upper - lower > 20)[:, 1].all()
+
+
+def test_later_rows_keep_the_fitted_frequency(fitted: Adapter) -> None:
+    weekdays = series(600).set_axis(pd.bdate_range("2020-01-01", periods=600))
+    one = adapter().fit(weekdays)
+    index = one.predict(weekdays.iloc[-8:-3]).index
+    assert (index == pd.bdate_range(weekdays.index[-3], periods=H)).all()
+    with pytest.raises(ValueError, match="frequency|regular"):
+        fitted.predict(series(40).set_axis(pd.date_range("2024-01-01", periods=40, freq="D")))
+    with pytest.raises(ValueError, match="expected rows of the fitted frequency, 'h', got 'D'"):
+        fitted.predict(Panel.of(series(40).set_axis(pd.date_range("2024-01-01", periods=40, freq="D"))))
 
 
 def test_other_channels_at_predict_are_refused(fitted: Adapter) -> None:

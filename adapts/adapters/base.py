@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from ..shelf import unknown
 
+#: The variance, as a share of the squared mean, that rounding in single precision leaves to a constant window.
+FLAT = 1e-12
+
 _ROSTER: dict[str, type[AdapterModule]] = {}
 _Family = TypeVar("_Family", bound="type[AdapterModule]")
 
@@ -333,7 +336,7 @@ def window_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
         :math:`(B, 1, D)`.
     """
     location, variance = window_moments(x)
-    varies = variance > 1e-10 * (1 + location.square())
+    varies = variance > FLAT * location.square() + 1e-30
     return location, torch.where(varies, torch.where(varies, variance, 1.0).sqrt(), 1.0)
 
 
