@@ -59,7 +59,9 @@ def parse_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | No
     r"""Reads dates from whatever holds them.
 
     Arguments:
-        values: Datetimes, periods (their starts are taken), text, date objects, or whole numbers as 1999 and 19991231.
+        values: Datetimes, periods, text, date objects, or whole numbers as 1999 and 19991231. Periods are stamped at
+            their start where pandas reads the same periods from that, else (weeks, years that end in June) at their
+            last day. Text with UTC offsets that change, as over summer time, becomes UTC.
 
     Returns:
         The dates, or None if some of these are none.
@@ -68,7 +70,7 @@ def parse_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | No
     if isinstance(index, pd.DatetimeIndex):
         return index
     if isinstance(index, pd.PeriodIndex):
-        return index.to_timestamp()
+        return _stamps(index)
     style = None
     if pd.api.types.is_integer_dtype(index.dtype) and len(index):
         style = "%Y" if index.min() >= 1000 and index.max() < 3000 else "%Y%m%d"
@@ -221,6 +223,15 @@ def season_length(frequency: str | None) -> int:
     season = {"s": 3600, "min": 1440, "h": 24, "D": 7, "B": 5, "W": 52}.get(name)
     season = season or {"M": 12, "Q": 4}.get(_family(name), 1)
     return season // steps if season % steps == 0 else 1
+
+
+def _stamps(periods: pd.PeriodIndex) -> pd.DatetimeIndex:
+    r"""Stamps periods so that the stamps' frequency has these very periods: a week from Monday on is W-SUN."""
+    match = re.fullmatch(r"(\d*)((?:W|Q|Y|A)-[A-Z]+|M)", periods.freqstr)
+    if match is None or periods.freqstr in ("M", "Q-DEC", "Y-DEC", "A-DEC"):
+        return periods.to_timestamp()
+    ones = pd.PeriodIndex.from_ordinals(periods.asi8, freq=match[2])  # 2 weeks are stamped in their first
+    return ones.to_timestamp(how="end").normalize()
 
 
 def _is_regular(index: pd.DatetimeIndex, frequency: str) -> bool:

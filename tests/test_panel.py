@@ -116,6 +116,18 @@ def test_a_gluonts_dataset_is_read() -> None:
         Panel.of([{**entry, "start": "2024-01-01"}])
 
 
+@pytest.mark.parametrize(
+    "frequency", ["W", "W-TUE", "2W", "M", "2M", "Q", "Q-NOV", "2Q", "Y", "Y-JUN", "D", "h", "15min"]
+)
+def test_periods_go_on_where_they_end(frequency: str) -> None:
+    start = pd.Period("2024-01-10", freq=frequency)
+    series = pd.Series(np.arange(20.0), index=pd.period_range(start, periods=20, freq=frequency))
+    for panel in (Panel.of([{"target": np.arange(20.0), "start": start}]), Panel.of(series)):
+        future = panel.future_index(panel.items[0], 3)
+        expected = pd.period_range(start, periods=23, freq=frequency)[20:]
+        assert pd.date_range(future[0], periods=3, freq=panel.frequency).to_period().equals(expected)
+
+
 def test_target_picks_and_orders_columns_and_the_others_may_be_anything() -> None:
     wide = frame().assign(city="Jena")
     assert Panel.of(wide, target=["b", "a"]).channels == ("b", "a")
