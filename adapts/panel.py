@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["Item", "Panel", "require_length"]
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -82,8 +83,8 @@ class Panel:
 
     @cached_property
     def concatenated(self) -> tuple[np.ndarray, np.ndarray]:
-        r"""The rows of all items, (sum T, D) float32, and where each item starts, (N + 1,). Windows gather from it."""
-        rows = np.concatenate([item.values.astype(np.float32) for item in self.items])
+        r"""The rows of all items, (sum T, D) float64, and where each item starts, (N + 1,). Windows gather from it."""
+        rows = np.concatenate([item.values for item in self.items])
         return rows, np.cumsum([0, *self.lengths])
 
     @classmethod
@@ -251,6 +252,7 @@ class _Reader:
 
     def read(self, series: Any) -> Panel:
         if isinstance(series, Panel):
+            self.require_as_read(series)
             return series if self.target is None else series.select(self.wanted(series.channels))
         if isinstance(series, pd.Series):
             series = series.to_frame("0" if series.name is None else series.name)
@@ -281,8 +283,26 @@ class _Reader:
             return self.read_gluonts(series)
         if not any(isinstance(entry, pd.DataFrame | pd.Series | np.ndarray | torch.Tensor | Panel) for entry in series):
             return self.read_array(_as_array(series))
-        panels = [self.read(entry) for entry in series]
-        return self.join(panels)
+        return self.join(self.read_all(series))
+
+    def read_all(self, series: list[Any]) -> list[Panel]:
+        r"""Reads the entries of a list; those too short to show a frequency take that of the longest."""
+        framed = [isinstance(entry, pd.DataFrame | pd.Series) for entry in series]
+        longest = max(range(len(series)), key=lambda n: len(series[n]) if framed[n] else 0)
+        lead = self.read(series[longest])
+        if self.frequency is not None or lead.frequency is None:
+            return [self.read(entry) for entry in series]
+        panels = []
+        for entry, is_frame in zip(series, framed, strict=True):
+            if is_frame and len(entry) < 3:
+                panels.append(replace(self, frequency=lead.frequency).read(entry))
+                continue
+            panel = self.read(entry)
+            if is_frame and panel.frequency != lead.frequency:  # Monday to Friday look like days, be they business days
+                with suppress(ValueError):
+                    panel = replace(self, frequency=lead.frequency, regularise=False).read(entry)
+            panels.append(panel)
+        return panels
 
     def join(self, panels: list[Panel], names: Sequence[str] | None = None) -> Panel:
         first = panels[0]
@@ -298,7 +318,7 @@ class _Reader:
         return Panel(tuple(items), first.channels, first.frequency, single=False)
 
     def read_gluonts(self, entries: list[Any]) -> Panel:
-        panels, names = [], []
+        frames, names = [], []
         for number, entry in enumerate(entries):
             if "target" not in entry or "start" not in entry:
                 raise ValueError(
@@ -313,9 +333,9 @@ class _Reader:
                 index = pd.date_range(start, periods=len(values), freq=alias(self.frequency))
             else:
                 raise ValueError(f"entry {number} starts at {start!r}, no Period with a frequency: give frequency=")
-            panels.append(self.read_frame(pd.DataFrame(values, index=index)))
+            frames.append(pd.DataFrame(values, index=index))
             names.append(str(entry.get("item_id", number)))
-        return self.join(panels, names)
+        return self.join(self.read_all(frames), names)
 
     def read_array(self, values: np.ndarray) -> Panel:
         if values.dtype.kind == "O":
@@ -461,6 +481,21 @@ class _Reader:
                 f"expected numbers, but {'; '.join(bad)}. target=[...] (--columns) picks the columns to forecast"
             )
         return np.column_stack(columns)
+
+    def require_as_read(self, panel: Panel) -> None:
+        r"""Checks that no option asks to read a panel otherwise than it was."""
+        asked = {
+            "item_column": self.item_column != "item_id",
+            "timestamp_column": self.timestamp_column is not None,
+            "frequency": self.frequency is not None and alias(self.frequency) != panel.frequency,
+            "regularise": self.regularise,
+        }
+        for option, is_asked in asked.items():
+            if is_asked:
+                raise ValueError(
+                    f"a Panel is already read (its frequency is {panel.frequency!r}), {option}= cannot change it: pass "
+                    "the frame it came from instead"
+                )
 
     def refuse_frequency(self) -> None:
         if self.frequency is not None or self.regularise:

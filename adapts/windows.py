@@ -113,29 +113,35 @@ class Windows:
     def __getitem__(self, which: slice | Sequence[int] | np.ndarray) -> Windows:
         return Windows(self.panel, self.item[which], self.origin[which], self.context_length, self.prediction_length)
 
-    def past(self) -> Tensor:
+    def past(self, dtype: torch.dtype = torch.float32) -> Tensor:
         r"""Gathers the context rows, those before the origin.
 
-        Returns:
-            The contexts, with shape :math:`(n, L, D)`, float32. Where an item is shorter they begin with NaN.
-        """
-        return self._gather(np.arange(-self.context_length, 0))
+        Arguments:
+            dtype: The precision. Raw rows need float64, for their location may be far larger than their scale.
 
-    def future(self) -> Tensor:
+        Returns:
+            The contexts, with shape :math:`(n, L, D)`. Where an item is shorter they begin with NaN.
+        """
+        return self._gather(np.arange(-self.context_length, 0), dtype)
+
+    def future(self, dtype: torch.dtype = torch.float32) -> Tensor:
         r"""Gathers the target rows, those from the origin on.
 
-        Returns:
-            The targets, with shape :math:`(n, H, D)`, float32. NaN where missing or past the item's end.
-        """
-        return self._gather(np.arange(self.prediction_length))
+        Arguments:
+            dtype: The precision, as for `past`.
 
-    def _gather(self, steps: np.ndarray) -> Tensor:
+        Returns:
+            The targets, with shape :math:`(n, H, D)`. NaN where missing or past the item's end.
+        """
+        return self._gather(np.arange(self.prediction_length), dtype)
+
+    def _gather(self, steps: np.ndarray, dtype: torch.dtype) -> Tensor:
         rows, starts = self.panel.concatenated  # (sum T, D), (N + 1,)
         first, stop = starts[self.item, None], starts[self.item + 1, None]  # (n, 1)
         at = first + self.origin[:, None] + steps  # (n, steps)
         values = rows[np.clip(at, 0, len(rows) - 1)]  # (n, steps, D)
         values[(at < first) | (at >= stop)] = np.nan
-        return torch.from_numpy(values)
+        return torch.from_numpy(values).to(dtype)
 
 
 def part_windows(

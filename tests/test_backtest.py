@@ -132,6 +132,15 @@ class TestScoreTable:
         scaled = self.table({"m": law}, y * by + torch.tensor([1000.0, 0.0]), scale=scale)
         assert scaled["value"].to_numpy() == pytest.approx(plain["value"].to_numpy(), rel=2e-3, abs=1e-3, nan_ok=True)
 
+    @pytest.mark.parametrize(("shift", "factor"), [(1e8, 1.0), (0.0, 1000.0), (1e8, 1e-3)])
+    def test_other_units_give_the_same_scores(self, shift, factor):
+        y = torch.randn(50, 8, 2, dtype=torch.float64)
+        law = normal_law(torch.zeros_like(y), 1.0)
+        plain = self.table({"m": law}, y)
+        other = self.table({"m": law.rescaled(shift, factor)}, y * factor + shift, scale=np.full(2, factor))
+        # At 1e8 a double resolves 1e-8, a hundred-thousandth of the smallest scale.
+        assert other["value"].to_numpy() == pytest.approx(plain["value"].to_numpy(), rel=1e-3, abs=1e-3)
+
     def test_missing_cells_are_skipped(self):
         y = torch.randn(60, 8, 2)
         y[:30, :, 0] = math.nan
@@ -280,6 +289,13 @@ class TestHeldBack:
 
 
 class TestBacktest:
+    @pytest.mark.parametrize(("shift", "factor"), [(1e8, 1.0), (0.0, 1000.0)])
+    def test_other_units_give_the_same_scores(self, shift, factor):
+        values = ar1(600)
+        plain, other = (roll(KnownLaw(), Panel.of(each)).frame for each in (values, values * factor + shift))
+        naive = plain["model"].isin(["last value", "seasonal naive"])  # the known law knows one unit only
+        assert other["value"][naive].to_numpy() == pytest.approx(plain["value"][naive].to_numpy(), rel=1e-4, abs=1e-6)
+
     def test_the_true_law_wins_and_is_calibrated(self):
         told = []
         rolled = roll(KnownLaw(), Panel.of(ar1(6000)), on_progress=told.append)

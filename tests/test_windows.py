@@ -115,6 +115,13 @@ def test_slices_and_arrays_of_windows_are_the_same_rows() -> None:
     assert len(windows[5:9]) == 4 and len(windows[[]]) == 0 and windows[[]].past().shape == (0, L, 2)
 
 
+def test_precision():
+    panel = Panel.of(1e8 + np.arange(40.0)[:, None])
+    windows = last_windows(panel, context_length=L, prediction_length=H)
+    assert windows.past().dtype == windows.future().dtype == torch.float32
+    assert torch.equal(windows.past(torch.float64)[0, :, 0] - 1e8, torch.arange(40.0 - L, 40.0, dtype=torch.float64))
+
+
 def test_last_windows_end_where_the_items_end() -> None:
     panel = undated(50, 6)
     windows = last_windows(panel, context_length=L, prediction_length=H)

@@ -145,7 +145,7 @@ def score_table(
         The tidy frame: model, channel, lead_block, metric, value. Channel "all" is the mean over channels.
     """
     if location is None:
-        location = future.nanmean((0, 1)).nan_to_num(0.0).numpy()
+        location = future.double().nanmean((0, 1)).nan_to_num(0.0).numpy()
     frames = []
     for model, law in laws.items():
         batches = ((law[at], future[at]) for at in _slices(len(future)))
@@ -408,7 +408,7 @@ def _before(series: Panel | Dataset, panel: Panel, stops: Sequence[int]) -> Pane
 def _by_batch(law: Callable[[Windows], Law], windows: Windows) -> Iterator[tuple[Law, Tensor]]:
     r"""The laws of windows with what came true, some windows at a time."""
     for at in _slices(len(windows)):
-        yield law(windows[at]), windows[at].future()
+        yield law(windows[at]), windows[at].future(torch.float64)
 
 
 def _by_origin(
@@ -421,7 +421,7 @@ def _by_origin(
             before = _before(series, windows.panel, np.minimum(firsts + number * stride, lengths).tolist())
             fitted = fitted.clone().fit(before if isinstance(before, Panel) else replace(before, borders=None))
         batch = windows[step == number]
-        yield fitted.law(batch), batch.future()
+        yield fitted.law(batch), batch.future(torch.float64)
 
 
 def format_table(frame: pd.DataFrame) -> str:

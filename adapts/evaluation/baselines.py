@@ -20,7 +20,10 @@ _BATCH = 256  # windows whose residuals are taken at a time
 
 
 class _Naive(ABC):
-    r"""A point forecast made of the context alone, spread by its own errors on the windows that it was fitted on."""
+    r"""A point forecast made of the context alone, spread by its own errors on the windows that it was fitted on.
+
+    Windows come in raw units, so that all is computed in double precision.
+    """
 
     residuals: Tensor  # (H, D, Q)
     fallback: Tensor  # (D,), where a context shows nothing of a channel
@@ -54,14 +57,14 @@ class _Naive(ABC):
         errors, seen = [], []
         for start in range(0, len(windows), _BATCH):
             batch = windows[start : start + _BATCH]
-            future = batch.future()
-            errors.append(future - self.point(batch.past(), windows.prediction_length))
+            future = batch.future(torch.float64)
+            errors.append(future - self.point(batch.past(torch.float64), windows.prediction_length))
             seen.append(future.flatten(0, 1))
         self.fallback = torch.cat(seen).nanmedian(dim=0).values.nan_to_num(0.0)
         # One lead at a time: the sort of a quantile would else double what all the errors take.
         leads = torch.cat(errors).unbind(1)
         quantiles = [np.nanquantile(_seen(error), LEVELS, axis=0) for error in leads]  # (Q, D) each
-        self.residuals = torch.from_numpy(np.stack(quantiles)).movedim(1, -1).float()
+        self.residuals = torch.from_numpy(np.stack(quantiles)).movedim(1, -1)
         return self
 
     def law(self, windows: Windows) -> Law:
@@ -74,15 +77,15 @@ class _Naive(ABC):
             The law, free of NaN.
         """
         horizon, channels, _ = self.residuals.shape
-        point = self.point(windows.past(), windows.prediction_length)
+        point = self.point(windows.past(torch.float64), windows.prediction_length)
         point = torch.where(point.isnan(), self.fallback, point)
         values = point.unsqueeze(-1) + self.residuals  # (n, H, D, Q)
         return Law(QuantileFunction(LEVELS, values), Independent(horizon, channels))
 
 
 def _seen(errors: Tensor) -> np.ndarray:
-    r"""Errors (n, D) in double precision, where a channel without any error has an error of zero."""
-    seen: np.ndarray = errors.double().where(~errors.isnan().all(0), 0.0).numpy()
+    r"""Errors (n, D), where a channel without any error has an error of zero."""
+    seen: np.ndarray = errors.where(~errors.isnan().all(0), 0.0).numpy()
     return seen
 
 
