@@ -159,6 +159,7 @@ def regular_dates(
                 )
                 if count
             )
+            + (f" (they look like frequency={seen!r})" if (seen := _infer(index)) else "")
             + f". {REMEDY}"
         )
     frame = pd.DataFrame(values, index=pd.Index(clock))
@@ -172,8 +173,8 @@ def frequency_of(index: pd.DatetimeIndex, given: str | None) -> str:
 
     Arguments:
         index: The dates.
-        given: The frequency that the caller states. A week, month, quarter or year takes its anchor from the dates:
-            `"W"` becomes `"W-TUE"` where these are Tuesdays.
+        given: The frequency that the caller states. A week, month, quarter or year without an anchor takes it from the
+            dates: `"W"` becomes `"W-TUE"` where these are Tuesdays, `"M"` becomes `"MS"` at the firsts of months.
 
     Returns:
         The pandas alias.
@@ -183,10 +184,7 @@ def frequency_of(index: pd.DatetimeIndex, given: str | None) -> str:
     """
     tidy = index.unique().sort_values()
     if given is not None:
-        given = alias(given)
-        if not _is_regular(tidy, given) and (seen := _infer(tidy) or _guess(tidy)) and _family(seen) == _family(given):
-            return seen
-        return given
+        return alias(given) if _is_regular(tidy, alias(given)) else _anchored(tidy, given) or alias(given)
     if len(tidy) < 2:
         raise ValueError(f"a single date ({tidy[0]}) shows no frequency: give frequency= (--frequency)")
     frequency = _infer(tidy) or _guess(tidy)
@@ -223,6 +221,15 @@ def season_length(frequency: str | None) -> int:
     season = {"s": 3600, "min": 1440, "h": 24, "D": 7, "B": 5, "W": 52}.get(name)
     season = season or {"M": 12, "Q": 4}.get(_family(name), 1)
     return season // steps if season % steps == 0 else 1
+
+
+def _stamps(periods: pd.PeriodIndex) -> pd.DatetimeIndex:
+    r"""Stamps periods so that the stamps' frequency has these very periods: a week from Monday on is W-SUN."""
+    match = re.fullmatch(r"(\d*)((?:W|Q|Y|A)-[A-Z]+|M)", periods.freqstr)
+    if match is None or periods.freqstr in ("M", "Q-DEC", "Y-DEC", "A-DEC"):
+        return periods.to_timestamp()
+    ones = pd.PeriodIndex.from_ordinals(periods.asi8, freq=match[2])  # 2 weeks are stamped in their first
+    return ones.to_timestamp(how="end").normalize()
 
 
 def _stamps(periods: pd.PeriodIndex) -> pd.DatetimeIndex:
@@ -280,6 +287,22 @@ def _guess(tidy: pd.DatetimeIndex) -> str | None:
         if tidy.isin(grid).all():
             return candidate
     return None
+
+
+def _anchored(tidy: pd.DatetimeIndex, given: str) -> str | None:
+    r"""The weeks, months, quarters or years that dates lie on; None if none, or the frequency given has its anchor."""
+    match = re.fullmatch(r"(\d*)(W|M|[QYA][SE]?)", given.strip())
+    if match is None:
+        return None
+    seen = _infer(tidy) or _guess(tidy)
+    if seen is not None and _family(seen) == _family(alias(given)):
+        return seen
+    # Few dates show no frequency, but they do lie on some grid.
+    unit, month = match[2].replace("A", "Y"), tidy[0].month_name()[:3].upper()
+    names = {"W": [f"W-{tidy[0].day_name()[:3].upper()}"], "M": ["MS", "ME", "BMS", "BME"]}.get(unit)
+    names = names or [f"{unit[0]}{end}-{month}" for end in ("SE" if len(unit) == 1 else unit[1])]
+    grids = (match[1] + name for name in names)
+    return next((alias(name) for name in grids if tidy.isin(_grid(tidy, name)).all()), None)
 
 
 def _family(frequency: str) -> str:

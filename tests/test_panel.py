@@ -128,6 +128,18 @@ def test_periods_go_on_where_they_end(frequency: str) -> None:
         assert pd.date_range(future[0], periods=3, freq=panel.frequency).to_period().equals(expected)
 
 
+@pytest.mark.parametrize(
+    "frequency", ["W", "W-TUE", "2W", "M", "2M", "Q", "Q-NOV", "2Q", "Y", "Y-JUN", "D", "B", "h", "15min"]
+)
+def test_periods_go_on_where_they_end(frequency: str) -> None:
+    start = pd.Period("2024-01-10", freq=frequency)
+    series = pd.Series(np.arange(20.0), index=pd.period_range(start, periods=20, freq=frequency))
+    for panel in (Panel.of([{"target": np.arange(20.0), "start": start}]), Panel.of(series)):
+        future = panel.future_index(panel.items[0], 3)
+        expected = pd.period_range(start, periods=23, freq=frequency)[20:]
+        assert pd.date_range(future[0], periods=3, freq=panel.frequency).to_period().equals(expected)
+
+
 def test_target_picks_and_orders_columns_and_the_others_may_be_anything() -> None:
     wide = frame().assign(city="Jena")
     assert Panel.of(wide, target=["b", "a"]).channels == ("b", "a")
@@ -292,6 +304,50 @@ def test_the_frequency_given_says_which_rows_are_absent() -> None:
     assert len(index) == 19 and np.isnan(values).sum() == 9
 
 
+def test_a_short_entry_of_a_list_takes_the_frequency_of_the_longest() -> None:
+    for frequency in ("h", "ME", "W-TUE", "B"):
+        dates = pd.date_range("2024-01-01", periods=20, freq=frequency)
+        whole = pd.DataFrame({"a": np.arange(20.0)}, index=dates)
+        panel = Panel.of([whole[:1], whole[3:5], whole, whole[:4]])
+        assert panel.frequency == frequency and panel.lengths == (1, 2, 20, 4)
+    entries = [{"target": np.arange(n), "start": pd.Period("2024-01-10", freq="W")} for n in (1, 9, 2)]
+    panel = Panel.of(entries)
+    assert panel.frequency == "W-SUN" and panel.lengths == (1, 9, 2)
+    with pytest.raises(ValueError, match="1 of the 1 dates lie off the grid of frequency 'W-TUE'"):
+        Panel.of([frame(frequency="W-TUE"), frame(1, start="2024-01-03")])
+    panel = Panel.of([frame(), frame(2, frequency="3h")], regularise=True)
+    assert panel.frequency == "h" and panel.lengths == (48, 4)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+@pytest.mark.parametrize("frequency", ["h", "15min", "D", "W-TUE", "MS", "ME", "QE-NOV", "YE-DEC", "2D"])
+def test_the_frequency_given_is_that_of_a_few_rows(rows: int, frequency: str) -> None:
+    few = frame(rows, frequency)
+    assert Panel.of(few, frequency=frequency).frequency == frequency
+    with pytest.raises(ValueError, match=f"{rows} of the {rows} dates lie off the grid of frequency 'W-WED'"):
+        Panel.of(frame(rows, "W-TUE"), frequency="W-WED")
+
+
+def test_a_few_rows_with_gaps_are_mended_only_if_asked() -> None:
+    gaps = frame(6).iloc[[0, 2, 5]]
+    with pytest.raises(ValueError, match="3 missing"):
+        Panel.of(gaps, frequency="h")
+    assert Panel.of(gaps, frequency="h", regularise=True).lengths == (6,)
+    with pytest.raises(ValueError, match=r"46 missing .* \(they look like frequency='D'\)"):
+        Panel.of(frame(3, "D"), frequency="h")
+
+
+def test_a_frequency_without_its_anchor_takes_it_from_few_dates() -> None:
+    for given, start, expected in (
+        ("M", "2024-02-01", "MS"),
+        ("M", "2024-02-29", "ME"),
+        ("W", "2024-01-02", "W-TUE"),
+        ("Q", "2024-02-29", "QE-FEB"),
+        ("Y", "2024-03-01", "YS-MAR"),
+    ):
+        assert Panel.of(frame(1, "D", start), frequency=given).frequency == expected
+
+
 # ------------------------------------------------------------------------------------------------------ bad input
 
 
@@ -378,6 +434,12 @@ ERRORS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "text array": (np.array(["a", "b"]), {}, "expected real numbers (T,), (T, D) or (N, T, D), got <U1 (2,)"),
     "frequency of an array": (np.zeros((4, 2)), {"frequency": "h"}, "no dates for frequency= to apply to"),
     "a path": ("data.csv", {}, "got str; adapts.readers.read opens files"),
+    "a panel read otherwise": (
+        Panel.of(wide),
+        {"frequency": "D"},
+        "is 'h'), frequency= cannot change it: pass the frame",
+    ),
+    "a panel to be mended": (Panel.of(wide), {"regularise": True}, "a Panel is already read"),
     "a number": (3, {}, "got int"),
     "other channels in a list": ([wide, wide.rename(columns={"b": "c"})], {}, "missing: b; not fitted: c"),
     "other frequencies in a list": ([wide, frame(frequency="D")], {}, "items of one frequency, got D, h"),
