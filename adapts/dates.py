@@ -79,11 +79,14 @@ def parse_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | No
         index = index.astype(str)
     elif pd.api.types.is_numeric_dtype(index.dtype) or pd.api.types.is_bool_dtype(index.dtype):
         return None
+    offsets = _offsets(index)
+    if len(offsets) > 1 and "" in offsets:
+        return None  # some have an offset and some do not: which hour the others mean is not known
     for form in (style,) if style else (None, "ISO8601"):  # ISO8601 takes "2020-01-01" beside "2020-01-01 01:00"
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                dates = pd.to_datetime(index, format=form)
+                dates = pd.to_datetime(index, format=form, utc=len(offsets) > 1)
         except (ValueError, TypeError, OverflowError):
             continue
         if isinstance(dates, pd.DatetimeIndex):
@@ -223,22 +226,21 @@ def season_length(frequency: str | None) -> int:
     return season // steps if season % steps == 0 else 1
 
 
-def _stamps(periods: pd.PeriodIndex) -> pd.DatetimeIndex:
-    r"""Stamps periods so that the stamps' frequency has these very periods: a week from Monday on is W-SUN."""
-    match = re.fullmatch(r"(\d*)((?:W|Q|Y|A)-[A-Z]+|M)", periods.freqstr)
-    if match is None or periods.freqstr in ("M", "Q-DEC", "Y-DEC", "A-DEC"):
-        return periods.to_timestamp()
-    ones = pd.PeriodIndex.from_ordinals(periods.asi8, freq=match[2])  # 2 weeks are stamped in their first
-    return ones.to_timestamp(how="end").normalize()
+def _offsets(index: pd.Index[Any]) -> set[str]:
+    r"""The UTC offsets at the end of texts, "" where there is none."""
+    if pd.api.types.is_numeric_dtype(index.dtype):
+        return set()
+    texts = index.dropna().astype(str)
+    return set(texts.str.extract(r":\d\d(?:\.\d+)?\s*(Z|[+-]\d\d:?\d\d)$", expand=False).fillna(""))
 
 
 def _stamps(periods: pd.PeriodIndex) -> pd.DatetimeIndex:
     r"""Stamps periods so that the stamps' frequency has these very periods: a week from Monday on is W-SUN."""
-    match = re.fullmatch(r"(\d*)((?:W|Q|Y|A)-[A-Z]+|M)", periods.freqstr)
+    match = re.fullmatch(r"\d*((?:W|Q|Y|A)-[A-Z]+|M)", periods.freqstr)
     if match is None or periods.freqstr in ("M", "Q-DEC", "Y-DEC", "A-DEC"):
-        return periods.to_timestamp()
-    ones = pd.PeriodIndex.from_ordinals(periods.asi8, freq=match[2])  # 2 weeks are stamped in their first
-    return ones.to_timestamp(how="end").normalize()
+        return pd.DatetimeIndex(periods.to_timestamp())
+    ones = pd.PeriodIndex(periods.to_timestamp(), freq=match[1])  # two weeks are stamped in their first
+    return pd.DatetimeIndex(ones.to_timestamp(how="end")).normalize()
 
 
 def _is_regular(index: pd.DatetimeIndex, frequency: str) -> bool:

@@ -88,12 +88,13 @@ def read(
         return _read_card(load_card(name), columns)
     path = Path(data)
     _require_file(path, list(cards()))
-    frame = {"csv": _read_csv, "parquet": _read_parquet}[ENDINGS[path.suffix.lower()]](path)
+    item_column = item_column or "item_id"
+    frame = _read_csv(path, item_column) if ENDINGS[path.suffix.lower()] == "csv" else _read_parquet(path)
     try:
         panel = Panel.of(
             frame,
             target=columns,
-            item_column=item_column or "item_id",
+            item_column=item_column,
             timestamp_column=timestamp_column,
             frequency=frequency,
             regularise=regularise,
@@ -124,8 +125,9 @@ def _require_file(path: Path, names: Sequence[str]) -> None:
         raise ValueError(f"cannot read {path.name!r} by its ending: expected one of {', '.join(ENDINGS)}")
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path, item_column: str) -> pd.DataFrame:
     r"""Reads a CSV, its separator (comma, semicolon, tab) by the header and a decimal comma by the first rows."""
+    identity = {item_column: lambda text: text.strip() or None}  # as text: 001 is not 1, nor NA a missing name
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             head = [line for line, _ in zip(lines, range(20), strict=False)]
@@ -138,6 +140,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
             decimal=decimal,
             encoding="utf-8-sig",
             skipinitialspace=True,
+            converters=identity,
             float_precision="round_trip",  # pandas's default is off by a last bit
         )
     except UnicodeDecodeError as error:

@@ -128,18 +128,6 @@ def test_periods_go_on_where_they_end(frequency: str) -> None:
         assert pd.date_range(future[0], periods=3, freq=panel.frequency).to_period().equals(expected)
 
 
-@pytest.mark.parametrize(
-    "frequency", ["W", "W-TUE", "2W", "M", "2M", "Q", "Q-NOV", "2Q", "Y", "Y-JUN", "D", "B", "h", "15min"]
-)
-def test_periods_go_on_where_they_end(frequency: str) -> None:
-    start = pd.Period("2024-01-10", freq=frequency)
-    series = pd.Series(np.arange(20.0), index=pd.period_range(start, periods=20, freq=frequency))
-    for panel in (Panel.of([{"target": np.arange(20.0), "start": start}]), Panel.of(series)):
-        future = panel.future_index(panel.items[0], 3)
-        expected = pd.period_range(start, periods=23, freq=frequency)[20:]
-        assert pd.date_range(future[0], periods=3, freq=panel.frequency).to_period().equals(expected)
-
-
 def test_target_picks_and_orders_columns_and_the_others_may_be_anything() -> None:
     wide = frame().assign(city="Jena")
     assert Panel.of(wide, target=["b", "a"]).channels == ("b", "a")
@@ -286,6 +274,17 @@ def test_time_zones_are_kept_across_summer_time(frequency: str, zone: str) -> No
     assert panel.future_index(panel.items[0], 10).tolist() == dates[50:].tolist()
 
 
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York"])
+@pytest.mark.parametrize("day", ["2024-03-09", "2024-03-30", "2024-10-26"])
+def test_text_with_offsets_that_change_becomes_utc(zone: str, day: str) -> None:
+    dates = pd.date_range(day, periods=48, freq="h", tz=zone)
+    for texts in (dates.astype(str), dates.map(pd.Timestamp.isoformat), dates.strftime("%Y-%m-%d %H:%M:%S%z")):
+        item = Panel.of(pd.DataFrame({"date": texts, "a": 1.0})).items[0]
+        assert (item.index == dates).all()
+        changes = len({text[-6:] for text in dates.astype(str)}) > 1
+        assert not changes or str(item.index.tz) == "UTC"
+
+
 def test_local_time_without_a_zone_shows_the_hour_that_comes_twice() -> None:
     dates = pd.date_range("2024-10-26", periods=60, freq="h", tz="Europe/Berlin").tz_localize(None)
     with pytest.raises(ValueError, match=r"1 repeated \(first: row 27, 2024-10-27 02:00:00\)"):
@@ -393,10 +392,10 @@ ERRORS: dict[str, tuple[Any, dict[str, Any], str]] = {
         {},
         "column 'date' could not be read as dates (first: '13/01/2024' in row 12)",
     ),
-    "two time zones": (
-        pd.DataFrame({"date": ["2024-03-31T01:00+01:00", "2024-03-31T03:00+02:00"], "a": 1.0}),
+    "an offset here and there": (
+        pd.DataFrame({"date": ["2024-03-31T01:00+01:00", "2024-03-31T03:00"], "a": 1.0}),
         {},
-        "could not be read as dates (first: '2024-03-31T01:00+01:00' in row 0)",
+        "column 'date' could not be read as dates",
     ),
     "numbers as dates": (dated.assign(date=range(48)), {}, "column 'date' could not be read as dates"),
     "two columns of dates": (

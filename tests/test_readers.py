@@ -172,6 +172,24 @@ def test_missing_cells_and_items_in_a_file(tmp_path: Path) -> None:
     assert [item.item_id for item in read(path, item_column="shop", columns="a").panel.items] == ["x", "y"]
 
 
+@pytest.mark.parametrize("column", ["item_id", "shop"])
+def test_names_of_items_in_a_csv_stay_as_they_are(column: str, tmp_path: Path) -> None:
+    names = ["001", "1", "NA", "null", "1.50", "007"]
+    whole = pd.concat([frame(3).assign(**{column: name}) for name in names])
+    whole.to_csv(tmp_path / "data.csv", sep=";")
+    assert [item.item_id for item in read(tmp_path / "data.csv", item_column=column).panel.items] == names
+    whole.assign(**{column: [None, *whole[column][1:]]}).to_csv(tmp_path / "data.csv")
+    with pytest.raises(ValueError, match=f"column '{column}' names no item in row 0"):
+        read(tmp_path / "data.csv", item_column=column)
+
+
+def test_offsets_in_a_csv_may_change(tmp_path: Path) -> None:
+    dates = pd.date_range("2021-03-27 23:00", periods=8, freq="h", tz="Europe/Berlin", name="date")
+    pd.DataFrame({"a": np.arange(8.0)}, index=dates).to_csv(tmp_path / "data.csv")
+    assert "+01:00" in (tmp_path / "data.csv").read_text() and "+02:00" in (tmp_path / "data.csv").read_text()
+    assert (read(tmp_path / "data.csv").panel.items[0].index == dates).all()
+
+
 @pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
 def test_parquet_files_are_read(zone: str | None, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
