@@ -136,7 +136,7 @@ def forecast(
         bool, typer.Option("--regularise", help="Sort the dates, merge repeated ones, put NaN where some are missing.")
     ] = False,
     num_samples: Annotated[int, typer.Option(min=2, help="How many joint samples the scores are taken on.")] = 200,
-    seed: Annotated[int, typer.Option(help="The seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="Where the foundation model runs: auto, cpu, cuda.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder of an earlier run.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table alone, no progress.")] = False,
@@ -223,7 +223,7 @@ def _forecast(settings: dict[str, Any], output: Path, *, overwrite: bool, quiet:
         forecasts = predicted if isinstance(predicted, list) else [predicted]
         progress.stage(f"write {output}")
         with replaced(output, overwrite=overwrite) as folder:
-            _table(forecasts).to_csv(folder / "forecast.csv", index=False, float_format="%.7g")
+            _table(forecasts).to_csv(folder / "forecast.csv", index=False)
             report = _report(settings, dataset, result, adapter)
             (folder / "scores.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
             _draw_forecast(dataset, result, forecasts).savefig(folder / "forecast.png")

@@ -130,6 +130,16 @@ class TestForecast:
         assert forecast(folder / "series.csv", output, *options, "--overwrite").exit_code == 0
         assert sorted(path.name for path in output.iterdir()) == sorted(WRITTEN)
 
+    def test_small_changes_of_a_large_level_reach_the_csv(self, folder):
+        values = 1e8 + np.random.default_rng(0).standard_normal(240)
+        pd.DataFrame({"a": values}).to_csv(folder / "large.csv", index=False)
+        result = forecast(folder / "large.csv", folder / "large", "--family", "identity", "--num-samples", 10)
+        assert result.exit_code == 0, result.stderr
+        table = pd.read_csv(folder / "large" / "forecast.csv")
+        assert (0.5 < table["0.9"] - table["0.1"]).all() and (table["0.9"] - table["0.1"] < 6).all()
+        expected = Adapter.load(folder / "large" / "adapter").predict().quantile(0.9)[:, 0]
+        assert table["0.9"].to_numpy() - 1e8 == pytest.approx(expected - 1e8, abs=1e-6)
+
     def test_several_items_of_a_long_file(self, folder):
         wide = pd.read_csv(folder / "series.csv")
         pd.concat([wide.assign(shop="x"), wide.iloc[:300].assign(shop="y")]).to_csv(folder / "long.csv", index=False)
@@ -154,6 +164,7 @@ class TestMistakes:
             (["series.csv", "--prediction-length", 8, "--columns", "a,z"], "there is no column z"),
             (["shuffled.csv", "--prediction-length", 8], "--regularise"),
             (["text.csv", "--prediction-length", 8], "'b'"),
+            (["series.csv", "--prediction-length", 8, "--device", "gpu7"], "gpu7"),
         ],
     )
     def test_one_line_and_nothing_written(self, folder, monkeypatch, arguments, words):
@@ -166,6 +177,12 @@ class TestMistakes:
         assert result.stderr.startswith("adapts: error: ") and words in result.stderr
         assert len(result.stderr.splitlines()) == 1 and result.stdout == ""
         assert not [path for path in folder.iterdir() if "refused" in path.name]
+
+    def test_a_seed_is_not_negative(self, folder):
+        result = run(
+            "forecast", folder / "series.csv", "--prediction-length", 8, "--output", folder / "no", "--seed", -1
+        )
+        assert result.exit_code == 2 and "--seed" in result.stderr and "Traceback" not in result.stderr
 
     def test_an_output_that_exists_is_kept(self, finished, folder):
         output, _ = finished

@@ -143,6 +143,16 @@ class TestGluonts:
         assert aggregate["QuantileLoss[0.9]"] == pytest.approx(18 * 2 * 0.1 * 0.7816, rel=0.05)
         assert aggregate["Coverage[0.9]"] == 1
 
+    def test_a_single_channel_is_univariate(self):
+        from gluonts.evaluation import Evaluator
+
+        forecast = make(channels=("load",), num_samples=400)
+        assert forecast.to_gluonts().samples.shape == (400, 6)
+        truth = np.concatenate([np.zeros(12), forecast.mean[:, 0] + np.arange(6)])
+        series = pd.Series(truth, pd.period_range("2024-01-01", periods=18, freq="h"))
+        aggregate, _ = Evaluator(quantiles=[0.5], num_workers=None)([series], [forecast.to_gluonts()], num_series=1)
+        assert aggregate["MSE"] == pytest.approx(55 / 6, rel=0.02)  # the mean of 0, 1, 4, 9, 16, 25
+
     def test_errors(self):
         with pytest.raises(ValueError, match="expects a dated series, the steps of 'a' are numbered 12 to 17"):
             make(frequency=None).to_gluonts()

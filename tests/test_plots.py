@@ -47,6 +47,19 @@ class TestFanChart:
         figure, _, _ = make_chart(1, pd.date_range("2024-06-01", periods=30, freq="h", tz="Asia/Tokyo"))
         assert figure.axes[0].lines[-1].get_xdata()[0] == np.datetime64("2024-06-01T00")
 
+    @pytest.mark.parametrize(("shift", "factor"), [(0, 1e6), (0, 1e-6), (5, 1e-6), (1e8, 2), (-3e7, 1)])
+    def test_no_offset_stands_in_the_place_of_the_title(self, shift, factor):
+        values = torch.randn(1, 5, 1, len(LEVELS), dtype=torch.float64).sort(dim=-1).values * factor + shift
+        law = Law(QuantileFunction(LEVELS, values), Independent(5, 1))
+        index = pd.RangeIndex(40)
+        observed = pd.DataFrame(np.random.randn(40, 1) * factor + shift, index, ["a"])
+        axes = fan_chart(observed, [Fan("forecast", index[-5:], law)]).axes[0]
+        axes.figure.canvas.draw()
+        assert axes.yaxis.get_offset_text().get_text() == ""
+        ticks, labels = axes.get_yticks(), [label.get_text() for label in axes.get_yticklabels()]
+        read = [float(label.replace("\N{MINUS SIGN}", "-")) for label in labels]
+        assert read == pytest.approx(ticks, rel=1e-9, abs=1e-9 * factor)
+
     def test_too_many_channels_are_said(self):
         figure, _, _ = make_chart(30, pd.RangeIndex(12))
         assert len(figure.axes) == 24 and figure.get_suptitle() == "first 24 of 30 channels"

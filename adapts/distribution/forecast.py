@@ -133,7 +133,8 @@ class Forecast:
         r"""Hands the joint paths to gluonts.
 
         Returns:
-            A sample forecast, with samples of shape :math:`(S, H, D)`.
+            A sample forecast, with samples of shape :math:`(S, H, D)`, and :math:`(S, H)` for a single channel: gluonts
+            tells univariate forecasts by their shape, and its `Evaluator` takes no others.
 
         Raises:
             ValueError: If the series has no dates, or gluonts has no periods of its frequency.
@@ -153,7 +154,8 @@ class Forecast:
             raise ValueError(
                 f"gluonts dates forecasts by periods, and pandas has none of {self.frequency!r}"
             ) from error
-        return SampleForecast(self.samples, start, self.item_id)
+        samples = self.samples[..., 0] if len(self.channels) == 1 else self.samples
+        return SampleForecast(samples, start, self.item_id)
 
     def plot(
         self,
@@ -228,6 +230,7 @@ class Forecast:
         cell.set_title(name, loc="left", fontsize="medium")
         cell.spines[["top", "right"]].set_visible(False)
         cell.tick_params(labelsize="small")
+        plain_ticks(cell)
         cell.margins(x=0.01)
         if isinstance(index, pd.DatetimeIndex):
             from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
@@ -236,6 +239,26 @@ class Forecast:
             cell.xaxis.set_major_locator(locator)
             formatter = ConciseDateFormatter(locator, tz=index.tz)  # type: ignore[no-untyped-call]
             cell.xaxis.set_major_formatter(formatter)
+
+
+def plain_ticks(axes: Axes) -> None:
+    r"""Writes each number of a y axis in full: matplotlib puts a common offset or exponent where the title stands.
+
+    Arguments:
+        axes: The axes, changed in place.
+    """
+    from matplotlib.ticker import FuncFormatter
+
+    def write(value: float, _: int | None = None) -> str:
+        ticks = np.asarray(axes.get_yticks(), dtype=float)
+        step = np.diff(ticks).min(initial=np.inf)
+        if not 0 < step < np.inf:
+            return f"{value:.5g}"
+        digits = max(5, int(np.log10(np.abs(ticks).max() / step)) + 3)  # so many tell neighbours apart
+        return formatter.fix_minus(f"{0.0 if abs(value) < step / 1000 else value:.{digits}g}")
+
+    formatter = FuncFormatter(write)
+    axes.yaxis.set_major_formatter(formatter)
 
 
 def _checked(levels: Sequence[float]) -> list[float]:

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ..distribution.forecast import plain_ticks
 from ..distribution.law import Law
 from .scores import coverage, pit_deviations, pit_ece, pit_ece_floor
 
@@ -94,6 +95,7 @@ def _draw_channel(axes: Axes, observed: pd.Series[Any], fans: Sequence[Fan], cha
         axes.axvline(x[0], color=GREY, lw=0.7, ls=(0, (2, 2)), zorder=0)
     axes.plot(_plain(observed.index), observed.to_numpy(), color=INK, lw=1.0)
     _bare(axes)
+    plain_ticks(axes)
 
 
 def _legend_handles(fans: Sequence[Fan]) -> list[Any]:
