@@ -16,6 +16,7 @@ import torch
 
 from .dates import alias, first_undated, frequency_of, parse_dates, regular_dates
 
+ITEM_NAMES = ("item_id", "unique_id", "series_id", "ts_id", "id")
 TIMESTAMP_NAMES = ("timestamp", "date", "time", "ds", "datetime")
 
 
@@ -393,6 +394,8 @@ class _Reader:
         dates, column = self.find_dates(frame)
         others = [name for name in frame.columns if name != column and not (long and name == self.item_column)]
         channels = tuple(self.wanted(others))
+        if dates is not None and not long:
+            self.require_one_series(frame, dates)
         values = self.numbers(frame, channels, dated=dates is not None)  # (rows, D)
         groups = _groups(frame[self.item_column]) if long else {"0": np.arange(len(frame))}
         if dates is None:
@@ -437,6 +440,20 @@ class _Reader:
             raise ValueError(f"{source} has {len(none)} rows without a date, the first is row {none[0]}: drop them")
         return dates, name
 
+    def require_one_series(self, frame: pd.DataFrame, dates: pd.DatetimeIndex) -> None:
+        r"""Checks that dates that repeat do not do so because another column than the item column names the item."""
+        if not dates.has_duplicates:
+            return
+        repeated = int(dates.duplicated().sum())
+        for name in frame.columns:
+            if name.lower() in ITEM_NAMES and name not in self.wanted(()):
+                apart = pd.DataFrame({"item": frame[name].to_numpy(), "date": dates}).duplicated().sum()
+                if apart < repeated and frame[name].nunique() < len(frame):  # a number a row names no series
+                    raise ValueError(
+                        f"{repeated} of the {len(dates)} dates are repeated, and the rows look like several series "
+                        f"told apart by column {name!r}: pass item_column={name!r} (--item-column {name})"
+                    )
+
     def date_column(self, frame: pd.DataFrame) -> str | None:
         r"""The one column of dates that is called so, or whose type is dates; None if there is none."""
         free = [name for name in frame.columns if name != self.item_column and name not in self.wanted(())]
@@ -469,16 +486,23 @@ class _Reader:
             raise ValueError(f"there is no column {_list(unknown)}; the columns are {_list(frame.columns)}")
         if not channels:
             raise ValueError(f"expected at least one column to forecast, got only {_list(frame.columns)}")
-        columns, bad = [], []
+        columns, bad, ids = [], [], []
         for name in channels:
             column = _numeric(frame[name])
             if column is None:
                 bad.append(_why_not_numeric(frame[name], dated))
+                if name.lower() in ITEM_NAMES or bad[-1].startswith(f"column {name!r} holds {frame[name].dtype} "):
+                    ids.append(name)
             else:
                 columns.append(column)
         if bad:
             raise ValueError(
                 f"expected numbers, but {'; '.join(bad)}. target=[...] (--columns) picks the columns to forecast"
+                + (
+                    f"; if {ids[0]!r} names the series of each row: item_column={ids[0]!r} (--item-column {ids[0]})"
+                    if ids
+                    else ""
+                )
             )
         return np.column_stack(columns)
 

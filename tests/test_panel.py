@@ -327,6 +327,18 @@ def test_the_frequency_given_is_that_of_a_few_rows(rows: int, frequency: str) ->
         Panel.of(frame(rows, "W-TUE"), frequency="W-WED")
 
 
+def test_a_number_by_the_name_of_an_item_column_may_be_a_channel() -> None:
+    numbered = frame().assign(id=np.arange(48.0))
+    assert Panel.of(numbered).channels == ("a", "b", "id")
+    again = pd.concat([numbered, numbered[-1:]])
+    assert Panel.of(again, regularise=True).lengths == (48,)  # the same row twice
+    for rows in (again, pd.concat([numbered, numbered[-1:].assign(id=48.0)])):
+        with pytest.raises(ValueError, match="1 repeated .*regularise=True"):
+            Panel.of(rows)
+    other = pd.concat([numbered, numbered[-1:].assign(id=0.0)])
+    assert Panel.of(other, target=["a", "id"], regularise=True).lengths == (48,)
+
+
 def test_a_few_rows_with_gaps_are_mended_only_if_asked() -> None:
     gaps = frame(6).iloc[[0, 2, 5]]
     with pytest.raises(ValueError, match="3 missing"):
@@ -414,6 +426,27 @@ ERRORS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no such item": (wide, {"item_column": "shop"}, "no item column 'shop'; the columns are a, b"),
     "no item named": (long(wide).assign(item_id=None), {}, "names no item in row 0"),
     "text": (wide.assign(city="Jena"), {}, "column 'city' holds object (first: 'Jena'). target=[...] (--columns)"),
+    "text that may name items": (
+        long(wide, wide, item_column="shop"),
+        {},
+        "columns to forecast; if 'shop' names the series of each row: item_column='shop' (--item-column shop)",
+    ),
+    "categories that may name items": (
+        long(wide, wide, item_column="shop").astype({"shop": "category"}),
+        {},
+        "column 'shop' holds category (first: 'item0'). target=[...] (--columns) picks the columns to forecast; if",
+    ),
+    "items by another name": (
+        long(wide, wide, item_column="unique_id"),
+        {},
+        "48 of the 96 dates are repeated, and the rows look like several series told apart by column 'unique_id': pass "
+        "item_column='unique_id' (--item-column unique_id)",
+    ),
+    "numbered items by another name": (
+        pd.concat([wide.assign(ID=number) for number in range(3)]),
+        {"regularise": True},
+        "told apart by column 'ID': pass item_column='ID' (--item-column ID)",
+    ),
     "numbers as text": (wide.astype({"a": str}), {}, "column 'a' holds numbers as text (first: '0.1"),
     "some numbers as text": (dirt(wide, 4, "a", "n/a"), {}, "some entries that are none (first: 'n/a')"),
     "complex": (wide.astype(complex), {}, "column 'a' holds complex128"),
