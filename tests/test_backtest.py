@@ -141,6 +141,22 @@ class TestScoreTable:
         # At 1e8 a double resolves 1e-8, a hundred-thousandth of the smallest scale.
         assert other["value"].to_numpy() == pytest.approx(plain["value"].to_numpy(), rel=1e-3, abs=1e-3)
 
+    def test_no_channel_is_called_all(self):
+        y = torch.randn(9, 8, 2)
+        with pytest.raises(ValueError, match="a channel is called so too: give it another name"):
+            self.table({"m": normal_law(torch.zeros_like(y), 1.0)}, y, channels=["a", "all"])
+
+    def test_a_constant_channel_has_no_calibration(self):
+        y = torch.randn(60, 8, 2)
+        y[..., 1] = 5.0
+        laws = {"m": normal_law(torch.tensor([0.0, 5.0]).expand(60, 8, 2), torch.tensor([[1.0], [1e-6]]))}
+        frame = self.table(laws, y, varies=np.array([True, False]))
+        for metric in ("coverage_80", "pit_ece", "pit_ece_floor"):
+            assert math.isnan(overall(frame, "m", metric, "b"))
+            assert overall(frame, "m", metric) == overall(frame, "m", metric, "a")
+        assert overall(frame, "m", "mse", "b") == pytest.approx(0, abs=1e-9)  # the other scores stay
+        assert overall(frame, "m", "mse") == pytest.approx(overall(frame, "m", "mse", "a") / 2)
+
     def test_missing_cells_are_skipped(self):
         y = torch.randn(60, 8, 2)
         y[:30, :, 0] = math.nan
@@ -289,6 +305,25 @@ class TestHeldBack:
 
 
 class TestBacktest:
+    def test_no_channel_is_called_all(self):
+        adapter = KnownLaw()
+        with pytest.raises(ValueError, match="scores name the mean over channels 'all'"):
+            roll(adapter, Panel.of(pd.DataFrame(ar1(400), columns=["all", "b"])))
+        assert not adapter.fits  # refused before any work
+
+    def test_a_constant_channel_has_no_calibration(self):
+        values = ar1(600, channels=3)
+        values[:, 1] = 101325.3  # ever the same
+        values[480:, 2] = 0.0  # constant only while held back: a law may well be wrong about it
+        rolled = roll(KnownLaw(), Panel.of(values))
+        for model, pit in rolled.pits.items():
+            assert pit[..., 1].isnan().all() and not pit[..., [0, 2]].isnan().any()
+            for metric in ("coverage_80", "pit_ece", "pit_ece_floor"):
+                means = [overall(rolled.frame, model, metric, channel) for channel in ("0", "2")]
+                assert overall(rolled.frame, model, metric) == pytest.approx(np.mean(means))
+                assert math.isnan(overall(rolled.frame, model, metric, "1"))
+        assert "nan" not in format_table(rolled.frame)
+
     @pytest.mark.parametrize(("shift", "factor"), [(1e8, 1.0), (0.0, 1000.0)])
     def test_other_units_give_the_same_scores(self, shift, factor):
         values = ar1(600)

@@ -102,6 +102,17 @@ class TestReliability:
         assert not np.isnan(figure.axes[0].lines[-1].get_ydata()).any()
         figure.canvas.draw()
 
+    def test_a_constant_channel_is_left_out(self):
+        plain = reliability(self.pits, self.origin)
+        constant = torch.full((60, 12, 1), math.nan)
+        pits = {model: torch.cat([pit, constant], -1) for model, pit in self.pits.items()}
+        figure = reliability(pits, self.origin)
+        for axes, other in zip(figure.axes, plain.axes, strict=True):
+            assert axes.lines[-1].get_ydata() == pytest.approx(other.lines[-1].get_ydata())
+        assert figure.axes[0].texts[0].get_text() == plain.axes[0].texts[0].get_text()
+        nothing = reliability({model: torch.full((60, 12, 2), math.nan) for model in pits}, self.origin)
+        nothing.canvas.draw()
+
     def test_a_single_window_has_no_band(self):
         figure = reliability({"adapter": self.pits["adapter"][:1]}, self.origin[:1])
         figure.canvas.draw()

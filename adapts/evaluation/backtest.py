@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 HELD_BACK = 0.2  # the share of rows held back where nothing else says how many
 FEW, MANY = 20, 200  # origins that the default stride tries to reach, and those it never exceeds
+_MEAN = "all"  # stands where a channel does, for the mean over channels
 _BATCH = 64  # windows forecast and sampled at a time
 _FIT_WINDOWS = 2000  # of the fit part, for the errors of the baselines
 
@@ -36,7 +37,14 @@ _UNITS = {"mse": 2, "mae": 1, "crps": 1, "wql": 1, "width_80": 1}  # the power o
 
 
 def window_scores(
-    law: Law, future: Tensor, *, location: Tensor, scale: Tensor, num_samples: int, generator: torch.Generator
+    law: Law,
+    future: Tensor,
+    *,
+    location: Tensor,
+    scale: Tensor,
+    varies: Tensor,
+    num_samples: int,
+    generator: torch.Generator,
 ) -> dict[str, Tensor]:
     r"""Scores each window by itself, before any mean is taken.
 
@@ -45,6 +53,7 @@ def window_scores(
         future: What came true, with shape :math:`(n, H, D)`. NaN is missing.
         location: The location of each channel, with shape :math:`(D,)`; the joint scores compare channels.
         scale: The scale of each channel, with shape :math:`(D,)`.
+        varies: Whether each channel ever changes, with shape :math:`(D,)`; the PITs of one that does not are NaN.
         num_samples: The number of samples :math:`S` of the sample scores.
         generator: The source of the samples and of what randomises PITs.
 
@@ -53,7 +62,7 @@ def window_scores(
         shape :math:`(n,)`.
     """
     quantiles = law.marginals.at([*scores.DECILES])  # (n, H, D, 9)
-    pit = law.marginals.pit(future, generator)
+    pit = law.marginals.pit(future, generator).where(varies, torch.nan)  # of a constant: rounding noise
     samples = law.sample(num_samples, generator)  # (S, n, H, D)
     cells = {
         "mse": (law.mean.double() - future.double()).square(),
@@ -96,10 +105,17 @@ def summarise(model: str, windows: Mapping[str, Tensor], origin: np.ndarray, cha
         values["pit_ece"] = scores.pit_ece(pit.flatten(0, 1))
         values["pit_ece_floor"] = scores.pit_ece_floor(pit, origin, last_lead=leads.stop)
         for name, value in values.items():
-            rows.append((model, "all", block, name, value.nanmean().item()))
+            rows.append((model, _MEAN, block, name, value.nanmean().item()))
             rows.extend((model, c, block, name, v) for c, v in zip(channels, value.tolist(), strict=True))
-    rows.extend((model, "all", "all", name, windows[name].nanmean().item()) for name in _JOINT)
+    rows.extend((model, _MEAN, "all", name, windows[name].nanmean().item()) for name in _JOINT)
     return pd.DataFrame(rows, columns=["model", "channel", "lead_block", "metric", "value"])
+
+
+def _require_names(channels: Sequence[str]) -> None:
+    if _MEAN in channels:
+        raise ValueError(
+            f"scores name the mean over channels {_MEAN!r}, and a channel is called so too: give it another name"
+        )
 
 
 def _blocks(horizon: int) -> list[tuple[str, slice]]:
@@ -118,6 +134,7 @@ def score_table(
     scale: np.ndarray,
     origin: np.ndarray,
     location: np.ndarray | None = None,
+    varies: np.ndarray | None = None,
     num_samples: int = 100,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -138,18 +155,26 @@ def score_table(
         origin: The row of each window's first target, with shape :math:`(n,)`.
         location: The location of each channel, with shape :math:`(D,)`, for the joint scores; the mean of what came
             true if None.
+        varies: Whether each channel ever changes, with shape :math:`(D,)`, all if None. PITs of a constant channel are
+            the rounding noise of a law without width: its calibration ("coverage_80", "pit_ece", "pit_ece_floor") is
+            NaN, and left out of the mean over channels.
         num_samples: The number of samples of the sample scores.
         seed: The seed of the samples and of what randomises PITs.
 
     Returns:
         The tidy frame: model, channel, lead_block, metric, value. Channel "all" is the mean over channels.
+
+    Raises:
+        ValueError: If a channel is called "all".
     """
+    _require_names(channels)
     if location is None:
         location = future.double().nanmean((0, 1)).nan_to_num(0.0).numpy()
+    varies = np.ones(len(channels), dtype=bool) if varies is None else varies
     frames = []
     for model, law in laws.items():
         batches = ((law[at], future[at]) for at in _slices(len(future)))
-        windows = _score_batches(batches, location, scale, num_samples, seed)
+        windows = _score_batches(batches, location, scale, varies, num_samples, seed)
         frames.append(summarise(model, windows, origin, channels))
     return pd.concat(frames, ignore_index=True)
 
@@ -159,13 +184,19 @@ def _slices(length: int) -> Iterator[slice]:
 
 
 def _score_batches(
-    batches: Iterable[tuple[Law, Tensor]], location: np.ndarray, scale: np.ndarray, num_samples: int, seed: int
+    batches: Iterable[tuple[Law, Tensor]],
+    location: np.ndarray,
+    scale: np.ndarray,
+    varies: np.ndarray,
+    num_samples: int,
+    seed: int,
 ) -> dict[str, Tensor]:
     r"""Scores the windows of one model batch by batch: only a batch's samples are held at a time."""
     generator = torch.Generator().manual_seed(seed)
     where, by = torch.from_numpy(np.asarray(location, float)), torch.from_numpy(np.asarray(scale, float))
+    vary = torch.from_numpy(np.asarray(varies, bool))
     parts = [
-        window_scores(law, future, location=where, scale=by, num_samples=num_samples, generator=generator)
+        window_scores(law, future, location=where, scale=by, varies=vary, num_samples=num_samples, generator=generator)
         for law, future in batches
     ]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -215,7 +246,7 @@ class Backtest:
     Arguments:
         frame: The tidy scores: model, channel, lead_block, metric, value.
         windows: The windows held back, in order of time.
-        pits: The randomised PITs of each model, with shape :math:`(n, H, D)`.
+        pits: The randomised PITs of each model, with shape :math:`(n, H, D)`; NaN for a channel that never changes.
         adapter: The adapter fitted on the rows before them.
         stride: The number of rows from one origin to the next.
     """
@@ -292,6 +323,9 @@ def roll(
     rows apart, so that each row is forecast once; closer where that gives fewer than 20 of them, farther where it
     gives more than 200.
 
+    A channel that never changes, neither in the fit part nor in what is held back, has no calibration to measure: its
+    "coverage_80", "pit_ece" and "pit_ece_floor" are NaN, and left out of the mean over channels.
+
     Arguments:
         adapter: The adapter; it is cloned and stays as it is.
         series: The series, as a panel or a data set with borders.
@@ -310,7 +344,8 @@ def roll(
         The scores, with windows, PITs and the fitted adapter.
 
     Raises:
-        ValueError: If `scale`, `windows` or `stride` make no sense, or the series is too short.
+        ValueError: If `scale`, `windows` or `stride` make no sense, the series is too short, or a channel is called
+            "all".
     """
     if scale not in ("train", "none"):
         raise ValueError(f"a backtest expects scale to be 'train' or 'none', got {scale!r}")
@@ -320,6 +355,9 @@ def roll(
     horizon = adapter.prediction_length
     tell = on_progress or (lambda stage: None)
     panel, firsts, stride = _held_back(series, horizon, windows, stride)
+
+    _require_names(panel.channels)
+    varies = _varies(panel)
 
     tell("fit")
     fitted = adapter.clone().fit(_before(series, panel, firsts))
@@ -348,7 +386,7 @@ def roll(
     frames, pits = [], {}
     for model, each in batches.items():
         tell(f"score {model}")
-        windows_scored = _score_batches(each, location, divisor, num_samples, seed)
+        windows_scored = _score_batches(each, location, divisor, varies, num_samples, seed)
         frames.append(summarise(model, windows_scored, held_back.origin, panel.channels))
         pits[model] = windows_scored["pit"]
     return Backtest(pd.concat(frames, ignore_index=True), held_back, pits, fitted, stride)
@@ -393,6 +431,14 @@ def _held_back(
         if free // stride + 1 < FEW:
             stride = max(1, free // (FEW - 1))
     return panel, firsts, stride
+
+
+def _varies(panel: Panel) -> np.ndarray:
+    r"""Whether each channel changes by more than rounding noise, with shape (D,)."""
+    rows, _ = panel.concatenated
+    low, high = np.fmin.reduce(rows, axis=0), np.fmax.reduce(rows, axis=0)
+    constant: np.ndarray = high - low <= 1e-9 * np.maximum(np.abs(low), np.abs(high))  # the scale of a fit is then 1
+    return ~constant
 
 
 def _before(series: Panel | Dataset, panel: Panel, stops: Sequence[int]) -> Panel | Dataset:

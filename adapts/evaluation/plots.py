@@ -121,7 +121,8 @@ def reliability(
     and channels (`pit_deviations`).
 
     Arguments:
-        pits: The randomised PITs of each model on the same windows, with shape :math:`(n, H, D)`. NaN is missing.
+        pits: The randomised PITs of each model on the same windows, with shape :math:`(n, H, D)`. NaN is missing; a
+            channel of NaN alone, as `roll` makes of one that never changes, is left out.
         origin: The row of each window's first target, with shape :math:`(n,)`.
         level: The nominal coverage of the interval whose coverage is drawn.
         confidence: The share of chance that the bands hold.
@@ -156,7 +157,8 @@ def _draw_reliability(axes: Axes, pit: Tensor, origin: np.ndarray, colour: str, 
     axes.plot([0, 1], [0, 1], color=GREY, lw=0.8)
     axes.plot(levels, by_channel, color=colour, lw=0.7, alpha=0.35)
     axes.plot([], [], color=colour, lw=0.7, alpha=0.5, label="each channel")
-    axes.plot(levels, np.nanmean(by_channel, axis=1), color=colour, lw=1.8, label="mean of channels")
+    mean = torch.from_numpy(by_channel).nanmean(1).numpy()  # of none: NaN without a warning
+    axes.plot(levels, mean, color=colour, lw=1.8, label="mean of channels")
     error = pit_ece(pit.flatten(0, 1)).nanmean().item()
     floor = pit_ece_floor(pit, origin).nanmean().item()
     chance_says = "" if math.isnan(floor) else f"\nby chance {floor:.3f}"
@@ -184,7 +186,7 @@ def _draw_coverage(axes: Axes, pits: Mapping[str, Tensor], origin: np.ndarray, l
     for (model, pit), colour, style in zip(pits.items(), COLOURS, ("-", "--", "-.", ":"), strict=False):
         share = coverage(pit, level).nanmean((0, 2)).numpy()
         axes.plot(leads, share, style, color=colour, lw=1.6, marker="o", ms=2.5, label=model)
-    lowest = min(float(np.nanmin(line.get_ydata())) for line in axes.lines)
+    lowest = min(float(np.nanmin(line.get_ydata(), initial=level)) for line in axes.lines)
     axes.set(xlabel="lead", ylim=(max(0.0, min(lowest, level + float(np.nanmin(low, initial=0))) - 0.05), 1.0))
     axes.set_title(f"coverage of the {level:.0%} interval", loc="left", fontsize=10)
     axes.legend(loc="best", frameon=False, fontsize=8)
