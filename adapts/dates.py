@@ -141,7 +141,7 @@ def regular_dates(
     grid = _grid(tidy, frequency)
     off = tidy[~tidy.isin(grid)]
     if len(off):
-        seen = _infer(tidy)
+        seen = _infer(tidy) if len(tidy) > 2 else None
         raise ValueError(
             f"{len(off)} of the {len(tidy)} dates{whose} lie off the grid of frequency {frequency!r} that begins at "
             f"{tidy[0]}, the first is {off[0]}: "
@@ -162,7 +162,7 @@ def regular_dates(
                 )
                 if count
             )
-            + (f" (they look like frequency={seen!r})" if (seen := _infer(index)) else "")
+            + (f" (they look like frequency={seen!r})" if len(index) > 2 and (seen := _infer(index)) else "")
             + f". {REMEDY}"
         )
     frame = pd.DataFrame(values, index=pd.Index(clock))

@@ -348,6 +348,15 @@ def test_a_few_rows_with_gaps_are_mended_only_if_asked() -> None:
         Panel.of(frame(3, "D"), frequency="h")
 
 
+def test_an_anchor_that_is_given_is_kept() -> None:
+    with pytest.raises(ValueError, match="20 of the 20 dates lie off .*'W-WED'.* they look like frequency='W-TUE'"):
+        Panel.of(frame(20, "W-TUE"), frequency="W-WED")
+    with pytest.raises(ValueError, match="20 of the 20 dates lie off .*'MS'.* they look like frequency='ME'"):
+        Panel.of(frame(20, "ME"), frequency="MS")
+    with pytest.raises(ValueError, match="2 of the 2 dates lie off .*'MS'.* give the true frequency="):
+        Panel.of(frame(2, "ME"), frequency="MS")
+
+
 def test_a_frequency_without_its_anchor_takes_it_from_few_dates() -> None:
     for given, start, expected in (
         ("M", "2024-02-01", "MS"),
