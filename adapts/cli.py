@@ -136,7 +136,7 @@ def forecast(
         bool, typer.Option("--regularise", help="Sort the dates, merge repeated ones, put NaN where some are missing.")
     ] = False,
     num_samples: Annotated[int, typer.Option(min=2, help="How many joint samples the scores are taken on.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="The seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The seed of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="Where the foundation model runs: auto, cpu, cuda.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder of an earlier run.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the table alone, no progress.")] = False,

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from adapts.adapter import Adapter
 from adapts.distribution.copula import GaussianCopula, Independent
 from adapts.distribution.law import Law
 from adapts.distribution.quantiles import LEVELS, QuantileFunction
@@ -305,6 +306,17 @@ class TestHeldBack:
 
 
 class TestBacktest:
+    @pytest.mark.parametrize(("shift", "factor"), [(1e8, 1.0), (0.0, 1000.0)])
+    def test_an_adapter_in_other_units(self, shift, factor):
+        values = ar1(300)
+        adapter = Adapter("identity", prediction_length=4, context_length=32)
+        plain, other = (
+            roll(adapter, Panel.of(each), windows=10, baselines=False).frame
+            for each in (values, values * factor + shift)
+        )
+        joined = plain["value"].to_numpy(), other["value"].to_numpy()
+        assert joined[1] == pytest.approx(joined[0], rel=1e-3, abs=1e-4)
+
     def test_no_channel_is_called_all(self):
         adapter = KnownLaw()
         with pytest.raises(ValueError, match="scores name the mean over channels 'all'"):

@@ -164,6 +164,7 @@ class TestMistakes:
             (["series.csv", "--prediction-length", 8, "--columns", "a,z"], "there is no column z"),
             (["shuffled.csv", "--prediction-length", 8], "--regularise"),
             (["text.csv", "--prediction-length", 8], "'b'"),
+            (["all.csv", "--prediction-length", 8], "give it another name"),
             (["series.csv", "--prediction-length", 8, "--device", "gpu7"], "gpu7"),
         ],
     )
@@ -172,16 +173,17 @@ class TestMistakes:
         frame = pd.read_csv("series.csv")
         frame.sample(frac=1, random_state=0).to_csv("shuffled.csv", index=False)
         frame.assign(b="text").to_csv("text.csv", index=False)
+        frame.rename(columns={"b": "all"}).to_csv("all.csv", index=False)
         result = run("forecast", *arguments, "--output", "refused", "--quiet")
         assert result.exit_code == 2
         assert result.stderr.startswith("adapts: error: ") and words in result.stderr
         assert len(result.stderr.splitlines()) == 1 and result.stdout == ""
         assert not [path for path in folder.iterdir() if "refused" in path.name]
 
-    def test_a_seed_is_not_negative(self, folder):
-        result = run(
-            "forecast", folder / "series.csv", "--prediction-length", 8, "--output", folder / "no", "--seed", -1
-        )
+    @pytest.mark.parametrize("seed", [-1, 2**32])
+    def test_seeds_out_of_range(self, folder, seed):
+        given = ["--prediction-length", 8, "--output", folder / "no", "--seed", seed]
+        result = run("forecast", folder / "series.csv", *given)
         assert result.exit_code == 2 and "--seed" in result.stderr and "Traceback" not in result.stderr
 
     def test_an_output_that_exists_is_kept(self, finished, folder):
