@@ -457,7 +457,7 @@ class Adapter:
         fitted = self._require_fitted("predict").panel.frequency
         columns = {str(column) for column in getattr(series, "columns", ())}
         target = list(channels) if columns.issuperset(channels) else None
-        if options["frequency"] is None and hasattr(series, "index") and not isinstance(series, list):
+        if options["frequency"] is None and _may_be_dated(series):
             options["frequency"] = fitted  # a few rows do not tell their frequency, the fitted ones did
         panel = self._dataset(series, target=target, **options).panel
         if None not in (fitted, panel.frequency) and panel.frequency != fitted:
@@ -530,6 +530,13 @@ def _family(family: str | AdapterModule) -> tuple[AdapterModule, dict[str, Any]]
     if family in families():
         return make(family), {}
     raise unknown("adapter", family, sorted({*known, *families()}))
+
+
+def _may_be_dated(series: Any) -> bool:
+    r"""Whether series are frames or gluonts entries, or lists of these, whose dates a frequency applies to."""
+    if isinstance(series, list):
+        return bool(series) and all(_may_be_dated(entry) for entry in series)
+    return isinstance(series, Mapping) or hasattr(series, "index")
 
 
 def _trained(family: AdapterModule) -> bool:

@@ -350,6 +350,7 @@ def test_later_rows_keep_the_fitted_frequency(fitted: Adapter) -> None:
     one = adapter().fit(weekdays)
     index = one.predict(weekdays.iloc[-8:-3]).index
     assert (index == pd.bdate_range(weekdays.index[-3], periods=H)).all()
+    assert (one.predict([weekdays.iloc[-3:-2]])[0].index == pd.bdate_range(weekdays.index[-2], periods=H)).all()
     with pytest.raises(ValueError, match="frequency|regular"):
         fitted.predict(series(40).set_axis(pd.date_range("2024-01-01", periods=40, freq="D")))
     with pytest.raises(ValueError, match="expected rows of the fitted frequency, 'h', got 'D'"):

@@ -6,7 +6,6 @@ Each set's test rows, at rolling origins, nothing chosen on them; one CSV row a 
 """
 
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +25,6 @@ def main(names: list[str]) -> None:
     for name in names or sorted(cards()):
         dataset = read(name)
         adapter = Adapter(prediction_length=PREDICTION_LENGTH, support=dataset.support or None, seed=SEED)
-        start = time.perf_counter()
         result = roll(adapter, dataset, seed=SEED)
         overall = result.frame.query("channel == 'all' and lead_block == 'all'")
         frame = overall.drop(columns=["channel", "lead_block"]).assign(
@@ -34,7 +32,6 @@ def main(names: list[str]) -> None:
             prediction_length=PREDICTION_LENGTH,
             windows=len(result.windows),
             stride=result.stride,
-            seconds=round(time.perf_counter() - start, 1),
             foundation_model=f"{adapter.model.name} {adapter.model.version}",
             **provenance(dataset.panel, SEED),
         )
