@@ -546,8 +546,8 @@ def _trained(family: AdapterModule) -> bool:
 
 
 def _check_seed(seed: object) -> None:
-    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"a seed is an integer of at least 0, got {seed!r}")
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+        raise ValueError(f"a seed is an integer from 0 to 4294967295, got {seed!r}")
 
 
 def _bounds(
