@@ -276,6 +276,11 @@ def write_card(folder: Path, rows: list[dict[str, object]], mean: float, seconds
     (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
     settings, shape = card["settings"], card["architecture"]
     prior = ", ".join(f"{name} {share:.0%}" for name, share in card["prior"].items())
+    schedule = [
+        f"from step {part['from']:,} set to end at {part['steps']:,} and to fall over {part['decay']:,}"
+        for part in card["history"]
+        if part["steps"] - part["decay"] < card["steps"]
+    ]
     strides = ", ".join(dict.fromkeys(f"{row['dataset']} {row['stride']}" for row in rows))
     text = f"""# bolt-nano {card["version"]}
 
@@ -292,8 +297,8 @@ every real series is new to it. It loads as any Chronos-Bolt checkpoint:
 | prior (`prior.py`) | {prior}; a third of the windows mixtures of two |
 | training (`pretrain.py`) | {card["steps"]:,} steps of {settings["batch"]} windows \
 ({card["windows"] / 1e6:.1f} M), seed {settings["seed"]}; Muon {settings["rate"]:g}, AdamW {settings["outer_rate"]:g} \
-for the outer layers, constant, the last {settings["decay"]:,} steps falling to zero; averaged weights \
-({settings["averaging"]:g}); bfloat16 autocast |
+for the outer layers; averaged weights ({settings["averaging"]:g}); bfloat16 autocast |
+| learning rate | constant, at the end falling to zero as one minus a root; {"; ".join(schedule)} |
 | loss on unseen series of the prior | {list(card["validation_loss"].values())[-1]:.4f} |
 | speed | 1,000 series of {CONTEXT} steps in {seconds:.2f} s on {threads} CPU threads |
 

@@ -317,6 +317,7 @@ class Trainer:
         ]
         self.average = {n: p.detach().clone() for n, p in named.items()}
         self.step = 0
+        self.history: list[dict[str, int]] = []  # where a start or a resume set the schedule
         self.pool = torch.empty(0)
         dice = Dice(settings.seed + 10**9, self.device)
         self.check = draw_windows(dice, draw_series(dice, 2 * self.CHECK, CONTEXT + HORIZON), self.CHECK)
@@ -388,6 +389,7 @@ class Trainer:
             "settings": dataclasses.asdict(self.settings),
             "architecture": self.architecture,
             "step": self.step,
+            "history": self.history,
             "model": self.model.state_dict(),
             "average": self.average,
             "optimisers": [optimiser.state_dict() for _, optimiser in self.optimisers],
@@ -402,7 +404,7 @@ class Trainer:
             path: The file.
         """
         state = torch.load(path, map_location=self.device, weights_only=True)
-        self.step = state["step"]
+        self.step, self.history = state["step"], state["history"]
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
         for (_, optimiser), saved in zip(self.optimisers, state["optimisers"], strict=True):
@@ -439,6 +441,7 @@ def export(run: Path, folder: Path, version: str = "0", dtype: torch.dtype = tor
         "precision": str(dtype).removeprefix("torch."),
         "prior": {kind.__name__: share for kind, share in KINDS.items()},
         "settings": state["settings"],
+        "history": state["history"],
         "steps": state["step"],
         "windows": state["step"] * state["settings"]["batch"],
         "validation_loss": {
@@ -477,6 +480,7 @@ def main() -> None:
     trainer = Trainer(settings, options["architecture"], options["device"])
     if (run / "last.pt").exists():
         trainer.load(run / "last.pt")
+    trainer.history.append({"from": trainer.step, "steps": settings.steps, "decay": settings.decay})
     start, losses = time.perf_counter(), []
     while trainer.step < settings.steps:
         losses.append(trainer.advance())
