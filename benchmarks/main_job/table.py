@@ -21,16 +21,16 @@ def table(scores: pd.DataFrame) -> str:
     for data, rows in scores.groupby("data", sort=False):
         values = rows.pivot(index="model", columns="metric", values="value")
         for model in rows["model"].unique():
-            best = {m: values[m].min() for m in ("mse", "mae", "crps")}
+            best = {m: f"{values[m].min():.3f}" for m in ("mse", "mae", "crps")}
             cells = []
             for metric in COLUMNS:
                 cell = f"{values.loc[model, metric]:.3f}"
-                cells.append(f"**{cell}**" if values.loc[model, metric] == best.get(metric) else cell)
+                cells.append(f"**{cell}**" if cell == best.get(metric) else cell)
             lines.append(f"| {data} | {model} | " + " | ".join(cells) + " |")
     first = scores.iloc[0]
     runs = ", ".join(
         f"{data} {rows.windows.iloc[0]} windows every {rows.stride.iloc[0]} rows"
-        for data, rows in scores.groupby("data")
+        for data, rows in scores.groupby("data", sort=False)
     )
     lines += ["", f"H = {first['prediction_length']}; {runs}; {first['foundation_model']}; commit {first['commit']}."]
     return "\n".join(lines)
