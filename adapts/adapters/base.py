@@ -336,8 +336,21 @@ def window_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
         :math:`(B, 1, D)`.
     """
     location, variance = window_moments(x)
-    varies = variance > FLAT * location.square() + 1e-30
-    return location, torch.where(varies, torch.where(varies, variance, 1.0).sqrt(), 1.0)
+    moves = varies(location, variance)
+    return location, torch.where(moves, torch.where(moves, variance, 1.0).sqrt(), 1.0)
+
+
+def varies(mean: Tensor, variance: Tensor) -> Tensor:
+    r"""Tells windows that vary from those whose variance is the rounding of a constant.
+
+    Arguments:
+        mean: The windows' means.
+        variance: The windows' variances, of the same shape.
+
+    Returns:
+        Whether they vary, of the same shape.
+    """
+    return variance > FLAT * mean.square() + 1e-30
 
 
 def fill_missing(x: Tensor, covariance: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..solvers import RidgePath, cross_validated_error
-from .base import FLAT, AdapterModule, Evidence, State, fill_missing, register, window_moments, window_statistics
+from .base import AdapterModule, Evidence, State, fill_missing, register, varies, window_moments, window_statistics
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.
 STRENGTHS = torch.logspace(-3, 5, 17, dtype=torch.float64)
@@ -97,8 +97,7 @@ class Residual(AdapterModule):
         joint = (joint @ self.basis).expand(self.channels, -1, -1)
         correction = torch.cat([own, joint], -1) @ self.weights  # (D, B, H)
         # A flat window tells no scale: it is left to the frozen model, which forecasts a constant as itself.
-        mean, variance = window_moments(state.past)
-        size = torch.where(variance > FLAT * mean.square() + 1e-30, state.scale, 0.0)
+        size = torch.where(varies(*window_moments(state.past)), state.scale, 0.0)
         return z + correction.permute(1, 2, 0) * size
 
     def _regressors(self, past: Tensor, forecast: Tensor) -> tuple[Tensor, Tensor]:
