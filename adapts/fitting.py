@@ -177,7 +177,8 @@ class _Stages:
         settings: Mapping[str, Any],
     ) -> None:
         self.fitted, self.model, self.rows, self.windows = fitted, model, rows, windows
-        self.laws: dict[str, QuantileFunction] = {}
+        self.frozen_laws: dict[str, QuantileFunction] = {}
+        self.adapted_laws: dict[str, QuantileFunction] = {}
         self.settings, self.seed = settings, int(settings["seed"])
         self.horizon = windows["train"].prediction_length
         self.blocks = lead_blocks(self.horizon)
@@ -304,8 +305,7 @@ class _Stages:
 
     def refit(self) -> None:
         module = self.fitted.module
-        used = self.fitted.gate is None or bool(self.fitted.gate.any())
-        if not (module.closed_form and used and self.enough("train", "refit")):
+        if not module.closed_form or self.pipeline.closed or not self.enough("train", "refit"):
             return
         parts = [name for name in PARTS if len(self.windows[name])]
         module.solve(self.evidence(parts, torch.empty(0)), choose=False)
@@ -316,13 +316,15 @@ class _Stages:
 
     def frozen(self, part: str) -> QuantileFunction:
         r"""The frozen model's law of a part, computed once."""
-        if part not in self.laws:
-            self.laws[part] = self.pipeline.frozen(self.windows[part])
-        return self.laws[part]
+        if part not in self.frozen_laws:
+            self.frozen_laws[part] = self.pipeline.frozen(self.windows[part])
+        return self.frozen_laws[part]
 
     def both(self, part: str) -> tuple[QuantileFunction, QuantileFunction]:
-        r"""The adapter's law of a part, without noise, and the frozen model's."""
-        return self.pipeline.adapted(self.windows[part], self.frozen(part)), self.frozen(part)
+        r"""The adapter's law of a part, without noise, and the frozen model's; each computed once."""
+        if part not in self.adapted_laws:
+            self.adapted_laws[part] = self.pipeline.adapted(self.windows[part], self.frozen(part))
+        return self.adapted_laws[part], self.frozen(part)
 
     def law(self, part: str) -> QuantileFunction:
         r"""The law of a part as far as it is fitted: noise and gate, levels not yet mapped."""

@@ -225,11 +225,11 @@ class AdapterModule(nn.Module):
             ValueError: If `x` is not of that shape.
         """
         self._require("encode", "x", x, x.ndim == 3 and x.shape[-1] == self.channels, "(batch, time, {D})")
-        location, scale = self._window_statistics(x)
+        location, scale = window_statistics(x)
         state = State(past=x, location=location, scale=scale)
         if self.observed_latents:
             return x.unsqueeze(0), state
-        return self._encode(self._fill((x - location) / scale)).unsqueeze(0), state  # (1, B, L, K)
+        return self._encode(fill_missing((x - location) / scale, self.covariance)).unsqueeze(0), state  # (1, B, L, K)
 
     def encode_future(self, y: Tensor, state: State) -> Tensor:
         r"""Maps observed targets to latent targets, in the units of the windows' own latent pasts.
@@ -285,13 +285,6 @@ class AdapterModule(nn.Module):
         r"""Maps latent paths :math:`(S, B, H, K)` to normalised paths :math:`(S, B, H, D)`."""
 
     # ------------------------------------------------------------------ shared mathematics
-
-    def _window_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Location and scale of each window (RevIN; Kim et al., 2022), guarded for empty and constant windows."""
-        return window_statistics(x)
-
-    def _fill(self, x: Tensor) -> Tensor:
-        return fill_missing(x, self.covariance)
 
     def _require(self, method: str, name: str, value: Tensor, fits: bool, expected: str) -> None:
         if self.channels == 0:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..shelf import unknown
 from ..solvers import RidgePath, cross_validated_error
-from .base import AdapterModule, Evidence, State, register
+from .base import AdapterModule, Evidence, State, register, window_statistics
 from .projection import check_latent_channels, check_reduction, principal_directions
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.
@@ -78,7 +78,7 @@ class Linear(AdapterModule):
 
     @torch.no_grad()
     def solve(self, evidence: Evidence, *, choose: bool) -> None:
-        location, scale = self._window_statistics(evidence.past)
+        location, scale = window_statistics(evidence.past)
         x = evidence.forecast.double()  # (n, H, K)
         base = x @ self.directions.mT.double()
         for channel in range(self.channels):

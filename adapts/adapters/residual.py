@@ -143,9 +143,11 @@ class Residual(AdapterModule):
             gram, cross = gram.sum(0), cross.sum(0)
             solution = torch.zeros_like(cross)
             for share in SHARES:
+                chosen = (self.share[channel] == share)[blocks]  # (H,)
+                if not bool(chosen.any()):
+                    continue
                 scaling = _scaling(len(gram), size, share)
                 path = RidgePath(gram * scaling * scaling.mT, cross * scaling)
-                chosen = (self.share[channel] == share)[blocks]  # (H,)
                 strength = self.strength[channel][blocks] * typical  # (H,)
                 solution += torch.where(chosen, path.solve(strength) * scaling, 0.0)
             weights.append(solution)
