@@ -18,8 +18,12 @@ from .windows import Windows
 
 #: The values that a window must show of a channel for the frozen model to be asked.
 KNOWN = 3
-#: Latent paths decoded for the margins of a family that mixes channels.
+#: Latent paths decoded for the margins of a family that mixes channels, all draws of the adapter together.
 DRAWS = 256
+#: Levels a draw of a stochastic family that mixes no channels.
+LEVELS_A_DRAW = 32
+#: The most numbers that the paths decoded at a time may hold: 128 MB.
+MAX_PATHS = 2**25
 
 
 @dataclass
@@ -35,6 +39,7 @@ class Pipeline:
         latent_copula: The joint law of the latent channels, for families that mix channels.
         noise: What is added to the decoded variance, as a share of the window's own, with shape :math:`(H, D)`.
         gate: The adapter's share of the law, the frozen model's being the rest, with shape :math:`(H, D)`.
+        posterior_draws: How often a stochastic adapter draws itself, :math:`M`.
     """
 
     module: AdapterModule
@@ -45,6 +50,7 @@ class Pipeline:
     latent_copula: Copula | None = None
     noise: Tensor | None = None
     gate: Tensor | None = None
+    posterior_draws: int = 20
 
     # ------------------------------------------------------------------ the two laws
 
@@ -57,7 +63,7 @@ class Pipeline:
     def adapted(self, windows: Windows, frozen: QuantileFunction) -> QuantileFunction:
         r"""The adapter's law, without noise, given the frozen model's, whose pass serves both where one can."""
         parts, start = [], 0
-        for batch in self._batches(windows):
+        for batch in self._batches(windows, self._decoded_at_a_time(windows)):
             parts.append(self._adapted(batch, frozen.values[start : start + len(batch)]))
             start += len(batch)
         return QuantileFunction(parts[0].levels, torch.cat([part.values for part in parts]), self.support)
@@ -84,14 +90,15 @@ class Pipeline:
         return adapter.add_noise(self.noise * self.spread(windows).unsqueeze(1))
 
     def spread(self, windows: Windows) -> Tensor:
-        r"""The variance of each window and channel, with shape :math:`(n, D)`."""
-        return torch.cat([window_moments(batch.past())[1][:, 0] for batch in self._batches(windows)])
+        r"""The variance of each window and channel that noise is a share of, with shape :math:`(n, D)`."""
+        with torch.no_grad():
+            return torch.cat([self.module.spread(batch.past()) for batch in self._batches(windows)])
 
     # ------------------------------------------------------------------ what training needs
 
     def latent_medians(self, windows: Windows) -> Tensor:
         r"""The frozen model's median forecasts of the latent channels, with shape :math:`(n, H, K)`."""
-        batches = (self._latents(batch.past(), batch.prediction_length)[0] for batch in self._batches(windows))
+        batches = (self._latents(batch)[0][0] for batch in self._batches(windows))
         return torch.cat([latents[..., self.model.median_index] for latents in batches])
 
     def fit_latent_copula(self, windows: Windows) -> Copula:
@@ -99,16 +106,23 @@ class Pipeline:
         pits = []
         generator = torch.Generator().manual_seed(self.seed)
         for batch in self._batches(windows):
-            values, state = self._latents(batch.past(), batch.prediction_length)
-            truth = self.module.encode_future(batch.future(), state)
-            law = QuantileFunction(torch.tensor(self.model.quantile_levels), values)
+            values, state = self._latents(batch)
+            with torch.no_grad():
+                truth = self.module.encode_future(batch.future(), state)
+            law = QuantileFunction(torch.tensor(self.model.quantile_levels), values[0])
             pits.append(law.pit(truth, generator))
         return fit_gaussian(torch.cat(pits))
 
     # ------------------------------------------------------------------ steps
 
-    def _batches(self, windows: Windows) -> list[Windows]:
-        return [windows[start : start + self.batch_size] for start in range(0, len(windows), self.batch_size)]
+    def _batches(self, windows: Windows, size: int | None = None) -> list[Windows]:
+        size = size or self.batch_size
+        return [windows[start : start + size] for start in range(0, len(windows), size)]
+
+    def _decoded_at_a_time(self, windows: Windows) -> int:
+        r"""The windows whose paths fit into memory together."""
+        width = max(self.module.latents, self.module.channels)
+        return max(1, min(self.batch_size, MAX_PATHS // (DRAWS * windows.prediction_length * width)))
 
     def _raw(self, past: Tensor, prediction_length: int) -> Tensor:
         r"""The frozen model's quantiles of series :math:`(B, L, K)`: :math:`(B, H, K, Q)`. One call for all."""
@@ -122,29 +136,55 @@ class Pipeline:
         centre = window_moments(past)[0][:, 0, :, None]  # (B, K, 1), the train rows' mean where nothing was seen
         return torch.where(known[:, None, :, None], values, (centre + spread).unsqueeze(1))
 
-    def _latents(self, past: Tensor, prediction_length: int) -> tuple[Tensor, State]:
+    def _latents(self, batch: Windows, draws: int = 1) -> tuple[Tensor, State]:
+        r"""The quantiles of the latent channels, :math:`(M, B, H, K, Q)`, and the state that decoding needs."""
+        generator = torch.Generator().manual_seed(self.seed)  # the same draws for every batch
         with torch.no_grad():
-            z, state = self.module.encode(past)
-        return self._raw(z[0], prediction_length), state
+            z, state = self.module.encode(batch.past(), draws=draws, generator=generator)
+        values = self._raw(z.flatten(0, 1), batch.prediction_length)
+        return values.unflatten(0, z.shape[:2]), state
 
     @torch.no_grad()
     def _adapted(self, batch: Windows, raw: Tensor) -> QuantileFunction:
         r"""The decoded law of a batch, given the frozen model's quantiles of its raw channels."""
-        past = batch.past()
-        if self.module.observed_latents:
-            values, state = raw, self.module.encode(past)[1]
+        module, levels = self.module, torch.tensor(self.model.quantile_levels)
+        if module.observed_latents:
+            generator = torch.Generator().manual_seed(self.seed)
+            state = module.encode(batch.past(), draws=self.posterior_draws, generator=generator)[1]
+            values = raw.unsqueeze(0)
         else:
-            values, state = self._latents(past, batch.prediction_length)
-        if self.module.needs_forecast:
+            values, state = self._latents(batch, self.posterior_draws)  # (M, B, H, K, Q), or M = 1
+        if module.needs_forecast:
             state.forecast = raw[..., self.model.median_index]
-        levels = torch.tensor(self.model.quantile_levels)
-        if not self.module.mixes_channels:  # each level is a path that stays one
-            decoded = self.module.decode(values.movedim(-1, 0), state)  # (Q, B, H, D)
-            return QuantileFunction(levels, decoded.movedim(0, -1))
-        copula = self.latent_copula or Independent(batch.prediction_length, self.module.latents)
-        uniforms = copula.uniforms(DRAWS, torch.Generator().manual_seed(self.seed))  # (S, H, K)
-        paths = QuantileFunction(levels, values)(uniforms.unsqueeze(1).expand(-1, len(past), -1, -1))
-        return QuantileFunction.from_samples(self.module.decode(paths, state), levels)
+        if not (module.mixes_channels or module.stochastic):  # each level is a path that stays one
+            return QuantileFunction(levels, self._level_paths(values[0], levels, state).movedim(0, -1))
+        latent = QuantileFunction(levels, values)
+        u = self._uniforms(state.draws, batch.prediction_length)  # (S / M, M, H, K)
+        u = u.unsqueeze(2).expand(-1, -1, len(raw), -1, -1)  # (S / M, M, B, H, K)
+        if len(values) < state.draws:
+            latent = QuantileFunction(levels, values.expand(state.draws, *values.shape[1:]))
+        paths = latent(u).transpose(0, 1).flatten(0, 1)  # (S, B, H, K), draw by draw
+        return QuantileFunction.from_samples(module.decode(paths, state), levels)
+
+    def _level_paths(self, values: Tensor, levels: Tensor, state: State) -> Tensor:
+        r"""The decoded paths :math:`(Q, B, H, D)` of a family that mixes no channels: one a level."""
+        wanted = self.module.latent_levels(levels[:, None].expand(-1, self.module.channels))  # (Q, K)
+        if self.module.latents == self.module.channels and torch.equal(wanted, levels[:, None].expand_as(wanted)):
+            return self.module.decode(values.movedim(-1, 0), state)
+        u = wanted[:, None, None].expand(-1, *values.shape[:2], -1)  # (Q, B, H, K)
+        return self.module.decode(QuantileFunction(levels, values)(u), state)
+
+    def _uniforms(self, draws: int, horizon: int) -> Tensor:
+        r"""Levels of latent paths, :math:`(S / M, M, H, K)`: each draw's are stratified by themselves."""
+        module = self.module
+        if not module.mixes_channels:  # the paths of a draw are its levels
+            level = (torch.arange(LEVELS_A_DRAW) + 0.5) / LEVELS_A_DRAW
+            wanted = module.latent_levels(level[:, None].expand(-1, module.channels))
+            return wanted[:, None, None].expand(-1, draws, horizon, -1)
+        copula = self.latent_copula or Independent(horizon, module.latents)
+        generator = torch.Generator().manual_seed(self.seed)
+        each = -(-DRAWS // draws)
+        return torch.stack([copula.uniforms(each, generator) for _ in range(draws)], dim=1)
 
 
 def noise_ratio(law: QuantileFunction, future: Tensor, spread: Tensor, blocks: Tensor) -> Tensor:

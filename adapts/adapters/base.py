@@ -2,16 +2,17 @@ r"""What every adapter family shares: hyperparameters, checks, missing cells, wi
 
 from __future__ import annotations
 
-__all__ = ["AdapterModule", "Evidence", "State", "families", "make", "register"]
+__all__ = ["AdapterModule", "Evidence", "Normalised", "State", "families", "make", "register"]
 
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from ..shelf import unknown
 
@@ -77,6 +78,9 @@ class State:
         past: The standardised past, with shape :math:`(B, L, D)`. NaN marks a missing step.
         location: The windows' locations, with shape :math:`(B, 1, D)`.
         scale: The windows' scales, with shape :math:`(B, 1, D)`; positive.
+        draws: The number of draws :math:`M` that the adapter made of itself; 1 where it is deterministic.
+        drawn: What it drew, by name: encoding and decoding use the same.
+        generator: The source of what encoding still draws; PyTorch's own if None.
         forecast: The frozen model's median forecasts of the raw channels, with shape :math:`(B, H, D)`, where the
             family declares `needs_forecast`.
     """
@@ -84,6 +88,9 @@ class State:
     past: Tensor
     location: Tensor
     scale: Tensor
+    draws: int = 1
+    drawn: dict[str, Tensor] = field(default_factory=dict)
+    generator: torch.Generator | None = None
     forecast: Tensor | None = None
 
 
@@ -165,6 +172,32 @@ class AdapterModule(nn.Module):
         r"""Whether `solve` finds the parameters, so that no gradient step is taken."""
         return False
 
+    @property
+    def stochastic(self) -> bool:
+        r"""Whether the adapter draws itself: encoding or decoding is random."""
+        return False
+
+    @property
+    def stochastic_latents(self) -> bool:
+        r"""Whether each draw has latent channels of its own, so that each asks the frozen model anew."""
+        return False
+
+    @property
+    def fixed_latents(self) -> bool:
+        r"""Whether no training changes the latent channels: the frozen model's forecasts of them are made once."""
+        return self.observed_latents
+
+    def count_draws(self, draws: int) -> int:
+        r"""Returns how many draws of itself the adapter makes when it is asked for some.
+
+        Arguments:
+            draws: The number asked for.
+
+        Returns:
+            The number of draws :math:`M`; 1 where the adapter is deterministic.
+        """
+        return draws if self.stochastic else 1
+
     def build(self, channels: int) -> Self:
         r"""Makes the parameters for a number of channels.
 
@@ -207,29 +240,36 @@ class AdapterModule(nn.Module):
 
     # ------------------------------------------------------------------ using
 
-    def encode(self, x: Tensor) -> tuple[Tensor, State]:
+    def encode(self, x: Tensor, *, draws: int = 1, generator: torch.Generator | None = None) -> tuple[Tensor, State]:
         r"""Maps observed channels to latent channels, :math:`z = \varphi(x)`.
 
         Before channels are mixed, missing cells are filled with their conditional mean given the channels seen at the
         same step (covariance of the train rows); steps with no channel seen take the window's location. Where the
         latent channels are the observed ones NaN stays, for the frozen model to treat.
 
+        A stochastic family draws itself :math:`M` times and keeps the draws in the state, for `decode` to use the same
+        ones. In evaluation mode a draw serves every window alike, so that no window's forecast depends on the others.
+
         Arguments:
             x: The standardised past, with shape :math:`(B, L, D)`. NaN marks a missing step.
+            draws: The number of draws that a stochastic family makes of itself.
+            generator: The source of the draws; PyTorch's own if None.
 
         Returns:
-            The latent past, with shape :math:`(M, B, L, K)` (:math:`M = 1` for a deterministic family), and the state
-            that `decode` needs.
+            The latent past, with shape :math:`(M, B, L, K)` (:math:`M = 1` unless draws have latents of their own), and
+            the state that `decode` needs.
 
         Raises:
             ValueError: If `x` is not of that shape.
         """
         self._require("encode", "x", x, x.ndim == 3 and x.shape[-1] == self.channels, "(batch, time, {D})")
-        location, scale = window_statistics(x)
-        state = State(past=x, location=location, scale=scale)
+        location, scale = self._statistics(x)
+        state = State(x, location, scale, draws=self.count_draws(draws), generator=generator)
+        self._draw(state)
         if self.observed_latents:
             return x.unsqueeze(0), state
-        return self._encode(fill_missing((x - location) / scale, self.covariance)).unsqueeze(0), state  # (1, B, L, K)
+        z = self._encode(fill_missing((x - location) / scale, self.covariance), state)
+        return (z if z.ndim == 4 else z.unsqueeze(0)), state
 
     def encode_future(self, y: Tensor, state: State) -> Tensor:
         r"""Maps observed targets to latent targets, in the units of the windows' own latent pasts.
@@ -239,17 +279,20 @@ class AdapterModule(nn.Module):
             state: The state of these windows.
 
         Returns:
-            The latent targets, with shape :math:`(B, H, K)`; NaN at steps where a channel is missing.
+            The latent targets, with shape :math:`(B, H, K)`, of the first draw where there are several; NaN at steps
+            where a channel is missing.
         """
         if self.observed_latents:
             return y
-        return self._encode((y - state.location) / state.scale)
+        z = self._encode((y - state.location) / state.scale, state)
+        return z[0] if z.ndim == 4 else z
 
     def decode(self, paths: Tensor, state: State) -> Tensor:
         r"""Maps forecasts of the latent channels to forecasts of the observed ones.
 
         Arguments:
-            paths: Latent paths, with shape :math:`(S, B, H, K)`.
+            paths: Latent paths, with shape :math:`(S, B, H, K)`. Where the state holds :math:`M` draws, :math:`S` is a
+                multiple of :math:`M`, and the first :math:`S / M` paths belong to the first draw.
             state: The state that `encode` returned for these windows.
 
         Returns:
@@ -260,9 +303,64 @@ class AdapterModule(nn.Module):
         """
         self._require("decode", "paths", paths, paths.ndim == 4 and paths.shape[-1] == self.latents,
                       "(samples, batch, time, {K})")  # fmt: skip
+        if len(paths) % state.draws:
+            raise ValueError(
+                f"{type(self).__name__}.decode shares paths out over {state.draws} draws, and {len(paths)} paths "
+                f"are no multiple of that"
+            )
         if self.observed_latents:
             return self._decode(paths, state)
         return self._decode(paths, state) * state.scale + state.location
+
+    def latent_levels(self, u: Tensor) -> Tensor:
+        r"""Says which levels of the latent channels make a level of the observed ones, where no channels are mixed.
+
+        Arguments:
+            u: Levels of the observed channels, with shape :math:`(*, D)`.
+
+        Returns:
+            Levels of the latent channels, with shape :math:`(*, K)`.
+        """
+        assert not self.mixes_channels and self.latents == self.channels
+        return u
+
+    def divergence(self, state: State) -> Tensor:
+        r"""Returns how far what was drawn for each window lies from its prior, :math:`KL(q(Z|X) \| p(Z))`, in nats.
+
+        Arguments:
+            state: The state that `encode` returned for these windows.
+
+        Returns:
+            The divergences, with shape :math:`(B,)`; 0 where nothing is drawn a window.
+        """
+        return state.location.new_zeros(len(state.past))
+
+    def weight_divergence(self) -> Tensor:
+        r"""Returns how far the law of the weights lies from its prior, :math:`KL(q(W) \| p(W))`, in nats; a scalar."""
+        return self.covariance.new_zeros(())
+
+    def likelihood(self, prediction: Tensor, state: State) -> Distribution | None:
+        r"""Returns the law of the targets given the decoded paths, for families that declare one.
+
+        Arguments:
+            prediction: Decoded paths, with shape :math:`(S, B, H, D)`.
+            state: The state of these windows.
+
+        Returns:
+            Independent laws of the cells, or None: training then takes normal ones with a learned scale a channel.
+        """
+        return None
+
+    def spread(self, past: Tensor) -> Tensor:
+        r"""Returns the variances that the noise added to the law is a share of: the windows' own.
+
+        Arguments:
+            past: The standardised past, with shape :math:`(B, L, D)`. NaN marks a missing step.
+
+        Returns:
+            The variances, with shape :math:`(B, D)`.
+        """
+        return window_moments(past)[1][:, 0]
 
     # ------------------------------------------------------------------ what a family writes
 
@@ -276,8 +374,15 @@ class AdapterModule(nn.Module):
     def _prepare(self, rows: Tensor) -> None:
         r"""Reads initial directions off the train rows."""
 
-    def _encode(self, x: Tensor) -> Tensor:
-        r"""Maps normalised, filled rows :math:`(B, L, D)` to latent rows :math:`(B, L, K)`."""
+    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Returns the location and scale, :math:`(B, 1, D)`, by which windows are normalised before encoding."""
+        return window_statistics(x)
+
+    def _draw(self, state: State) -> None:
+        r"""Draws what is random, into the state: a draw a window in training, the same for all windows otherwise."""
+
+    def _encode(self, x: Tensor, state: State) -> Tensor:
+        r"""Maps normalised, filled rows :math:`(B, L, D)` to latent rows :math:`(B, L, K)` or :math:`(M, B, L, K)`."""
         return x
 
     @abstractmethod
@@ -299,6 +404,49 @@ class AdapterModule(nn.Module):
         raise ValueError(
             f"{type(self).__name__}.{method} takes {name!r} of shape {expected}, got {tuple(value.shape)}{hint}"
         )
+
+
+class Normalised(AdapterModule):
+    r"""Abstract adapter whose latents are made of normalised channels: how, its two options say.
+
+    References:
+        | Reversible Instance Normalization against Distribution Shift (Kim et al., 2022), RevIN
+        | https://openreview.net/forum?id=cGDAkQo1C0p
+
+    Arguments:
+        normalisation: `"window"`, each window by its own mean and standard deviation; `"train"`, all alike by those of
+            the train rows.
+        affine: Whether a gain and an offset a channel, both trained, follow the normalisation, and are undone at the
+            end.
+    """
+
+    normalisation: str = "window"
+    affine: bool = False
+
+    log_gain: Tensor
+    offset: Tensor
+
+    def _check(self) -> None:
+        if self.normalisation not in ("window", "train"):
+            raise unknown("normalisation", self.normalisation, ["window", "train"])
+        if not isinstance(self.affine, bool):
+            raise ValueError(f"{type(self).__name__} expects affine to be True or False, got {self.affine!r}")
+
+    def build(self, channels: int) -> Self:
+        built = super().build(channels)
+        if built.affine:
+            built.log_gain = nn.Parameter(torch.zeros(channels))
+            built.offset = nn.Parameter(torch.zeros(channels))
+        return built
+
+    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        location, scale = window_statistics(x)
+        if self.normalisation == "train":
+            location, scale = torch.zeros_like(location), torch.ones_like(scale)
+        if self.affine:  # ((x - location) / scale) * gain + offset, as one shift and one division
+            scale = scale * torch.exp(-self.log_gain)
+            location = location - self.offset * scale
+        return location, scale
 
 
 def window_moments(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -70,7 +70,7 @@ class Linear(AdapterModule):
         if self.latents < self.channels:
             self.directions.copy_(principal_directions(self.covariance, self.latents))
 
-    def _encode(self, x: Tensor) -> Tensor:
+    def _encode(self, x: Tensor, state: State) -> Tensor:
         return x @ (self.directions + self.encoder)
 
     def _decode(self, z: Tensor, state: State) -> Tensor:

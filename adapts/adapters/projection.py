@@ -53,7 +53,7 @@ class Projection(AdapterModule):
     def _prepare(self, rows: Tensor) -> None:
         self.directions.copy_(principal_directions(self.covariance, self.latents))
 
-    def _encode(self, x: Tensor) -> Tensor:
+    def _encode(self, x: Tensor, state: State) -> Tensor:
         return x @ self.directions
 
     def _decode(self, z: Tensor, state: State) -> Tensor:

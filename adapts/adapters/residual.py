@@ -136,7 +136,7 @@ class Residual(AdapterModule):
             y = torch.where(seen[..., channel], missed[..., channel], 0.0).double()  # (n, H)
             unit = scale[:, :, channel].double()  # (n, 1)
             x, y = x * unit.sqrt(), y / unit.sqrt()
-            gram, cross, square = self._statistics(x, y, evidence.fold if choose else torch.zeros(len(x)))
+            gram, cross, square = self._folded(x, y, evidence.fold if choose else torch.zeros(len(x)))
             typical = gram.sum(0).diagonal()[:size].mean().clamp(min=1e-12)
             if choose:
                 self._choose(channel, gram, cross, square, blocks, size, typical)
@@ -154,7 +154,7 @@ class Residual(AdapterModule):
         self.weights = torch.stack(weights).to(evidence.past.dtype)  # (D, p, H)
 
     @staticmethod
-    def _statistics(x: Tensor, y: Tensor, fold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _folded(x: Tensor, y: Tensor, fold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         parts = [fold == one for one in range(int(fold.max()) + 1)]
         return (
             torch.stack([x[part].mT @ x[part] for part in parts]),
