@@ -127,6 +127,8 @@ class AdapterModule(nn.Module):
     mixes_channels: ClassVar[bool] = True
     #: `decode` reads the frozen model's forecasts of the raw channels from the state.
     needs_forecast: ClassVar[bool] = False
+    #: What the objective "elbo" multiplies the divergence of latent draws by; a family may make it a hyperparameter.
+    beta: float = 1.0
 
     channels: int
     covariance: Tensor
