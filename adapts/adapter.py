@@ -4,11 +4,14 @@ from __future__ import annotations
 
 __all__ = ["Adapter"]
 
+import inspect
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 import torch
@@ -34,6 +37,23 @@ COPULAS = ("residual", "gaussian-history", "independent")
 RECALIBRATIONS = ("auto", "none")
 #: The longest context that is used by default.
 CONTEXT = 512
+
+_Options = ParamSpec("_Options")
+_LOADING = threading.Lock()  # one thread loads a frozen model, the others wait for it
+
+
+def _by_name(init: Callable[_Options, None]) -> Callable[_Options, None]:
+    r"""Answers an option that there is not as every unknown name is answered: with the nearest that there is."""
+
+    @wraps(init)
+    def checked(*args: _Options.args, **options: _Options.kwargs) -> None:
+        known = list(inspect.signature(init).parameters)[1:]
+        for name in options:
+            if name not in known:
+                raise unknown("option of Adapter", name, known)
+        init(*args, **options)
+
+    return checked
 
 
 class Adapter:
@@ -80,6 +100,7 @@ class Adapter:
         ((12, 2), (12, 2), (200, 12, 2))
     """
 
+    @_by_name
     def __init__(
         self,
         family: str | AdapterModule = "residual",
@@ -98,24 +119,11 @@ class Adapter:
         device: str = "auto",
         trainer_options: Mapping[str, Any] | None = None,
     ) -> None:
-        for name, value in (("prediction_length", prediction_length), ("max_windows", max_windows),
-                            ("batch_size", batch_size), ("context_length", context_length)):  # fmt: skip
-            if value is None and name == "context_length":
-                continue
-            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"Adapter expects {name} to be a positive integer, got {value!r}")
-        if not isinstance(gate, bool):
-            raise ValueError(f"Adapter expects gate to be True or False, got {gate!r}")
-        _check_seed(seed)
-        if copula not in COPULAS:
-            raise unknown("copula", copula, COPULAS)
-        if recalibration not in RECALIBRATIONS:
-            raise unknown("recalibration", recalibration, RECALIBRATIONS)
-        self.family, recipe_training = _family(family)
+        self.family = family
         self.foundation_model = foundation_model
-        self.prediction_length = int(prediction_length)
+        self.prediction_length = prediction_length
         self.context_length = context_length
-        self.objective = objective if objective is not None else recipe_training.get("objective")
+        self.objective = objective
         self.copula = copula
         self.recalibration = recalibration
         self.gate = gate
@@ -124,18 +132,45 @@ class Adapter:
         self.seed = seed
         self.batch_size = batch_size
         self.device = device
-        self.trainer_options = dict(trainer_options or {})
+        self.trainer_options = trainer_options
+        self._model: FoundationModel | None = None
+        self._expected: str | None = None  # the sha256 of the model that a pickled adapter was fitted around
+        self._fitted: Fitted | None = None
+        self._check()
+
+    def _check(self) -> None:
+        for name in ("prediction_length", "max_windows", "batch_size", "context_length"):
+            value = getattr(self, name)
+            if value is None and name == "context_length":
+                continue
+            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"Adapter expects {name} to be a positive integer, got {value!r}")
+        if not isinstance(self.gate, bool):
+            raise ValueError(f"Adapter expects gate to be True or False, got {self.gate!r}")
+        _check_seed(self.seed)
+        if self.copula not in COPULAS:
+            raise unknown("copula", self.copula, COPULAS)
+        if self.recalibration not in RECALIBRATIONS:
+            raise unknown("recalibration", self.recalibration, RECALIBRATIONS)
         if self.objective is not None:
             from .training.objectives import objective as find
 
             find(self.objective)
-            if objective is not None and not _trained(self.family):
+            if not _trained(self.family):
                 raise ValueError(
-                    f"objective={objective!r} is what training by gradient minimises, and nothing trains "
+                    f"objective={self.objective!r} is what training by gradient minimises, and nothing trains "
                     f"{self.family!r} by gradient: leave it out"
                 )
-        self._model: FoundationModel | None = None
-        self._fitted: Fitted | None = None
+
+    @property
+    def family(self) -> AdapterModule:
+        r"""The family, with its hyperparameters: that of the recipe where a name was given."""
+        return self._family
+
+    @family.setter
+    def family(self, family: str | AdapterModule) -> None:
+        self._family, self._recipe_training = _family(family)
+        self._given_family = family
 
     # ------------------------------------------------------------------ fit
 
@@ -144,11 +179,12 @@ class Adapter:
         series: Any,
         *,
         target: str | Sequence[str] | None = None,
-        item_column: str = "item_id",
+        item_column: str | None = None,
         timestamp_column: str | None = None,
         frequency: str | None = None,
         regularise: bool = False,
         borders: tuple[int, int] | None = None,
+        checkpoint_dir: str | Path | None = None,
     ) -> Adapter:
         r"""Fits the adapter to series.
 
@@ -156,18 +192,23 @@ class Adapter:
             series: A wide frame, a long frame, an array :math:`(T, D)` or :math:`(N, T, D)`, a path, the name of a
                 data card, a Dataset or a Panel: see `Panel.of` and `adapts.readers.read`. NaN marks a missing value.
             target: The columns to forecast; all if None.
-            item_column: The column of a long frame that names the item.
-            timestamp_column: The column that holds the dates.
+            item_column: The column of a long frame that names the item; recognised by its name if None.
+            timestamp_column: The column that holds the dates; recognised if None.
             frequency: The pandas alias of the time step, inferred if None.
             regularise: Whether to mend dates that are not regular.
             borders: The rows where the train and the validation rows end; those of the card if the series have one,
                 and 70 % train, then three parts of 10 %, if None.
+            checkpoint_dir: A folder that keeps what is finished. A fit that was ended, however it was, goes on from
+                there when it is called again with the same series and options, to the same numbers as one that was
+                not. When it is done, `fit.json` (what was fitted) and `stages.safetensors` (what came of it) are left
+                there.
 
         Returns:
             The adapter itself.
 
         Raises:
-            ValueError: If the series are unfit: see `Panel.of`; or too short, or a channel is NaN throughout.
+            ValueError: If the series are unfit: see `Panel.of`; or too short, or a channel is NaN throughout; or if
+                the folder holds another fit.
         """
         dataset = self._dataset(
             series, target=target, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
@@ -175,21 +216,24 @@ class Adapter:
         )  # fmt: skip
         panel = dataset.panel
         panel.require_observed()
-        horizon = self.prediction_length
+        horizon = int(self.prediction_length)
         if panel.single:
             require_length(panel, 3 * horizon, f"prediction_length={horizon}")
         model = self.model
-        self._fitted = fit(
-            panel,
-            self.family.build(panel.num_channels),
-            model,
-            borders=borders or dataset.borders,
-            context_length=self.context_length or min(model.context_length, CONTEXT),
-            prediction_length=horizon,
-            season_length=dataset.season_length,
-            support=_bounds(self.support, dataset.support, panel.channels),
-            settings=self.options(),
-        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self._fitted = fit(
+                panel,
+                self.family.build(panel.num_channels),
+                model,
+                borders=borders or dataset.borders,
+                context_length=int(self.context_length or min(model.context_length, CONTEXT)),
+                prediction_length=horizon,
+                season_length=dataset.season_length,
+                support=_bounds(self.support, dataset.support, panel.channels),
+                settings={**self.get_params(deep=False), "objective": self._objective},
+                checkpoint_dir=checkpoint_dir,
+            )
         return self
 
     # ------------------------------------------------------------------ predict
@@ -201,7 +245,7 @@ class Adapter:
         num_samples: int = 200,
         quantile_levels: Sequence[float] = LEVELS,
         seed: int | None = None,
-        item_column: str = "item_id",
+        item_column: str | None = None,
         timestamp_column: str | None = None,
         frequency: str | None = None,
         regularise: bool = False,
@@ -220,7 +264,8 @@ class Adapter:
             regularise: As for `fit`.
 
         Returns:
-            One forecast for one series, a list for a panel, in its order. No NaN is in them.
+            One forecast for one series, a list for a panel, in its order. No NaN is in them. Threads may share an
+            adapter: each gets what it would get alone.
 
         Raises:
             ValueError: If the adapter is not fitted, or the series do not have the fitted channels.
@@ -294,7 +339,7 @@ class Adapter:
         baselines: bool = True,
         refit: bool = False,
         target: str | Sequence[str] | None = None,
-        item_column: str = "item_id",
+        item_column: str | None = None,
         timestamp_column: str | None = None,
         frequency: str | None = None,
         regularise: bool = False,
@@ -337,7 +382,8 @@ class Adapter:
         r"""Saves the fitted adapter: `config.json` and `adapter.safetensors`, without the frozen model's weights.
 
         The last context rows of the fitted series are saved with it, so that `predict()` still follows their end.
-        The folder is made whole beside its place and moved there at once.
+        The folder is made whole beside its place and moved there at once: whenever the process ends, `load` finds the
+        old one or the new one, whole.
 
         Arguments:
             path: The folder.
@@ -368,24 +414,90 @@ class Adapter:
 
     # ------------------------------------------------------------------ what it is
 
-    def options(self) -> dict[str, Any]:
-        r"""Returns the options, all but the family, as they were given."""
-        names = ("foundation_model", "prediction_length", "context_length", "objective", "copula", "recalibration",
-                 "gate", "support", "max_windows", "seed", "batch_size", "device", "trainer_options")  # fmt: skip
-        return {name: getattr(self, name) for name in names}
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        r"""Returns the options as they were given, as scikit-learn's estimators do.
+
+        Arguments:
+            deep: Whether to add the family's own options, as `family__latent_channels`.
+
+        Returns:
+            The options by name.
+        """
+        names = list(inspect.signature(type(self).__init__).parameters)[1:]
+        params = {name: self._given_family if name == "family" else getattr(self, name) for name in names}
+        if deep:
+            params |= {f"family__{name}": value for name, value in self.family.options().items()}
+        return params
+
+    def set_params(self, **params: Any) -> Adapter:
+        r"""Changes options. What was fitted with others is forgotten: fit again.
+
+        Arguments:
+            **params: Options by name; the family's own as `family__latent_channels`.
+
+        Returns:
+            The adapter itself.
+
+        Raises:
+            ValueError: If there is no such option, or a value is not fit for it; the adapter then stays as it is.
+        """
+        if not params:
+            return self
+        own = self.get_params(deep=False)
+        inner = {name.removeprefix("family__"): x for name, x in params.items() if name.startswith("family__")}
+        outer = {name: value for name, value in params.items() if not name.startswith("family__")}
+        for name in outer:
+            if name not in own:
+                raise ValueError(unknown("option of Adapter", name, self.get_params()))
+        new = type(self)(**{**own, **outer})
+        if inner:
+            family = make(new.family.family, {**new.family.options(), **inner})
+            objective = new._objective if new.objective is not None or _trained(family) else None
+            new = type(self)(**{**own, **outer, "family": family, "objective": objective})
+        if all(getattr(new, name) is getattr(self, name) for name in ("foundation_model", "device")):
+            new._model, new._expected = self._model, self._expected
+        vars(self).update(vars(new))
+        return self
 
     def clone(self) -> Adapter:
         r"""Returns an adapter with the same options, not fitted; the loaded foundation model is shared."""
-        other = Adapter(self.family, **self.options())
+        other = type(self)(**self.get_params(deep=False))
         other._model = self._model
         return other
+
+    __sklearn_clone__ = clone  # what `sklearn.base.clone` calls
+
+    def __getstate__(self) -> dict[str, Any]:
+        r"""What is pickled: options, and the saved form. A model that has an address is found again, not pickled."""
+        packed = None if self._fitted is None else saving.pack(self._fitted, self)
+        return {"params": self.get_params(deep=False), "packed": packed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        type(self).__init__(self, **state["params"])
+        if state["packed"] is not None:
+            config, tensors = state["packed"]
+            self._fitted = saving.unpack(config, tensors, self.family)
+            self._expected = config["foundation_model"]["sha256"]
 
     @property
     def model(self) -> FoundationModel:
         r"""The frozen foundation model, loaded when it is first needed."""
         if self._model is None:
-            self._model = load_foundation_model(self.foundation_model, device=self.device)
+            with _LOADING:
+                if self._model is None:
+                    model = load_foundation_model(self.foundation_model, device=self.device)
+                    if self._expected is not None and model.fingerprint()["sha256"] != self._expected:
+                        raise ValueError(
+                            f"the adapter was fitted around another foundation model than {self.foundation_model} is "
+                            "here and now: fit it again"
+                        )
+                    self._model = model
         return self._model
+
+    @property
+    def _objective(self) -> str | None:
+        r"""What training minimises: what the recipe says, unless told otherwise."""
+        return self.objective if self.objective is not None else self._recipe_training.get("objective")
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -421,14 +533,22 @@ class Adapter:
             foundation_model=self.model.name,
             channels=list(fitted.panel.channels),
             context_length=fitted.context_length,
-            prediction_length=self.prediction_length,
+            prediction_length=int(self.prediction_length),
             windows=dict(fitted.windows),
             stages=dict(fitted.stages),
+            spans={name: dict(span) for name, span in fitted.spans.items()},
         )
 
     def __repr__(self) -> str:
-        state = "not fitted" if self._fitted is None else f"fitted on {len(self.channels)} channels"
-        return f"Adapter({self.family!r}, prediction_length={self.prediction_length}; {state})"
+        model = self.foundation_model if self._model is None else self._model.name
+        model = model if isinstance(model, str | Path) else type(model).__name__
+        state = "not fitted"
+        if self._fitted is not None:
+            state = f"fitted on {len(self.channels)} channels, {_some(self.channels)}"
+        family = " ".join(repr(self.family).split())
+        return (
+            f"Adapter({family}, foundation_model={str(model)!r}, prediction_length={self.prediction_length}; {state})"
+        )
 
     # ------------------------------------------------------------------ inside
 
@@ -439,8 +559,8 @@ class Adapter:
 
     def _dataset(self, series: Any, **options: Any) -> Dataset:
         if isinstance(series, Dataset):
-            target, unread = options.pop("target", None), {"item_column": "item_id", "regularise": False}
-            given = [name for name, value in options.items() if value not in (None, unread.get(name))]
+            target = options.pop("target", None)
+            given = [name for name, value in options.items() if value not in (None, False)]
             if given:
                 raise ValueError(
                     f"a Dataset is read already, {given[0]}= cannot change it: give it to adapts.readers.read"
@@ -479,7 +599,7 @@ class Adapter:
         return Law(exact.supported(low, high), copula)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
     r"""What a fit did: `str` reads well, `to_dict` goes into a report.
 
@@ -492,6 +612,7 @@ class Summary:
         prediction_length: The number of steps forecast.
         windows: The number of windows a part.
         stages: What each stage decided, in words.
+        spans: The first and the last target row of each part that has any, and how many rows it has.
     """
 
     family: str
@@ -502,19 +623,28 @@ class Summary:
     prediction_length: int
     windows: dict[str, int]
     stages: dict[str, str]
+    spans: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         r"""Returns the same as a dictionary that JSON can hold."""
         return asdict(self)
 
     def __str__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
         lines = [
             f"{self.family} adapter around {self.foundation_model}: {len(self.channels)} channels, "
             f"{self.context_length} steps back, {self.prediction_length} ahead",
-            "windows: " + ", ".join(f"{name} {count}" for name, count in self.windows.items()),
-            *(f"{name}: {said}" for name, said in self.stages.items()),
+            f"channels: {_some(self.channels)}",
+            *([f"options: {options}"] if options else []),
+            "windows:",
         ]
-        return "\n".join(lines)
+        for name, count in self.windows.items():
+            span = self.spans.get(name)
+            rows = f", targets {span['first']} to {span['last']} ({span['rows']} rows)" if span else ""
+            lines.append(f"  {name.ljust(max(map(len, self.windows)))}  {count:>5}{rows}")
+        return "\n".join([*lines, *(f"{name}: {said}" for name, said in self.stages.items())])
+
+    __repr__ = __str__
 
 
 def _family(family: str | AdapterModule) -> tuple[AdapterModule, dict[str, Any]]:
@@ -530,6 +660,10 @@ def _family(family: str | AdapterModule) -> tuple[AdapterModule, dict[str, Any]]
     if family in families():
         return make(family), {}
     raise unknown("adapter", family, sorted({*known, *families()}))
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _may_be_dated(series: Any) -> bool:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 __all__ = ["Fitted", "fit"]
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from . import __version__
 from ._logging import get_logger
 from .adapters import AdapterModule, Evidence
+from .checkpoints import Checkpoints
 from .distribution.blocks import independent_windows, lead_blocks
 from .distribution.confirmation import copula_log_score, mean_pinball
 from .distribution.copula import Copula, Independent, fit_gaussian, fit_history
@@ -36,6 +42,8 @@ FEW = 300
 FOLDS = 5
 #: How many windows without overlap those of a part must be worth for its stage to decide anything.
 ENOUGH = 8
+#: The windows whose forecasts are kept together, and lost together when a fit is killed; at least one batch.
+CHUNK = 64
 
 
 @dataclass
@@ -56,6 +64,8 @@ class Fitted:
         noise: The variance added, as a share of the window's own, with shape :math:`(H, D)`.
         gate: The adapter's share of the law, with shape :math:`(H, D)`; None where no gate stands.
         windows: The number of windows a part.
+        spans: The first and the last target row of each part, by their dates or numbers, and how many rows it has;
+            a part without rows is left out.
         stages: What each stage decided, in words, by its name.
     """
 
@@ -72,6 +82,7 @@ class Fitted:
     noise: Tensor | None = None
     gate: Tensor | None = None
     windows: dict[str, int] = field(default_factory=dict)
+    spans: dict[str, dict[str, Any]] = field(default_factory=dict)
     stages: dict[str, str] = field(default_factory=dict)
     _standard: tuple[Panel, Panel] | None = field(default=None, repr=False)  # the panel last asked of, standardised
 
@@ -98,9 +109,39 @@ class Fitted:
         Returns:
             The windows of the standardised panel.
         """
-        if self._standard is None or self._standard[0] is not windows.panel:
-            self._standard = windows.panel, windows.panel.standardised(self.location, self.scale)
-        return replace(windows, panel=self._standard[1])
+        held = self._standard  # read once: another thread may ask of another panel meanwhile
+        if held is None or held[0] is not windows.panel:
+            self._standard = held = windows.panel, windows.panel.standardised(self.location, self.scale)
+        return replace(windows, panel=held[1])
+
+    def state(self) -> dict[str, Tensor]:
+        r"""Returns copies of the tensors that the stages leave behind, under names such as "module.weights"."""
+        parts: dict[str, Mapping[str, Tensor]] = {
+            "module": self.module.state_dict(),
+            "copula": self.copula.state(),
+            "recalibration": self.recalibration.state(),
+            "latent_copula": {} if self.latent_copula is None else self.latent_copula.state(),
+        }
+        tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
+        tensors |= {name: tensor for name in ("noise", "gate") if (tensor := getattr(self, name)) is not None}
+        return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        r"""Takes what `state` returned.
+
+        Arguments:
+            tensors: The tensors; other names among them are not looked at.
+        """
+
+        def part(name: str) -> dict[str, Tensor]:
+            return {key.removeprefix(f"{name}."): x for key, x in tensors.items() if key.startswith(f"{name}.")}
+
+        self.module.load_state_dict(part("module"))
+        self.module.requires_grad_(False).eval()
+        self.copula = Copula.from_state(part("copula"))
+        self.recalibration = Recalibration.from_state(part("recalibration"))
+        self.latent_copula = Copula.from_state(part("latent_copula")) if part("latent_copula") else None
+        self.noise, self.gate = tensors.get("noise"), tensors.get("gate")
 
 
 def fit(
@@ -114,6 +155,7 @@ def fit(
     season_length: int | None,
     support: tuple[np.ndarray, np.ndarray],
     settings: Mapping[str, Any],
+    checkpoint_dir: str | Path | None = None,
 ) -> Fitted:
     r"""Fits everything that stands around a frozen model, in order of time.
 
@@ -128,12 +170,13 @@ def fit(
         support: The lowest and highest possible value of each channel.
         settings: The adapter's options: objective, copula, recalibration, gate, max_windows, seed, batch_size,
             trainer_options.
+        checkpoint_dir: The folder that keeps what is finished, so that a killed fit goes on; none if None.
 
     Returns:
         What was fitted.
 
     Raises:
-        ValueError: If no train window has its targets inside the train rows.
+        ValueError: If no train window has its targets inside the train rows, or the folder is another fit's.
     """
     parts = split_parts(panel, borders=borders)
     seen = _rows(panel, parts["train"])
@@ -159,9 +202,12 @@ def fit(
             f"the longest item has {max(panel.lengths)}"
         )
     fitted.windows = {name: len(part) for name, part in windows.items()}
+    fitted.spans = {name: span for name, part in parts.items() if (span := _span(panel, part))}
     rows = torch.as_tensor((seen - location) / scale, dtype=torch.float32)
+    fingerprint = {} if checkpoint_dir is None else _fingerprint(fitted, model, borders, settings)
+    checkpoints = Checkpoints(checkpoint_dir, fingerprint)
     module.prepare(rows)
-    _Stages(fitted, model, rows, windows, settings).run()
+    _Stages(fitted, model, rows, windows, settings, checkpoints).run()
     return fitted
 
 
@@ -175,7 +221,9 @@ class _Stages:
         rows: Tensor,
         windows: dict[str, Windows],
         settings: Mapping[str, Any],
+        checkpoints: Checkpoints,
     ) -> None:
+        self.checkpoints, self.stage = checkpoints, ""
         self.fitted, self.model, self.rows, self.windows = fitted, model, rows, windows
         self.frozen_laws: dict[str, QuantileFunction] = {}
         self.adapted_laws: dict[str, QuantileFunction] = {}
@@ -185,11 +233,34 @@ class _Stages:
         self.decided = settings["gate"] and fitted.module.family != "identity"
 
     def run(self) -> None:
-        for stage in (self.train, self.gate, self.calibration, self.confirmation, self.refit):
-            stage()
+        stages = (self.train, self.gate, self.calibration, self.confirmation, self.refit)
+        done = self.done()
+        for number, stage in enumerate(stages, 1):
+            if number > done:
+                self.stage = stage.__name__
+                torch.manual_seed(self.seed)  # whatever ran before, in this process or in one that was killed
+                stage()
+                self.keep(number)
             said = self.fitted.stages.get(stage.__name__)
             if said:
                 logger.info("%s: %s", stage.__name__, said)
+        self.checkpoints.finish(["stages"])
+
+    def done(self) -> int:
+        r"""How many stages are finished; what they left behind is taken up."""
+        held = self.checkpoints.read("stages")
+        if held is None:
+            return 0
+        tensors, about = held
+        self.fitted.restore(tensors)
+        self.fitted.stages = about["stages"]
+        return int(about["done"])
+
+    def keep(self, done: int) -> None:
+        r"""Keeps what the stages have left behind, and goes on from the very copies that would be read back."""
+        tensors = self.fitted.state()
+        self.fitted.restore(tensors)
+        self.checkpoints.keep("stages", tensors, {"done": done, "stages": self.fitted.stages})
 
     @property
     def pipeline(self) -> Pipeline:
@@ -213,7 +284,8 @@ class _Stages:
                 training = AdapterTraining(module, self.model, loss=self.settings["objective"] or "huber")
                 losses = train(
                     training, windows, self.windows["validation"], batch_size=self.settings["batch_size"],
-                    seed=self.seed, options=dict(self.settings["trainer_options"]),
+                    seed=self.seed, options=dict(self.settings["trainer_options"] or {}),
+                    checkpoint=self.checkpoints.path("training.ckpt"),
                 )  # fmt: skip
                 self.fitted.stages["train"] = (
                     f"{losses['epochs']:.0f} epochs by gradient on {len(windows)} windows; validation loss "
@@ -317,14 +389,20 @@ class _Stages:
     def frozen(self, part: str) -> QuantileFunction:
         r"""The frozen model's law of a part, computed once."""
         if part not in self.frozen_laws:
-            self.frozen_laws[part] = self.pipeline.frozen(self.windows[part])
+            windows = self.windows[part]
+            self.frozen_laws[part] = self.law_in_chunks(
+                f"frozen-{part}", len(windows), lambda some: self.pipeline.frozen(windows[some])
+            )
         return self.frozen_laws[part]
 
     def both(self, part: str) -> tuple[QuantileFunction, QuantileFunction]:
         r"""The adapter's law of a part, without noise, and the frozen model's; each computed once."""
+        windows, frozen = self.windows[part], self.frozen(part)
         if part not in self.adapted_laws:
-            self.adapted_laws[part] = self.pipeline.adapted(self.windows[part], self.frozen(part))
-        return self.adapted_laws[part], self.frozen(part)
+            self.adapted_laws[part] = self.law_in_chunks(
+                f"adapted-{part}", len(windows), lambda some: self.pipeline.adapted(windows[some], frozen[some])
+            )
+        return self.adapted_laws[part], frozen
 
     def law(self, part: str) -> QuantileFunction:
         r"""The law of a part as far as it is fitted: noise and gate, levels not yet mapped."""
@@ -336,9 +414,35 @@ class _Stages:
         if self.fitted.module.observed_latents:
             forecasts = [self.frozen(part).values[..., self.model.median_index] for part in parts]
         else:
-            forecasts = [self.pipeline.latent_medians(each) for each in windows]
+            forecasts = [self.latent_medians(part) for part in parts]
         past, future = (torch.cat(each) for each in ([w.past() for w in windows], [w.future() for w in windows]))
         return Evidence(past, future, torch.cat(forecasts), fold)
+
+    def latent_medians(self, part: str) -> Tensor:
+        windows = self.windows[part]
+
+        def compute(some: slice) -> dict[str, Tensor]:
+            return {"values": self.pipeline.latent_medians(windows[some])}
+
+        return torch.cat([piece["values"] for piece in self.in_chunks(f"{self.stage}-{part}", len(windows), compute)])
+
+    def law_in_chunks(self, name: str, number: int, compute: Callable[[slice], QuantileFunction]) -> QuantileFunction:
+        def tensors(some: slice) -> dict[str, Tensor]:
+            law = compute(some)
+            return {"levels": law.levels, "values": law.values}
+
+        pieces = self.in_chunks(name, number, tensors)
+        values = torch.cat([piece["values"] for piece in pieces])
+        return QuantileFunction(pieces[0]["levels"], values, self.pipeline.support)
+
+    def in_chunks(
+        self, name: str, number: int, compute: Callable[[slice], dict[str, Tensor]]
+    ) -> list[dict[str, Tensor]]:
+        r"""What is computed of windows, some batches at a time, each kept as soon as it is there."""
+        batch = int(self.settings["batch_size"])
+        step = batch * max(1, CHUNK // batch)
+        chunks = [slice(start, start + step) for start in range(0, number, step)]
+        return [self.checkpoints.kept(f"{name}-{chunk.start}", partial(compute, chunk)) for chunk in chunks]
 
     def enough(self, part: str, stage: str) -> bool:
         r"""Whether a part's windows hold enough to decide on; if not, says that the stage is left out."""
@@ -351,6 +455,52 @@ class _Stages:
             f"{ENOUGH} are needed"
         )
         return False
+
+
+def _span(panel: Panel, part: Part) -> dict[str, Any]:
+    r"""The first and the last row of a part over all items, and how many rows it has; nothing where it has none."""
+    ranges = [(item.index, *rows) for item, rows in zip(panel.items, part.ranges, strict=True) if rows[0] < rows[1]]
+    if not ranges:
+        return {}
+    first, last = min(index[start] for index, start, _ in ranges), max(index[stop - 1] for index, _, stop in ranges)
+    return {"first": str(first), "last": str(last), "rows": sum(stop - start for _, start, stop in ranges)}
+
+
+def _fingerprint(
+    fitted: Fitted, model: FoundationModel, borders: tuple[int, int] | None, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    r"""All that the numbers of a fit depend on, as JSON can hold it."""
+    data = hashlib.sha256()
+    for item in fitted.panel.items:
+        clock = np.asarray(item.index) if fitted.panel.frequency is None else item.clock()
+        data.update(f"{item.item_id} {item.values.shape} {getattr(item.index, 'tz', None)}".encode())
+        data.update(clock.tobytes() + item.values.tobytes())
+    family, elsewhere = fitted.module, ("family", "foundation_model", "support", "device")
+    whole = {
+        "versions": {"adapts": __version__, "torch": torch.__version__},
+        "data": {
+            "sha256": data.hexdigest(),
+            "channels": list(fitted.panel.channels),
+            "frequency": fitted.panel.frequency,
+            "borders": borders,
+            "support": [bound.tolist() for bound in fitted.support],
+            "season_length": fitted.season_length,
+        },
+        "family": {"name": family.family, **family.options()},
+        "foundation model": {**model.fingerprint(), "device": str(model.device)},
+        "option": {
+            **{name: value for name, value in settings.items() if name not in elsewhere},
+            "trainer_options": dict(settings["trainer_options"] or {}),
+            "context_length": fitted.context_length,
+        },
+    }
+    # Callbacks and their like are known by their class.
+    plain: dict[str, Any] = json.loads(json.dumps(whole, default=_plain))
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else type(value).__qualname__
 
 
 def _rows(panel: Panel, part: Part) -> np.ndarray:

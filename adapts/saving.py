@@ -2,15 +2,17 @@ r"""Saved adapters: a readable config beside the adapter's own tensors, no pickl
 
 from __future__ import annotations
 
-__all__ = ["load", "replaced", "save"]
+__all__ = ["load", "pack", "refuse_existing", "refuse_foreign", "replaced", "save", "unpack"]
 
+import ctypes
 import hashlib
 import json
 import math
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +24,7 @@ from torch import Tensor
 
 from . import __version__
 from .adapters import AdapterModule, make
-from .distribution.copula import Copula
+from .distribution.copula import Independent
 from .distribution.recalibration import Recalibration
 from .fitting import Fitted
 from .panel import Item, Panel
@@ -38,6 +40,10 @@ FORMAT = 1
 def replaced(path: str | Path, *, overwrite: bool) -> Iterator[Path]:
     r"""Gives a new folder to write in, and moves it to its place when all is written.
 
+    On Linux and macOS the old and the new folder change places at once, so that one of them, whole, always stands
+    there. Where the system cannot do that, the old one stands beside for an instant, as `.NAME.old`: `standing` finds
+    it there, and the next call puts it back.
+
     Arguments:
         path: The place. Whatever stood there stays until the new folder is whole.
         overwrite: Whether a folder that stands there may be replaced.
@@ -51,19 +57,48 @@ def replaced(path: str | Path, *, overwrite: bool) -> Iterator[Path]:
     path = Path(path).resolve()
     refuse_existing(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
+    old = _aside(path)
+    if old.exists() and not path.exists():  # a process was killed between the two moves
+        os.replace(old, path)
     new = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         new.chmod(0o755)
         yield new
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
-            os.replace(path, old / path.name)
+        if path.exists() and not _exchanged(new, path):
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(path, old)
+        if not path.exists():
             os.replace(new, path)
-            shutil.rmtree(old)
-        else:
-            os.replace(new, path)
+            shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def standing(path: str | Path) -> Path:
+    r"""Returns where the folder of a place stands: there, unless a killed process has left it beside.
+
+    Arguments:
+        path: The place.
+    """
+    path = Path(path)
+    return path if path.exists() or not _aside(path).is_dir() else _aside(path)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    r"""Lets two folders change places at once; False where the system cannot."""
+    here, flag = -100, 2  # AT_FDCWD; RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
+    try:
+        library = ctypes.CDLL(None, use_errno=True)
+        names = os.fsencode(one), os.fsencode(other)
+        if sys.platform == "darwin":
+            return bool(library.renamex_np(*names, flag) == 0)
+        return bool(library.renameat2(here, names[0], here, names[1], flag) == 0)
+    except (AttributeError, OSError, TypeError):
+        return False
 
 
 def refuse_existing(path: str | Path, *, overwrite: bool) -> None:
@@ -83,24 +118,40 @@ def refuse_existing(path: str | Path, *, overwrite: bool) -> None:
         raise ValueError(f"the folder {path} exists and is kept: choose another, or overwrite it (--overwrite)")
 
 
-def save(fitted: Fitted, adapter: Adapter, path: str | Path, *, overwrite: bool) -> None:
-    r"""Writes a fitted adapter.
+def refuse_foreign(path: str | Path, allowed: Iterable[str]) -> None:
+    r"""Raises where a folder that is to be replaced holds anything but what we write.
+
+    Arguments:
+        path: The folder, which need not exist.
+        allowed: The names of what we write there.
+
+    Raises:
+        ValueError: If it holds anything else.
+    """
+    path = Path(path)
+    foreign = sorted({child.name for child in path.iterdir()} - set(allowed)) if path.is_dir() else []
+    if foreign:
+        raise ValueError(
+            f"the whole folder {path} would be replaced, and it holds {foreign[0]!r}, which adapts did not write: it "
+            "is kept, choose another folder"
+        )
+
+
+def pack(fitted: Fitted, adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    r"""Takes a fitted adapter apart into what is saved of it.
 
     Arguments:
         fitted: What its fit left behind.
-        adapter: The adapter.
-        path: The folder.
-        overwrite: Whether to replace a folder that exists.
+        adapter: The adapter, for its options.
 
-    Raises:
-        ValueError: If the folder exists and may not be replaced.
+    Returns:
+        The config, of what JSON can hold, and the tensors.
     """
-    from safetensors.torch import save_file
-
-    options = adapter.options()
+    options = {**adapter.get_params(deep=False), "objective": adapter._objective}
     named = isinstance(options["foundation_model"], str | Path)
     options["foundation_model"] = str(options["foundation_model"]) if named else None  # a live model has no address
-    del options["trainer_options"]  # objects of Lightning's; they matter to fit alone
+    for name in ("family", "trainer_options"):  # told apart; objects of Lightning's, which matter to fit alone
+        del options[name]
     config = {
         "format": FORMAT,
         "adapts": __version__,
@@ -115,25 +166,39 @@ def save(fitted: Fitted, adapter: Adapter, path: str | Path, *, overwrite: bool)
         "context_length": fitted.context_length,
         "season_length": fitted.season_length,
         "windows": fitted.windows,
+        "spans": fitted.spans,
         "stages": fitted.stages,
     }
     # Forecasts plot four prediction lengths of history; beyond that the context is all that is needed.
-    keep = max(fitted.context_length, 4 * adapter.prediction_length)
+    keep = max(fitted.context_length, 4 * int(adapter.prediction_length))
     tensors: dict[str, Tensor] = {
         "location": torch.from_numpy(fitted.location),
         "scale": torch.from_numpy(fitted.scale),
         "support": torch.from_numpy(np.stack(fitted.support)),
-        **{f"module.{name}": tensor for name, tensor in fitted.module.state_dict().items()},
-        **{f"copula.{name}": tensor for name, tensor in fitted.copula.state().items()},
-        **{f"recalibration.{name}": tensor for name, tensor in fitted.recalibration.state().items()},
+        **fitted.state(),
         **{f"rows.{n}": torch.from_numpy(item.values[-keep:].copy()) for n, item in enumerate(fitted.panel.items)},
     }
     if fitted.panel.frequency is not None:
         tensors |= {f"clock.{n}": torch.from_numpy(i.clock()[-keep:].copy()) for n, i in enumerate(fitted.panel.items)}
-    if fitted.latent_copula is not None:
-        tensors |= {f"latent_copula.{name}": tensor for name, tensor in fitted.latent_copula.state().items()}
-    tensors |= {name: t for name in ("noise", "gate") if (t := getattr(fitted, name)) is not None}
-    _refuse_foreign(Path(path))
+    return config, tensors
+
+
+def save(fitted: Fitted, adapter: Adapter, path: str | Path, *, overwrite: bool) -> None:
+    r"""Writes a fitted adapter.
+
+    Arguments:
+        fitted: What its fit left behind.
+        adapter: The adapter, for its options.
+        path: The folder.
+        overwrite: Whether to replace the folder if it exists.
+
+    Raises:
+        ValueError: If the folder exists and may not be replaced, or holds what no adapter wrote.
+    """
+    from safetensors.torch import save_file
+
+    config, tensors = pack(fitted, adapter)
+    refuse_foreign(path, (CONFIG, TENSORS))
     with replaced(path, overwrite=overwrite) as folder:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
         config["sha256"] = hashlib.sha256((folder / TENSORS).read_bytes()).hexdigest()
@@ -156,7 +221,7 @@ def load(adapter_class: type[Adapter], path: str | Path, *, foundation_model: An
     Raises:
         ValueError: If the folder is not a saved adapter, is corrupt, or its foundation model is not the one found.
     """
-    config, tensors = _read(Path(path))
+    config, tensors = _read(standing(path))
     if foundation_model is None and config.get("options", {}).get("foundation_model", "") is None:
         raise ValueError(
             f"{path} was fitted around a live model ({config['foundation_model']['name']}): "
@@ -169,7 +234,7 @@ def load(adapter_class: type[Adapter], path: str | Path, *, foundation_model: An
         if foundation_model is not None:
             options["foundation_model"] = foundation_model
         adapter = adapter_class(family, **options)
-        fitted = _fitted(config, tensors, family)
+        fitted = unpack(config, tensors, family)
         expected = config["foundation_model"]
         address = expected["name"], expected["version"], expected["sha256"][:12]
     except (AssertionError, AttributeError, IndexError, KeyError, TypeError, RuntimeError, ValueError) as error:
@@ -210,33 +275,37 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return config, tensors
 
 
-def _fitted(config: dict[str, Any], tensors: dict[str, Tensor], family: AdapterModule) -> Fitted:
-    def part(name: str) -> dict[str, Tensor]:
-        return {key.removeprefix(f"{name}."): x for key, x in tensors.items() if key.startswith(f"{name}.")}
+def unpack(config: Mapping[str, Any], tensors: Mapping[str, Tensor], family: AdapterModule) -> Fitted:
+    r"""Puts together what `pack` took apart.
 
-    module = family.build(len(config["channels"]))
-    module.load_state_dict(part("module"))
-    module.requires_grad_(False).eval()
+    Arguments:
+        config: The config.
+        tensors: The tensors.
+        family: The adapter's family.
+
+    Returns:
+        What the fit left behind, its rows cut to those that prediction needs.
+    """
     items = tuple(
         _item(entry, tensors[f"rows.{n}"], tensors.get(f"clock.{n}")) for n, entry in enumerate(config["items"])
     )
     low, high = tensors["support"].numpy()
-    return Fitted(
+    fitted = Fitted(
         panel=Panel(items, tuple(config["channels"]), config["frequency"], config["single"]),
         context_length=config["context_length"],
         season_length=config["season_length"],
         support=(low, high),
         location=tensors["location"].numpy(),
         scale=tensors["scale"].numpy(),
-        module=module,
-        copula=Copula.from_state(part("copula")),
-        recalibration=Recalibration.from_state(part("recalibration")),
-        latent_copula=Copula.from_state(part("latent_copula")) if part("latent_copula") else None,
-        noise=tensors.get("noise"),
-        gate=tensors.get("gate"),
+        module=family.build(len(config["channels"])),
+        copula=Independent(config["options"]["prediction_length"], len(config["channels"])),
+        recalibration=Recalibration.identity(),
         windows=config["windows"],
+        spans=config.get("spans", {}),
         stages=config["stages"],
     )
+    fitted.restore(tensors)
+    return fitted
 
 
 def _index_config(index: pd.Index[Any]) -> dict[str, Any]:
@@ -279,12 +348,3 @@ def _support_option(support: Any) -> Any:
         return None
     low, high = support
     return (-math.inf if low is None else low, math.inf if high is None else high)
-
-
-def _refuse_foreign(path: Path) -> None:
-    r"""Refuses to replace a folder that holds anything but a saved adapter."""
-    foreign = (
-        sorted(child.name for child in path.iterdir() if child.name not in (CONFIG, TENSORS)) if path.is_dir() else []
-    )
-    if foreign:
-        raise ValueError(f"{path} holds {foreign[0]!r}, which no adapter wrote, and is kept: choose another folder")

@@ -232,7 +232,7 @@ def test_an_existing_folder_is_kept_unless_told(fitted: Adapter, tmp_path) -> No
     fitted.save(tmp_path / "run", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     (tmp_path / "run" / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="holds 'thesis.tex', which no adapter wrote, and is kept"):
+    with pytest.raises(ValueError, match="holds .thesis.tex., which adapts did not write"):
         fitted.save(tmp_path / "run", overwrite=True)
 
 

@@ -32,7 +32,7 @@ MODULES = sorted((ROOT / "adapts").rglob("*.py"))
 # A part of the package imports from the lines above its own, and from itself.
 LAYERS = [
     ["shelf"],
-    ["_logging", "dates"],
+    ["_logging", "dates", "checkpoints"],
     ["panel"],
     ["windows", "readers"],
     ["solvers"],

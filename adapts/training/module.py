@@ -5,15 +5,18 @@ from __future__ import annotations
 __all__ = ["AdapterTraining", "train"]
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor
 
 from .._logging import quiet
 from ..adapters import AdapterModule
+from ..checkpoints import into_place
 from ..foundation import FoundationModel
 from ..windows import Windows, window_module
 from .objectives import objective
@@ -80,7 +83,7 @@ class _KeepBest(Callback):
     r"""Keeps the adapter of the lowest validation loss, the untrained one among them."""
 
     def __init__(self, loss: float, adapter: AdapterModule) -> None:
-        self.loss = loss
+        self.before = self.loss = loss
         self.state = copy.deepcopy(adapter.state_dict())
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -89,6 +92,50 @@ class _KeepBest(Callback):
         if not trainer.sanity_checking and loss < self.loss:
             self.loss = loss
             self.state = copy.deepcopy(pl_module.adapter.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"before": self.before, "loss": self.loss, "adapter": self.state}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.before, self.loss, self.state = state_dict["before"], state_dict["loss"], state_dict["adapter"]
+
+
+class _EpochByEpoch(EarlyStopping):
+    r"""Stops early, makes an epoch depend on the seed and its number alone, and keeps each that is done.
+
+    It stops and keeps in one, and last of all callbacks: Lightning has those that stop speak after the others, and a
+    checkpoint is to know whether they stopped.
+
+    Arguments:
+        seed: The seed of what is drawn in training.
+        checkpoint: The place of Lightning's checkpoint, replaced after each epoch; nothing is kept if None.
+    """
+
+    def __init__(self, seed: int, checkpoint: Path | None) -> None:
+        super().__init__("val_loss", patience=3)
+        self.seed, self.checkpoint, self.epochs, self.ended = seed, checkpoint, 0, False
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 0:
+            state = np.random.SeedSequence([self.seed, trainer.current_epoch]).generate_state(1)
+            torch.manual_seed(int(state[0]))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        self.epochs, self.ended = trainer.current_epoch + 1, trainer.should_stop
+        if self.checkpoint is not None:
+            part = self.checkpoint.with_name(f"{self.checkpoint.name}.part")
+            trainer.save_checkpoint(part)
+            into_place(part, self.checkpoint)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "epochs": self.epochs, "ended": self.ended}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.epochs, self.ended = state_dict["epochs"], state_dict["ended"]
 
 
 def train(
@@ -99,6 +146,7 @@ def train(
     batch_size: int,
     seed: int,
     options: dict[str, Any] | None = None,
+    checkpoint: Path | None = None,
 ) -> dict[str, float]:
     r"""Trains until the validation loss stops falling; the adapter ends with its best parameters.
 
@@ -107,13 +155,16 @@ def train(
         training: The standardised train windows.
         validation: The standardised validation windows, for early stopping.
         batch_size: Windows a step.
-        seed: The seed of the order of windows.
+        seed: The seed of the order of windows, and of what the adapter draws.
         options: Options of `lightning.pytorch.Trainer`, over our defaults.
+        checkpoint: Where Lightning's checkpoint of the last epoch is kept. A training that was ended goes on from it,
+            to the same numbers.
 
     Returns:
         The validation loss before training and at its best, and the epochs run.
     """
     data = window_module(training, validation, batch_size=batch_size, seed=seed)
+    device = module.model.device
     settings: dict[str, Any] = {
         "max_epochs": 20,
         "gradient_clip_val": 1.0,
@@ -121,15 +172,24 @@ def train(
         "enable_checkpointing": False,
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
-        "accelerator": module.model.device.type,
-        "devices": 1 if module.model.device.index is None else [module.model.device.index],
+        "accelerator": device.type,
+        "devices": 1 if device.index is None else [device.index],
     }
-    callbacks = [EarlyStopping("val_loss", patience=3), *(options or {}).get("callbacks", [])]
+    keep = _EpochByEpoch(seed, checkpoint)
+    held = checkpoint if checkpoint is not None and checkpoint.is_file() else None
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        before = pl.Trainer(**settings, enable_progress_bar=False).validate(module, data, verbose=False)[0]["val_loss"]
-        best = _KeepBest(before, module.adapter)
-        trainer = pl.Trainer(**{**settings, **(options or {}), "callbacks": [*callbacks, best]})
-        trainer.fit(module, data)
+        best = _KeepBest(0.0, module.adapter)
+        if held is None:
+            first = pl.Trainer(**settings, enable_progress_bar=False)
+            best.before = best.loss = first.validate(module, data, verbose=False)[0]["val_loss"]
+        else:
+            states = torch.load(held, weights_only=True)["callbacks"]
+            best.load_state_dict(states[best.state_key])
+            keep.load_state_dict(states[keep.state_key])
+        if not keep.ended:
+            callbacks = [*(options or {}).get("callbacks", []), best, keep]
+            trainer = pl.Trainer(**{**settings, **(options or {}), "callbacks": callbacks})
+            trainer.fit(module, data, ckpt_path=held, weights_only=True)
     module.adapter.load_state_dict(best.state)
-    return {"before": before, "best": best.loss, "epochs": trainer.current_epoch}
+    return {"before": best.before, "best": best.loss, "epochs": keep.epochs}
