@@ -2,7 +2,18 @@ r"""Dates: frequencies, whether an index is regular, and how to make it so."""
 
 from __future__ import annotations
 
-__all__ = ["alias", "first_undated", "frequency_of", "parse_dates", "regular_dates", "season_length"]
+__all__ = [
+    "alias",
+    "calendar",
+    "calendar_period",
+    "first_undated",
+    "frequency_of",
+    "parse_dates",
+    "period_of",
+    "regular_dates",
+    "season_length",
+    "steps_from",
+]
 
 import re
 import warnings
@@ -11,12 +22,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
+from pandas.tseries.offsets import Day, Tick
 
 # pandas renamed its aliases in 2.2 and dropped the old names in 3; both are understood here.
 RENAMED = {"H": "h", "T": "min", "S": "s", "L": "ms", "U": "us", "N": "ns", "BH": "bh", "CBH": "cbh"}
 RENAMED |= {"M": "ME", "Q": "QE", "Y": "YE", "A": "YE", "BM": "BME", "BQ": "BQE", "BY": "BYE", "BA": "BYE"}
 RENAMED |= {"AS": "YS", "BAS": "BYS", "CBM": "CBME", "SM": "SME"}
-DAY = 86_400_000_000_000
+HOUR = 3_600_000_000_000
+DAY = 24 * HOUR
 REMEDY = (
     "regularise=True (--regularise) would sort the rows, keep one row of each repeated date (the mean where they "
     "differ) and put rows of NaN where dates are missing"
@@ -53,6 +66,126 @@ def alias(frequency: str) -> str:
             "'W', 'MS', 'ME', 'QS', 'YS'"
         )
     return str(offset.freqstr)
+
+
+def calendar(
+    start: pd.Timestamp, frequency: str, *, periods: int | None = None, end: pd.Timestamp | None = None, unit: str
+) -> pd.DatetimeIndex:
+    r"""Lays out dates from a first one on. With a time zone, steps of hours or less are absolute, and days are local.
+
+    Arguments:
+        start: The first date.
+        frequency: The pandas alias of the step. Steps of a day or more keep the local time of day; where the clocks
+            skip it the step moves on to their next hour, and where it comes twice the first one counts.
+        periods: The number of dates.
+        end: The date not to go beyond, in place of their number.
+        unit: The resolution of the dates, as `"ns"`.
+
+    Returns:
+        The dates.
+    """
+    offset = to_offset(frequency)
+    until: dict[str, Any] = {"periods": periods, "end": end, "unit": unit}
+    if start.tz is None or (isinstance(offset, Tick) and not isinstance(offset, Day)):
+        return pd.date_range(start, freq=frequency, **until)
+    until["end"] = None if end is None else end.tz_localize(None)
+    local = pd.date_range(start.tz_localize(None), freq=frequency, **until)
+    return local.tz_localize(start.tz, nonexistent="shift_forward", ambiguous=np.ones(len(local), dtype=bool))
+
+
+def steps_from(
+    start: Any, frequency: str | None, periods: int, *, like: str | None = None
+) -> tuple[pd.DatetimeIndex, str]:
+    r"""Dates the steps of a series of which the start and the frequency are told.
+
+    Arguments:
+        start: A Period; or the first date, or any date of the first week, month, quarter or year.
+        frequency: A pandas alias, old or new, or None if the start is a Period; without an anchor it takes that of the
+            start, as in `frequency_of`.
+        periods: The number of steps.
+        like: The frequency to find again if it fits, where dates bear several.
+
+    Returns:
+        The dates and their frequency.
+
+    Raises:
+        ValueError: If the start is no date, or pandas knows no such frequency.
+
+    Example:
+        >>> dates, frequency = steps_from("2024-01-02", "W", 2)
+        >>> frequency, dates.strftime("%a %d").tolist()
+        ('W-TUE', ['Tue 02', 'Tue 09'])
+    """
+    if isinstance(start, pd.Period):
+        dates = _stamps(pd.period_range(start, periods=max(periods, 40)))  # as many as show what frequency they have
+        if frequency is None:
+            fits = like is not None and _is_regular(dates, like)
+            settled = like if fits and like is not None else _infer(dates) or alias(start.freqstr)
+        else:
+            settled = frequency_of(dates[:periods], frequency)
+            if not _is_regular(dates[:periods], settled):
+                raise ValueError(
+                    f"frequency={frequency!r} is not that of the periods of {start!r}: leave it out, or resample"
+                )
+        return dates[:periods], settled
+    first = parse_dates(pd.Index([start], dtype=object))
+    if first is None or first.hasnans:
+        raise ValueError(f"the start {start!r} could not be read as a date: write it as 2024-01-31 or 2024-01-31 12:00")
+    assert frequency is not None
+    settled, stamp = frequency_of(first, frequency), first[0]
+    if re.fullmatch(r"\d*B?[MQY]S(-[A-Z]+)?", settled):  # the month is the one that the start lies in, not the next
+        stamp = to_offset(settled).rollback(stamp)
+    return calendar(stamp, settled, periods=periods, unit=first.unit), settled
+
+
+def calendar_period(frequency: str | None) -> str | None:
+    r"""The calendar weeks, months, quarters or years of a frequency without an anchor.
+
+    Arguments:
+        frequency: A pandas alias.
+
+    Returns:
+        The name of the periods, or None if it has an anchor or counts something else.
+
+    Example:
+        >>> calendar_period("Y"), calendar_period("W"), calendar_period("W-TUE"), calendar_period("h")
+        ('Y', 'W', None, None)
+    """
+    match = re.fullmatch(r"([WMQYA])[SE]?", (frequency or "").strip())
+    return match[1].replace("A", "Y") if match else None
+
+
+def period_of(index: pd.Index[Any], frequency: str | None, whose: str) -> pd.Period:
+    r"""The period of the first date, such that the periods after it are those of the other dates.
+
+    Arguments:
+        index: The dates.
+        frequency: Their frequency, None if there are none.
+        whose: Whose dates they are, for the message.
+
+    Returns:
+        The period, in local time.
+
+    Raises:
+        ValueError: If there are no dates, pandas has no such periods, or the clocks change on the way.
+    """
+    if not isinstance(index, pd.DatetimeIndex):
+        raise ValueError(
+            f"gluonts dates series by periods, and {whose} has no dates: give it a DatetimeIndex or a timestamp column"
+        )
+    local = index.tz_localize(None)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # periods of business days are to go
+            periods = pd.date_range(local[0], periods=len(local), freq=frequency).to_period()
+    except ValueError as error:
+        raise ValueError(f"gluonts dates series by periods, and pandas has none of {frequency!r}") from error
+    if not _is_regular(local, str(frequency)):
+        raise ValueError(
+            f"gluonts knows no time zones, and the clocks change within {whose}: convert its dates with "
+            "tz_convert('UTC') first"
+        )
+    return periods[0]
 
 
 def parse_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | None:
@@ -146,6 +279,7 @@ def regular_dates(
             f"{len(off)} of the {len(tidy)} dates{whose} lie off the grid of frequency {frequency!r} that begins at "
             f"{tidy[0]}, the first is {off[0]}: "
             + (f"they look like frequency={seen!r}" if seen else "give the true frequency=, or resample the series")
+            + _clocks(index, frequency)
         )
     if not regularise:
         behind = np.flatnonzero(np.diff(clock) < 0) + 1
@@ -164,11 +298,12 @@ def regular_dates(
             )
             + (f" (they look like frequency={seen!r})" if len(index) > 2 and (seen := _infer(index)) else "")
             + f". {REMEDY}"
+            + _clocks(index, frequency)
         )
     frame = pd.DataFrame(values, index=pd.Index(clock))
     frame = frame[~frame.reset_index().duplicated().to_numpy()]  # exact duplicates first: a mean may round
     frame = frame.groupby(level=0, sort=True).mean().reindex(grid.as_unit("ns").asi8)
-    return grid, frame.to_numpy()
+    return grid.rename(index.name), frame.to_numpy()
 
 
 def frequency_of(index: pd.DatetimeIndex, given: str | None) -> str:
@@ -196,7 +331,7 @@ def frequency_of(index: pd.DatetimeIndex, given: str | None) -> str:
         raise ValueError(
             f"no regular frequency fits the dates {tidy[0]} to {tidy[-1]}: the most common step, "
             f"{pd.Timedelta(steps[counts.argmax()], 'ns')}, is {counts.max() / counts.sum():.0%} of the steps. "
-            "Give frequency= (--frequency) if there is one, or resample the series first"
+            "Give frequency= (--frequency) if there is one, or resample the series first" + _clocks(tidy, None)
         )
     return frequency
 
@@ -244,12 +379,37 @@ def _stamps(periods: pd.PeriodIndex) -> pd.DatetimeIndex:
 
 
 def _is_regular(index: pd.DatetimeIndex, frequency: str) -> bool:
-    grid = pd.date_range(index[0], periods=len(index), freq=frequency)
+    grid = calendar(index[0], frequency, periods=len(index), unit="ns")
     return np.array_equal(grid.as_unit("ns").asi8, index.as_unit("ns").asi8)
 
 
 def _grid(tidy: pd.DatetimeIndex, frequency: str) -> pd.DatetimeIndex:
-    return pd.date_range(tidy[0], tidy[-1], freq=frequency, unit=tidy.unit)
+    return calendar(tidy[0], frequency, end=tidy[-1], unit=tidy.unit)
+
+
+def _clocks(index: pd.DatetimeIndex, frequency: str | None) -> str:
+    r"""What to do about dates that are irregular because the clocks were changed; "" where they are not."""
+    if index.tz is not None:
+        seen = _infer(index.unique().tz_localize(None).sort_values()) if len(index) > 2 else None
+        if seen is None:
+            return ""
+        return (
+            f". They are regular in local time, frequency={seen!r}, not in hours that passed: "
+            "frame.tz_localize(None) keeps the local time alone"
+        )
+    step = to_offset(frequency)
+    if not isinstance(step, Tick) or isinstance(step, Day) or len(index) < 2:
+        return ""
+    steps = np.diff(index.as_unit("ns").asi8)
+    odd = np.flatnonzero(steps != step.nanos)
+    back = steps[odd] == step.nanos - HOUR
+    ahead = (steps[odd] == step.nanos + HOUR) & (index.hour[odd] < 3)
+    if not (back | ahead).all() or not len(odd):
+        return ""
+    return (
+        ". If they are local time over a change of the clocks, say so: "
+        "frame.tz_localize(zone, ambiguous='infer') keeps both hours of autumn, and none is missing in spring"
+    )
 
 
 def _infer(tidy: pd.DatetimeIndex) -> str | None:
@@ -258,6 +418,8 @@ def _infer(tidy: pd.DatetimeIndex) -> str | None:
     steps = np.unique(np.diff(tidy.as_unit("ns").asi8))
     if len(steps) == 1:
         candidates.append(_tick(tidy, int(steps[0])))
+        if tidy.tz is not None and steps[0] % DAY == 0:
+            candidates.append(f"{steps[0] // HOUR}h")  # days of another time zone, as UTC's: their local time changes
     for candidate in candidates:
         if candidate is not None and _is_regular(tidy, alias(candidate)):
             return alias(candidate)

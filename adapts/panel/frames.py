@@ -1,0 +1,63 @@
+r"""Frames of other libraries (polars, Arrow, modin, ...) as pandas frames."""
+
+from __future__ import annotations
+
+__all__ = ["as_pandas"]
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+if TYPE_CHECKING:
+    import narwhals as nw
+
+
+def as_pandas(series: Any) -> Any:
+    r"""Makes a pandas frame of another library's frame or series; anything else stays what it is.
+
+    Numbers keep their bits, dates their unit and time zone. Text, lists and objects become Python's own.
+
+    Arguments:
+        series: Anything. A frame of polars or of whatever else narwhals knows (lazy ones are collected), or an Arrow
+            table, is changed.
+
+    Returns:
+        The pandas frame, or `series` itself.
+    """
+    if isinstance(series, pd.DataFrame | pd.Series | np.ndarray | torch.Tensor | list | tuple | Mapping | str):
+        return series
+    if type(series).__module__.split(".")[0] == "pyarrow" and hasattr(series, "to_pandas"):
+        return series.to_pandas()  # with the index that pandas left in its metadata
+    import narwhals as nw
+
+    frame = nw.from_native(series, pass_through=True, allow_series=True)
+    if isinstance(frame, nw.LazyFrame):
+        frame = frame.collect()
+    if isinstance(frame, nw.Series):
+        frame = frame.alias(frame.name or "0").to_frame()
+    if not isinstance(frame, nw.DataFrame):
+        return series
+    if not frame.implementation.is_polars():
+        return frame.to_pandas()
+    return pd.DataFrame({name: _column(frame[name]) for name in frame.columns})  # polars' own way would need Arrow
+
+
+def _column(series: nw.Series[Any]) -> Any:
+    import narwhals as nw
+
+    kind = series.dtype
+    if isinstance(kind, nw.Datetime):
+        if kind.time_zone is None:
+            return pd.DatetimeIndex(series.to_numpy())
+        utc = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        return pd.DatetimeIndex(utc.to_numpy()).tz_localize("UTC").tz_convert(kind.time_zone)
+    if kind.is_integer() and series.null_count():
+        return pd.array(series.to_list(), dtype="Int64" if kind.is_signed_integer() else "UInt64")
+    if kind.is_numeric() or kind == nw.Boolean:
+        return (series.cast(nw.Float64) if kind.is_decimal() or series.null_count() else series).to_numpy()
+    if isinstance(kind, nw.Date):
+        return pd.DatetimeIndex(series.to_numpy())
+    return pd.Series(series.to_list(), dtype=object)

@@ -1,0 +1,298 @@
+r"""The panel: items x time x channels, with names and dates."""
+
+from __future__ import annotations
+
+__all__ = ["Item", "Panel", "require_length"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..dates import calendar, period_of
+from .columns import listed, named
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    r"""One multivariate series.
+
+    Arguments:
+        item_id: The name of the item.
+        values: The rows, oldest first, with shape :math:`(T, D)`, float64. NaN marks a missing value.
+        index: The dates of the rows, or a RangeIndex where the data have none.
+    """
+
+    item_id: str
+    values: np.ndarray
+    index: pd.Index[Any]
+
+    def __post_init__(self) -> None:
+        assert self.values.ndim == 2 and self.values.dtype == np.float64 and len(self.index) == len(self.values)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def clock(self) -> np.ndarray:
+        r"""The dates as integers that compare across items (nanoseconds of UTC).
+
+        Returns:
+            The integers, with shape :math:`(T,)`.
+        """
+        assert isinstance(self.index, pd.DatetimeIndex)
+        return np.asarray(self.index.as_unit("ns").asi8)
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    r"""Items with the same channels and the same frequency. `Panel.of` makes one of anything.
+
+    Arguments:
+        items: The items.
+        channels: The names of the :math:`D` channels.
+        frequency: The pandas alias of the time step, or None for undated data.
+        single: Whether the input was one series, so that one forecast comes out, not a list.
+        item_column: The name of the column that named the items, for `to_pandas`.
+    """
+
+    items: tuple[Item, ...]
+    channels: tuple[str, ...]
+    frequency: str | None
+    single: bool
+    item_column: str = "item_id"
+
+    def __post_init__(self) -> None:
+        assert self.items and all(item.values.shape[1] == len(self.channels) for item in self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def num_channels(self) -> int:
+        r"""The number of channels :math:`D`."""
+        return len(self.channels)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        r"""The number of rows of each item."""
+        return tuple(len(item) for item in self.items)
+
+    @cached_property
+    def concatenated(self) -> tuple[np.ndarray, np.ndarray]:
+        r"""The rows of all items, (sum T, D) float64, and where each item starts, (N + 1,). Windows gather from it."""
+        rows = np.concatenate([item.values for item in self.items])
+        return rows, np.cumsum([0, *self.lengths])
+
+    @classmethod
+    def of(
+        cls,
+        series: Any,
+        *,
+        target: str | Sequence[str] | None = None,
+        item_column: str | None = None,
+        timestamp_column: str | None = None,
+        frequency: str | None = None,
+        regularise: bool = False,
+    ) -> Panel:
+        r"""Makes a panel of whatever holds series.
+
+        Arguments:
+            series: A wide frame (a DatetimeIndex, a PeriodIndex or a timestamp column), a long frame (with an item
+                column), a Series, all of pandas, polars, Arrow or another library that narwhals knows; an array or
+                tensor :math:`(T, D)`, :math:`(N, T, D)` or :math:`(T,)`; a list of these; a gluonts dataset or its
+                entries; or a Panel. NaN marks a missing value.
+            target: The columns to forecast, all by default.
+            item_column: The column of a long frame that names the item. By default the one that is called item_id,
+                unique_id, series_id, time_series_id, ts_id, series_name or id, if it tells several series apart.
+            timestamp_column: The column that holds the dates. By default the index, or else the one column of dates
+                that is called timestamp, date, time, ds or datetime.
+            frequency: The pandas alias of the time step, inferred by default.
+            regularise: Whether to mend dates that are not regular: sort the rows, keep one row of each repeated date
+                (their mean where they differ), put rows of NaN where dates are missing.
+
+        Returns:
+            The panel.
+
+        Raises:
+            ValueError: If the input is of an unknown kind, empty, not numeric or infinite, or its dates are unknown
+                or not regular.
+        """
+        from .reader import Reader
+
+        return Reader(target, item_column, timestamp_column, frequency, regularise).read(series)
+
+    def standardised(self, location: np.ndarray, scale: np.ndarray) -> Panel:
+        r"""Changes the units of the channels, :math:`(x - location) / scale`.
+
+        Arguments:
+            location: The locations, with shape :math:`(D,)`.
+            scale: The scales, with shape :math:`(D,)`.
+
+        Returns:
+            The panel in the new units.
+        """
+        return replace(self, items=tuple(replace(i, values=(i.values - location) / scale) for i in self.items))
+
+    def rows(self, stop: int | Sequence[int]) -> Panel:
+        r"""Keeps the first rows of each item.
+
+        Arguments:
+            stop: The number of rows to keep, one for all items or one each.
+
+        Returns:
+            The shorter panel.
+        """
+        stops = [stop] * len(self) if isinstance(stop, int | np.integer) else stop
+        items = (Item(i.item_id, i.values[:n], i.index[:n]) for i, n in zip(self.items, stops, strict=True))
+        return replace(self, items=tuple(items))
+
+    def future_index(self, item: Item, prediction_length: int) -> pd.Index[Any]:
+        r"""The dates of the steps after an item's end.
+
+        Arguments:
+            item: An item of the panel.
+            prediction_length: The number of steps :math:`H`.
+
+        Returns:
+            The :math:`H` dates, in the item's time zone; for undated data the numbers that continue its rows.
+        """
+        if self.frequency is None:
+            assert isinstance(item.index, pd.RangeIndex)
+            return pd.RangeIndex(item.index.stop, item.index.stop + prediction_length)
+        assert isinstance(item.index, pd.DatetimeIndex)
+        # Local days go on from the first one: the last may stand at 01:00 because the clocks skipped its midnight.
+        past = item.index if item.index.tz is not None else item.index[-1:]
+        whole = calendar(past[0], self.frequency, periods=len(past) + prediction_length, unit=item.index.unit)
+        return whole[len(past) :]
+
+    def to_pandas(self, *, long: bool | None = None) -> pd.DataFrame:
+        r"""Writes the panel as a frame, which `Panel.of` reads back to the bit.
+
+        What came as float64 numbers, with dates of any unit and time zone, goes out as it came: names, values, dates.
+        Other numbers come out as float64, names as text, periods and dates in text as date-times.
+
+        Arguments:
+            long: Whether to write a long frame; by default, if the panel has several items.
+
+        Returns:
+            The wide frame, indexed by the dates, with a column a channel; or the long one, an item after another, with
+            the columns item_id (or as it came), timestamp (or as it came; none for undated data), and the channels.
+
+        Raises:
+            ValueError: If a wide frame is asked for and there are several items.
+
+        Example:
+            >>> panel = adapts.panel.Panel.of(np.zeros((2, 3, 1)))
+            >>> panel.to_pandas().columns.tolist(), panel.to_pandas().shape
+            (['item_id', '0'], (6, 2))
+        """
+        if long is None:
+            long = len(self) > 1
+        if not long and len(self) > 1:
+            raise ValueError(f"a wide frame holds one item, the panel has {len(self)}: to_pandas(long=True)")
+        frames = [pd.DataFrame(item.values, index=item.index, columns=list(self.channels)) for item in self.items]
+        if not long:
+            return frames[0]
+        keys: dict[Any, Any] = {
+            self.item_column: np.repeat(np.array([i.item_id for i in self.items], dtype=object), self.lengths)
+        }
+        if self.frequency is not None:
+            dates = self.items[0].index.append([item.index for item in self.items[1:]])
+            keys[self.items[0].index.name or "timestamp"] = dates
+        return pd.concat([pd.DataFrame(keys), pd.concat(frames, ignore_index=True)], axis=1)
+
+    def to_gluonts(self) -> list[dict[str, Any]]:
+        r"""Writes the panel as gluonts entries, which any gluonts model takes as its dataset.
+
+        Returns:
+            One entry an item: `start` (a Period), `target` with shape :math:`(D, T)`, or :math:`(T,)` for a single
+            channel, float64, and `item_id`. gluonts has no time zones, so the start is local time, and no names of
+            channels.
+
+        Raises:
+            ValueError: If the items have no dates, or no periods stand for their dates.
+        """
+        entries = []
+        for item in self.items:
+            target = item.values[:, 0] if self.num_channels == 1 else item.values.T
+            start = period_of(item.index, self.frequency, f"item {item.item_id!r}")
+            entries.append({"start": start, "target": target.copy(), "item_id": item.item_id})
+        return entries
+
+    def require_observed(self) -> None:
+        r"""Checks that every channel has a value somewhere.
+
+        Raises:
+            ValueError: If a channel is NaN throughout.
+        """
+        seen = np.any([~np.isnan(item.values).all(axis=0) for item in self.items], axis=0)
+        empty = [channel for channel, any_seen in zip(self.channels, seen, strict=True) if not any_seen]
+        if empty:
+            raise ValueError(
+                f"expected a value in every channel, but {named('column', empty)} NaN throughout: "
+                f"drop {'it' if len(empty) == 1 else 'them'}, or name the others in target=[...]"
+            )
+
+    def require_channels(self, names: Sequence[str]) -> Panel:
+        r"""Brings the channels into the order of those that an adapter was fitted on.
+
+        Arguments:
+            names: The names of the fitted channels.
+
+        Returns:
+            The panel with its channels in that order.
+
+        Raises:
+            ValueError: If channels are missing or there are others.
+        """
+        missing = [name for name in names if name not in self.channels]
+        extra = [name for name in self.channels if name not in names]
+        if missing or extra:
+            raise ValueError(
+                f"expected the {len(names)} channels of the fit ({listed(names)}), got {self.num_channels}"
+                + (f"; missing: {listed(missing)}" if missing else "")
+                + (f"; not fitted: {listed(extra)}" if extra else "")
+                + ("; target=[...] picks columns" if extra and not missing else "")
+            )
+        return self.select(names)
+
+    def select(self, names: Sequence[str]) -> Panel:
+        r"""Keeps some channels.
+
+        Arguments:
+            names: The names of the channels to keep, in the order wished.
+
+        Returns:
+            The panel of these channels.
+
+        Raises:
+            ValueError: If the panel has no such channel.
+        """
+        if tuple(names) == self.channels:
+            return self
+        unknown = [name for name in names if name not in self.channels]
+        if unknown:
+            raise ValueError(f"there is no column {listed(unknown)}; the columns are {listed(self.channels)}")
+        columns = [self.channels.index(name) for name in names]
+        items = tuple(replace(item, values=item.values[:, columns]) for item in self.items)
+        return replace(self, items=items, channels=tuple(names))
+
+
+def require_length(panel: Panel, needed: int, why: str) -> None:
+    r"""Checks that every item is long enough.
+
+    Arguments:
+        panel: The panel.
+        needed: The number of rows that each item needs.
+        why: What the rows are needed for, to be read after "for".
+
+    Raises:
+        ValueError: If an item is shorter.
+    """
+    short = min(panel.items, key=len)
+    if len(short) < needed:
+        whose = "the series" if len(panel) == 1 else f"item {short.item_id!r}"
+        raise ValueError(f"too short a series: {whose} has {len(short)} steps, at least {needed} are needed for {why}")

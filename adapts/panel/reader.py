@@ -1,0 +1,395 @@
+r"""The doors: frames, arrays, lists and gluonts entries become a panel. All checks of the caller's data live here."""
+
+from __future__ import annotations
+
+__all__ = ["Reader"]
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..dates import alias, calendar_period, first_undated, frequency_of, parse_dates, regular_dates, steps_from
+from .columns import as_array, groups, listed, named, numeric, why_not_numeric
+from .frames import as_pandas
+from .panel import Item, Panel
+
+#: The names, in any case, by which an item column is recognised; those of `id` alone often are something else.
+ITEM_NAMES = ("item_id", "unique_id", "series_id", "time_series_id", "ts_id", "series_name", "id")
+TIMESTAMP_NAMES = ("timestamp", "date", "time", "ds", "datetime")
+
+
+@dataclass(frozen=True)
+class Reader:
+    r"""Reads one input with the options of `Panel.of`."""
+
+    target: str | Sequence[str] | None
+    item_column: str | None
+    timestamp_column: str | None
+    frequency: str | None
+    regularise: bool
+
+    def read(self, series: Any) -> Panel:
+        r"""Makes a panel of whatever holds series; see `Panel.of`."""
+        if isinstance(series, Panel):
+            self.require_as_read(series)
+            return series if self.target is None else series.select(self.wanted(series.channels))
+        series = as_pandas(series)
+        if isinstance(series, pd.Series):
+            series = series.to_frame("0" if series.name is None else series.name)
+        if isinstance(series, pd.DataFrame):
+            return self.read_frame(series)
+        if isinstance(series, torch.Tensor):
+            series = series.detach().cpu()
+            series = (series.double() if series.is_floating_point() else series).numpy()  # numpy has no bfloat16
+        if isinstance(series, np.ndarray):
+            return self.read_array(series)
+        if isinstance(series, list | tuple):
+            return self.read_list(list(series))
+        if isinstance(series, Iterable) and not isinstance(series, str | bytes | Mapping):
+            entries = list(series)
+            if entries and all(isinstance(entry, Mapping) for entry in entries):
+                return self.read_gluonts(entries, getattr(series, "target", None))
+        raise ValueError(
+            "expected a frame or series (pandas, polars, Arrow), an array or tensor (T, D), (N, T, D) or (T,), a list "
+            f"of these or a gluonts dataset, got {type(series).__name__}"
+            + ("; adapts.readers.read opens files and cards" if isinstance(series, str) else "")
+            + ("; call its to_pandas() first" if hasattr(series, "to_pandas") else "")
+            + ("; pass its values as a list" if isinstance(series, Mapping) else "")
+        )
+
+    # ------------------------------------------------------------------ lists and arrays
+
+    def read_list(self, series: list[Any]) -> Panel:
+        r"""Reads a list of series, of gluonts entries, or nested lists of numbers."""
+        if not series:
+            raise ValueError("expected at least one series, got an empty list")
+        if all(isinstance(entry, Mapping) for entry in series):
+            return self.read_gluonts(series)
+        series = [as_pandas(entry) for entry in series]
+        if not any(isinstance(entry, pd.DataFrame | pd.Series | np.ndarray | torch.Tensor | Panel) for entry in series):
+            return self.read_array(as_array(series))
+        return self.join(self.read_all(series))
+
+    def read_all(self, series: list[Any]) -> list[Panel]:
+        r"""Reads the entries of a list; those too short to show a frequency take that of the longest."""
+        framed = [isinstance(entry, pd.DataFrame | pd.Series) for entry in series]
+        longest = max(range(len(series)), key=lambda n: len(series[n]) if framed[n] else 0)
+        lead = self.read(series[longest])
+        if self.frequency is not None or lead.frequency is None:
+            return [self.read(entry) for entry in series]
+        panels = []
+        for entry, is_frame in zip(series, framed, strict=True):
+            if is_frame and len(entry) < 3:
+                panels.append(replace(self, frequency=lead.frequency).read(entry))
+                continue
+            panel = self.read(entry)
+            if is_frame and panel.frequency != lead.frequency:  # Monday to Friday look like days, be they business days
+                with suppress(ValueError):
+                    panel = replace(self, frequency=lead.frequency, regularise=False).read(entry)
+            panels.append(panel)
+        return panels
+
+    def join(self, panels: list[Panel]) -> Panel:
+        r"""One panel of several of one item each, numbered."""
+        first = panels[0]
+        dated = [panel.frequency for panel in panels]
+        if len(set(dated)) > 1:
+            raise ValueError(f"expected items of one frequency, got {listed(sorted({str(f) for f in dated}))}")
+        items = []
+        for number, panel in enumerate(panels):
+            if len(panel) != 1:
+                raise ValueError(f"expected a list of single series, but entry {number} holds {len(panel)} items")
+            items.append(replace(panel.require_channels(first.channels).items[0], item_id=str(number)))
+        return Panel(tuple(items), first.channels, first.frequency, single=False)
+
+    def read_array(self, values: np.ndarray) -> Panel:
+        r"""Reads numbers (T,), (T, D) or (N, T, D)."""
+        if values.dtype.kind == "O":
+            values = as_array(values)
+        if values.dtype.kind not in "biuf" or values.ndim not in (1, 2, 3):
+            raise ValueError(f"expected real numbers (T,), (T, D) or (N, T, D), got {values.dtype} {values.shape}")
+        single = values.ndim < 3
+        if values.ndim == 1:
+            values = values[:, None]
+        if single:
+            values = values[None]  # (N, T, D)
+        if values.size == 0:
+            raise ValueError(f"expected at least one item, one row and one channel, got shape {values.shape} (N, T, D)")
+        self.refuse_frequency()
+        channels = tuple(str(number) for number in range(values.shape[2]))
+        items = (
+            Item(str(number), item.astype(np.float64), pd.RangeIndex(len(item))) for number, item in enumerate(values)
+        )
+        return self.finish(Panel(tuple(items), channels, None, single))
+
+    # ------------------------------------------------------------------ gluonts
+
+    def read_gluonts(self, entries: Sequence[Mapping[str, Any]], names: str | Sequence[str] | None = None) -> Panel:
+        r"""Reads entries of `start` and `target`; `names` are those of the channels, if the dataset knows them."""
+        items: list[Item] = []
+        found: list[str] = []
+        for number, entry in enumerate(entries):
+            if "target" not in entry or "start" not in entry:
+                raise ValueError(
+                    f"expected gluonts entries with 'target' and 'start'; entry {number} has {listed(entry)}"
+                )
+            values = np.atleast_2d(as_array(entry["target"])).T.copy()  # (T, D)
+            if values.ndim > 2 or values.size == 0:
+                raise ValueError(f"expected a target (T,) or (D, T), entry {number} has shape {values.T.shape}")
+            if items and values.shape[1] != items[0].values.shape[1]:
+                raise ValueError(
+                    f"expected as many channels in each entry, got {items[0].values.shape[1]} in entry 0 and "
+                    f"{values.shape[1]} in entry {number}"
+                )
+            start, like = entry["start"], found[0] if found else None
+            if self.frequency is None and not isinstance(start, pd.Period):
+                raise ValueError(
+                    f"entry {number} starts at {start!r}, no Period with a frequency: give frequency= (--frequency)"
+                )
+            dates, frequency = steps_from(start, self.frequency, len(values), like=like)
+            found.append(frequency)
+            items.append(Item(str(entry.get("item_id", number)), values, dates))
+        if len(set(found)) > 1:
+            period = calendar_period(self.frequency)  # holds weeks of other days, and years that begin in other months
+            if period is None or all(isinstance(entry["start"], pd.Period) for entry in entries):
+                raise ValueError(f"expected items of one frequency, got {listed(sorted(set(found)))}")
+            entries = [{**entry, "start": pd.Period(entry["start"], freq=period)} for entry in entries]
+            return replace(self, frequency=None).read_gluonts(entries, names)
+        width = items[0].values.shape[1]
+        channels = tuple(str(number) for number in range(width))
+        if names is not None:
+            names = [names] if isinstance(names, str) else [str(name) for name in names]
+            channels = tuple(names) if len(names) == width else channels
+        return self.finish(Panel(tuple(items), channels, found[0], single=False))
+
+    # ------------------------------------------------------------------ frames
+
+    def read_frame(self, frame: pd.DataFrame) -> Panel:
+        r"""Reads a wide or a long pandas frame."""
+        frame, item_column, timestamp_column = self.flat(frame)
+        if frame.columns.has_duplicates:
+            twice = frame.columns[frame.columns.duplicated()].unique()
+            raise ValueError(f"expected columns of different names, but {listed(twice)} came more than once")
+        if len(frame) == 0:
+            raise ValueError("expected at least one row, got an empty frame")
+        if (item_column, timestamp_column) != (self.item_column, self.timestamp_column):
+            return replace(self, item_column=item_column, timestamp_column=timestamp_column).read_frame(frame)
+        dates, column = self.find_dates(frame)
+        item = self.find_items(frame, dates, column)
+        channels = tuple(self.wanted([name for name in frame.columns if name not in (column, item)]))
+        if item is None and dates is None:
+            self.require_row_numbers(frame)
+        if item is None and dates is not None:
+            self.require_one_series(frame, dates)
+        values = self.numbers(frame, channels, dated=dates is not None)  # (rows, D)
+        rows_of = {"0": np.arange(len(frame))} if item is None else groups(frame[item])
+        items = []
+        if dates is None:
+            self.refuse_frequency()
+            frequency = None
+            for name, rows in rows_of.items():
+                start = int(frame.index[0]) if item is None else 0
+                items.append(Item(name, values[rows], pd.RangeIndex(start, start + len(rows))))
+        else:
+            frequency = frequency_of(dates[max(rows_of.values(), key=len)], self.frequency)
+            for name, rows in rows_of.items():
+                index = dates if item is None else dates[rows]  # as it stands, it keeps its freq
+                whose = "" if item is None else f" of item {name!r}"
+                index, mended = regular_dates(index, frequency, values[rows], regularise=self.regularise, whose=whose)
+                items.append(Item(name, mended, index))
+        panel = Panel(tuple(items), channels, frequency, single=len(items) == 1)
+        return self.finish(panel if item is None else replace(panel, item_column=item))
+
+    def flat(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, str | None, str | None]:
+        r"""A frame whose columns have text as names and whose index names no items, and what the index named."""
+        item, timestamp, index = self.item_column, self.timestamp_column, frame.index
+        if isinstance(index, pd.MultiIndex):  # (item, timestamp), as AutoGluon has it
+            dated = [isinstance(level, pd.DatetimeIndex | pd.PeriodIndex) for level in index.levels]
+            if len(dated) == 2 and sum(dated) == 1:
+                frame = frame.rename_axis(
+                    [
+                        str(name) if name is not None else "timestamp" if is_date else "item_id"
+                        for name, is_date in zip(index.names, dated, strict=True)
+                    ]
+                )
+                item = item or str(frame.index.names[dated.index(False)])
+                timestamp = timestamp or str(frame.index.names[dated.index(True)])
+            frame = frame.reset_index()
+        elif index.name is not None and index.name == (item or index.name):
+            counts = pd.api.types.is_numeric_dtype(index.dtype) and index.is_unique  # a number a row names no series
+            if item or (str(index.name).lower() in ITEM_NAMES and not counts):
+                frame = frame.reset_index()
+        return frame.set_axis([str(name) for name in frame.columns], axis=1), item, timestamp
+
+    def find_dates(self, frame: pd.DataFrame) -> tuple[pd.DatetimeIndex | None, str | None]:
+        r"""The dates of the rows, None if undated, and the column they come from, None if the index."""
+        name = self.timestamp_column
+        if name is None and not pd.api.types.is_numeric_dtype(frame.index.dtype):
+            dates, source = parse_dates(frame.index), "the index"
+        elif name is not None and name not in frame.columns and name == frame.index.name:
+            dates, source, name = parse_dates(frame.index), f"the index {name!r}", None
+        else:
+            name = self.date_column(frame) if name is None else name
+            if name is None:
+                return None, None
+            if name not in frame.columns:
+                raise ValueError(f"there is no timestamp column {name!r}; the columns are {listed(frame.columns)}")
+            dates, source = parse_dates(frame[name]), f"column {name!r}"
+        if dates is None:
+            row, entry = first_undated(frame.index if name is None else frame[name])
+            raise ValueError(
+                f"{source} could not be read as dates (first: {entry!r} in row {row}): "
+                "convert it with pd.to_datetime, or name another column with timestamp_column= (--timestamp-column)"
+            )
+        if dates.hasnans:
+            none = np.flatnonzero(dates.isna())
+            raise ValueError(f"{source} has {len(none)} rows without a date, the first is row {none[0]}: drop them")
+        return dates, name
+
+    def date_column(self, frame: pd.DataFrame) -> str | None:
+        r"""The one column of dates that is called so, or whose type is dates; None if there is none."""
+        free = [name for name in frame.columns if name != self.item_column and name not in self.wanted(())]
+        called = [name for name in free if name.lower() in TIMESTAMP_NAMES]
+        found = [name for name in called if parse_dates(frame[name]) is not None]
+        found = found or [name for name in free if pd.api.types.is_datetime64_any_dtype(frame[name].dtype)]
+        if len(found) > 1:
+            raise ValueError(
+                f"columns {listed(found)} all hold dates: name one with timestamp_column= (--timestamp-column), "
+                "and the columns to forecast with target=[...]"
+            )
+        if called and not found:
+            return called[0]  # its reading fails, with the reason
+        return found[0] if found else None
+
+    def find_items(self, frame: pd.DataFrame, dates: pd.DatetimeIndex | None, dated: str | None) -> str | None:
+        r"""The column that names the item of each row: the one given, or else the one that is called so and does so."""
+        if self.item_column is not None:
+            if self.item_column not in frame.columns and self.item_column != "item_id":
+                raise ValueError(
+                    f"there is no item column {self.item_column!r}; the columns are {listed(frame.columns)}"
+                )
+            if self.item_column in frame.columns:
+                return self.item_column
+        free = [name for name in frame.columns if name.lower() in ITEM_NAMES and name not in (dated, *self.wanted(()))]
+        found = [name for name in free if self.names_items(frame[name], dates)]
+        if len(found) > 1:
+            raise ValueError(
+                f"columns {listed(found)} could each name the item of a row: name one with item_column= "
+                "(--item-column), and the columns to forecast with target=[...] (--columns)"
+            )
+        return found[0] if found else None
+
+    @staticmethod
+    def names_items(ids: pd.Series[Any], dates: pd.DatetimeIndex | None) -> bool:
+        r"""Whether a column of such a name tells several series apart, and is no channel nor a number a row."""
+        name, rows, count = str(ids.name).lower(), len(ids), ids.nunique()
+        repeated = 0 if dates is None else int(dates.duplicated().sum())
+        if name == "item_id":
+            return True
+        if not (count <= 1 or 2 * count <= rows or 2 * repeated >= rows):
+            return False
+        if name != "id":
+            return True
+        if dates is not None and repeated:
+            return not pd.DataFrame({"item": ids.to_numpy(), "date": dates}).duplicated().any()
+        return numeric(ids) is None
+
+    def require_one_series(self, frame: pd.DataFrame, dates: pd.DatetimeIndex) -> None:
+        r"""Checks that dates that repeat do not do so because a column that was not recognised names the item."""
+        repeated = int(dates.duplicated().sum())
+        for name in frame.columns if repeated else ():
+            if name.lower() in ITEM_NAMES and name not in self.wanted(()):
+                apart = pd.DataFrame({"item": frame[name].to_numpy(), "date": dates}).duplicated().sum()
+                if apart < repeated and frame[name].nunique() < len(frame):  # a number a row names no series
+                    raise ValueError(
+                        f"{repeated} of the {len(dates)} dates are repeated, and the rows may be several series "
+                        f"told apart by column {name!r}: pass item_column={name!r} (--item-column {name})"
+                    )
+
+    def require_row_numbers(self, frame: pd.DataFrame) -> None:
+        r"""Checks that the index of an undated frame counts its rows."""
+        index = frame.index
+        if not np.array_equal(index, index[0] + np.arange(len(frame))):
+            raise ValueError(
+                f"the index holds neither dates nor row numbers without gaps (first: {listed(index[:3])}): set a "
+                "DatetimeIndex, name a column with timestamp_column= (--timestamp-column), or call "
+                "reset_index(drop=True) if the rows are regular"
+            )
+
+    def numbers(self, frame: pd.DataFrame, channels: Sequence[str], *, dated: bool) -> np.ndarray:
+        r"""The channels as an array (rows, D); columns that are not numeric are refused by name."""
+        unknown = [name for name in channels if name not in frame.columns]
+        if unknown:
+            raise ValueError(f"there is no column {listed(unknown)}; the columns are {listed(frame.columns)}")
+        if not channels:
+            raise ValueError(f"expected at least one column to forecast, got only {listed(frame.columns)}")
+        columns, bad, ids = [], [], []
+        for name in channels:
+            column = numeric(frame[name])
+            if column is None:
+                bad.append(why_not_numeric(frame[name], dated))
+                if name.lower() in ITEM_NAMES or bad[-1].startswith(f"column {name!r} holds {frame[name].dtype} "):
+                    ids.append(name)
+            else:
+                columns.append(column)
+        if bad:
+            raise ValueError(
+                f"expected numbers, but {'; '.join(bad)}. target=[...] (--columns) picks the columns to forecast"
+                + (
+                    f"; if {ids[0]!r} names the series of each row: item_column={ids[0]!r} (--item-column {ids[0]})"
+                    if ids
+                    else ""
+                )
+            )
+        return np.column_stack(columns)
+
+    # ------------------------------------------------------------------ what all share
+
+    def finish(self, panel: Panel) -> Panel:
+        r"""Picks the target columns and refuses infinities."""
+        panel = panel.select(self.wanted(panel.channels))
+        for item in panel.items:
+            rows, columns = np.nonzero(np.isinf(item.values))
+            if len(rows):
+                where = "" if len(panel) == 1 else f" of item {item.item_id!r}"
+                bad = [panel.channels[column] for column in sorted(set(columns.tolist()))]
+                raise ValueError(
+                    f"{named('column', bad)} infinite{where}, first in row {rows[0]}: "
+                    "a missing value is NaN, series.replace([np.inf, -np.inf], np.nan)"
+                )
+        return panel
+
+    def wanted(self, channels: Sequence[str]) -> Sequence[str]:
+        r"""The channels that the caller asks for, of those there are; all by default."""
+        if self.target is None:
+            return channels
+        names = [self.target] if isinstance(self.target, str) else [str(name) for name in self.target]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"expected target to name columns, each once, got {names}")
+        return names
+
+    def require_as_read(self, panel: Panel) -> None:
+        r"""Checks that no option asks to read a panel otherwise than it was."""
+        asked = {
+            "item_column": self.item_column not in (None, "item_id"),
+            "timestamp_column": self.timestamp_column is not None,
+            "frequency": self.frequency is not None and alias(self.frequency) != panel.frequency,
+            "regularise": self.regularise,
+        }
+        for option, is_asked in asked.items():
+            if is_asked:
+                raise ValueError(
+                    f"a Panel is already read (its frequency is {panel.frequency!r}), {option}= cannot change it: pass "
+                    "the frame it came from instead"
+                )
+
+    def refuse_frequency(self) -> None:
+        r"""Checks that no option asks something of dates where there are none."""
+        if self.frequency is not None or self.regularise:
+            option = "frequency=" if self.frequency is not None else "regularise="
+            raise ValueError(f"the data have no dates for {option} to apply to: pass a frame with dates")
