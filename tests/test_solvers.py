@@ -1,6 +1,7 @@
 r"""Ridge regression against numpy and by its own optimality."""
 
 import numpy as np
+import pytest
 import torch
 
 from adapts.solvers import RidgePath, blocked_folds, cross_validated_error, ridge
@@ -53,6 +54,50 @@ def test_cross_validated_error_equals_leaving_folds_out_by_hand() -> None:
     for row, strength in enumerate((0.3, 30.0)):
         by_hand = sum((y[part] - x[part] @ ridge(x[~part], y[~part], strength)).square().sum(0) for part in parts)
         torch.testing.assert_close(error[row], by_hand)
+    # of reduced rank, on a problem of that rank: the true one leaves out less noise than the full one
+    x, y = torch.randn(3, 40, 6, dtype=torch.float64), torch.randn(3, 40, 3, dtype=torch.float64)
+    y += x @ (torch.randn(6, 1, dtype=torch.float64) @ torch.randn(1, 3, dtype=torch.float64))
+    statistics = x.mT @ x, x.mT @ y, y.square().sum(-2), torch.tensor([1.0], dtype=torch.float64)
+    assert cross_validated_error(*statistics, rank=1).sum() < cross_validated_error(*statistics).sum()
+    torch.testing.assert_close(cross_validated_error(*statistics, rank=3), cross_validated_error(*statistics))
+
+
+@pytest.mark.parametrize("strength", [0.0, 3.0, 300.0])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_reduced_rank_equals_the_truncated_svd_of_the_augmented_fit(rank: int, strength: float) -> None:
+    x, y = problem()
+    augmented = np.vstack([x.numpy(), np.sqrt(strength) * np.eye(6)])
+    targets = np.vstack([y.numpy(), np.zeros((6, 3))])
+    full = np.linalg.lstsq(augmented, targets, rcond=None)[0]
+    right = np.linalg.svd(augmented @ full, full_matrices=False)[2][:rank]
+    found = RidgePath(x.mT @ x, x.mT @ y).solve(strength, rank)
+    torch.testing.assert_close(found, torch.from_numpy(full @ right.T @ right))
+    assert int(torch.linalg.matrix_rank(found)) == rank
+
+
+def test_reduced_rank_is_the_best_of_its_rank() -> None:
+    x, y = problem()
+
+    def loss(weights: torch.Tensor) -> torch.Tensor:
+        return (y - x @ weights).square().sum() + 3.0 * weights.square().sum()
+
+    best = loss(RidgePath(x.mT @ x, x.mT @ y).solve(3.0, rank=1))
+    left, right = (torch.randn(size, requires_grad=True, dtype=torch.float64) for size in ((6, 1), (1, 3)))
+    optimiser = torch.optim.LBFGS([left, right], max_iter=500, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
+
+    def step() -> torch.Tensor:
+        optimiser.zero_grad()
+        value = loss(left @ right)
+        value.backward()
+        return value
+
+    optimiser.step(step)
+    torch.testing.assert_close(loss(left @ right).detach(), best, rtol=1e-8, atol=0)
+
+
+def test_infinite_strength_is_zero_at_any_rank() -> None:
+    x, y = problem()
+    assert not RidgePath(x.mT @ x, x.mT @ y).solve(torch.inf, rank=2).any()
 
 
 def test_folds_share_no_target() -> None:

@@ -1,4 +1,4 @@
-r"""Ridge regression: one solution, or the whole path of strengths from one eigendecomposition."""
+r"""Ridge regression, of full or reduced rank: one solution, or the path of strengths from one eigendecomposition."""
 
 from __future__ import annotations
 
@@ -14,9 +14,15 @@ class RidgePath:
     .. math:: W(\lambda) = \arg\min_W \lVert Y - X W \rVert_F^2 + \lambda \lVert W \rVert_F^2
         = V (\Lambda + \lambda I)^{-1} V^\top X^\top Y, \quad X^\top X = V \Lambda V^\top
 
+    Of the solutions of rank :math:`r` the best is :math:`W(\lambda) U U^\top`, where :math:`U` holds the :math:`r`
+    leading eigenvectors of :math:`Y^\top X W(\lambda)`: the right singular vectors of the fitted values
+    :math:`X W(\lambda)`, with the rows :math:`\sqrt \lambda \, W(\lambda)` of the penalty below them.
+
     References:
         | Ridge Regression (Hoerl & Kennard, 1970)
         | https://doi.org/10.1080/00401706.1970.10488634
+        | Reduced Rank Ridge Regression and Its Kernel Extensions (Mukherjee & Zhu, 2011)
+        | https://doi.org/10.1002/sam.10138
 
     Arguments:
         gram: The matrix :math:`X^\top X`, with shape :math:`(*, p, p)`.
@@ -32,14 +38,16 @@ class RidgePath:
     def __init__(self, gram: Tensor, cross: Tensor) -> None:
         eigenvalues, self.vectors = torch.linalg.eigh(gram)
         self.eigenvalues = eigenvalues.clamp(min=0)
+        self.cross = cross
         self.projected = self.vectors.mT @ cross  # (*, p, q)
 
-    def solve(self, strength: float | Tensor) -> Tensor:
+    def solve(self, strength: float | Tensor, rank: int | None = None) -> Tensor:
         r"""Returns the solution at a strength.
 
         Arguments:
             strength: The strength :math:`\lambda \geq 0`; a tensor broadcasts against the :math:`q` targets. Infinity
                 gives zero. Directions without data stay zero at :math:`\lambda = 0` (the least-norm solution).
+            rank: The highest rank :math:`r` of the solution; any if None. The targets then share one strength.
 
         Returns:
             The coefficients, with shape :math:`(*, p, q)`.
@@ -48,7 +56,11 @@ class RidgePath:
         tiny = self.eigenvalues.amax(-1, keepdim=True).unsqueeze(-1) * 1e-12
         inverse = torch.where(denominator > tiny, 1 / torch.where(denominator > tiny, denominator, 1.0), 0.0)
         solution: Tensor = self.vectors @ (inverse * self.projected)
-        return solution
+        if rank is None:
+            return solution
+        fitted = self.cross.mT @ solution  # (*, q, q)
+        leading = torch.linalg.eigh((fitted + fitted.mT) / 2)[1][..., -rank:]
+        return solution @ leading @ leading.mT
 
 
 def ridge(x: Tensor, y: Tensor, strength: float, prior: Tensor | None = None) -> Tensor:
@@ -70,7 +82,9 @@ def ridge(x: Tensor, y: Tensor, strength: float, prior: Tensor | None = None) ->
     return prior + ridge(x, y - x @ prior, strength)
 
 
-def cross_validated_error(gram: Tensor, cross: Tensor, square: Tensor, strengths: Tensor) -> Tensor:
+def cross_validated_error(
+    gram: Tensor, cross: Tensor, square: Tensor, strengths: Tensor, rank: int | None = None
+) -> Tensor:
     r"""Returns the squared error left out of each fold, summed over folds, from the folds' sufficient statistics.
 
     Arguments:
@@ -78,6 +92,7 @@ def cross_validated_error(gram: Tensor, cross: Tensor, square: Tensor, strengths
         cross: Each fold's :math:`X^\top Y`, with shape :math:`(F, p, q)`.
         square: Each fold's :math:`\sum y^2`, with shape :math:`(F, q)`.
         strengths: The strengths to try, with shape :math:`(m,)`.
+        rank: The highest rank of the solutions; any if None.
 
     Returns:
         The error of each strength and target, with shape :math:`(m, q)`.
@@ -85,7 +100,7 @@ def cross_validated_error(gram: Tensor, cross: Tensor, square: Tensor, strengths
     rest = RidgePath(gram.sum(0) - gram, cross.sum(0) - cross)  # one eigendecomposition a fold
     errors = []
     for strength in strengths:
-        weights = rest.solve(strength)  # (F, p, q)
+        weights = rest.solve(strength, rank)  # (F, p, q)
         error = square - 2 * (weights * cross).sum(-2) + (weights * (gram @ weights)).sum(-2)
         errors.append(error.sum(0))
     return torch.stack(errors)  # (m, q)
