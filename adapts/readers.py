@@ -4,12 +4,11 @@ from __future__ import annotations
 
 __all__ = ["Dataset", "read"]
 
-import csv
 import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,11 +16,10 @@ from typing import Any
 
 import pandas as pd
 
-from .dates import season_length
+from .dates import alias, season_length
+from .files import BINARY, ENDINGS, Table, ending, read_file
 from .panel import Panel
 from .shelf import cards, load_card, unknown
-
-ENDINGS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +62,12 @@ def read(
     read without regard to case, hyphens and underscores: `ETTh1` and `etth1` are one.
 
     Arguments:
-        data: The path of a CSV or Parquet file, or the name of a card.
+        data: The path of a file (.csv, .tsv, .parquet, .pq, .arrow, .feather, .jsonl, .json, .tsf; those of text also
+            packed, .csv.gz), or the name of a card. JSON holds one record a line, either a row or a gluonts entry.
         timestamp_column: The column that holds the dates, for a file; see `Panel.of`.
-        frequency: The pandas alias of the time step, for a file; inferred by default.
+        frequency: The pandas alias of the time step, for a file; what the file states, or else inferred, by default.
         columns: The channels to forecast, all by default.
-        item_column: The column of a long file that names the item, `item_id` by default.
+        item_column: The column of a long file that names the item, recognised by default; see `Panel.of`.
         regularise: Whether to mend dates that are not regular, for a file; see `Panel.of`.
 
     Returns:
@@ -88,25 +87,33 @@ def read(
         return _read_card(load_card(name), columns)
     path = Path(data)
     _require_file(path, list(cards()))
-    item_column = item_column or "item_id"
-    frame = _read_csv(path, item_column) if ENDINGS[path.suffix.lower()] == "csv" else _read_parquet(path)
+    table = read_file(path, item_column)
+    options: dict[str, Any] = {
+        "target": columns,
+        "item_column": item_column,
+        "timestamp_column": timestamp_column,
+        "frequency": frequency,
+        "regularise": regularise,
+    }
     try:
-        panel = Panel.of(
-            frame,
-            target=columns,
-            item_column=item_column,
-            timestamp_column=timestamp_column,
-            frequency=frequency,
-            regularise=regularise,
-        )
+        return Dataset(Path(path.name.removesuffix(".gz")).stem, **_panel(table, options))
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
-    return Dataset(path.stem, panel)
+
+
+def _panel(table: Table, options: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(table.series, Mapping):  # named series without dates, of which only the season can be known
+        panel = Panel.of(list(table.series.values()), **options)
+        named = zip(panel.items, table.series, strict=True)
+        panel = replace(panel, items=tuple(replace(item, item_id=name) for item, name in named))
+        return {"panel": panel, "season_length": table.frequency and season_length(alias(table.frequency))}
+    frequency = options["frequency"] or table.frequency
+    return {"panel": Panel.of(table.series, **{**options, "frequency": frequency})}
 
 
 def _require_file(path: Path, names: Sequence[str]) -> None:
     if path.is_dir():
-        inside = sorted(child.name for child in path.iterdir() if child.suffix.lower() in ENDINGS)
+        inside = sorted(child.name for child in path.iterdir() if ending(child))
         raise ValueError(
             f"{path} is a folder: name one file"
             + (f" in it ({', '.join(inside[:8])}{', ...' if len(inside) > 8 else ''})" if inside else "; it holds none")
@@ -121,45 +128,11 @@ def _require_file(path: Path, names: Sequence[str]) -> None:
             + (f" (did you mean {nearest[0]!r}?)" if nearest else "")
             + f"; the cards, for data without a path: {', '.join(names)}"
         )
-    if path.suffix.lower() not in ENDINGS:
-        raise ValueError(f"cannot read {path.name!r} by its ending: expected one of {', '.join(ENDINGS)}")
-
-
-def _read_csv(path: Path, item_column: str) -> pd.DataFrame:
-    r"""Reads a CSV, its separator (comma, semicolon, tab) by the header and a decimal comma by the first rows."""
-    identity = {item_column: lambda text: text.strip() or None}  # as text: 001 is not 1, nor NA a missing name
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            head = [line for line, _ in zip(lines, range(20), strict=False)]
-        header = next((line for line in head if line.strip()), "")
-        separator = max(",;\t", key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
-        decimal = "," if separator != "," and re.search(r"[;\t]\s*-?\d+,\d+\s*([;\t]|$)", "".join(head), re.M) else "."
-        frame = pd.read_csv(
-            path,
-            sep=separator,
-            decimal=decimal,
-            encoding="utf-8-sig",
-            skipinitialspace=True,
-            converters=identity,
-            float_precision="round_trip",  # pandas's default is off by a last bit
-        )
-    except UnicodeDecodeError as error:
+    if ending(path) is None:
+        packed = ", ".join(name for name in ENDINGS if name not in BINARY)
         raise ValueError(
-            f"{path.name} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"
-        ) from error
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, csv.Error) as error:
-        raise ValueError(f"{path.name} cannot be read as CSV: {str(error).strip()}") from error
-    # pandas writes the index of a frame under an empty name.
-    return frame.set_index(frame.columns[0]) if frame.columns[0] == "Unnamed: 0" and frame.shape[1] > 1 else frame
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    if find_spec("pyarrow") is None:
-        raise ValueError(f"reading {path.name} needs pyarrow: pip install 'adapts[parquet]'")
-    try:
-        return pd.read_parquet(path, engine="pyarrow")
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path.name} cannot be read as Parquet: {error}") from error
+            f"cannot read {path.name!r} by its ending: expected one of {', '.join(ENDINGS)} ({packed} also as .gz)"
+        )
 
 
 def _read_card(card: dict[str, Any], columns: str | Sequence[str] | None) -> Dataset:

@@ -32,8 +32,9 @@ MODULES = sorted((ROOT / "adapts").rglob("*.py"))
 # A part of the package imports from the lines above its own, and from itself.
 LAYERS = [
     ["shelf"],
-    ["_logging", "dates", "checkpoints"],
+    ["_logging", "dates", "tsf", "checkpoints"],
     ["panel"],
+    ["files"],
     ["windows", "readers"],
     ["solvers"],
     ["adapters", "foundation"],
@@ -93,7 +94,7 @@ def test_imports_run_one_way(path: Path) -> None:
 
 def test_what_is_imported_is_declared() -> None:
     extras = PROJECT["optional-dependencies"]
-    run = [*PROJECT["dependencies"], *extras["demo"], *extras["parquet"]]
+    run = [*PROJECT["dependencies"], *extras["demo"], *extras["parquet"], *extras["baselines"]]
     paths = [*MODULES, *(ROOT / "tests").rglob("*.py"), ROOT / "conftest.py"]
     distributions = importlib.metadata.packages_distributions()
     for path in paths:
