@@ -2,7 +2,7 @@ r"""What each family's mathematics must satisfy."""
 
 import pytest
 import torch
-from sklearn.decomposition import PCA
+from sklearn.decomposition import PCA, TruncatedSVD
 from torch import Tensor
 
 from adapts.adapters import Evidence, Identity, Linear, Projection, Residual, families, make
@@ -15,7 +15,7 @@ def windows(batch: int = 8, length: int = 48, channels: int = 5) -> Tensor:
     return torch.randn(batch, length, channels).cumsum(1) @ mixing
 
 
-def evidence(family: Linear | Residual, past: Tensor, future: Tensor, forecast: Tensor) -> Evidence:
+def evidence(family: Residual, past: Tensor, future: Tensor, forecast: Tensor) -> Evidence:
     origin = 10 * torch.arange(len(past))
     return Evidence(past, future, forecast, blocked_folds(origin, torch.zeros_like(origin), 10, 5))
 
@@ -86,17 +86,66 @@ def test_identity_returns_what_it_takes() -> None:
     torch.testing.assert_close(Identity().build(channels=5).decode(z, state), z, equal_nan=True, rtol=0, atol=0)
 
 
-def test_projection_equals_scikit_learn() -> None:
-    rows = torch.randn(4000, 5) @ torch.randn(5, 5)
-    rows = rows - rows.mean(0)
-    projection = Projection(latent_channels=3).build(channels=5)
+@pytest.mark.parametrize(("method", "reference"), [("pca", PCA(3)), ("svd", TruncatedSVD(3, algorithm="arpack"))])
+def test_projections_equal_scikit_learn(method: str, reference: PCA | TruncatedSVD) -> None:
+    rows = torch.randn(4000, 5) @ torch.randn(5, 5) + torch.tensor([9.0, 0.0, -4.0, 0.0, 1.0])  # not centred
+    projection = Projection(latent_channels=3, method=method).build(channels=5)
     projection.prepare(rows)
-    components = torch.from_numpy(PCA(3).fit(rows.numpy()).components_)
+    components = torch.from_numpy(reference.fit(rows.double().numpy()).components_.copy()).float()
     overlap = components @ projection.directions  # the same directions, up to their signs
     torch.testing.assert_close(overlap.abs(), torch.eye(3), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("family", [Projection(), Linear(), Linear(free="encoder"), Linear(free="decoder")])
+def test_pca_equals_svd_on_centred_rows_and_not_elsewhere() -> None:
+    rows = torch.randn(400, 4) @ torch.randn(4, 4)
+    rows = rows - rows.mean(0)
+
+    def directions(method: str, rows: Tensor) -> Tensor:
+        projection = Projection(latent_channels=2, method=method).build(channels=4)
+        projection.prepare(rows)
+        return projection.directions
+
+    torch.testing.assert_close(directions("pca", rows), directions("svd", rows), atol=1e-4, rtol=0)
+    torch.testing.assert_close(directions("pca", rows + 30), directions("pca", rows), atol=1e-3, rtol=0)
+    torch.testing.assert_close(directions("svd", rows + 30)[:, 0], torch.full((4,), 0.5), atol=0.1, rtol=0)
+
+
+def test_random_projections_are_orthonormal_seeded_and_blind_to_the_rows() -> None:
+    drawn = [Projection(latent_channels=3, method="random", seed=seed).build(channels=6) for seed in (0, 0, 1)]
+    drawn[0].prepare(torch.randn(50, 6) * torch.arange(6.0))
+    first, again, other = (projection.directions for projection in drawn)
+    torch.testing.assert_close(first.mT @ first, torch.eye(3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(first.mT, torch.linalg.pinv(first), atol=1e-6, rtol=0)
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    assert not torch.allclose(first, other, atol=0.1)
+
+
+def test_projections_lose_what_lies_outside_of_their_directions() -> None:
+    x = windows()
+    projection = Projection(latent_channels=2, normalisation="train").build(channels=5)
+    projection.prepare(x.flatten(0, 1))
+    z, state = projection.encode(x)
+    onto = projection.directions @ projection.directions.mT
+    torch.testing.assert_close(projection.decode(z, state)[0], x @ onto, atol=1e-4, rtol=1e-4)
+
+
+def test_latents_are_fixed_where_nothing_trains_them() -> None:
+    fixed = {Projection(): True, Projection(affine=True): False, Linear(free="decoder"): True, Linear(): False}
+    assert [family.fixed_latents for family in fixed] == list(fixed.values())
+
+
+def test_projection_refuses_what_it_does_not_know() -> None:
+    with pytest.raises(ValueError, match="no method of Projection is called 'pac'.*did you mean 'pca'"):
+        Projection(method="pac")
+    with pytest.raises(ValueError, match="seed to be an integer"):
+        Projection(method="random", seed=-1)
+    with pytest.raises(ValueError, match="normalisation"):
+        Projection(normalisation="batch")
+
+
+@pytest.mark.parametrize(
+    "family", [Projection(), Projection(method="svd"), Projection(method="random"), Linear(), Linear(free="decoder")]
+)
 def test_full_rank_families_invert_at_the_start(family: Projection | Linear) -> None:
     x = windows()
     adapter = family.build(channels=5)
@@ -114,41 +163,6 @@ def test_mixing_families_hand_no_missing_cell_to_the_frozen_model() -> None:
         adapter = family.build(channels=5)
         adapter.prepare(x.flatten(0, 1))
         assert adapter.encode(x)[0].isfinite().all()
-
-
-def test_closed_form_decoder_finds_the_mixing_and_equals_a_long_gradient_run() -> None:
-    mixing = torch.eye(4) + 0.3 * torch.randn(4, 4)
-    past = torch.randn(300, 30, 4)
-    location, scale = window_statistics(past)
-    forecast = torch.randn(300, 10, 4)
-    future = (forecast @ mixing + 0.05 * torch.randn(300, 10, 4)) * scale + location
-    linear = Linear(free="decoder").build(channels=4)
-    linear.solve(evidence(linear, past, future, forecast), choose=True)
-    torch.testing.assert_close(torch.eye(4) + linear.decoder, mixing, atol=0.02, rtol=0)
-
-    decoder = torch.eye(4, requires_grad=True)
-    optimiser = torch.optim.LBFGS([decoder], max_iter=200, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimiser.zero_grad()
-        value = ((forecast @ decoder * scale + location) - future).square().mean()
-        value.backward()
-        return value
-
-    optimiser.step(loss)
-    linear.strength.fill_(0.0)
-    linear.solve(evidence(linear, past, future, forecast), choose=False)
-    torch.testing.assert_close(torch.eye(4) + linear.decoder.data, decoder.data, atol=1e-3, rtol=0)
-
-
-def test_closed_form_decoder_stays_at_identity_on_noise() -> None:
-    past, forecast = torch.randn(200, 30, 4), torch.randn(200, 10, 4)
-    location, scale = window_statistics(past)
-    future = forecast * scale + location + 3 * torch.randn(200, 10, 4)
-    linear = Linear(free="decoder").build(channels=4)
-    linear.solve(evidence(linear, past, future, forecast), choose=True)
-    harm = (forecast @ linear.decoder * scale).square().mean() / (3**2)
-    assert harm < 0.005
 
 
 def residual_problem(gain: float, n: int = 400) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..shelf import unknown
 from ..solvers import RidgePath, cross_validated_error
-from .base import AdapterModule, Evidence, State, register, window_statistics
+from .base import Evidence, Normalised, State, register
 from .projection import check_latent_channels, check_reduction, principal_directions
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.
@@ -17,14 +17,15 @@ STRENGTHS = torch.logspace(-4, 4, 17, dtype=torch.float64)
 
 
 @register("linear")
-class Linear(AdapterModule):
+class Linear(Normalised):
     r"""Mixes channels with one matrix each way, :math:`z_t = x_t (P + A)`, :math:`y_t = z_t (P^\top + B)`.
 
     :math:`P` is the identity where :math:`K = D` and the leading principal directions of the train rows elsewhere;
     :math:`A` and :math:`B` start at zero, so that training starts from the frozen model itself (or its PCA adapter).
     Deterministic; any context length; not exactly invertible. With `free="decoder"` the decoder is the ridge
     regression of the targets on the frozen model's forecasts, shrunk towards :math:`P^\top`, its strength chosen by
-    blocked cross-validation; otherwise gradients train it, through the frozen model.
+    blocked cross-validation; otherwise gradients train it, through the frozen model. Where the frozen model is linear
+    itself, this decoder is all that a linear adapter can be.
 
     References:
         | AdaPTS (Benechehab et al., 2025), the linear autoencoder and its ablation
@@ -33,6 +34,9 @@ class Linear(AdapterModule):
     Arguments:
         latent_channels: The number of latent channels :math:`K`; as many as observed if None.
         free: What is fitted: `"both"`, `"encoder"` or `"decoder"`.
+        tied: Whether the decoder is the encoder's transpose, :math:`B = A^\top`; for `free="both"`.
+        rank: The highest rank of the decoder's correction :math:`B`; any if None. In closed form it is the reduced-rank
+            ridge, in which the channels share one strength; gradients train two factors.
 
     Example:
         >>> z, state = Linear(latent_channels=3).build(channels=7).encode(torch.randn(32, 512, 7))
@@ -42,14 +46,33 @@ class Linear(AdapterModule):
 
     latent_channels: int | None = None
     free: str = "both"
+    tied: bool = False
+    rank: int | None = None
 
     directions: Tensor
     strength: Tensor
 
     def _check(self) -> None:
+        super()._check()
         check_latent_channels(self, self.latent_channels)
         if self.free not in ("both", "encoder", "decoder"):
             raise unknown("free part of Linear", self.free, ["both", "encoder", "decoder"])
+        if not isinstance(self.tied, bool):
+            raise ValueError(f"Linear expects tied to be True or False, got {self.tied!r}")
+        if self.tied and self.free != "both":
+            raise ValueError(f"Linear ties the decoder to the encoder, got free={self.free!r}: pass free='both'")
+        if self.rank is not None and (not isinstance(self.rank, int) or self.rank < 1):
+            raise ValueError(f"Linear expects rank to be a positive integer or None, got {self.rank!r}")
+        if self.rank is not None and (self.tied or self.free == "encoder"):
+            raise ValueError(
+                f"Linear expects a rank only for a decoder of its own, got rank={self.rank} with free={self.free!r}, "
+                f"tied={self.tied}: pass rank=None"
+            )
+        if self.affine and self.free == "decoder":
+            raise ValueError(
+                "Linear solves its decoder in closed form, which trains no gain and offset: with free='decoder' "
+                "pass affine=False"
+            )
 
     @property
     def latents(self) -> int:
@@ -59,43 +82,87 @@ class Linear(AdapterModule):
     def closed_form(self) -> bool:
         return self.free == "decoder"
 
+    @property
+    def fixed_latents(self) -> bool:
+        return self.free == "decoder"
+
     def _build(self, channels: int) -> None:
         check_reduction(self, self.latents, channels)
         self.register_buffer("directions", torch.eye(channels)[:, : self.latents].contiguous())
         self.register_buffer("strength", torch.full((channels,), torch.inf, dtype=torch.float64))
         self.encoder = nn.Parameter(torch.zeros(channels, self.latents), requires_grad=self.free != "decoder")
-        self.decoder = nn.Parameter(torch.zeros(self.latents, channels), requires_grad=self.free == "both")
+        if self._factorised:  # one factor at zero, so that their product is; the other not, so that it can leave zero
+            self.left = nn.Parameter(torch.eye(self.latents)[:, : self.rank].contiguous())
+            self.right = nn.Parameter(torch.zeros(self.left.shape[1], channels))
+        elif not self.tied:
+            self.decoder = nn.Parameter(torch.zeros(self.latents, channels), requires_grad=self.free == "both")
+
+    @property
+    def _factorised(self) -> bool:
+        return self.rank is not None and self.free == "both"
+
+    @property
+    def correction(self) -> Tensor:
+        r"""What the decoder adds to :math:`P^\top`: the matrix :math:`B`, with shape :math:`(K, D)`."""
+        if self.tied:
+            return self.encoder.mT
+        return self.left @ self.right if self._factorised else self.decoder
 
     def _prepare(self, rows: Tensor) -> None:
         if self.latents < self.channels:
             self.directions.copy_(principal_directions(self.covariance, self.latents))
+        elif self._factorised:
+            self.left.data.copy_(principal_directions(self.covariance, self.left.shape[1]))
 
     def _encode(self, x: Tensor, state: State) -> Tensor:
         return x @ (self.directions + self.encoder)
 
     def _decode(self, z: Tensor, state: State) -> Tensor:
-        return z @ (self.directions.mT + self.decoder)
+        return z @ (self.directions.mT + self.correction)
+
+    # ------------------------------------------------------------------ the closed form
 
     @torch.no_grad()
     def solve(self, evidence: Evidence, *, choose: bool) -> None:
-        location, scale = window_statistics(evidence.past)
+        location, scale = self._statistics(evidence.past)
         x = evidence.forecast.double()  # (n, H, K)
-        base = x @ self.directions.mT.double()
-        for channel in range(self.channels):
-            # Errors count in standardised units, so a window weighs as its scale squared.
-            seen = ~evidence.future[..., channel].isnan()
-            size = scale[..., channel].double()  # (n, 1)
-            target = (evidence.future[..., channel].double() - location[..., channel]) - size * base[..., channel]
-            y = torch.where(seen, target, 0.0).unsqueeze(-1)  # (n, H, 1)
-            weighted = torch.where(seen, size, 0.0).unsqueeze(-1) * x
-            gram, cross, square = weighted.mT @ weighted, weighted.mT @ y, y.square().sum(-2)  # a window each
-            unit = gram.sum(0).diagonal().mean().clamp(min=1e-12)
-            if choose:
-                folds = [evidence.fold == fold for fold in range(int(evidence.fold.max()) + 1)]
-                parts = [torch.stack([part[fold].sum(0) for fold in folds]) for part in (gram, cross, square)]
-                errors = cross_validated_error(parts[0], parts[1], parts[2], STRENGTHS * unit)[:, 0]
-                best = int(errors.argmin())
-                better = bool(errors[best] < parts[2].sum())
-                self.strength[channel] = STRENGTHS[best] if better else torch.inf
-            weights = RidgePath(gram.sum(0), cross.sum(0)).solve(float(self.strength[channel]) * unit)
-            self.decoder[:, channel] = weights[:, 0].to(self.decoder.dtype)
+        missed = (evidence.future.double() - location) / scale - x @ self.directions.mT.double()  # (n, H, D)
+        seen = ~missed.isnan()
+        fold = evidence.fold if choose else torch.zeros(len(x), dtype=torch.long)
+        if self.rank is None:
+            for channel in range(self.channels):
+                one = slice(channel, channel + 1)
+                # Errors count in standardised units, so a window weighs as its scale squared.
+                self._solve(one, x, missed[..., one], scale[..., one], seen[..., one], fold, choose)
+        else:  # the channels share their regressors, so they share the weights of the cells too
+            weight = scale.square().mean(-1, keepdim=True).sqrt()
+            self._solve(slice(None), x, missed, weight, seen.all(-1, keepdim=True), fold, choose)
+
+    def _solve(
+        self, channels: slice, x: Tensor, y: Tensor, weight: Tensor, seen: Tensor, fold: Tensor, choose: bool
+    ) -> None:
+        r"""Solves for some channels :math:`q` at once, the squared errors of their cells weighted alike.
+
+        Arguments:
+            channels: The channels.
+            x: The forecasts of the latent channels, with shape :math:`(n, H, K)`.
+            y: What their projection misses of the normalised targets, with shape :math:`(n, H, q)`.
+            weight: The square roots of the weights, with shape :math:`(n, 1, 1)`.
+            seen: The steps that count, with shape :math:`(n, H, 1)`.
+            fold: The block of time of each window, -1 for none, with shape :math:`(n,)`.
+            choose: Whether to choose the strength.
+        """
+        x, y = torch.where(seen, weight.double() * x, 0.0), torch.where(seen, weight.double() * y, 0.0)
+        parts = [(x[fold == one].flatten(0, 1), y[fold == one].flatten(0, 1)) for one in range(-1, int(fold.max()) + 1)]
+        gram, cross, square = (
+            torch.stack(statistic)
+            for statistic in zip(*((a.mT @ a, a.mT @ b, b.square().sum(0)) for a, b in parts), strict=True)
+        )
+        unit = gram.sum(0).diagonal().mean().clamp(min=1e-12)
+        if choose:
+            errors = cross_validated_error(gram[1:], cross[1:], square[1:], STRENGTHS * unit, self.rank).sum(-1)  # (m,)
+            best = int(errors.argmin())
+            self.strength[channels] = STRENGTHS[best] if bool(errors[best] < square[1:].sum()) else torch.inf
+        path = RidgePath(gram.sum(0), cross.sum(0))
+        solution = path.solve(float(self.strength[channels][0]) * unit, self.rank)
+        self.decoder[:, channels] = solution.to(self.decoder.dtype)

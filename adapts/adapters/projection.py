@@ -7,25 +7,34 @@ __all__ = ["Projection"]
 import torch
 from torch import Tensor
 
-from .base import AdapterModule, State, register
+from ..shelf import unknown
+from .base import AdapterModule, Normalised, State, _pairwise_covariance, register
 
 
 @register("projection")
-class Projection(AdapterModule):
-    r"""Rotates channels onto the leading principal directions of the train rows, :math:`z_t = V^\top x_t`.
+class Projection(Normalised):
+    r"""Rotates channels onto :math:`K` orthonormal directions, :math:`z_t = V^\top x_t`, and back, :math:`y_t = V z_t`.
 
-    Deterministic; nothing trained by gradient; exactly invertible where :math:`K = D`, else what lies outside of the
-    :math:`K` directions is forecast at the window's location and its variance returns as noise. Costs :math:`K`
-    instead of :math:`D` frozen passes. Misleading where channels of little variance matter.
+    Deterministic; nothing trained by gradient (but gain and offset, where `affine`); exactly invertible where
+    :math:`K = D`, else what lies outside of the :math:`K` directions is forecast at the window's location and its
+    variance returns as noise. Costs :math:`K` instead of :math:`D` frozen passes. Misleading where channels of little
+    variance matter.
 
     References:
-        | AdaPTS (Benechehab et al., 2025), the PCA adapter
+        | AdaPTS (Benechehab et al., 2025), its PCA, truncated SVD and random projections
         | https://arxiv.org/abs/2502.10235
         | Zero-shot Model-based Reinforcement Learning using Large Language Models (Benechehab et al., 2025), DICL
         | https://arxiv.org/abs/2410.11711
+        | Experiments with Random Projection (Dasgupta, 2000)
+        | https://arxiv.org/abs/1301.3849
 
     Arguments:
         latent_channels: The number of latent channels :math:`K`; as many as observed if None.
+        method: The directions: `"pca"`, those of the largest variance of the train rows; `"svd"`, those of their
+            largest second moment about zero, the same where train rows are centred, as `Adapter` centres them;
+            `"random"`, drawn uniformly, whatever the train rows (a Gaussian matrix, orthonormalised, so that its
+            transpose is its pseudo-inverse).
+        seed: The seed of the random directions.
 
     Example:
         >>> projection = Projection(latent_channels=3).build(channels=7)
@@ -36,28 +45,50 @@ class Projection(AdapterModule):
     """
 
     latent_channels: int | None = None
+    method: str = "pca"
+    seed: int = 0
 
     directions: Tensor
 
     def _check(self) -> None:
+        super()._check()
         check_latent_channels(self, self.latent_channels)
+        if self.method not in ("pca", "svd", "random"):
+            raise unknown("method of Projection", self.method, ["pca", "svd", "random"])
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
+            raise ValueError(f"Projection expects seed to be an integer from 0 to 4294967295, got {self.seed!r}")
 
     @property
     def latents(self) -> int:
         return self.latent_channels or self.channels
 
+    @property
+    def fixed_latents(self) -> bool:
+        return not self.affine
+
     def _build(self, channels: int) -> None:
         check_reduction(self, self.latents, channels)
-        self.register_buffer("directions", torch.eye(channels)[:, : self.latents].contiguous())
+        start = _random_directions(channels, self.seed) if self.method == "random" else torch.eye(channels)
+        self.register_buffer("directions", start[:, : self.latents].contiguous())
 
     def _prepare(self, rows: Tensor) -> None:
-        self.directions.copy_(principal_directions(self.covariance, self.latents))
+        if self.method == "random":
+            return
+        centred = _pairwise_covariance(rows - rows.nanmean(0)) if self.method == "pca" else self.covariance
+        self.directions.copy_(principal_directions(centred, self.latents))
 
     def _encode(self, x: Tensor, state: State) -> Tensor:
         return x @ self.directions
 
     def _decode(self, z: Tensor, state: State) -> Tensor:
         return z @ self.directions.mT
+
+
+def _random_directions(channels: int, seed: int) -> Tensor:
+    r"""A rotation drawn uniformly (Mezzadri, 2007: the signs of R make it so), with shape :math:`(D, D)`."""
+    generator = torch.Generator().manual_seed(seed)
+    q, r = torch.linalg.qr(torch.randn(channels, channels, generator=generator, dtype=torch.float64))
+    return (q * r.diagonal().sign()).float()
 
 
 def principal_directions(covariance: Tensor, count: int) -> Tensor:
