@@ -153,7 +153,7 @@ def _json(path: Path, item_column: str | None) -> Table:
     for number, record in enumerate(records):
         if not isinstance(record, dict):
             raise ValueError(
-                f"{path.name}: expected one record {{...}} a line, got {str(record)[:40]!r} as record {number}"
+                f"{path.name}: expected a record {{...}} a line, got {str(record)[:40]!r} as number {number}"
             )
     if any(isinstance(value, dict) for value in records[0].values()):
         raise ValueError(

@@ -80,7 +80,7 @@ def read(
     name = known.get(_plain(str(data)))
     if name is not None and not Path(data).is_file():
         given = {"timestamp_column": timestamp_column, "frequency": frequency, "regularise": regularise or None}
-        given["item_column"] = None if item_column == "item_id" else item_column
+        given["item_column"] = item_column
         for option, value in given.items():
             if value is not None:
                 raise ValueError(f"the card {name!r} states how it is read, {option}= cannot change it: read the file")

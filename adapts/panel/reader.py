@@ -269,12 +269,11 @@ class Reader:
     def find_items(self, frame: pd.DataFrame, dates: pd.DatetimeIndex | None, dated: str | None) -> str | None:
         r"""The column that names the item of each row: the one given, or else the one that is called so and does so."""
         if self.item_column is not None:
-            if self.item_column not in frame.columns and self.item_column != "item_id":
+            if self.item_column not in frame.columns:
                 raise ValueError(
                     f"there is no item column {self.item_column!r}; the columns are {listed(frame.columns)}"
                 )
-            if self.item_column in frame.columns:
-                return self.item_column
+            return self.item_column
         free = [name for name in frame.columns if name.lower() in ITEM_NAMES and name not in (dated, *self.wanted(()))]
         found = [name for name in free if self.names_items(frame[name], dates)]
         if len(found) > 1:
@@ -376,7 +375,7 @@ class Reader:
     def require_as_read(self, panel: Panel) -> None:
         r"""Checks that no option asks to read a panel otherwise than it was."""
         asked = {
-            "item_column": self.item_column not in (None, "item_id"),
+            "item_column": self.item_column is not None,
             "timestamp_column": self.timestamp_column is not None,
             "frequency": self.frequency is not None and alias(self.frequency) != panel.frequency,
             "regularise": self.regularise,
