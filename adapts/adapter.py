@@ -336,17 +336,23 @@ class Adapter:
         windows: int | None = None,
         stride: int | None = None,
         scale: str = "train",
-        baselines: bool = True,
+        baselines: bool | str | Sequence[str] = True,
+        models: Mapping[str, Adapter] | None = None,
         refit: bool = False,
+        return_forecasts: bool = False,
+        checkpoint_dir: str | Path | None = None,
+        progress: bool = False,
         target: str | Sequence[str] | None = None,
         item_column: str | None = None,
         timestamp_column: str | None = None,
         frequency: str | None = None,
         regularise: bool = False,
-    ) -> pd.DataFrame:
+    ) -> pd.DataFrame | tuple[pd.DataFrame, dict[str, list[Forecast]]]:
         r"""Scores the adapter on held-back rows beside the frozen model and the baselines, at rolling origins.
 
         A clone is fitted once on the rows before the first origin; this adapter stays as it is.
+        `adapts.evaluation.backtest.roll` does the same and hands out more: windows, PITs, scores by lead, differences
+        with intervals.
 
         Arguments:
             series: As for `fit`.
@@ -354,8 +360,16 @@ class Adapter:
                 at most 200, if None.
             stride: The rows from one origin to the next; evenly over the held-back rows if None.
             scale: `"train"` divides the scores by the channels' standard deviation on the train rows; `"none"`.
-            baselines: Whether to score last value and seasonal naive too.
+            baselines: Whether to score the frozen model, last value and seasonal naive too; or the names of those to
+                score: `"frozen model"`, `"last value"`, `"seasonal naive"`, `"drift"`, `"nlinear"`, `"var"`; or
+                `"all"`.
+            models: Further adapters by name, to be cloned, fitted and scored on the same rows; this one is called
+                `"adapter"`.
             refit: Whether to fit anew before each origin.
+            return_forecasts: Whether to return the forecasts as well.
+            checkpoint_dir: A folder that keeps what is finished: a backtest that was ended, however it was, goes on
+                from there when it is called again, to the same numbers.
+            progress: Whether to show a progress bar on the standard error.
             target: As for `fit`.
             item_column: As for `fit`.
             timestamp_column: As for `fit`.
@@ -363,18 +377,32 @@ class Adapter:
             regularise: As for `fit`.
 
         Returns:
-            A tidy frame: model, channel, lead_block, metric, value.
+            A tidy frame: model, channel, lead_block, metric, value. With `return_forecasts` also, for each model, its
+            forecasts in order of time, one a window, dated as the rows that they forecast.
 
         Raises:
-            ValueError: If the series are too short for that many windows.
+            ValueError: If the series are too short for that many windows, an option makes no sense, or the folder
+                holds another backtest.
         """
-        from .evaluation.backtest import backtest
+        from .evaluation.backtest import count_stages, roll
+        from .evaluation.progress import progress_bar
 
+        if not isinstance(models or {}, Mapping) or "adapter" in (models or {}):
+            raise ValueError(
+                "backtest expects models to map names to Adapters, and this one is called 'adapter'; got "
+                + (repr(list(models)) if isinstance(models, Mapping) else type(models).__name__)
+            )
         dataset = self._dataset(
             series, target=target, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
             regularise=regularise,
         )  # fmt: skip
-        return backtest(self, dataset, windows=windows, stride=stride, scale=scale, baselines=baselines, refit=refit)
+        named = {"adapter": self, **(models or {})}
+        with progress_bar(count_stages(named, baselines, refit=refit), shown=progress) as tell:
+            result = roll(
+                named, dataset, windows=windows, stride=stride, scale=scale, baselines=baselines, refit=refit,
+                forecasts=return_forecasts, checkpoint_dir=checkpoint_dir, on_progress=tell,
+            )  # fmt: skip
+        return result.frame if result.forecasts is None else (result.frame, result.forecasts)
 
     # ------------------------------------------------------------------ keep
 

@@ -13,7 +13,8 @@ from adapts.distribution.copula import GaussianCopula, Independent
 from adapts.distribution.law import Law
 from adapts.distribution.quantiles import LEVELS, QuantileFunction
 from adapts.evaluation import scores
-from adapts.evaluation.backtest import backtest, format_table, roll, rolling_windows, score_table
+from adapts.evaluation.backtest import format_table, roll, score_table
+from adapts.evaluation.rolling import rolling_windows
 from adapts.panel import Panel
 from adapts.readers import Dataset
 
@@ -370,7 +371,6 @@ class TestBacktest:
             location=rolled.adapter.location_, origin=rolled.windows.origin,
         )  # fmt: skip
         pd.testing.assert_frame_equal(frame, rolled.frame[rolled.frame["model"] == "adapter"].reset_index(drop=True))
-        pd.testing.assert_frame_equal(backtest(adapter, panel), rolled.frame)
 
     def test_season_of_the_naive(self):
         hours = np.arange(2000)
@@ -379,15 +379,15 @@ class TestBacktest:
         panel = Panel.of(pd.DataFrame(season, index, columns=["x"]))
         options = {"windows": 10, "num_samples": 10}
         # The context of 20 is shorter than the day, which the naive forecast sees all the same.
-        assert overall(backtest(KnownLaw(), panel, **options), "seasonal naive", "mae") < 0.05
-        assert overall(backtest(KnownLaw(), panel, season_length=7, **options), "seasonal naive", "mae") > 0.3
+        assert overall(roll(KnownLaw(), panel, **options).frame, "seasonal naive", "mae") < 0.05
+        assert overall(roll(KnownLaw(), panel, season_length=7, **options).frame, "seasonal naive", "mae") > 0.3
         card = replace(Dataset("card", panel), season_length=24)
-        assert overall(backtest(KnownLaw(), card, **options), "seasonal naive", "mae") < 0.05
+        assert overall(roll(KnownLaw(), card, **options).frame, "seasonal naive", "mae") < 0.05
 
 
 class TestFormatTable:
     def test_rows_and_columns(self):
-        frame = backtest(KnownLaw(), Panel.of(ar1(500)), num_samples=10)
+        frame = roll(KnownLaw(), Panel.of(ar1(500)), num_samples=10).frame
         header, *rows = format_table(frame).splitlines()
         assert header.split("  ")[-1].strip() == "PIT-ECE (floor)"
         assert [row[:14].strip() for row in rows] == ["adapter", "frozen model", "last value", "seasonal naive"]

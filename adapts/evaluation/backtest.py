@@ -1,242 +1,47 @@
-r"""Rolling-origin backtests: the adapter beside the frozen model and the naive forecasts, on windows held back."""
+r"""Rolling-origin backtests: models beside the frozen model and the baselines, on windows held back."""
 
 from __future__ import annotations
 
-__all__ = ["Backtest", "backtest", "format_table", "roll", "rolling_windows", "score_table"]
+__all__ = ["Backtest", "count_stages", "format_table", "roll", "score_table"]
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from .. import __version__
+from ..checkpoints import Checkpoints
 from ..dates import season_length as guess_season
-from ..distribution.blocks import lead_blocks
+from ..distribution.copula import Copula
+from ..distribution.forecast import Forecast
 from ..distribution.law import Law
-from ..panel import Panel, require_length
+from ..distribution.quantiles import LEVELS, QuantileFunction
+from ..panel import Panel
+from ..shelf import unknown
 from ..windows import Part, Windows, part_windows
-from . import scores
-from .baselines import LastValue, SeasonalNaive
+from .baselines import BASELINES, VAR, Baseline
+from .differences import difference_table
+from .rolling import before, held_back, rolling_windows, varying
+from .tables import format_table, joined, require_names, score_table, slices, summarise, window_scores
 
 if TYPE_CHECKING:
     from ..adapter import Adapter
     from ..readers import Dataset
 
-HELD_BACK = 0.2  # the share of rows held back where nothing else says how many
-FEW, MANY = 20, 200  # origins that the default stride tries to reach, and those it never exceeds
-_MEAN = "all"  # stands where a channel does, for the mean over channels
-_BATCH = 64  # windows forecast and sampled at a time
+FROZEN = "frozen model"
+USUAL = (FROZEN, "last value", "seasonal naive")  # beside every adapter unless others are asked for
+KNOWN = (FROZEN, *BASELINES)
+
 _FIT_WINDOWS = 2000  # of the fit part, for the errors of the baselines
-
-_CELL = ("mse", "mae", "crps", "wql", "coverage_80", "width_80")  # scores of one window, lead and channel
-_JOINT = ("energy_score", "variogram_channels", "variogram_time")  # scores of one window
-_UNITS = {"mse": 2, "mae": 1, "crps": 1, "wql": 1, "width_80": 1}  # the power of the scale that divides a score
-
-
-def window_scores(
-    law: Law,
-    future: Tensor,
-    *,
-    location: Tensor,
-    scale: Tensor,
-    varies: Tensor,
-    num_samples: int,
-    generator: torch.Generator,
-) -> dict[str, Tensor]:
-    r"""Scores each window by itself, before any mean is taken.
-
-    Arguments:
-        law: The law of :math:`n` windows.
-        future: What came true, with shape :math:`(n, H, D)`. NaN is missing.
-        location: The location of each channel, with shape :math:`(D,)`; the joint scores compare channels.
-        scale: The scale of each channel, with shape :math:`(D,)`.
-        varies: Whether each channel ever changes, with shape :math:`(D,)`; the PITs of one that does not are NaN.
-        num_samples: The number of samples :math:`S` of the sample scores.
-        generator: The source of the samples and of what randomises PITs.
-
-    Returns:
-        By name the scores of a cell and the randomised "pit", with shape :math:`(n, H, D)`, and the joint scores, with
-        shape :math:`(n,)`.
-    """
-    quantiles = law.marginals.at([*scores.DECILES])  # (n, H, D, 9)
-    pit = law.marginals.pit(future, generator).where(varies, torch.nan)  # of a constant: rounding noise
-    samples = law.sample(num_samples, generator)  # (S, n, H, D)
-    cells = {
-        "mse": (law.mean.double() - future.double()).square(),
-        "mae": (quantiles[..., 4].double() - future.double()).abs(),
-        "crps": scores.crps_fair(samples, future),
-        "wql": scores.wql(quantiles, future),
-        "coverage_80": scores.coverage(pit),
-        "width_80": (quantiles[..., -1] - quantiles[..., 0]).double().where(~future.isnan(), torch.nan),
-    }
-    for name, power in _UNITS.items():
-        cells[name] = cells[name] / scale**power
-    samples, y = (((x - location) / scale).float() for x in (samples, future))
-    by_lead = scores.variogram_score(samples.flatten(1, 2), y.flatten(0, 1)).view(len(y), -1)
-    by_channel = scores.variogram_score(samples.mT.flatten(1, 2), y.mT.flatten(0, 1)).view(len(y), -1)
-    joint = {
-        "energy_score": scores.energy_score(samples.flatten(2), y.flatten(1)),
-        "variogram_channels": by_lead.nanmean(1),
-        "variogram_time": by_channel.nanmean(1),
-    }
-    return {**cells, "pit": pit, **joint}
-
-
-def summarise(model: str, windows: Mapping[str, Tensor], origin: np.ndarray, channels: Sequence[str]) -> pd.DataFrame:
-    r"""Takes the means of window scores: a channel, and a block of leads.
-
-    Arguments:
-        model: The name of the model.
-        windows: What `window_scores` gives, for all windows.
-        origin: The row of each window's first target, with shape :math:`(n,)`.
-        channels: The names of the channels.
-
-    Returns:
-        The tidy frame of one model: model, channel, lead_block, metric, value.
-    """
-    rows: list[tuple[str, str, str, str, float]] = []
-    horizon = windows["pit"].shape[1]
-    for block, leads in _blocks(horizon):
-        values = {name: windows[name][:, leads].nanmean((0, 1)) for name in _CELL}  # (D,) each
-        pit = windows["pit"][:, leads]
-        values["pit_ece"] = scores.pit_ece(pit.flatten(0, 1))
-        values["pit_ece_floor"] = scores.pit_ece_floor(pit, origin, last_lead=leads.stop)
-        for name, value in values.items():
-            rows.append((model, _MEAN, block, name, value.nanmean().item()))
-            rows.extend((model, c, block, name, v) for c, v in zip(channels, value.tolist(), strict=True))
-    rows.extend((model, _MEAN, "all", name, windows[name].nanmean().item()) for name in _JOINT)
-    return pd.DataFrame(rows, columns=["model", "channel", "lead_block", "metric", "value"])
-
-
-def _require_names(channels: Sequence[str]) -> None:
-    if _MEAN in channels:
-        raise ValueError(
-            f"scores name the mean over channels {_MEAN!r}, and a channel is called so too: give it another name"
-        )
-
-
-def _blocks(horizon: int) -> list[tuple[str, slice]]:
-    r"""All leads, and then the blocks of leads under names such as "1-6", if there is more than one."""
-    _, sizes = lead_blocks(horizon).unique_consecutive(return_counts=True)
-    stops = sizes.cumsum(0).tolist()
-    blocks = [(f"{start + 1}-{stop}", slice(start, stop)) for start, stop in zip([0, *stops], stops, strict=False)]
-    return [("all", slice(0, horizon)), *(blocks if len(blocks) > 1 else [])]
-
-
-def score_table(
-    laws: Mapping[str, Law],
-    future: Tensor,
-    *,
-    channels: Sequence[str],
-    scale: np.ndarray,
-    origin: np.ndarray,
-    location: np.ndarray | None = None,
-    varies: np.ndarray | None = None,
-    num_samples: int = 100,
-    seed: int = 0,
-) -> pd.DataFrame:
-    r"""Scores laws on the same windows, all through the same code and with the same random numbers.
-
-    The metrics: "mse" of the mean, "mae" of the median, "crps" (fair, of samples), "wql" (twice the mean pinball loss
-    of the deciles), "coverage_80" (randomised PITs inside [.1, .9]), "width_80" (of the interval between the outer
-    deciles), "pit_ece" and "pit_ece_floor"; and for the joint law, under channel and lead block "all" only,
-    "energy_score" over all cells, "variogram_channels" (of each lead, mean over leads) and "variogram_time" (of each
-    channel, mean over channels), which are NaN where there is but one channel or one lead.
-
-    Arguments:
-        laws: The law of the :math:`n` windows for each model.
-        future: What came true, with shape :math:`(n, H, D)`, in the units of the laws. NaN cells are skipped.
-        channels: The names of the channels.
-        scale: The scale of each channel, with shape :math:`(D,)`; scores with units are divided by it ("mse" by its
-            square).
-        origin: The row of each window's first target, with shape :math:`(n,)`.
-        location: The location of each channel, with shape :math:`(D,)`, for the joint scores; the mean of what came
-            true if None.
-        varies: Whether each channel ever changes, with shape :math:`(D,)`, all if None. PITs of a constant channel are
-            the rounding noise of a law without width: its calibration ("coverage_80", "pit_ece", "pit_ece_floor") is
-            NaN, and left out of the mean over channels.
-        num_samples: The number of samples of the sample scores.
-        seed: The seed of the samples and of what randomises PITs.
-
-    Returns:
-        The tidy frame: model, channel, lead_block, metric, value. Channel "all" is the mean over channels.
-
-    Raises:
-        ValueError: If a channel is called "all".
-    """
-    _require_names(channels)
-    if location is None:
-        location = future.double().nanmean((0, 1)).nan_to_num(0.0).numpy()
-    varies = np.ones(len(channels), dtype=bool) if varies is None else varies
-    frames = []
-    for model, law in laws.items():
-        batches = ((law[at], future[at]) for at in _slices(len(future)))
-        windows = _score_batches(batches, location, scale, varies, num_samples, seed)
-        frames.append(summarise(model, windows, origin, channels))
-    return pd.concat(frames, ignore_index=True)
-
-
-def _slices(length: int) -> Iterator[slice]:
-    return (slice(start, start + _BATCH) for start in range(0, length, _BATCH))
-
-
-def _score_batches(
-    batches: Iterable[tuple[Law, Tensor]],
-    location: np.ndarray,
-    scale: np.ndarray,
-    varies: np.ndarray,
-    num_samples: int,
-    seed: int,
-) -> dict[str, Tensor]:
-    r"""Scores the windows of one model batch by batch: only a batch's samples are held at a time."""
-    generator = torch.Generator().manual_seed(seed)
-    where, by = torch.from_numpy(np.asarray(location, float)), torch.from_numpy(np.asarray(scale, float))
-    vary = torch.from_numpy(np.asarray(varies, bool))
-    parts = [
-        window_scores(law, future, location=where, scale=by, varies=vary, num_samples=num_samples, generator=generator)
-        for law, future in batches
-    ]
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-
-def rolling_windows(
-    panel: Panel,
-    first_origin: int | Sequence[int],
-    windows: int | None,
-    stride: int,
-    context_length: int,
-    prediction_length: int,
-) -> Windows:
-    r"""Lays windows from an origin on, one every `stride` rows, whose targets lie inside the series.
-
-    Arguments:
-        panel: The panel.
-        first_origin: The row of the first target of the first window, one for all items or one each.
-        windows: The most windows an item, as many as fit if None.
-        stride: The number of rows from one origin to the next.
-        context_length: The number of context steps :math:`L`.
-        prediction_length: The number of target steps :math:`H`.
-
-    Returns:
-        The windows, item by item, each in order of time. Those whose target is wholly missing are left out.
-    """
-    firsts = [first_origin] * len(panel) if isinstance(first_origin, int) else first_origin
-    stops = panel.lengths
-    if windows is not None:
-        reach = (windows - 1) * stride + prediction_length
-        stops = tuple(min(stop, first + reach) for stop, first in zip(stops, firsts, strict=True))
-    part = Part("held back", tuple(zip(firsts, stops, strict=True)))
-    return part_windows(
-        panel,
-        part,
-        context_length=context_length,
-        prediction_length=prediction_length,
-        max_windows=max(1, sum(stops)),
-        stride=stride,
-    )
+_MOST_KEPT = 2**32  # bytes of quantiles that the forecasts of one backtest may take
 
 
 @dataclass(frozen=True)
@@ -246,248 +51,377 @@ class Backtest:
     Arguments:
         frame: The tidy scores: model, channel, lead_block, metric, value.
         windows: The windows held back, in order of time.
-        pits: The randomised PITs of each model, with shape :math:`(n, H, D)`; NaN for a channel that never changes.
-        adapter: The adapter fitted on the rows before them.
+        scores: The scores of each model by metric, of each cell, with shape :math:`(n, H, D)`, and of each window
+            where they are of the joint law, with shape :math:`(n,)`; with the randomised "pit" of each cell.
+        adapters: The adapters fitted on the rows before the windows, by name.
         stride: The number of rows from one origin to the next.
+        forecasts: Of each model the forecasts of the windows, in their order, if they were asked for.
     """
 
     frame: pd.DataFrame
     windows: Windows
-    pits: dict[str, Tensor]
-    adapter: Adapter
+    scores: dict[str, dict[str, Tensor]]
+    adapters: dict[str, Adapter]
     stride: int
+    forecasts: dict[str, list[Forecast]] | None = None
 
+    @property
+    def adapter(self) -> Adapter:
+        r"""The first of the adapters."""
+        return next(iter(self.adapters.values()))
 
-def backtest(
-    adapter: Adapter,
-    series: Panel | Dataset,
-    *,
-    windows: int | None = None,
-    stride: int | None = None,
-    scale: str = "train",
-    baselines: bool = True,
-    refit: bool = False,
-    season_length: int | None = None,
-    num_samples: int = 100,
-    seed: int = 0,
-) -> pd.DataFrame:
-    r"""Scores an adapter on windows held back at the end of a series: the frame of `roll`, which tells the rest.
+    @property
+    def pits(self) -> dict[str, Tensor]:
+        r"""The randomised PITs of each model, with shape (n, H, D); NaN for a channel that never changes."""
+        return {model: scores["pit"] for model, scores in self.scores.items()}
 
-    Arguments:
-        adapter: The adapter; it is cloned and stays as it is.
-        series: The series, as a panel or a data set with borders.
-        windows: The number of origins, counted from the end.
-        stride: The number of rows from one origin to the next.
-        scale: "train" divides scores by the population standard deviation of the fit part, "none" by nothing.
-        baselines: Whether to score the frozen model and the naive forecasts as well.
-        refit: Whether to fit again before every origin.
-        season_length: The season of the seasonal naive; the adapter's, or one that goes with the frequency, if None.
-        num_samples: The number of samples of the sample scores.
-        seed: The seed of the samples and of what randomises PITs.
+    def by_lead(self, metric: str = "crps") -> dict[str, Tensor]:
+        r"""The mean score of each lead over windows, and then over channels.
 
-    Returns:
-        The tidy frame of `score_table`: model, channel, lead_block, metric, value.
-    """
-    return roll(
-        adapter,
-        series,
-        windows=windows,
-        stride=stride,
-        scale=scale,
-        baselines=baselines,
-        refit=refit,
-        season_length=season_length,
-        num_samples=num_samples,
-        seed=seed,
-    ).frame
+        Arguments:
+            metric: A score of single cells, such as "crps" or "coverage_80".
+
+        Returns:
+            The scores of each model, with shape :math:`(H,)`.
+
+        Raises:
+            ValueError: If there is no such score of single cells.
+        """
+        cells = {name for scores in self.scores.values() for name, x in scores.items() if x.ndim == 3} - {"pit"}
+        if metric not in cells:
+            raise ValueError(unknown("score by lead", metric, sorted(cells)))
+        return {model: scores[metric].nanmean(0).nanmean(-1) for model, scores in self.scores.items()}
+
+    def differences(
+        self, against: str = FROZEN, metrics: Sequence[str] | None = None, level: float = 0.9, seed: int = 0
+    ) -> pd.DataFrame:
+        r"""The differences of all models' scores to those of one, with intervals by a paired block bootstrap.
+
+        See `difference_table`, which tells how.
+
+        Arguments:
+            against: The model that the others are compared to.
+            metrics: The metrics; all that are means over windows if None.
+            level: The probability that an interval covers.
+            seed: The seed of the resampling.
+
+        Returns:
+            A tidy frame: model, against, channel, metric, difference, low, high; below zero, the model scores lower.
+
+        Raises:
+            ValueError: If a model or metric is unknown, or the level lies outside (0, 1).
+        """
+        return difference_table(self.scores, self.windows, against=against, metrics=metrics, level=level, seed=seed)
 
 
 def roll(
-    adapter: Adapter,
+    models: Adapter | Mapping[str, Adapter],
     series: Panel | Dataset,
     *,
     windows: int | None = None,
     stride: int | None = None,
     scale: str = "train",
-    baselines: bool = True,
+    baselines: bool | str | Sequence[str] = True,
     refit: bool = False,
     season_length: int | None = None,
     num_samples: int = 100,
     seed: int = 0,
+    forecasts: bool = False,
+    checkpoint_dir: str | Path | None = None,
     on_progress: Callable[[str], None] | None = None,
 ) -> Backtest:
-    r"""Fits a clone of an adapter on the rows before the first origin, rolls over the rest, and scores.
+    r"""Fits clones of adapters on the rows before the first origin, rolls over the rest, and scores.
 
     Held back is what `windows` origins need; without it the test rows of a data set with borders, or else the last
     fifth of the rows. The items of a dated panel are cut at the same date. Without a `stride`, origins are :math:`H`
     rows apart, so that each row is forecast once; closer where that gives fewer than 20 of them, farther where it
     gives more than 200.
 
+    All models are fitted on the same rows and scored on the same windows with the same seed. The first of them says
+    how far contexts reach back where an item begins late, what scores are divided by, and which frozen model stands
+    beside it.
+
     A channel that never changes, neither in the fit part nor in what is held back, has no calibration to measure: its
     "coverage_80", "pit_ece" and "pit_ece_floor" are NaN, and left out of the mean over channels.
 
     Arguments:
-        adapter: The adapter; it is cloned and stays as it is.
+        models: The adapter, called "adapter" in the frame, or several by name; they are cloned and stay as they are.
         series: The series, as a panel or a data set with borders.
         windows: The number of origins, counted from the end.
         stride: The number of rows from one origin to the next.
         scale: "train" divides scores by the population standard deviation of the fit part, "none" by nothing.
-        baselines: Whether to score the frozen model and the naive forecasts as well.
-        refit: Whether to fit the adapter again before every origin, on all rows before it, which it then cuts into
-            parts as it does without borders. The baselines take their errors from the rows before the first.
+        baselines: Whether to score the frozen model, the last value and the seasonal naive as well; or the names of
+            those to score, among "frozen model", "last value", "seasonal naive", "drift", "nlinear" and "var" (which
+            needs statsmodels), or "all".
+        refit: Whether to fit the adapters again before every origin, on all rows before it, which they then cut into
+            parts as they do without borders. The baselines learn from the rows before the first.
         season_length: The season of the seasonal naive; the adapter's, or one that goes with the frequency, if None.
         num_samples: The number of samples of the sample scores.
         seed: The seed of the samples and of what randomises PITs.
+        forecasts: Whether to keep the forecasts of all models.
+        checkpoint_dir: A folder that keeps what is finished (fits, and the scores of some windows at a time). A
+            backtest that was ended, however it was, goes on from there when it is called again with the same series
+            and options, to the same numbers; models and baselines may be added.
         on_progress: Called with the name of each stage as it begins.
 
     Returns:
-        The scores, with windows, PITs and the fitted adapter.
+        The scores, with windows, PITs, the fitted adapters, and the forecasts if they were asked for.
 
     Raises:
-        ValueError: If `scale`, `windows` or `stride` make no sense, the series is too short, or a channel is called
-            "all".
+        ValueError: If an option makes no sense, the series is too short, a channel is called "all", the forecasts
+            would take too much memory, or the folder holds another backtest.
     """
+    named, beside = _named(models), _beside(baselines)
+    for name in named:
+        if name in beside:
+            raise ValueError(f"a model is called {name!r}, as a baseline beside it is: give it another name")
     if scale not in ("train", "none"):
         raise ValueError(f"a backtest expects scale to be 'train' or 'none', got {scale!r}")
-    for name, value in (("windows", windows), ("stride", stride)):
-        if value is not None and value < 1:
-            raise ValueError(f"a backtest expects {name} to be a positive integer, got {value!r}")
-    horizon = adapter.prediction_length
+    for option, value in (("windows", windows), ("stride", stride), ("season_length", season_length)):
+        if value is not None and (not isinstance(value, int | np.integer) or value < 1):
+            raise ValueError(f"a backtest expects {option} to be a positive integer, got {value!r}")
+    if not isinstance(num_samples, int | np.integer) or num_samples < 2:
+        raise ValueError(f"a backtest expects num_samples to be an integer, 2 or more, got {num_samples!r}")
     tell = on_progress or (lambda stage: None)
-    panel, firsts, stride = _held_back(series, horizon, windows, stride)
+    horizon = next(iter(named.values())).prediction_length
+    panel, firsts, stride = held_back(series, horizon, windows, stride)
+    require_names(panel.channels)
+    if forecasts:
+        _require_memory(panel, firsts, stride, horizon, len(named) + len(beside))
 
-    _require_names(panel.channels)
-    varies = _varies(panel)
-
-    tell("fit")
-    fitted = adapter.clone().fit(_before(series, panel, firsts))
-    held_back = rolling_windows(panel, firsts, windows, stride, fitted.context_length_, horizon)
-    step = (held_back.origin - np.asarray(firsts)[held_back.item]) // stride
-    held_back, step = held_back[np.argsort(step, kind="stable")], np.sort(step)
-    if len(held_back) == 0:
+    asked = {"windows": windows, "stride": stride, "scale": scale, "refit": refit, "season_length": season_length,
+             "num_samples": num_samples, "seed": seed, "first model": next(iter(named))}  # fmt: skip
+    facts = {} if checkpoint_dir is None else {**_facts(series, panel), "option": asked}
+    checkpoints = Checkpoints(checkpoint_dir, facts)
+    contestants = {
+        name: _Contestant(name, adapter, series, panel, firsts, stride, refit, checkpoints, tell)
+        for name, adapter in named.items()
+    }
+    for name, contestant in contestants.items():
+        tell("fit" if len(named) == 1 else f"fit {name}")
+        contestant.fit()
+    first = next(iter(contestants.values())).fitted
+    test = rolling_windows(panel, firsts, windows, stride, first.context_length_, horizon)
+    step = (test.origin - np.asarray(firsts)[test.item]) // stride
+    test, step = test[np.argsort(step, kind="stable")], np.sort(step)
+    if len(test) == 0:
         raise ValueError("there is no value to score in the rows held back: all targets are missing")
-    location, divisor = fitted.location_, fitted.scale_ if scale == "train" else np.ones_like(fitted.scale_)
 
-    batches = {"adapter": _by_batch(fitted.law, held_back)}
-    if refit:
-        batches["adapter"] = _by_origin(fitted, series, held_back, step, np.asarray(firsts), stride)
-    if baselines:
-        season = season_length or fitted.season_length_ or guess_season(panel.frequency)
-        past = max(fitted.context_length_, 2 * season)  # a short context must not cost the naive forecast its season
-        fit_part = Part("fit", tuple((0, first) for first in firsts))
-        fit_windows = part_windows(
-            panel, fit_part, context_length=past, prediction_length=horizon, max_windows=_FIT_WINDOWS
-        )
-        with_past = replace(held_back, context_length=past)
-        batches["frozen model"] = _by_batch(fitted.frozen_law, held_back)
-        batches["last value"] = _by_batch(LastValue().fit(fit_windows).law, with_past)
-        batches["seasonal naive"] = _by_batch(SeasonalNaive(season).fit(fit_windows).law, with_past)
+    laws: dict[str, _Laws] = {name: contestant.law for name, contestant in contestants.items()}
+    season = season_length or first.season_length_ or guess_season(panel.frequency)
+    past = max(first.context_length_, 2 * season)  # a short context must not cost the naive forecast its season
+    for name in beside:
+        laws[name] = _frozen(first) if name == FROZEN else _baseline(name, season, panel, firsts, past, horizon)
 
-    frames, pits = [], {}
-    for model, each in batches.items():
-        tell(f"score {model}")
-        windows_scored = _score_batches(each, location, divisor, varies, num_samples, seed)
-        frames.append(summarise(model, windows_scored, held_back.origin, panel.channels))
-        pits[model] = windows_scored["pit"]
-    return Backtest(pd.concat(frames, ignore_index=True), held_back, pits, fitted, stride)
-
-
-def _held_back(
-    series: Panel | Dataset, horizon: int, windows: int | None, stride: int | None
-) -> tuple[Panel, list[int], int]:
-    r"""The panel up to the last row to score, the first origin of each item, and the stride."""
-    panel, borders = series, None
-    if not isinstance(series, Panel):
-        panel = series.panel if series.end is None else series.panel.rows(series.end)
-        borders = series.borders
-    assert isinstance(panel, Panel)
-    dated = panel.frequency is not None
-    clocks = [item.clock() if dated else np.arange(len(item)) for item in panel.items]
-    clock = np.unique(np.concatenate(clocks)) if dated else max(clocks, key=len)
-    if windows is not None:
-        stride = stride or horizon
-        held = (windows - 1) * stride + horizon
-    elif borders is not None:
-        held = len(clock) - borders[1]
-    else:
-        held = max(horizon, round(HELD_BACK * len(clock)))
-    if len(clock) < held + 3 * horizon:
-        count = "windows" if windows is None else f"{windows} window{'s' * (windows > 1)}"
-        require_length(
-            panel, held + 3 * horizon, f"{count} of {horizon} steps held back, and rows before them to fit on"
-        )
-    if held < horizon:
-        raise ValueError(
-            f"the {held} rows held back hold no window of prediction_length={horizon}: "
-            "ask for a shorter one, or for a number of windows"
-        )
-    if dated:
-        firsts = [int(np.searchsorted(each, clock[len(clock) - held])) for each in clocks]
-    else:
-        firsts = [max(0, len(each) - held) for each in clocks]  # no common clock: counted from each item's own end
-    free = held - horizon
-    if stride is None:
-        stride = max(horizon, -(-(free + 1) // MANY))
-        if free // stride + 1 < FEW:
-            stride = max(1, free // (FEW - 1))
-    return panel, firsts, stride
+    options: dict[str, Any] = {
+        "location": first.location_, "scale": first.scale_ if scale == "train" else np.ones_like(first.scale_),
+        "varies": varying(panel), "num_samples": num_samples,
+    }  # fmt: skip
+    scored: dict[str, dict[str, Tensor]] = {}
+    kept: dict[str, list[Forecast]] = {}
+    frames = []
+    for name, law in laws.items():
+        tell(f"score {name}")
+        generator = torch.Generator().manual_seed(seed)
+        parts, kept[name] = [], []
+        for at in _batches(step, refit):
+            some = test[at]
+            piece = _file(f"score {name} {at.start}")
+            held = checkpoints.read(piece)
+            if held is None or (forecasts and "law.values" not in held[0]):
+                of = law(int(step[at.start]), some)
+                part = window_scores(of, some.future(torch.float64), generator=generator, **options)
+                tensors = {**part, **(_tensors(of) if forecasts else {}), _STATE: generator.get_state()}
+                checkpoints.keep(piece, tensors)
+            else:
+                tensors = held[0]
+                generator.set_state(tensors[_STATE])
+            parts.append({metric: x for metric, x in tensors.items() if "." not in metric})
+            if forecasts:
+                whole = _law(tensors)
+                kept[name] += [_forecast(some, whole, n, num_samples, seed + at.start + n) for n in range(len(some))]
+        scored[name] = joined(parts)
+        frames.append(summarise(name, scored[name], test.origin, panel.channels))
+    frame = pd.concat(frames, ignore_index=True)
+    adapters = {name: contestant.fitted for name, contestant in contestants.items()}
+    return Backtest(frame, test, scored, adapters, stride, kept if forecasts else None)
 
 
-def _varies(panel: Panel) -> np.ndarray:
-    r"""Whether each channel changes by more than rounding noise, with shape (D,)."""
-    rows, _ = panel.concatenated
-    low, high = np.fmin.reduce(rows, axis=0), np.fmax.reduce(rows, axis=0)
-    constant: np.ndarray = high - low <= 1e-9 * np.maximum(np.abs(low), np.abs(high))  # the scale of a fit is then 1
-    return ~constant
-
-
-def _before(series: Panel | Dataset, panel: Panel, stops: Sequence[int]) -> Panel | Dataset:
-    r"""The rows before some origins, one an item, in the form that the series came in."""
-    before = panel.rows(stops)
-    before = replace(before, items=tuple(item for item in before.items if len(item)))
-    if isinstance(series, Panel):
-        return before
-    borders = series.borders if series.borders is not None and max(stops) >= series.borders[1] else None
-    return replace(series, panel=before, borders=borders, end=None)
-
-
-def _by_batch(law: Callable[[Windows], Law], windows: Windows) -> Iterator[tuple[Law, Tensor]]:
-    r"""The laws of windows with what came true, some windows at a time."""
-    for at in _slices(len(windows)):
-        yield law(windows[at]), windows[at].future(torch.float64)
-
-
-def _by_origin(
-    fitted: Adapter, series: Panel | Dataset, windows: Windows, step: np.ndarray, firsts: np.ndarray, stride: int
-) -> Iterator[tuple[Law, Tensor]]:
-    r"""The same, from an adapter that is fitted anew before each origin after the first."""
-    lengths = np.asarray(windows.panel.lengths)
-    for number in np.unique(step):
-        if number > 0:
-            before = _before(series, windows.panel, np.minimum(firsts + number * stride, lengths).tolist())
-            fitted = fitted.clone().fit(before if isinstance(before, Panel) else replace(before, borders=None))
-        batch = windows[step == number]
-        yield fitted.law(batch), batch.future(torch.float64)
-
-
-def format_table(frame: pd.DataFrame) -> str:
-    r"""Writes the scores over all channels and leads as a table to print, one row a model.
+def count_stages(
+    models: Adapter | Mapping[str, Adapter], baselines: bool | str | Sequence[str] = True, *, refit: bool = False
+) -> int | None:
+    r"""Counts the stages that `roll` tells of: of each model its fit and its scores, of each baseline its scores.
 
     Arguments:
-        frame: What `backtest` or `score_table` returned.
+        models: As for `roll`.
+        baselines: As for `roll`.
+        refit: As for `roll`; how many origins there are is not known beforehand.
 
     Returns:
-        The lines of the table.
+        The number, None if it is not known.
+
+    Raises:
+        ValueError: If a baseline is unknown, or the models are none.
     """
-    overall = frame[(frame["channel"] == "all") & (frame["lead_block"] == "all")]
-    values = overall.pivot(index="model", columns="metric", values="value").loc[overall["model"].unique()]
-    header = ["", "MSE", "MAE", "CRPS", "80 % coverage", "80 % width", "PIT-ECE (floor)"]
-    lines = [header]
-    for model, row in values.iterrows():
-        plain = [f"{row[name]:.3f}" for name in ("mse", "mae", "crps", "coverage_80", "width_80")]
-        lines.append([str(model), *plain, f"{row['pit_ece']:.3f} ({row['pit_ece_floor']:.3f})"])
-    wide = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    return "\n".join(
-        "  ".join([line[0].ljust(wide[0]), *(c.rjust(w) for c, w in zip(line[1:], wide[1:], strict=True))])
-        for line in lines
+    return None if refit else 2 * len(_named(models)) + len(_beside(baselines))
+
+
+_Laws = Callable[[int, Windows], Law]  # of windows of one origin (without refit: of any), by the number of the origin
+_STATE = "generator.state"  # among the tensors of a piece; those of scores have no dot
+
+
+@dataclass
+class _Contestant:
+    r"""An adapter under test, fitted on the rows before the first origin, or before each."""
+
+    name: str
+    adapter: Adapter
+    series: Panel | Dataset
+    panel: Panel
+    firsts: list[int]
+    stride: int
+    refit: bool
+    checkpoints: Checkpoints
+    tell: Callable[[str], None]
+
+    def fit(self, number: int = 0) -> None:
+        r"""Fits a clone on the rows before an origin."""
+        stops = np.minimum(np.asarray(self.firsts) + number * self.stride, self.panel.lengths)
+        rows = before(self.series, self.panel, stops.tolist())
+        if number > 0 and not isinstance(rows, Panel):
+            rows = replace(rows, borders=None)
+        folder = self.checkpoints.path(_file(f"fit {self.name} {number}"))
+        clone = self.adapter.clone()
+        fitted = clone.fit(rows) if folder is None else clone.fit(rows, checkpoint_dir=folder)
+        if number == 0:
+            self.fitted = fitted
+        self.latest, self.number = fitted, number
+
+    def law(self, number: int, windows: Windows) -> Law:
+        if self.refit and number != self.number:
+            self.tell(f"fit {self.name}, origin {number + 1}")
+            self.fit(number)
+        return self.latest.law(windows)
+
+
+def _frozen(adapter: Adapter) -> _Laws:
+    return lambda number, windows: adapter.frozen_law(windows)
+
+
+def _baseline(name: str, season: int, panel: Panel, firsts: Sequence[int], past: int, horizon: int) -> _Laws:
+    r"""A baseline's laws; it is fitted when the first of them is asked for."""
+
+    @cache
+    def fitted() -> Baseline:
+        part = Part("fit", tuple((0, first) for first in firsts))
+        windows = part_windows(panel, part, context_length=past, prediction_length=horizon, max_windows=_FIT_WINDOWS)
+        return BASELINES[name](season).fit(windows)
+
+    return lambda number, windows: fitted().law(replace(windows, context_length=past))
+
+
+def _named(models: Adapter | Mapping[str, Adapter]) -> dict[str, Adapter]:
+    r"""The adapters by name, all of one prediction length."""
+    named = dict(models) if isinstance(models, Mapping) else {"adapter": models}
+    if not named:
+        raise ValueError("a backtest expects an Adapter, or a mapping of names to Adapters, got an empty one")
+    for name, model in named.items():
+        if not isinstance(name, str) or isinstance(model, type) or not callable(getattr(model, "frozen_law", None)):
+            what = f"{model.__name__}, which is a class" if isinstance(model, type) else type(model).__name__
+            where = f" for {name!r}" if isinstance(models, Mapping) else ""
+            raise ValueError(f"a backtest expects an Adapter, or a mapping of names to Adapters, got {what}{where}")
+    lengths = {name: model.prediction_length for name, model in named.items()}
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
+        raise ValueError(f"models are scored on the same windows, but their prediction_length differs: {said}")
+    return named
+
+
+def _beside(baselines: bool | str | Sequence[str]) -> list[str]:
+    r"""The names of the baselines asked for."""
+    if isinstance(baselines, bool):
+        return list(USUAL) if baselines else []
+    asked = [baselines] if isinstance(baselines, str) else list(baselines)
+    for name in asked:
+        if name not in (*KNOWN, "all"):
+            raise unknown("baseline", name, (*KNOWN, "all"))
+    names = list(KNOWN) if "all" in asked else list(dict.fromkeys(asked))
+    if "var" in names:
+        VAR()  # what is not installed is told before any work
+    return names
+
+
+def _batches(step: np.ndarray, refit: bool) -> Iterator[slice]:
+    r"""Cuts windows in order of their origin's number into batches; with refit, none holds two origins."""
+    starts = np.flatnonzero(np.diff(step, prepend=-1)).tolist() if refit else [0]
+    for start, stop in zip(starts, [*starts[1:], len(step)], strict=True):
+        for at in slices(stop - start):
+            yield slice(start + at.start, min(start + at.stop, stop))
+
+
+def _forecast(windows: Windows, law: Law, place: int, num_samples: int, seed: int) -> Forecast:
+    r"""The forecast of one of some windows."""
+    panel, origin, horizon = windows.panel, int(windows.origin[place]), windows.prediction_length
+    item = panel.items[windows.item[place]]
+    tail = slice(max(0, origin - 4 * horizon), origin)
+    return Forecast(
+        item_id=item.item_id,
+        index=item.index[origin : origin + horizon],
+        channels=panel.channels,
+        frequency=panel.frequency,
+        law=law[place],
+        num_samples=num_samples,
+        seed=seed,  # another for each window, the same for all models
+        history=pd.DataFrame(item.values[tail], item.index[tail], list(panel.channels)),
     )
+
+
+def _require_memory(panel: Panel, firsts: Sequence[int], stride: int, horizon: int, models: int) -> None:
+    r"""Checks that the forecasts to be kept fit into memory."""
+    rows = np.asarray(panel.lengths) - np.asarray(firsts) - horizon
+    windows = int((rows[rows >= 0] // stride + 1).sum())
+    size = models * windows * horizon * panel.num_channels * len(LEVELS) * 8
+    if size > _MOST_KEPT:
+        raise ValueError(
+            f"the forecasts of {windows} windows by {models} models would take {size / 2**30:.1f} GB, at most "
+            f"{_MOST_KEPT / 2**30:.0f} GB are kept: ask for fewer windows or a longer stride, or for the scores alone"
+        )
+
+
+def _facts(series: Panel | Dataset, panel: Panel) -> dict[str, Any]:
+    r"""What the numbers of any backtest depend on beside its options and its models, whose fits tell theirs."""
+    data = hashlib.sha256()
+    for item in panel.items:
+        clock = np.asarray(item.index) if panel.frequency is None else item.clock()
+        data.update(f"{item.item_id} {item.values.shape} {getattr(item.index, 'tz', None)}".encode())
+        data.update(clock.tobytes() + item.values.tobytes())
+    return {
+        "versions": {"adapts": __version__, "torch": str(torch.__version__)},
+        "data": {
+            "sha256": data.hexdigest(),
+            "channels": list(panel.channels),
+            "frequency": panel.frequency,
+            "borders": None if isinstance(series, Panel) or series.borders is None else list(series.borders),
+        },
+    }
+
+
+def _file(name: str) -> str:
+    r"""A name as a file may bear it."""
+    return quote(name, safe=" ")
+
+
+def _tensors(law: Law) -> dict[str, Tensor]:
+    r"""What a law is made of."""
+    marginals = law.marginals
+    support = {} if marginals.support is None else dict(zip(("law.low", "law.high"), marginals.support, strict=True))
+    copula = {f"copula.{name}": x for name, x in law.copula.state().items()}
+    return {"law.levels": marginals.levels, "law.values": marginals.values, **support, **copula}
+
+
+def _law(tensors: Mapping[str, Tensor]) -> Law:
+    r"""The law made of what `_tensors` returned."""
+    support = (tensors["law.low"], tensors["law.high"]) if "law.low" in tensors else None
+    marginals = QuantileFunction(tensors["law.levels"], tensors["law.values"], support)
+    state = {name.removeprefix("copula."): x for name, x in tensors.items() if name.startswith("copula.")}
+    return Law(marginals, Copula.from_state(state))

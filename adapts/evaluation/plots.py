@@ -1,8 +1,8 @@
-r"""Pictures: forecasts as fans beside what came true, and whether they were calibrated."""
+r"""Pictures: forecasts as fans beside what came true, whether they were calibrated, and their scores by lead."""
 
 from __future__ import annotations
 
-__all__ = ["Fan", "fan_chart", "reliability"]
+__all__ = ["Fan", "fan_chart", "reliability", "scores_by_lead"]
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..distribution.forecast import plain_ticks
 from ..distribution.law import Law
+from ..shelf import unknown
 from .scores import coverage, pit_deviations, pit_ece, pit_ece_floor
 
 if TYPE_CHECKING:
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which colour-blind readers tell apart too: blue, vermillion, green, purple.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+LINES = ("-", "--", ":")
 INK, GREY = "#222222", "#8a8a8a"
 BANDS = ((0.05, 0.95, 0.18), (0.25, 0.75, 0.32))  # lower and upper level, opacity
+NAMES = {"mse": "MSE", "mae": "MAE", "crps": "CRPS", "wql": "WQL", "pit_ece": "PIT-ECE",
+         "coverage_80": "coverage of the 80% interval", "width_80": "width of the 80% interval"}  # fmt: skip
 MOST = 24  # channels that one chart can hold and still be read
 
 
@@ -232,3 +236,62 @@ def _bare(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
     axes.margins(x=0.01)
+
+
+def scores_by_lead(
+    scores: pd.DataFrame | Mapping[str, Tensor], metric: str = "crps", *, title: str | None = None
+) -> Figure:
+    r"""Draws how scores grow with the lead, one line a model.
+
+    Arguments:
+        scores: Of each model the score at each lead, with shape :math:`(H,)`, as `Backtest.by_lead` gives it; or the
+            tidy frame of a backtest, of whose blocks of leads the means over channels are drawn as steps.
+        metric: The metric: which rows of a frame are drawn, and the name on the axis.
+        title: The title of the figure.
+
+    Returns:
+        The figure; no window opens.
+
+    Raises:
+        ValueError: If the frame has no such metric by lead.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    curves = _by_block(scores, metric) if isinstance(scores, pd.DataFrame) else {
+        model: (np.arange(1, len(values) + 1), np.asarray(values)) for model, values in scores.items()
+    }  # fmt: skip
+    figure = Figure(figsize=(7.0, 4.0), layout="constrained", dpi=130)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for number, (model, (leads, values)) in enumerate(curves.items()):
+        # models beyond the colours go round them again, with another line
+        colour, style = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % len(LINES)]
+        axes.plot(leads, values, style, color=colour, lw=1.6, marker="o" if len(leads) == 1 else None, label=model)
+    axes.set(xlabel="lead", ylabel=NAMES.get(metric, metric))
+    if isinstance(scores, pd.DataFrame) and set(scores["lead_block"]) == {"all"}:  # fewer than eight leads: one block
+        axes.set(xlabel="all leads", xticks=[])
+    if title:
+        axes.set_title(title, loc="left", fontsize=10)
+    if metric == "coverage_80":
+        axes.axhline(0.8, color=GREY, lw=0.8)
+    else:
+        axes.set_ylim(bottom=0)
+    axes.legend(loc="best", frameon=False, fontsize=8)
+    _bare(axes)
+    return figure
+
+
+def _by_block(frame: pd.DataFrame, metric: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    r"""Steps over the blocks of leads of each model, from the first lead of a block to its last."""
+    rows = frame[(frame["channel"] == "all") & (frame["metric"] == metric)]
+    if len(rows) == 0 or metric not in set(frame.loc[frame["channel"] != "all", "metric"]):
+        known = frame.loc[frame["channel"] != "all", "metric"].unique()
+        raise ValueError(unknown("score by lead", metric, known))
+    curves = {}
+    for model, mine in rows.groupby("model", sort=False):
+        blocks = mine[mine["lead_block"] != "all"] if len(mine) > 1 else mine.assign(lead_block="1-1")  # one step
+        edges = blocks["lead_block"].str.split("-", expand=True).astype(int).to_numpy()  # (blocks, 2)
+        steps = edges + np.array([-0.5, 0.5])
+        curves[str(model)] = steps.ravel(), blocks["value"].to_numpy().repeat(2)
+    return curves

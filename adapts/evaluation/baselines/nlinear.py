@@ -1,0 +1,110 @@
+r"""NLinear in closed form: one linear map for all channels, on what lies above the context's last value."""
+
+from __future__ import annotations
+
+__all__ = ["NLinear"]
+
+import math
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...solvers import RidgePath
+from ...windows import Windows
+from .base import Baseline, filled_forward, last_seen, split_later
+
+_STRENGTHS = (*(10.0 ** np.arange(-6, 2.1, 0.5)), math.inf)  # times the mean eigenvalue; the last is the last value
+_BATCH = 256
+
+
+class NLinear(Baseline):
+    r"""A ridge regression of the steps to come on the context, both less the context's last value.
+
+    .. math:: \hat y_h = x_L + \sum_{l = 1}^L W_{lh} (x_l - x_L)
+
+    One :math:`W` of shape :math:`(L, H)` serves all channels, each in units of its own deviation. Its strength is
+    chosen on the last fifth of the fit part, by a solution on what comes before; the errors of that solution there,
+    which it has not seen, spread the law; then it is solved again on all. Strengths reach up to infinity, which is
+    `LastValue`. A missing value is the one before it; windows of a channel whose targets are not complete teach
+    nothing.
+
+    References:
+        | Are Transformers Effective for Time Series Forecasting? (Zeng et al., 2023)
+        | https://arxiv.org/abs/2205.13504
+
+    Example:
+        >>> from adapts.windows import Windows
+        >>> series = np.sin(np.arange(300.0)[:, None])
+        >>> windows = Windows(adapts.panel.Panel.of(series), np.zeros(200, int), np.arange(50, 250), 24, 6)
+        >>> NLinear().fit(windows).weights.shape
+        torch.Size([24, 6])
+    """
+
+    weights: Tensor  # (L, H)
+    scale: Tensor  # (D,)
+    strength: float
+
+    def forecast(self, windows: Windows) -> Tensor:
+        past, last = _above_last(windows)  # (n, L, D), (n, 1, D)
+        return last + torch.einsum("nld,lh->nhd", past, self.weights)
+
+    def learn(self, windows: Windows) -> Windows:
+        early, late = split_later(windows)
+        self.scale = _deviations(windows)
+        path, unit = self._path(early)
+        gram, cross, square = self._moments(late)
+
+        def error(strength: float) -> float:
+            weights = path.solve(strength * unit)
+            return float(square - 2 * (weights * cross).sum() + (weights * (gram @ weights)).sum())
+
+        # of equal errors the strongest; nothing to learn from: the last value
+        self.strength = min(reversed(_STRENGTHS), key=error) if len(early) else math.inf
+        self.weights = path.solve(self.strength * unit)
+        return late
+
+    def fit(self, windows: Windows) -> Self:
+        super().fit(windows)  # its law is as wide as the errors that it has not seen
+        path, unit = self._path(windows)
+        self.weights = path.solve(self.strength * unit)
+        return self
+
+    def _path(self, windows: Windows) -> tuple[RidgePath, float]:
+        r"""The solutions of every strength, and the mean eigenvalue, in whose units strengths are."""
+        gram, cross, _ = self._moments(windows)
+        mean = float(gram.diagonal().mean())
+        return RidgePath(gram, cross), mean if mean > 0 else 1.0
+
+    def _moments(self, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
+        r"""The sums X'X (L, L), X'Y (L, H) and |Y|^2 over windows and channels."""
+        length, horizon = windows.context_length, windows.prediction_length
+        gram, cross = (torch.zeros(length, columns, dtype=torch.float64) for columns in (length, horizon))
+        square = torch.zeros((), dtype=torch.float64)
+        for start in range(0, len(windows), _BATCH):
+            batch = windows[start : start + _BATCH]
+            past, last = _above_last(batch)
+            x = (past / self.scale).mT.flatten(0, 1)  # (n*D, L)
+            y = ((batch.future(torch.float64) - last) / self.scale).mT.flatten(0, 1)  # (n*D, H)
+            whole = ~y.isnan().any(-1)
+            x, y = x[whole], y[whole]
+            gram += x.mT @ x
+            cross += x.mT @ y
+            square += y.square().sum()
+        return gram, cross, square
+
+
+def _above_last(windows: Windows) -> tuple[Tensor, Tensor]:
+    r"""The contexts (n, L, D) less their last value (n, 1, D), which is NaN where a context shows nothing."""
+    past = windows.past(torch.float64)
+    last = last_seen(past, 1).unsqueeze(1)
+    return (filled_forward(past) - last).nan_to_num(0.0), last
+
+
+def _deviations(windows: Windows) -> Tensor:
+    r"""The deviation of each channel over the targets, with shape (D,); 1 where it does not vary or was not seen."""
+    future = windows.future(torch.float64).flatten(0, 1)
+    seen = (~future.isnan()).sum(0)
+    variance = (future - future.nanmean(0)).square().nansum(0) / seen.clamp(min=1)
+    return variance.sqrt().where(variance > 0, 1.0)

@@ -1,0 +1,37 @@
+r"""A progress bar on the standard error."""
+
+from __future__ import annotations
+
+__all__ = ["progress_bar"]
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress_bar(stages: int | None, *, shown: bool = True) -> Iterator[Callable[[str], None]]:
+    r"""Shows which stage is under way and how many are done, on the standard error; the bar goes when all is done.
+
+    Arguments:
+        stages: The number of stages; unknown if None.
+        shown: Whether to show anything.
+
+    Yields:
+        What to call with the name of each stage as it begins.
+    """
+    if not shown:
+        yield lambda stage: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task, begun = progress.add_task("read", total=stages), 0
+
+        def tell(stage: str) -> None:
+            nonlocal begun
+            progress.update(task, description=stage, completed=begun)
+            begun += 1
+
+        yield tell

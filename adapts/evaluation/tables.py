@@ -1,0 +1,247 @@
+r"""Scores of laws as tables: those of each window, their means a channel and block of leads, lines to print."""
+
+from __future__ import annotations
+
+__all__ = [
+    "format_table",
+    "joined",
+    "require_names",
+    "score_table",
+    "slices",
+    "summarise",
+    "window_scores",
+]
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ..distribution.blocks import lead_blocks
+from ..distribution.law import Law
+from . import scores
+
+BATCH = 64  # windows forecast and sampled at a time
+_MEAN = "all"  # stands where a channel does, for the mean over channels
+
+_CELL = ("mse", "mae", "crps", "wql", "coverage_80", "width_80")  # scores of one window, lead and channel
+_JOINT = ("energy_score", "variogram_channels", "variogram_time")  # scores of one window
+_UNITS = {"mse": 2, "mae": 1, "crps": 1, "wql": 1, "width_80": 1}  # the power of the scale that divides a score
+
+
+def window_scores(
+    law: Law,
+    future: Tensor,
+    *,
+    location: np.ndarray,
+    scale: np.ndarray,
+    varies: np.ndarray,
+    num_samples: int,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    r"""Scores each window by itself, before any mean is taken.
+
+    Arguments:
+        law: The law of :math:`n` windows.
+        future: What came true, with shape :math:`(n, H, D)`. NaN is missing.
+        location: The location of each channel, with shape :math:`(D,)`; the joint scores compare channels.
+        scale: The scale of each channel, with shape :math:`(D,)`.
+        varies: Whether each channel ever changes, with shape :math:`(D,)`; the PITs of one that does not are NaN.
+        num_samples: The number of samples :math:`S` of the sample scores.
+        generator: The source of the samples and of what randomises PITs.
+
+    Returns:
+        By name the scores of a cell and the randomised "pit", with shape :math:`(n, H, D)`, and the joint scores, with
+        shape :math:`(n,)`.
+    """
+    where, by = torch.from_numpy(np.asarray(location, float)), torch.from_numpy(np.asarray(scale, float))
+    changes = torch.from_numpy(np.asarray(varies, bool))
+    quantiles = law.marginals.at([*scores.DECILES])  # (n, H, D, 9)
+    pit = law.marginals.pit(future, generator).where(changes, torch.nan)  # of a constant: rounding noise
+    samples = law.sample(num_samples, generator)  # (S, n, H, D)
+    cells = {
+        "mse": (law.mean.double() - future.double()).square(),
+        "mae": (quantiles[..., 4].double() - future.double()).abs(),
+        "crps": scores.crps_fair(samples, future),
+        "wql": scores.wql(quantiles, future),
+        "coverage_80": scores.coverage(pit),
+        "width_80": (quantiles[..., -1] - quantiles[..., 0]).double().where(~future.isnan(), torch.nan),
+    }
+    for name, power in _UNITS.items():
+        cells[name] = cells[name] / by**power
+    samples, y = (((x - where) / by).float() for x in (samples, future))
+    by_lead = scores.variogram_score(samples.flatten(1, 2), y.flatten(0, 1)).view(len(y), -1)
+    by_channel = scores.variogram_score(samples.mT.flatten(1, 2), y.mT.flatten(0, 1)).view(len(y), -1)
+    joint = {
+        "energy_score": scores.energy_score(samples.flatten(2), y.flatten(1)),
+        "variogram_channels": by_lead.nanmean(1),
+        "variogram_time": by_channel.nanmean(1),
+    }
+    return {**cells, "pit": pit, **joint}
+
+
+def summarise(model: str, windows: Mapping[str, Tensor], origin: np.ndarray, channels: Sequence[str]) -> pd.DataFrame:
+    r"""Takes the means of window scores: a channel, and a block of leads.
+
+    Arguments:
+        model: The name of the model.
+        windows: What `window_scores` gives, for all windows.
+        origin: The row of each window's first target, with shape :math:`(n,)`.
+        channels: The names of the channels.
+
+    Returns:
+        The tidy frame of one model: model, channel, lead_block, metric, value.
+    """
+    rows: list[tuple[str, str, str, str, float]] = []
+    horizon = windows["pit"].shape[1]
+    for block, leads in _blocks(horizon):
+        values = {name: windows[name][:, leads].nanmean((0, 1)) for name in _CELL}  # (D,) each
+        pit = windows["pit"][:, leads]
+        values["pit_ece"] = scores.pit_ece(pit.flatten(0, 1))
+        values["pit_ece_floor"] = scores.pit_ece_floor(pit, origin, last_lead=leads.stop)
+        for name, value in values.items():
+            rows.append((model, _MEAN, block, name, value.nanmean().item()))
+            rows.extend((model, c, block, name, v) for c, v in zip(channels, value.tolist(), strict=True))
+    rows.extend((model, _MEAN, "all", name, windows[name].nanmean().item()) for name in _JOINT)
+    return pd.DataFrame(rows, columns=["model", "channel", "lead_block", "metric", "value"])
+
+
+def require_names(channels: Sequence[str]) -> None:
+    r"""Checks that no channel bears the name of their mean.
+
+    Arguments:
+        channels: The names of the channels.
+
+    Raises:
+        ValueError: If one is called "all".
+    """
+    if _MEAN in channels:
+        raise ValueError(
+            f"scores name the mean over channels {_MEAN!r}, and a channel is called so too: give it another name"
+        )
+
+
+def _blocks(horizon: int) -> list[tuple[str, slice]]:
+    r"""All leads, and then the blocks of leads under names such as "1-6", if there is more than one."""
+    _, sizes = lead_blocks(horizon).unique_consecutive(return_counts=True)
+    stops = sizes.cumsum(0).tolist()
+    blocks = [(f"{start + 1}-{stop}", slice(start, stop)) for start, stop in zip([0, *stops], stops, strict=False)]
+    return [("all", slice(0, horizon)), *(blocks if len(blocks) > 1 else [])]
+
+
+def score_table(
+    laws: Mapping[str, Law],
+    future: Tensor,
+    *,
+    channels: Sequence[str],
+    scale: np.ndarray,
+    origin: np.ndarray,
+    location: np.ndarray | None = None,
+    varies: np.ndarray | None = None,
+    num_samples: int = 100,
+    seed: int = 0,
+) -> pd.DataFrame:
+    r"""Scores laws on the same windows, all through the same code and with the same random numbers.
+
+    The metrics: "mse" of the mean, "mae" of the median, "crps" (fair, of samples), "wql" (twice the mean pinball loss
+    of the deciles), "coverage_80" (randomised PITs inside [.1, .9]), "width_80" (of the interval between the outer
+    deciles), "pit_ece" and "pit_ece_floor"; and for the joint law, under channel and lead block "all" only,
+    "energy_score" over all cells, "variogram_channels" (of each lead, mean over leads) and "variogram_time" (of each
+    channel, mean over channels), which are NaN where there is but one channel or one lead.
+
+    Arguments:
+        laws: The law of the :math:`n` windows for each model.
+        future: What came true, with shape :math:`(n, H, D)`, in the units of the laws. NaN cells are skipped.
+        channels: The names of the channels.
+        scale: The scale of each channel, with shape :math:`(D,)`; scores with units are divided by it ("mse" by its
+            square).
+        origin: The row of each window's first target, with shape :math:`(n,)`.
+        location: The location of each channel, with shape :math:`(D,)`, for the joint scores; the mean of what came
+            true if None.
+        varies: Whether each channel ever changes, with shape :math:`(D,)`, all if None. PITs of a constant channel are
+            the rounding noise of a law without width: its calibration ("coverage_80", "pit_ece", "pit_ece_floor") is
+            NaN, and left out of the mean over channels.
+        num_samples: The number of samples of the sample scores.
+        seed: The seed of the samples and of what randomises PITs.
+
+    Returns:
+        The tidy frame: model, channel, lead_block, metric, value. Channel "all" is the mean over channels.
+
+    Raises:
+        ValueError: If a channel is called "all".
+    """
+    require_names(channels)
+    if location is None:
+        location = future.double().nanmean((0, 1)).nan_to_num(0.0).numpy()
+    varies = np.ones(len(channels), dtype=bool) if varies is None else varies
+    options: dict[str, Any] = {"location": location, "scale": scale, "varies": varies, "num_samples": num_samples}
+    frames = []
+    for model, law in laws.items():
+        generator = torch.Generator().manual_seed(seed)
+        parts = [window_scores(law[at], future[at], generator=generator, **options) for at in slices(len(future))]
+        frames.append(summarise(model, joined(parts), origin, channels))
+    return pd.concat(frames, ignore_index=True)
+
+
+def slices(length: int) -> Iterator[slice]:
+    r"""Cuts windows into batches: only a batch's samples are held at a time.
+
+    Arguments:
+        length: The number of windows.
+
+    Returns:
+        The batches, in order.
+    """
+    return (slice(start, start + BATCH) for start in range(0, length, BATCH))
+
+
+def joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    r"""Joins the scores of batches along their windows.
+
+    Arguments:
+        parts: What `window_scores` gave for each batch.
+
+    Returns:
+        The scores of all windows.
+    """
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def format_table(frame: pd.DataFrame, differences: pd.DataFrame | None = None) -> str:
+    r"""Writes the scores over all channels and leads as a table to print, one row a model.
+
+    Arguments:
+        frame: The scores that `roll` or `score_table` returned.
+        differences: What `Backtest.differences` returned, for one more column: the difference of the CRPS (or of the
+            first metric in it, where the CRPS is not) with its interval.
+
+    Returns:
+        The lines of the table.
+    """
+    overall = frame[(frame["channel"] == "all") & (frame["lead_block"] == "all")]
+    values = overall.pivot(index="model", columns="metric", values="value").loc[overall["model"].unique()]
+    header = ["", "MSE", "MAE", "CRPS", "80 % coverage", "80 % width", "PIT-ECE (floor)"]
+    versus: dict[str, str] = {}
+    if differences is not None and len(differences):
+        metrics = list(differences["metric"].unique())
+        metric = "crps" if "crps" in metrics else metrics[0]
+        header.append(f"{metric.upper() if metric == 'crps' else metric} v. {differences['against'].iloc[0]}")
+        chosen = differences[(differences["channel"] == "all") & (differences["metric"] == metric)]
+        for model, difference, low, high in chosen[["model", "difference", "low", "high"]].itertuples(index=False):
+            interval = "" if math.isnan(low) else f" [{low:+.3f}, {high:+.3f}]"
+            versus[model] = f"{difference:+.3f}{interval}"
+    lines = [header]
+    for model, row in values.iterrows():
+        plain = [f"{row[name]:.3f}" for name in ("mse", "mae", "crps", "coverage_80", "width_80")]
+        lines.append([str(model), *plain, f"{row['pit_ece']:.3f} ({row['pit_ece_floor']:.3f})"])
+        if len(header) > len(lines[-1]):
+            lines[-1].append(versus.get(str(model), ""))
+    wide = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n".join(
+        "  ".join([line[0].ljust(wide[0]), *(c.rjust(w) for c, w in zip(line[1:], wide[1:], strict=True))])
+        for line in lines
+    )
