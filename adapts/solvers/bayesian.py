@@ -1,0 +1,186 @@
+r"""Bayesian linear regression with the noise integrated out."""
+
+from __future__ import annotations
+
+__all__ = ["BayesianRegression"]
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class StudentT(NamedTuple):
+    r"""The predictive law of targets: Student's t about a location."""
+
+    location: Tensor
+    scale: Tensor
+    freedom: Tensor
+
+    @property
+    def variance(self) -> Tensor:
+        r"""The variance, infinite at two degrees of freedom and below."""
+        inflation = torch.where(self.freedom > 2, self.freedom / (self.freedom - 2), torch.inf)
+        return self.scale.square() * inflation
+
+
+class BayesianRegression:
+    r"""The exact posterior of linear regression under the conjugate prior, the noise unknown.
+
+    .. math:: y_j = X w_j + \varepsilon_j, \quad \varepsilon_j \sim \mathcal N(0, \sigma_j^2 I), \quad
+        w_j | \sigma_j^2 \sim \mathcal N(w_{0j}, \sigma_j^2 \Lambda_0^{-1}), \quad \sigma_j^2 \sim \mathrm{IG}(a_0, b_0)
+
+    Targets share their regressors and :math:`\Lambda_0` and have noise of their own: the matrix-normal inverse-gamma
+    law, whose posterior is
+
+    .. math:: \Lambda_n = \Lambda_0 + X^\top X, \quad
+        \Lambda_n w_{nj} = \Lambda_0 w_{0j} + X^\top y_j, \quad a_n = a_0 + \tfrac n2, \quad
+        b_{nj} = b_{0} + \tfrac12 \bigl(y_j^\top y_j + w_{0j}^\top \Lambda_0 w_{0j} - w_{nj}^\top \Lambda_n w_{nj}\bigr)
+
+    The mean is the ridge solution of strength :math:`\Lambda_0` around :math:`W_0`. The rows count as independent:
+    where errors repeat each other, as those of overlapping windows do, the posterior is narrower than what is known.
+
+    References:
+        | Bayesian Data Analysis (Gelman et al., 2013), chapter 14
+        | Machine Learning: A Probabilistic Perspective (Murphy, 2012), section 7.6.3
+
+    Arguments:
+        gram: The matrix :math:`X^\top X`, with shape :math:`(*, p, p)`.
+        cross: The matrix :math:`X^\top Y`, with shape :math:`(*, p, q)`.
+        square: The sums :math:`y_j^\top y_j`, with shape :math:`(*, q)`.
+        count: The number of rows :math:`n`; a tensor broadcasts against :math:`(*, q)`.
+        precision: The diagonal of :math:`\Lambda_0`: positive, with a shape that broadcasts against :math:`(*, p)`.
+            Infinity holds a coefficient at its prior mean.
+        prior: The prior means :math:`W_0`, with shape :math:`(*, p, q)`; zero if None.
+        shape: The prior's :math:`a_0`; positive. Like the rate it says next to nothing unless told to.
+        rate: The prior's :math:`b_0`; positive.
+
+    Example:
+        >>> x, y = torch.randn(100, 3).double(), torch.randn(100, 2).double()
+        >>> posterior = BayesianRegression.fit(x, y, precision=2.0)
+        >>> posterior.mean.shape, posterior.draw(20).shape, posterior.predict(x).location.shape
+        (torch.Size([3, 2]), torch.Size([20, 3, 2]), torch.Size([100, 2]))
+    """
+
+    def __init__(
+        self,
+        gram: Tensor,
+        cross: Tensor,
+        square: Tensor,
+        count: float | Tensor,
+        precision: float | Tensor,
+        *,
+        prior: Tensor | None = None,
+        shape: float = 1e-6,
+        rate: float = 1e-6,
+    ) -> None:
+        prior = torch.zeros_like(cross) if prior is None else prior
+        self.prior, self.count = prior, torch.as_tensor(count).to(square)
+        square = square - 2 * (prior * cross).sum(-2) + (prior * (gram @ prior)).sum(-2)
+        cross = cross - gram @ prior
+        # In units of the prior, w = w_0 + s v with v of unit precision; s = 0 where the precision is infinite.
+        size = torch.as_tensor(precision).to(gram).rsqrt().expand(gram.shape[:-1]).unsqueeze(-1)  # (*, p, 1)
+        unit = torch.eye(gram.shape[-1]).to(gram)
+        lower = torch.linalg.cholesky(unit + size * gram * size.mT)
+        whitened = torch.linalg.solve_triangular(lower, size * cross, upper=False)  # (*, p, q)
+        #: A root :math:`F` of the posterior's unit covariance, :math:`F F^\top = \Lambda_n^{-1}`, of shape (*, p, p).
+        self.factor = size * torch.linalg.solve_triangular(lower.mT, unit.expand_as(lower), upper=True)
+        #: The posterior means :math:`W_n`, of shape (*, p, q).
+        self.mean = prior + self.factor @ whitened
+        #: The posterior's :math:`a_n` and :math:`b_n`, of shape (*, q).
+        self.shape = (shape + 0.5 * self.count).expand(square.shape)
+        self.rate = rate + 0.5 * (square - whitened.square().sum(-2)).clamp(min=0)
+        self._prior_shape, self._prior_rate = torch.tensor(shape).to(gram), torch.tensor(rate).to(gram)
+        self._root = torch.linalg.solve_triangular(lower, unit.expand_as(lower), upper=False)  # of the shrinkage
+        self._log_shrinkage = -2 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)  # log |Λ_0| / |Λ_n|
+        self._pull = (self._root.mT @ whitened).square().sum(-2)  # (w_n - w_0)' Λ_0 (w_n - w_0)
+
+    @classmethod
+    def fit(cls, x: Tensor, y: Tensor, precision: float | Tensor, *, prior: Tensor | None = None) -> BayesianRegression:
+        r"""Returns the posterior given the rows themselves.
+
+        Arguments:
+            x: The regressors, with shape :math:`(*, n, p)`.
+            y: The targets, with shape :math:`(*, n, q)`.
+            precision: The diagonal of :math:`\Lambda_0`.
+            prior: The prior means :math:`W_0`; zero if None.
+        """
+        return cls(x.mT @ x, x.mT @ y, y.square().sum(-2), x.shape[-2], precision, prior=prior)
+
+    @property
+    def noise(self) -> Tensor:
+        r"""The mean of the noise's variance, :math:`b_n / (a_n - 1)`, of shape :math:`(*, q)`."""
+        return torch.where(self.shape > 1, self.rate / (self.shape - 1), torch.inf)
+
+    @property
+    def covariance(self) -> Tensor:
+        r"""The covariance of each target's coefficients, of shape :math:`(*, q, p, p)`."""
+        return self.noise[..., None, None] * (self.factor @ self.factor.mT).unsqueeze(-3)
+
+    @property
+    def log_evidence(self) -> Tensor:
+        r"""The log density of the targets, coefficients and noise integrated out, of shape :math:`(*, q)`.
+
+        .. math:: \log p(y) = -\tfrac n2 \log 2 \pi + \tfrac12 \log \frac{|\Lambda_0|}{|\Lambda_n|}
+            + a_0 \log b_0 - a_n \log b_n + \log \Gamma(a_n) - \log \Gamma(a_0)
+        """
+        return (
+            0.5 * (self._log_shrinkage - self.count * math.log(2 * math.pi))
+            + self._prior_shape * self._prior_rate.log() - self.shape * self.rate.log()
+            + self.shape.lgamma() - self._prior_shape.lgamma()
+        )  # fmt: skip
+
+    @property
+    def divergence(self) -> Tensor:
+        r"""How far the posterior of coefficients and noise lies from the prior, in nats, of shape :math:`(*, q)`."""
+        a, b, a0, b0 = self.shape, self.rate, self._prior_shape, self._prior_rate
+        noise = (a - a0) * a.digamma() - a.lgamma() + a0.lgamma() + a0 * (b / b0).log() + a * (b0 - b) / b
+        spread = self._root.square().sum((-2, -1)).unsqueeze(-1) - self._root.shape[-1]  # tr Λ_0 Λ_n^-1 - p
+        return noise + 0.5 * (spread + self._pull * a / b - self._log_shrinkage)
+
+    def draw(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        r"""Draws coefficients from the posterior.
+
+        Arguments:
+            count: The number of draws :math:`M`.
+            generator: The source of the draws; PyTorch's own if None.
+
+        Returns:
+            The draws, with shape :math:`(M, *, p, q)`.
+        """
+        return self.mean + draw_deviation(count, self.factor, self.shape, self.rate, generator)
+
+    def predict(self, x: Tensor) -> StudentT:
+        r"""Returns the predictive law of new targets, noise and all.
+
+        Arguments:
+            x: The regressors, with shape :math:`(*, m, p)`.
+
+        Returns:
+            Location, scale and degrees of freedom, with shape :math:`(*, m, q)`, and the variance.
+        """
+        width = 1 + (x @ self.factor).square().sum(-1, keepdim=True)  # (*, m, 1)
+        scale = (width * (self.rate / self.shape).unsqueeze(-2)).sqrt()
+        return StudentT(x @ self.mean, scale, (2 * self.shape).unsqueeze(-2).expand_as(scale))
+
+
+def draw_deviation(
+    count: int, factor: Tensor, shape: Tensor, rate: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    r"""Draws how far coefficients lie from their posterior mean: the noise's variance first, then they given it.
+
+    Arguments:
+        count: The number of draws :math:`M`.
+        factor: The root :math:`F`, with shape :math:`(*, p, p)`.
+        shape: The posterior's :math:`a_n`, with shape :math:`(*, q)`.
+        rate: The posterior's :math:`b_n`, with shape :math:`(*, q)`.
+        generator: The source of the draws; PyTorch's own if None.
+
+    Returns:
+        The deviations, with shape :math:`(M, *, p, q)`.
+    """
+    normal = torch.randn(count, *factor.shape[:-1], rate.shape[-1], generator=generator, dtype=factor.dtype)
+    gamma = torch._standard_gamma(shape.expand(count, *rate.shape).cpu().contiguous(), generator=generator)
+    noise = (rate / gamma.to(rate).clamp(min=torch.finfo(rate.dtype).tiny)).sqrt()  # (M, *, q)
+    return (factor @ normal.to(factor)) * noise.unsqueeze(-2)
