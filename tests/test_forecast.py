@@ -85,7 +85,10 @@ class TestReadings:
             make().to_pandas([level])
 
     def test_says_what_it_is(self):
-        assert repr(make()) == "Forecast('a': 6 steps from 2024-01-01 12:00:00, channels load, wind, price)"
+        assert repr(make()) == (
+            "Forecast('a': 6 steps from 2024-01-01 12:00:00 to 2024-01-01 17:00:00; load, wind, price)"
+        )
+        assert repr(make(channels=[f"c{i}" for i in range(300)])).endswith("c6, c7 and 292 more)")
 
 
 class TestFrame:
@@ -186,11 +189,21 @@ class TestPlot:
         assert len(forecast.plot(["wind"])[0].lines[1].get_ydata()) == 6
 
     def test_many_channels_are_cut_and_it_says_so(self):
-        forecast = make(channels=[f"c{i}" for i in range(20)])
+        forecast = make(channels=[f"c{i}" for i in range(300)])
         axes = forecast.plot()
-        assert len(axes) == 12 and "the first 12 of 20 channels" in axes[0].figure.get_suptitle()
+        assert len(axes) == 12 and "12 of 300 channels, evenly among them" in axes[0].figure.get_suptitle()
         assert len(axes[0].figure.axes) == 12
-        assert len(forecast.plot(channels=[f"c{i}" for i in range(5, 19)])) == 14
+        titles = [cell.get_title(loc="left") for cell in axes]
+        assert titles[:2] == ["c0", "c27"] and titles[-1] == "c299"
+        assert len(forecast.plot(channels=[f"c{i}" for i in range(5, 33)])) == 28
+
+    @pytest.mark.parametrize("width", [1, 3, 8, 21])
+    def test_few_channels_are_all_drawn(self, width):
+        axes = make(channels=[f"c{i}" for i in range(width)]).plot()
+        assert [cell.get_title(loc="left") for cell in axes] == [f"c{i}" for i in range(width)]
+        assert not axes[0].figure.get_suptitle()
+        again = make(channels=[f"c{i}" for i in range(width)]).plot(axes=axes)
+        assert [one is other for one, other in zip(axes, again, strict=True)] == [True] * width
 
     def test_on_given_axes_without_history_and_with_a_truth(self):
         from matplotlib import pyplot as plt

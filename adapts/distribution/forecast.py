@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 r"""The quantile levels of `to_pandas` unless others are asked for."""
 
-_PANELS = 12  # channels drawn unless they are named
+_PANELS, _FEWER = 24, 12  # the most channels that are all drawn, and how many are drawn of more, unless they are named
 _FANS = ((0.95, 0.18), (0.8, 0.3), (0.5, 0.5))  # level and opacity, widest first
 _BLUE, _GREY = "#0072B2", "#4D4D4D"  # Okabe and Ito's blue, told from grey by all
 
@@ -63,10 +63,9 @@ class Forecast:
         assert bool(self.law.marginals.values.isfinite().all()), "a law has missing or infinite quantiles"
 
     def __repr__(self) -> str:
-        return (
-            f"Forecast({self.item_id!r}: {len(self.index)} steps from {self.index[0]}, "
-            f"channels {', '.join(self.channels[:8])}{', ...' if len(self.channels) > 8 else ''})"
-        )
+        steps = f"{len(self.index)} steps from {self.index[0]} to {self.index[-1]}"
+        more = f" and {len(self.channels) - 8} more" if len(self.channels) > 8 else ""
+        return f"Forecast({self.item_id!r}: {steps}; {', '.join(self.channels[:8])}{more})"
 
     @cached_property
     def mean(self) -> np.ndarray:
@@ -166,7 +165,7 @@ class Forecast:
         r"""Draws a fan chart a channel: what was observed, the median, and the 50, 80 and 95 % intervals.
 
         Arguments:
-            channels: The channels to draw; the first twelve if None.
+            channels: The channels to draw; all if None, and of more than 24 twelve that lie evenly among them.
             history: The rows observed, a column a channel; those that the forecast keeps if None. Rows from the
                 forecast's first step on are drawn as well, so that the truth shows where it is known.
             axes: The axes to draw on, one a channel; a new figure if None. Nothing is shown or saved.
@@ -180,7 +179,7 @@ class Forecast:
         from matplotlib import pyplot as plt
 
         figure = None
-        names = list(self.channels[:_PANELS] if channels is None else channels)
+        names = list(self._drawn() if channels is None else channels)
         unknown = [name for name in names if name not in self.channels]
         if unknown or not names:
             raise ValueError(f"plot expects channels among {list(self.channels)}, got {names}")
@@ -192,9 +191,9 @@ class Forecast:
             cells = list(grid.flat)
             for spare in cells[len(names) :]:
                 spare.remove()
-            left_out = len(self.channels) - len(names) if channels is None else 0
-            if left_out:
-                figure.suptitle(f"the first {len(names)} of {len(self.channels)} channels (others: plot(channels=...))")
+            if channels is None and len(names) < len(self.channels):
+                which = f"{len(names)} of {len(self.channels)} channels, evenly among them"
+                figure.suptitle(f"{which}; name others with plot(channels=...)")
         else:
             cells = list(np.atleast_1d(np.asarray(axes, dtype=object)).flat)
             if len(cells) < len(names):
@@ -208,6 +207,11 @@ class Forecast:
         else:
             figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
         return np.array(cells[: len(names)], dtype=object)
+
+    def _drawn(self) -> list[str]:
+        width = len(self.channels)
+        places = np.linspace(0, width - 1, width if width <= _PANELS else _FEWER).round().astype(int)
+        return [self.channels[place] for place in places]
 
     def _fan(self, cell: Axes, name: str, observed: pd.Series[float] | None) -> None:
         channel = self.channels.index(name)
