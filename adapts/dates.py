@@ -88,8 +88,11 @@ def calendar(
     until: dict[str, Any] = {"periods": periods, "end": end, "unit": unit}
     if start.tz is None or (isinstance(offset, Tick) and not isinstance(offset, Day)):
         return pd.date_range(start, freq=frequency, **until)
+    first = start.tz_localize(None)
+    if first.normalize().tz_localize(start.tz, nonexistent="shift_forward", ambiguous=True) == start:
+        first = first.normalize()  # the clocks skipped its midnight
     until["end"] = None if end is None else end.tz_localize(None)
-    local = pd.date_range(start.tz_localize(None), freq=frequency, **until)
+    local = pd.date_range(first, freq=frequency, **until)
     return local.tz_localize(start.tz, nonexistent="shift_forward", ambiguous=np.ones(len(local), dtype=bool))
 
 
@@ -406,9 +409,12 @@ def _clocks(index: pd.DatetimeIndex, frequency: str | None) -> str:
     ahead = (steps[odd] == step.nanos + HOUR) & (index.hour[odd] < 3)
     if not (back | ahead).all() or not len(odd):
         return ""
+    hour = (
+        "'infer'" if step.nanos <= HOUR else "True"
+    )  # longer steps meet the hour that comes twice once, or not at all
     return (
-        ". If they are local time over a change of the clocks, say so: "
-        "frame.tz_localize(zone, ambiguous='infer') keeps both hours of autumn, and none is missing in spring"
+        f". If they are local time over a change of the clocks, say so: frame.tz_localize(zone, ambiguous={hour}) keeps "
+        "both hours of autumn, and none is missing in spring" + ("" if step.nanos <= HOUR else " (or ambiguous=False)")
     )
 
 

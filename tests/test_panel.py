@@ -3,14 +3,15 @@ r"""Every kind of input becomes the same panel, and comes out of it as it came."
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import torch
 
-from adapts.dates import alias, frequency_of, regular_dates
 from adapts.panel import Panel, require_length
 
 
@@ -189,141 +190,62 @@ def test_a_series_must_be_long_enough() -> None:
         require_length(Panel.of(long(frame(48), frame(10))), 20, "anything")
 
 
-# ---------------------------------------------------------------------------------------------------- frequencies
-
-REGULAR = [
-    "s",
-    "5s",
-    "min",
-    "15min",
-    "h",
-    "6h",
-    "D",
-    "B",
-    "W-TUE",
-    "W-SUN",
-    "MS",
-    "ME",
-    "BME",
-    "QS-OCT",
-    "QE-DEC",
-    "YS-JAN",
-    "YE-DEC",
-    "2D",
-]
+# ------------------------------------------------------------------------------------------ which column names items
 
 
-@pytest.mark.parametrize("frequency", REGULAR)
-def test_frequencies_are_inferred_and_go_on(frequency: str) -> None:
-    dates = pd.date_range("2019-03-04", periods=44, freq=frequency)
-    panel = Panel.of(pd.DataFrame({"a": np.arange(40.0)}, index=dates[:40]))
-    assert panel.frequency == frequency
-    assert panel.future_index(panel.items[0], 4).tolist() == dates[40:].tolist()
+def two(item_column: str, timestamp: str = "timestamp", **options: Any) -> pd.DataFrame:
+    return long(frame(**options), frame(30, **options), item_column=item_column, timestamp=timestamp)
 
 
-@pytest.mark.parametrize("frequency", REGULAR)
-def test_regularise_gives_back_the_grid(frequency: str) -> None:
-    dates = pd.date_range("2019-03-04", periods=80, freq=frequency)
-    whole = pd.DataFrame({"a": np.arange(80.0), "b": -np.arange(80.0)}, index=dates)
-    absent = [7, 31, 32, 60]
-    dirty = pd.concat([whole.drop(dates[absent]), whole.iloc[[3, 50, 50]]]).sample(frac=1, random_state=1)
-    with pytest.raises(ValueError, match=r"out of order.*repeated.*4 missing.*regularise=True \(--regularise\)"):
-        Panel.of(dirty)
-    panel = Panel.of(dirty, regularise=True)
-    expected = whole.copy()
-    expected.iloc[absent] = np.nan
-    assert panel.frequency == frequency and (panel.items[0].index == dates).all()
-    assert np.array_equal(panel.items[0].values, expected.to_numpy(), equal_nan=True)
+ITEMS: dict[str, tuple[pd.DataFrame, tuple[int, ...]]] = {
+    "item_id": (two("item_id"), (48, 30)),
+    "Nixtla": (two("unique_id", "ds").rename(columns={"a": "y"}), (48, 30)),
+    "Nixtla, indexed": (two("unique_id", "ds").set_index("unique_id"), (48, 30)),
+    "Chronos": (two("id"), (48, 30)),
+    "Darts": (two("series_id", "time"), (48, 30)),
+    "any case": (two("Unique_ID", "Date"), (48, 30)),
+    "numbers": (two("id").assign(id=[7] * 48 + [8] * 30), (48, 30)),
+    "categories": (two("id").astype({"id": "category"}), (48, 30)),
+    "rows mixed": (two("id").sort_values("timestamp", kind="stable"), (48, 30)),
+    "one item": (frame().assign(unique_id="x"), (48,)),
+    "one item, numbered": (frame().assign(unique_id=3), (48,)),
+    "one item by the name of id": (frame().assign(id="x"), (48,)),
+    "one row an item": (long(*[frame(1)] * 5, item_column="unique_id"), (1,) * 5),
+    "items one after another": (
+        pd.concat([frame().assign(id="x"), frame(start="2025-01-01").assign(id="y")]),
+        (48, 48),
+    ),
+    "without dates": (two("unique_id").drop(columns="timestamp"), (48, 30)),
+    "indexed by item and date": (two("shop", "day").set_index(["shop", "day"]), (48, 30)),
+    "indexed by date and item, unnamed": (
+        two("shop", "day").set_index(["day", "shop"]).rename_axis([None, None]),
+        (48, 30),
+    ),
+}
 
 
-def test_regularise_takes_the_mean_of_rows_that_disagree() -> None:
-    wide = frame(5)
-    other = wide.iloc[[2]].assign(a=10.0)
-    panel = Panel.of(pd.concat([wide, other, other]), regularise=True)  # the second copy of `other` is an exact one
-    assert panel.items[0].values[2, 0] == pytest.approx((wide.iloc[2, 0] + 10) / 2)
-    assert panel.items[0].values[2, 1] == wide.iloc[2, 1]
+@pytest.mark.parametrize("case", ITEMS)
+def test_the_column_that_names_items_is_recognised(case: str) -> None:
+    rows, lengths = ITEMS[case]
+    frequency = "h" if "one row" in case else None
+    panel = Panel.of(rows, frequency=frequency)
+    assert panel.lengths == lengths and panel.num_channels == 2 and panel.single == (len(lengths) == 1)
+    for item, length in zip(panel.items, lengths, strict=True):
+        assert np.array_equal(item.values, frame(length).to_numpy(), equal_nan=True)
 
 
-def test_regularise_leaves_regular_dates_alone() -> None:
-    wide = frame()
-    assert np.array_equal(Panel.of(wide, regularise=True).items[0].values, wide.to_numpy(), equal_nan=True)
+def test_an_item_column_that_is_given_wins() -> None:
+    rows = two("shop").assign(unique_id=0.5, id=np.arange(78.0))
+    panel = Panel.of(rows, item_column="shop")
+    assert panel.channels == ("a", "b", "unique_id", "id") and [i.item_id for i in panel.items] == ["item0", "item1"]
+    both = two("item_id").assign(id=[7] * 48 + [8] * 30)
+    assert [item.item_id for item in Panel.of(both, item_column="id", target=["a"]).items] == ["7", "8"]
+    assert Panel.of(both, item_column="item_id").channels == ("a", "b", "id")
 
 
-def test_old_aliases_and_anchors_are_understood() -> None:
-    assert [alias(name) for name in ("H", "15T", "M", "Q-DEC", "A", "BM", "S", "D")] == [
-        "h",
-        "15min",
-        "ME",
-        "QE-DEC",
-        "YE-DEC",
-        "BME",
-        "s",
-        "D",
-    ]
-    tuesdays = pd.date_range("2002-01-01", periods=20, freq="7D")
-    assert frequency_of(tuesdays, "W") == frequency_of(tuesdays, None) == "W-TUE"
-    assert frequency_of(pd.date_range("2002-01-01", periods=20, freq="MS"), "M") == "MS"
-
-
-@pytest.mark.parametrize(("frequency", "zone"), [("h", "Europe/Berlin"), ("D", "Europe/Berlin"), ("15min", "UTC")])
-def test_time_zones_are_kept_across_summer_time(frequency: str, zone: str) -> None:
-    dates = pd.date_range("2024-03-29", periods=60, freq=frequency, tz=zone)
-    panel = Panel.of(pd.DataFrame({"a": np.arange(50.0)}, index=dates[:50]))
-    assert panel.frequency == frequency
-    assert panel.future_index(panel.items[0], 10).tolist() == dates[50:].tolist()
-
-
-@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York"])
-@pytest.mark.parametrize("day", ["2024-03-09", "2024-03-30", "2024-10-26"])
-def test_text_with_offsets_that_change_becomes_utc(zone: str, day: str) -> None:
-    dates = pd.date_range(day, periods=48, freq="h", tz=zone)
-    for texts in (dates.astype(str), dates.map(pd.Timestamp.isoformat), dates.strftime("%Y-%m-%d %H:%M:%S%z")):
-        item = Panel.of(pd.DataFrame({"date": texts, "a": 1.0})).items[0]
-        assert (item.index == dates).all()
-        changes = len({text[-6:] for text in dates.astype(str)}) > 1
-        assert not changes or str(item.index.tz) == "UTC"
-
-
-def test_local_time_without_a_zone_shows_the_hour_that_comes_twice() -> None:
-    dates = pd.date_range("2024-10-26", periods=60, freq="h", tz="Europe/Berlin").tz_localize(None)
-    with pytest.raises(ValueError, match=r"1 repeated \(first: row 27, 2024-10-27 02:00:00\)"):
-        Panel.of(pd.DataFrame({"a": np.arange(60.0)}, index=dates))
-
-
-def test_business_days_with_a_holiday_are_business_days() -> None:
-    days = pd.date_range("2024-01-01", periods=40, freq="B").drop("2024-01-15")
-    panel = Panel.of(pd.DataFrame({"a": np.ones(39)}, index=days), regularise=True)
-    assert panel.frequency == "B" and panel.lengths == (40,)
-
-
-def test_the_frequency_given_says_which_rows_are_absent() -> None:
-    dates = pd.date_range("2024-01-01", periods=10, freq="h")
-    index, values = regular_dates(dates, "30min", np.ones((10, 1)), regularise=True)
-    assert len(index) == 19 and np.isnan(values).sum() == 9
-
-
-def test_a_short_entry_of_a_list_takes_the_frequency_of_the_longest() -> None:
-    for frequency in ("h", "ME", "W-TUE", "B"):
-        dates = pd.date_range("2024-01-01", periods=20, freq=frequency)
-        whole = pd.DataFrame({"a": np.arange(20.0)}, index=dates)
-        panel = Panel.of([whole[:1], whole[3:5], whole, whole[:4]])
-        assert panel.frequency == frequency and panel.lengths == (1, 2, 20, 4)
-    entries = [{"target": np.arange(n), "start": pd.Period("2024-01-10", freq="W")} for n in (1, 9, 2)]
-    panel = Panel.of(entries)
-    assert panel.frequency == "W-SUN" and panel.lengths == (1, 9, 2)
-    with pytest.raises(ValueError, match="1 of the 1 dates lie off the grid of frequency 'W-TUE'"):
-        Panel.of([frame(frequency="W-TUE"), frame(1, start="2024-01-03")])
-    panel = Panel.of([frame(), frame(2, frequency="3h")], regularise=True)
-    assert panel.frequency == "h" and panel.lengths == (48, 4)
-
-
-@pytest.mark.parametrize("rows", [1, 2, 3])
-@pytest.mark.parametrize("frequency", ["h", "15min", "D", "W-TUE", "MS", "ME", "QE-NOV", "YE-DEC", "2D"])
-def test_the_frequency_given_is_that_of_a_few_rows(rows: int, frequency: str) -> None:
-    few = frame(rows, frequency)
-    assert Panel.of(few, frequency=frequency).frequency == frequency
-    with pytest.raises(ValueError, match=f"{rows} of the {rows} dates lie off the grid of frequency 'W-WED'"):
-        Panel.of(frame(rows, "W-TUE"), frequency="W-WED")
+def test_an_index_by_the_name_of_id_that_counts_rows_names_no_items() -> None:
+    numbered = frame().rename_axis("date").reset_index().rename_axis("id")
+    assert Panel.of(numbered).channels == ("a", "b") and Panel.of(numbered).lengths == (48,)
 
 
 def test_a_number_by_the_name_of_an_item_column_may_be_a_channel() -> None:
@@ -338,30 +260,161 @@ def test_a_number_by_the_name_of_an_item_column_may_be_a_channel() -> None:
     assert Panel.of(other, target=["a", "id"], regularise=True).lengths == (48,)
 
 
-def test_a_few_rows_with_gaps_are_mended_only_if_asked() -> None:
-    gaps = frame(6).iloc[[0, 2, 5]]
-    with pytest.raises(ValueError, match="3 missing"):
-        Panel.of(gaps, frequency="h")
-    assert Panel.of(gaps, frequency="h", regularise=True).lengths == (6,)
-    with pytest.raises(ValueError, match=r"46 missing .* \(they look like frequency='D'\)"):
-        Panel.of(frame(3, "D"), frequency="h")
+# ----------------------------------------------------------------------------------------- frames of other libraries
 
 
-def test_an_anchor_that_is_given_is_kept() -> None:
-    with pytest.raises(ValueError, match="20 of the 20 dates lie off .*'W-WED'.* they look like frequency='W-TUE'"):
-        Panel.of(frame(20, "W-TUE"), frequency="W-WED")
-    with pytest.raises(ValueError, match="20 of the 20 dates lie off .*'MS'.* they look like frequency='ME'"):
-        Panel.of(frame(20, "ME"), frequency="MS")
-    with pytest.raises(ValueError, match="2 of the 2 dates lie off .*'MS'.* give the true frequency="):
-        Panel.of(frame(2, "ME"), frequency="MS")
+def test_columns_of_polars_keep_their_bits_dates_and_missing_values() -> None:
+    dates = pd.date_range("2024-03-30 20:00", periods=4, freq="h")
+    columns: dict[str, Any] = {
+        "float": [0.1, None, float("nan"), 1e300],
+        "integer": [2**53, None, -3, 4],
+        "small": pl.Series([1, 2, 3, 4], dtype=pl.UInt8),
+        "single": pl.Series([0.1, 0.2, None, 0.4], dtype=pl.Float32),
+        "boolean": [True, None, False, True],
+        "decimal": [Decimal("1.5"), None, Decimal("-2.25"), Decimal("0.125")],
+    }
+    for zone in (None, "Europe/Berlin"):
+        when = pl.Series(dates).dt.cast_time_unit("us").dt.replace_time_zone("UTC" if zone else None)
+        table = pl.DataFrame({"when": when.dt.convert_time_zone(zone) if zone else when, **columns})
+        panel = Panel.of(table)
+        expected = [[0.1, 2**53, 1, np.float32(0.1), 1, 1.5], [np.nan, np.nan, 2, np.float32(0.2), np.nan, np.nan],
+                    [np.nan, -3, 3, np.nan, 0, -2.25], [1e300, 4, 4, np.float32(0.4), 1, 0.125]]  # fmt: skip
+        assert panel.channels == tuple(columns) and np.array_equal(panel.items[0].values, expected, equal_nan=True)
+        index = panel.items[0].index
+        assert index.name == "when" and index.unit == "us" and str(index.tz) == str(zone)
+        assert (index == (dates.tz_localize("UTC").tz_convert(zone) if zone else dates)).all()
 
 
-def test_a_frequency_without_its_anchor_takes_it_from_few_dates() -> None:
-    for given, start, expected in (
-        ("M", "2024-02-01", "MS"),
-        ("M", "2024-02-29", "ME"),
-        ("W", "2024-01-02", "W-TUE"),
-        ("Q", "2024-02-29", "QE-FEB"),
-        ("Y", "2024-03-01", "YS-MAR"),
+def test_days_names_and_series_of_polars() -> None:
+    days = pl.DataFrame({"unique_id": [3, 3, 4, 4], "ds": pl.Series(["2024-01-01", "2024-01-02"] * 2).str.to_date()})
+    panel = Panel.of(days.with_columns(y=pl.Series([1.0, 2.0, 3.0, None])))
+    assert panel.frequency == "D" and [i.item_id for i in panel.items] == ["3", "4"] and panel.channels == ("y",)
+    assert Panel.of(pl.Series([1.0, None])).channels == ("0",) and Panel.of(pl.Series("x", [1])).channels == ("x",)
+    table = pl.from_pandas(frame().rename_axis("date").reset_index())
+    assert Panel.of([table, table[:20]]).lengths == (48, 20)
+    assert Panel.of(table.lazy(), target="b").channels == ("b",)
+
+
+def test_arrow_tables_bring_the_index_that_pandas_left_in_them() -> None:
+    pa = pytest.importorskip("pyarrow")
+    wide = frame().tz_localize("Europe/Berlin").rename_axis("when")
+    for table in (
+        pa.Table.from_pandas(wide),
+        pa.RecordBatch.from_pandas(wide),
+        pa.Table.from_pandas(wide.reset_index()),
     ):
-        assert Panel.of(frame(1, "D", start), frequency=given).frequency == expected
+        pd.testing.assert_frame_equal(Panel.of(table).to_pandas(), wide, check_freq=False)
+    assert Panel.of(pa.array([1, None])).channels == ("0",)
+
+
+# ------------------------------------------------------------------------------------------------ there and back
+
+WIDES: dict[str, pd.DataFrame] = {
+    "plain": frame(),
+    "named index": frame().rename_axis("when"),
+    "time zone": frame().tz_localize("America/New_York").rename_axis("when"),
+    "over summer time": frame(400, start="2024-03-20").tz_localize("UTC").tz_convert("Europe/Berlin"),
+    "seconds": frame().set_axis(frame().index.as_unit("s").rename("x")),
+    "microseconds in a time zone": frame().set_axis(frame().index.tz_localize("UTC").as_unit("us")),
+    "months": frame(frequency="ME"),
+    "weeks": frame(frequency="2W-TUE"),
+    "undated": frame().reset_index(drop=True),
+    "undated, from 7 on": frame().reset_index(drop=True).set_axis(pd.RangeIndex(7, 55)),
+    "one channel": frame()[["b"]],
+}
+
+
+@pytest.mark.parametrize("case", WIDES)
+def test_a_wide_frame_goes_out_as_it_came(case: str) -> None:
+    wide = WIDES[case]
+    panel = Panel.of(wide)
+    pd.testing.assert_frame_equal(panel.to_pandas(), wide, check_exact=True, check_freq=True)
+    again = Panel.of(panel.to_pandas(long=True))
+    assert again.frequency == panel.frequency and again.channels == panel.channels
+    assert np.array_equal(again.items[0].values, panel.items[0].values, equal_nan=True)
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+@pytest.mark.parametrize(("item", "timestamp"), [("item_id", "timestamp"), ("unique_id", "ds"), ("id", "date")])
+def test_a_long_frame_goes_out_as_it_came(item: str, timestamp: str, zone: str | None) -> None:
+    rows = two(item, timestamp, start="2024-03-30")
+    rows[timestamp] = rows[timestamp].dt.as_unit("ms").dt.tz_localize("UTC").dt.tz_convert(zone)
+    rows = rows[[item, timestamp, "b", "a"]]
+    panel = Panel.of(rows)
+    pd.testing.assert_frame_equal(panel.to_pandas(), rows, check_exact=True)
+    mixed = rows.sample(frac=1, random_state=0).sort_values(timestamp, kind="stable")
+    pd.testing.assert_frame_equal(
+        Panel.of(mixed).to_pandas().sort_values([item, timestamp], ignore_index=True), rows, check_exact=True
+    )
+    undated = rows.drop(columns=timestamp)
+    back = Panel.of(undated, item_column=item).to_pandas()
+    pd.testing.assert_frame_equal(back, undated, check_exact=True)
+
+
+def test_what_is_not_float64_comes_out_as_float64() -> None:
+    numbers = frame().assign(i=np.arange(48), f=np.arange(48, dtype=np.float32) / 3, t=True)
+    pd.testing.assert_frame_equal(Panel.of(numbers).to_pandas(), numbers.astype(np.float64))
+
+
+def test_arrays_and_lists_go_out_as_they_came() -> None:
+    values = np.random.default_rng(0).normal(size=(3, 5, 2))
+    back = Panel.of(values).to_pandas()
+    assert back.columns.tolist() == ["item_id", "0", "1"]
+    assert np.array_equal(back[["0", "1"]].to_numpy().reshape(3, 5, 2), values)
+    with pytest.raises(ValueError, match=r"a wide frame holds one item, the panel has 3: to_pandas\(long=True\)"):
+        Panel.of(values).to_pandas(long=False)
+    panel = Panel.of(frame(5))
+    out = panel.to_pandas()
+    out.loc[:, :] = 0.0
+    assert not (panel.items[0].values == 0).any()
+
+
+@pytest.mark.parametrize(
+    "frequency", ["s", "15min", "h", "6h", "D", "B", "W-SUN", "W-TUE", "M", "2M", "Q-DEC", "Q-NOV", "Y-DEC", "Y-JUN"]
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_gluonts_entries_go_out_as_they_came(frequency: str, channels: int) -> None:
+    rng = np.random.default_rng(0)
+    starts = [pd.Period("2024-01-10", freq=frequency) + n for n in (0, 5, 9)]
+    targets = [rng.normal(size=(channels, n) if channels > 1 else n) for n in (50, 1, 7)]
+    entries = [
+        {"start": start, "target": target, "item_id": f"item {n}"}
+        for n, (start, target) in enumerate(zip(starts, targets, strict=True))
+    ]
+    panel = Panel.of(entries)
+    for old, new in zip(entries, panel.to_gluonts(), strict=True):
+        assert new["start"] == old["start"] and new["start"].freq == old["start"].freq
+        assert new["item_id"] == old["item_id"] and np.array_equal(new["target"], old["target"])
+
+
+def test_gluonts_takes_what_goes_out() -> None:
+    from gluonts.dataset.common import ListDataset
+    from gluonts.dataset.pandas import PandasDataset
+
+    panel = Panel.of(two("item_id"))
+    for one_dim, some in ((False, panel), (True, panel.select(["a"]))):
+        dataset = ListDataset(some.to_gluonts(), freq="h", one_dim_target=one_dim)
+        assert [entry["target"].shape[-1] for entry in dataset] == [48, 30]
+        back = Panel.of(dataset)
+        assert [item.item_id for item in back.items] == ["item0", "item1"] and back.frequency == "h"
+        assert np.array_equal(back.items[0].values, some.items[0].values.astype(np.float32), equal_nan=True)
+    dataset = PandasDataset.from_long_dataframe(
+        two("item_id").set_index("timestamp"), item_id="item_id", target=["a", "b"]
+    )
+    back = Panel.of(dataset)
+    assert back.channels == ("a", "b") and np.array_equal(back.items[0].values, frame().to_numpy(), equal_nan=True)
+    assert Panel.of(PandasDataset(frame()[["a"]], target="a")).channels == ("a",)
+
+
+def test_series_that_no_periods_stand_for_do_not_go_to_gluonts() -> None:
+    with pytest.raises(ValueError, match="item '0' has no dates: give it a DatetimeIndex"):
+        Panel.of(np.zeros((4, 2))).to_gluonts()
+    with pytest.raises(ValueError, match="pandas has none of 'SME-15'"):
+        Panel.of(frame(frequency="SME"), frequency="SME").to_gluonts()
+    berlin = frame(start="2024-03-30").tz_localize("UTC").tz_convert("Europe/Berlin")
+    with pytest.raises(
+        ValueError, match=r"the clocks change within item '0': convert its dates with tz_convert\('UTC'\)"
+    ):
+        Panel.of(berlin).to_gluonts()
+    winter = frame().tz_localize("Europe/Berlin")
+    assert Panel.of(winter).to_gluonts()[0]["start"] == pd.Period("2024-01-01 00:00", "h")

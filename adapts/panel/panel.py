@@ -193,7 +193,7 @@ class Panel:
             long = len(self) > 1
         if not long and len(self) > 1:
             raise ValueError(f"a wide frame holds one item, the panel has {len(self)}: to_pandas(long=True)")
-        frames = [pd.DataFrame(item.values, index=item.index, columns=list(self.channels)) for item in self.items]
+        frames = [pd.DataFrame(item.values.copy(), item.index, list(self.channels)) for item in self.items]
         if not long:
             return frames[0]
         keys: dict[Any, Any] = {
