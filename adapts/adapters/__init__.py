@@ -1,13 +1,21 @@
 r"""Adapter families: one a file, entered in one roster."""
 
+from .autoencoder import Autoencoder
 from .base import AdapterModule, Evidence, State, families, make, register
+from .dropout import Dropout
+from .ensemble import Ensemble
 from .identity import Identity
 from .linear import Linear
 from .projection import Projection
 from .residual import Residual
+from .vae import VAE
 
 __all__ = [
+    "VAE",
     "AdapterModule",
+    "Autoencoder",
+    "Dropout",
+    "Ensemble",
     "Evidence",
     "Identity",
     "Linear",

@@ -1,0 +1,114 @@
+r"""Monte Carlo dropout of linear adapters."""
+
+from __future__ import annotations
+
+__all__ = ["Dropout"]
+
+import torch
+from torch import Tensor, nn
+
+from ..shelf import unknown
+from .base import Normalised, State, register
+from .projection import check_latent_channels, check_reduction, principal_directions
+
+
+@register("dropout")
+class Dropout(Normalised):
+    r"""Drops rows of a linear adapter's matrices at random, in training and in forecasting.
+
+    .. math:: z_t = x_t (P + E_\varphi A), \quad y_t = z_t (P^\top + E_\psi B), \quad
+        E = \mathrm{diag}(e) / (1 - p), \quad e_i \sim \mathrm{Bernoulli}(1 - p)
+
+    :math:`P`, :math:`A` and :math:`B` are those of `Linear`: the corrections start at zero, so that training starts
+    from the frozen model itself. A draw is one of the weights: it holds for all steps of a window, and in forecasting
+    for all windows, so that the draws are an approximate posterior of the weights. With `drops="weights"` the rows of
+    :math:`P` fall with those of the corrections, as in AdaPTS: the draws then lack whole channels, also where nothing
+    was learned, and spread accordingly.
+
+    Stochastic; any context length; not exactly invertible. With `where="decoder"` one frozen pass serves all draws,
+    otherwise each draw has latent channels of its own and pays :math:`K` passes. Mistaken for a regulariser alone:
+    switched off in forecasting, its draws say nothing of what is not known. With :math:`p = 0` it is `Linear`.
+
+    References:
+        | Dropout as a Bayesian Approximation (Gal & Ghahramani, 2016)
+        | https://arxiv.org/abs/1506.02142
+        | AdaPTS (Benechehab et al., 2025), the dropout linear autoencoder
+        | https://arxiv.org/abs/2502.10235
+
+    Arguments:
+        latent_channels: The number of latent channels :math:`K`; as many as observed if None.
+        where: What drops rows: `"encoder"`, `"decoder"` or `"both"`. Both are trained in any case.
+        drops: Whose rows fall: `"corrections"`, what was learned, or `"weights"`, the whole matrices.
+        p: The probability that a row falls.
+
+    Example:
+        >>> dropout = Dropout(latent_channels=3, p=0.2).build(channels=7).eval()
+        >>> z, state = dropout.encode(torch.randn(32, 96, 7), draws=20)
+        >>> z.shape
+        torch.Size([20, 32, 96, 3])
+    """
+
+    latent_channels: int | None = None
+    where: str = "both"
+    drops: str = "corrections"
+    p: float = 0.1
+
+    directions: Tensor
+
+    def _check(self) -> None:
+        super()._check()
+        check_latent_channels(self, self.latent_channels)
+        if self.where not in ("both", "encoder", "decoder"):
+            raise unknown("part of Dropout", self.where, ["both", "encoder", "decoder"])
+        if self.drops not in ("corrections", "weights"):
+            raise unknown("target of Dropout", self.drops, ["corrections", "weights"])
+        if isinstance(self.p, bool) or not isinstance(self.p, int | float) or not 0 <= self.p < 1:
+            raise ValueError(f"Dropout expects p to be a probability below 1, got {self.p!r}")
+
+    @property
+    def latents(self) -> int:
+        return self.latent_channels or self.channels
+
+    @property
+    def stochastic(self) -> bool:
+        return self.p > 0
+
+    @property
+    def stochastic_latents(self) -> bool:
+        return self.p > 0 and self.where != "decoder"
+
+    def _build(self, channels: int) -> None:
+        check_reduction(self, self.latents, channels)
+        self.register_buffer("directions", torch.eye(channels)[:, : self.latents].contiguous())
+        self.encoder = nn.Parameter(torch.zeros(channels, self.latents))
+        self.decoder = nn.Parameter(torch.zeros(self.latents, channels))
+
+    def _prepare(self, rows: Tensor) -> None:
+        if self.latents < self.channels:
+            self.directions.copy_(principal_directions(self.covariance, self.latents))
+
+    def _draw(self, state: State) -> None:
+        if not self.stochastic:
+            return
+        each = len(state.past) if self.training else 1
+        for part, rows in (("encoder", self.channels), ("decoder", self.latents)):
+            if self.where in ("both", part):
+                kept = torch.rand(state.draws, each, 1, rows, generator=state.generator) >= self.p
+                state.drawn[part] = kept.to(state.past) / (1 - self.p)  # (M, B or 1, 1, D or K)
+
+    def _encode(self, x: Tensor, state: State) -> Tensor:
+        return self._mix(x, self.directions, self.encoder, state.drawn.get("encoder"))
+
+    def _decode(self, z: Tensor, state: State) -> Tensor:
+        mask = state.drawn.get("decoder")
+        if mask is None:
+            return self._mix(z, self.directions.mT, self.decoder, None)
+        z = z.unflatten(0, (state.draws, -1))  # (M, S / M, B, H, K)
+        return self._mix(z, self.directions.mT, self.decoder, mask.unsqueeze(1)).flatten(0, 1)
+
+    def _mix(self, x: Tensor, directions: Tensor, correction: Tensor, mask: Tensor | None) -> Tensor:
+        if mask is None:
+            return x @ (directions + correction)
+        if self.drops == "weights":
+            return (x * mask) @ (directions + correction)
+        return x @ directions + (x * mask) @ correction

@@ -1,0 +1,300 @@
+r"""Ensembles of any family."""
+
+from __future__ import annotations
+
+__all__ = ["Ensemble"]
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from .base import AdapterModule, Evidence, State, make, register
+
+#: The blocks of consecutive windows that closed-form members draw from with replacement.
+BLOCKS = 20
+#: Where the members' own normalisation of the windows stands among what they drew.
+_LOCATION, _SCALE = "window location", "window scale"
+
+
+@register("ensemble")
+class Ensemble(AdapterModule):
+    r"""Holds several members of one family, each a draw of the adapter, so that their differences enter the law.
+
+    Members trained by gradient start apart, the first where its family starts and the others at a small distance, and
+    learn in one pass: their parameters are stacked, one call of the frozen model serves the latents of all, and one
+    optimiser step moves all. Members with a closed form are solved in turn, each on the windows of blocks of time
+    drawn with replacement. An ensemble of one is its member.
+
+    Stochastic, in that draw :math:`m` is member :math:`m`; costs as many frozen passes as members, or one where no
+    member changes the latent channels. Members that are stochastic themselves share the draws out. Mistaken for a
+    posterior: members that all end in one optimum agree, however little the data say.
+
+    References:
+        | Deep Ensembles (Lakshminarayanan et al., 2017), https://arxiv.org/abs/1612.01474
+        | The Jackknife and the Bootstrap for General Stationary Observations (Künsch, 1989), the blocks
+        | https://doi.org/10.1214/aos/1176347265
+
+    Arguments:
+        member: The name of the members' family.
+        members: The number of members.
+        member_options: The options of the members' family; its defaults where left out.
+        distance: The standard deviation of what is added to each trained parameter of all members but the first.
+        vectorised: Whether members trained by gradient are computed in one pass; False takes them in turn, for families
+            that `torch.vmap` cannot take (branches on values, draws outside of `_draw`).
+
+    Example:
+        >>> ensemble = Ensemble(member="linear", members=5, member_options={"latent_channels": 3}).build(channels=7)
+        >>> z, state = ensemble.encode(torch.randn(32, 96, 7))
+        >>> z.shape
+        torch.Size([5, 32, 96, 3])
+    """
+
+    member: str = "linear"
+    members: int = 5
+    member_options: dict[str, Any] = {}
+    distance: float = 0.02
+    vectorised: bool = True
+
+    stack: nn.ModuleList
+
+    def _check(self) -> None:
+        given = self._modules.get("member", self.member)  # where PyTorch keeps it, were it a family itself
+        if not isinstance(given, str):
+            raise ValueError(f"Ensemble expects member to be the name of a family, got {given!r}")
+        if isinstance(self.members, bool) or not isinstance(self.members, int) or self.members < 1:
+            raise ValueError(f"Ensemble expects members to be a positive integer, got {self.members!r}")
+        if not isinstance(self.distance, int | float) or not 0 <= self.distance < 1:
+            raise ValueError(f"Ensemble expects distance to be a number in [0, 1), got {self.distance!r}")
+        if self.member == self.family:
+            raise ValueError("Ensemble expects members that are no ensembles: pass more members instead")
+        if not isinstance(self.vectorised, bool):
+            raise ValueError(f"Ensemble expects vectorised to be True or False, got {self.vectorised!r}")
+        if not isinstance(self.member_options, Mapping | None):
+            raise ValueError(f"Ensemble expects member_options to be a mapping, got {self.member_options!r}")
+        self.member_options = dict(self.member_options or {})
+        self.stack = nn.ModuleList([make(self.member, self.member_options)])  # one of its kind, until it is built
+
+    @property
+    def first(self) -> AdapterModule:
+        r"""The first member; not built before the ensemble is."""
+        member = self.stack[0]
+        assert isinstance(member, AdapterModule)
+        return member
+
+    @property
+    def each(self) -> list[AdapterModule]:
+        r"""The members."""
+        return [member for member in self.stack if isinstance(member, AdapterModule)]
+
+    # ------------------------------------------------------------------ what the members declare
+
+    @property
+    def observed_latents(self) -> bool:  # type: ignore[override]
+        return self.first.observed_latents
+
+    @property
+    def mixes_channels(self) -> bool:  # type: ignore[override]
+        return self.first.mixes_channels
+
+    @property
+    def needs_forecast(self) -> bool:  # type: ignore[override]
+        return self.first.needs_forecast
+
+    @property
+    def latents(self) -> int:
+        return self.first.latents
+
+    @property
+    def closed_form(self) -> bool:
+        return self.first.closed_form
+
+    @property
+    def fixed_latents(self) -> bool:
+        return self.first.fixed_latents
+
+    @property
+    def beta(self) -> float:  # type: ignore[override]
+        return self.first.beta
+
+    @property
+    def stochastic(self) -> bool:
+        return self.members > 1 or self.first.stochastic
+
+    @property
+    def stochastic_latents(self) -> bool:
+        return self.first.stochastic_latents or (self.members > 1 and not self._same_latents)
+
+    @property
+    def _same_latents(self) -> bool:
+        r"""Whether all members make the same latent channels; a closed form is solved after these."""
+        return self.fixed_latents or self.closed_form
+
+    def count_draws(self, draws: int) -> int:
+        r"""Returns the number of members times the draws of each; see `AdapterModule.count_draws`.
+
+        Arguments:
+            draws: The number asked for.
+
+        Returns:
+            The number of draws :math:`M`, at least the number of members.
+        """
+        return self.members * self.first.count_draws(max(1, draws // self.members))
+
+    def latent_levels(self, u: Tensor) -> Tensor:
+        return self.first.latent_levels(u)
+
+    # ------------------------------------------------------------------ making
+
+    def _build(self, channels: int) -> None:
+        family = self.first
+        self.stack = nn.ModuleList([family.build(channels) for _ in range(self.members)])
+
+    def _prepare(self, rows: Tensor) -> None:
+        for number, member in enumerate(self.each):
+            member.prepare(rows)
+            generator = torch.Generator().manual_seed(number)
+            for parameter in member.parameters():
+                if number and parameter.requires_grad:
+                    noise = torch.randn(parameter.shape, generator=generator)
+                    parameter.data += self.distance * noise.to(parameter)
+
+    def solve(self, evidence: Evidence, *, choose: bool) -> None:
+        count = len(evidence.past)
+        block = torch.arange(count) * min(BLOCKS, count) // max(count, 1)
+        for number, member in enumerate(self.each):
+            if self.members == 1:
+                member.solve(evidence, choose=choose)
+                return
+            generator = torch.Generator().manual_seed(number)
+            drawn = torch.randint(int(block.max()) + 1, (int(block.max()) + 1,), generator=generator)
+            rows = torch.cat([torch.where(block == one)[0] for one in drawn.sort().values])
+            fold = evidence.fold[rows]
+            kept, fold = fold.unique(return_inverse=True)
+            fold = fold - int((kept < 0).any())  # those in no fold stay at -1
+            part = Evidence(evidence.past[rows], evidence.future[rows], evidence.forecast[rows], fold)
+            member.solve(part, choose=choose)
+
+    # ------------------------------------------------------------------ using
+
+    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.first._statistics(x)
+
+    def _draw(self, state: State) -> None:
+        each = []
+        for member in self.each:
+            location, scale = member._statistics(state.past)
+            own = State(state.past, location, scale, state.draws // self.members, generator=state.generator)
+            member._draw(own)
+            each.append({**own.drawn, _LOCATION: location, _SCALE: scale})
+        state.drawn = {name: torch.stack([drawn[name] for drawn in each]) for name in each[0]}  # (members, ...)
+
+    def _encode(self, x: Tensor, state: State) -> Tensor:
+        # What the ensemble normalised as its first member does, each member has as it does itself.
+        location, scale = state.drawn[_LOCATION], state.drawn[_SCALE]
+        x = x * (state.scale / scale) + (state.location - location) / scale  # (members, B, L, D)
+        z, state.drawn = self._call("_encode", x, state)
+        if not self.stochastic_latents:
+            return z[0]
+        draws = state.draws // self.members
+        return z.flatten(0, 1) if z.ndim == 5 else z.repeat_interleave(draws, 0)  # (M, B, L, K)
+
+    def encode_future(self, y: Tensor, state: State) -> Tensor:
+        r"""Maps observed targets to the latent targets of the first member; see `AdapterModule.encode_future`.
+
+        Arguments:
+            y: The standardised targets, with shape :math:`(B, H, D)`. NaN marks a missing step.
+            state: The state of these windows.
+
+        Returns:
+            The latent targets, with shape :math:`(B, H, K)`.
+        """
+        return self.first.encode_future(y, self._states(state)[0])
+
+    def _decode(self, z: Tensor, state: State) -> Tensor:
+        decoded = self._call("_decode", z.unflatten(0, (self.members, -1)), state)[0]  # (members, S / members, ...)
+        if not self.observed_latents:
+            location, scale = state.drawn[_LOCATION].unsqueeze(1), state.drawn[_SCALE].unsqueeze(1)
+            decoded = decoded * (scale / state.scale) + (location - state.location) / state.scale
+        return decoded.flatten(0, 1)
+
+    def divergence(self, state: State) -> Tensor:
+        each = [member.divergence(own) for member, own in zip(self.each, self._states(state), strict=True)]
+        return torch.stack(each).mean(0)
+
+    def weight_divergence(self) -> Tensor:
+        return torch.stack([member.weight_divergence() for member in self.each]).mean()
+
+    def likelihood(self, prediction: Tensor, state: State) -> Distribution | None:
+        parts = zip(self.each, prediction.unflatten(0, (self.members, -1)), self._states(state), strict=True)
+        laws = [law for member, paths, own in parts if (law := member.likelihood(paths, own)) is not None]
+        return _InTurn(laws) if laws else None
+
+    def spread(self, past: Tensor) -> Tensor:
+        return torch.stack([member.spread(past) for member in self.each]).mean(0)
+
+    # ------------------------------------------------------------------ members in one pass, or in turn
+
+    def _states(self, state: State) -> list[State]:
+        r"""Each member's own state of the windows."""
+        each = range(self.members)
+        return [self._state(state, {name: drawn[number] for name, drawn in state.drawn.items()}) for number in each]
+
+    def _state(self, state: State, drawn: dict[str, Tensor]) -> State:
+        draws = state.draws // self.members
+        return State(state.past, drawn[_LOCATION], drawn[_SCALE], draws, drawn, state.generator, state.forecast)
+
+    def _call(self, name: str, x: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+        r"""Calls a method of each member on its share of `x`; what it returns and what it drew, both stacked."""
+        # Only training pays for one pass: it binds the stacked weights to the first member for as long as it lasts,
+        # which no other thread may see.
+        if self.closed_form or not (self.vectorised and self.training):
+            states = self._states(state)
+            results = [getattr(member, name)(*both) for member, *both in zip(self.each, x, states, strict=True)]
+            drawn = {key: torch.stack([own.drawn[key] for own in states]) for key in states[0].drawn}
+            return torch.stack(results), drawn
+
+        def one(
+            weights: dict[str, Tensor], share: Tensor, drawn: dict[str, Tensor]
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            own = self._state(state, dict(drawn))
+            return torch.func.functional_call(_Method(self.first, name), weights, (share, own)), own.drawn
+
+        each = [{**dict(member.named_parameters()), **dict(member.named_buffers())} for member in self.each]
+        weights = {f"member.{key}": torch.stack([tensors[key] for tensors in each]) for key in each[0]}
+        try:
+            result: tuple[Tensor, dict[str, Tensor]] = torch.vmap(one, randomness="different")(weights, x, state.drawn)
+        except RuntimeError as error:
+            if "vmap" not in str(error):
+                raise
+            raise ValueError(
+                f"the members' family {self.member!r} cannot be computed in one pass: pass vectorised=False ({error})"
+            ) from error
+        return result
+
+
+class _Method(nn.Module):
+    r"""A method of a member as a module's forward pass, which `torch.func` calls with other weights."""
+
+    def __init__(self, member: AdapterModule, name: str) -> None:
+        super().__init__()
+        self.member, self.name = member, name
+
+    def forward(self, x: Tensor, state: State) -> Tensor:
+        result: Tensor = getattr(self.member, self.name)(x, state)
+        return result
+
+
+class _InTurn(Distribution):
+    r"""The laws of several members, whose paths follow one another along the first axis."""
+
+    def __init__(self, laws: list[Distribution]) -> None:
+        self.laws = laws
+        one = laws[0].batch_shape
+        super().__init__(torch.Size([len(laws) * one[0], *one[1:]]), validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        values = value.expand(self.batch_shape).chunk(len(self.laws))
+        return torch.cat([law.log_prob(own) for law, own in zip(self.laws, values, strict=True)])

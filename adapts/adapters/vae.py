@@ -1,0 +1,205 @@
+r"""Variational autoencoders of channels."""
+
+from __future__ import annotations
+
+__all__ = ["VAE"]
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Normal, StudentT
+
+from ..shelf import unknown
+from .base import Normalised, State, fill_missing, register, varies, window_moments
+from .projection import check_latent_channels, check_reduction, principal_directions
+
+#: The noise is at least this share of a channel's standard deviation in the train rows, however calm a window was.
+LEAST_NOISE = 0.03
+#: The last steps whose movement tells of the noise to come, where it depends on the window.
+RECENT = 12
+
+
+@register("vae")
+class VAE(Normalised):
+    r"""Encodes each step to a normal law of latent channels, draws from it, and decodes the draws' forecasts.
+
+    .. math:: q(z_t | x_t) = \mathcal N\bigl(x_t P + \mu(x_t), \mathrm{diag}\, s(x_t)^2\bigr), \quad
+        y_t = z_t P^\top + \psi(z_t)
+
+    where :math:`P` is the identity or the leading principal directions, as in `Linear`, and :math:`\mu`, :math:`\log
+    s` and :math:`\psi` are linear (`depth=0`) or MLPs. They start at zero and :math:`s` at `latent_scale`, so that
+    training starts near the frozen model. The objective `"elbo"` maximises
+
+    .. math:: E_{q(Z|X)}[\log p(Y | X, f(Z))] - \beta \, KL\bigl(q(Z|X) \| \mathcal N(0, I)\bigr)
+
+    with the sums over all cells and the divergence in closed form. At :math:`\beta = 1` it bounds the evidence (their
+    Prop. 4.1); as a window has :math:`L K` latent cells against :math:`H D` targets, it then drowns the channels in
+    noise, and less is better.
+
+    Stochastic: each draw has latent channels of its own and pays :math:`K` frozen passes; any context length; not
+    invertible. Mistaken for a complete law: the draws say what the encoder does not know, and the likelihood's noise
+    is the rest, which `Adapter` measures again out of sample.
+
+    References:
+        | Auto-Encoding Variational Bayes (Kingma & Welling, 2014), https://arxiv.org/abs/1312.6114
+        | beta-VAE (Higgins et al., 2017), https://openreview.net/forum?id=Sy2fzU9gl
+        | AdaPTS (Benechehab et al., 2025), the VAE adapters, https://arxiv.org/abs/2502.10235
+
+    Arguments:
+        latent_channels: The number of latent channels :math:`K`; as many as observed if None.
+        depth: The number of hidden layers of encoder and decoder; 0 makes both linear.
+        hidden: The units of a hidden layer.
+        beta: The weight of the divergence in the objective `"elbo"`.
+        latent_scale: The standard deviation of latent draws that training starts from; a window's own is 1.
+        noise: The law of the targets about the decoded forecast: `"gaussian"` or `"student-t"`.
+        noise_scale: Its scale, in units of the window's: `"learned"`, one a channel; `"fixed"`, at `sigma`; `"input"`,
+            a function of the encoded window's last value and movements, which the noise of the forecasts then follows.
+        sigma: The scale that learning starts from.
+        freedom: The degrees of freedom of the Student-t law, above 2; learned a channel if None.
+
+    Example:
+        >>> vae = VAE(latent_channels=3).build(channels=7).eval()
+        >>> z, state = vae.encode(torch.randn(32, 96, 7), draws=20)
+        >>> z.shape, vae.divergence(state).shape
+        (torch.Size([20, 32, 96, 3]), torch.Size([32]))
+    """
+
+    latent_channels: int | None = None
+    depth: int = 0
+    hidden: int = 128
+    beta: float = 1e-3
+    latent_scale: float = 0.05
+    noise: str = "gaussian"
+    noise_scale: str = "learned"
+    sigma: float = 1.0
+    freedom: float | None = 5.0
+
+    directions: Tensor
+    log_sigma: Tensor
+
+    def _check(self) -> None:
+        super()._check()
+        check_latent_channels(self, self.latent_channels)
+        for name, lowest in (("depth", 0), ("hidden", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < lowest:
+                raise ValueError(f"VAE expects {name} to be an integer of at least {lowest}, got {value!r}")
+        for name in ("beta", "latent_scale", "sigma"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not (0 if name == "beta" else 1e-6) <= value < math.inf:
+                raise ValueError(f"VAE expects {name} to be a positive number, got {value!r}")
+        if self.noise not in ("gaussian", "student-t"):
+            raise unknown("noise of VAE", self.noise, ["gaussian", "student-t"])
+        if self.noise_scale not in ("learned", "fixed", "input"):
+            raise unknown("noise scale of VAE", self.noise_scale, ["learned", "fixed", "input"])
+        if self.freedom is not None and (not isinstance(self.freedom, int | float) or not 2 < self.freedom < math.inf):
+            raise ValueError(f"VAE expects freedom to be a number above 2, or None to learn it, got {self.freedom!r}")
+
+    @property
+    def latents(self) -> int:
+        return self.latent_channels or self.channels
+
+    @property
+    def stochastic(self) -> bool:
+        return True
+
+    @property
+    def stochastic_latents(self) -> bool:
+        return True
+
+    def _build(self, channels: int) -> None:
+        check_reduction(self, self.latents, channels)
+        self.register_buffer("directions", torch.eye(channels)[:, : self.latents].contiguous())
+        self.encoder = _network(channels, 2 * self.latents, self.hidden, self.depth)
+        self.decoder = _network(self.latents, channels, self.hidden, self.depth)
+        self.log_latent_scale = nn.Parameter(torch.full((self.latents,), math.log(self.latent_scale)))
+        self.log_sigma = nn.Parameter(
+            torch.full((channels,), math.log(self.sigma)), requires_grad=self.noise_scale != "fixed"
+        )
+        if self.noise_scale == "input":
+            self.noise_head = _network(3 * self.latents, channels, 1, 0)
+        if self.noise == "student-t" and self.freedom is None:
+            self.log_freedom = nn.Parameter(torch.full((channels,), math.log(3.0)))
+
+    def _prepare(self, rows: Tensor) -> None:
+        if self.latents < self.channels:
+            self.directions.copy_(principal_directions(self.covariance, self.latents))
+
+    # ------------------------------------------------------------------ the latent law
+
+    def _draw(self, state: State) -> None:
+        each = len(state.past) if self.training else 1
+        shape = state.draws, each, state.past.shape[1], self.latents
+        state.drawn["noise"] = torch.randn(shape, generator=state.generator).to(state.past)  # (M, B or 1, L, K)
+
+    def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Mean and logarithm of the standard deviation of the latents of rows :math:`(B, L, D)`."""
+        shift, log_scale = self.encoder(x).chunk(2, -1)
+        return x @ self.directions + shift, (log_scale + self.log_latent_scale).clamp(max=3.0)
+
+    def _encode(self, x: Tensor, state: State) -> Tensor:
+        mean, log_scale = self._posterior(x)
+        state.drawn["mean"], state.drawn["log_scale"] = mean, log_scale  # (B, L, K)
+        return mean + log_scale.exp() * state.drawn["noise"]
+
+    def encode_future(self, y: Tensor, state: State) -> Tensor:
+        r"""Maps observed targets to the means of their latent law; see `AdapterModule.encode_future`.
+
+        Arguments:
+            y: The standardised targets, with shape :math:`(B, H, D)`. NaN marks a missing step.
+            state: The state of these windows.
+
+        Returns:
+            The means, with shape :math:`(B, H, K)`; NaN at steps where a channel is missing.
+        """
+        return self._posterior((y - state.location) / state.scale)[0]
+
+    def divergence(self, state: State) -> Tensor:
+        mean, log_scale = state.drawn["mean"], state.drawn["log_scale"]
+        return (0.5 * (mean.square() + torch.expm1(2 * log_scale)) - log_scale).sum((-2, -1))
+
+    def _decode(self, z: Tensor, state: State) -> Tensor:
+        decoded: Tensor = z @ self.directions.mT + self.decoder(z)
+        return decoded
+
+    # ------------------------------------------------------------------ the law of the targets
+
+    def likelihood(self, prediction: Tensor, state: State) -> Distribution:
+        sigma = self._sigma(state.drawn["mean"]) * state.scale  # (B, 1, D)
+        sigma = (sigma.square() + LEAST_NOISE**2).sqrt()
+        if self.noise == "gaussian":
+            return Normal(prediction, sigma, validate_args=False)
+        freedom = 2 + self.log_freedom.exp() if self.freedom is None else self.freedom
+        return StudentT(freedom, prediction, sigma, validate_args=False)
+
+    def spread(self, past: Tensor) -> Tensor:
+        if self.noise_scale != "input":
+            return super().spread(past)
+        location, scale = self._statistics(past)
+        mean = self._posterior(fill_missing((past - location) / scale, self.covariance))[0]
+        variance = (self._sigma(mean) * scale).square()  # (B, 1, D)
+        return torch.where(varies(*window_moments(past)), variance, 0.0)[:, 0]
+
+    def _sigma(self, mean: Tensor) -> Tensor:
+        r"""The noise's scale in units of the windows', :math:`(B, 1, D)`, of latent means :math:`(B, L, K)`."""
+        log_sigma = self.log_sigma
+        if self.noise_scale == "input":
+            moves = mean.diff(dim=1, prepend=mean[:, :1]).abs()  # (B, L, K)
+            whole, recent = moves.mean(1), moves[:, -RECENT:].mean(1)  # (B, K)
+            whole, recent = (whole + 1e-3).log(), (recent + 1e-3).log()
+            told = [mean[:, -1], whole, recent - whole]
+            log_sigma = log_sigma + self.noise_head(torch.cat(told, -1)).unsqueeze(1)  # (B, 1, D)
+        return log_sigma.clamp(-7.0, 3.0).exp().expand(len(mean), 1, -1)
+
+
+def _network(inputs: int, outputs: int, hidden: int, depth: int) -> nn.Sequential:
+    r"""An MLP of so many hidden layers that starts at zero; without hidden layers a matrix, with no offset."""
+    layers: list[nn.Module] = []
+    for _ in range(depth):
+        layers += [nn.Linear(inputs, hidden), nn.GELU()]
+        inputs = hidden
+    last = nn.Linear(inputs, outputs, bias=depth > 0)
+    for parameter in last.parameters():
+        nn.init.zeros_(parameter)
+    return nn.Sequential(*layers, last)

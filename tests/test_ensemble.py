@@ -1,0 +1,302 @@
+r"""Ensembles: each draw is a member; one pass or in turn, the numbers are the same."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+from seasonal import SeasonalModel
+from torch import Tensor, nn
+from torch.distributions import Normal
+from torch.testing import assert_close
+
+from adapts.adapters import AdapterModule, Ensemble, Evidence, State, make
+from adapts.testing import AdapterConformance
+
+FAMILIES = {
+    "linear": Ensemble(member="linear", members=3),
+    "linear to two": Ensemble(member="linear", members=2, member_options={"latent_channels": 2}),
+    "linear decoder": Ensemble(member="linear", members=3, member_options={"free": "decoder"}),
+    "residual": Ensemble(member="residual", members=3, member_options={"lags": 4}),
+    "identity": Ensemble(member="identity", members=1),
+    "one": Ensemble(member="linear", members=1),
+    "dropout": Ensemble(member="dropout", members=2, member_options={"p": 0.3}),
+    "dropout decoder": Ensemble(member="dropout", members=2, member_options={"p": 0.3, "where": "decoder"}),
+    "vae": Ensemble(member="vae", members=2, member_options={"noise": "student-t", "depth": 1, "hidden": 8}),
+    "in turn": Ensemble(member="vae", members=2, vectorised=False),
+}
+
+TRAINED = ["linear", "linear to two", "dropout", "dropout decoder", "vae"]
+
+
+class TestEnsemble(AdapterConformance):
+    starts_as_identity = False  # all members but the first start a little beside it
+
+    @pytest.fixture(params=FAMILIES)
+    def family(self, request: pytest.FixtureRequest) -> AdapterModule:
+        return FAMILIES[request.param]
+
+
+def built(family: AdapterModule, channels: int = 3) -> AdapterModule:
+    torch.manual_seed(4)
+    adapter = family.build(channels).eval()
+    adapter.prepare(torch.randn(200, channels, generator=torch.Generator().manual_seed(0)).cumsum(0))
+    return adapter
+
+
+def windows(count: int = 6, length: int = 24, channels: int = 3) -> Tensor:
+    past = torch.randn(count, length, channels).cumsum(1)
+    past[0, 3:5, 1] = torch.nan
+    past[1] = 2.0
+    return past
+
+
+def forecast(adapter: AdapterModule, past: Tensor, draws: int = 1, seed: int = 0) -> tuple[Tensor, State]:
+    r"""Median forecasts of a frozen model, decoded: (M, B, H, D)."""
+    model = SeasonalModel(season=6, prediction_length=5)
+    z, state = adapter.encode(past, draws=draws, generator=torch.Generator().manual_seed(seed))
+    quantiles = model(z.mT.flatten(0, 2), 5)
+    median = quantiles[:, model.median_index].reshape(*z.shape[:2], -1, 5).mT
+    state.forecast = past[:, -1:].nan_to_num().expand(-1, 5, -1)
+    return adapter.decode(median.expand(state.draws, -1, -1, -1), state), state
+
+
+def loss_of(adapter: AdapterModule, past: Tensor, future: Tensor) -> Tensor:
+    r"""The mean over the draws of each one's loss, all that a family can be asked for in it."""
+    prediction, state = forecast(adapter, past)
+    law = adapter.likelihood(prediction, state) or Normal(prediction, 1.0)
+    loss = -law.log_prob(future).mean() + 0.01 * adapter.divergence(state).mean() + adapter.weight_divergence()
+    assert isinstance(loss, Tensor)
+    return loss
+
+
+def train(adapter: AdapterModule, past: Tensor, future: Tensor, steps: int = 8, share: int = 1) -> None:
+    torch.manual_seed(3)
+    adapter.train()
+    free = [parameter for parameter in adapter.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.SGD(free, lr=0.02 * share)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss_of(adapter, past, future).backward()
+        optimiser.step()
+    adapter.eval()
+
+
+def evidence(count: int = 240) -> Evidence:
+    past = torch.randn(count, 24, 3)
+    median = torch.randn(count, 5, 3)
+    future = median @ (torch.eye(3) + 0.3 * torch.randn(3, 3)) + past[:, -1:] + 0.3 * torch.randn(count, 5, 3)
+    fold = torch.arange(count) * 5 // count
+    fold[::48] = -1
+    return Evidence(past, future, median, fold)
+
+
+# ---------------------------------------------------------------------------------------------------- one, or several
+
+
+@pytest.mark.parametrize("name", ["identity", "projection", "linear", "dropout", "vae", "residual"])
+def test_an_ensemble_of_one_is_its_member(name: str) -> None:
+    past, future, solved = windows(), torch.randn(6, 5, 3), evidence()
+    one, member = built(Ensemble(member=name, members=1)), built(make(name))
+    for adapter in (one, member):
+        if adapter.closed_form:
+            adapter.solve(solved, choose=True)
+            adapter.solve(solved, choose=False)
+        elif any(parameter.requires_grad for parameter in adapter.parameters()):
+            train(adapter, past, future)
+    for draws in (1, 6):
+        (ours, state), (theirs, own) = (forecast(adapter, past, draws) for adapter in (one, member))
+        assert state.draws == own.draws
+        assert_close(ours, theirs)
+        assert_close(one.divergence(state), member.divergence(own))
+        assert_close(one.encode_future(future, state), member.encode_future(future, own))
+    assert_close(one.spread(past), member.spread(past))
+    for declared in (
+        "observed_latents", "mixes_channels", "needs_forecast", "latents", "closed_form", "stochastic",
+        "stochastic_latents", "fixed_latents", "beta",
+    ):  # fmt: skip
+        assert getattr(one, declared) == getattr(member, declared), declared
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_one_pass_equals_members_in_turn(name: str) -> None:
+    r"""Forecasts, losses and gradients, with the same draws; then as many steps of training."""
+    past, future = windows(), torch.randn(6, 5, 3)
+    options = FAMILIES[name].options()
+    together, in_turn = (built(Ensemble(**{**options, "vectorised": way})) for way in (True, False))
+    results = []
+    for adapter in (together, in_turn):
+        torch.manual_seed(1)
+        adapter.train()
+        prediction, state = forecast(adapter, past)
+        loss = loss_of(adapter, past, future)
+        loss.backward()
+        results.append((prediction, loss, adapter.divergence(state), [p.grad for p in adapter.parameters()]))
+        adapter.zero_grad()
+        train(adapter, past, future)
+    for ours, theirs in zip(*results, strict=True):
+        assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert_close(together.state_dict(), in_turn.state_dict(), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["linear", "linear to two"])
+def test_trained_together_equals_each_trained_alone(name: str) -> None:
+    past, future = windows(), torch.randn(6, 5, 3)
+    ensemble = built(FAMILIES[name])
+    assert isinstance(ensemble, Ensemble)
+    alone = copy.deepcopy(ensemble.each)
+    train(ensemble, past, future, share=ensemble.members)  # its loss is the members' mean
+    for member, other in zip(ensemble.each, alone, strict=True):
+        before = copy.deepcopy(other.state_dict())
+        train(other, past, future)
+        assert_close(member.state_dict(), other.state_dict(), rtol=1e-4, atol=1e-5)
+        assert any(
+            not torch.equal(old, new) for old, new in zip(before.values(), other.state_dict().values(), strict=True)
+        )
+
+
+def test_draw_m_is_member_m() -> None:
+    past = windows()
+    for name in ("linear", "linear to two"):
+        ensemble = built(FAMILIES[name])
+        assert isinstance(ensemble, Ensemble)
+        decoded, state = forecast(ensemble, past, draws=20)
+        assert state.draws == ensemble.members
+        assert len(decoded.unique(dim=0)) == ensemble.members
+        for number, member in enumerate(ensemble.each):
+            assert_close(decoded[number], forecast(member, past)[0][0])
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "draws"), [("linear", 20, 3), ("dropout", 20, 20), ("vae", 5, 4), ("vae", 1, 2)]
+)
+def test_members_share_the_draws_out(name: str, asked: int, draws: int) -> None:
+    ensemble = built(FAMILIES[name])
+    assert ensemble.count_draws(asked) == draws
+    assert len(ensemble.encode(windows(), draws=asked)[0]) == draws
+
+
+def test_members_with_gains_of_their_own_normalise_for_themselves() -> None:
+    past = windows()
+    ensemble = built(Ensemble(members=3, member_options={"affine": True}, distance=0.3))
+    assert isinstance(ensemble, Ensemble)
+    gains = torch.stack([member.log_gain for member in ensemble.each])
+    assert (gains[1:] != 0).all()
+    past[0] = torch.randn(24, 3)  # missing cells are filled as the first member sees them
+    for mode in (True, False):
+        decoded, _ = forecast(ensemble.train(mode), past)
+        for number, member in enumerate(ensemble.each):
+            assert_close(decoded[number], forecast(member, past)[0][0], rtol=1e-4, atol=1e-4)
+
+
+# ---------------------------------------------------------------------------------------------------- closed forms
+
+
+@pytest.mark.parametrize("name", ["linear decoder", "residual"])
+def test_closed_form_members_differ_by_the_blocks_they_saw_and_need_one_pass(name: str) -> None:
+    ensemble, problem = built(FAMILIES[name]), evidence()
+    assert isinstance(ensemble, Ensemble)
+    for choose in (True, False):
+        ensemble.solve(problem, choose=choose)
+        assert not ensemble.stochastic_latents
+        decoded, _ = forecast(ensemble, windows())
+        assert len(decoded.unique(dim=0)) == 3
+        assert decoded.isfinite().all()
+    ensemble.solve(problem, choose=True)
+    again = copy.deepcopy(ensemble.state_dict())
+    ensemble.solve(problem, choose=True)
+    assert_close(ensemble.state_dict(), again, rtol=0, atol=0)
+
+
+def test_the_spread_of_bootstrapped_members_is_the_standard_error() -> None:
+    r"""A decoder regressed on independent windows: its members scatter as its estimate would."""
+    count, scatter, errors = 400, [], []
+    for _ in range(12):
+        past, median = torch.randn(count, 24, 2), torch.randn(count, 4, 2)
+        ensemble = Ensemble(members=24, member_options={"free": "decoder"}).build(2)
+        _, state = ensemble.encode(past)
+        future = (median + torch.randn(count, 4, 2)) * state.scale + state.location
+        fold = torch.arange(count) * 5 // count
+        for member in ensemble.each:
+            member.strength.fill_(0.0)  # least squares
+        ensemble.solve(Evidence(past, future, median, fold), choose=False)
+        weights = torch.stack([member.decoder.data for member in ensemble.each])
+        scatter.append(weights.var(0))
+        errors.append(weights[0].square())
+    expected = 1 / (4 * count)  # the variance of a least squares coefficient
+    assert_close(torch.stack(scatter).mean(), torch.tensor(expected), rtol=0.25, atol=0)
+
+
+def test_a_few_windows_or_one_fold_are_no_trouble() -> None:
+    for count, folds in ((3, 1), (8, 2), (30, 1)):
+        whole = evidence()
+        fold = torch.arange(count) * folds // count
+        part = Evidence(whole.past[:count], whole.future[:count], whole.forecast[:count], fold)
+        for name in ("linear decoder", "residual"):
+            ensemble = built(FAMILIES[name])
+            ensemble.solve(part, choose=True)
+            ensemble.solve(part, choose=False)
+            assert forecast(ensemble, windows())[0].isfinite().all()
+
+
+# ---------------------------------------------------------------------------------------------------- the rest
+
+
+def test_what_is_saved_restores_every_member() -> None:
+    past, problem = windows(), evidence()
+    for name in ("linear", "linear decoder", "residual", "vae"):
+        ensemble = built(FAMILIES[name])
+        if ensemble.closed_form:
+            ensemble.solve(problem, choose=True)
+        options = json.loads(json.dumps(ensemble.options()))
+        again = make("ensemble", options).build(3).eval()
+        again.load_state_dict({key: tensor.clone() for key, tensor in ensemble.state_dict().items()})
+        assert torch.equal(forecast(again, past, draws=4)[0], forecast(ensemble, past, draws=4)[0])
+
+
+def test_options_are_the_ensembles_own() -> None:
+    options = {"free": "decoder"}
+    ensemble = Ensemble(member_options=options)
+    options["free"] = "both"
+    assert ensemble.closed_form
+    assert Ensemble().member_options == {}
+    assert Ensemble(member_options=None).member_options == {}
+
+
+def test_a_family_that_cannot_be_stacked_is_taken_in_turn() -> None:
+    class Branching(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if bool((x > 1e9).any()) else 1.0 * x
+
+    for way in (True, False):
+        ensemble = built(Ensemble(member="vae", members=2, vectorised=way, member_options={"depth": 1}))
+        assert isinstance(ensemble, Ensemble)
+        for member in ensemble.each:
+            member.encoder.append(Branching())
+        ensemble.train()
+        if way:
+            with pytest.raises(ValueError, match="vectorised=False"):
+                ensemble.encode(windows())
+        else:
+            assert ensemble.encode(windows())[0].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"members": 0}, "members to be a positive integer, got 0"),
+        ({"members": 2.0}, "members to be a positive integer"),
+        ({"member": "linaer"}, "did you mean 'linear'"),
+        ({"member": "ensemble"}, "pass more members instead"),
+        ({"member": make("linear")}, "member to be the name of a family"),
+        ({"member_options": {"fre": "both"}}, "no option of Linear is called 'fre'"),
+        ({"member_options": 3}, "member_options to be a mapping"),
+        ({"distance": -1.0}, "distance to be a number"),
+        ({"vectorised": "yes"}, "vectorised to be True or False"),
+    ],
+)
+def test_wrong_options_are_named(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Ensemble(**options)
