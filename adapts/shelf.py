@@ -11,6 +11,7 @@ from typing import Any
 
 # The keys of a recipe, with their types; the first two must be there.
 _RECIPE: dict[str, type] = {"family": str, "when": str, "options": dict, "training": dict, "paper": dict}
+_TRAINING: dict[str, type] = {"objective": str}
 _PAPER: dict[str, type] = {"title": str, "year": int, "url": str}
 
 
@@ -34,23 +35,33 @@ def cards() -> dict[str, Path]:
     return _find("datasets")
 
 
-def load_recipe(name: str) -> dict[str, Any]:
-    r"""Reads the recipe of that name and checks it.
+def load_recipe(name: str | Path) -> dict[str, Any]:
+    r"""Reads a recipe and checks it.
 
     Arguments:
-        name: The recipe's name, its file's without the ending.
+        name: The recipe's name, its file's without the ending; or, as a Path, a recipe file of your own, which need
+            not say when to use it.
 
     Returns:
         The keys `family` (a registered name), `when` (when to use it), `options` (fields of the family's class),
-        `training` and `paper` (title, year, url); the last three empty where the recipe leaves them out.
+        `training` (objective) and `paper` (title, year, url); all but the family empty where the recipe leaves them
+        out.
 
     Raises:
         ValueError: If there is no such recipe, or it is not written as a recipe is.
     """
-    recipe = _load("adapter", name, recipes())
-    where = f"the recipe {name!r}"
-    _check(where, recipe, _RECIPE, required=("family", "when"))
-    recipe = {"options": {}, "training": {}, "paper": {}, **recipe}
+    where = f"the recipe {str(name)!r}"
+    if isinstance(name, Path):
+        recipe = _read(where, name)
+        _check(where, recipe, _RECIPE, required=("family",))
+    else:
+        recipe = _load("adapter", name, recipes())
+        _check(where, recipe, _RECIPE, required=("family", "when"))
+    recipe = {"when": "", "options": {}, "training": {}, "paper": {}, **recipe}
+    for option in recipe["options"]:
+        if not isinstance(option, str):
+            raise ValueError(f"{where} takes options by name, got {option!r}")
+    _check(f"the training of {where}", recipe["training"], _TRAINING, required=())
     if recipe["paper"]:
         _check(f"the paper of {where}", recipe["paper"], _PAPER, required=_PAPER)
     return recipe
@@ -102,18 +113,22 @@ def _find(shelf: str) -> dict[str, Path]:
 
 
 def _load(kind: str, name: str, known: dict[str, Path]) -> dict[str, Any]:
-    import yaml
-
     if name not in known:
         raise unknown(kind, name, known)
+    return _read(f"the {kind} {name!r} ({known[name]})", known[name])
+
+
+def _read(where: str, path: Path) -> dict[str, Any]:
+    import yaml
+
+    if not path.is_file():
+        raise ValueError(f"{where} is a folder, expected a YAML file" if path.is_dir() else f"there is no file {path}")
     try:
-        content = yaml.safe_load(known[name].read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"the {kind} {name!r} ({known[name]}) is not valid YAML: {error}") from error
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{where} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(
-            f"the {kind} {name!r} ({known[name]}) must be a mapping of keys to values, got {type(content).__name__}"
-        )
+        raise ValueError(f"{where} must be a mapping of keys to values, got {type(content).__name__}")
     return content
 
 

@@ -1,42 +1,22 @@
-r"""The command line: what a run writes and prints, that it repeats, and one line for every mistake."""
+r"""`adapts forecast`: what a run writes and prints, that it repeats, and what a saved adapter does with new rows."""
 
 import json
 import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from cli_files import H, forecast, run, series
 
 import adapts
 from adapts import Adapter
-from adapts.cli import WRITTEN, app
-from adapts.shelf import cards, recipes
-
-H = 8
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def forecast(data, output, *options, horizon=H):
-    r"""Runs the main job with a context short enough to be quick."""
-    quick = ["--prediction-length", horizon, "--context-length", 48]
-    return run("forecast", data, "--output", output, *quick, *options)
+from adapts.cli.forecast import PREDICTED, WRITTEN
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    r"""A folder with one CSV: three channels that share a day, hourly, with a gap in one."""
     folder = tmp_path_factory.mktemp("cli")
-    hours = np.arange(360)
-    values = np.sin(2 * np.pi * hours[:, None] / 24 + np.arange(3)) * [1, 10, 100]
-    values += np.random.default_rng(0).standard_normal(values.shape) * [0.1, 1, 10]
-    values[100:104, 1] = np.nan
-    index = pd.date_range("2024-03-01", periods=360, freq="h", name="date")
-    pd.DataFrame(values, index, ["a", "b", "c"]).to_csv(folder / "series.csv")
+    series().to_csv(folder / "series.csv")
     return folder
 
 
@@ -81,7 +61,7 @@ class TestForecast:
     def test_the_scores_hold_what_was_done(self, finished, folder):
         output, result = finished
         report = json.loads((output / "scores.json").read_text())
-        assert report["seed"] == 0 and report["settings"]["prediction_length"] == H
+        assert report["settings"]["seed"] == 0 and report["settings"]["prediction_length"] == H
         assert report["versions"]["adapts"] == adapts.__version__
         assert report["versions"]["foundation_model"]["name"] == "bolt-nano"
         assert report["data"]["channels"] == ["a", "b", "c"] and report["data"]["rows"] == 360
@@ -112,7 +92,7 @@ class TestForecast:
         assert result.exit_code == 0, result.stderr
         report = json.loads((output / "scores.json").read_text())
         assert report["adapter"]["family"] == "identity" and report["adapter"]["context_length"] == 48
-        assert report["data"]["channels"] == ["c", "a"] and report["seed"] == 3
+        assert report["data"]["channels"] == ["c", "a"] and report["settings"]["seed"] == 3
         assert len(pd.read_csv(output / "forecast.csv")) == 2 * 4
 
     def test_a_card_by_any_spelling(self, data_directory, tmp_path):
@@ -130,15 +110,16 @@ class TestForecast:
         assert forecast(folder / "series.csv", output, *options, "--overwrite").exit_code == 0
         assert sorted(path.name for path in output.iterdir()) == sorted(WRITTEN)
 
-    def test_small_changes_of_a_large_level_reach_the_csv(self, folder):
-        values = 1e8 + np.random.default_rng(0).standard_normal(240)
+    def test_numbers_of_the_csv_are_those_of_the_forecast(self, folder):
+        values = 1e8 + np.random.default_rng(0).standard_normal(240)  # ten digits would leave one behind the point
         pd.DataFrame({"a": values}).to_csv(folder / "large.csv", index=False)
         result = forecast(folder / "large.csv", folder / "large", "--family", "identity", "--num-samples", 10)
         assert result.exit_code == 0, result.stderr
-        table = pd.read_csv(folder / "large" / "forecast.csv")
+        table = pd.read_csv(folder / "large" / "forecast.csv", float_precision="round_trip")
+        expected = Adapter.load(folder / "large" / "adapter").predict()
+        assert (table["mean"] == expected.mean[:, 0]).all()
+        assert (table["0.9"] == expected.quantile(0.9)[:, 0]).all()
         assert (0.5 < table["0.9"] - table["0.1"]).all() and (table["0.9"] - table["0.1"] < 6).all()
-        expected = Adapter.load(folder / "large" / "adapter").predict().quantile(0.9)[:, 0]
-        assert table["0.9"].to_numpy() - 1e8 == pytest.approx(expected - 1e8, abs=1e-6)
 
     def test_several_items_of_a_long_file(self, folder):
         wide = pd.read_csv(folder / "series.csv")
@@ -151,86 +132,87 @@ class TestForecast:
             "x": "2024-03-16 00:00:00", "y": "2024-03-13 12:00:00",
         }  # fmt: skip
 
+    def test_columns_whose_names_hold_commas(self, folder):
+        series().rename(columns={"b": "wind, m/s"}).to_csv(folder / "commas.csv")
+        options = ["--columns", "wind, m/s", "--columns", "c, a", "--family", "identity", "--num-samples", 10]
+        result = forecast(folder / "commas.csv", folder / "commas", *options, horizon=4)
+        assert result.exit_code == 0, result.stderr
+        report = json.loads((folder / "commas" / "scores.json").read_text())
+        assert report["data"]["channels"] == ["wind, m/s", "c", "a"]
 
-class TestMistakes:
-    @pytest.mark.parametrize(
-        ("arguments", "words"),
-        [
-            (["nowhere.csv", "--prediction-length", 8], "there is no file nowhere.csv"),
-            (["greensborough", "--prediction-length", 8], "did you mean 'greensboro'?"),
-            (["series.csv", "--prediction-length", 8, "--family", "residul"], "did you mean 'residual'?"),
-            (["series.csv", "--prediction-length", 8, "--foundation-model", "bolt-nona"], "did you mean 'bolt-nano'?"),
-            (["series.csv", "--prediction-length", 300], "the series has 360 steps, at least 1200 are needed"),
-            (["series.csv", "--prediction-length", 8, "--columns", "a,z"], "there is no column z"),
-            (["shuffled.csv", "--prediction-length", 8], "--regularise"),
-            (["text.csv", "--prediction-length", 8], "'b'"),
-            (["all.csv", "--prediction-length", 8], "give it another name"),
-            (["series.csv", "--prediction-length", 8, "--device", "gpu7"], "gpu7"),
-        ],
-    )
-    def test_one_line_and_nothing_written(self, folder, monkeypatch, arguments, words):
-        monkeypatch.chdir(folder)
-        frame = pd.read_csv("series.csv")
-        frame.sample(frac=1, random_state=0).to_csv("shuffled.csv", index=False)
-        frame.assign(b="text").to_csv("text.csv", index=False)
-        frame.rename(columns={"b": "all"}).to_csv("all.csv", index=False)
-        result = run("forecast", *arguments, "--output", "refused", "--quiet")
-        assert result.exit_code == 2
-        assert result.stderr.startswith("adapts: error: ") and words in result.stderr
-        assert len(result.stderr.splitlines()) == 1 and result.stdout == ""
-        assert not [path for path in folder.iterdir() if "refused" in path.name]
+    def test_json_and_nothing_else_on_stdout(self, folder):
+        output = folder / "json"
+        result = forecast(folder / "series.csv", output, "--family", "identity", "--num-samples", 10, "--json")
+        printed = json.loads(result.stdout)
+        assert printed.pop("written") == [str(output / name) for name in WRITTEN] and result.stderr == ""
+        assert printed == json.loads((output / "scores.json").read_text())
 
-    @pytest.mark.parametrize("seed", [-1, 2**32])
-    def test_seeds_out_of_range(self, folder, seed):
-        given = ["--prediction-length", 8, "--output", folder / "no", "--seed", seed]
-        result = run("forecast", folder / "series.csv", *given)
-        assert result.exit_code == 2 and "--seed" in result.stderr and "Traceback" not in result.stderr
 
-    def test_an_output_that_exists_is_kept(self, finished, folder):
+@pytest.fixture(scope="module")
+def config(folder):
+    r"""The saved options of a run with a recipe of one's own, one of whose options the command line changes."""
+    recipe = "family: residual\noptions: {lags: 4, components: 0}\n"
+    (folder / "mine.yaml").write_text(recipe)
+    options = ["--recipe", folder / "mine.yaml", "--option", "lags=6", "--support", "b=-5,", "--support", "a=,0.5",
+               "--copula", "independent", "--recalibration", "none", "--no-gate", "--max-windows", 40]  # fmt: skip
+    result = forecast(folder / "series.csv", folder / "mine", "--num-samples", 10, *options)
+    assert result.exit_code == 0, result.stderr
+    return json.loads((folder / "mine" / "adapter" / "config.json").read_text())
+
+
+class TestWhatIsFitted:
+    def test_a_recipe_and_its_options(self, config):
+        assert config["family"] == "residual"
+        assert config["family_options"].items() >= {"lags": 6, "components": 0}.items()
+
+    def test_options_of_the_law(self, config):
+        given = {"copula": "independent", "recalibration": "none", "gate": False, "max_windows": 40}
+        assert config["options"].items() >= given.items()
+
+    def test_the_support_holds(self, config, folder):
+        table = pd.read_csv(folder / "mine" / "forecast.csv")
+        assert table.loc[table["channel"] == "b", "0.05"].min() >= -5
+        assert table.loc[table["channel"] == "a", "0.95"].max() <= 0.5
+        assert table.loc[table["channel"] == "c", "0.05"].min() < -5
+
+    def test_the_objective_is_the_recipes_unless_given(self):
+        from adapts.cli.run import adapter_of
+
+        asked = {"option": None, "support": None, "foundation_model": "bolt-nano", "prediction_length": 4,
+                 "context_length": 48, "copula": "residual", "recalibration": "auto", "gate": True, "max_windows": 9,
+                 "seed": 0, "device": "cpu", "objective": None}  # fmt: skip
+        assert adapter_of(asked, "linear").objective == "huber"
+        assert adapter_of(asked | {"objective": "mae"}, "linear").objective == "mae"
+        assert adapter_of(asked | {"option": ["free=decoder"]}, "linear").objective is None  # nothing to train
+
+
+class TestFrom:
+    def test_forecasts_what_follows_new_rows(self, finished, folder):
         output, _ = finished
-        before = (output / "scores.json").stat().st_mtime_ns
-        result = run("forecast", folder / "series.csv", "--prediction-length", H, "--output", output)
-        assert result.exit_code == 2 and "exists and is kept" in result.stderr and "--overwrite" in result.stderr
-        assert (output / "scores.json").stat().st_mtime_ns == before
+        frame = series()
+        later = frame.set_axis(frame.index + pd.Timedelta(days=30)).assign(note="not looked at")
+        later.to_csv(folder / "later.csv")
+        result = run("forecast", folder / "later.csv", "--from", output / "adapter", "--output", folder / "later")
+        assert result.exit_code == 0, result.stderr
+        assert sorted(path.name for path in (folder / "later").iterdir()) == sorted(PREDICTED)
+        assert (folder / "later" / "forecast.png").read_bytes().startswith(b"\x89PNG")
+        table = pd.read_csv(folder / "later" / "forecast.csv", parse_dates=["timestamp"])
+        assert table["timestamp"].min() == pd.Timestamp("2024-04-15")
+        expected = Adapter.load(output / "adapter").predict(later[["a", "b", "c"]])
+        assert table["mean"].to_numpy().reshape(H, 3) == pytest.approx(expected.mean)
 
-    def test_a_folder_of_other_things_is_never_replaced(self, folder):
-        result = run("forecast", folder / "series.csv", "--prediction-length", H, "--output", folder, "--overwrite")
-        assert result.exit_code == 2 and "nothing that adapts wrote" in result.stderr
-        assert (folder / "series.csv").is_file()
-
-    def test_a_run_that_fails_leaves_the_earlier_one(self, finished, folder):
+    def test_the_fitted_rows_give_the_forecast_of_the_fit(self, finished, folder):
         output, _ = finished
-        before = {name: (output / name).stat().st_mtime_ns for name in WRITTEN}
-        result = run("forecast", folder / "series.csv", "--prediction-length", 300, "--output", output, "--overwrite")
-        assert result.exit_code == 2
-        assert {name: (output / name).stat().st_mtime_ns for name in WRITTEN} == before
+        given = ["--from", output / "adapter", "--prediction-length", H, "--quiet"]
+        result = run("forecast", folder / "series.csv", "--output", folder / "same", *given)
+        assert result.exit_code == 0 and result.output == ""
+        assert (folder / "same" / "forecast.csv").read_bytes() == (output / "forecast.csv").read_bytes()
 
-    def test_verbose_shows_where(self, folder):
-        result = run("forecast", "nowhere.csv", "--prediction-length", 8, "--output", folder / "no", "--verbose")
-        assert result.exit_code == 2 and "Traceback" in result.stderr
-        assert result.stderr.splitlines()[-1].startswith("adapts: error: there is no file")
-
-    def test_of_the_shell(self, tmp_path):
-        command = [sys.executable, "-c", "from adapts.cli import main; main()", "forecast", "nowhere.csv"]
-        done = subprocess.run(
-            [*command, "--prediction-length", "8", "--output", "run"], cwd=tmp_path, capture_output=True, text=True
+    def test_json(self, finished, folder):
+        output, _ = finished
+        result = run(
+            "forecast", folder / "series.csv", "--from", output / "adapter", "--output", folder / "told", "--json"
         )
-        assert done.returncode == 2 and "Traceback" not in done.stderr
-        assert subprocess.run(command, capture_output=True).returncode == 2  # a required option is missing
-
-
-class TestLists:
-    def test_every_name_stands_there(self):
-        for what, names in (("families", recipes()), ("datasets", cards()), ("models", ["bolt-nano"])):
-            result = run("list", what)
-            assert result.exit_code == 0
-            listed = [line.split("  ")[0] for line in result.stdout.splitlines()]
-            assert listed[: len(names)] == list(names)
-
-    def test_version(self):
-        assert run("--version").stdout == f"adapts {adapts.__version__}\n"
-
-    def test_help_names_every_option_and_an_example(self):
-        text = run("forecast", "--help").stdout
-        assert "Example: adapts forecast greensboro" in text
-        assert all(f"--{option}" in text for option in ("prediction-length", "output", "family", "regularise", "seed"))
+        printed = json.loads(result.stdout)
+        assert printed["adapter"]["channels"] == ["a", "b", "c"] and "scores" not in printed
+        assert printed["written"] == [str(folder / "told" / name) for name in PREDICTED]

@@ -1,0 +1,234 @@
+r"""`adapts forecast`: the main job, from a file to forecasts, scores and pictures."""
+
+from __future__ import annotations
+
+__all__ = ["EXAMPLES", "WRITTEN", "forecast"]
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options as o
+from .backtest import draw_reliability, held_back, say_held_back
+from .progress import FIT, Progress
+from .run import READING, adapter_of, add, data_of, hand_over, report, require_place, scores_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from ..distribution.forecast import Forecast
+    from ..evaluation.backtest import Backtest
+    from ..readers import Dataset
+
+CSV_LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+WRITTEN = ("forecast.csv", "scores.json", "forecast.png", "reliability.png", "adapter")
+PREDICTED = ("forecast.csv", "forecast.png")  # all that --from writes
+
+# What a saved adapter holds, so that --from takes no other.
+_SAVED = ("family", "recipe", "option", "context_length", "objective", "copula", "recalibration", "gate", "support",
+          "max_windows", "columns", "num_samples", "seed")  # fmt: skip
+
+EXAMPLES = """\
+**Examples**
+
+- adapts forecast greensboro --prediction-length 24 --output run/
+
+- adapts forecast loads.csv --prediction-length 24 --output run/ --columns north,south --support 0,
+
+- adapts forecast loads.csv --prediction-length 24 --output run/ --family linear --option latent_channels=3
+
+- adapts forecast newer.csv --from run/adapter --output tomorrow/
+"""
+
+
+def forecast(
+    context: typer.Context,
+    data: o.Data,
+    output: Annotated[Path, typer.Option(help="The folder to write.")],
+    prediction_length: Annotated[
+        int | None, typer.Option(min=1, help="How many steps to forecast; with --from, as the adapter was fitted.")
+    ] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="FOLDER", help="Predict with a saved adapter, such as run/adapter; fit nothing."
+        ),
+    ] = None,
+    family: Annotated[str, typer.Option(**o.FAMILY)] = "residual",
+    recipe: Annotated[Path | None, typer.Option(help="A recipe of your own (YAML).", **o.RECIPE)] = None,
+    option: o.Option = None,
+    foundation_model: o.FoundationModel = "bolt-nano",
+    context_length: o.ContextLength = None,
+    objective: o.Objective = None,
+    max_windows: o.MaxWindows = 1000,
+    columns: o.Columns = None,
+    timestamp_column: o.TimestampColumn = None,
+    item_column: o.ItemColumn = None,
+    frequency: o.Frequency = None,
+    regularise: o.Regularise = False,
+    copula: o.Copula = "residual",
+    recalibration: o.Recalibration = "auto",
+    gate: o.Gate = True,
+    support: o.Support = None,
+    num_samples: o.NumSamples = 200,
+    seed: o.Seed = 0,
+    device: o.Device = "auto",
+    overwrite: o.Overwrite = False,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    r"""Forecast the steps after the last row of DATA, and score the same on rows held back.
+
+    An adapter is fitted before the rows held back (a card's test rows, or the last fifth) and scored on them beside
+    the frozen model, the last value and the seasonal naive; then another is fitted on all rows, and forecasts. Written
+    are forecast.csv, scores.json, forecast.png, reliability.png and the adapter itself, all at once at the end.
+
+    With --from, a saved adapter forecasts the steps after the last row of DATA: forecast.csv and forecast.png.
+    """  # noqa: DOC501
+    from .. import set_verbosity
+
+    if verbose:
+        set_verbosity("info")
+    if from_ is not None:
+        for name in _SAVED:
+            if o.was_given(context, name):
+                raise ValueError(f"--from predicts with an adapter as it was saved, and takes no {_written(name)}")
+    elif prediction_length is None:
+        raise ValueError("a forecast needs --prediction-length, how many steps to forecast, or --from RUN/adapter")
+    if recipe is not None and o.was_given(context, "family"):
+        raise ValueError("--family names a recipe of the shelf and --recipe one of your own: give one of them")
+    written = WRITTEN if from_ is None else PREDICTED
+    require_place(output, written, [data, recipe, from_], overwrite=overwrite)
+    asked = o.asked(context)
+    with Progress(2 * FIT + 8, shown=not (quiet or verbose)) as progress:
+        if from_ is None:
+            content, table, about = _fit(asked, recipe or family, output, progress, overwrite=overwrite)
+        else:
+            model = foundation_model if o.was_given(context, "foundation_model") else None
+            content, table, about = _predict(asked, from_, model, output, progress, overwrite=overwrite)
+    paths = [output / name for name in written]
+    lines = [table] if quiet else [table, about, f"Written: {', '.join(map(str, paths))}"]
+    hand_over(content, paths, as_json=as_json, lines=lines)
+
+
+def _written(name: str) -> str:
+    r"""An option as it is typed."""
+    return "--no-gate" if name == "gate" else f"--{name.replace('_', '-')}"
+
+
+def _fit(
+    asked: dict[str, Any], recipe: str | Path, output: Path, progress: Progress, *, overwrite: bool
+) -> tuple[dict[str, Any], str, str]:
+    r"""Fits, scores, fits on all rows, and writes; returns what scores.json holds, the table, and a line about it."""
+    from ..evaluation.backtest import roll
+    from ..evaluation.tables import format_table
+    from ..saving import replaced
+
+    progress.stage("load the foundation model")
+    adapter = adapter_of(asked, recipe)
+    if not adapter.family.closed_form:
+        adapter.trainer_options = progress.trainer_options()
+    progress.stage(f"read {asked['data']}")
+    dataset = data_of(asked)
+    result = roll(
+        adapter,
+        dataset,
+        num_samples=asked["num_samples"],
+        seed=asked["seed"],
+        on_progress=lambda stage: progress.stage(f"held back: {stage}", FIT if stage == "fit" else 1),
+    )
+    progress.stage("fit on all rows", FIT)
+    adapter.fit(replace(dataset, borders=None, end=None))
+    progress.stage("forecast")
+    forecasts = _several(adapter.predict())
+    progress.stage(f"write {output}")
+    facts = held_back(result)
+    content = {
+        **report(asked, dataset, adapter.model),
+        "held_back": {**facts, "adapter": result.adapter.summary().to_dict()},
+        "adapter": adapter.summary().to_dict(),
+        "scores": scores_of(result.frame),  # by model, channel, block of leads, metric
+    }
+    with replaced(output, overwrite=overwrite) as folder:
+        _table(forecasts).to_csv(folder / "forecast.csv", index=False)
+        add(folder / "scores.json", content)
+        _draw_both(dataset, result, forecasts).savefig(folder / "forecast.png")
+        draw_reliability(result, ("adapter", "frozen model")).savefig(folder / "reliability.png")
+        adapter.save(folder / "adapter")
+    return content, format_table(result.frame), say_held_back(facts, adapter.prediction_length)
+
+
+def _predict(
+    asked: dict[str, Any], saved: Path, model: str | None, output: Path, progress: Progress, *, overwrite: bool
+) -> tuple[dict[str, Any], str, str]:
+    r"""Forecasts with a saved adapter, and writes; returns the result, no table, and a line about it."""
+    from ..adapter import Adapter
+    from ..evaluation.plots import Fan, fan_chart
+    from ..saving import replaced
+
+    progress.stage(f"load {saved}")
+    adapter = Adapter.load(saved, foundation_model=model, device=asked["device"])
+    length = asked["prediction_length"]
+    if length not in (None, adapter.prediction_length):
+        raise ValueError(
+            f"{saved} was fitted to forecast {adapter.prediction_length} steps, got --prediction-length {length}: "
+            "leave it out, or fit another adapter"
+        )
+    progress.stage(f"read {asked['data']}")
+    asked = {name: asked[name] for name in ("data", "from", *READING)}
+    dataset = data_of(asked, adapter)
+    progress.stage("forecast", 2 * FIT)
+    forecasts = _several(adapter.predict(dataset))
+    progress.stage(f"write {output}")
+    with replaced(output, overwrite=overwrite) as folder:
+        _table(forecasts).to_csv(folder / "forecast.csv", index=False)
+        fan = Fan("forecast", forecasts[0].index, forecasts[0].law)
+        fan_chart(_observed(dataset, 4 * len(fan.index)), [fan], title=_title(dataset)).savefig(folder / "forecast.png")
+    content = {**report(asked, dataset, adapter.model), "adapter": adapter.summary().to_dict()}
+    return content, "", f"{len(fan.index)} steps from {fan.index[0]} on."
+
+
+def _several(predicted: Forecast | list[Forecast]) -> list[Forecast]:
+    return predicted if isinstance(predicted, list) else [predicted]
+
+
+def _table(forecasts: list[Forecast]) -> pd.DataFrame:
+    r"""The forecasts as the CSV holds them, its numbers with as many digits as give the same bits when read."""
+    import pandas as pd
+
+    tables: list[pd.DataFrame] = [forecast.to_pandas(quantile_levels=CSV_LEVELS) for forecast in forecasts]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _draw_both(dataset: Dataset, result: Backtest, forecasts: list[Forecast]) -> Figure:
+    r"""The fan chart of the first item: the last steps seen, forecast while held back, and those after the end."""
+    import numpy as np
+
+    from ..evaluation.plots import Fan, fan_chart
+    from ..windows import Windows
+
+    item, horizon = dataset.panel.items[0], result.adapter.prediction_length
+    origin = len(item) - horizon
+    last = Windows(dataset.panel, np.array([0]), np.array([origin]), result.adapter.context_length_, horizon)
+    fans = [
+        Fan("forecast of the last rows, held back", item.index[origin:], result.adapter.law(last)),
+        Fan("forecast", forecasts[0].index, forecasts[0].law),
+    ]
+    return fan_chart(_observed(dataset, 4 * horizon), fans, title=_title(dataset))
+
+
+def _observed(dataset: Dataset, rows: int) -> pd.DataFrame:
+    r"""The last rows of the first item."""
+    import pandas as pd
+
+    item = dataset.panel.items[0]
+    return pd.DataFrame(item.values[-rows:], item.index[-rows:], list(dataset.panel.channels))
+
+
+def _title(dataset: Dataset) -> str:
+    items = dataset.panel.items
+    return dataset.name if len(items) == 1 else f"{dataset.name}, item {items[0].item_id} of {len(items)} items"

@@ -1,0 +1,200 @@
+r"""What the commands share: from options to an adapter and a data set, and from a result to JSON and a folder."""
+
+from __future__ import annotations
+
+__all__ = ["READING", "add", "adapter_of", "data_of", "hand_over", "report", "require_place", "scores_of"]
+
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from .. import __version__
+from .options import family_options, support
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..adapter import Adapter
+    from ..foundation import FoundationModel
+    from ..readers import Dataset
+
+READING = ("timestamp_column", "item_column", "frequency", "regularise")
+LIBRARIES = ("torch", "numpy", "pandas", "chronos-forecasting", "transformers", "scoringrules")
+
+
+def require_place(
+    output: Path, written: Collection[str], read: Iterable[str | Path | None], *, overwrite: bool
+) -> None:
+    r"""Refuses an output before any work is done for it.
+
+    Arguments:
+        output: The folder to write.
+        written: What a run writes there; a folder that holds anything else is never replaced.
+        read: What the run reads, or keeps on the way: paths, or texts that may name no file.
+        overwrite: Whether an earlier run may be replaced.
+
+    Raises:
+        ValueError: If the folder may not be replaced, or holds what is to be read.
+    """
+    from ..saving import refuse_existing, refuse_foreign
+
+    refuse_existing(output, overwrite=overwrite)
+    for path in read:
+        if path is None or (isinstance(path, str) and not Path(path).exists()):
+            continue
+        if output.resolve() in [Path(path).resolve(), *Path(path).resolve().parents]:
+            raise ValueError(f"{path} lies in {output}, which would be replaced: name another folder")
+    refuse_foreign(output, written)
+
+
+def adapter_of(asked: Mapping[str, Any], recipe: str | Path, model: FoundationModel | None = None) -> Adapter:
+    r"""Makes the adapter that was asked for.
+
+    Arguments:
+        asked: The options, by name.
+        recipe: The name of a recipe on the shelf, or the path of one.
+        model: The frozen model, if it is loaded.
+
+    Returns:
+        The adapter, not fitted, with its frozen model loaded.
+    """
+    from ..adapter import Adapter
+    from ..adapters import make
+    from ..shelf import load_recipe
+
+    content = load_recipe(recipe)
+    given = family_options(content["family"], asked["option"] or ())
+    family = make(content["family"], {**content["options"], **given})
+    names = ("prediction_length", "context_length", "copula", "recalibration", "gate", "max_windows", "seed", "device")
+    adapter = Adapter(
+        family,
+        foundation_model=asked["foundation_model"] if model is None else model,
+        objective=asked["objective"] or (None if family.closed_form else content["training"].get("objective")),
+        support=support(asked["support"] or ()),
+        **{name: asked[name] for name in names},
+    )
+    adapter.model  # noqa: B018  what cannot be loaded is told before any work
+    return adapter
+
+
+def data_of(asked: Mapping[str, Any], adapter: Adapter | None = None) -> Dataset:
+    r"""Reads the data that were asked for.
+
+    Arguments:
+        asked: The options, by name.
+        adapter: A fitted adapter whose channels to read; those of the options if None.
+
+    Returns:
+        The data set.
+    """
+    from ..readers import read
+
+    reading = {name: asked[name] for name in READING}
+    if adapter is not None:
+        return read(asked["data"], columns=list(adapter.channels), **reading)
+    columns: list[str] = []
+    for given in asked["columns"] or ():
+        named = "," not in given or _is_column(given, asked["data"], reading)
+        columns += [given] if named else [name.strip() for name in given.split(",")]
+    return read(asked["data"], columns=columns or None, **reading)
+
+
+def _is_column(name: str, data: str, reading: Mapping[str, Any]) -> bool:
+    r"""Whether a name with a comma in it is that of one column."""
+    from ..readers import read
+
+    try:
+        read(data, columns=[name], **reading)
+    except ValueError:
+        return False
+    return True
+
+
+def report(asked: Mapping[str, Any], dataset: Dataset, model: FoundationModel) -> dict[str, Any]:
+    r"""Tells what a result was made of: nothing in it differs between two runs of the same settings and software.
+
+    Arguments:
+        asked: The options, by name.
+        dataset: The data.
+        model: The frozen model.
+
+    Returns:
+        The settings, the data and the versions, as JSON can hold them.
+    """
+    panel = dataset.panel
+    return {
+        "settings": dict(asked),
+        "data": {
+            "name": dataset.name,
+            "sha256": _fingerprint(asked["data"], dataset.name),
+            "items": len(panel),
+            "rows": sum(panel.lengths),
+            "channels": list(panel.channels),
+            "frequency": panel.frequency,
+        },
+        "versions": {
+            "adapts": __version__,
+            "python": sys.version.split()[0],
+            **{name: version(name) for name in LIBRARIES},
+            "foundation_model": model.fingerprint(),
+        },
+    }
+
+
+def _fingerprint(data: str, name: str) -> str | list[str]:
+    r"""The sha256 of a file; for a card those of the files that it accepts, one of which its reader found."""
+    from ..shelf import load_card
+
+    path = Path(data)
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    accepted: list[str] = load_card(name)["sha256"]
+    return accepted
+
+
+def scores_of(frame: pd.DataFrame) -> dict[str, Any]:
+    r"""Lays a tidy frame of scores out by model, channel, block of leads and metric; NaN becomes None.
+
+    Arguments:
+        frame: What a backtest returns.
+
+    Returns:
+        The scores.
+    """
+    scores: dict[str, Any] = {}
+    for model, channel, lead_block, metric, value in frame.itertuples(index=False):
+        block = scores.setdefault(model, {}).setdefault(channel, {}).setdefault(lead_block, {})
+        block[metric] = value if math.isfinite(value) else None
+    return scores
+
+
+def add(path: Path, content: Mapping[str, Any]) -> None:
+    r"""Writes JSON.
+
+    Arguments:
+        path: The file.
+        content: What it holds.
+    """
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def hand_over(content: Mapping[str, Any], written: Iterable[Path], *, as_json: bool, lines: Iterable[str]) -> None:
+    r"""Prints a result.
+
+    Arguments:
+        content: The result.
+        written: The files that hold it.
+        as_json: Whether to print it as JSON, with the paths; the lines otherwise.
+        lines: The same to read.
+    """
+    if as_json:
+        typer.echo(json.dumps({**content, "written": [str(path) for path in written]}, indent=1, allow_nan=False))
+    else:
+        typer.echo("\n".join(line for line in lines if line), nl=any(lines))
