@@ -409,12 +409,10 @@ def _clocks(index: pd.DatetimeIndex, frequency: str | None) -> str:
     ahead = (steps[odd] == step.nanos + HOUR) & (index.hour[odd] < 3)
     if not (back | ahead).all() or not len(odd):
         return ""
-    hour = (
-        "'infer'" if step.nanos <= HOUR else "True"
-    )  # longer steps meet the hour that comes twice once, or not at all
+    hour = "'infer'" if step.nanos <= HOUR else "True"  # longer steps meet the hour that comes twice only once
     return (
-        f". If they are local time over a change of the clocks, say so: frame.tz_localize(zone, ambiguous={hour}) keeps "
-        "both hours of autumn, and none is missing in spring" + ("" if step.nanos <= HOUR else " (or ambiguous=False)")
+        ". If they are local time over a change of the clocks, say so: "
+        f"frame.tz_localize(zone, ambiguous={hour}) makes them hours that passed"
     )
 
 

@@ -131,6 +131,41 @@ def test_every_form_of_the_same_data_gives_the_same_forecast_to_the_bit(
         assert forecast.index.tolist() == expected.index.tolist()
 
 
+def test_the_examples_of_the_documentation_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pvlib", reason="the last example is a card whose file ships inside pvlib: adapts[demo]")
+    text = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    first, *blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(first, names)
+    quick: dict[str, Any] = {"copula": "independent", "recalibration": "none", "gate": False, "max_windows": 50}
+    names["adapter"] = Adapter(foundation_model=SeasonalModel(24, 24), prediction_length=24, context_length=48, **quick)
+    assert len(blocks) >= 17
+    for block in blocks:
+        names.update(dict.fromkeys(("forecast", "north", "south", "first", "second")))
+        exec(block, names)
+        made = [names[name] for name in ("forecast", "north", "south", "first", "second") if names[name] is not None]
+        assert all(forecast.mean.shape[0] == 24 for forecast in made)
+        assert len(made) == (0 if "pivot" in block else 1 if "forecast" in block else 2), block
+    assert names["wide"].shape == (500, 1)
+
+
+def test_many_items_of_unequal_length_are_forecast_each_from_its_own_end() -> None:
+    whole = season()
+    ends = {"long": 336, "short": 100, "late": 336, "tiny": 3}
+    begins = dict.fromkeys(ends, 0) | {"late": 300}
+    items = pd.concat([whole[begins[n] : ends[n]].reset_index().assign(unique_id=n) for n in ends])
+    adapter = Adapter(foundation_model=SeasonalModel(24, 6), prediction_length=6, context_length=48)
+    fitted = adapter.fit(items).predict(num_samples=5)
+    again = adapter.predict(items.sample(frac=1, random_state=0), num_samples=5, regularise=True)
+    for name, forecast in zip(ends, fitted, strict=True):
+        (other,) = [f for f in again if f.item_id == name]
+        assert forecast.item_id == name and forecast.index[0] == whole.index[ends[name] - 1] + pd.Timedelta("1h")
+        assert np.array_equal(forecast.samples, other.samples) and np.isfinite(forecast.samples).all()
+    alone = adapter.predict(items[items["unique_id"] == "short"], num_samples=5)
+    assert np.array_equal(alone.samples, fitted[1].samples)
+
+
 # -------------------------------------------------------------------------------------------------- what is wrong
 
 
@@ -247,14 +282,14 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
         {},
         "1 repeated (first: row 27, 2024-10-27 02:00:00). regularise=True (--regularise) would sort the rows, keep one "
         "row of each repeated date (the mean where they differ) and put rows of NaN where dates are missing. If they "
-        "are local time over a change of the clocks, say so: frame.tz_localize(zone, ambiguous='infer') keeps both",
+        "are local time over a change of the clocks, say so: frame.tz_localize(zone, ambiguous='infer') makes them",
     ),
     "local time in spring": (
         hours("2024-03-30"),
         {},
         "1 missing (first: 2024-03-31 02:00:00). regularise=True (--regularise) would sort the rows, keep one row of "
         "each repeated date (the mean where they differ) and put rows of NaN where dates are missing. If they are "
-        "local time over a change of the clocks, say so: frame.tz_localize(zone, ambiguous='infer') keeps both hours",
+        "local time over a change of the clocks, say so: frame.tz_localize(zone, ambiguous='infer') makes them",
     ),
     "local time in quarters of hours": (hours("2024-10-26", "15min"), {}, "4 repeated (first: row 108, 2024-10-27 02"),
     "local time in steps of two hours": (
