@@ -2,6 +2,7 @@ r"""Adapter families: one a file, entered in one roster."""
 
 from .autoencoder import Autoencoder
 from .base import AdapterModule, Evidence, State, families, make, register
+from .bayesian import Bayesian
 from .dropout import Dropout
 from .ensemble import Ensemble
 from .identity import Identity
@@ -13,6 +14,7 @@ from .vae import VAE
 __all__ = [
     "VAE",
     "AdapterModule",
+    "Bayesian",
     "Autoencoder",
     "Dropout",
     "Ensemble",

@@ -1,0 +1,102 @@
+r"""Autoencoders: linear adapters with a nonlinear residual each way."""
+
+from __future__ import annotations
+
+__all__ = ["Autoencoder", "perceptron"]
+
+import torch
+from torch import Tensor, nn
+
+from ..shelf import unknown
+from .base import Normalised, State, register
+from .projection import check_latent_channels, check_reduction, principal_directions
+
+#: Activations by name.
+ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
+
+
+@register("autoencoder")
+class Autoencoder(Normalised):
+    r"""Mixes channels by networks, step by step: :math:`z_t = x_t P + g(x_t)`, :math:`y_t = z_t P^\top + h(z_t)`.
+
+    :math:`P` is the identity where :math:`K = D` and the leading principal directions of the train rows elsewhere; the
+    last layers of the perceptrons :math:`g` and :math:`h` start at zero, so that training starts from the frozen model
+    itself (or its PCA adapter). Deterministic; any context length; not invertible; trained through the frozen model,
+    never by reconstruction. Costs :math:`K` frozen passes. Mistaken for a better linear adapter: on few windows its
+    freedom goes into noise.
+
+    References:
+        | AdaPTS (Benechehab et al., 2025), its autoencoders; without their dropout
+        | https://arxiv.org/abs/2502.10235
+
+    Arguments:
+        latent_channels: The number of latent channels :math:`K`; as many as observed if None.
+        hidden: The width of each hidden layer.
+        depth: The number of hidden layers.
+        activation: What follows each of them: `"gelu"`, `"relu"`, `"silu"` or `"tanh"`.
+
+    Example:
+        >>> z, state = Autoencoder(latent_channels=3).build(channels=7).encode(torch.randn(32, 512, 7))
+        >>> z.shape
+        torch.Size([1, 32, 512, 3])
+    """
+
+    latent_channels: int | None = None
+    hidden: int = 64
+    depth: int = 1
+    activation: str = "gelu"
+
+    directions: Tensor
+
+    def _check(self) -> None:
+        super()._check()
+        check_latent_channels(self, self.latent_channels)
+        for name in ("hidden", "depth"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"Autoencoder expects {name} to be a positive integer, got {value!r}")
+        if self.activation not in ACTIVATIONS:
+            raise unknown("activation", self.activation, ACTIVATIONS)
+
+    @property
+    def latents(self) -> int:
+        return self.latent_channels or self.channels
+
+    def _build(self, channels: int) -> None:
+        check_reduction(self, self.latents, channels)
+        self.register_buffer("directions", torch.eye(channels)[:, : self.latents].contiguous())
+        widths = [self.hidden] * self.depth
+        self.encoder = perceptron([channels, *widths, self.latents], self.activation)
+        self.decoder = perceptron([self.latents, *widths, channels], self.activation)
+
+    def _prepare(self, rows: Tensor) -> None:
+        if self.latents < self.channels:
+            self.directions.copy_(principal_directions(self.covariance, self.latents))
+
+    def _encode(self, x: Tensor, state: State) -> Tensor:
+        correction: Tensor = self.encoder(x)
+        return x @ self.directions + correction
+
+    def _decode(self, z: Tensor, state: State) -> Tensor:
+        correction: Tensor = self.decoder(z)
+        return z @ self.directions.mT + correction
+
+
+def perceptron(widths: list[int], activation: str = "gelu") -> nn.Sequential:
+    r"""Makes a multi-layer perceptron that gives zero until its last layer is trained.
+
+    Arguments:
+        widths: The number of inputs, the widths of the hidden layers, and the number of outputs.
+        activation: What follows each hidden layer; see `ACTIVATIONS`.
+
+    Returns:
+        The network, on the last axis.
+    """
+    layers: list[nn.Module] = []
+    for before, after in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]
+    last = layers[-2]
+    assert isinstance(last, nn.Linear)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(*layers[:-1])
