@@ -106,7 +106,7 @@ def steps_from(
         frequency: A pandas alias, old or new, or None if the start is a Period; without an anchor it takes that of the
             start, as in `frequency_of`.
         periods: The number of steps.
-        like: The frequency to find again if it fits, where dates bear several.
+        like: The frequency that other periods of this kind were found to have.
 
     Returns:
         The dates and their frequency.
@@ -120,10 +120,13 @@ def steps_from(
         ('W-TUE', ['Tue 02', 'Tue 09'])
     """
     if isinstance(start, pd.Period):
+        if frequency is None and like is not None:
+            dates = _stamps(pd.period_range(start, periods=periods))
+            if _is_regular(dates, like):
+                return dates, like
         dates = _stamps(pd.period_range(start, periods=max(periods, 40)))  # as many as show what frequency they have
         if frequency is None:
-            fits = like is not None and _is_regular(dates, like)
-            settled = like if fits and like is not None else _infer(dates) or alias(start.freqstr)
+            settled = _infer(dates) or alias(start.freqstr)
         else:
             settled = frequency_of(dates[:periods], frequency)
             if not _is_regular(dates[:periods], settled):
@@ -177,18 +180,18 @@ def period_of(index: pd.Index[Any], frequency: str | None, whose: str) -> pd.Per
             f"gluonts dates series by periods, and {whose} has no dates: give it a DatetimeIndex or a timestamp column"
         )
     local = index.tz_localize(None)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # periods of business days are to go
-            periods = pd.date_range(local[0], periods=len(local), freq=frequency).to_period()
-    except ValueError as error:
-        raise ValueError(f"gluonts dates series by periods, and pandas has none of {frequency!r}") from error
-    if not _is_regular(local, str(frequency)):
+    if index.tz is not None and not _is_regular(local, str(frequency)):
         raise ValueError(
             f"gluonts knows no time zones, and the clocks change within {whose}: convert its dates with "
             "tz_convert('UTC') first"
         )
-    return periods[0]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # periods of business days are to go
+            period: pd.Period = pd.date_range(local[0], periods=1, freq=frequency).to_period()[0]
+    except ValueError as error:
+        raise ValueError(f"gluonts dates series by periods, and pandas has none of {frequency!r}") from error
+    return period
 
 
 def parse_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | None:

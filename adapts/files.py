@@ -141,7 +141,7 @@ def _json(path: Path, item_column: str | None) -> Table:
         if text.lstrip().startswith("["):
             records = json.loads(text)
         else:
-            lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+            lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
             records = []
             for number, line in lines:  # noqa: B007  the message names the line
                 records.append(json.loads(line))

@@ -347,7 +347,18 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "other channels in a list": ([wide, wide.rename(columns={"b": "c"})], {}, "missing: b; not fitted: c"),
     "other frequencies in a list": ([wide, frame(frequency="D")], {}, "items of one frequency, got D, h"),
     "a panel in a list": ([np.zeros((2, 3, 1))], {}, "entry 0 holds 2 items"),
+    "columns of an array": (
+        np.zeros((4, 2)),
+        {"item_column": "shop"},
+        "the data have no columns, of which item_column='shop' could be one: leave it out",
+    ),
+    "a path as it is": (Path("data.csv"), {}, "Path; adapts.readers.read opens files"),
     # gluonts
+    "columns of gluonts entries": (
+        [{"target": [1.0, 2.0], "start": pd.Period("2024-01-01", "h")}],
+        {"timestamp_column": "ds"},
+        "the data have no columns, of which timestamp_column='ds' could be one",
+    ),
     "half a gluonts entry": ([{"target": [1.0]}], {}, "gluonts entries with 'target' and 'start'; entry 0 has target"),
     "a start without a frequency": (
         [{"target": [1.0, 2.0], "start": "2024-01-01"}],

@@ -86,6 +86,11 @@ def test_tensors_of_any_type_are_read(dtype: torch.dtype) -> None:
     assert Panel.of(torch.ones(4, 2, dtype=dtype)).items[0].values.tolist() == [[1.0, 1.0]] * 4
 
 
+def test_masked_entries_are_missing() -> None:
+    masked = np.ma.masked_array([[1, 2], [3, 4]], mask=[[False, True], [False, False]])
+    assert np.array_equal(Panel.of(masked).items[0].values, [[1, np.nan], [3, 4]], equal_nan=True)
+
+
 def test_a_vector_and_a_series_have_one_channel() -> None:
     assert Panel.of(np.arange(5.0)).items[0].values.shape == (5, 1)
     assert Panel.of(frame()["b"]).channels == ("b",)

@@ -57,7 +57,8 @@ def _column(series: nw.Series[Any]) -> Any:
     if kind.is_integer() and series.null_count():
         return pd.array(series.to_list(), dtype="Int64" if kind.is_signed_integer() else "UInt64")
     if kind.is_numeric() or kind == nw.Boolean:
-        return (series.cast(nw.Float64) if kind.is_decimal() or series.null_count() else series).to_numpy()
+        plain = kind.is_decimal() or kind in (nw.Int128, nw.UInt128) or series.null_count()
+        return (series.cast(nw.Float64) if plain else series).to_numpy()
     if isinstance(kind, nw.Date):
         return pd.DatetimeIndex(series.to_numpy())
     return pd.Series(series.to_list(), dtype=object)

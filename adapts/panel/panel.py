@@ -193,16 +193,16 @@ class Panel:
             long = len(self) > 1
         if not long and len(self) > 1:
             raise ValueError(f"a wide frame holds one item, the panel has {len(self)}: to_pandas(long=True)")
-        frames = [pd.DataFrame(item.values.copy(), item.index, list(self.channels)) for item in self.items]
+        values = np.concatenate([item.values for item in self.items])  # (sum T, D)
         if not long:
-            return frames[0]
+            return pd.DataFrame(values, self.items[0].index, list(self.channels))
         keys: dict[Any, Any] = {
             self.item_column: np.repeat(np.array([i.item_id for i in self.items], dtype=object), self.lengths)
         }
         if self.frequency is not None:
             dates = self.items[0].index.append([item.index for item in self.items[1:]])
             keys[self.items[0].index.name or "timestamp"] = dates
-        return pd.concat([pd.DataFrame(keys), pd.concat(frames, ignore_index=True)], axis=1)
+        return pd.concat([pd.DataFrame(keys), pd.DataFrame(values, columns=list(self.channels))], axis=1)
 
     def to_gluonts(self) -> list[dict[str, Any]]:
         r"""Writes the panel as gluonts entries, which any gluonts model takes as its dataset.

@@ -7,6 +7,7 @@ __all__ = ["Reader"]
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,8 @@ class Reader:
         if isinstance(series, torch.Tensor):
             series = series.detach().cpu()
             series = (series.double() if series.is_floating_point() else series).numpy()  # numpy has no bfloat16
+        if isinstance(series, np.ma.MaskedArray):
+            series = np.ma.filled(series.astype(np.float64), np.nan)
         if isinstance(series, np.ndarray):
             return self.read_array(series)
         if isinstance(series, list | tuple):
@@ -57,7 +60,7 @@ class Reader:
         raise ValueError(
             "expected a frame or series (pandas, polars, Arrow), an array or tensor (T, D), (N, T, D) or (T,), a list "
             f"of these or a gluonts dataset, got {type(series).__name__}"
-            + ("; adapts.readers.read opens files and cards" if isinstance(series, str) else "")
+            + ("; adapts.readers.read opens files and cards" if isinstance(series, str | PathLike) else "")
             + ("; call its to_pandas() first" if hasattr(series, "to_pandas") else "")
             + ("; pass its values as a list" if isinstance(series, Mapping) else "")
         )
@@ -120,6 +123,7 @@ class Reader:
             values = values[None]  # (N, T, D)
         if values.size == 0:
             raise ValueError(f"expected at least one item, one row and one channel, got shape {values.shape} (N, T, D)")
+        self.refuse_columns()
         self.refuse_frequency()
         channels = tuple(str(number) for number in range(values.shape[2]))
         items = (
@@ -131,8 +135,10 @@ class Reader:
 
     def read_gluonts(self, entries: Sequence[Mapping[str, Any]], names: str | Sequence[str] | None = None) -> Panel:
         r"""Reads entries of `start` and `target`; `names` are those of the channels, if the dataset knows them."""
+        self.refuse_columns()
         items: list[Item] = []
         found: list[str] = []
+        settled: dict[Any, str] = {}
         for number, entry in enumerate(entries):
             if "target" not in entry or "start" not in entry:
                 raise ValueError(
@@ -146,14 +152,16 @@ class Reader:
                     f"expected as many channels in each entry, got {items[0].values.shape[1]} in entry 0 and "
                     f"{values.shape[1]} in entry {number}"
                 )
-            start, like = entry["start"], found[0] if found else None
+            start = entry["start"]
             if self.frequency is None and not isinstance(start, pd.Period):
                 raise ValueError(
                     f"entry {number} starts at {start!r}, no Period with a frequency: give frequency= (--frequency)"
                 )
+            like = settled.get(getattr(start, "freq", None))
             dates, frequency = steps_from(start, self.frequency, len(values), like=like)
+            settled[getattr(start, "freq", None)] = frequency
             found.append(frequency)
-            items.append(Item(str(entry.get("item_id", number)), values, dates))
+            items.append(Item(str(number if entry.get("item_id") is None else entry["item_id"]), values, dates))
         if len(set(found)) > 1:
             period = calendar_period(self.frequency)  # holds weeks of other days, and years that begin in other months
             if period is None or all(isinstance(entry["start"], pd.Period) for entry in entries):
@@ -386,6 +394,12 @@ class Reader:
                     f"a Panel is already read (its frequency is {panel.frequency!r}), {option}= cannot change it: pass "
                     "the frame it came from instead"
                 )
+
+    def refuse_columns(self) -> None:
+        r"""Checks that no option names columns where there are none."""
+        for option, name in (("item_column", self.item_column), ("timestamp_column", self.timestamp_column)):
+            if name is not None:
+                raise ValueError(f"the data have no columns, of which {option}={name!r} could be one: leave it out")
 
     def refuse_frequency(self) -> None:
         r"""Checks that no option asks something of dates where there are none."""
