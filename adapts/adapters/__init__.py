@@ -5,6 +5,7 @@ from .base import AdapterModule, Evidence, State, families, make, register
 from .bayesian import Bayesian
 from .dropout import Dropout
 from .ensemble import Ensemble
+from .flow import Flow
 from .identity import Identity
 from .linear import Linear
 from .projection import Projection
@@ -19,6 +20,7 @@ __all__ = [
     "Dropout",
     "Ensemble",
     "Evidence",
+    "Flow",
     "Identity",
     "Linear",
     "Projection",

@@ -1,0 +1,674 @@
+r"""Bayesian weights for any family."""
+
+from __future__ import annotations
+
+__all__ = ["Bayesian"]
+
+import functools
+import math
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, kl_divergence
+
+from ..shelf import unknown
+from ..solvers import BayesianRegression
+from ..solvers.bayesian import draw_deviation
+from .base import AdapterModule, Evidence, State, fill_missing, make, register, window_statistics
+from .ensemble import _InTurn
+from .linear import Linear
+from .residual import Residual
+
+#: The prior's standard deviation where gradients train, unless one is given.
+PRIOR_SCALE = 0.1
+#: The standard deviation, in units of the prior's, that the guides start from.
+START = 0.1
+#: The most weights whose curvature is kept as a matrix; of more only its diagonal.
+FULL = 1024
+#: The random directions a batch of windows from which a diagonal curvature is estimated.
+PROBES = 8
+#: The most numbers that one batch of derivatives may hold: 64 MB.
+MAX_NUMBERS = 2**24
+#: `torch.func` binds drawn weights to the module for as long as a call lasts, which no other thread may see.
+_BOUND = threading.RLock()
+#: Where the deviations of the weights stand among what is drawn.
+_WEIGHTS = "weights"
+
+
+@register("bayesian")
+class Bayesian(AdapterModule):
+    r"""Draws chosen weights of another family from their posterior, so that what the data leave open enters the law.
+
+    .. math:: W \sim q(W) \approx p(W | \text{train windows}), \quad p(W) = \mathcal N(W_0, s^2 I)
+
+    where :math:`W_0` are the weights that the family starts from: the frozen model itself. A draw is used by encoding
+    and decoding alike. How :math:`q` is found, the guide says:
+
+    - `"exact"`: the posterior of linear regression with the noise integrated out, for weights that enter linearly:
+      `decoder` of `Linear(free="decoder")`, `weights` of `Residual`. Its mean is the family's own closed form.
+    - `"mean-field"` and `"low-rank"`: a normal law with diagonal, or diagonal and low-rank covariance (Pyro's
+      `AutoDiagonalNormal` and `AutoLowRankMultivariateNormal`), trained by the objective `"elbo"`; its divergence from
+      the prior is taken in closed form.
+    - `"laplace"`: a normal law about the most probable weights, with the inverse of the Gauss-Newton curvature there
+      as covariance: of all weights together up to 1024 of them behind fixed latent channels, its diagonal otherwise.
+
+    Stochastic; as invertible as the family. Where no drawn weight changes the latent channels one frozen pass serves
+    all draws; otherwise each draw pays for latent channels of its own. Mistaken for the whole uncertainty: that of
+    the weights is the smaller part where windows are many, and all guides count windows as independent, which
+    overlapping ones are not. `Adapter` adds the missing noise as measured out of sample.
+
+    References:
+        | Do Bayesian Neural Networks Need To Be Fully Stochastic? (Sharma et al., 2023)
+        | https://arxiv.org/abs/2211.06291
+        | Weight Uncertainty in Neural Networks (Blundell et al., 2015), https://arxiv.org/abs/1505.05424
+        | Laplace Redux (Daxberger et al., 2021), https://arxiv.org/abs/2106.14806
+        | Pyro: Deep Universal Probabilistic Programming (Bingham et al., 2019), https://jmlr.org/papers/v20/18-403.html
+
+    Arguments:
+        base: The name of the family whose weights are drawn.
+        base_options: The options of that family; its defaults where left out.
+        sites: Patterns of the names of the weights to draw, such as `"decoder*"` or `"encoder.0.bias"`; the others are
+            fitted as in the family itself.
+        guide: How their posterior is found: `"exact"`, `"mean-field"`, `"low-rank"` or `"laplace"`.
+        prior_scale: The prior's standard deviation :math:`s`; in units of the noise's where the guide is exact. If
+            None, 0.1 or, where the guide is exact, as blocked cross-validation chooses it.
+        rank: The rank of the low-rank guide; the root of the number of weights if None.
+
+    Example:
+        >>> family = Bayesian(base="linear", sites=["decoder"], guide="mean-field")
+        >>> bayesian = family.build(channels=7).eval()
+        >>> z, state = bayesian.encode(torch.randn(32, 96, 7), draws=20)
+        >>> z.shape, bayesian.decode(torch.randn(40, 32, 24, 7), state).shape
+        (torch.Size([1, 32, 96, 7]), torch.Size([40, 32, 24, 7]))
+    """
+
+    base: str = "residual"
+    base_options: Mapping[str, Any] = {}
+    sites: Sequence[str] = ("weights",)
+    guide: str = "exact"
+    prior_scale: float | None = None
+    rank: int | None = None
+
+    inner: AdapterModule
+    posterior: _Posterior
+    names: tuple[str, ...]  # of the drawn weights
+    _trained: tuple[str, ...]  # of the weights that gradients train as they are
+    _reached: frozenset[str]  # of the weights that change the latent channels
+
+    def _check(self) -> None:
+        self.names, self._trained, self._reached = (), (), frozenset()
+        if self.base in ("bayesian", "ensemble"):
+            raise ValueError(
+                f"Bayesian expects a base of weights of its own, got {self.base!r}: "
+                "for an ensemble of Bayesian adapters pass member='bayesian' to Ensemble"
+            )
+        self.base_options = dict(self.base_options or {})
+        self.inner = make(self.base, self.base_options)
+        self.sites = (self.sites,) if isinstance(self.sites, str) else tuple(self.sites)
+        if not self.sites or not all(isinstance(site, str) for site in self.sites):
+            raise ValueError(f"Bayesian expects sites to be patterns of names, got {self.sites!r}")
+        if self.guide not in ("exact", "mean-field", "low-rank", "laplace"):
+            raise unknown("guide", self.guide, ["exact", "mean-field", "low-rank", "laplace"])
+        if self.guide == "exact" and _regression(self.inner) is None:
+            raise ValueError(
+                f"the exact guide needs weights that enter linearly: base='residual', or base='linear' with "
+                f"base_options={{'free': 'decoder'}} and no rank, got base={self.base!r} with {self.base_options}; "
+                "guide='laplace' and 'mean-field' take any"
+            )
+        if self.prior_scale is not None and (
+            isinstance(self.prior_scale, bool)
+            or not isinstance(self.prior_scale, int | float)
+            or not 0 < self.prior_scale < math.inf
+        ):
+            raise ValueError(f"Bayesian expects prior_scale to be a positive number or None, got {self.prior_scale!r}")
+        if self.rank is not None and (not isinstance(self.rank, int) or self.rank < 1 or self.guide != "low-rank"):
+            raise ValueError(
+                f"Bayesian expects rank to be a positive integer with guide='low-rank' and None with any other, "
+                f"got rank={self.rank!r} with guide={self.guide!r}"
+            )
+
+    # ------------------------------------------------------------------ what the base declares
+
+    @property
+    def observed_latents(self) -> bool:  # type: ignore[override]
+        return self.inner.observed_latents
+
+    @property
+    def mixes_channels(self) -> bool:  # type: ignore[override]
+        return self.inner.mixes_channels
+
+    @property
+    def needs_forecast(self) -> bool:  # type: ignore[override]
+        return self.inner.needs_forecast
+
+    @property
+    def beta(self) -> float:  # type: ignore[override]
+        return self.inner.beta
+
+    @property
+    def latents(self) -> int:
+        return self.inner.latents
+
+    @property
+    def closed_form(self) -> bool:
+        return self.guide == "exact"
+
+    @property
+    def stochastic(self) -> bool:
+        # a posterior that is still to be found is the weights that the family holds
+        return self.channels == 0 or self.inner.stochastic or self.posterior.known
+
+    @property
+    def stochastic_latents(self) -> bool:
+        return self.inner.stochastic_latents or bool(self._reached.intersection(self.names))
+
+    @property
+    def fixed_latents(self) -> bool:
+        return not (self.inner.stochastic_latents or self._reached.intersection((*self.names, *self._trained)))
+
+    def latent_levels(self, u: Tensor) -> Tensor:
+        return self.inner.latent_levels(u)
+
+    def spread(self, past: Tensor) -> Tensor:
+        return self.inner.spread(past)
+
+    # ------------------------------------------------------------------ making
+
+    def _build(self, channels: int) -> None:
+        self.inner = self.inner.build(channels)
+        self.names = self._chosen()
+        self._trained = tuple(
+            name for name, weight in self.inner.named_parameters() if weight.requires_grad and name not in self.names
+        )
+        self._reached = self._reaching()
+        for name in self.names:
+            self._weight(name).requires_grad_(False)  # from here on it is the prior's mean
+        size = sum(self._weight(name).numel() for name in self.names)
+        scale = self.prior_scale or PRIOR_SCALE
+        if self.guide == "exact":
+            self.posterior = _Exact(transposed=isinstance(self.inner, Linear))
+        elif self.guide == "laplace":
+            self.posterior = _Laplace(size, scale)
+        else:
+            self.posterior = _Variational(self.guide, size, scale, self.rank)
+
+    def _chosen(self) -> tuple[str, ...]:
+        r"""The names of the weights that the patterns mean, in the family's order."""
+        linear = _regression(self.inner)
+        if self.guide == "exact" and linear is not None:
+            names = [linear]
+        else:  # what normalises windows is not drawn: it stands before all draws
+            names = [name for name, _ in self.inner.named_parameters() if name not in ("log_gain", "offset")]
+        chosen = set()
+        for site in self.sites:
+            # "decoder.*" means the parts of a decoder, and a decoder that is one matrix
+            found = {name for name in names if fnmatchcase(name, site) or fnmatchcase(f"{name}.", site)}
+            if not found:
+                known = ", ".join(names) or "none"
+                raise ValueError(
+                    f"the site {site!r} matches no weight that guide={self.guide!r} can draw of {self.base!r}; "
+                    f"these are: {known}"
+                )
+            chosen |= found
+        return tuple(name for name in names if name in chosen)
+
+    def _reaching(self) -> frozenset[str]:
+        r"""Finds by their gradients which weights change the latent channels."""
+        if self.observed_latents:
+            return frozenset()
+        named = dict(self.inner.named_parameters())
+        free = {name: weight.requires_grad for name, weight in named.items()}
+        self.inner.requires_grad_(True)
+        with torch.enable_grad():
+            x = torch.zeros(1, 2, self.channels)
+            part = State(x, *self.inner._statistics(x), generator=torch.Generator().manual_seed(0))
+            self.inner._draw(part)
+            z = self.inner._encode((x - part.location) / part.scale, part)
+            gradients = torch.autograd.grad(z.sum(), list(named.values()), allow_unused=True) if z.requires_grad else []
+        for name, weight in named.items():
+            weight.requires_grad_(free[name])
+        return frozenset(name for name, gradient in zip(named, gradients, strict=False) if gradient is not None)
+
+    def _weight(self, name: str) -> Tensor:
+        r"""The family's own value of a weight, a parameter or a buffer."""
+        owner, _, own = name.rpartition(".")
+        weight: Tensor = getattr(self.inner.get_submodule(owner), own)
+        return weight
+
+    def _prepare(self, rows: Tensor) -> None:
+        self.inner.prepare(rows)
+
+    @torch.no_grad()
+    def solve(self, evidence: Evidence, *, choose: bool) -> None:
+        if not isinstance(self.posterior, _Exact):
+            super().solve(evidence, choose=choose)
+            return
+        self.inner.solve(evidence, choose=choose)
+        assert isinstance(self.inner, Linear | Residual)
+        if self.prior_scale is not None:
+            for problem in _problems(self.inner, evidence):
+                self.inner.strength[problem.channel] = self.prior_scale**-2 / problem.typical
+            if isinstance(self.inner, Residual):
+                self.inner.share.fill_(1.0)
+        if choose or self.prior_scale is not None:  # once more: on windows that are in no fold too
+            self.inner.solve(evidence, choose=False)
+        self.posterior.settle(_problems(self.inner, evidence))
+
+    def after_training(self, evidence: Evidence, through: Callable[[Tensor], Tensor] | None = None) -> None:
+        r"""Finds what the weights' law needs beside gradients: the curvature of the Laplace approximation.
+
+        The errors count as normal, with the variance a channel that they have at the weights found.
+
+        Arguments:
+            evidence: The train windows, with the frozen model's median forecasts of the latent channels.
+            through: The frozen model's median forecasts, with shape :math:`(b, H, K)`, of latent pasts
+                :math:`(b, L, K)`, with gradients; needed where a drawn weight changes the latent channels.
+
+        Raises:
+            ValueError: If it is needed and missing.
+        """
+        if not isinstance(self.posterior, _Laplace):
+            return
+        if self.stochastic_latents and through is None:
+            raise ValueError("the weights drawn change the latent channels: pass the frozen model as 'through'")
+        mode = self.training
+        self.eval()
+        _, horizon, channels = evidence.future.shape
+        size = self.posterior.location.numel()
+        full = size <= FULL and not self.stochastic_latents
+        step = max(1, MAX_NUMBERS // (horizon * channels * size)) if full else 32
+        parts = [_rows(evidence, slice(first, first + step)) for first in range(0, len(evidence.past), step)]
+        location = self.posterior.location.detach()
+        square, count = torch.zeros(2, channels, dtype=torch.float64)
+        for part in parts:
+            with torch.no_grad():
+                error = part.future - self._forecast(location, part, through)
+            square += error.double().square().nansum((0, 1))
+            count += (~error.isnan()).sum((0, 1))
+        weight = (count / square.clamp(min=1e-12)).clamp(max=1e12).sqrt().to(location)  # (D,), one over the noise
+        curvature = torch.zeros((size, size) if full else size, dtype=torch.float64)
+        generator = torch.Generator().manual_seed(0)
+        for part in parts:
+            cells = torch.where(part.future.isnan(), 0.0, weight)  # (b, H, D)
+            if full:
+                forecast = functools.partial(self._forecast, part=part, through=through)
+                slopes = torch.func.jacfwd(forecast)(location)  # (b, H, D, P)
+                slopes = (slopes * cells.unsqueeze(-1)).flatten(0, 2).double()
+                curvature += slopes.mT @ slopes
+                continue
+            with torch.enable_grad():
+                free = location.clone().requires_grad_()
+                forecast = self._forecast(free, part, through)
+            for _ in range(PROBES):
+                signs = torch.randint(0, 2, cells.shape, generator=generator) * 2.0 - 1.0
+                (slope,) = torch.autograd.grad(forecast, free, signs.to(cells) * cells, retain_graph=True)
+                curvature += slope.double().square() / PROBES
+        self.posterior.settle(curvature)
+        self.train(mode)
+
+    def _forecast(self, location: Tensor, part: Evidence, through: Callable[[Tensor], Tensor] | None) -> Tensor:
+        r"""Point forecasts :math:`(b, H, D)` with the weights at a place of the posterior's, :math:`(P,)`."""
+        generator = torch.Generator().manual_seed(0)
+        state = State(part.past, *self._statistics(part.past), generator=generator, forecast=part.forecast)
+        self._draw(state)
+        state.drawn[_WEIGHTS] = (location * (self.prior_scale or PRIOR_SCALE)).unsqueeze(0)
+        latent = part.forecast
+        if self.stochastic_latents:
+            assert through is not None
+            rows = fill_missing((part.past - state.location) / state.scale, self.inner.covariance)
+            latent = through(self._encode(rows, state)[0])
+        return self.decode(latent.unsqueeze(0), state)[0]
+
+    # ------------------------------------------------------------------ using
+
+    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.inner._statistics(x)
+
+    def _draw(self, state: State) -> None:
+        if self.inner.stochastic:
+            for number in range(state.draws):
+                part = self._part(state, number)
+                self.inner._draw(part)
+                self._keep(state, number, part)
+        state.drawn[_WEIGHTS] = self.posterior.draw(state.draws, state.generator).to(state.past)  # (M, P)
+
+    def _encode(self, x: Tensor, state: State) -> Tensor:
+        if not self.stochastic_latents:
+            return self.inner._encode(x, self._part(state, 0))
+        if self.inner.stochastic or state.draws == 1:
+            each = [self._one("_encode", state, number, x) for number in range(state.draws)]
+            return torch.stack([z[0] if z.ndim == 4 else z for z in each])
+        return self._all("_encode", state, x, None)
+
+    def encode_future(self, y: Tensor, state: State) -> Tensor:
+        r"""Maps observed targets to latent targets, by the first draw; see `AdapterModule.encode_future`.
+
+        Arguments:
+            y: The standardised targets, with shape :math:`(B, H, D)`. NaN marks a missing step.
+            state: The state of these windows.
+
+        Returns:
+            The latent targets, with shape :math:`(B, H, K)`.
+        """
+        return self._one("encode_future", state, 0, y)
+
+    def _decode(self, z: Tensor, state: State) -> Tensor:
+        z = z.unflatten(0, (state.draws, -1))  # (M, S / M, B, H, K)
+        if self.inner.stochastic or state.draws == 1:
+            return torch.cat([self._one("_decode", state, number, own) for number, own in enumerate(z)])
+        return self._all("_decode", state, z, 0).flatten(0, 1)
+
+    def divergence(self, state: State) -> Tensor:
+        each = range(state.draws if self.inner.stochastic else 1)
+        return torch.stack([self._one("divergence", state, number) for number in each]).mean(0)
+
+    def weight_divergence(self) -> Tensor:
+        return self.posterior.divergence()
+
+    def likelihood(self, prediction: Tensor, state: State) -> Distribution | None:
+        paths = prediction.unflatten(0, (state.draws, -1))
+        each = [self._one("likelihood", state, number, own) for number, own in enumerate(paths)]
+        laws = [law for law in each if law is not None]
+        return _InTurn(laws) if len(laws) > 1 else next(iter(laws), None)
+
+    # ------------------------------------------------------------------ the family at drawn weights
+
+    def _part(self, state: State, number: int) -> State:
+        r"""The family's own state of one draw."""
+        prefix = f"{number}."
+        drawn = {name.removeprefix(prefix): x for name, x in state.drawn.items() if name.startswith(prefix)}
+        return State(state.past, state.location, state.scale, 1, drawn, state.generator, state.forecast)
+
+    def _keep(self, state: State, number: int, part: State) -> None:
+        state.drawn |= {f"{number}.{name}": x for name, x in part.drawn.items()}
+
+    def _weights(self, drawn: Tensor) -> dict[str, Tensor]:
+        r"""The weights by name, with shapes :math:`(*, \ldots)`, from all of their deviations :math:`(*, P)`."""
+        if drawn.shape[-1] == 0:  # drawn before they were solved for
+            return {}
+        own = [self._weight(name) for name in self.names]
+        parts = drawn.split([weight.numel() for weight in own], -1)
+        return {
+            f"inner.{name}": weight + part.unflatten(-1, weight.shape)
+            for name, weight, part in zip(self.names, own, parts, strict=True)
+        }
+
+    def _one(self, method: str, state: State, number: int, *values: Tensor) -> Any:
+        r"""What a method of the family gives at one draw."""
+        part = self._part(state, number)
+        with _BOUND:
+            weights = self._weights(state.drawn[_WEIGHTS][number])
+            result = torch.func.functional_call(_Method(self.inner, method), weights, (*values, part))
+        self._keep(state, number, part)
+        return result
+
+    def _all(self, method: str, state: State, x: Tensor, dim: int | None) -> Tensor:
+        r"""What a method of the family gives at all draws, in one pass, with shape :math:`(M, \ldots)`."""
+        part, call = self._part(state, 0), _Method(self.inner, method)
+
+        def one(drawn: Tensor, x: Tensor) -> Tensor:
+            result: Tensor = torch.func.functional_call(call, self._weights(drawn), (x, part))
+            return result
+
+        with _BOUND:
+            result: Tensor = torch.vmap(one, in_dims=(0, dim))(state.drawn[_WEIGHTS], x)
+        return result
+
+
+class _Method(nn.Module):
+    r"""A method of a family as a module's forward pass, which `torch.func` calls with other weights."""
+
+    def __init__(self, inner: AdapterModule, method: str) -> None:
+        super().__init__()
+        self.inner, self.method = inner, method
+
+    def forward(self, *values: Any) -> Any:
+        return getattr(self.inner, self.method)(*values)
+
+
+# ---------------------------------------------------------------------------------------------------- posteriors
+
+
+class _Posterior(nn.Module):
+    r"""Abstract law of how far weights lie from the values that the family holds."""
+
+    @property
+    def known(self) -> bool:
+        r"""Whether the law is found, or trained from the beginning."""
+        return True
+
+    @abstractmethod
+    def draw(self, count: int, generator: torch.Generator | None) -> Tensor:
+        r"""Draws deviations of the :math:`P` weights, with shape :math:`(M, P)`."""
+
+    @abstractmethod
+    def divergence(self) -> Tensor:
+        r"""How far the law lies from the prior, in nats."""
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        for name, _ in self.named_buffers(recurse=False):  # their sizes are known when they are found
+            if prefix + name in state_dict:
+                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
+        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[no-untyped-call]
+
+
+class _Variational(_Posterior):
+    r"""A guide of Pyro's over the weights in units of the prior; its parameters are this module's own."""
+
+    def __init__(self, kind: str, size: int, scale: float, rank: int | None) -> None:
+        super().__init__()
+        import pyro
+        from pyro.infer import autoguide
+
+        self.scale = scale
+        settings: dict[str, Any] = {"init_loc_fn": autoguide.init_to_mean, "init_scale": START}
+        # The guide makes its parameters in a first run; they stay out of Pyro's global store, and the draws of that run
+        # out of PyTorch's generator.
+        with torch.random.fork_rng(devices=[]), pyro.settings.context(module_local_params=True):
+            torch.manual_seed(0)
+            prior = functools.partial(_prior, size)
+            if kind == "mean-field":
+                self.guide = autoguide.AutoDiagonalNormal(prior, **settings)
+            else:
+                self.guide = autoguide.AutoLowRankMultivariateNormal(prior, rank=rank, **settings)
+            self.guide()
+
+    def draw(self, count: int, generator: torch.Generator | None) -> Tensor:
+        law, loc = self.guide.get_posterior(), self.guide.loc
+        normal = torch.randn(count, len(loc), generator=generator).to(loc)
+        if not hasattr(law, "cov_factor"):
+            return self.scale * (loc + normal * law.stddev)
+        shared = torch.randn(count, law.cov_factor.shape[-1], generator=generator).to(loc)
+        return self.scale * (loc + normal * law.cov_diag.sqrt() + shared @ law.cov_factor.mT)
+
+    def divergence(self) -> Tensor:
+        import pyro.distributions as dist
+
+        law = self.guide.get_posterior()
+        zero, one = torch.zeros_like(self.guide.loc), torch.ones_like(self.guide.loc)
+        if hasattr(law, "cov_factor"):
+            prior = dist.LowRankMultivariateNormal(zero, zero.unsqueeze(-1), one)
+        else:
+            prior = dist.Normal(zero, one).to_event(1)
+        return kl_divergence(law, prior)
+
+
+def _prior(size: int) -> None:
+    r"""Pyro's model of the weights in units of the prior."""
+    import pyro
+    import pyro.distributions as dist
+
+    pyro.sample("weights", dist.Normal(torch.zeros(size), torch.ones(size)).to_event(1))
+
+
+class _Laplace(_Posterior):
+    r"""The most probable weights in units of the prior, and the root of the inverse curvature there."""
+
+    factor: Tensor
+
+    def __init__(self, size: int, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.location = nn.Parameter(torch.zeros(size))
+        self.register_buffer("factor", torch.empty(0))  # (P, P), (P,) where diagonal, or empty while it is not known
+
+    def settle(self, curvature: Tensor) -> None:
+        r"""Takes the likelihood's curvature, with shape :math:`(P, P)` or, of its diagonal, :math:`(P,)`."""
+        if curvature.ndim == 1:
+            factor = (1 + curvature).rsqrt()
+        else:
+            unit = torch.eye(len(curvature)).to(curvature)
+            lower = torch.linalg.cholesky(unit + curvature)
+            factor = torch.linalg.solve_triangular(lower.mT, unit, upper=True)
+        self.factor = factor.to(self.location)
+
+    @property
+    def known(self) -> bool:
+        return self.factor.numel() > 0
+
+    def draw(self, count: int, generator: torch.Generator | None) -> Tensor:
+        location = self.location.expand(count, -1)
+        if self.known:
+            normal = torch.randn(location.shape, generator=generator).to(location)
+            location = location + (normal @ self.factor.mT if self.factor.ndim == 2 else normal * self.factor)
+        return self.scale * location
+
+    def divergence(self) -> Tensor:
+        square = self.location.square().sum()
+        if not self.known:  # minus the prior's log density: what is most probable minimises it
+            return 0.5 * square
+        diagonal = self.factor.diagonal() if self.factor.ndim == 2 else self.factor
+        spread = self.factor.square().sum() - len(diagonal) - 2 * diagonal.log().sum()
+        return 0.5 * (square + spread)
+
+
+class _Exact(_Posterior):
+    r"""The posterior of each channel's regression, in blocks of targets of one strength; its mean the family holds."""
+
+    factor: Tensor
+    shape: Tensor
+    rate: Tensor
+    block: Tensor
+    distance: Tensor
+
+    def __init__(self, *, transposed: bool) -> None:
+        super().__init__()
+        self.transposed = transposed  # the family holds (p, D), not (D, p, q)
+        for name in ("factor", "shape", "rate", "distance"):
+            self.register_buffer(name, torch.empty(0))
+        self.register_buffer("block", torch.empty(0, dtype=torch.long))
+
+    def settle(self, problems: Iterator[_Problem]) -> None:
+        r"""Finds the posterior of each channel's regression."""
+        factors, shapes, rates, distance = [], [], [], 0.0
+        for problem in problems:
+            each = [
+                BayesianRegression(problem.gram, problem.cross, problem.square, problem.count, precision)
+                for precision in problem.precision
+            ]
+            chosen = problem.block, torch.arange(len(problem.block))
+            factors.append(torch.stack([one.factor for one in each]))
+            shapes.append(torch.stack([one.shape for one in each])[chosen])
+            rates.append(torch.stack([one.rate for one in each])[chosen])
+            distance += float(torch.stack([one.divergence for one in each])[chosen].sum())
+            self.block = problem.block
+        self.factor = torch.stack(factors).float()  # (D, blocks, p, p)
+        self.shape, self.rate = torch.stack(shapes).float(), torch.stack(rates).float()  # (D, q)
+        self.distance = torch.tensor(distance)
+
+    @property
+    def known(self) -> bool:
+        return self.factor.numel() > 0
+
+    def draw(self, count: int, generator: torch.Generator | None) -> Tensor:
+        if not self.known:
+            return self.factor.new_empty(count, 0)
+        drawn = self.factor.new_empty(count, len(self.factor), self.factor.shape[-1], len(self.block))  # (M, D, p, q)
+        for number in range(self.factor.shape[1]):
+            mine = self.block == number
+            drawn[..., mine] = draw_deviation(
+                count, self.factor[:, number], self.shape[:, mine], self.rate[:, mine], generator
+            )
+        return (drawn[..., 0].mT if self.transposed else drawn).flatten(1)
+
+    def divergence(self) -> Tensor:
+        return self.distance if self.known else self.factor.new_zeros(())
+
+
+# ---------------------------------------------------------------------------------------------------- regressions
+
+
+class _Problem(NamedTuple):
+    r"""The regression of one channel, by its sums.
+
+    Arguments:
+        channel: The channel.
+        gram: :math:`X^	op X`, with shape :math:`(p, p)`.
+        cross: :math:`X^	op Y`, with shape :math:`(p, q)`.
+        square: The sums of squares of the targets, with shape :math:`(q,)`.
+        count: The numbers of rows, with shape :math:`(q,)`.
+        typical: What the strength is relative to.
+        precision: The prior precisions that each strength makes, with shape :math:`(blocks, p)`.
+        block: The strength that each target goes by, with shape :math:`(q,)`.
+    """
+
+    channel: int
+    gram: Tensor
+    cross: Tensor
+    square: Tensor
+    count: Tensor
+    typical: Tensor
+    precision: Tensor
+    block: Tensor
+
+
+def _regression(family: AdapterModule) -> str | None:
+    r"""The name of the weights that a family's own closed form solves by ridge regression, or None."""
+    if isinstance(family, Linear) and family.free == "decoder" and family.rank is None:
+        return "decoder"
+    return "weights" if isinstance(family, Residual) else None
+
+
+def _problems(family: Linear | Residual, evidence: Evidence) -> Iterator[_Problem]:
+    r"""The regressions that a family's `solve` solves, with the strengths that it chose."""
+    if isinstance(family, Linear):
+        location, scale = family._statistics(evidence.past)
+        latent = evidence.forecast.double()
+        missed = (evidence.future.double() - location) / scale - latent @ family.directions.mT.double()  # (n, H, D)
+        for channel in range(family.channels):
+            seen = ~missed[..., channel].isnan()
+            size = torch.where(seen, scale[..., channel].double(), 0.0).unsqueeze(-1)  # (n, H, 1)
+            x = (size * latent).flatten(0, 1)
+            y = (size * torch.where(seen, missed[..., channel], 0.0).unsqueeze(-1)).flatten(0, 1)
+            gram = x.mT @ x
+            typical = gram.diagonal().mean().clamp(min=1e-12)
+            precision = (family.strength[channel] * typical).expand(1, len(gram))
+            yield _Problem(channel, gram, x.mT @ y, y.square().sum(0), seen.sum().expand(1), typical, precision,
+                           torch.zeros(1, dtype=torch.long))  # fmt: skip
+        return
+    scale = window_statistics(evidence.past)[1]
+    own, joint = family._regressors(evidence.past, evidence.forecast)
+    joint = joint @ family.basis
+    missed = evidence.future - evidence.forecast  # (n, H, D)
+    horizon, blocks = missed.shape[1], family.strength.shape[1]
+    block = torch.arange(horizon) * blocks // horizon
+    for channel in range(family.channels):
+        root = scale[:, :, channel].double().sqrt()  # (n, 1)
+        seen = ~missed[..., channel].isnan()
+        x = torch.cat([own[channel], joint], -1).double() * root
+        y = torch.where(seen, missed[..., channel], 0.0).double() / root
+        gram = x.mT @ x
+        typical = gram.diagonal()[: own.shape[-1]].mean().clamp(min=1e-12)
+        shares = family.share[channel].unsqueeze(-1).repeat(1, len(gram))
+        shares[:, : own.shape[-1]] = 1.0
+        precision = family.strength[channel].unsqueeze(-1) * typical / shares.square()  # (blocks, p)
+        yield _Problem(channel, gram, x.mT @ y, y.square().sum(0), seen.sum(0), typical, precision, block)
+
+
+def _rows(evidence: Evidence, rows: slice) -> Evidence:
+    return Evidence(evidence.past[rows], evidence.future[rows], evidence.forecast[rows], evidence.fold[rows])
