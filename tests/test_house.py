@@ -94,7 +94,7 @@ def test_imports_run_one_way(path: Path) -> None:
 
 def test_what_is_imported_is_declared() -> None:
     extras = PROJECT["optional-dependencies"]
-    run = [*PROJECT["dependencies"], *extras["demo"], *extras["parquet"], *extras["baselines"]]
+    run = [*PROJECT["dependencies"], *extras["demo"], *extras["parquet"], *extras["baselines"], *extras["flow"]]
     paths = [*MODULES, *(ROOT / "tests").rglob("*.py"), ROOT / "conftest.py"]
     distributions = importlib.metadata.packages_distributions()
     for path in paths:

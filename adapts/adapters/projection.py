@@ -88,7 +88,8 @@ def _random_directions(channels: int, seed: int) -> Tensor:
     r"""A rotation drawn uniformly (Mezzadri, 2007: the signs of R make it so), with shape :math:`(D, D)`."""
     generator = torch.Generator().manual_seed(seed)
     q, r = torch.linalg.qr(torch.randn(channels, channels, generator=generator, dtype=torch.float64))
-    return (q * r.diagonal().sign()).float()
+    uniform: Tensor = q * r.diagonal().sign()
+    return uniform.float()
 
 
 def principal_directions(covariance: Tensor, count: int) -> Tensor:

@@ -60,7 +60,8 @@ class RidgePath:
             return solution
         fitted = self.cross.mT @ solution  # (*, q, q)
         leading = torch.linalg.eigh((fitted + fitted.mT) / 2)[1][..., -rank:]
-        return solution @ leading @ leading.mT
+        reduced: Tensor = solution @ leading @ leading.mT
+        return reduced
 
 
 def ridge(x: Tensor, y: Tensor, strength: float, prior: Tensor | None = None) -> Tensor:
