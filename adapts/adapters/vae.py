@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Normal, StudentT
 
 from ..shelf import unknown
+from .autoencoder import perceptron
 from .base import Normalised, State, fill_missing, register, varies, window_moments
 from .projection import check_latent_channels, check_reduction, principal_directions
 
@@ -193,13 +194,10 @@ class VAE(Normalised):
         return log_sigma.clamp(-7.0, 3.0).exp().expand(len(mean), 1, -1)
 
 
-def _network(inputs: int, outputs: int, hidden: int, depth: int) -> nn.Sequential:
-    r"""An MLP of so many hidden layers that starts at zero; without hidden layers a matrix, with no offset."""
-    layers: list[nn.Module] = []
-    for _ in range(depth):
-        layers += [nn.Linear(inputs, hidden), nn.GELU()]
-        inputs = hidden
-    last = nn.Linear(inputs, outputs, bias=depth > 0)
-    for parameter in last.parameters():
-        nn.init.zeros_(parameter)
-    return nn.Sequential(*layers, last)
+def _network(inputs: int, outputs: int, hidden: int, depth: int) -> nn.Module:
+    r"""A network of so many hidden layers that starts at zero; without hidden layers a matrix, with no offset."""
+    if depth:
+        return perceptron([inputs, *[hidden] * depth, outputs])
+    matrix = nn.Linear(inputs, outputs, bias=False)
+    nn.init.zeros_(matrix.weight)
+    return matrix
