@@ -302,6 +302,9 @@ class _Stages:
 
     def gate(self) -> None:
         if not self.decided:
+            identity = self.fitted.module.family == "identity"
+            why = "the family is the frozen model itself" if identity else "gate=False, the adapter stands alone"
+            self.fitted.stages["gate"] = f"none: {why}"
             return
         channels = self.fitted.panel.num_channels
         self.fitted.gate = torch.zeros(self.horizon, channels)

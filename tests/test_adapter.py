@@ -182,6 +182,19 @@ def test_summary_counts_windows_and_tells_what_was_decided(fitted: Adapter) -> N
     assert "fitted on 3 channels" in repr(fitted) and "not fitted" in repr(fitted.clone())
 
 
+def test_summary_dates_the_parts_and_tells_what_was_not_asked_for(fitted: Adapter) -> None:
+    summary = fitted.summary()
+    assert summary.spans["train"] == {"first": "2024-01-01 00:00:00", "last": "2024-02-04 23:00:00", "rows": 840}
+    assert summary.spans["confirmation"]["last"] == str(series().index[-1])
+    assert "targets 2024-01-01 00:00:00 to 2024-02-04 23:00:00 (840 rows)" in str(summary)
+    assert repr(summary) == str(summary)
+    plain = adapter(gate=False, copula="independent", recalibration="none").fit(series(400).to_numpy()).summary()
+    assert plain.stages["gate"] == "none: gate=False, the adapter stands alone"
+    assert plain.spans["validation"] == {"first": "280", "last": "319", "rows": 40}
+    items = adapter("identity").fit([series(400), series(500).iloc[100:]]).summary()
+    assert items.spans["train"]["rows"] == 350 + 250 and "the frozen model itself" in items.stages["gate"]
+
+
 def test_backtest_scores_beside_the_baselines(fitted: Adapter) -> None:
     before = fitted.predict().mean
     frame = fitted.backtest(series(), windows=5, stride=H)
