@@ -62,6 +62,7 @@ class TestForecast:
         output, result = finished
         report = json.loads((output / "scores.json").read_text())
         assert report["settings"]["seed"] == 0 and report["settings"]["prediction_length"] == H
+        assert report["settings"]["columns"] is None and "overwrite" not in report["settings"]
         assert report["versions"]["adapts"] == adapts.__version__
         assert report["versions"]["foundation_model"]["name"] == "bolt-nano"
         assert report["data"]["channels"] == ["a", "b", "c"] and report["data"]["rows"] == 360

@@ -3,8 +3,10 @@ r"""Lists, help and completion: what the command line tells of itself, and that 
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from cli_files import run
@@ -102,3 +104,18 @@ class TestCompletion:
     )
     def test_names(self, words, offered):
         assert self.complete(words) == offered
+
+
+def test_every_form_of_the_page_is_understood():
+    page = (Path(__file__).parents[1] / "docs" / "command_line.md").read_text(encoding="utf-8")
+    commands = get_command(app).commands
+    typed = [shlex.split(line, comments=True) for block in re.findall(r"```sh\n(.+?)```", page, re.DOTALL)
+             for line in block.splitlines()]  # fmt: skip
+    typed = [words[1:] for words in typed if words[1] in commands]
+    assert len(typed) >= 12
+    for name, *words in typed:
+        with commands[name].make_context(name, words):  # raises where a word is not one
+            pass
+    named = set(re.findall(r"`(--[a-z-]+)", page))
+    known = {option for command in commands.values() for p in command.params for option in p.opts + p.secondary_opts}
+    assert named <= known | {"--install-completion", "--show-completion"}

@@ -70,3 +70,33 @@ def test_an_unknown_name_lists_the_known_and_suggests_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"no data card is called 'ETTh'; known: .*\(did you mean 'etth1'\?\)"):
         shelf.load_card("ETTh")
     assert str(shelf.unknown("adapter", "x", [])) == "no adapter is called 'x'; known: none"
+
+
+def test_a_recipe_file_of_ones_own_needs_its_family_alone(tmp_path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("family: linear\noptions: {latent_channels: 2}\ntraining: {objective: mae}")
+    read = shelf.load_recipe(path)
+    assert read["family"] == "linear" and read["options"] == {"latent_channels": 2} and read["when"] == ""
+    assert read["training"] == {"objective": "mae"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "there is no file .*mine.yaml"),
+        ("when: Always.", "mine.yaml' lacks the key 'family'; it needs family"),
+        ("family: linear\ntraining: {objectiv: mae}", r"no key of the training of .* \(did you mean 'objective'\?\)"),
+        ("family: linear\ntraining: {objective: 3}", r"takes a str for the key 'objective', got 3"),
+        ("family: linear\noptions: {3: 4}", "takes options by name, got 3"),
+        ("a,b\n1,2", "must be a mapping of keys to values, got str"),
+        ("\x00", "is not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_recipe(tmp_path, text: str | None, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        shelf.load_recipe(path)
+    with pytest.raises(ValueError, match="is a folder, expected a YAML file"):
+        shelf.load_recipe(tmp_path)

@@ -55,9 +55,6 @@ def backtest(
         ),
     ] = None,
     refit: Annotated[bool, typer.Option("--refit", help="Fit anew before each origin.")] = False,
-    checkpoint_dir: Annotated[
-        Path | None, typer.Option(help="Where to keep what is finished; the same command goes on from there.")
-    ] = None,
     family: Annotated[list[str] | None, typer.Option(show_default="residual", **o.FAMILY)] = None,
     recipe: Annotated[list[Path] | None, typer.Option(help="A recipe of your own (YAML).", **o.RECIPE)] = None,
     option: o.Option = None,
@@ -77,6 +74,7 @@ def backtest(
     num_samples: o.NumSamples = 200,
     seed: o.Seed = 0,
     device: o.Device = "auto",
+    checkpoint_dir: o.CheckpointDir = None,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
@@ -171,7 +169,7 @@ def _score(
             )  # it has four colours
     about = say_held_back(facts, asked["prediction_length"])
     if differences is not None:
-        about += f"\nCRPS v. {FROZEN}: below zero is better; in brackets the 90 % interval."
+        about += f"\nCRPS v. {FROZEN}: below zero is better; in brackets the 90 % interval, where windows are enough."
     return content, format_table(result.frame, differences), about
 
 

@@ -29,7 +29,7 @@ PREDICTED = ("forecast.csv", "forecast.png")  # all that --from writes
 
 # What a saved adapter holds, so that --from takes no other.
 _SAVED = ("family", "recipe", "option", "context_length", "objective", "copula", "recalibration", "gate", "support",
-          "max_windows", "columns", "num_samples", "seed")  # fmt: skip
+          "max_windows", "columns", "num_samples", "seed", "checkpoint_dir")  # fmt: skip
 
 EXAMPLES = """\
 **Examples**
@@ -76,6 +76,7 @@ def forecast(
     num_samples: o.NumSamples = 200,
     seed: o.Seed = 0,
     device: o.Device = "auto",
+    checkpoint_dir: o.CheckpointDir = None,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
@@ -102,11 +103,11 @@ def forecast(
     if recipe is not None and o.was_given(context, "family"):
         raise ValueError("--family names a recipe of the shelf and --recipe one of your own: give one of them")
     written = WRITTEN if from_ is None else PREDICTED
-    require_place(output, written, [data, recipe, from_], overwrite=overwrite)
+    require_place(output, written, [data, recipe, from_, checkpoint_dir], overwrite=overwrite)
     asked = o.asked(context)
     with Progress(2 * FIT + 8, shown=not (quiet or verbose)) as progress:
         if from_ is None:
-            content, table, about = _fit(asked, recipe or family, output, progress, overwrite=overwrite)
+            content, table, about = _fit(asked, recipe or family, output, checkpoint_dir, progress, overwrite=overwrite)
         else:
             model = foundation_model if o.was_given(context, "foundation_model") else None
             content, table, about = _predict(asked, from_, model, output, progress, overwrite=overwrite)
@@ -121,7 +122,13 @@ def _written(name: str) -> str:
 
 
 def _fit(
-    asked: dict[str, Any], recipe: str | Path, output: Path, progress: Progress, *, overwrite: bool
+    asked: dict[str, Any],
+    recipe: str | Path,
+    output: Path,
+    checkpoint_dir: Path | None,
+    progress: Progress,
+    *,
+    overwrite: bool,
 ) -> tuple[dict[str, Any], str, str]:
     r"""Fits, scores, fits on all rows, and writes; returns what scores.json holds, the table, and a line about it."""
     from ..evaluation.backtest import roll
@@ -139,10 +146,12 @@ def _fit(
         dataset,
         num_samples=asked["num_samples"],
         seed=asked["seed"],
+        checkpoint_dir=None if checkpoint_dir is None else checkpoint_dir / "held back",
         on_progress=lambda stage: progress.stage(f"held back: {stage}", FIT if stage == "fit" else 1),
     )
     progress.stage("fit on all rows", FIT)
-    adapter.fit(replace(dataset, borders=None, end=None))
+    kept = None if checkpoint_dir is None else checkpoint_dir / "all rows"
+    adapter.fit(replace(dataset, borders=None, end=None), checkpoint_dir=kept)
     progress.stage("forecast")
     forecasts = _several(adapter.predict())
     progress.stage(f"write {output}")

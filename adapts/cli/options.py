@@ -134,6 +134,14 @@ NumSamples = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The seed of everything random.", rich_help_panel=_RUN)]
 Device = Annotated[str, typer.Option(help="Where the foundation model runs: auto, cpu, cuda.", rich_help_panel=_RUN)]
+CheckpointDir = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Where to keep what is finished: after a break, the same command goes on from there.",
+        rich_help_panel=_RUN,
+    ),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the folder of an earlier run.", rich_help_panel=_RUN)
 ]
@@ -159,7 +167,7 @@ def asked(context: typer.Context) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     r"""A value as JSON can hold it; an option that may be repeated and is not there is None."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_plain(each) for each in value] or None
     return str(value) if isinstance(value, Path) else value
 
