@@ -7,27 +7,23 @@ __all__ = ["Bayesian"]
 import functools
 import math
 import threading
-from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution
 
 from ..shelf import unknown
-from ..solvers import BayesianRegression
-from ..solvers.bayesian import draw_deviation
-from .base import AdapterModule, Evidence, State, fill_missing, make, register, window_statistics
+from ._posteriors import Exact, Laplace, Posterior, Variational, regressions, solved_weights
+from .base import AdapterModule, Evidence, State, fill_missing, make, register
 from .ensemble import _InTurn
 from .linear import Linear
 from .residual import Residual
 
 #: The prior's standard deviation where gradients train, unless one is given.
 PRIOR_SCALE = 0.1
-#: The standard deviation, in units of the prior's, that the guides start from.
-START = 0.1
 #: The most weights whose curvature is kept as a matrix; of more only its diagonal.
 FULL = 1024
 #: The random directions a batch of windows from which a diagonal curvature is estimated.
@@ -95,7 +91,7 @@ class Bayesian(AdapterModule):
     rank: int | None = None
 
     inner: AdapterModule
-    posterior: _Posterior
+    posterior: Posterior
     names: tuple[str, ...]  # of the drawn weights
     _trained: tuple[str, ...]  # of the weights that gradients train as they are
     _reached: frozenset[str]  # of the weights that change the latent channels
@@ -114,7 +110,7 @@ class Bayesian(AdapterModule):
             raise ValueError(f"Bayesian expects sites to be patterns of names, got {self.sites!r}")
         if self.guide not in ("exact", "mean-field", "low-rank", "laplace"):
             raise unknown("guide", self.guide, ["exact", "mean-field", "low-rank", "laplace"])
-        if self.guide == "exact" and _regression(self.inner) is None:
+        if self.guide == "exact" and solved_weights(self.inner) is None:
             raise ValueError(
                 f"the exact guide needs weights that enter linearly: base='residual', or base='linear' with "
                 f"base_options={{'free': 'decoder'}} and no rank, got base={self.base!r} with {self.base_options}; "
@@ -191,15 +187,15 @@ class Bayesian(AdapterModule):
         size = sum(self._weight(name).numel() for name in self.names)
         scale = self.prior_scale or PRIOR_SCALE
         if self.guide == "exact":
-            self.posterior = _Exact(transposed=isinstance(self.inner, Linear))
+            self.posterior = Exact(transposed=isinstance(self.inner, Linear))
         elif self.guide == "laplace":
-            self.posterior = _Laplace(size, scale)
+            self.posterior = Laplace(size, scale)
         else:
-            self.posterior = _Variational(self.guide, size, scale, self.rank)
+            self.posterior = Variational(self.guide, size, scale, self.rank)
 
     def _chosen(self) -> tuple[str, ...]:
         r"""The names of the weights that the patterns mean, in the family's order."""
-        linear = _regression(self.inner)
+        linear = solved_weights(self.inner)
         if self.guide == "exact" and linear is not None:
             names = [linear]
         else:  # what normalises windows is not drawn: it stands before all draws
@@ -245,19 +241,19 @@ class Bayesian(AdapterModule):
 
     @torch.no_grad()
     def solve(self, evidence: Evidence, *, choose: bool) -> None:
-        if not isinstance(self.posterior, _Exact):
+        if not isinstance(self.posterior, Exact):
             super().solve(evidence, choose=choose)
             return
         self.inner.solve(evidence, choose=choose)
         assert isinstance(self.inner, Linear | Residual)
         if self.prior_scale is not None:
-            for problem in _problems(self.inner, evidence):
+            for problem in regressions(self.inner, evidence):
                 self.inner.strength[problem.channel] = self.prior_scale**-2 / problem.typical
             if isinstance(self.inner, Residual):
                 self.inner.share.fill_(1.0)
         if choose or self.prior_scale is not None:  # once more: on windows that are in no fold too
             self.inner.solve(evidence, choose=False)
-        self.posterior.settle(_problems(self.inner, evidence))
+        self.posterior.settle(regressions(self.inner, evidence))
 
     def after_training(self, evidence: Evidence, through: Callable[[Tensor], Tensor] | None = None) -> None:
         r"""Finds what the weights' law needs beside gradients: the curvature of the Laplace approximation.
@@ -272,7 +268,7 @@ class Bayesian(AdapterModule):
         Raises:
             ValueError: If it is needed and missing.
         """
-        if not isinstance(self.posterior, _Laplace):
+        if not isinstance(self.posterior, Laplace):
             return
         if self.stochastic_latents and through is None:
             raise ValueError("the weights drawn change the latent channels: pass the frozen model as 'through'")
@@ -296,8 +292,8 @@ class Bayesian(AdapterModule):
         for part in parts:
             cells = torch.where(part.future.isnan(), 0.0, weight)  # (b, H, D)
             if full:
-                forecast = functools.partial(self._forecast, part=part, through=through)
-                slopes = torch.func.jacfwd(forecast)(location)  # (b, H, D, P)
+                at = functools.partial(self._forecast, part=part, through=through)
+                slopes = torch.func.jacfwd(at)(location)  # (b, H, D, P)
                 slopes = (slopes * cells.unsqueeze(-1)).flatten(0, 2).double()
                 curvature += slopes.mT @ slopes
                 continue
@@ -355,7 +351,8 @@ class Bayesian(AdapterModule):
         Returns:
             The latent targets, with shape :math:`(B, H, K)`.
         """
-        return self._one("encode_future", state, 0, y)
+        latent: Tensor = self._one("encode_future", state, 0, y)
+        return latent
 
     def _decode(self, z: Tensor, state: State) -> Tensor:
         z = z.unflatten(0, (state.draws, -1))  # (M, S / M, B, H, K)
@@ -429,245 +426,6 @@ class _Method(nn.Module):
 
     def forward(self, *values: Any) -> Any:
         return getattr(self.inner, self.method)(*values)
-
-
-# ---------------------------------------------------------------------------------------------------- posteriors
-
-
-class _Posterior(nn.Module):
-    r"""Abstract law of how far weights lie from the values that the family holds."""
-
-    @property
-    def known(self) -> bool:
-        r"""Whether the law is found, or trained from the beginning."""
-        return True
-
-    @abstractmethod
-    def draw(self, count: int, generator: torch.Generator | None) -> Tensor:
-        r"""Draws deviations of the :math:`P` weights, with shape :math:`(M, P)`."""
-
-    @abstractmethod
-    def divergence(self) -> Tensor:
-        r"""How far the law lies from the prior, in nats."""
-
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        for name, _ in self.named_buffers(recurse=False):  # their sizes are known when they are found
-            if prefix + name in state_dict:
-                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
-        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[no-untyped-call]
-
-
-class _Variational(_Posterior):
-    r"""A guide of Pyro's over the weights in units of the prior; its parameters are this module's own."""
-
-    def __init__(self, kind: str, size: int, scale: float, rank: int | None) -> None:
-        super().__init__()
-        import pyro
-        from pyro.infer import autoguide
-
-        self.scale = scale
-        settings: dict[str, Any] = {"init_loc_fn": autoguide.init_to_mean, "init_scale": START}
-        # The guide makes its parameters in a first run; they stay out of Pyro's global store, and the draws of that run
-        # out of PyTorch's generator.
-        with torch.random.fork_rng(devices=[]), pyro.settings.context(module_local_params=True):
-            torch.manual_seed(0)
-            prior = functools.partial(_prior, size)
-            if kind == "mean-field":
-                self.guide = autoguide.AutoDiagonalNormal(prior, **settings)
-            else:
-                self.guide = autoguide.AutoLowRankMultivariateNormal(prior, rank=rank, **settings)
-            self.guide()
-
-    def draw(self, count: int, generator: torch.Generator | None) -> Tensor:
-        law, loc = self.guide.get_posterior(), self.guide.loc
-        normal = torch.randn(count, len(loc), generator=generator).to(loc)
-        if not hasattr(law, "cov_factor"):
-            return self.scale * (loc + normal * law.stddev)
-        shared = torch.randn(count, law.cov_factor.shape[-1], generator=generator).to(loc)
-        return self.scale * (loc + normal * law.cov_diag.sqrt() + shared @ law.cov_factor.mT)
-
-    def divergence(self) -> Tensor:
-        import pyro.distributions as dist
-
-        law = self.guide.get_posterior()
-        zero, one = torch.zeros_like(self.guide.loc), torch.ones_like(self.guide.loc)
-        if hasattr(law, "cov_factor"):
-            prior = dist.LowRankMultivariateNormal(zero, zero.unsqueeze(-1), one)
-        else:
-            prior = dist.Normal(zero, one).to_event(1)
-        return kl_divergence(law, prior)
-
-
-def _prior(size: int) -> None:
-    r"""Pyro's model of the weights in units of the prior."""
-    import pyro
-    import pyro.distributions as dist
-
-    pyro.sample("weights", dist.Normal(torch.zeros(size), torch.ones(size)).to_event(1))
-
-
-class _Laplace(_Posterior):
-    r"""The most probable weights in units of the prior, and the root of the inverse curvature there."""
-
-    factor: Tensor
-
-    def __init__(self, size: int, scale: float) -> None:
-        super().__init__()
-        self.scale = scale
-        self.location = nn.Parameter(torch.zeros(size))
-        self.register_buffer("factor", torch.empty(0))  # (P, P), (P,) where diagonal, or empty while it is not known
-
-    def settle(self, curvature: Tensor) -> None:
-        r"""Takes the likelihood's curvature, with shape :math:`(P, P)` or, of its diagonal, :math:`(P,)`."""
-        if curvature.ndim == 1:
-            factor = (1 + curvature).rsqrt()
-        else:
-            unit = torch.eye(len(curvature)).to(curvature)
-            lower = torch.linalg.cholesky(unit + curvature)
-            factor = torch.linalg.solve_triangular(lower.mT, unit, upper=True)
-        self.factor = factor.to(self.location)
-
-    @property
-    def known(self) -> bool:
-        return self.factor.numel() > 0
-
-    def draw(self, count: int, generator: torch.Generator | None) -> Tensor:
-        location = self.location.expand(count, -1)
-        if self.known:
-            normal = torch.randn(location.shape, generator=generator).to(location)
-            location = location + (normal @ self.factor.mT if self.factor.ndim == 2 else normal * self.factor)
-        return self.scale * location
-
-    def divergence(self) -> Tensor:
-        square = self.location.square().sum()
-        if not self.known:  # minus the prior's log density: what is most probable minimises it
-            return 0.5 * square
-        diagonal = self.factor.diagonal() if self.factor.ndim == 2 else self.factor
-        spread = self.factor.square().sum() - len(diagonal) - 2 * diagonal.log().sum()
-        return 0.5 * (square + spread)
-
-
-class _Exact(_Posterior):
-    r"""The posterior of each channel's regression, in blocks of targets of one strength; its mean the family holds."""
-
-    factor: Tensor
-    shape: Tensor
-    rate: Tensor
-    block: Tensor
-    distance: Tensor
-
-    def __init__(self, *, transposed: bool) -> None:
-        super().__init__()
-        self.transposed = transposed  # the family holds (p, D), not (D, p, q)
-        for name in ("factor", "shape", "rate", "distance"):
-            self.register_buffer(name, torch.empty(0))
-        self.register_buffer("block", torch.empty(0, dtype=torch.long))
-
-    def settle(self, problems: Iterator[_Problem]) -> None:
-        r"""Finds the posterior of each channel's regression."""
-        factors, shapes, rates, distance = [], [], [], 0.0
-        for problem in problems:
-            each = [
-                BayesianRegression(problem.gram, problem.cross, problem.square, problem.count, precision)
-                for precision in problem.precision
-            ]
-            chosen = problem.block, torch.arange(len(problem.block))
-            factors.append(torch.stack([one.factor for one in each]))
-            shapes.append(torch.stack([one.shape for one in each])[chosen])
-            rates.append(torch.stack([one.rate for one in each])[chosen])
-            distance += float(torch.stack([one.divergence for one in each])[chosen].sum())
-            self.block = problem.block
-        self.factor = torch.stack(factors).float()  # (D, blocks, p, p)
-        self.shape, self.rate = torch.stack(shapes).float(), torch.stack(rates).float()  # (D, q)
-        self.distance = torch.tensor(distance)
-
-    @property
-    def known(self) -> bool:
-        return self.factor.numel() > 0
-
-    def draw(self, count: int, generator: torch.Generator | None) -> Tensor:
-        if not self.known:
-            return self.factor.new_empty(count, 0)
-        drawn = self.factor.new_empty(count, len(self.factor), self.factor.shape[-1], len(self.block))  # (M, D, p, q)
-        for number in range(self.factor.shape[1]):
-            mine = self.block == number
-            drawn[..., mine] = draw_deviation(
-                count, self.factor[:, number], self.shape[:, mine], self.rate[:, mine], generator
-            )
-        return (drawn[..., 0].mT if self.transposed else drawn).flatten(1)
-
-    def divergence(self) -> Tensor:
-        return self.distance if self.known else self.factor.new_zeros(())
-
-
-# ---------------------------------------------------------------------------------------------------- regressions
-
-
-class _Problem(NamedTuple):
-    r"""The regression of one channel, by its sums.
-
-    Arguments:
-        channel: The channel.
-        gram: :math:`X^	op X`, with shape :math:`(p, p)`.
-        cross: :math:`X^	op Y`, with shape :math:`(p, q)`.
-        square: The sums of squares of the targets, with shape :math:`(q,)`.
-        count: The numbers of rows, with shape :math:`(q,)`.
-        typical: What the strength is relative to.
-        precision: The prior precisions that each strength makes, with shape :math:`(blocks, p)`.
-        block: The strength that each target goes by, with shape :math:`(q,)`.
-    """
-
-    channel: int
-    gram: Tensor
-    cross: Tensor
-    square: Tensor
-    count: Tensor
-    typical: Tensor
-    precision: Tensor
-    block: Tensor
-
-
-def _regression(family: AdapterModule) -> str | None:
-    r"""The name of the weights that a family's own closed form solves by ridge regression, or None."""
-    if isinstance(family, Linear) and family.free == "decoder" and family.rank is None:
-        return "decoder"
-    return "weights" if isinstance(family, Residual) else None
-
-
-def _problems(family: Linear | Residual, evidence: Evidence) -> Iterator[_Problem]:
-    r"""The regressions that a family's `solve` solves, with the strengths that it chose."""
-    if isinstance(family, Linear):
-        location, scale = family._statistics(evidence.past)
-        latent = evidence.forecast.double()
-        missed = (evidence.future.double() - location) / scale - latent @ family.directions.mT.double()  # (n, H, D)
-        for channel in range(family.channels):
-            seen = ~missed[..., channel].isnan()
-            size = torch.where(seen, scale[..., channel].double(), 0.0).unsqueeze(-1)  # (n, H, 1)
-            x = (size * latent).flatten(0, 1)
-            y = (size * torch.where(seen, missed[..., channel], 0.0).unsqueeze(-1)).flatten(0, 1)
-            gram = x.mT @ x
-            typical = gram.diagonal().mean().clamp(min=1e-12)
-            precision = (family.strength[channel] * typical).expand(1, len(gram))
-            yield _Problem(channel, gram, x.mT @ y, y.square().sum(0), seen.sum().expand(1), typical, precision,
-                           torch.zeros(1, dtype=torch.long))  # fmt: skip
-        return
-    scale = window_statistics(evidence.past)[1]
-    own, joint = family._regressors(evidence.past, evidence.forecast)
-    joint = joint @ family.basis
-    missed = evidence.future - evidence.forecast  # (n, H, D)
-    horizon, blocks = missed.shape[1], family.strength.shape[1]
-    block = torch.arange(horizon) * blocks // horizon
-    for channel in range(family.channels):
-        root = scale[:, :, channel].double().sqrt()  # (n, 1)
-        seen = ~missed[..., channel].isnan()
-        x = torch.cat([own[channel], joint], -1).double() * root
-        y = torch.where(seen, missed[..., channel], 0.0).double() / root
-        gram = x.mT @ x
-        typical = gram.diagonal()[: own.shape[-1]].mean().clamp(min=1e-12)
-        shares = family.share[channel].unsqueeze(-1).repeat(1, len(gram))
-        shares[:, : own.shape[-1]] = 1.0
-        precision = family.strength[channel].unsqueeze(-1) * typical / shares.square()  # (blocks, p)
-        yield _Problem(channel, gram, x.mT @ y, y.square().sum(0), seen.sum(0), typical, precision, block)
 
 
 def _rows(evidence: Evidence, rows: slice) -> Evidence:

@@ -85,16 +85,16 @@ class BayesianRegression:
         lower = torch.linalg.cholesky(unit + size * gram * size.mT)
         whitened = torch.linalg.solve_triangular(lower, size * cross, upper=False)  # (*, p, q)
         #: A root :math:`F` of the posterior's unit covariance, :math:`F F^\top = \Lambda_n^{-1}`, of shape (*, p, p).
-        self.factor = size * torch.linalg.solve_triangular(lower.mT, unit.expand_as(lower), upper=True)
+        self.factor: Tensor = size * torch.linalg.solve_triangular(lower.mT, unit.expand_as(lower), upper=True)
         #: The posterior means :math:`W_n`, of shape (*, p, q).
-        self.mean = prior + self.factor @ whitened
+        self.mean: Tensor = prior + self.factor @ whitened
         #: The posterior's :math:`a_n` and :math:`b_n`, of shape (*, q).
-        self.shape = (shape + 0.5 * self.count).expand(square.shape)
-        self.rate = rate + 0.5 * (square - whitened.square().sum(-2)).clamp(min=0)
+        self.shape: Tensor = (shape + 0.5 * self.count).expand(square.shape)
+        self.rate: Tensor = rate + 0.5 * (square - whitened.square().sum(-2)).clamp(min=0)
         self._prior_shape, self._prior_rate = torch.tensor(shape).to(gram), torch.tensor(rate).to(gram)
-        self._root = torch.linalg.solve_triangular(lower, unit.expand_as(lower), upper=False)  # of the shrinkage
-        self._log_shrinkage = -2 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)  # log |Λ_0| / |Λ_n|
-        self._pull = (self._root.mT @ whitened).square().sum(-2)  # (w_n - w_0)' Λ_0 (w_n - w_0)
+        self._root: Tensor = torch.linalg.solve_triangular(lower, unit.expand_as(lower), upper=False)  # of the shrinkage
+        self._log_shrinkage: Tensor = -2 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)  # log |Λ_0| / |Λ_n|
+        self._pull: Tensor = (self._root.mT @ whitened).square().sum(-2)  # (w_n - w_0)' Λ_0 (w_n - w_0)
 
     @classmethod
     def fit(cls, x: Tensor, y: Tensor, precision: float | Tensor, *, prior: Tensor | None = None) -> BayesianRegression:
@@ -116,7 +116,8 @@ class BayesianRegression:
     @property
     def covariance(self) -> Tensor:
         r"""The covariance of each target's coefficients, of shape :math:`(*, q, p, p)`."""
-        return self.noise[..., None, None] * (self.factor @ self.factor.mT).unsqueeze(-3)
+        covariance: Tensor = self.noise[..., None, None] * (self.factor @ self.factor.mT).unsqueeze(-3)
+        return covariance
 
     @property
     def log_evidence(self) -> Tensor:
