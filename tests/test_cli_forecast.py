@@ -217,3 +217,20 @@ class TestFrom:
         printed = json.loads(result.stdout)
         assert printed["adapter"]["channels"] == ["a", "b", "c"] and "scores" not in printed
         assert printed["written"] == [str(folder / "told" / name) for name in PREDICTED]
+
+
+def test_a_run_that_was_broken_off_goes_on(folder, tmp_path, monkeypatch):
+    given = ["--family", "identity", "--num-samples", 10, "--checkpoint-dir", tmp_path / "kept"]
+
+    def broken(*_):
+        raise RuntimeError("broken off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Adapter, "predict", broken)
+        assert forecast(folder / "series.csv", tmp_path / "run", *given).exit_code == 1
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["all rows", "held back"]
+    assert not (tmp_path / "run").exists()
+    assert forecast(folder / "series.csv", tmp_path / "run", *given).exit_code == 0
+    assert forecast(folder / "series.csv", tmp_path / "whole", *given[:-2]).exit_code == 0
+    for name in ("forecast.csv", "scores.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
