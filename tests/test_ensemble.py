@@ -21,6 +21,7 @@ FAMILIES = {
     "linear decoder": Ensemble(member="linear", members=3, member_options={"free": "decoder"}),
     "residual": Ensemble(member="residual", members=3, member_options={"lags": 4}),
     "identity": Ensemble(member="identity", members=1),
+    "random": Ensemble(member="projection", members=2, member_options={"method": "random"}),
     "one": Ensemble(member="linear", members=1),
     "dropout": Ensemble(member="dropout", members=2, member_options={"p": 0.3}),
     "dropout decoder": Ensemble(member="dropout", members=2, member_options={"p": 0.3, "where": "decoder"}),
@@ -244,6 +245,18 @@ def test_a_few_windows_or_one_fold_are_no_trouble() -> None:
 # ---------------------------------------------------------------------------------------------------- the rest
 
 
+def test_random_projections_have_seeds_of_their_own() -> None:
+    options = {"method": "random", "latent_channels": 2}
+    ensemble, past = built(Ensemble(member="projection", members=3, member_options={**options, "seed": 7})), windows()
+    assert isinstance(ensemble, Ensemble)
+    decoded, state = forecast(ensemble, past)
+    assert state.draws == 3
+    assert ensemble.stochastic_latents
+    for number in range(3):
+        assert_close(decoded[number], forecast(built(make("projection", {**options, "seed": 7 + number})), past)[0][0])
+    assert len(decoded.unique(dim=0)) == 3
+
+
 def test_what_is_saved_restores_every_member() -> None:
     past, problem = windows(), evidence()
     for name in ("linear", "linear decoder", "residual", "vae"):
@@ -256,13 +269,16 @@ def test_what_is_saved_restores_every_member() -> None:
         assert torch.equal(forecast(again, past, draws=4)[0], forecast(ensemble, past, draws=4)[0])
 
 
-def test_options_are_the_ensembles_own() -> None:
+def test_options_are_the_ensembles_own_and_show_in_one_line() -> None:
     options = {"free": "decoder"}
     ensemble = Ensemble(member_options=options)
     options["free"] = "both"
     assert ensemble.closed_form
     assert Ensemble().member_options == {}
     assert Ensemble(member_options=None).member_options == {}
+    assert repr(Ensemble(members=2)) == (
+        "Ensemble(member='linear', members=2, member_options={}, distance=0.02, vectorised=True)"
+    )
 
 
 def test_a_family_that_cannot_be_stacked_is_taken_in_turn() -> None:

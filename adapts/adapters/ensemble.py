@@ -26,7 +26,8 @@ class Ensemble(AdapterModule):
     Members trained by gradient start apart, the first where its family starts and the others at a small distance, and
     learn in one pass: their parameters are stacked, one call of the frozen model serves the latents of all, and one
     optimiser step moves all. Members with a closed form are solved in turn, each on the windows of blocks of time
-    drawn with replacement. An ensemble of one is its member.
+    drawn with replacement. Families that draw themselves by a `seed` have one after the other. An ensemble of one is
+    its member.
 
     Stochastic, in that draw :math:`m` is member :math:`m`; costs as many frozen passes as members, or one where no
     member changes the latent channels. Members that are stochastic themselves share the draws out. Mistaken for a
@@ -75,19 +76,17 @@ class Ensemble(AdapterModule):
         if not isinstance(self.member_options, Mapping | None):
             raise ValueError(f"Ensemble expects member_options to be a mapping, got {self.member_options!r}")
         self.member_options = dict(self.member_options or {})
-        self.stack = nn.ModuleList([make(self.member, self.member_options)])  # one of its kind, until it is built
-
-    @property
-    def first(self) -> AdapterModule:
-        r"""The first member; not built before the ensemble is."""
-        member = self.stack[0]
-        assert isinstance(member, AdapterModule)
-        return member
+        self._kind = (make(self.member, self.member_options),)  # in a tuple, so that it is no member
 
     @property
     def each(self) -> list[AdapterModule]:
-        r"""The members."""
-        return [member for member in self.stack if isinstance(member, AdapterModule)]
+        r"""The members; none before the ensemble is built."""
+        return [member for member in self._modules.get("stack") or () if isinstance(member, AdapterModule)]
+
+    @property
+    def first(self) -> AdapterModule:
+        r"""The first member, or one of its kind before the ensemble is built."""
+        return (self.each or self._kind)[0]
 
     # ------------------------------------------------------------------ what the members declare
 
@@ -113,7 +112,7 @@ class Ensemble(AdapterModule):
 
     @property
     def fixed_latents(self) -> bool:
-        return self.first.fixed_latents
+        return self.first.fixed_latents and not self._seeded
 
     @property
     def beta(self) -> float:  # type: ignore[override]
@@ -125,12 +124,13 @@ class Ensemble(AdapterModule):
 
     @property
     def stochastic_latents(self) -> bool:
-        return self.first.stochastic_latents or (self.members > 1 and not self._same_latents)
+        same = self.fixed_latents or self.closed_form  # a closed form is solved on forecasts of the latent channels
+        return self.first.stochastic_latents or (self.members > 1 and not same)
 
     @property
-    def _same_latents(self) -> bool:
-        r"""Whether all members make the same latent channels; a closed form is solved after these."""
-        return self.fixed_latents or self.closed_form
+    def _seeded(self) -> bool:
+        r"""Whether the family draws itself by a seed when it is built: each member then has its own."""
+        return self.members > 1 and not self.closed_form and "seed" in self.first.fields()
 
     def count_draws(self, draws: int) -> int:
         r"""Returns the number of members times the draws of each; see `AdapterModule.count_draws`.
@@ -149,8 +149,13 @@ class Ensemble(AdapterModule):
     # ------------------------------------------------------------------ making
 
     def _build(self, channels: int) -> None:
-        family = self.first
-        self.stack = nn.ModuleList([family.build(channels) for _ in range(self.members)])
+        members = []
+        for number in range(self.members):
+            options = self.first.options()
+            if self._seeded:
+                options["seed"] += number
+            members.append(type(self.first)(**options).build(channels))
+        self.stack = nn.ModuleList(members)
 
     def _prepare(self, rows: Tensor) -> None:
         for number, member in enumerate(self.each):
