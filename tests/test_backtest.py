@@ -1,12 +1,17 @@
 r"""Backtests of a process whose law is known: what is held back, what leaks, and that every figure is right."""
 
 import math
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from seasonal import SeasonalModel
 
 from adapts.adapter import Adapter
 from adapts.distribution.copula import GaussianCopula, Independent
@@ -385,6 +390,262 @@ class TestBacktest:
         assert overall(roll(KnownLaw(), card, **options).frame, "seasonal naive", "mae") < 0.05
 
 
+class Faulty(SeasonalModel):
+    r"""A frozen model that breaks down after some calls, all clones counted together."""
+
+    left = math.inf
+
+    def _forecast(self, context):
+        if Faulty.left <= 0:
+            raise RuntimeError("broke down")
+        Faulty.left -= 1
+        return super()._forecast(context)
+
+
+def dated(steps=400, channels=2, seed=0):
+    season = np.sin(2 * np.pi * np.arange(steps) / 12)[:, None]
+    index = pd.date_range("2024-01-01", periods=steps, freq="h")
+    return pd.DataFrame(season + 0.3 * ar1(steps, channels, seed), index, [f"c{n}" for n in range(channels)])
+
+
+def small(family="identity", model=None, **options):
+    options = {"prediction_length": 6, "context_length": 36, "max_windows": 60, **options}
+    return Adapter(family, foundation_model=model or SeasonalModel(), **options)
+
+
+class TestSeveralModels:
+    def test_each_row_is_that_of_the_model_alone(self):
+        panel = Panel.of(dated())
+        models = {"a": small("residual"), "b": small(recalibration="none", gate=False)}
+        told = []
+        both = roll(models, panel, windows=8, on_progress=told.append)
+        names = ["a", "b", "frozen model", "last value", "seasonal naive"]
+        assert list(both.frame["model"].unique()) == names == list(both.pits) == list(both.scores)
+        assert told == ["fit a", "fit b", *(f"score {name}" for name in names)]
+        assert both.adapter is both.adapters["a"] and list(both.adapters) == ["a", "b"]
+        for name, model in models.items():
+            alone = roll(model, panel, windows=8).frame
+            one = alone[alone["model"] == "adapter"].drop(columns="model").reset_index(drop=True)
+            other = both.frame[both.frame["model"] == name].drop(columns="model").reset_index(drop=True)
+            pd.testing.assert_frame_equal(one, other)
+
+    def test_baselines_by_name(self):
+        panel = Panel.of(dated())
+        usual = roll(KnownLaw(), panel, windows=8).frame
+        every = roll(KnownLaw(), panel, windows=8, baselines="all").frame
+        names = ["adapter", "frozen model", "last value", "seasonal naive", "drift", "nlinear", "var"]
+        assert list(every["model"].unique()) == names
+        pd.testing.assert_frame_equal(every[every["model"].isin(usual["model"])].reset_index(drop=True), usual)
+        assert not every.loc[every["channel"] != "all", "value"].isna().any()
+        some = roll(KnownLaw(), panel, windows=8, baselines=["drift", "last value", "drift"]).frame
+        assert list(some["model"].unique()) == ["adapter", "drift", "last value"]
+
+    @pytest.mark.parametrize(
+        ("models", "options", "words"),
+        [
+            (KnownLaw(), {"baselines": ["seasonal naiv"]}, r"no baseline .* \(did you mean 'seasonal naive'\?\)"),
+            (KnownLaw(), {"baselines": "nlinaer"}, r"no baseline .* \(did you mean 'nlinear'\?\)"),
+            ([KnownLaw()], {}, "expects an Adapter, or a mapping of names to Adapters, got list"),
+            ({"a": "residual"}, {}, "expects an Adapter, or a mapping of names to Adapters, got str for 'a'"),
+            (KnownLaw, {}, "mapping of names to Adapters, got KnownLaw, which is a class"),
+            ({}, {}, "mapping of names to Adapters, got an empty one"),
+            ({"a": KnownLaw(6), "b": KnownLaw(7)}, {}, "their prediction_length differs: 'a' 6, 'b' 7"),
+            ({"last value": KnownLaw()}, {}, "a model is called 'last value', as a baseline beside it is"),
+            (KnownLaw(), {"num_samples": 1}, "num_samples to be an integer, 2 or more, got 1"),
+            (KnownLaw(), {"windows": 2.5}, "windows to be a positive integer, got 2.5"),
+        ],
+    )
+    def test_errors(self, models, options, words):
+        with pytest.raises(ValueError, match=words):
+            roll(models, Panel.of(dated()), **options)
+
+    def test_a_free_name_of_a_baseline_is_taken(self):
+        frame = roll({"drift": KnownLaw()}, Panel.of(dated()), windows=4, baselines=False).frame
+        assert set(frame["model"]) == {"drift"}
+
+
+class TestForecasts:
+    def test_are_those_that_were_scored(self):
+        frame = dated()
+        late = dated(300, seed=1).set_index(frame.index[100:])
+        rolled = roll(small(), Panel.of([frame, late]), windows=5, forecasts=True)
+        windows, truth = rolled.windows, rolled.windows.future().double()
+        assert len(windows) == 10 and list(rolled.forecasts) == list(rolled.pits)
+        for model, forecasts in rolled.forecasts.items():
+            assert len(forecasts) == 10
+            for number, forecast in enumerate(forecasts):
+                item = windows.panel.items[windows.item[number]]
+                rows = slice(windows.origin[number], windows.origin[number] + 6)
+                assert forecast.item_id == item.item_id and forecast.index.equals(item.index[rows])
+                assert forecast.history.index[-1] < forecast.index[0] and forecast.channels == ("c0", "c1")
+                error = (torch.from_numpy(forecast.mean) - truth[number]) / torch.from_numpy(rolled.adapter.scale_)
+                assert error.square().numpy() == pytest.approx(rolled.scores[model]["mse"][number].numpy(), abs=1e-6)
+        first, second = rolled.forecasts["last value"][:2]
+        assert not np.array_equal(first.samples - first.mean, second.samples - second.mean)
+
+    def test_none_unless_asked_for(self):
+        assert roll(KnownLaw(), Panel.of(dated()), windows=3).forecasts is None
+
+    def test_too_many_to_keep(self):
+        panel = Panel.of(np.zeros((20_000, 300)))
+        with pytest.raises(ValueError, match=r"would take .* GB, at most 4 GB are kept: ask for fewer windows"):
+            roll(KnownLaw(), panel, stride=1, forecasts=True)
+
+
+class TestByLead:
+    def test_means_over_windows_then_channels(self):
+        rolled = roll(KnownLaw(12), Panel.of(ar1(900)))
+        curves = rolled.by_lead("mae")
+        assert list(curves) == list(rolled.pits) and curves["adapter"].shape == (12,)
+        for model, curve in curves.items():
+            assert curve.mean().item() == pytest.approx(overall(rolled.frame, model, "mae"))
+            block = overall(rolled.frame, model, "mae", lead_block="4-6")
+            assert curve[3:6].mean().item() == pytest.approx(block)
+        with pytest.raises(ValueError, match=r"no score by lead is called 'energy_score'; known: coverage_80, crps"):
+            rolled.by_lead("energy_score")
+
+
+class TestResume:
+    def test_goes_on_after_any_breakdown(self, tmp_path):
+        panel = Panel.of(dated(700))
+        options = {"windows": 80, "stride": 1, "baselines": ["frozen model", "nlinear"], "num_samples": 20}
+        models = {"a": small("residual", Faulty()), "b": small("identity", Faulty())}
+        whole = roll(models, panel, **options).frame
+        attempts, told = 0, []
+        while attempts < 50:
+            attempts, Faulty.left = attempts + 1, 5
+            try:
+                resumed = roll(models, panel, **options, checkpoint_dir=tmp_path, on_progress=told.append).frame
+                break
+            except RuntimeError:
+                pass
+            finally:
+                Faulty.left = math.inf
+        assert 3 < attempts < 50
+        pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
+        Faulty.left = 0  # what is finished asks the frozen model nothing
+        again = roll(models, panel, **options, checkpoint_dir=tmp_path)
+        Faulty.left = math.inf
+        pd.testing.assert_frame_equal(again.frame, whole, check_exact=True)
+
+    def test_with_refit_goes_on_at_the_origin(self, tmp_path):
+        panel, options = Panel.of(dated()), {"windows": 4, "refit": True, "num_samples": 20}
+        whole = roll(small("residual", Faulty()), panel, **options).frame
+        for _ in range(50):
+            Faulty.left = 5
+            told = []
+            try:
+                resumed = roll(
+                    small("residual", Faulty()), panel, **options, checkpoint_dir=tmp_path, on_progress=told.append
+                ).frame
+                break
+            except RuntimeError:
+                pass
+            finally:
+                Faulty.left = math.inf
+        pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
+        assert "fit adapter, origin 2" not in told  # long since finished
+
+    def test_goes_on_after_sigkill(self, tmp_path):
+        code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_backtest import *
+tell = lambda stage: print(stage, flush=True)
+roll(small("residual"), Panel.of(dated(700)), windows=60, stride=2, checkpoint_dir={str(tmp_path)!r}, on_progress=tell)
+print("done", flush=True)
+"""
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        for line in process.stdout:
+            if line.strip() == "score frozen model":
+                process.kill()
+        assert process.wait() == -signal.SIGKILL
+        kept = [path.name for path in tmp_path.iterdir()]
+        assert "score adapter 0.safetensors" in kept
+        told = []
+        panel, options = Panel.of(dated(700)), {"windows": 60, "stride": 2}
+        resumed = roll(small("residual"), panel, **options, checkpoint_dir=tmp_path, on_progress=told.append)
+        pd.testing.assert_frame_equal(resumed.frame, roll(small("residual"), panel, **options).frame, check_exact=True)
+
+    def test_forecasts_are_kept_too(self, tmp_path):
+        panel, options = Panel.of(dated()), {"windows": 4, "checkpoint_dir": tmp_path}
+        adapter = small(support=(-9.0, 9.0))
+        plain = roll(adapter, panel, **options)
+        asked = roll(adapter, panel, forecasts=True, **options)  # scored again, for their laws were not kept
+        again = roll(adapter, panel, forecasts=True, **options)
+        pd.testing.assert_frame_equal(plain.frame, asked.frame, check_exact=True)
+        for model, forecasts in asked.forecasts.items():
+            for one, other in zip(forecasts, again.forecasts[model], strict=True):
+                assert np.array_equal(one.samples, other.samples) and one.index.equals(other.index)
+                assert np.array_equal(one.quantile([0.01, 0.5, 0.99]), other.quantile([0.01, 0.5, 0.99]))
+
+    def test_models_may_be_added(self, tmp_path):
+        panel, options = Panel.of(dated()), {"windows": 4, "checkpoint_dir": tmp_path}
+        roll({"a": small("residual")}, panel, baselines=["drift"], **options)
+        both = roll({"a": small("residual"), "b/c": small()}, panel, **options).frame
+        fresh = roll({"a": small("residual"), "b/c": small()}, panel, windows=4).frame
+        pd.testing.assert_frame_equal(both, fresh, check_exact=True)
+
+    @pytest.mark.parametrize(
+        ("adapter", "change", "words"),
+        [
+            ({}, {"windows": 5}, r"differs in option windows \(4 there, 5 here\)"),
+            ({}, {"seed": 1}, r"option seed \(0 there, 1 here\)"),
+            ({}, {"series": Panel.of(dated(seed=1))}, r"differs in data sha256"),
+            ({"seed": 3}, {}, r"differs in option seed \(0 there, 3 here\)"),
+            ({"family": "residual"}, {}, r"family name \(identity there, residual here\)"),
+            ({"model": SeasonalModel(season=6)}, {}, r"differs in foundation model name"),
+        ],
+    )
+    def test_a_folder_of_another_backtest_is_refused(self, tmp_path, adapter, change, words):
+        options = {"series": Panel.of(dated()), "windows": 4, "checkpoint_dir": tmp_path}
+        roll(small(), **options)
+        with pytest.raises(ValueError, match=words):
+            roll(small(**adapter), **{**options, **change})
+
+    def test_a_folder_of_something_else_is_refused(self, tmp_path):
+        (tmp_path / "thesis.tex").touch()
+        with pytest.raises(ValueError, match=r"holds 'thesis.tex', which no \w+ wrote"):
+            roll(small(), Panel.of(dated()), windows=4, checkpoint_dir=tmp_path)
+
+
+class TestAdapterBacktest:
+    def test_frame_and_forecasts(self):
+        frame = dated()
+        scores, forecasts = small().backtest(
+            frame, windows=3, models={"other": small(gate=False)}, baselines=["drift"], return_forecasts=True
+        )
+        assert list(scores["model"].unique()) == ["adapter", "other", "drift"] == list(forecasts)
+        assert forecasts["other"][-1].index.equals(frame.index[-6:])
+        plain = small().backtest(frame, windows=3, baselines=["drift"])
+        pd.testing.assert_frame_equal(
+            plain[plain["model"] == "drift"].reset_index(drop=True),
+            scores[scores["model"] == "drift"].reset_index(drop=True),
+        )
+
+    @pytest.mark.parametrize(
+        ("models", "words"),
+        [
+            ({"adapter": KnownLaw()}, r"this one is called 'adapter'; got \['adapter'\]"),
+            ([KnownLaw()], "expects models to map names to Adapters, .* got list"),
+        ],
+    )
+    def test_models_have_names_of_their_own(self, models, words):
+        with pytest.raises(ValueError, match=words):
+            small().backtest(dated(), models=models)
+
+    @pytest.mark.parametrize("refit", [False, True])
+    def test_progress_goes_to_the_standard_error(self, capsys, monkeypatch, refit):
+        small().backtest(dated(), windows=2, progress=True)
+        assert capsys.readouterr().err == ""  # no terminal
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        small().backtest(dated(), windows=2, progress=True, refit=refit)
+        said = capsys.readouterr()
+        assert said.out == "" and "score seasonal naive" in said.err
+        small().backtest(dated(), windows=2)
+        assert capsys.readouterr().err == ""
+
+
 class TestFormatTable:
     def test_rows_and_columns(self):
         frame = roll(KnownLaw(), Panel.of(ar1(500)), num_samples=10).frame
@@ -401,3 +662,13 @@ class TestFormatTable:
         pit = law["m"].marginals.pit(y, torch.Generator().manual_seed(0))
         error, floor = scores.pit_ece(pit.flatten(0, 1)).mean(), scores.pit_ece_floor(pit, np.arange(40) * 8).mean()
         assert format_table(frame).endswith(f"{error:.3f} ({floor:.3f})")
+
+    def test_differences_beside_the_scores(self):
+        rolled = roll(KnownLaw(), Panel.of(ar1(500)), num_samples=10)
+        differences = rolled.differences()
+        header, first, frozen, *_ = format_table(rolled.frame, differences).splitlines()
+        assert header.endswith("CRPS v. frozen model")
+        row = differences.query("model == 'adapter' and metric == 'crps' and channel == 'all'").iloc[0]
+        assert first.endswith(f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]")
+        assert frozen.rstrip().endswith(")")  # no difference to itself
+        assert len({len(line) for line in (header, first, frozen)}) == 1

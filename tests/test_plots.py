@@ -11,7 +11,7 @@ import torch
 from adapts.distribution.copula import Independent
 from adapts.distribution.law import Law
 from adapts.distribution.quantiles import LEVELS, QuantileFunction
-from adapts.evaluation.plots import Fan, fan_chart, reliability
+from adapts.evaluation.plots import Fan, fan_chart, reliability, scores_by_lead
 from adapts.evaluation.scores import coverage, pit_ece
 
 
@@ -117,3 +117,27 @@ class TestReliability:
         figure = reliability({"adapter": self.pits["adapter"][:1]}, self.origin[:1])
         figure.canvas.draw()
         assert "by chance" not in figure.axes[0].texts[0].get_text()
+
+
+class TestScoresByLead:
+    curves = {f"model {n}": torch.linspace(0.1 * n, 0.2 * n, 12) for n in range(1, 7)}
+
+    def test_one_line_a_model_against_lead(self):
+        (axes,) = scores_by_lead(self.curves, title="a title").axes
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == list(self.curves)
+        for line, curve in zip(axes.lines, self.curves.values(), strict=True):
+            assert line.get_xdata().tolist() == list(range(1, 13)) and np.array_equal(line.get_ydata(), curve)
+        assert axes.get_ylabel() == "CRPS" and axes.get_title(loc="left") == "a title"
+        looks = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
+        assert len(looks) == len(self.curves)
+
+    def test_blocks_of_a_frame_are_steps(self):
+        rows = [("m", c, b, "mae", v) for c in ("all", "x") for b, v in (("all", 2.0), ("1-3", 1.0), ("4-6", 3.0))]
+        frame = pd.DataFrame(rows, columns=["model", "channel", "lead_block", "metric", "value"])
+        (axes,) = scores_by_lead(frame, "mae").axes
+        assert axes.lines[0].get_xdata().tolist() == [0.5, 3.5, 3.5, 6.5]
+        assert axes.lines[0].get_ydata().tolist() == [1.0, 1.0, 3.0, 3.0]
+        (axes,) = scores_by_lead(frame[frame["lead_block"] == "all"], "mae").axes
+        assert axes.get_xlabel() == "all leads" and axes.lines[0].get_ydata().tolist() == [2.0, 2.0]
+        with pytest.raises(ValueError, match="no score by lead is called 'maee'; known: mae .did you mean 'mae'"):
+            scores_by_lead(frame, "maee")

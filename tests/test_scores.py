@@ -3,10 +3,12 @@ r"""Scores against values by hand, against scoringrules, and against laws that a
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import scoringrules
 import torch
 
+from adapts.evaluation.differences import difference_table, origin_times
 from adapts.evaluation.scores import (
     coverage,
     crps_fair,
@@ -18,6 +20,8 @@ from adapts.evaluation.scores import (
     variogram_score,
     wql,
 )
+from adapts.panel import Panel
+from adapts.windows import Windows
 
 NAN = math.nan
 
@@ -201,3 +205,84 @@ class TestJointScores:
         energy = {rho: energy_score(draw(rho, 100, 4000), y).mean().item() for rho in (0.0, 0.7)}
         assert min(variogram, key=variogram.get) == 0.7 and energy[0.7] < energy[0.0]
         assert variogram[0.0] / variogram[0.7] > energy[0.0] / energy[0.7]  # which is why both are reported
+
+
+class TestDifferences:
+    @staticmethod
+    def windows(origins, prediction_length, items=1, channels=1):
+        rows = int(max(origins)) + prediction_length
+        panel = Panel.of(np.zeros((items, rows, channels)))
+        item = np.repeat(np.arange(items), len(origins))
+        return Windows(panel, item, np.tile(origins, items), 4, prediction_length)
+
+    def test_identical_models_differ_by_nothing(self):
+        windows = self.windows(np.arange(40) * 6, 6, channels=2)
+        same = {"crps": torch.rand(40, 6, 2), "energy_score": torch.rand(40)}
+        table = difference_table({"a": same, "b": same}, windows, against="b", metrics=["crps", "energy_score"])
+        assert (table[["difference", "low", "high"]] == 0).all(axis=None)
+        assert list(table.columns) == ["model", "against", "channel", "metric", "difference", "low", "high"]
+        assert table["channel"].tolist() == ["all", "0", "1", "all"]
+
+    def test_the_difference_is_that_of_the_means(self):
+        windows = self.windows(np.arange(40) * 6, 6, channels=2)
+        one, other = torch.rand(2, 40, 6, 2).double()
+        hidden = torch.rand(40, 6, 2) < 0.3  # missing targets: for both models
+        one[hidden] = other[hidden] = math.nan
+        table = difference_table({"a": {"mae": one}, "b": {"mae": other}}, windows, against="a", metrics=["mae"])
+        expected = other.nanmean((0, 1)) - one.nanmean((0, 1))
+        assert table["difference"].tolist() == pytest.approx([expected.mean().item(), *expected.tolist()])
+        assert (table["low"] < table["difference"]).all() and (table["difference"] < table["high"]).all()
+
+    @pytest.mark.parametrize(("stride", "memory"), [(6, 0.0), (6, 0.8), (3, 0.5)])
+    def test_intervals_cover_as_often_as_they_say(self, stride, memory):
+        origins, rng, inside = np.arange(50) * stride, np.random.default_rng(0), 0
+        windows, rows = self.windows(origins, 6), origins[-1] + 6
+        shocks = rng.standard_normal((200, rows + 50))
+        for step in range(1, rows + 50):
+            shocks[:, step] += memory * shocks[:, step - 1]
+        for path in shocks[:, 50:]:
+            cells = torch.from_numpy(np.stack([path[origin : origin + 6] for origin in origins]))[..., None]
+            scores = {"a": {"crps": cells}, "b": {"crps": torch.zeros_like(cells)}}
+            table = difference_table(scores, windows, against="b", metrics=["crps"], resamples=300)
+            inside += table["low"][0] <= 0 <= table["high"][0]
+        assert 0.84 <= inside / 200 <= 0.96  # of 90 %; half as wide a one covers 60 %
+
+    def test_items_of_one_origin_stay_together(self):
+        # Eight copies of one item know no more than one.
+        origins = np.arange(50) * 6
+        cells = torch.randn(50, 6, 1).double()
+        tables = [
+            difference_table(
+                {"a": {"crps": cells.repeat(n, 1, 1)}, "b": {"crps": torch.zeros(50 * n, 6, 1)}},
+                self.windows(origins, 6, items=n), against="b", metrics=["crps"],
+            )
+            for n in (1, 8)
+        ]  # fmt: skip
+        pd.testing.assert_frame_equal(*tables)
+
+    def test_items_share_a_calendar(self):
+        index = pd.date_range("2024", periods=60, freq="h")
+        panel = Panel.of([pd.DataFrame(np.zeros((60 - late, 1)), index[late:], columns=["a"]) for late in (0, 25)])
+        windows = Windows(panel, np.array([0, 0, 1, 1]), np.array([40, 45, 15, 20]), 4, 6)
+        assert origin_times(windows).tolist() == [40, 45, 40, 45]
+        undated = Panel.of([np.zeros((60, 1)), np.zeros((35, 1))])
+        assert origin_times(Windows(undated, windows.item, windows.origin, 4, 6)).tolist() == [40, 45, 40, 45]
+
+    def test_too_few_windows_have_no_interval(self):
+        windows = self.windows(np.arange(3) * 6, 6)
+        scores = {"a": {"crps": torch.rand(3, 6, 1)}, "b": {"crps": torch.rand(3, 6, 1)}}
+        table = difference_table(scores, windows, against="b", metrics=["crps"])
+        assert table[["low", "high"]].isna().all(axis=None) and table["difference"].notna().all()
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"against": "frozen modle"}, r"no model of the backtest .* \(did you mean 'frozen model'\?\)"),
+            ({"metrics": ["pit_ece"]}, "no metric of differences is called 'pit_ece'; known: mse"),
+            ({"level": 90}, r"level of an interval within \(0, 1\), got 90"),
+        ],
+    )
+    def test_errors(self, options, words):
+        scores = {"a": {"crps": torch.rand(9, 6, 1)}, "frozen model": {"crps": torch.rand(9, 6, 1)}}
+        with pytest.raises(ValueError, match=words):
+            difference_table(scores, self.windows(np.arange(9) * 6, 6), **{"against": "frozen model", **options})

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(stages: int | None, *, shown: bool = True) -> Iterator[Callable[[str], None]]:
-    r"""Shows which stage is under way and how many are done, on the standard error; the bar goes when all is done.
+    r"""Shows which stage is under way and how many are done, on the standard error where that is a terminal.
+
+    The bar goes when all is done.
 
     Arguments:
         stages: The number of stages; unknown if None.
@@ -26,7 +28,8 @@ def progress_bar(stages: int | None, *, shown: bool = True) -> Iterator[Callable
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task, begun = progress.add_task("read", total=stages), 0
 
         def tell(stage: str) -> None:
