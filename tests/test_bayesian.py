@@ -2,12 +2,26 @@ r"""Bayesian adapters: the conformance of every guide, and posteriors whose answ
 
 from __future__ import annotations
 
+import copy
+import math
+import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
 
-from adapts.adapters import Bayesian
+from adapts.adapters import Bayesian, Evidence, make
+from adapts.foundation import FoundationModel
+from adapts.panel import Panel
+from adapts.pipeline import Pipeline
+from adapts.solvers import BayesianRegression
 from adapts.testing import AdapterConformance
+from adapts.windows import Windows
 
 ROSTER: dict[str, Callable[[], Bayesian]] = {
     "exact residual": Bayesian,
@@ -33,3 +47,356 @@ class TestBayesian(AdapterConformance):
     @pytest.fixture(params=ROSTER)
     def family(self, request: pytest.FixtureRequest) -> Bayesian:
         return ROSTER[request.param]()
+
+
+def linear(guide: str, **options: Any) -> Bayesian:
+    r"""A decoder that is linear regression: its latents are the channels as they stand."""
+    base = {"free": "decoder", "normalisation": "train"}
+    return Bayesian(base="linear", base_options=base, sites="decoder", guide=guide, **options).build(3)
+
+
+def regression(*, orthogonal: bool, count: int = 100, horizon: int = 4) -> Evidence:
+    r"""Forecasts and the targets that a decoder of unit noise makes of them."""
+    generator = torch.Generator().manual_seed(0)
+    forecast = torch.randn(count * horizon, 3, generator=generator)
+    if orthogonal:
+        forecast = torch.linalg.qr(forecast).Q * torch.tensor([30.0, 20.0, 10.0])
+    else:
+        forecast = forecast + forecast[:, :1]
+    correction = 0.1 * torch.randn(3, 3, generator=generator)
+    future = forecast @ (torch.eye(3) + correction) + torch.randn(forecast.shape, generator=generator)
+    forecast, future = forecast.unflatten(0, (count, horizon)), future.unflatten(0, (count, horizon))
+    past = torch.randn(count, 8, 3, generator=generator)
+    return Evidence(past, future, forecast, torch.arange(count) * 4 // count)
+
+
+def exact(evidence: Evidence, prior_scale: float, noise: float | None = 1.0) -> tuple[Tensor, Tensor]:
+    r"""Mean and variances of the decoder's correction, with shape (K, D), the noise known or integrated out."""
+    x = evidence.forecast.double().flatten(0, 1)
+    y = evidence.future.double().flatten(0, 1) - x
+    if noise is None:
+        posterior = BayesianRegression.fit(x, y, prior_scale**-2)
+        return posterior.mean, posterior.covariance.diagonal(dim1=-2, dim2=-1).mT
+    covariance = torch.linalg.inv(x.mT @ x / noise + torch.eye(3) / prior_scale**2)
+    return covariance @ x.mT @ y / noise, covariance.diagonal().unsqueeze(-1).expand(3, 3)
+
+
+def train(adapter: Bayesian, evidence: Evidence, steps: int) -> None:
+    r"""Minimises the negative evidence bound of all windows, the noise's variance being one."""
+    free = [parameter for parameter in adapter.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.Adam(free, lr=0.05)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    adapter.train()
+    torch.manual_seed(0)
+    for _ in range(steps):
+        state = adapter.encode(evidence.past, draws=16)[1]
+        paths = evidence.forecast.expand(state.draws, -1, -1, -1)
+        error = (adapter.decode(paths, state) - evidence.future).square().sum() / state.draws
+        optimiser.zero_grad()
+        torch.autograd.backward(0.5 * error + adapter.weight_divergence())
+        optimiser.step()
+        schedule.step()
+    adapter.eval()
+
+
+def moments(adapter: Bayesian, draws: int = 20_000) -> tuple[Tensor, Tensor]:
+    r"""Mean and variances of the drawn decoders' correction, with shape (K, D)."""
+    drawn = adapter.posterior.draw(draws, torch.Generator().manual_seed(0)).double().unflatten(1, (3, 3))
+    return drawn.mean(0) + adapter.inner.decoder.detach(), drawn.var(0)
+
+
+def assert_approaches(adapter: Bayesian, mean: Tensor, variance: Tensor) -> None:
+    ours, spread = moments(adapter)
+    assert (ours - mean).norm() < 0.02 * mean.norm()
+    assert_close(spread, variance, rtol=0.1, atol=0)
+
+
+# ---------------------------------------------------------------------------------------------------- known answers
+
+
+def test_mean_field_approaches_the_exact_posterior_on_an_orthogonal_design() -> None:
+    evidence, adapter = regression(orthogonal=True), linear("mean-field", prior_scale=0.2)
+    train(adapter, evidence, 400)
+    assert_approaches(adapter, *exact(evidence, 0.2))
+
+
+def test_low_rank_approaches_the_exact_posterior_on_a_correlated_design() -> None:
+    evidence = regression(orthogonal=False)
+    mean, variance = exact(evidence, 0.2)
+    adapter = linear("low-rank", prior_scale=0.2, rank=6)
+    train(adapter, evidence, 800)
+    assert_approaches(adapter, mean, variance)
+    narrow = linear("mean-field", prior_scale=0.2)
+    train(narrow, evidence, 400)
+    assert (moments(narrow)[1] < 0.9 * variance).any()  # what a diagonal law cannot hold
+
+
+def test_laplace_is_the_exact_posterior_where_all_is_linear_and_normal() -> None:
+    evidence, adapter = regression(orthogonal=False), linear("laplace", prior_scale=0.2)
+    train(adapter, evidence, 300)
+    assert not adapter.stochastic
+    adapter.after_training(evidence)
+    assert adapter.stochastic
+    assert_approaches(adapter, *exact(evidence, 0.2))
+    pieces = copy.deepcopy(adapter)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("adapts.adapters.bayesian.MAX_NUMBERS", 1)  # a window at a time
+        pieces.after_training(evidence)
+    assert_close(pieces.state_dict(), adapter.state_dict())
+
+
+def test_the_diagonal_of_the_curvature_is_estimated_without_bias() -> None:
+    evidence, adapter = regression(orthogonal=True, count=3000), linear("laplace", prior_scale=0.2)
+    train(adapter, evidence, 50)
+    adapter.after_training(evidence)
+    full = moments(adapter)[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("adapts.adapters.bayesian.FULL", 1)
+        adapter.after_training(evidence)
+    assert adapter.posterior.factor.ndim == 1
+    assert_close(moments(adapter)[1], full, rtol=0.25, atol=0)
+
+
+def test_laplace_reaches_encoders_through_the_frozen_model() -> None:
+    r"""Of a frozen model that repeats the last value, an encoder's posterior is that of regression on it."""
+    generator = torch.Generator().manual_seed(0)
+    past = torch.randn(1000, 8, 3, generator=generator)
+    future = past[:, -1:] + torch.randn(1000, 1, 3, generator=generator)
+    adapter = Bayesian(base="linear", base_options={"free": "encoder", "normalisation": "train"}, sites="encoder",
+                       guide="laplace", prior_scale=0.2).build(3)  # fmt: skip
+    evidence = Evidence(past, future, past[:, -1:], torch.zeros(1000))
+    with pytest.raises(ValueError, match="pass the frozen model as 'through'"):
+        adapter.after_training(evidence)
+    adapter.after_training(evidence, lambda z: z[:, -1:])
+    variance = 1 / (past[:, -1].square().sum(0) + 1 / 0.2**2)
+    drawn = adapter.posterior.draw(20_000, torch.Generator().manual_seed(0)).unflatten(1, (3, 3))
+    assert_close(drawn.var(0), variance.unsqueeze(-1).expand(3, 3), rtol=0.3, atol=0)
+
+
+def test_the_exact_guide_is_the_solver_s_posterior() -> None:
+    evidence, adapter = regression(orthogonal=False), linear("exact", prior_scale=0.2).eval()
+    adapter.solve(evidence, choose=True)
+    mean, variance = exact(evidence, 0.2, noise=None)
+    assert_close(adapter.inner.decoder.double(), mean, rtol=1e-4, atol=1e-5)
+    ours, spread = moments(adapter, 100_000)
+    assert_close(ours, mean, rtol=0, atol=1e-3)
+    assert_close(spread, variance, rtol=0.03, atol=0)
+    x = evidence.forecast.double().flatten(0, 1)
+    divergence = BayesianRegression.fit(x, evidence.future.double().flatten(0, 1) - x, 25.0).divergence.sum()
+    assert_close(adapter.weight_divergence().double(), divergence, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("prior_scale", [None, 0.3])
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_the_exact_residual_draws_about_the_ridge_as_its_hessian_says(blocks: int, prior_scale: float | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    past = torch.randn(400, 24, 2, generator=generator)
+    forecast = past[:, -1:].expand(-1, 6, -1)
+    future = forecast + 0.5 * past[:, -2:-1] + 0.5 * torch.randn(400, 6, 2, generator=generator)
+    evidence = Evidence(past, future, forecast, torch.arange(400) * 5 // 400)
+    options = {"lags": 4, "components": 3, "lead_blocks": blocks}
+    adapter = Bayesian(base_options=options, prior_scale=prior_scale).build(2).eval()
+    adapter.solve(evidence, choose=True)
+    if prior_scale is None:
+        family = make("residual", options).build(2)
+        family.solve(evidence, choose=True)
+        family.solve(evidence, choose=False)
+        assert_close(adapter.inner.state_dict(), family.state_dict())
+    inner = adapter.inner
+    own, joint = inner._regressors(past, forecast)
+    draws = adapter.posterior.draw(5000, generator).unflatten(1, inner.weights.shape)  # (M, D, p, H)
+    assert_close(draws.mean(0), torch.zeros_like(inner.weights), rtol=0, atol=0.1 * float(draws.std()))
+    for channel in range(2):
+        scale = past.std(1, correction=0)[:, channel].double()
+        x = torch.cat([own[channel], joint @ inner.basis], -1).double() * scale.sqrt().unsqueeze(-1)
+        unit = (x.mT @ x).diagonal()[: own.shape[-1]].mean()
+        for lead in (0, 5):
+            block = lead * blocks // 6
+            share = torch.full((x.shape[1],), float(inner.share[channel, block]), dtype=torch.float64)
+            share[: own.shape[-1]] = 1
+            precision = (inner.strength[channel, block] * unit / share.square()).clamp(max=1e12)
+            y = (future - forecast)[:, lead, channel].double() / scale.sqrt()
+            weights = inner.weights[channel, :, lead].double()
+            system = x.mT @ x + precision.diag()
+            assert_close(weights, torch.linalg.solve(system, x.mT @ y), rtol=1e-3, atol=1e-4)
+            noise = ((y - x @ weights).square().sum() + (precision * weights.square()).sum()) / (400 - 2)
+            expected = noise * torch.linalg.inv(system).diagonal()
+            assert_close(draws[:, channel, :, lead].var(0).double(), expected, rtol=0.12, atol=1e-7)
+
+
+@pytest.mark.parametrize("guide", ["mean-field", "low-rank"])
+def test_the_divergence_is_its_monte_carlo_estimate(guide: str) -> None:
+    import pyro
+
+    adapter = linear(guide, prior_scale=0.2)
+    with torch.no_grad():
+        for parameter in adapter.posterior.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    draws = adapter.posterior.draw(100_000, torch.Generator().manual_seed(0)) / 0.2
+    prior = torch.distributions.Normal(0.0, 1.0).log_prob(draws).sum(-1)
+    estimate = (adapter.posterior.guide.get_posterior().log_prob(draws) - prior).detach()
+    error = float(estimate.std()) / math.sqrt(len(draws))
+    assert abs(float(adapter.weight_divergence() - estimate.mean())) < 4 * error
+    assert len(pyro.get_param_store()) == 0
+
+
+def test_the_divergence_of_laplace_is_that_of_its_normal_law() -> None:
+    evidence, adapter = regression(orthogonal=False), linear("laplace", prior_scale=0.2)
+    train(adapter, evidence, 20)
+    adapter.after_training(evidence)
+    law = torch.distributions.MultivariateNormal(
+        adapter.posterior.location, adapter.posterior.factor @ adapter.posterior.factor.mT
+    )
+    prior = torch.distributions.MultivariateNormal(torch.zeros(9), torch.eye(9))
+    assert_close(adapter.weight_divergence(), torch.distributions.kl_divergence(law, prior), rtol=1e-3, atol=1e-3)
+
+
+# ---------------------------------------------------------------------------------------------------- a known law
+
+
+class LastValue(FoundationModel):
+    r"""Knows the law of a random walk of step 0.5: the last value, and what it is multiplied by."""
+
+    def __init__(self) -> None:
+        levels = tuple(round(0.02 * level, 2) for level in range(1, 50))
+        super().__init__(name="last", version="1", quantile_levels=levels, context_length=8, prediction_length=1)
+        self.register_buffer("width", 0.5 * torch.special.ndtri(torch.tensor(levels)))
+        self.freeze()
+
+    def _forecast(self, context: Tensor) -> Tensor:
+        return context[:, -1:, None] + self.width[:, None]
+
+
+def test_the_predictive_law_is_right_where_it_is_known() -> None:
+    r"""Mean, variance and coverage of the pipeline are those of the Student-t law, weights and noise together."""
+    generator = torch.Generator().manual_seed(0)
+    model, covered, means, variances = LastValue(), [], [], []
+    for _ in range(20):
+        rows = torch.randn(2, 9 * 220, generator=generator).mT.unflatten(0, (220, 9)).clone()  # a window each
+        weights = torch.eye(2) + 0.5 * torch.randn(2, 2, generator=generator)
+        rows[:, 8] = (rows[:, 7] + 0.5 * torch.randn(220, 2, generator=generator)) @ weights
+        panel = Panel.of(rows.flatten(0, 1).double().numpy())
+        windows = Windows(panel, np.zeros(220, int), 8 + 9 * np.arange(220), 8, 1)
+        seen, new = windows[:20], windows[20:]
+        module = Bayesian(base="linear", base_options={"free": "decoder", "normalisation": "train"}, sites="decoder",
+                          prior_scale=1.0).build(2).eval()  # fmt: skip
+        bound = torch.full((2,), torch.inf)
+        pipeline = Pipeline(module, model, (-bound, bound), 64, 0, posterior_draws=256)
+        forecast = pipeline.latent_medians(seen)
+        module.solve(Evidence(seen.past(), seen.future(), forecast, torch.zeros(20)), choose=True)
+        law = pipeline.adapted(new, pipeline.frozen(new))
+        x, y = forecast[:, 0].double(), seen.future()[:, 0].double()
+        expected = BayesianRegression.fit(x, y, 1.0, prior=torch.eye(2).double()).predict(new.past()[:, -1].double())
+        means.append(((law.mean[:, 0] - expected.location) / expected.scale).square().mean())
+        variances.append((law.variance[:, 0].mean(0) / expected.variance.mean(0)).log())
+        pit = law.pit(new.future(), torch.Generator().manual_seed(0))
+        covered.append(((pit > 0.1) & (pit < 0.9)).double().mean())
+    assert torch.stack(means).mean().sqrt() < 0.1
+    assert torch.stack(variances).mean().abs() < 0.1
+    assert abs(float(torch.stack(covered).mean()) - 0.8) < 0.03
+
+
+# ---------------------------------------------------------------------------------------------------- the family
+
+
+@pytest.mark.parametrize("name", [name for name in ROSTER if "dropout" not in name and "vae" not in name])
+def test_no_width_of_the_prior_is_the_frozen_model(name: str) -> None:
+    family = ROSTER[name]()
+    adapter = type(family)(**{**family.options(), "prior_scale": 1e-7}).build(3).eval()
+    past, future = torch.randn(60, 20, 3), torch.randn(60, 4, 3)
+    adapter.prepare(past.flatten(0, 1))
+    forecast = torch.randn(60, 4, adapter.latents)
+    evidence = Evidence(past, future, forecast, torch.arange(60) * 4 // 60)
+    if adapter.closed_form:
+        adapter.solve(evidence, choose=True)
+    adapter.after_training(evidence, lambda z: z[:, -4:])
+    base = make(adapter.base, adapter.base_options).build(3).eval()
+    base.prepare(past.flatten(0, 1))
+    z, state = adapter.encode(past, draws=5)
+    expected, other = base.encode(past)
+    state.forecast = other.forecast = forecast if adapter.needs_forecast else None
+    assert_close(z, expected.expand_as(z), rtol=0, atol=1e-4)
+    paths = torch.randn(2 * state.draws, 60, 4, adapter.latents)
+    assert_close(adapter.decode(paths, state), base.decode(paths, other), rtol=0, atol=1e-4)
+
+
+def test_draws_at_once_are_the_draws_in_turn() -> None:
+    for name in ("low rank of two latents", "mean field"):
+        adapter = ROSTER[name]().build(3).eval()
+        z, state = adapter.encode(torch.randn(4, 20, 3), draws=6)
+        x = (state.past - state.location) / state.scale
+        assert_close(z, torch.stack([adapter._one("_encode", state, number, x) for number in range(6)]))
+        paths = torch.randn(12, 4, 5, adapter.latents)
+        each = [adapter._one("_decode", state, number, own) for number, own in enumerate(paths.unflatten(0, (6, 2)))]
+        assert_close(adapter._decode(paths, state), torch.cat(each))
+        assert z.std(0).max() > 0
+
+
+def test_threads_do_not_meet() -> None:
+    adapter = ROSTER["mean field"]().build(3).eval()
+    past, paths = torch.randn(4, 20, 3), torch.randn(20, 4, 5, 3)
+
+    def forecast(seed: int) -> Tensor:
+        state = adapter.encode(past, draws=10, generator=torch.Generator().manual_seed(seed))[1]
+        return adapter.decode(paths, state)
+
+    alone = [forecast(seed % 3) for seed in range(60)]
+    with ThreadPoolExecutor(4) as pool:
+        for ours, theirs in zip(pool.map(forecast, (seed % 3 for seed in range(60))), alone, strict=True):
+            assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ROSTER)
+def test_copies_are_the_same(name: str) -> None:
+    adapter = ROSTER[name]().build(3).eval()
+    for other in (copy.deepcopy(adapter), pickle.loads(pickle.dumps(adapter))):
+        assert_close(other.state_dict(), adapter.state_dict())
+        assert other.names == adapter.names
+        assert (other.fixed_latents, other.stochastic_latents) == (adapter.fixed_latents, adapter.stochastic_latents)
+
+
+def test_latents_are_fixed_unless_training_or_drawing_changes_them() -> None:
+    def found(**options: Any) -> tuple[bool, bool]:
+        adapter = Bayesian(**options).build(3)
+        return adapter.fixed_latents, adapter.stochastic_latents
+
+    assert found() == (True, False)
+    assert found(base="linear", sites="decoder", guide="laplace") == (False, False)
+    assert found(base="linear", sites="encoder", guide="laplace") == (False, True)
+    assert found(base="linear", base_options={"free": "decoder"}, sites="decoder", guide="laplace") == (True, False)
+    assert found(base="dropout", sites="decoder", guide="laplace") == (False, True)
+
+
+def test_global_generator_stays_where_it_was() -> None:
+    state = torch.get_rng_state()
+    for name in ROSTER:
+        if "vae" not in name and "dropout" not in name:
+            adapter = ROSTER[name]().build(3).eval()
+            adapter.encode(torch.zeros(1, 4, 3), draws=3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"base": "lineal"}, "no adapter is called 'lineal'"),
+        ({"base": "bayesian"}, "Ensemble"),
+        ({"base": "linear"}, r"exact guide needs weights that enter linearly.*got base='linear'"),
+        ({"base": "linear", "base_options": {"free": "decoder", "rank": 2}}, "no rank"),
+        ({"guide": "laplac"}, "no guide is called 'laplac'.*laplace"),
+        ({"prior_scale": 0}, "prior_scale to be a positive number or None, got 0"),
+        ({"rank": 3}, "rank=3 with guide='exact'"),
+        ({"sites": []}, "sites to be patterns"),
+        ({"base_options": {"lag": 3}}, "'lag'"),
+    ],
+)
+def test_wrong_options_say_so(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Bayesian(**options)
+
+
+def test_a_pattern_that_matches_nothing_lists_the_names() -> None:
+    with pytest.raises(ValueError, match=r"'decodr\*' matches no weight .*of 'linear'; these are: encoder, decoder"):
+        Bayesian(base="linear", sites=("encoder", "decodr*"), guide="laplace").build(3)
+    with pytest.raises(ValueError, match="these are: none"):
+        Bayesian(base="identity", sites="*", guide="laplace").build(3)

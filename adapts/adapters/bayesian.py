@@ -8,6 +8,7 @@ import functools
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -275,48 +276,57 @@ class Bayesian(AdapterModule):
         mode = self.training
         self.eval()
         _, horizon, channels = evidence.future.shape
-        size = self.posterior.location.numel()
+        location = self.posterior.location.detach()
+        size = len(location)
         full = size <= FULL and not self.stochastic_latents
         step = max(1, MAX_NUMBERS // (horizon * channels * size)) if full else 32
         parts = [_rows(evidence, slice(first, first + step)) for first in range(0, len(evidence.past), step)]
-        location = self.posterior.location.detach()
+
+        def forecast(part: Evidence) -> Callable[[Tensor], Tensor]:
+            return functools.partial(self._forecast, state=self._state(part), latent=part.forecast, through=through)
+
         square, count = torch.zeros(2, channels, dtype=torch.float64)
         for part in parts:
             with torch.no_grad():
-                error = part.future - self._forecast(location, part, through)
+                error = part.future - forecast(part)(location)
             square += error.double().square().nansum((0, 1))
             count += (~error.isnan()).sum((0, 1))
-        weight = (count / square.clamp(min=1e-12)).clamp(max=1e12).sqrt().to(location)  # (D,), one over the noise
+        weight = (count / square.clamp(min=1e-12)).sqrt().to(location)  # (D,), one over the noise
         curvature = torch.zeros((size, size) if full else size, dtype=torch.float64)
         generator = torch.Generator().manual_seed(0)
         for part in parts:
             cells = torch.where(part.future.isnan(), 0.0, weight)  # (b, H, D)
             if full:
-                at = functools.partial(self._forecast, part=part, through=through)
-                slopes = torch.func.jacfwd(at)(location)  # (b, H, D, P)
+                slopes = torch.func.jacfwd(forecast(part))(location)  # (b, H, D, P)
                 slopes = (slopes * cells.unsqueeze(-1)).flatten(0, 2).double()
                 curvature += slopes.mT @ slopes
                 continue
             with torch.enable_grad():
                 free = location.clone().requires_grad_()
-                forecast = self._forecast(free, part, through)
+                made = forecast(part)(free)
             for _ in range(PROBES):
                 signs = torch.randint(0, 2, cells.shape, generator=generator) * 2.0 - 1.0
-                (slope,) = torch.autograd.grad(forecast, free, signs.to(cells) * cells, retain_graph=True)
+                (slope,) = torch.autograd.grad(made, free, signs.to(cells) * cells, retain_graph=True)
                 curvature += slope.double().square() / PROBES
         self.posterior.settle(curvature)
         self.train(mode)
 
-    def _forecast(self, location: Tensor, part: Evidence, through: Callable[[Tensor], Tensor] | None) -> Tensor:
-        r"""Point forecasts :math:`(b, H, D)` with the weights at a place of the posterior's, :math:`(P,)`."""
+    def _state(self, part: Evidence) -> State:
+        r"""The state of train windows, with what the family itself draws but no weights."""
         generator = torch.Generator().manual_seed(0)
         state = State(part.past, *self._statistics(part.past), generator=generator, forecast=part.forecast)
-        self._draw(state)
-        state.drawn[_WEIGHTS] = (location * (self.prior_scale or PRIOR_SCALE)).unsqueeze(0)
-        latent = part.forecast
+        self._draw_inner(state)
+        return state
+
+    def _forecast(
+        self, location: Tensor, state: State, latent: Tensor, through: Callable[[Tensor], Tensor] | None
+    ) -> Tensor:
+        r"""Point forecasts :math:`(b, H, D)` with the weights at a place of the posterior's, :math:`(P,)`."""
+        weights = (location * (self.prior_scale or PRIOR_SCALE)).unsqueeze(0)
+        state = replace(state, drawn={**state.drawn, _WEIGHTS: weights})
         if self.stochastic_latents:
             assert through is not None
-            rows = fill_missing((part.past - state.location) / state.scale, self.inner.covariance)
+            rows = fill_missing((state.past - state.location) / state.scale, self.inner.covariance)
             latent = through(self._encode(rows, state)[0])
         return self.decode(latent.unsqueeze(0), state)[0]
 
@@ -325,12 +335,15 @@ class Bayesian(AdapterModule):
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.inner._statistics(x)
 
-    def _draw(self, state: State) -> None:
+    def _draw_inner(self, state: State) -> None:
         if self.inner.stochastic:
             for number in range(state.draws):
                 part = self._part(state, number)
                 self.inner._draw(part)
                 self._keep(state, number, part)
+
+    def _draw(self, state: State) -> None:
+        self._draw_inner(state)
         state.drawn[_WEIGHTS] = self.posterior.draw(state.draws, state.generator).to(state.past)  # (M, P)
 
     def _encode(self, x: Tensor, state: State) -> Tensor:
@@ -379,7 +392,7 @@ class Bayesian(AdapterModule):
         r"""The family's own state of one draw."""
         prefix = f"{number}."
         drawn = {name.removeprefix(prefix): x for name, x in state.drawn.items() if name.startswith(prefix)}
-        return State(state.past, state.location, state.scale, 1, drawn, state.generator, state.forecast)
+        return replace(state, draws=1, drawn=drawn)
 
     def _keep(self, state: State, number: int, part: State) -> None:
         state.drawn |= {f"{number}.{name}": x for name, x in part.drawn.items()}

@@ -92,8 +92,9 @@ class BayesianRegression:
         self.shape: Tensor = (shape + 0.5 * self.count).expand(square.shape)
         self.rate: Tensor = rate + 0.5 * (square - whitened.square().sum(-2)).clamp(min=0)
         self._prior_shape, self._prior_rate = torch.tensor(shape).to(gram), torch.tensor(rate).to(gram)
-        self._root: Tensor = torch.linalg.solve_triangular(lower, unit.expand_as(lower), upper=False)  # of the shrinkage
-        self._log_shrinkage: Tensor = -2 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)  # log |Λ_0| / |Λ_n|
+        self._root: Tensor = torch.linalg.solve_triangular(lower, unit.expand_as(lower), upper=False)
+        # log |Λ_0| / |Λ_n|
+        self._log_shrinkage: Tensor = -2 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
         self._pull: Tensor = (self._root.mT @ whitened).square().sum(-2)  # (w_n - w_0)' Λ_0 (w_n - w_0)
 
     @classmethod
