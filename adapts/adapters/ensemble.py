@@ -43,8 +43,8 @@ class Ensemble(AdapterModule):
         members: The number of members.
         member_options: The options of the members' family; its defaults where left out.
         distance: The standard deviation of what is added to each trained parameter of all members but the first.
-        vectorised: Whether members trained by gradient are computed in one pass; False takes them in turn, for families
-            that `torch.vmap` cannot take (branches on values, draws outside of `_draw`).
+        vectorised: Whether members trained by gradient are computed in one pass where `torch.vmap` takes their family;
+            in turn otherwise.
 
     Example:
         >>> ensemble = Ensemble(member="linear", members=5, member_options={"latent_channels": 3}).build(channels=7)
@@ -60,6 +60,8 @@ class Ensemble(AdapterModule):
     vectorised: bool = True
 
     stack: nn.ModuleList
+    #: Whether `torch.vmap` takes the family; not, if it branches on values.
+    _stackable = True
 
     def _check(self) -> None:
         given = self._modules.get("member", self.member)  # where PyTorch keeps it, were it a family itself
@@ -81,7 +83,9 @@ class Ensemble(AdapterModule):
     @property
     def each(self) -> list[AdapterModule]:
         r"""The members; none before the ensemble is built."""
-        return [member for member in self._modules.get("stack") or () if isinstance(member, AdapterModule)]
+        stack = self._modules.get("stack")
+        members = stack if isinstance(stack, nn.ModuleList) else ()
+        return [member for member in members if isinstance(member, AdapterModule)]
 
     @property
     def first(self) -> AdapterModule:
@@ -167,18 +171,20 @@ class Ensemble(AdapterModule):
                     parameter.data += self.distance * noise.to(parameter)
 
     def solve(self, evidence: Evidence, *, choose: bool) -> None:
+        if self.members == 1:
+            self.first.solve(evidence, choose=choose)
+            return
         count = len(evidence.past)
-        block = torch.arange(count) * min(BLOCKS, count) // max(count, 1)
+        blocks = min(BLOCKS, count)
+        block = torch.arange(count) * blocks // max(count, 1)
         for number, member in enumerate(self.each):
-            if self.members == 1:
-                member.solve(evidence, choose=choose)
-                return
             generator = torch.Generator().manual_seed(number)
-            drawn = torch.randint(int(block.max()) + 1, (int(block.max()) + 1,), generator=generator)
-            rows = torch.cat([torch.where(block == one)[0] for one in drawn.sort().values])
-            fold = evidence.fold[rows]
-            kept, fold = fold.unique(return_inverse=True)
-            fold = fold - int((kept < 0).any())  # those in no fold stay at -1
+            drawn = torch.randint(blocks, (blocks,), generator=generator).sort().values
+            rows = torch.cat([torch.where(block == one)[0] for one in drawn])
+            fold = evidence.fold
+            if choose:  # a fold of which no block was drawn is none
+                kept, fold = fold[rows].unique(return_inverse=True)
+                fold = fold - int((kept < 0).any())  # windows in no fold stay at -1
             part = Evidence(evidence.past[rows], evidence.future[rows], evidence.forecast[rows], fold)
             member.solve(part, choose=choose)
 
@@ -255,7 +261,7 @@ class Ensemble(AdapterModule):
         r"""Calls a method of each member on its share of `x`; what it returns and what it drew, both stacked."""
         # Only training pays for one pass: it binds the stacked weights to the first member for as long as it lasts,
         # which no other thread may see.
-        if self.closed_form or not (self.vectorised and self.training):
+        if self.closed_form or not (self.vectorised and self._stackable and self.training):
             states = self._states(state)
             results = [getattr(member, name)(*both) for member, *both in zip(self.each, x, states, strict=True)]
             drawn = {key: torch.stack([own.drawn[key] for own in states]) for key in states[0].drawn}
@@ -274,9 +280,8 @@ class Ensemble(AdapterModule):
         except RuntimeError as error:
             if "vmap" not in str(error):
                 raise
-            raise ValueError(
-                f"the members' family {self.member!r} cannot be computed in one pass: pass vectorised=False ({error})"
-            ) from error
+            self._stackable = False
+            return self._call(name, x, state)
         return result
 
 
