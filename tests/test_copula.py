@@ -9,6 +9,8 @@ import torch
 from adapts.distribution import LEVELS, Law, QuantileFunction
 from adapts.distribution.blocks import block_bootstrap, independent_windows, lead_blocks, resampling_clock
 from adapts.distribution.copula import Copula, GaussianCopula, Independent, as_correlation, fit_gaussian, fit_history
+from adapts.distribution.ranks import RankCopula
+from adapts.distribution.residual import StructuredCopula
 
 HORIZON, CHANNELS = 6, 4
 
@@ -29,7 +31,18 @@ def gaussian():
     return GaussianCopula(random_correlation(CHANNELS), autoregression(0.8, HORIZON))
 
 
-COPULAS = {"independent": lambda: Independent(HORIZON, CHANNELS), "gaussian": gaussian}
+def structured(freedom):
+    roots = torch.eye(HORIZON).expand(CHANNELS, -1, -1)
+    return StructuredCopula(torch.eye(CHANNELS), roots, 0.4 * torch.rand(2, HORIZON, CHANNELS), freedom)
+
+
+COPULAS = {
+    "independent": lambda: Independent(HORIZON, CHANNELS),
+    "gaussian": gaussian,
+    "structured": lambda: structured(math.inf),
+    "student": lambda: structured(4),
+    "ranks": lambda: RankCopula(torch.randn(4000, HORIZON, CHANNELS)),
+}
 
 
 @pytest.mark.parametrize("make", COPULAS.values(), ids=COPULAS)

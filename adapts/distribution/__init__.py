@@ -9,19 +9,28 @@ __all__ = [
     "Independent",
     "Law",
     "QuantileFunction",
+    "RankCopula",
     "Recalibration",
+    "StructuredCopula",
     "block_bootstrap",
+    "choose_copula",
+    "fit_empirical",
     "fit_gate",
     "fit_gaussian",
     "fit_history",
+    "fit_residual",
+    "fit_schaake",
     "independent_windows",
     "lead_blocks",
 ]
 
 from .blocks import block_bootstrap, independent_windows, lead_blocks
+from .confirmation import choose_copula
 from .copula import Copula, GaussianCopula, Independent, fit_gaussian, fit_history
 from .forecast import Forecast
 from .gate import Gate, fit_gate
 from .law import Law
 from .quantiles import LEVELS, QuantileFunction
+from .ranks import RankCopula, fit_empirical, fit_schaake
 from .recalibration import Recalibration
+from .residual import StructuredCopula, fit_residual

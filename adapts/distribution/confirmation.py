@@ -2,13 +2,18 @@ r"""Proper scores that decide whether what was fitted on earlier rows stays: che
 
 from __future__ import annotations
 
-__all__ = ["copula_log_score", "mean_pinball"]
+__all__ = ["choose_copula", "copula_log_score", "copula_sample_score", "mean_pinball"]
+
+import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from .copula import Copula, GaussianCopula
+from .copula import Copula, Independent
 from .quantiles import LEVELS, QuantileFunction
+
+_CHUNK = 2**22  # numbers of one draw
 
 
 def mean_pinball(law: QuantileFunction, future: Tensor) -> Tensor:
@@ -24,30 +29,81 @@ def mean_pinball(law: QuantileFunction, future: Tensor) -> Tensor:
 
 
 def copula_log_score(copula: Copula, pits: Tensor) -> Tensor:
-    r"""Returns the log density of a copula at what came true, which is 0 for independence.
-
-    .. math:: \log c(u) = -\tfrac12 \bigl(D \ln |R_H| + H \ln |R_D|\bigr)
-        - \tfrac12 \bigl(\operatorname{tr}(R_H^{-1} Z R_D^{-1} Z^\top) - \lVert Z \rVert^2\bigr),
-        \quad Z = \Phi^{-1}(u)
-
-    A missing cell counts as the median, which speaks for independence rather than against it.
+    r"""Returns the log density of a copula at what came true, which is 0 for independence: `Copula.log_density`.
 
     Arguments:
         copula: The copula.
         pits: The transforms of what came true, with shape :math:`(n, H, D)`. NaN marks a missing step.
 
     Returns:
-        The log density of each window, with shape :math:`(n,)`.
+        The log density of each window, with shape :math:`(n,)`; NaN where the copula has none.
     """
-    if not isinstance(copula, GaussianCopula):
-        return torch.zeros(len(pits), dtype=torch.float64)
-    scores = torch.special.ndtri(pits.double().clamp(1e-4, 1 - 1e-4)).nan_to_num(0.0)  # (n, H, D)
-    time, channel = (
-        torch.linalg.cholesky(each.double()) for each in (copula.time_correlation, copula.channel_correlation)
-    )
-    white = torch.linalg.solve_triangular(time, scores, upper=False)
-    white = torch.linalg.solve_triangular(channel, white.mT, upper=False)  # (n, D, H)
-    logarithms = [2 * factor.diagonal().log().sum() for factor in (time, channel)]
-    determinant = copula.channels * logarithms[0] + copula.prediction_length * logarithms[1]
-    score: Tensor = -0.5 * (determinant + white.square().sum((1, 2)) - scores.square().sum((1, 2)))
-    return score
+    return copula.log_density(pits)
+
+
+def copula_sample_score(copula: Copula, pits: Tensor, num_samples: int = 100, seed: int = 0) -> Tensor:
+    r"""Scores a copula, with or without a density, by samples on the scale of normal scores.
+
+    The mean of three ratios to what independence scores on the same windows: the energy score over all cells, and the
+    variogram score (order .5) over channels and over leads, of which the energy score sees little. Every copula ranks
+    the same margins.
+
+    References:
+        | Strictly proper scoring rules, prediction, and estimation (Gneiting and Raftery, 2007)
+        | Variogram-based proper scoring rules (Scheuerer and Hamill, 2015)
+
+    Arguments:
+        copula: The copula.
+        pits: The transforms of what came true, with shape :math:`(n, H, D)`. A missing step (NaN) counts as the median.
+        num_samples: The number of samples :math:`S` a window.
+        seed: The seed of the samples.
+
+    Returns:
+        The score of each window, with shape :math:`(n,)`; its mean is 1 for independence, lower is better.
+    """
+    truth = torch.special.ndtri(pits.double().clamp(1e-3, 1 - 1e-3)).nan_to_num(0.0).float()  # (n, H, D)
+    scores = []
+    for each in (Independent(copula.prediction_length, copula.channels), copula):
+        generator = torch.Generator().manual_seed(seed)
+        step = max(1, _CHUNK // (num_samples * truth[0].numel()))
+        parts = []
+        for outcome in truth.split(step):
+            levels = each.uniforms(num_samples, generator, windows=len(outcome))
+            parts.append(_joint_scores(torch.special.ndtri(levels.clamp(1e-3, 1 - 1e-3)), outcome))
+        scores.append(torch.cat(parts, 1))  # (3, n)
+    unit = scores[0].mean(1, keepdim=True)
+    seen = unit.squeeze(-1) > 0  # one channel, or one lead, has no variogram
+    return (scores[1] / unit)[seen].mean(0)
+
+
+def choose_copula(candidates: Mapping[str, Copula], pits: Tensor) -> tuple[str, dict[str, float]]:
+    r"""Chooses the copula that told best what came true: by the log density where all have one, by samples otherwise.
+
+    Arguments:
+        candidates: The copulas by name; the first wins a tie, so put the simplest first.
+        pits: The transforms of what came true on windows that no candidate saw, with shape :math:`(n, H, D)`.
+
+    Returns:
+        The name of the best, and the mean score of each: higher is better, 0 is independence's.
+    """
+    means = {name: float(copula_log_score(copula, pits).mean()) for name, copula in candidates.items()}
+    if any(math.isnan(mean) for mean in means.values()):
+        means = {name: 1 - float(copula_sample_score(copula, pits).mean()) for name, copula in candidates.items()}
+    return max(means, key=means.__getitem__), means
+
+
+def _joint_scores(samples: Tensor, truth: Tensor) -> Tensor:
+    r"""The energy score and the variogram scores over channels and over leads of windows, (3, n)."""
+    number = len(samples)
+    error = (samples - truth).flatten(2).transpose(0, 1)  # (n, S, H*D)
+    spread = torch.cdist(error, error).sum((1, 2)) / (2 * number * (number - 1))
+    energy = error.norm(dim=-1).mean(-1) - spread
+    variograms = []
+    for axis in (-1, -2):  # over channels, over leads
+        total = torch.zeros(len(truth))
+        for lag in range(1, truth.shape[axis]):
+            expected = (samples - samples.roll(lag, axis)).abs_().sqrt_().mean(0)
+            apart = (truth - truth.roll(lag, axis)).abs().sqrt()
+            total += (apart - expected).square().sum((1, 2))
+        variograms.append(total)
+    return torch.stack([energy, *variograms])

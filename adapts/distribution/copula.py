@@ -6,6 +6,7 @@ __all__ = ["Copula", "GaussianCopula", "Independent", "fit_gaussian", "fit_histo
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -23,6 +24,10 @@ class Copula(ABC):
     """
 
     name: str
+    _families: ClassVar[list[type[Copula]]] = []
+
+    def __init_subclass__(cls) -> None:
+        Copula._families.append(cls)
 
     def __init__(self, prediction_length: int, channels: int) -> None:
         self.prediction_length = prediction_length
@@ -66,6 +71,19 @@ class Copula(ABC):
     def _levels(self, scores: Tensor) -> Tensor:
         r"""The uniform levels of scores."""
 
+    def log_density(self, pits: Tensor) -> Tensor:
+        r"""The log density at what came true, 0 for independence.
+
+        A missing cell counts as the median, which speaks for independence rather than against it.
+
+        Arguments:
+            pits: The transforms of what came true, with shape :math:`(n, H, D)`. NaN marks a missing step.
+
+        Returns:
+            The log density of each window, with shape :math:`(n,)`, float64; NaN where the copula has no density.
+        """
+        return torch.full((len(pits),), torch.nan, dtype=torch.float64)
+
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
         r"""What the copula is made of.
@@ -87,10 +105,15 @@ class Copula(ABC):
         Raises:
             ValueError: If the keys are those of no copula.
         """
-        for family in (Independent, GaussianCopula):
+        for family in Copula._families:
             if all(key.startswith(f"{family.name}.") for key in state) and state:
                 return family._from_state({key.removeprefix(f"{family.name}."): x for key, x in state.items()})
         raise ValueError(f"no copula has a state with the keys {sorted(state)}")
+
+    @classmethod
+    @abstractmethod
+    def _from_state(cls, state: Mapping[str, Tensor]) -> Self:
+        r"""The copula of a state, whose keys come without the copula's name."""
 
 
 class Independent(Copula):
@@ -113,11 +136,14 @@ class Independent(Copula):
     def _levels(self, scores: Tensor) -> Tensor:
         return scores
 
+    def log_density(self, pits: Tensor) -> Tensor:  # noqa: D102
+        return torch.zeros(len(pits), dtype=torch.float64)
+
     def state(self) -> dict[str, Tensor]:  # noqa: D102
         return {"independent.shape": torch.tensor([self.prediction_length, self.channels])}
 
     @classmethod
-    def _from_state(cls, state: Mapping[str, Tensor]) -> Independent:
+    def _from_state(cls, state: Mapping[str, Tensor]) -> Self:
         return cls(*state["shape"].tolist())
 
 
@@ -165,11 +191,37 @@ class GaussianCopula(Copula):
         levels: Tensor = torch.special.ndtr(scores)
         return levels
 
+    def log_density(self, pits: Tensor) -> Tensor:
+        r"""The log density at what came true, 0 for independence.
+
+        .. math:: \log c(u) = -\tfrac12 \bigl(D \ln |R_H| + H \ln |R_D|\bigr)
+            - \tfrac12 \bigl(\operatorname{tr}(R_H^{-1} Z R_D^{-1} Z^\top) - \lVert Z \rVert^2\bigr),
+            \quad Z = \Phi^{-1}(u)
+
+        A missing cell counts as the median, which speaks for independence rather than against it.
+
+        Arguments:
+            pits: The transforms of what came true, with shape :math:`(n, H, D)`. NaN marks a missing step.
+
+        Returns:
+            The log density of each window, with shape :math:`(n,)`, float64.
+        """
+        scores = torch.special.ndtri(pits.double().clamp(1e-4, 1 - 1e-4)).nan_to_num(0.0)  # (n, H, D)
+        time, channel = (
+            torch.linalg.cholesky(each.double()) for each in (self.time_correlation, self.channel_correlation)
+        )
+        white = torch.linalg.solve_triangular(time, scores, upper=False)
+        white = torch.linalg.solve_triangular(channel, white.mT, upper=False)  # (n, D, H)
+        logarithms = [2 * factor.diagonal().log().sum() for factor in (time, channel)]
+        determinant = self.channels * logarithms[0] + self.prediction_length * logarithms[1]
+        score: Tensor = -0.5 * (determinant + white.square().sum((1, 2)) - scores.square().sum((1, 2)))
+        return score
+
     def state(self) -> dict[str, Tensor]:  # noqa: D102
         return {"gaussian.channel": self.channel_correlation, "gaussian.time": self.time_correlation}
 
     @classmethod
-    def _from_state(cls, state: Mapping[str, Tensor]) -> GaussianCopula:
+    def _from_state(cls, state: Mapping[str, Tensor]) -> Self:
         return cls(state["channel"], state["time"])
 
 
@@ -211,7 +263,7 @@ def fit_gaussian(pits: Tensor, independent: float | None = None) -> GaussianCopu
         The copula; independence if these are worth three windows or fewer, and where nothing was seen to vary.
     """
     number, horizon, channels = pits.shape
-    scores = _normal_scores(pits.reshape(number, -1)).view_as(pits)
+    scores = normal_scores(pits.reshape(number, -1)).view_as(pits)
     channel = _correlation(scores.reshape(-1, channels))
     time = _correlation(scores.mT.reshape(-1, horizon))
     # Leads (channels) that move together bring less evidence on channels (leads): the exact count of a matrix normal.
@@ -240,7 +292,7 @@ def fit_history(values: Tensor, prediction_length: int) -> GaussianCopula:
     Returns:
         The copula; independence for what fewer than 32 rows tell of.
     """
-    scores = _normal_scores(values)
+    scores = normal_scores(values)
     seen = (~scores.isnan()).double()
     channel = torch.where(seen.T @ seen >= 32, _correlation(scores), torch.eye(values.shape[1], dtype=torch.float64))
     successive = torch.stack([scores[:-1], scores[1:]], -1)  # (T-1, D, 2)
@@ -250,12 +302,12 @@ def fit_history(values: Tensor, prediction_length: int) -> GaussianCopula:
     return GaussianCopula(channel, _autoregression(min(max(rho, 0.0), 0.99), prediction_length))
 
 
-def _normal_scores(x: Tensor) -> Tensor:
+def normal_scores(x: Tensor) -> Tensor:
     r"""Normal scores of the ranks along the first axis, (n, C) float64; ties share a score, NaN stays."""
     x = x.double().T.contiguous()
     ordered = x.nan_to_num(nan=torch.inf).sort(dim=-1).values
     rank = (torch.searchsorted(ordered, x) + torch.searchsorted(ordered, x, right=True)) / 2
-    scores = torch.special.ndtri(rank / (~x.isnan()).sum(-1, keepdim=True))
+    scores = torch.special.ndtri(rank.double() / (~x.isnan()).sum(-1, keepdim=True))
     return torch.where(x.isnan(), torch.nan, scores).T
 
 
