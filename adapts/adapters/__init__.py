@@ -11,6 +11,7 @@ from .linear import Linear
 from .projection import Projection
 from .residual import Residual
 from .vae import VAE
+from .weave import Weave
 
 __all__ = [
     "VAE",
@@ -26,6 +27,7 @@ __all__ = [
     "Projection",
     "Residual",
     "State",
+    "Weave",
     "families",
     "make",
     "register",

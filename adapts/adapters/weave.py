@@ -1,0 +1,155 @@
+r"""Pairs of surrogates of each channel."""
+
+from __future__ import annotations
+
+__all__ = ["Weave"]
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..shelf import unknown
+from .autoencoder import perceptron
+from .base import Normalised, State, fill_missing, register
+
+#: The steps that one convolution reads.
+KERNEL = 5
+
+
+@register("weave")
+class Weave(Normalised):
+    r"""Hands two surrogates of each channel to the frozen model, into which all channels are woven (DualWeaver).
+
+    .. math:: S^a = a X + f(X), \quad S^b = -b X + f(X), \qquad Y = \frac{F(S^a) - F(S^b)}{a + b}
+
+    where :math:`F` is the frozen model, :math:`a` and :math:`b` are positive, one a channel, and start at one, and
+    :math:`f` is a network that starts at zero. No decoder is trained: :math:`f` cancels, and the surrogates give the
+    channels back exactly, whatever the parameters. The pair is drawn counter-monotone, so that the untrained adapter's
+    level :math:`\tau` is :math:`(F_\tau(X) - F_{1 - \tau}(-X)) / 2`: the sign-flip ensemble, which is the frozen model
+    itself where that treats both signs alike.
+
+    Deterministic; any context length; exactly invertible; decoding mixes no channels. Costs :math:`2 D` frozen passes,
+    and one more of the raw channels where `penalty` is asked for. Mistaken for an ensemble: both halves err alike where
+    :math:`f` is large beside the channels. As in the paper, the frozen model may have been tuned to the data before.
+
+    References:
+        | DualWeaver: Synergistic Feature Weaving Surrogates (Li et al., 2026)
+        | https://arxiv.org/abs/2602.22066
+
+    Arguments:
+        network: What :math:`f` is: `"mlp"`, of each step by itself; `"conv"`, of the last nine steps, two convolutions.
+        hidden: The width of its hidden layer; if None, the power of two above :math:`D`, within 32 and 512.
+        regularisation: The weight of `penalty`, which keeps the surrogates from collapsing; 0 leaves it out.
+
+    Example:
+        >>> weave = Weave().build(channels=7)
+        >>> z, state = weave.encode(torch.randn(32, 96, 7))
+        >>> z.shape, weave.decode(z, state).shape
+        (torch.Size([1, 32, 96, 14]), torch.Size([1, 32, 96, 7]))
+    """
+
+    network: str = "mlp"
+    hidden: int | None = None
+    regularisation: float = 1.0
+
+    mixes_channels: ClassVar[bool] = False
+
+    def _check(self) -> None:
+        super()._check()
+        if self.network not in ("mlp", "conv"):
+            raise unknown("network of Weave", self.network, ["mlp", "conv"])
+        if self.hidden is not None and (not isinstance(self.hidden, int) or self.hidden < 1):
+            raise ValueError(f"Weave expects hidden to be a positive integer or None, got {self.hidden!r}")
+        if not isinstance(self.regularisation, int | float) or not 0 <= self.regularisation < float("inf"):
+            raise ValueError(f"Weave expects regularisation to be a number of at least 0, got {self.regularisation!r}")
+
+    @property
+    def latents(self) -> int:
+        return 2 * self.channels
+
+    def latent_levels(self, u: Tensor) -> Tensor:
+        return torch.cat([u, 1 - u], -1)
+
+    def _build(self, channels: int) -> None:
+        hidden = self.hidden or min(max(2 ** channels.bit_length(), 32), 512)
+        # Logarithms, so that their sum never vanishes and weight decay pulls them back to one.
+        self.log_a = nn.Parameter(torch.zeros(channels))
+        self.log_b = nn.Parameter(torch.zeros(channels))
+        self.weaver = (
+            perceptron([channels, hidden, channels], "silu")
+            if self.network == "mlp"
+            else _Convolutions(channels, hidden)
+        )
+
+    def _scales(self) -> tuple[Tensor, Tensor]:
+        return self.log_a.exp(), self.log_b.exp()
+
+    def _encode(self, x: Tensor, state: State) -> Tensor:
+        (a, b), woven = self._scales(), self.weaver(x)
+        return torch.cat([a * x + woven, -b * x + woven], -1)
+
+    def encode_future(self, y: Tensor, state: State) -> Tensor:
+        # Convolutions look back into the past; and no gradient passes through a missing cell, but through what fills it.
+        rows = torch.cat([state.past[:, 2 - 2 * KERNEL :], y], 1)
+        filled = fill_missing((rows - state.location) / state.scale, self.covariance)
+        z = self._encode(filled, state)[:, -y.shape[1] :]
+        return torch.where(y.isnan().any(-1, keepdim=True), torch.nan, z)
+
+    def _decode(self, z: Tensor, state: State) -> Tensor:
+        (a, b), (first, second) = self._scales(), z.chunk(2, -1)
+        return (first - second) / (a + b)
+
+    def penalty(self, forecast: Tensor, future: Tensor, state: State) -> Tensor:
+        r"""Returns the paper's own loss, in the space of the surrogates, to be added to the objective.
+
+        .. math:: \frac{1}{D} \sum_d \frac{l^a_d + l^b_d}{2}
+            + \max\Bigl(\frac{2 (l^a_d + l^b_d)}{(a_d + b_d)^2}, l_d\Bigr)
+
+        where :math:`l^a`, :math:`l^b` and :math:`l` are the frozen model's mean squared errors on the two surrogates
+        and on the raw channels, in the windows' units. The first term alone would make the surrogates easy by making
+        them small. The quotient, which bounds the squared error of the adapter's forecast, forbids it, and asks for no
+        more than what the frozen model does by itself.
+
+        Arguments:
+            forecast: The frozen model's median forecasts of the latent channels, with shape :math:`(B, H, 2 D)`.
+            future: The standardised targets, with shape :math:`(B, H, D)`. NaN marks a missing step.
+            state: The state of these windows, which holds the frozen model's median forecasts of the raw channels.
+
+        Returns:
+            The penalty, times `regularisation`; a scalar.
+        """
+        assert state.forecast is not None
+        target = self.encode_future(future, state)
+        first, second = _mean_squared_error(forecast, target).chunk(2)
+        raw = _mean_squared_error(state.forecast / state.scale, future / state.scale).detach()
+        a, b = self._scales()
+        bound = 2 * (first + second) / (a + b).square()
+        return self.regularisation * ((first + second) / 2 + torch.maximum(bound, raw)).mean()
+
+
+def _mean_squared_error(prediction: Tensor, target: Tensor) -> Tensor:
+    r"""The error a channel over the cells seen; no gradient comes from the others."""
+    seen = ~target.isnan()
+    error = prediction - torch.where(seen, target, prediction.detach())
+    return error.square().sum((0, 1)) / seen.sum((0, 1)).clamp(min=1)
+
+
+class _Convolutions(nn.Module):
+    r"""Two causal convolutions over time; the first step stands for those before it."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(channels, hidden, KERNEL)
+        self.second = nn.Conv1d(hidden, channels, KERNEL)
+        nn.init.zeros_(self.second.weight)
+        assert self.second.bias is not None
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        r"""Maps rows :math:`(B, L, D)` to rows of that shape."""
+        before = (KERNEL - 1, 0)
+        hidden = functional.silu(self.first(functional.pad(x.mT, before, mode="replicate")))
+        rows: Tensor = self.second(functional.pad(hidden, before, mode="replicate"))
+        return rows.mT
