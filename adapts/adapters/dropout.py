@@ -91,9 +91,10 @@ class Dropout(Normalised):
         if not self.stochastic:
             return
         each = len(state.past) if self.training else 1
+        device = state.past.device if state.generator is None else state.generator.device
         for part, rows in (("encoder", self.channels), ("decoder", self.latents)):
             if self.where in ("both", part):
-                kept = torch.rand(state.draws, each, 1, rows, generator=state.generator) >= self.p
+                kept = torch.rand(state.draws, each, 1, rows, generator=state.generator, device=device) >= self.p
                 state.drawn[part] = kept.to(state.past) / (1 - self.p)  # (M, B or 1, 1, D or K)
 
     def _encode(self, x: Tensor, state: State) -> Tensor:

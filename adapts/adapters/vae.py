@@ -131,8 +131,9 @@ class VAE(Normalised):
 
     def _draw(self, state: State) -> None:
         each = len(state.past) if self.training else 1
-        shape = state.draws, each, state.past.shape[1], self.latents
-        state.drawn["noise"] = torch.randn(shape, generator=state.generator).to(state.past)  # (M, B or 1, L, K)
+        device = state.past.device if state.generator is None else state.generator.device
+        shape = state.draws, each, state.past.shape[1], self.latents  # (M, B or 1, L, K)
+        state.drawn["noise"] = torch.randn(shape, generator=state.generator, device=device).to(state.past)
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""Mean and logarithm of the standard deviation of the latents of rows :math:`(B, L, D)`."""
