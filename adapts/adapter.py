@@ -153,9 +153,9 @@ class Adapter:
         if self.recalibration not in RECALIBRATIONS:
             raise unknown("recalibration", self.recalibration, RECALIBRATIONS)
         if self.objective is not None:
-            from .training.objectives import objective as find
+            from .training.objectives import Objective
 
-            find(self.objective)
+            Objective(self.objective)
             if not _trained(self.family):
                 raise ValueError(
                     f"objective={self.objective!r} is what training by gradient minimises, and nothing trains "

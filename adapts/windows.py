@@ -2,11 +2,10 @@ r"""Parts of a panel in time, and the context and target windows inside them."""
 
 from __future__ import annotations
 
-__all__ = ["Part", "Windows", "last_windows", "part_windows", "split_parts", "window_module"]
+__all__ = ["Part", "Windows", "last_windows", "part_windows", "split_parts", "window_loader"]
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,9 +13,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .panel import Panel
-
-if TYPE_CHECKING:
-    from lightning.pytorch import LightningDataModule
 
 PARTS = ("train", "validation", "calibration", "confirmation")
 
@@ -200,19 +196,23 @@ def last_windows(panel: Panel, *, context_length: int, prediction_length: int) -
     return Windows(panel, np.arange(len(panel)), np.asarray(panel.lengths), context_length, prediction_length)
 
 
-class _Batches(Dataset[tuple[Tensor, Tensor]]):
+class _Batches(Dataset[tuple[Tensor, ...]]):
     r"""Windows as a dataset whose index is a whole batch, so that a batch is one gather."""
 
-    def __init__(self, windows: Windows) -> None:
-        self.windows = windows
+    def __init__(self, windows: Windows, latents: Tensor | None) -> None:
+        self.windows, self.latents = windows, latents
 
-    def __getitem__(self, which: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, which: Sequence[int]) -> tuple[Tensor, ...]:
         batch = self.windows[which]
-        return batch.past(), batch.future()
+        held = () if self.latents is None else (self.latents[which],)
+        return batch.past(), batch.future(), *held
 
 
 class _BatchSampler(Sampler[list[int]]):
-    r"""Batches of window numbers, in an order that seed and epoch alone decide: a resumed run sees the same ones."""
+    r"""Batches of window numbers, in an order that seed and epoch alone decide: a resumed run sees the same ones.
+
+    Where several processes train together, each takes its share of every batch.
+    """
 
     def __init__(self, size: int, batch_size: int, seed: int | None) -> None:
         self.size, self.batch_size, self.seed, self.epoch = size, batch_size, seed, 0
@@ -227,33 +227,29 @@ class _BatchSampler(Sampler[list[int]]):
         order = np.arange(self.size)
         if self.seed is not None:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
+        together = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank, ranks = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if together else (0, 1)
         for start in range(0, self.size, self.batch_size):
-            yield order[start : start + self.batch_size].tolist()
+            batch = order[start : start + self.batch_size].tolist()
+            yield batch[rank::ranks] or batch[:1]  # a process without a window would leave the others waiting
 
 
-def window_module(train: Windows, validation: Windows, batch_size: int, seed: int) -> LightningDataModule:
-    r"""Wraps train and validation windows for Lightning.
+def window_loader(
+    windows: Windows, batch_size: int, seed: int | None, latents: Tensor | None = None
+) -> DataLoader[tuple[Tensor, ...]]:
+    r"""Loads windows batch by batch, for Lightning.
 
     Arguments:
-        train: The windows to train on, shuffled anew each epoch.
-        validation: The windows to validate on, in order.
-        batch_size: The number of windows in a batch.
-        seed: The seed of the shuffling; the order of an epoch depends on it and on the epoch's number only.
+        windows: The windows.
+        batch_size: The number of windows in a batch, over all processes.
+        seed: The seed of the shuffling, anew each epoch: the order depends on it and on the epoch's number only. In
+            their own order if None.
+        latents: What else goes with each window, the frozen model's quantiles of the latent channels, with shape
+            :math:`(n, H, K, Q)`.
 
     Returns:
-        The data module. Its batches are pairs of past :math:`(B, L, D)` and future :math:`(B, H, D)`.
+        The loader. Its batches hold the past :math:`(B, L, D)`, the future :math:`(B, H, D)` and, where given, the
+        latents :math:`(B, H, K, Q)`.
     """
-    from lightning.pytorch import LightningDataModule
-
-    def loader(windows: Windows, seed: int | None) -> DataLoader[tuple[Tensor, Tensor]]:
-        sampler = _BatchSampler(len(windows), batch_size, seed)
-        return DataLoader(_Batches(windows), batch_size=None, sampler=sampler)
-
-    class WindowModule(LightningDataModule):
-        def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-            return loader(train, seed)
-
-        def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-            return loader(validation, None)
-
-    return WindowModule()
+    sampler = _BatchSampler(len(windows), batch_size, seed)
+    return DataLoader(_Batches(windows, latents), batch_size=None, sampler=sampler)

@@ -1,16 +1,20 @@
 r"""Training by gradient, through a frozen model whose forecasts are known."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
 from seasonal import SeasonalModel
 
-from adapts.adapters import Linear
+from adapts.adapters import Identity, Linear
+from adapts.distribution.quantiles import QuantileFunction
 from adapts.panel import Panel
 from adapts.training.module import AdapterTraining, train
-from adapts.training.objectives import OBJECTIVES, objective
+from adapts.training.objectives import OBJECTIVES, Objective, Outlook
 from adapts.windows import part_windows, split_parts
 
 
@@ -29,26 +33,85 @@ def seasonal_rows(noise: float) -> np.ndarray:
     return noisy + noise * np.random.default_rng(0).standard_normal(noisy.shape)
 
 
-def test_objectives_skip_missing_cells_and_have_their_values() -> None:
+def outlook(path: torch.Tensor, spread: float = 0.0, **options: object) -> Outlook:
+    r"""What is known of windows whose channels are forecast as a path (B, H, D) and deciles `spread` apart."""
+    family = Identity().build(path.shape[-1])
+    _, state = family.encode(torch.randn(len(path), 50, path.shape[-1]))
+    levels = torch.arange(1, 10) / 10
+    values = path.unsqueeze(-1) + spread * torch.arange(-4.0, 5.0)
+    defaults = {"log_scale": torch.zeros(path.shape[-1]), "windows": 1}
+    return Outlook(family, state, levels, values.unsqueeze(0), **{**defaults, **options})
+
+
+def test_pointwise_objectives_skip_missing_cells_and_have_their_values() -> None:
     prediction, target = torch.tensor([[[0.0], [3.0]]]), torch.tensor([[[2.0], [torch.nan]]])
     for name, value in {"mse": 4.0, "mae": 2.0, "huber": 1.5}.items():
-        assert float(objective(name)(prediction, target)) == value
+        assert float(Objective(name)(outlook(prediction), target)) == value
     prediction.requires_grad_(True)
-    objective("mse")(prediction, target).backward()
+    Objective("mse")(outlook(prediction), target).backward()
     torch.testing.assert_close(prediction.grad, torch.tensor([[[-4.0], [0.0]]]))
     with pytest.raises(ValueError, match=r"no objective is called 'hubber'; known: .*did you mean 'huber'"):
-        objective("hubber")
-    assert set(OBJECTIVES) == {"mse", "mae", "huber"}
+        Objective("hubber")
+    with pytest.raises(ValueError, match=r"horizon_weights within \(0, 1\]"):
+        Objective("mse", 0.0)
 
 
-def fit(free: str, seed: int = 0) -> tuple[Linear, dict[str, float], SeasonalModel]:
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_every_objective_has_finite_gradients_and_leaves_missing_targets_out(name: str) -> None:
+    torch.manual_seed(0)
+    path = torch.randn(4, 6, 2, requires_grad=True)
+    future = torch.randn(4, 6, 2)
+    future[0], future[1, 2, 0] = torch.nan, torch.nan
+    loss = Objective(name)(outlook(path, 0.3, generator=torch.Generator().manual_seed(0)), future)
+    loss.backward()
+    assert loss.isfinite() and path.grad.isfinite().all()
+    assert not path.grad[0].any() and path.grad[2].any()
+
+
+def test_quantile_is_the_mean_pinball_loss_of_the_levels() -> None:
+    path, future = torch.zeros(1, 1, 1), torch.tensor([[[2.0]]])
+    levels, quantiles = torch.arange(1, 10) / 10, torch.arange(-4.0, 5.0)
+    error = 2.0 - quantiles
+    expected = (2 * torch.maximum(levels * error, (levels - 1) * error)).mean()
+    torch.testing.assert_close(Objective("quantile")(outlook(path, 1.0), future), expected)
+
+
+def test_nll_is_that_of_a_normal_law_in_units_of_the_window() -> None:
+    path, future = torch.randn(3, 2, 2), torch.randn(3, 2, 2)
+    known = outlook(path, log_scale=torch.tensor([0.3, -0.2]))
+    law = torch.distributions.Normal(path, torch.tensor([0.3, -0.2]).exp() * known.state.scale)
+    torch.testing.assert_close(Objective("nll")(known, future), -law.log_prob(future).mean())
+    torch.testing.assert_close(Objective("elbo")(known, future), -law.log_prob(future).mean())  # nothing is drawn
+
+
+def test_energy_of_a_certain_forecast_is_its_distance_and_a_spread_one_is_unbiased() -> None:
+    path, future = torch.zeros(1, 2, 2), torch.tensor([[[3.0, 0.0], [0.0, 4.0]]])
+    torch.testing.assert_close(Objective("energy")(outlook(path), future), torch.tensor(2.5))  # sqrt(25 / 4 cells)
+    # One cell: the energy score is the CRPS, and of a law without tails worth speaking of the mean pinball loss.
+    path, future = torch.zeros(20000, 1, 1), torch.full((20000, 1, 1), 0.7)
+    crps = QuantileFunction(torch.arange(1, 10) / 10, torch.arange(-4.0, 5.0).expand(1, -1)).at(
+        (torch.arange(4000) + 0.5) / 4000
+    )
+    levels, error = (torch.arange(4000) + 0.5) / 4000, 0.7 - crps[0]
+    expected = (2 * torch.maximum(levels * error, (levels - 1) * error)).mean()
+    torch.testing.assert_close(Objective("energy")(outlook(path, 1.0), future), expected, rtol=0.02, atol=0.0)
+
+
+def test_horizon_weights_decay_by_one_factor() -> None:
+    path, future = torch.zeros(1, 3, 1), torch.tensor([[[1.0], [2.0], [3.0]]])
+    expected = (1 + 4 * 0.5 + 9 * 0.25) / 1.75
+    torch.testing.assert_close(Objective("mse", 0.5)(outlook(path), future), torch.tensor(expected))
+    torch.testing.assert_close(Objective("mse", 1.0)(outlook(path), future), torch.tensor(14 / 3))
+
+
+def fit(free: str, seed: int = 0, **options: object) -> tuple[Linear, dict[str, float], SeasonalModel]:
     windows = windows_of(seasonal_rows(noise=0.5))
     model = SeasonalModel()
     linear = Linear(free=free).build(channels=3)
     linear.prepare(torch.randn(100, 3))
     losses = train(
         AdapterTraining(linear, model, loss="mse"), windows["train"], windows["validation"], batch_size=32, seed=seed,
-        options={"max_epochs": 5, "enable_progress_bar": False},
+        options={"max_epochs": 5, "enable_progress_bar": False, **options},
     )  # fmt: skip
     return linear, losses, model
 
@@ -73,6 +136,14 @@ def test_one_seed_gives_the_same_numbers() -> None:
     torch.testing.assert_close(one.encoder, other.encoder, rtol=0, atol=0)
 
 
+def test_two_processes_train_as_one_does() -> None:
+    _, alone, _ = fit("both", max_epochs=2)
+    linear, together, _ = fit("both", max_epochs=2, strategy="ddp_spawn", devices=2, accelerator="cpu")
+    assert together["before"] == alone["before"] and together["epochs"] == alone["epochs"] == 2
+    assert linear.encoder.any() and together["best"] < together["before"]
+    assert together["best"] == pytest.approx(alone["best"], rel=0.02)  # a mean of two halves' means
+
+
 def test_training_never_ends_worse_than_it_began() -> None:
     windows = windows_of(np.random.default_rng(0).standard_normal((1200, 3)))
     linear = Linear().build(channels=3)
@@ -88,5 +159,55 @@ def test_training_never_ends_worse_than_it_began() -> None:
 
 def test_checkpoints_hold_the_adapter_alone() -> None:
     module = AdapterTraining(Linear().build(channels=3), SeasonalModel())
-    assert all(key.startswith("adapter.") for key in module.state_dict())
+    assert all(key.startswith("adapter.") or key in ("log_scale", "outcome") for key in module.state_dict())
     assert all(not key.startswith("model") for key, _ in module.named_parameters())
+
+
+class Noisy(AdapterTraining):
+    r"""Draws in its steps, as stochastic adapters do."""
+
+    def training_step(self, batch: tuple[torch.Tensor, ...], number: int) -> torch.Tensor:
+        past, *rest = batch
+        return super().training_step((past + 0.1 * torch.randn_like(past), *rest), number)
+
+
+class SwitchedOff(Callback):
+    r"""Ends a training in an epoch, after its validation or in its midst."""
+
+    def __init__(self, epoch: int, after: bool) -> None:
+        self.epoch, self.after = epoch, after
+
+    def on_validation_end(self, trainer: Trainer, _: LightningModule) -> None:
+        if self.after and trainer.current_epoch == self.epoch:
+            raise RuntimeError("switched off")
+
+    def on_train_batch_end(self, trainer: Trainer, _: LightningModule, *batch: object) -> None:
+        if not self.after and trainer.current_epoch == self.epoch and batch[-1] == 1:
+            raise RuntimeError("switched off")
+
+
+def test_a_training_that_is_ended_goes_on_to_the_same_numbers(tmp_path) -> None:
+    windows = windows_of(seasonal_rows(noise=0.5))
+
+    def run(checkpoint: Path | None = None, *callbacks: Callback) -> tuple[torch.Tensor, dict[str, float]]:
+        linear = Linear().build(channels=3)
+        linear.prepare(torch.ones(100, 3).cumsum(0))
+        module = Noisy(linear, SeasonalModel(), loss="mse", learning_rate=0.3)  # so large that it soon stands still
+        losses = train(
+            module, windows["train"], windows["validation"], batch_size=64, seed=0, checkpoint=checkpoint,
+            options={"enable_progress_bar": False, "max_epochs": 30, "callbacks": list(callbacks)},
+        )  # fmt: skip
+        return linear.encoder.detach().clone(), losses
+
+    expected, losses = run()
+    epochs = int(losses["epochs"])
+    assert 4 <= epochs < 30  # stopped early
+    for epoch in range(epochs):
+        with pytest.raises(RuntimeError, match="switched off"):
+            run(tmp_path / "one", SwitchedOff(epoch, after=bool(epoch % 2)))
+    for _ in range(2):  # the second time it is done already, and not a step is taken
+        found, again = run(tmp_path / "one")
+        assert again == losses
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    held = torch.load(tmp_path / "one", weights_only=True)
+    assert not [name for name in held["state_dict"] if name.startswith("model")]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from adapts.panel import Panel
-from adapts.windows import Part, Windows, last_windows, part_windows, split_parts, window_module
+from adapts.windows import Part, Windows, last_windows, part_windows, split_parts, window_loader
 
 NAMES = ["train", "validation", "calibration", "confirmation"]
 L, H = 12, 4
@@ -197,21 +197,28 @@ def test_contexts_look_back_across_a_border() -> None:
     assert windows.origin[0] == 210 and torch.equal(windows.past()[0, :, 0], torch.arange(198.0, 210.0))
 
 
-# ------------------------------------------------------------------------------------------------ the data module
+# ------------------------------------------------------------------------------------------------ the loader
 
 
-def test_the_data_module_shuffles_by_seed_and_epoch_and_shows_each_window_once() -> None:
+def test_the_loader_shuffles_by_seed_and_epoch_and_shows_each_window_once() -> None:
     panel = undated(100)
     parts = split_parts(panel)
     train, validation = windows_of(panel, parts["train"]), windows_of(panel, parts["validation"])
 
     def epoch(seed: int, number: int) -> list[float]:
-        loader = window_module(train, validation, 16, seed).train_dataloader()
+        loader = window_loader(train, 16, seed)
         loader.sampler.set_epoch(number)
         assert len(loader) == -(-len(train) // 16)
         return torch.cat([future[:, 0, 0] for _, future in loader]).tolist()
 
     assert epoch(0, 0) == epoch(0, 0) != epoch(0, 1) and epoch(0, 0) != epoch(1, 0)
     assert sorted(epoch(0, 3)) == train.future()[:, 0, 0].tolist()
-    batches = list(window_module(train, validation, 4, 0).val_dataloader())
+    batches = list(window_loader(validation, 4, None))
     assert torch.equal(torch.cat([past for past, _ in batches]), validation.past())
+
+
+def test_what_goes_with_each_window_is_shuffled_with_it() -> None:
+    panel = undated(100)
+    train = windows_of(panel, split_parts(panel)["train"])
+    for _, future, latents in window_loader(train, 16, 0, train.future()[:, :1, :, None]):
+        assert torch.equal(latents[:, 0, :, 0], future[:, 0])

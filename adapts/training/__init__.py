@@ -1,6 +1,6 @@
 r"""Training by gradient: objectives and the Lightning module that steps and logs."""
 
 from .module import AdapterTraining, train
-from .objectives import OBJECTIVES, objective
+from .objectives import OBJECTIVES, Objective
 
-__all__ = ["OBJECTIVES", "AdapterTraining", "objective", "train"]
+__all__ = ["OBJECTIVES", "AdapterTraining", "Objective", "train"]

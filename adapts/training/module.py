@@ -12,28 +12,39 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
-from torch import Tensor
+from torch import Tensor, nn
 
 from .._logging import quiet
 from ..adapters import AdapterModule
 from ..checkpoints import into_place
+from ..distribution.copula import Copula
 from ..foundation import FoundationModel
-from ..windows import Windows, window_module
-from .objectives import objective
+from ..windows import Windows, window_loader
+from .objectives import Objective, Outlook
+
+#: Draws of itself that an adapter whose latents stay the same is validated by.
+VALIDATION_DRAWS = 8
 
 
 class AdapterTraining(pl.LightningModule):
     r"""Trains an adapter's parameters through the frozen model.
 
-    The frozen model is held outside of the module tree: checkpoints and `parameters()` know the adapter alone.
+    The frozen model is held outside of the module tree: checkpoints and `parameters()` know the adapter alone. A step
+    asks it once, for all windows and latent channels together; not at all where its forecasts come with the batch.
 
     Arguments:
         adapter: The built and prepared adapter.
-        model: The frozen model; gradients must reach its context.
+        model: The frozen model; gradients must reach its context, unless the latent channels are fixed.
         loss: The objective's name.
-        learning_rate: Adam's learning rate.
+        horizon_weights: The weight of a lead as a share of that of the lead before; see `Objective`.
+        learning_rate: Adam's learning rate; a third where the validation loss has stood still for two epochs.
         weight_decay: The decay of the parameters towards zero, where an adapter is the frozen model itself.
+        windows: The number of train windows, which share the divergence of the weights.
+        copula: The dependence of the latent channels that joint samples are drawn with; independence if None.
+        seed: The seed of what validation draws.
     """
+
+    outcome: Tensor
 
     def __init__(
         self,
@@ -41,63 +52,103 @@ class AdapterTraining(pl.LightningModule):
         model: FoundationModel,
         *,
         loss: str = "huber",
+        horizon_weights: float = 1.0,
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-2,
+        windows: int = 1,
+        copula: Copula | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.adapter = adapter
-        self.loss = objective(loss)
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
+        self.loss = Objective(loss, horizon_weights)
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.windows, self.copula, self.seed = windows, copula, seed
         self._model = (model,)  # in a tuple, so that its weights are none of ours
+        # Scales of the likelihood, for families without one of their own: nuisance parameters, dropped after training.
+        own = type(adapter).likelihood is not AdapterModule.likelihood
+        self.log_scale = nn.Parameter(torch.zeros(adapter.channels), requires_grad=loss in ("nll", "elbo") and not own)
+        #: The validation loss before training and at its best, and the epochs run.
+        self.register_buffer("outcome", torch.zeros(3, dtype=torch.float64))
 
     @property
     def model(self) -> FoundationModel:
         r"""The frozen model."""
         return self._model[0]
 
-    def forward(self, past: Tensor, prediction_length: int) -> Tensor:
-        r"""Returns the adapter's median forecasts, with shape :math:`(B, H, D)`."""
-        z, state = self.adapter.encode(past)  # (1, B, L, K)
-        latents = z[0].mT.flatten(0, 1)  # (B*K, L)  all latents in one call
-        quantiles = self.model(latents, prediction_length, unroll="median")  # (B*K, Q, H)
-        median = quantiles[:, self.model.median_index].unflatten(0, (len(past), -1)).mT  # (B, H, K)
-        return self.adapter.decode(median.unsqueeze(0), state)[0]
+    def forward(self, past: Tensor, prediction_length: int, values: Tensor | None = None) -> Outlook:
+        r"""Asks the frozen model about the latent channels.
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        past, future = batch
-        loss = self.loss(self(past, future.shape[1]), future)
-        self.log("train_loss", loss, prog_bar=True)
+        Arguments:
+            past: The standardised past, with shape :math:`(B, L, D)`. NaN marks a missing step.
+            prediction_length: The number of steps :math:`H`.
+            values: The frozen model's quantiles of the latent channels, with shape :math:`(B, H, K, Q)`, where they
+                are known; it is asked if None.
+
+        Returns:
+            What an objective decodes.
+        """
+        generator = None
+        if not self.training:  # a validation loss is the same law's at every epoch
+            generator = torch.Generator(past.device).manual_seed(self.seed)
+        draws = VALIDATION_DRAWS if generator is not None and not self.adapter.stochastic_latents else 1
+        z, state = self.adapter.encode(past, draws=draws, generator=generator)  # (M, B, L, K)
+        if values is None:
+            quantiles = self.model(z.mT.flatten(0, 2), prediction_length, unroll="median")  # (M*B*K, Q, H)
+            latent = quantiles.unflatten(0, (*z.shape[:2], -1)).permute(0, 1, 4, 2, 3)  # (M, B, H, K, Q)
+        else:
+            latent = values.unsqueeze(0)
+        if self.adapter.needs_forecast:
+            assert self.adapter.observed_latents
+            state.forecast = latent[0, ..., self.model.median_index]
+        latent = latent.expand(state.draws, *latent.shape[1:])
+        levels = torch.tensor(self.model.quantile_levels, device=past.device)
+        return Outlook(self.adapter, state, levels, latent, self.log_scale, self.windows, self.copula, generator)
+
+    def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
+        past, future, *values = batch
+        loss = self.loss(self(past, future.shape[1], *values), future)
+        self.log("train_loss", loss, prog_bar=True, batch_size=len(past))
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        past, future = batch
-        self.log("val_loss", self.loss(self(past, future.shape[1]), future), prog_bar=True, batch_size=len(past))
+    def validation_step(self, batch: tuple[Tensor, ...], _: int) -> None:
+        past, future, *values = batch
+        loss = self.loss(self(past, future.shape[1], *values), future)
+        self.log("val_loss", loss, prog_bar=True, batch_size=len(past), sync_dist=True)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> Any:
         free = [parameter for parameter in self.adapter.parameters() if parameter.requires_grad]
-        return torch.optim.AdamW(free, lr=self.learning_rate, weight_decay=self.weight_decay)
+        groups: list[dict[str, Any]] = [{"params": free}]
+        if self.log_scale.requires_grad:
+            groups.append({"params": [self.log_scale], "weight_decay": 0.0})
+        optimiser = torch.optim.AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.3, patience=1)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "monitor": "val_loss"}}
 
 
 class _KeepBest(Callback):
-    r"""Keeps the adapter of the lowest validation loss, the untrained one among them."""
+    r"""Ends a training with the adapter of the lowest validation loss, the untrained one among them."""
 
-    def __init__(self, loss: float, adapter: AdapterModule) -> None:
-        self.before = self.loss = loss
-        self.state = copy.deepcopy(adapter.state_dict())
+    def __init__(self, adapter: AdapterModule) -> None:
+        self.best = copy.deepcopy(adapter.state_dict())
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, AdapterTraining)
-        loss = float(trainer.callback_metrics["val_loss"])
-        if not trainer.sanity_checking and loss < self.loss:
-            self.loss = loss
-            self.state = copy.deepcopy(pl_module.adapter.state_dict())
+        loss = trainer.callback_metrics["val_loss"]
+        if not trainer.sanity_checking and float(loss) < float(pl_module.outcome[1]):
+            pl_module.outcome[1] = loss
+            self.best = copy.deepcopy(pl_module.adapter.state_dict())
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Into the module itself: where processes are spawned, its tensors are all that comes back.
+        assert isinstance(pl_module, AdapterTraining)
+        pl_module.adapter.load_state_dict(self.best)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"before": self.before, "loss": self.loss, "adapter": self.state}
+        return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.before, self.loss, self.state = state_dict["before"], state_dict["loss"], state_dict["adapter"]
+        self.best = state_dict["best"]
 
 
 class _EpochByEpoch(EarlyStopping):
@@ -113,7 +164,13 @@ class _EpochByEpoch(EarlyStopping):
 
     def __init__(self, seed: int, checkpoint: Path | None) -> None:
         super().__init__("val_loss", patience=3)
-        self.seed, self.checkpoint, self.epochs, self.ended = seed, checkpoint, 0, False
+        self.seed, self.checkpoint, self.ended = seed, checkpoint, False
+        self.last: float | None = None  # the validation loss of the last epoch
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.last is not None:  # of a checkpoint, which Lightning lets write before the schedules see its loss
+            for schedule in trainer.lr_scheduler_configs:
+                schedule.scheduler.step(self.last)  # type: ignore[arg-type]  # those that we take see losses
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -124,18 +181,20 @@ class _EpochByEpoch(EarlyStopping):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
-        self.epochs, self.ended = trainer.current_epoch + 1, trainer.should_stop
+        assert isinstance(pl_module, AdapterTraining)
+        pl_module.outcome[2], self.ended = trainer.current_epoch + 1, trainer.should_stop
+        self.last = float(trainer.callback_metrics["val_loss"])
         if self.checkpoint is not None:
             part = self.checkpoint.with_name(f"{self.checkpoint.name}.part")
             trainer.save_checkpoint(part)
             into_place(part, self.checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "epochs": self.epochs, "ended": self.ended}
+        return {**super().state_dict(), "ended": self.ended, "last": self.last}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self.epochs, self.ended = state_dict["epochs"], state_dict["ended"]
+        self.ended, self.last = state_dict["ended"], state_dict["last"]
 
 
 def train(
@@ -145,6 +204,7 @@ def train(
     *,
     batch_size: int,
     seed: int,
+    latents: tuple[Tensor, Tensor] | None = None,
     options: dict[str, Any] | None = None,
     checkpoint: Path | None = None,
 ) -> dict[str, float]:
@@ -154,8 +214,10 @@ def train(
         module: The Lightning module.
         training: The standardised train windows.
         validation: The standardised validation windows, for early stopping.
-        batch_size: Windows a step.
+        batch_size: Windows a step, over all processes.
         seed: The seed of the order of windows, and of what the adapter draws.
+        latents: The frozen model's quantiles of the latent channels of both, each with shape :math:`(n, H, K, Q)`,
+            where no training changes these; the model is asked in each step if None.
         options: Options of `lightning.pytorch.Trainer`, over our defaults.
         checkpoint: Where Lightning's checkpoint of the last epoch is kept. A training that was ended goes on from it,
             to the same numbers.
@@ -163,7 +225,8 @@ def train(
     Returns:
         The validation loss before training and at its best, and the epochs run.
     """
-    data = window_module(training, validation, batch_size=batch_size, seed=seed)
+    first, second = latents or (None, None)
+    data = window_loader(training, batch_size, seed, first), window_loader(validation, batch_size, None, second)
     device = module.model.device
     settings: dict[str, Any] = {
         "max_epochs": 20,
@@ -172,24 +235,26 @@ def train(
         "enable_checkpointing": False,
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,  # the loaders share a batch out over processes themselves
         "accelerator": device.type,
         "devices": 1 if device.index is None else [device.index],
     }
-    keep = _EpochByEpoch(seed, checkpoint)
     held = checkpoint if checkpoint is not None and checkpoint.is_file() else None
+    best, keep = _KeepBest(module.adapter), _EpochByEpoch(seed, checkpoint)
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        best = _KeepBest(0.0, module.adapter)
         if held is None:
-            first = pl.Trainer(**settings, enable_progress_bar=False)
-            best.before = best.loss = first.validate(module, data, verbose=False)[0]["val_loss"]
+            before = pl.Trainer(**settings, enable_progress_bar=False).validate(module, data[1], verbose=False)
+            module.outcome[:2] = before[0]["val_loss"]
         else:
-            states = torch.load(held, weights_only=True)["callbacks"]
-            best.load_state_dict(states[best.state_key])
-            keep.load_state_dict(states[keep.state_key])
-        if not keep.ended:
+            state = torch.load(held, weights_only=True)
+            module.load_state_dict(state["state_dict"])
+            best.load_state_dict(state["callbacks"][best.state_key])
+            keep.load_state_dict(state["callbacks"][keep.state_key])
+        if keep.ended:
+            module.adapter.load_state_dict(best.best)
+        else:
             callbacks = [*(options or {}).get("callbacks", []), best, keep]
             trainer = pl.Trainer(**{**settings, **(options or {}), "callbacks": callbacks})
-            trainer.fit(module, data, ckpt_path=held, weights_only=True)
-    module.adapter.load_state_dict(best.state)
-    return {"before": best.before, "best": best.loss, "epochs": keep.epochs}
+            trainer.fit(module, *data, ckpt_path=held, weights_only=True)
+    return dict(zip(("before", "best", "epochs"), module.outcome.tolist(), strict=True))
