@@ -91,9 +91,11 @@ class Weave(Normalised):
         return torch.cat([a * x + woven, -b * x + woven], -1)
 
     def encode_future(self, y: Tensor, state: State) -> Tensor:
-        # Convolutions look back into the past; and no gradient passes through a missing cell, but through what fills it.
+        # Convolutions look back into the past. No gradient meets a missing cell, but what fills it.
         rows = torch.cat([state.past[:, 2 - 2 * KERNEL :], y], 1)
-        filled = fill_missing((rows - state.location) / state.scale, self.covariance)
+        seen = ~rows.isnan()
+        normal = (torch.where(seen, rows, state.location) - state.location) / state.scale
+        filled = fill_missing(torch.where(seen, normal, torch.nan), self.covariance)
         z = self._encode(filled, state)[:, -y.shape[1] :]
         return torch.where(y.isnan().any(-1, keepdim=True), torch.nan, z)
 
