@@ -31,9 +31,15 @@ class Posterior(nn.Module):
         r"""Whether the law is found, or trained from the beginning."""
         return True
 
-    @abstractmethod
     def draw(self, count: int, generator: torch.Generator | None) -> Tensor:
         r"""Draws deviations of the :math:`P` weights, with shape :math:`(M, P)`."""
+        # in pairs about the law's mean, so that few draws already have the mean that all have
+        mean, half = self._draw(-(-count // 2), generator)
+        return mean + torch.cat([half, -half])[:count]
+
+    @abstractmethod
+    def _draw(self, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        r"""Returns the law's mean :math:`(P,)` and draws about it :math:`(M, P)`."""
 
     @abstractmethod
     def divergence(self) -> Tensor:
@@ -68,15 +74,15 @@ class Variational(Posterior):
                 self.guide = autoguide.AutoLowRankMultivariateNormal(prior, rank=rank, **settings)
             self.guide()
 
-    def draw(self, count: int, generator: torch.Generator | None) -> Tensor:
+    def _draw(self, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         law, loc = self.guide.get_posterior(), self.guide.loc
         normal = torch.randn(count, len(loc), generator=generator).to(loc)
         if hasattr(law, "cov_factor"):
             shared = torch.randn(count, law.cov_factor.shape[-1], generator=generator).to(loc)
-            drawn: Tensor = loc + normal * law.cov_diag.sqrt() + shared @ law.cov_factor.mT
+            drawn = normal * law.cov_diag.sqrt() + shared @ law.cov_factor.mT
         else:
-            drawn = loc + normal * law.stddev
-        return self.scale * drawn
+            drawn = normal * law.stddev
+        return self.scale * loc, self.scale * drawn
 
     def divergence(self) -> Tensor:
         import pyro.distributions as dist
@@ -124,12 +130,12 @@ class Laplace(Posterior):
     def known(self) -> bool:
         return self.factor.numel() > 0
 
-    def draw(self, count: int, generator: torch.Generator | None) -> Tensor:
-        location = self.location.expand(count, -1)
-        if self.known:
-            normal = torch.randn(location.shape, generator=generator).to(location)
-            location = location + (normal @ self.factor.mT if self.factor.ndim == 2 else normal * self.factor)
-        return self.scale * location
+    def _draw(self, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        location = self.scale * self.location
+        if not self.known:
+            return location, location.new_zeros(count, len(location))
+        normal = torch.randn(count, len(location), generator=generator).to(location)
+        return location, self.scale * (normal @ self.factor.mT if self.factor.ndim == 2 else normal * self.factor)
 
     def divergence(self) -> Tensor:
         square = self.location.square().sum()
@@ -178,16 +184,17 @@ class Exact(Posterior):
     def known(self) -> bool:
         return self.factor.numel() > 0
 
-    def draw(self, count: int, generator: torch.Generator | None) -> Tensor:
+    def _draw(self, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         if not self.known:
-            return self.factor.new_empty(count, 0)
+            return self.factor.new_zeros(0), self.factor.new_empty(count, 0)
         drawn = self.factor.new_empty(count, len(self.factor), self.factor.shape[-1], len(self.block))  # (M, D, p, q)
         for number in range(self.factor.shape[1]):
             mine = self.block == number
             drawn[..., mine] = draw_deviation(
                 count, self.factor[:, number], self.shape[:, mine], self.rate[:, mine], generator
             )
-        return (drawn[..., 0].mT if self.transposed else drawn).flatten(1)
+        drawn = (drawn[..., 0].mT if self.transposed else drawn).flatten(1)
+        return drawn.new_zeros(drawn.shape[1]), drawn
 
     def divergence(self) -> Tensor:
         return self.distance if self.known else self.factor.new_zeros(())
