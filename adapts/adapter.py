@@ -24,7 +24,7 @@ from .distribution.law import Law
 from .distribution.quantiles import QuantileFunction
 from .fitting import Fitted, fit
 from .foundation import FoundationModel, load_foundation_model
-from .panel import Panel, require_length
+from .panel import Panel, as_pandas, require_length
 from .pipeline import Pipeline
 from .readers import Dataset, read
 from .shelf import load_recipe, recipes, unknown
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 COPULAS = ("residual", "gaussian-history", "independent")
 RECALIBRATIONS = ("auto", "none")
+#: The options of training by gradient, which a recipe may set too.
+TRAINING = ("objective", "horizon_weights", "learning_rate")
 #: The longest context that is used by default.
 CONTEXT = 512
 
@@ -74,8 +76,12 @@ class Adapter:
         prediction_length: The number of steps to forecast, :math:`H`.
         context_length: The number of steps that a forecast looks back on, :math:`L`; as many as the foundation model
             takes, at most 512, if None.
-        objective: What training by gradient minimises: `"mse"`, `"mae"` or `"huber"`; the recipe's if None. Families
-            that nothing trains by gradient take None.
+        objective: What training by gradient minimises: `"mse"`, `"mae"`, `"huber"`, `"quantile"`, `"nll"`, `"elbo"`
+            or `"energy"` (see `adapts.training.Objective`); the recipe's, else `"huber"`, if None. Families that
+            nothing trains by gradient take None.
+        horizon_weights: The weight of each lead in training as a share of that of the lead before it, within (0, 1];
+            the recipe's, else 1, all leads alike, if None.
+        learning_rate: The learning rate of training by gradient; the recipe's, else 0.003, if None.
         copula: The dependence over channels and leads: `"residual"`, that of past forecast errors;
             `"gaussian-history"`, that of the channels' past values, with no forecast needed; `"independent"`. The
             first two are kept only where they beat independence on the confirmation windows.
@@ -85,6 +91,7 @@ class Adapter:
             does not show that the adapter is better.
         support: The lowest and highest possible value (low, high), of all channels or in a mapping by channel;
             infinite where there is none.
+        posterior_draws: How often a stochastic family draws itself, :math:`M`, for a forecast.
         max_windows: The most train windows that `fit` looks at, evenly strided, and half as many of each other part;
             fewer where the forecasts of a part would take more than 256 MB.
         seed: The seed of everything random.
@@ -109,10 +116,13 @@ class Adapter:
         prediction_length: int,
         context_length: int | None = None,
         objective: str | None = None,
+        horizon_weights: float | None = None,
+        learning_rate: float | None = None,
         copula: str = "residual",
         recalibration: str = "auto",
         gate: bool = True,
         support: tuple[float, float] | Mapping[str, tuple[float, float]] | None = None,
+        posterior_draws: int = 20,
         max_windows: int = 1000,
         seed: int = 0,
         batch_size: int = 64,
@@ -124,10 +134,13 @@ class Adapter:
         self.prediction_length = prediction_length
         self.context_length = context_length
         self.objective = objective
+        self.horizon_weights = horizon_weights
+        self.learning_rate = learning_rate
         self.copula = copula
         self.recalibration = recalibration
         self.gate = gate
         self.support = support
+        self.posterior_draws = posterior_draws
         self.max_windows = max_windows
         self.seed = seed
         self.batch_size = batch_size
@@ -139,7 +152,7 @@ class Adapter:
         self._check()
 
     def _check(self) -> None:
-        for name in ("prediction_length", "max_windows", "batch_size", "context_length"):
+        for name in ("prediction_length", "posterior_draws", "max_windows", "batch_size", "context_length"):
             value = getattr(self, name)
             if value is None and name == "context_length":
                 continue
@@ -152,15 +165,20 @@ class Adapter:
             raise unknown("copula", self.copula, COPULAS)
         if self.recalibration not in RECALIBRATIONS:
             raise unknown("recalibration", self.recalibration, RECALIBRATIONS)
-        if self.objective is not None:
-            from .training.objectives import Objective
+        asked = {name: value for name in TRAINING if (value := getattr(self, name)) is not None}
+        if not asked:
+            return
+        from .training.objectives import Objective
 
-            Objective(self.objective)
-            if not _trained(self.family):
-                raise ValueError(
-                    f"objective={self.objective!r} is what training by gradient minimises, and nothing trains "
-                    f"{self.family!r} by gradient: leave it out"
-                )
+        Objective(asked.get("objective", "huber"), asked.get("horizon_weights", 1.0))
+        if not asked.get("learning_rate", 1.0) > 0:
+            raise ValueError(f"Adapter expects learning_rate to be a positive number, got {self.learning_rate!r}")
+        if not _trained(self.family):
+            name, value = next(iter(asked.items()))
+            raise ValueError(
+                f"{name}={value!r} is for training by gradient, and nothing trains {self.family!r} by gradient: "
+                "leave it out"
+            )
 
     @property
     def family(self) -> AdapterModule:
@@ -231,7 +249,7 @@ class Adapter:
                 prediction_length=horizon,
                 season_length=dataset.season_length,
                 support=_bounds(self.support, dataset.support, panel.channels),
-                settings={**self.get_params(deep=False), "objective": self._objective},
+                settings={**self.get_params(deep=False), **self._training},
                 checkpoint_dir=checkpoint_dir,
             )
         return self
@@ -480,8 +498,8 @@ class Adapter:
         new = type(self)(**{**own, **outer})
         if inner:
             family = make(new.family.family, {**new.family.options(), **inner})
-            objective = new._objective if new.objective is not None or _trained(family) else None
-            new = type(self)(**{**own, **outer, "family": family, "objective": objective})
+            training = new._training if _trained(family) else {name: getattr(new, name) for name in TRAINING}
+            new = type(self)(**{**own, **outer, **training, "family": family})
         if all(getattr(new, name) is getattr(self, name) for name in ("foundation_model", "device")):
             new._model, new._expected = self._model, self._expected
         vars(self).update(vars(new))
@@ -523,9 +541,10 @@ class Adapter:
         return self._model
 
     @property
-    def _objective(self) -> str | None:
-        r"""What training minimises: what the recipe says, unless told otherwise."""
-        return self.objective if self.objective is not None else self._recipe_training.get("objective")
+    def _training(self) -> dict[str, Any]:
+        r"""The options of training by gradient: what the recipe says, unless told otherwise."""
+        given = {name: getattr(self, name) for name in TRAINING}
+        return {name: self._recipe_training.get(name) if value is None else value for name, value in given.items()}
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -602,6 +621,7 @@ class Adapter:
 
     def _later(self, series: Any, channels: tuple[str, ...], **options: Any) -> Panel:
         r"""Reads further series; of a frame that has the fitted channels, the other columns are not looked at."""
+        series = [as_pandas(entry) for entry in series] if isinstance(series, list | tuple) else as_pandas(series)
         fitted = self._require_fitted("predict").panel.frequency
         columns = {str(column) for column in getattr(series, "columns", ())}
         target = list(channels) if columns.issuperset(channels) else None
@@ -616,7 +636,7 @@ class Adapter:
         return panel.require_channels(channels)
 
     def _pipeline(self, fitted: Fitted) -> Pipeline:
-        return fitted.pipeline(self.model, self.batch_size, self.seed)
+        return fitted.pipeline(self.model, self.batch_size, self.seed, self.posterior_draws)
 
     def _units(self, marginals: QuantileFunction, copula: Copula) -> Law:
         r"""The law in the channels' own units, in double precision: a location may be large beside its scale."""

@@ -86,19 +86,23 @@ class Fitted:
     stages: dict[str, str] = field(default_factory=dict)
     _standard: tuple[Panel, Panel] | None = field(default=None, repr=False)  # the panel last asked of, standardised
 
-    def pipeline(self, model: FoundationModel, batch_size: int, seed: int) -> Pipeline:
+    def pipeline(self, model: FoundationModel, batch_size: int, seed: int, posterior_draws: int) -> Pipeline:
         r"""The way from standardised windows to margins.
 
         Arguments:
             model: The frozen model.
             batch_size: Windows decoded at a time.
             seed: The seed of the latent draws.
+            posterior_draws: How often a stochastic adapter draws itself.
 
         Returns:
             The pipeline, as fitted.
         """
         low, high = (torch.as_tensor((bound - self.location) / self.scale).float() for bound in self.support)
-        return Pipeline(self.module, model, (low, high), batch_size, seed, self.latent_copula, self.noise, self.gate)
+        return Pipeline(
+            self.module, model, (low, high), batch_size, seed, self.latent_copula, self.noise, self.gate,
+            posterior_draws,
+        )  # fmt: skip
 
     def standardised(self, windows: Windows) -> Windows:
         r"""The same windows in the units of the train rows.
@@ -168,8 +172,7 @@ def fit(
         prediction_length: The number of target steps :math:`H`.
         season_length: The season's length, or None.
         support: The lowest and highest possible value of each channel.
-        settings: The adapter's options: objective, copula, recalibration, gate, max_windows, seed, batch_size,
-            trainer_options.
+        settings: The adapter's options.
         checkpoint_dir: The folder that keeps what is finished, so that a killed fit goes on; none if None.
 
     Returns:
@@ -264,7 +267,8 @@ class _Stages:
 
     @property
     def pipeline(self) -> Pipeline:
-        return self.fitted.pipeline(self.model, self.settings["batch_size"], self.seed)
+        settings = self.settings
+        return self.fitted.pipeline(self.model, settings["batch_size"], self.seed, settings["posterior_draws"])
 
     # ------------------------------------------------------------------ train rows: parameters
 
@@ -279,24 +283,54 @@ class _Stages:
                 self.fitted.stages["train"] = f"solved in closed form on {len(windows)} windows"
         elif any(parameter.requires_grad for parameter in module.parameters()):
             if self.enough("train", "train") and self.enough("validation", "train"):
-                from .training.module import AdapterTraining, train
-
-                training = AdapterTraining(module, self.model, loss=self.settings["objective"] or "huber")
-                losses = train(
-                    training, windows, self.windows["validation"], batch_size=self.settings["batch_size"],
-                    seed=self.seed, options=dict(self.settings["trainer_options"] or {}),
-                    checkpoint=self.checkpoints.path("training.ckpt"),
-                )  # fmt: skip
-                self.fitted.stages["train"] = (
-                    f"{losses['epochs']:.0f} epochs by gradient on {len(windows)} windows; validation loss "
-                    f"{losses['before']:.4g} before, {losses['best']:.4g} at its best"
-                )
+                self.train_by_gradient()
         else:
             self.fitted.stages["train"] = "nothing to train"
         module.requires_grad_(False).eval()
         if module.mixes_channels:
-            some = windows[np.linspace(0, len(windows) - 1, min(len(windows), FEW)).round().astype(int)]
-            self.fitted.latent_copula = self.pipeline.fit_latent_copula(some)
+            self.fitted.latent_copula = self.latent_dependence()
+
+    def train_by_gradient(self) -> None:
+        from .training.module import AdapterTraining, train
+
+        module, windows, settings = self.fitted.module, self.windows["train"], self.settings
+        known: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
+        for part, about in zip(("train", "validation"), known, strict=True):
+            if module.fixed_latents:
+                about["latents"] = self.latent_quantiles(part)
+            if module.needs_forecast or type(module).penalty is not AdapterModule.penalty:
+                about["forecast"] = self.frozen(part).values[..., self.model.median_index]
+        training = AdapterTraining(
+            module, self.model, loss=settings["objective"] or "huber",
+            horizon_weights=settings["horizon_weights"] or 1.0, learning_rate=settings["learning_rate"] or 3e-3,
+            windows=len(windows), seed=self.seed,
+            copula=self.latent_dependence() if module.mixes_channels else None,
+        )  # fmt: skip
+        losses = train(
+            training, windows, self.windows["validation"], batch_size=settings["batch_size"], seed=self.seed,
+            known=known, options=dict(settings["trainer_options"] or {}),
+            checkpoint=self.checkpoints.path("training.ckpt"),
+        )  # fmt: skip
+        module.eval()
+        if type(module).after_training is not AdapterModule.after_training:
+            fold = torch.zeros(len(windows), dtype=torch.long)
+            module.after_training(self.evidence(["train"], fold), self.medians)
+        self.fitted.stages["train"] = (
+            f"{losses['epochs']:.0f} epochs by gradient on {len(windows)} windows; validation loss "
+            f"{losses['before']:.4g} before, {losses['best']:.4g} at its best"
+        )
+
+    def latent_dependence(self) -> Copula:
+        r"""The joint law of the latent channels, from some of the train windows."""
+        windows = self.windows["train"]
+        some = windows[np.linspace(0, len(windows) - 1, min(len(windows), FEW)).round().astype(int)]
+        return self.pipeline.fit_latent_copula(some)
+
+    def medians(self, past: Tensor) -> Tensor:
+        r"""The frozen model's median forecasts (b, H, K) of latent pasts (b, L, K), with gradients."""
+        quantiles = self.model(past.mT.flatten(0, 1), self.horizon, unroll="median")  # (b*K, Q, H)
+        median: Tensor = quantiles[:, self.model.median_index].unflatten(0, (len(past), -1)).mT
+        return median
 
     # ------------------------------------------------------------------ validation rows: the gate
 
@@ -414,18 +448,18 @@ class _Stages:
     def evidence(self, parts: list[str], fold: Tensor) -> Evidence:
         r"""The windows of some parts with the forecasts of their latent channels: what a closed form is solved on."""
         windows = [self.windows[part] for part in parts]
-        if self.fitted.module.observed_latents:
-            forecasts = [self.frozen(part).values[..., self.model.median_index] for part in parts]
-        else:
-            forecasts = [self.latent_medians(part) for part in parts]
+        forecasts = [self.latent_quantiles(part)[..., self.model.median_index] for part in parts]
         past, future = (torch.cat(each) for each in ([w.past() for w in windows], [w.future() for w in windows]))
         return Evidence(past, future, torch.cat(forecasts), fold)
 
-    def latent_medians(self, part: str) -> Tensor:
+    def latent_quantiles(self, part: str) -> Tensor:
+        r"""The frozen model's quantiles of a part's latent channels, (n, H, K, Q)."""
+        if self.fitted.module.observed_latents:
+            return self.frozen(part).values
         windows = self.windows[part]
 
         def compute(some: slice) -> dict[str, Tensor]:
-            return {"values": self.pipeline.latent_medians(windows[some])}
+            return {"values": self.pipeline.latent_quantiles(windows[some])}
 
         return torch.cat([piece["values"] for piece in self.in_chunks(f"{self.stage}-{part}", len(windows), compute)])
 

@@ -96,10 +96,9 @@ class Pipeline:
 
     # ------------------------------------------------------------------ what training needs
 
-    def latent_medians(self, windows: Windows) -> Tensor:
-        r"""The frozen model's median forecasts of the latent channels, with shape :math:`(n, H, K)`."""
-        batches = (self._latents(batch)[0][0] for batch in self._batches(windows))
-        return torch.cat([latents[..., self.model.median_index] for latents in batches])
+    def latent_quantiles(self, windows: Windows) -> Tensor:
+        r"""The frozen model's quantiles of the latent channels, of one draw, with shape :math:`(n, H, K, Q)`."""
+        return torch.cat([self._latents(batch)[0][0] for batch in self._batches(windows)])
 
     def fit_latent_copula(self, windows: Windows) -> Copula:
         r"""Fits the dependence of the latent channels, which a mixing decoder turns into observed margins."""

@@ -147,7 +147,7 @@ def pack(fitted: Fitted, adapter: Adapter) -> tuple[dict[str, Any], dict[str, Te
     Returns:
         The config, of what JSON can hold, and the tensors.
     """
-    options = {**adapter.get_params(deep=False), "objective": adapter._objective}
+    options = {**adapter.get_params(deep=False), **adapter._training}
     named = isinstance(options["foundation_model"], str | Path)
     options["foundation_model"] = str(options["foundation_model"]) if named else None  # a live model has no address
     for name in ("family", "trainer_options"):  # told apart; objects of Lightning's, which matter to fit alone

@@ -11,7 +11,7 @@ from typing import Any
 
 # The keys of a recipe, with their types; the first two must be there.
 _RECIPE: dict[str, type] = {"family": str, "when": str, "options": dict, "training": dict, "paper": dict}
-_TRAINING: dict[str, type] = {"objective": str}
+_TRAINING: dict[str, type] = {"objective": str, "horizon_weights": float, "learning_rate": float}
 _PAPER: dict[str, type] = {"title": str, "year": int, "url": str}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Part", "Windows", "last_windows", "part_windows", "split_parts", "window_loader"]
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -196,16 +196,15 @@ def last_windows(panel: Panel, *, context_length: int, prediction_length: int) -
     return Windows(panel, np.arange(len(panel)), np.asarray(panel.lengths), context_length, prediction_length)
 
 
-class _Batches(Dataset[tuple[Tensor, ...]]):
+class _Batches(Dataset[tuple[Tensor, Tensor, dict[str, Tensor]]]):
     r"""Windows as a dataset whose index is a whole batch, so that a batch is one gather."""
 
-    def __init__(self, windows: Windows, latents: Tensor | None) -> None:
-        self.windows, self.latents = windows, latents
+    def __init__(self, windows: Windows, known: Mapping[str, Tensor]) -> None:
+        self.windows, self.known = windows, known
 
-    def __getitem__(self, which: Sequence[int]) -> tuple[Tensor, ...]:
+    def __getitem__(self, which: Sequence[int]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         batch = self.windows[which]
-        held = () if self.latents is None else (self.latents[which],)
-        return batch.past(), batch.future(), *held
+        return batch.past(), batch.future(), {name: tensor[which] for name, tensor in self.known.items()}
 
 
 class _BatchSampler(Sampler[list[int]]):
@@ -235,8 +234,8 @@ class _BatchSampler(Sampler[list[int]]):
 
 
 def window_loader(
-    windows: Windows, batch_size: int, seed: int | None, latents: Tensor | None = None
-) -> DataLoader[tuple[Tensor, ...]]:
+    windows: Windows, batch_size: int, seed: int | None, known: Mapping[str, Tensor] | None = None
+) -> DataLoader[tuple[Tensor, Tensor, dict[str, Tensor]]]:
     r"""Loads windows batch by batch, for Lightning.
 
     Arguments:
@@ -244,12 +243,11 @@ def window_loader(
         batch_size: The number of windows in a batch, over all processes.
         seed: The seed of the shuffling, anew each epoch: the order depends on it and on the epoch's number only. In
             their own order if None.
-        latents: What else goes with each window, the frozen model's quantiles of the latent channels, with shape
-            :math:`(n, H, K, Q)`.
+        known: What else is known of each window, by name, each with shape :math:`(n, *)`.
 
     Returns:
-        The loader. Its batches hold the past :math:`(B, L, D)`, the future :math:`(B, H, D)` and, where given, the
-        latents :math:`(B, H, K, Q)`.
+        The loader. Its batches hold the past :math:`(B, L, D)`, the future :math:`(B, H, D)`, and what else is known
+        of these windows.
     """
     sampler = _BatchSampler(len(windows), batch_size, seed)
-    return DataLoader(_Batches(windows, latents), batch_size=None, sampler=sampler)
+    return DataLoader(_Batches(windows, known or {}), batch_size=None, sampler=sampler)

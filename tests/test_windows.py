@@ -209,16 +209,16 @@ def test_the_loader_shuffles_by_seed_and_epoch_and_shows_each_window_once() -> N
         loader = window_loader(train, 16, seed)
         loader.sampler.set_epoch(number)
         assert len(loader) == -(-len(train) // 16)
-        return torch.cat([future[:, 0, 0] for _, future in loader]).tolist()
+        return torch.cat([future[:, 0, 0] for _, future, _ in loader]).tolist()
 
     assert epoch(0, 0) == epoch(0, 0) != epoch(0, 1) and epoch(0, 0) != epoch(1, 0)
     assert sorted(epoch(0, 3)) == train.future()[:, 0, 0].tolist()
     batches = list(window_loader(validation, 4, None))
-    assert torch.equal(torch.cat([past for past, _ in batches]), validation.past())
+    assert torch.equal(torch.cat([past for past, _, _ in batches]), validation.past())
 
 
 def test_what_goes_with_each_window_is_shuffled_with_it() -> None:
     panel = undated(100)
     train = windows_of(panel, split_parts(panel)["train"])
-    for _, future, latents in window_loader(train, 16, 0, train.future()[:, :1, :, None]):
-        assert torch.equal(latents[:, 0, :, 0], future[:, 0])
+    for _, future, known in window_loader(train, 16, 0, {"first": train.future()[:, 0]}):
+        assert torch.equal(known["first"], future[:, 0])

@@ -76,9 +76,9 @@ class Variational(Posterior):
 
     def _draw(self, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         law, loc = self.guide.get_posterior(), self.guide.loc
-        normal = torch.randn(count, len(loc), generator=generator).to(loc)
+        normal = _normal((count, len(loc)), loc, generator)
         if hasattr(law, "cov_factor"):
-            shared = torch.randn(count, law.cov_factor.shape[-1], generator=generator).to(loc)
+            shared = _normal((count, law.cov_factor.shape[-1]), loc, generator)
             drawn = normal * law.cov_diag.sqrt() + shared @ law.cov_factor.mT
         else:
             drawn = normal * law.stddev
@@ -95,6 +95,12 @@ class Variational(Posterior):
         else:
             prior = dist.Normal(zero, one).to_event(1)
         return kl_divergence(law, prior)
+
+
+def _normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    r"""Standard normal numbers of a generator on any device."""
+    device = like.device if generator is None else generator.device
+    return torch.randn(shape, generator=generator, device=device).to(like)
 
 
 def _prior(size: int) -> None:
@@ -134,7 +140,7 @@ class Laplace(Posterior):
         location = self.scale * self.location
         if not self.known:
             return location, location.new_zeros(count, len(location))
-        normal = torch.randn(count, len(location), generator=generator).to(location)
+        normal = _normal((count, len(location)), location, generator)
         return location, self.scale * (normal @ self.factor.mT if self.factor.ndim == 2 else normal * self.factor)
 
     def divergence(self) -> Tensor:

@@ -341,6 +341,25 @@ class AdapterModule(nn.Module):
         r"""Returns how far the law of the weights lies from its prior, :math:`KL(q(W) \| p(W))`, in nats; a scalar."""
         return self.covariance.new_zeros(())
 
+    def penalty(self, forecast: Tensor, future: Tensor, state: State) -> Tensor:
+        r"""Returns what a family adds to the objective that it is trained by; a scalar, 0 for most.
+
+        Arguments:
+            forecast: The frozen model's median forecasts of the latent channels, with shape :math:`(B, H, K)`.
+            future: The standardised targets, with shape :math:`(B, H, D)`. NaN marks a missing step.
+            state: The state of these windows.
+        """
+        return self.covariance.new_zeros(())
+
+    def after_training(self, evidence: Evidence, through: Callable[[Tensor], Tensor] | None = None) -> None:
+        r"""Finds what a family needs beside what gradients trained; nothing for most.
+
+        Arguments:
+            evidence: The train windows, with the frozen model's median forecasts of the latent channels.
+            through: The frozen model's median forecasts, with shape :math:`(b, H, K)`, of latent pasts
+                :math:`(b, L, K)`, with gradients.
+        """
+
     def likelihood(self, prediction: Tensor, state: State) -> Distribution | None:
         r"""Returns the law of the targets given the decoded paths, for families that declare one.
 

@@ -380,6 +380,10 @@ class Bayesian(AdapterModule):
     def weight_divergence(self) -> Tensor:
         return self.posterior.divergence()
 
+    def penalty(self, forecast: Tensor, future: Tensor, state: State) -> Tensor:
+        added: Tensor = self._one("penalty", state, 0, forecast, future)
+        return added
+
     def likelihood(self, prediction: Tensor, state: State) -> Distribution | None:
         paths = prediction.unflatten(0, (state.draws, -1))
         each = [self._one("likelihood", state, number, own) for number, own in enumerate(paths)]

@@ -182,7 +182,9 @@ def draw_deviation(
     Returns:
         The deviations, with shape :math:`(M, *, p, q)`.
     """
-    normal = torch.randn(count, *factor.shape[:-1], rate.shape[-1], generator=generator, dtype=factor.dtype)
-    gamma = torch._standard_gamma(shape.expand(count, *rate.shape).cpu().contiguous(), generator=generator)
+    device = factor.device if generator is None else generator.device
+    size = count, *factor.shape[:-1], rate.shape[-1]
+    normal = torch.randn(size, generator=generator, device=device, dtype=factor.dtype)
+    gamma = torch._standard_gamma(shape.expand(count, *rate.shape).to(device).contiguous(), generator=generator)
     noise = (rate / gamma.to(rate).clamp(min=torch.finfo(rate.dtype).tiny)).sqrt()  # (M, *, q)
     return (factor @ normal.to(factor)) * noise.unsqueeze(-2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["AdapterTraining", "train"]
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +77,15 @@ class AdapterTraining(pl.LightningModule):
         r"""The frozen model."""
         return self._model[0]
 
-    def forward(self, past: Tensor, prediction_length: int, values: Tensor | None = None) -> Outlook:
+    def forward(self, past: Tensor, prediction_length: int, known: Mapping[str, Tensor]) -> Outlook:
         r"""Asks the frozen model about the latent channels.
 
         Arguments:
             past: The standardised past, with shape :math:`(B, L, D)`. NaN marks a missing step.
             prediction_length: The number of steps :math:`H`.
-            values: The frozen model's quantiles of the latent channels, with shape :math:`(B, H, K, Q)`, where they
-                are known; it is asked if None.
+            known: What the frozen model has said of these windows before: "latents", its quantiles of the latent
+                channels, with shape :math:`(B, H, K, Q)`, where no training changes these; "forecast", its medians of
+                the raw channels, with shape :math:`(B, H, D)`, for families that need them.
 
         Returns:
             What an objective decodes.
@@ -93,28 +95,29 @@ class AdapterTraining(pl.LightningModule):
             generator = torch.Generator(past.device).manual_seed(self.seed)
         draws = VALIDATION_DRAWS if generator is not None and not self.adapter.stochastic_latents else 1
         z, state = self.adapter.encode(past, draws=draws, generator=generator)  # (M, B, L, K)
-        if values is None:
+        if "latents" not in known:
             quantiles = self.model(z.mT.flatten(0, 2), prediction_length, unroll="median")  # (M*B*K, Q, H)
             latent = quantiles.unflatten(0, (*z.shape[:2], -1)).permute(0, 1, 4, 2, 3)  # (M, B, H, K, Q)
         else:
-            latent = values.unsqueeze(0)
-        if self.adapter.needs_forecast:
-            assert self.adapter.observed_latents
-            state.forecast = latent[0, ..., self.model.median_index]
+            latent = known["latents"].unsqueeze(0)
+        state.forecast = known.get("forecast")
         latent = latent.expand(state.draws, *latent.shape[1:])
         levels = torch.tensor(self.model.quantile_levels, device=past.device)
         return Outlook(self.adapter, state, levels, latent, self.log_scale, self.windows, self.copula, generator)
 
-    def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
-        past, future, *values = batch
-        loss = self.loss(self(past, future.shape[1], *values), future)
-        self.log("train_loss", loss, prog_bar=True, batch_size=len(past))
+    def _loss(self, batch: tuple[Tensor, Tensor, dict[str, Tensor]]) -> Tensor:
+        past, future, known = batch
+        outlook = self(past, future.shape[1], known)
+        forecast = outlook.values[0, ..., self.model.median_index]
+        return self.loss(outlook, future) + self.adapter.penalty(forecast, future, outlook.state)
+
+    def training_step(self, batch: tuple[Tensor, Tensor, dict[str, Tensor]], _: int) -> Tensor:
+        loss = self._loss(batch)
+        self.log("train_loss", loss, prog_bar=True, batch_size=len(batch[0]))
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, ...], _: int) -> None:
-        past, future, *values = batch
-        loss = self.loss(self(past, future.shape[1], *values), future)
-        self.log("val_loss", loss, prog_bar=True, batch_size=len(past), sync_dist=True)
+    def validation_step(self, batch: tuple[Tensor, Tensor, dict[str, Tensor]], _: int) -> None:
+        self.log("val_loss", self._loss(batch), prog_bar=True, batch_size=len(batch[0]), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         free = [parameter for parameter in self.adapter.parameters() if parameter.requires_grad]
@@ -204,7 +207,7 @@ def train(
     *,
     batch_size: int,
     seed: int,
-    latents: tuple[Tensor, Tensor] | None = None,
+    known: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] = ({}, {}),
     options: dict[str, Any] | None = None,
     checkpoint: Path | None = None,
 ) -> dict[str, float]:
@@ -216,8 +219,8 @@ def train(
         validation: The standardised validation windows, for early stopping.
         batch_size: Windows a step, over all processes.
         seed: The seed of the order of windows, and of what the adapter draws.
-        latents: The frozen model's quantiles of the latent channels of both, each with shape :math:`(n, H, K, Q)`,
-            where no training changes these; the model is asked in each step if None.
+        known: What the frozen model has said of both before, by name, each with shape :math:`(n, *)`; see
+            `AdapterTraining.forward`.
         options: Options of `lightning.pytorch.Trainer`, over our defaults.
         checkpoint: Where Lightning's checkpoint of the last epoch is kept. A training that was ended goes on from it,
             to the same numbers.
@@ -225,8 +228,7 @@ def train(
     Returns:
         The validation loss before training and at its best, and the epochs run.
     """
-    first, second = latents or (None, None)
-    data = window_loader(training, batch_size, seed, first), window_loader(validation, batch_size, None, second)
+    data = window_loader(training, batch_size, seed, known[0]), window_loader(validation, batch_size, None, known[1])
     device = module.model.device
     settings: dict[str, Any] = {
         "max_epochs": 20,

@@ -1,0 +1,111 @@
+r"""Online recalibration: long-run coverage, a shift, and what it leaves alone."""
+
+import math
+
+import pytest
+import torch
+
+from adapts.distribution import LEVELS, Independent, Law, QuantileFunction
+from adapts.distribution.online import OnlineRecalibration
+
+HORIZON, CHANNELS = 6, 2
+
+
+def stream(steps, seed, persistence=0.8):
+    r"""Errors that depend over time and over leads, standard normal, (T, H, D)."""
+    generator = torch.Generator().manual_seed(seed)
+    lags = (torch.arange(HORIZON)[:, None] - torch.arange(HORIZON)).abs().double()
+    root = torch.linalg.cholesky(0.9**lags)
+    white = root @ torch.randn(steps, HORIZON, CHANNELS, generator=generator, dtype=torch.float64)
+    errors, state = torch.empty_like(white), torch.zeros_like(white[0])
+    for t, shock in enumerate(white):
+        state = persistence * state + math.sqrt(1 - persistence**2) * shock
+        errors[t] = state
+    return errors
+
+
+def covered(errors, online):
+    r"""Whether each outcome lies in the 80 % interval adapted before it, and the interval's width in levels."""
+    inside = []
+    for error in errors:
+        level = torch.special.ndtr(error)
+        inside.append(((level > online.levels(0.1)) & (level <= online.levels(0.9))).double())
+        online.update(level)
+    return torch.stack(inside)
+
+
+def test_long_run_coverage_is_nominal():
+    online = OnlineRecalibration(HORIZON, CHANNELS)
+    inside = covered(stream(5000, 0) * 1.3 - 0.4, online)  # margins that are wrong from the start
+    assert abs(float(inside.mean()) - 0.8) < 0.01
+
+
+def test_a_shift_of_level_and_scale_is_followed():
+    shares = []
+    for seed in range(5):
+        online = OnlineRecalibration(HORIZON, CHANNELS)
+        errors = stream(450, seed)
+        errors[150:] = 1.0 + 1.8 * errors[150:]
+        shares.append(covered(errors, online)[250:].mean())
+        assert bool((online.levels(0.9) < 1).all()) and bool((online.levels(0.1) > 0).all())
+    assert 0.77 < float(torch.stack(shares).mean()) < 0.83
+
+
+def test_a_calibrated_law_is_left_nearly_alone():
+    online = OnlineRecalibration(HORIZON, CHANNELS)
+    online.update(torch.special.ndtr(stream(500, 1, persistence=0.0)))
+    assert abs(float(online.levels(0.5).mean()) - 0.5) < 0.15
+
+
+def test_nothing_seen_changes_nothing():
+    online = OnlineRecalibration(HORIZON, CHANNELS)
+    online.update(torch.full((3, HORIZON, CHANNELS), math.nan))
+    law = Law(QuantileFunction(LEVELS, torch.randn(1, HORIZON, CHANNELS, len(LEVELS))), Independent(HORIZON, CHANNELS))
+    assert online.apply(law) is law and float(online.levels(0.9)[0, 0]) == pytest.approx(0.9)
+
+
+def test_missing_steps_move_what_they_share_only():
+    online = OnlineRecalibration(HORIZON, CHANNELS)
+    pits = torch.full((HORIZON, CHANNELS), math.nan)
+    pits[0, 0] = 0.99
+    online.update(pits)
+    level = online.levels(0.5)
+    assert float(level[0, 0]) > float(level[1, 0]) > float(level[0, 1]) > 0.5
+
+
+def test_apply_reads_other_levels_and_keeps_the_copula():
+    online = OnlineRecalibration(HORIZON, CHANNELS)
+    online.update(torch.rand(100, HORIZON, CHANNELS).sqrt())
+    values = torch.special.ndtri(torch.tensor(LEVELS)).expand(2, HORIZON, CHANNELS, -1)
+    law = Law(QuantileFunction(LEVELS, values), Independent(HORIZON, CHANNELS))
+    adapted = online.apply(law)
+    assert adapted.copula is law.copula and bool((adapted.marginals(0.5) > law.marginals(0.5)).all())
+    torch.testing.assert_close(
+        adapted.marginals(0.5)[0], torch.special.ndtri(online.levels(0.5)).float(), atol=1e-3, rtol=0
+    )
+
+
+def test_outcomes_are_scored_by_their_law():
+    values = torch.special.ndtri(torch.tensor(LEVELS)).expand(5, HORIZON, CHANNELS, -1)
+    law = Law(QuantileFunction(LEVELS, values), Independent(HORIZON, CHANNELS))
+    a, b = (OnlineRecalibration(HORIZON, CHANNELS) for _ in range(2))
+    y = torch.randn(5, HORIZON, CHANNELS)
+    a.score(y, law)
+    b.update(law.marginals.pit(y))
+    torch.testing.assert_close(a.levels(0.9), b.levels(0.9))
+
+
+def test_state_makes_it_again():
+    online = OnlineRecalibration(HORIZON, CHANNELS, rate=2.0)
+    online.update(torch.rand(30, HORIZON, CHANNELS))
+    again = OnlineRecalibration.from_state(online.state())
+    for each in (online, again):
+        each.update(torch.full((HORIZON, CHANNELS), 0.3))
+    assert torch.equal(online.levels(0.9), again.levels(0.9)) and again.count == 31
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="the rate is a positive number, got 0"):
+        OnlineRecalibration(HORIZON, CHANNELS, rate=0)
+    with pytest.raises(ValueError, match=r"pits have shape \(6, 2\) or \(n, 6, 2\), got \(2, 6\)"):
+        OnlineRecalibration(HORIZON, CHANNELS).update(torch.rand(CHANNELS, HORIZON))
