@@ -7,11 +7,15 @@ __all__ = [
     "Gate",
     "GaussianCopula",
     "Independent",
+    "JointBands",
     "Law",
+    "OnlineRecalibration",
     "QuantileFunction",
     "RankCopula",
     "Recalibration",
+    "Scenarios",
     "StructuredCopula",
+    "aggregate",
     "block_bootstrap",
     "choose_copula",
     "fit_empirical",
@@ -22,15 +26,20 @@ __all__ = [
     "fit_schaake",
     "independent_windows",
     "lead_blocks",
+    "probability",
+    "scenarios",
 ]
 
+from .bands import JointBands
 from .blocks import block_bootstrap, independent_windows, lead_blocks
 from .confirmation import choose_copula
 from .copula import Copula, GaussianCopula, Independent, fit_gaussian, fit_history
 from .forecast import Forecast
 from .gate import Gate, fit_gate
 from .law import Law
+from .online import OnlineRecalibration
 from .quantiles import LEVELS, QuantileFunction
 from .ranks import RankCopula, fit_empirical, fit_schaake
 from .recalibration import Recalibration
 from .residual import StructuredCopula, fit_residual
+from .scenarios import Scenarios, aggregate, probability, scenarios

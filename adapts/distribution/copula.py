@@ -13,6 +13,7 @@ from torch import Tensor
 
 _SMALLEST = 1e-6  # the smallest eigenvalue of a correlation matrix
 _CHUNK = 2**22  # levels ranked at once
+_MANY = 100  # samples from which on the place within a stratum tells nothing of dependence
 
 
 class Copula(ABC):
@@ -40,8 +41,9 @@ class Copula(ABC):
 
         Each margin is a permutation of :math:`(i + v_i) / S` with uniform :math:`v_i`: one level in each of the
         :math:`S` strata. The ranks are those of a draw from the copula, and :math:`v` is another draw, so that a
-        single sample follows the copula as well. With jitter, every level is uniform: what is averaged over the
-        samples is unbiased for any :math:`S`, tails included; the midpoints would never go beyond :math:`1 - .5 / S`.
+        single sample follows the copula as well; from a hundred samples on, where a stratum is too thin to tell of
+        dependence, :math:`v` is independent. With jitter, every level is uniform: what is averaged over the samples is
+        unbiased for any :math:`S`, tails included; the midpoints would never go beyond :math:`1 - .5 / S`.
 
         Arguments:
             num_samples: The number of samples :math:`S`.
@@ -53,7 +55,10 @@ class Copula(ABC):
         """
         shape = (num_samples, 1 if windows is None else windows)
         scores = self._scores(*shape, generator).flatten(1)  # (S, n*H*D)
-        levels = self._levels(self._scores(*shape, generator)).flatten(1)
+        if num_samples < _MANY:
+            levels = self._levels(self._scores(*shape, generator)).flatten(1)
+        else:
+            levels = torch.rand(scores.shape, generator=generator)
         strata = torch.arange(num_samples, dtype=levels.dtype)
         step = max(1, _CHUNK // num_samples)
         for start in range(0, scores.shape[1], step):

@@ -96,7 +96,7 @@ def fit_empirical(pits: Tensor, max_blocks: int = BLOCKS) -> Copula:
     Returns:
         The copula; independence if there are fewer than two windows.
     """
-    return _fit(pits, *pits.shape[1:], max_blocks)
+    return _fit(pits, pits.shape[1], pits.shape[2], max_blocks)
 
 
 def _fit(blocks: Tensor, horizon: int, channels: int, most: int) -> Copula:

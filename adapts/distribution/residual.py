@@ -22,6 +22,7 @@ _NUGGET = 1e-4  # the share of white noise in each component, so that its correl
 _MOST = 0.98  # of a cell's variance, what the factors may hold
 _FOLDS = 4  # blocks of time, each held out once
 _WINDOWS, _CELLS = 600, 2**24  # windows that a fit looks at, and the numbers that they may hold
+_SEARCHED = 5000  # cells, the most for which shares are chosen: beyond, the first ones of what would be tried stand
 _ROOT = math.gamma(0.75) * 2**0.25 / math.sqrt(math.pi)  # the mean of |Z|^.5
 
 # What is tried, in order; the first stands unless another is better by a margin.
@@ -112,7 +113,8 @@ class StructuredCopula(Copula):
     def _whiten(self, scores: Tensor) -> Tensor:
         r"""What the components' noise would have to be, (n, D*H), for scores (n, H, D)."""
         own = ((scores / self.scale) @ self.basis.double()).permute(2, 1, 0)  # (K, H, n)
-        return torch.linalg.solve_triangular(self.roots.double(), own, upper=False).permute(2, 0, 1).flatten(1)
+        white: Tensor = torch.linalg.solve_triangular(self.roots.double(), own, upper=False)
+        return white.permute(2, 0, 1).flatten(1)
 
     def correlations(self) -> tuple[Tensor, Tensor]:
         r"""The correlations of the scores within a lead and within a channel.
@@ -184,6 +186,9 @@ def fit_residual(
     worth = independent_windows(origin, horizon, item)
     if worth < 2 * _FOLDS or horizon * channels < 2:
         return fit_gaussian(pits, worth)
+    shares = {"history": 0.0, "components": _SHAPES[0][0], "sample": _SHAPES[0][1], "freedom": math.inf}
+    if horizon * channels > _SEARCHED:
+        return _Moments(pits, worth, history).copula(**shares)
     pairs = []
     edges = np.quantile(np.unique(origin), np.linspace(0, 1, _FOLDS + 1))
     for first, last in pairwise(edges):
@@ -193,7 +198,6 @@ def fit_residual(
             kept = independent_windows(origin[rest], horizon, None if item is None else np.asarray(item)[rest])
             pairs.append((_Moments(pits[rest], kept, history), _HeldOut(pits[held])))
 
-    shares = {"history": 0.0, "components": _SHAPES[0][0], "sample": _SHAPES[0][1], "freedom": math.inf}
     grids: list[tuple[str, float, list[dict[str, float]]]] = [
         ("variogram_score", 1e-3, [{"components": own, "sample": sample} for own, sample in _SHAPES]),
         ("variogram_score", 1e-2, [{"history": share} for share in _HISTORY if history is not None and channels > 1]),
