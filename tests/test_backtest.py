@@ -672,3 +672,16 @@ class TestFormatTable:
         assert first.endswith(f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]")
         assert frozen.rstrip().endswith(")")  # no difference to itself
         assert len({len(line) for line in (header, first, frozen)}) == 1
+
+
+def test_sample_scores_do_not_depend_on_the_number_of_samples() -> None:
+    r"""The CRPS of a standard normal law that is right is :math:`1 / \sqrt \pi`, with few samples too."""
+    levels = torch.arange(1, 400, dtype=torch.float64) / 400
+    marginals = QuantileFunction(levels, torch.special.ndtri(levels).expand(4000, 4, 4, -1))
+    truth = torch.randn(4000, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    frame = score_table(
+        {"right": Law(marginals, Independent(4, 4))}, truth, channels=list("abcd"), scale=np.ones(4),
+        origin=np.arange(4000), num_samples=20,
+    )  # fmt: skip
+    overall = frame.query("channel == 'all' and lead_block == 'all'").set_index("metric")["value"]
+    assert overall["crps"] == pytest.approx(math.pi**-0.5, abs=0.006)  # stratified samples would give .027 less

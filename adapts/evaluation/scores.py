@@ -44,7 +44,7 @@ def crps_fair(samples: Tensor, y: Tensor) -> Tensor:
     .. math:: \frac{1}{S} \sum_s |x_s - y| - \frac{1}{2 S (S - 1)} \sum_{s, t} |x_s - x_t|
 
     Its expectation is the CRPS of the law that the samples come from, for any number of independent samples; on
-    stratified samples it reads a little low, by less than the law's own scale over :math:`S`.
+    stratified ones it reads low, by less than the law's own scale over :math:`S`.
 
     References:
         | Fair scores for ensemble forecasts (Ferro, 2014)

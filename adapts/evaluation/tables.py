@@ -62,7 +62,7 @@ def window_scores(
     changes = torch.from_numpy(np.asarray(varies, bool))
     quantiles = law.marginals.at([*scores.DECILES])  # (n, H, D, 9)
     pit = law.marginals.pit(future, generator).where(changes, torch.nan)  # of a constant: rounding noise
-    samples = law.sample(num_samples, generator)  # (S, n, H, D)
+    samples = law.sample(num_samples, generator, stratified=False)  # (S, n, H, D), as fair scores need them
     cells = {
         "mse": (law.mean.double() - future.double()).square(),
         "mae": (quantiles[..., 4].double() - future.double()).abs(),
