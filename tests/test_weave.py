@@ -157,7 +157,7 @@ def test_penalty_forbids_the_collapse_that_its_first_term_rewards() -> None:
         z, _ = weave.encode(past)
         latent = model.predict(z[0].mT.flatten(0, 1), 24)[:, 4].unflatten(0, (16, 6)).mT
         penalty, state = penalised(weave, past, future, latent, raw)
-        return float(penalty), float((latent - weave.encode_future(future, state)).square().mean())
+        return float(penalty.detach()), float((latent - weave.encode_future(future, state)).detach().square().mean())
 
     (small, easy), (start, hard) = loss(0.1), loss(1.0)
     assert easy < 0.02 * hard  # small surrogates are easy ...
