@@ -77,8 +77,8 @@ class Adapter:
         context_length: The number of steps that a forecast looks back on, :math:`L`; as many as the foundation model
             takes, at most 512, if None.
         objective: What training by gradient minimises: `"mse"`, `"mae"`, `"huber"`, `"quantile"`, `"nll"`, `"elbo"`
-            or `"energy"` (see `adapts.training.Objective`); the recipe's, else `"huber"`, if None. Families that
-            nothing trains by gradient take None.
+            or `"energy"` (see `adapts.training.Objective`); the recipe's, else the family's, if None.
+            Families that nothing trains by gradient take None.
         horizon_weights: The weight of each lead in training as a share of that of the lead before it, within (0, 1];
             the recipe's, else 1, all leads alike, if None.
         learning_rate: The learning rate of training by gradient; the recipe's, else 0.003, if None.
@@ -170,7 +170,7 @@ class Adapter:
             return
         from .training.objectives import Objective
 
-        Objective(asked.get("objective", "huber"), asked.get("horizon_weights", 1.0))
+        Objective(asked.get("objective", self.family.objective), asked.get("horizon_weights", 1.0))
         if not asked.get("learning_rate", 1.0) > 0:
             raise ValueError(f"Adapter expects learning_rate to be a positive number, got {self.learning_rate!r}")
         if not _trained(self.family):

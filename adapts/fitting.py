@@ -301,7 +301,7 @@ class _Stages:
             if module.needs_forecast or type(module).penalty is not AdapterModule.penalty:
                 about["forecast"] = self.frozen(part).values[..., self.model.median_index]
         training = AdapterTraining(
-            module, self.model, loss=settings["objective"] or "huber",
+            module, self.model, loss=settings["objective"] or module.objective,
             horizon_weights=settings["horizon_weights"] or 1.0, learning_rate=settings["learning_rate"] or 3e-3,
             windows=len(windows), seed=self.seed,
             copula=self.latent_dependence() if module.mixes_channels else None,

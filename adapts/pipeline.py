@@ -18,10 +18,8 @@ from .windows import Windows
 
 #: The values that a window must show of a channel for the frozen model to be asked.
 KNOWN = 3
-#: Latent paths decoded for the margins of a family that mixes channels, all draws of the adapter together.
+#: Latent paths decoded for the margins where levels do not stay levels, all draws of the adapter together.
 DRAWS = 256
-#: Levels a draw of a stochastic family that mixes no channels.
-LEVELS_A_DRAW = 32
 #: The most numbers that the paths decoded at a time may hold: 128 MB.
 MAX_PATHS = 2**25
 
@@ -177,7 +175,8 @@ class Pipeline:
         r"""Levels of latent paths, :math:`(S / M, M, H, K)`: each draw's are stratified by themselves."""
         module = self.module
         if not module.mixes_channels:  # the paths of a draw are its levels
-            level = (torch.arange(LEVELS_A_DRAW) + 0.5) / LEVELS_A_DRAW
+            each = max(9, -(-DRAWS // draws))
+            level = (torch.arange(each) + 0.5) / each
             wanted = module.latent_levels(level[:, None].expand(-1, module.channels))
             return wanted[:, None, None].expand(-1, draws, horizon, -1)
         copula = self.latent_copula or Independent(horizon, module.latents)

@@ -636,7 +636,7 @@ class AdapterConformance:
 
     def test_starts_as_the_frozen_model(self, adapter: AdapterModule, past: Tensor) -> None:
         r"""Decoding undoes encoding before anything is fitted."""
-        if not self.starts_as_identity or adapter.latents < self.channels:
+        if not self.starts_as_identity or adapter.latents != self.channels:
             pytest.skip("the family does not start as the frozen model")
         z, state = self.encoded(adapter, past)
         z = z.expand(state.draws, -1, -1, -1)

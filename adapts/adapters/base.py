@@ -127,6 +127,10 @@ class AdapterModule(nn.Module):
     mixes_channels: ClassVar[bool] = True
     #: `decode` reads the frozen model's forecasts of the raw channels from the state.
     needs_forecast: ClassVar[bool] = False
+    #: What training by gradient minimises, unless a recipe or the caller says otherwise.
+    objective: str = "huber"
+    #: Beginnings of the names of parameters that have a prior of their own, in place of a decay.
+    undecayed: ClassVar[tuple[str, ...]] = ()
     #: What the objective "elbo" multiplies the divergence of latent draws by; a family may make it a hyperparameter.
     beta: float = 1.0
 
@@ -227,7 +231,7 @@ class AdapterModule(nn.Module):
             rows: Standardised train rows, with shape :math:`(T, D)`. NaN marks a missing cell.
         """
         self._require("prepare", "rows", rows, rows.ndim == 2 and rows.shape[-1] == self.channels, "(time, {D})")
-        self.covariance.copy_(_pairwise_covariance(rows))
+        self.covariance.copy_(pairwise_covariance(rows))
         self._prepare(rows)
 
     def solve(self, evidence: Evidence, *, choose: bool) -> None:
@@ -270,7 +274,7 @@ class AdapterModule(nn.Module):
         self._draw(state)
         if self.observed_latents:
             return x.unsqueeze(0), state
-        z = self._encode(fill_missing((x - location) / scale, self.covariance), state)
+        z = self._encode(fill_missing(_normalised(x, state), self.covariance), state)
         return (z if z.ndim == 4 else z.unsqueeze(0)), state
 
     def encode_future(self, y: Tensor, state: State) -> Tensor:
@@ -286,7 +290,7 @@ class AdapterModule(nn.Module):
         """
         if self.observed_latents:
             return y
-        z = self._encode((y - state.location) / state.scale, state)
+        z = self._encode(_normalised(y, state), state)
         return z[0] if z.ndim == 4 else z
 
     def decode(self, paths: Tensor, state: State) -> Tensor:
@@ -470,6 +474,12 @@ class Normalised(AdapterModule):
         return location, scale
 
 
+def _normalised(x: Tensor, state: State) -> Tensor:
+    r"""Rows :math:`(B, L, D)` in the windows' units; NaN stays, and no gradient of location and scale comes from it."""
+    seen = ~x.isnan()
+    return torch.where(seen, (torch.where(seen, x, 0.0) - state.location) / state.scale, torch.nan)
+
+
 def window_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     r"""Returns mean and variance of each window and channel over the steps seen; 0 where nothing was.
 
@@ -549,7 +559,7 @@ def fill_missing(x: Tensor, covariance: Tensor) -> Tensor:
     return filled
 
 
-def _pairwise_covariance(rows: Tensor, ridge: float = 1e-3) -> Tensor:
+def pairwise_covariance(rows: Tensor, ridge: float = 1e-3) -> Tensor:
     r"""Covariance about zero of the pairs of cells seen together, made positive definite."""
     seen = (~rows.isnan()).double()
     values = torch.where(rows.isnan(), 0.0, rows).double()

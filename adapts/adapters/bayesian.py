@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from torch.distributions import Distribution
 from ..shelf import unknown
 from ._posteriors import Exact, Laplace, Posterior, Variational, regressions, solved_weights
 from .base import AdapterModule, Evidence, State, fill_missing, make, register
-from .ensemble import _InTurn
+from .ensemble import InTurn
 from .linear import Linear
 from .residual import Residual
 
@@ -84,6 +84,8 @@ class Bayesian(AdapterModule):
         (torch.Size([1, 32, 96, 7]), torch.Size([40, 32, 24, 7]))
     """
 
+    undecayed: ClassVar[tuple[str, ...]] = ("posterior.",)
+
     base: str = "residual"
     base_options: Mapping[str, Any] = {}
     sites: Sequence[str] = ("weights",)
@@ -146,6 +148,11 @@ class Bayesian(AdapterModule):
     @property
     def beta(self) -> float:  # type: ignore[override]
         return self.inner.beta
+
+    @property
+    def objective(self) -> str:  # type: ignore[override]
+        # under any other, nothing keeps the variance of the weights from vanishing
+        return "elbo" if self.guide in ("mean-field", "low-rank") else self.inner.objective
 
     @property
     def latents(self) -> int:
@@ -388,7 +395,7 @@ class Bayesian(AdapterModule):
         paths = prediction.unflatten(0, (state.draws, -1))
         each = [self._one("likelihood", state, number, own) for number, own in enumerate(paths)]
         laws = [law for law in each if law is not None]
-        return _InTurn(laws) if len(laws) > 1 else next(iter(laws), None)
+        return InTurn(laws) if len(laws) > 1 else next(iter(laws), None)
 
     # ------------------------------------------------------------------ the family at drawn weights
 

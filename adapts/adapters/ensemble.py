@@ -2,7 +2,7 @@ r"""Ensembles of any family."""
 
 from __future__ import annotations
 
-__all__ = ["Ensemble"]
+__all__ = ["Ensemble", "InTurn"]
 
 from collections.abc import Mapping
 from typing import Any
@@ -117,6 +117,10 @@ class Ensemble(AdapterModule):
     @property
     def fixed_latents(self) -> bool:
         return self.first.fixed_latents and not self._seeded
+
+    @property
+    def objective(self) -> str:  # type: ignore[override]
+        return self.first.objective
 
     @property
     def beta(self) -> float:  # type: ignore[override]
@@ -241,7 +245,7 @@ class Ensemble(AdapterModule):
     def likelihood(self, prediction: Tensor, state: State) -> Distribution | None:
         parts = zip(self.each, prediction.unflatten(0, (self.members, -1)), self._states(state), strict=True)
         laws = [law for member, paths, own in parts if (law := member.likelihood(paths, own)) is not None]
-        return _InTurn(laws) if laws else None
+        return InTurn(laws) if laws else None
 
     def spread(self, past: Tensor) -> Tensor:
         return torch.stack([member.spread(past) for member in self.each]).mean(0)
@@ -297,7 +301,7 @@ class _Method(nn.Module):
         return result
 
 
-class _InTurn(Distribution):
+class InTurn(Distribution):
     r"""The laws of several members, whose paths follow one another along the first axis."""
 
     def __init__(self, laws: list[Distribution]) -> None:

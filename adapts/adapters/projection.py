@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..shelf import unknown
-from .base import AdapterModule, Normalised, State, _pairwise_covariance, register
+from .base import AdapterModule, Normalised, State, pairwise_covariance, register
 
 
 @register("projection")
@@ -74,7 +74,7 @@ class Projection(Normalised):
     def _prepare(self, rows: Tensor) -> None:
         if self.method == "random":
             return
-        centred = _pairwise_covariance(rows - rows.nanmean(0)) if self.method == "pca" else self.covariance
+        centred = pairwise_covariance(rows - rows.nanmean(0)) if self.method == "pca" else self.covariance
         self.directions.copy_(principal_directions(centred, self.latents))
 
     def _encode(self, x: Tensor, state: State) -> Tensor:

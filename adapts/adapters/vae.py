@@ -66,6 +66,8 @@ class VAE(Normalised):
         (torch.Size([20, 32, 96, 3]), torch.Size([32]))
     """
 
+    objective = "elbo"
+
     latent_channels: int | None = None
     depth: int = 0
     hidden: int = 128

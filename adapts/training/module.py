@@ -67,8 +67,8 @@ class AdapterTraining(pl.LightningModule):
         self.windows, self.copula, self.seed = windows, copula, seed
         self._model = (model,)  # in a tuple, so that its weights are none of ours
         # Scales of the likelihood, for families without one of their own: nuisance parameters, dropped after training.
-        own = type(adapter).likelihood is not AdapterModule.likelihood
-        self.log_scale = nn.Parameter(torch.zeros(adapter.channels), requires_grad=loss in ("nll", "elbo") and not own)
+        scales = loss in ("nll", "elbo") and not _declares_likelihood(adapter)
+        self.log_scale = nn.Parameter(torch.zeros(adapter.channels), requires_grad=scales)
         #: The validation loss before training and at its best, and the epochs run.
         self.register_buffer("outcome", torch.zeros(3, dtype=torch.float64))
 
@@ -120,13 +120,21 @@ class AdapterTraining(pl.LightningModule):
         self.log("val_loss", self._loss(batch), prog_bar=True, batch_size=len(batch[0]), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        free = [parameter for parameter in self.adapter.parameters() if parameter.requires_grad]
-        groups: list[dict[str, Any]] = [{"params": free}]
-        if self.log_scale.requires_grad:
-            groups.append({"params": [self.log_scale], "weight_decay": 0.0})
+        free = {name: parameter for name, parameter in self.adapter.named_parameters() if parameter.requires_grad}
+        kept = [parameter for name, parameter in free.items() if name.startswith(self.adapter.undecayed)]
+        decayed = [parameter for name, parameter in free.items() if not name.startswith(self.adapter.undecayed)]
+        kept += [self.log_scale] if self.log_scale.requires_grad else []
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": kept, "weight_decay": 0.0}]
         optimiser = torch.optim.AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.3, patience=1)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "monitor": "val_loss"}}
+
+
+def _declares_likelihood(adapter: AdapterModule) -> bool:
+    r"""Whether a family has a likelihood of its own, by asking about one window."""
+    with torch.no_grad():
+        _, state = adapter.encode(torch.zeros(1, 8, adapter.channels), generator=torch.Generator().manual_seed(0))
+        return adapter.likelihood(torch.zeros(state.draws, 1, 1, adapter.channels), state) is not None
 
 
 class _KeepBest(Callback):

@@ -1,0 +1,135 @@
+r"""What a family costs beside the frozen model alone: ratios of times taken in one run.
+
+    python -m benchmarks.families.speed --output speed.csv
+
+A training step is one batch of 32 windows of 7 channels, 504 steps back: encode, the frozen model, decode, loss,
+gradients, Adam; beside it the frozen model's forward and backward of the same latent series, nothing around it. A
+prediction is the law of 32 windows with 200 joint samples; beside it the frozen forwards that cannot be avoided. Both
+alternate, and the ratio is that of the medians. Models: bolt-nano, and a Chronos-Bolt of 9 M random weights.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from adapts import Adapter, Panel
+from adapts.foundation import load_foundation_model
+from adapts.foundation.bolt_nano.pretrain import build_model
+from adapts.shelf import load_recipe, recipes
+from adapts.training import AdapterTraining
+from benchmarks.provenance import provenance
+
+HERE = Path(__file__).parent
+BATCH, CHANNELS, CONTEXT, REPEATS, SAMPLES = 32, 7, 504, 5, 200
+
+
+def models() -> dict[str, object]:
+    nine = build_model(d_model=256, d_kv=64, d_ff=1024, num_layers=4, num_decoder_layers=4, num_heads=4)
+    return {"bolt-nano": "bolt-nano", "9 M random": nine}
+
+
+def medians(*calls: Callable[[], object]) -> list[float]:
+    r"""The median seconds of calls that take turns, after one round to warm up."""
+    taken = np.empty((REPEATS + 1, len(calls)))
+    for turn in taken:
+        for number, call in enumerate(calls):
+            start = time.perf_counter()
+            call()
+            turn[number] = time.perf_counter() - start
+    return np.median(taken[1:], axis=0).tolist()
+
+
+def training_step(adapter: Adapter, past: torch.Tensor, future: torch.Tensor, recipe: dict) -> list[float]:
+    module = adapter.family.build(CHANNELS)
+    module.prepare(past.flatten(0, 1))
+    training = AdapterTraining(module.train(), adapter.model, loss=recipe["training"].get("objective") or "huber")
+    training.log = lambda *args, **kwargs: None  # a step by itself has no trainer to tell
+    optimiser = training.configure_optimizers()["optimizer"]
+    horizon = future.shape[1]
+    known = {"forecast": adapter.model.predict(past.mT.flatten(0, 1), horizon)[:, 4].unflatten(0, (BATCH, -1)).mT}
+
+    def step() -> None:
+        optimiser.zero_grad()
+        training.training_step((past, future, known), 0).backward()
+        optimiser.step()
+
+    with torch.no_grad():
+        latent = module.encode(past)[0].mT.flatten(0, 2)
+
+    def bare() -> None:
+        x = latent.clone().requires_grad_()
+        adapter.model(x, horizon, unroll="median").sum().backward()
+
+    return medians(step, bare)
+
+
+def prediction(adapter: Adapter, rows: np.ndarray, past: torch.Tensor, horizon: int) -> list[float]:
+    from adapts.windows import Windows
+
+    panel = Panel.of(rows)
+    origins = np.linspace(CONTEXT, len(rows) - horizon, BATCH).astype(int)
+    windows = Windows(panel, np.zeros(BATCH, dtype=int), origins, CONTEXT, horizon)
+    fitted = adapter.fit(rows)
+    module = fitted._fitted.module
+    draws = module.count_draws(fitted.posterior_draws) if module.stochastic_latents else 1
+    series = past.mT.flatten(0, 1)
+    latent = torch.randn(draws * BATCH * module.latents, CONTEXT)
+    avoidable = module.observed_latents or fitted._pipeline(fitted._fitted).closed
+
+    def predict() -> None:
+        fitted.law(windows).sample(SAMPLES, torch.Generator().manual_seed(0))
+
+    def bare() -> None:
+        adapter.model.predict(series, horizon)
+        if not avoidable:
+            adapter.model.predict(latent, horizon)
+
+    return medians(predict, bare)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--family", nargs="+", default=list(recipes()))
+    parser.add_argument("--horizon", nargs="+", type=int, default=[24, 64])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=HERE / "speed.csv")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    time_axis = np.arange(2400)[:, None]
+    generator = np.random.default_rng(0)
+    sources = np.sin(2 * np.pi * time_axis / np.array([24.0, 168.0, 12.0]))
+    rows = sources @ generator.standard_normal((3, CHANNELS)) + 0.3 * generator.standard_normal((2400, CHANNELS))
+    past = torch.from_numpy(rows[: BATCH * 40 + CONTEXT]).float().unfold(0, CONTEXT, 40)[:BATCH].mT.contiguous()
+    lines = []
+    for name, model in models().items():
+        model = load_foundation_model(model, device="cpu")
+        for horizon in options.horizon:
+            future = torch.randn(BATCH, horizon, CHANNELS)
+            for family in options.family:
+                adapter = Adapter(
+                    family, foundation_model=model, prediction_length=horizon, context_length=CONTEXT, max_windows=100,
+                    trainer_options={"max_epochs": 1, "enable_progress_bar": False},
+                )  # fmt: skip
+                probe = adapter.family.build(CHANNELS)
+                free = any(parameter.requires_grad for parameter in probe.parameters())
+                if free and not probe.closed_form:
+                    mine, bare = training_step(adapter, past, future, load_recipe(family))
+                    lines.append({"what": "training step", "seconds": mine, "bare": bare, "family": family,
+                                  "model": name, "prediction_length": horizon})  # fmt: skip
+                mine, bare = prediction(adapter, rows, past, horizon)
+                lines.append({"what": "prediction", "seconds": mine, "bare": bare, "family": family, "model": name,
+                              "prediction_length": horizon})  # fmt: skip
+                frame = pd.DataFrame(lines)
+                frame["ratio"] = frame["seconds"] / frame["bare"]
+                print(frame.tail(2).to_string(header=False, index=False), flush=True)
+                source = provenance(Panel.of(rows), 0)
+                frame.assign(threads=options.threads, **source).to_csv(options.output, index=False)
+
+
+if __name__ == "__main__":
+    main()
