@@ -8,7 +8,7 @@ import torch
 
 from adapts.distribution import LEVELS, QuantileFunction
 from adapts.distribution.blocks import lead_blocks, student
-from adapts.distribution.gate import SHARES, fit_gate
+from adapts.distribution.gate import SHARES, fit_gate, smooth_shares
 
 HORIZON, CHANNELS = 12, 4
 NORMAL = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()
@@ -88,7 +88,7 @@ def test_blocks_of_leads_are_told_apart():
 def test_noisy_gains_take_a_part():
     # the error (1 - .5 g) y + g e has its least variance at g = .4
     gate = fit_gate(*simulate(0.5, 1.0, number=300))
-    assert set(gate.values.unique().tolist()) <= {0.25, 0.5}
+    assert gate.values.min() >= 0.25 and gate.values.max() <= 0.5
 
 
 def test_never_harmful_on_its_own_windows():
@@ -157,14 +157,36 @@ def test_a_constant_channel_stays_closed():
     assert not gate.values[:, 0].any() and (gate.values[:, 1:] > 0).all()
 
 
-def test_shares_are_those_offered_and_mix_laws_of_other_levels():
+def test_shares_lie_among_those_offered_and_mix_laws_of_other_levels():
     adapter, frozen, y, origin = simulate(0.3, 0.3)
     frozen = frozen.resample(tuple(i / 10 for i in range(1, 10)))
     gate = fit_gate(adapter, frozen, y, origin)
-    assert set(gate.values.unique().tolist()) <= set(SHARES)
+    assert gate.values.min() >= SHARES[0] and gate.values.max() <= SHARES[-1]
     assert gate.apply(adapter, frozen).shape == y.shape
 
 
 @pytest.mark.parametrize(("freedom", "point"), [(3, 1.638), (5, 1.476), (10, 1.372), (30, 1.310)])
 def test_student(freedom, point):
     assert student(freedom) == pytest.approx(point, abs=0.012)
+
+
+class TestSmoothShares:
+    def test_open_blocks_fall_to_their_closed_neighbours_and_those_stay_closed(self):
+        shares = smooth_shares(torch.tensor([[0.0], [1.0], [1.0], [0.0]]), lead_blocks(24))[:, 0]
+        assert not shares[:6].any() and not shares[18:].any()
+        assert torch.equal(shares, shares.flip(0)) and (shares[6:18] > 0).all()
+        assert float(shares.diff().abs().max()) < 0.34
+
+    def test_no_share_is_larger_than_its_block_s(self):
+        steps = torch.rand(4, CHANNELS)
+        assert (smooth_shares(steps, lead_blocks(30)) <= steps[lead_blocks(30)] + 1e-6).all()
+
+    def test_equal_blocks_stay_as_they_are(self):
+        assert torch.equal(smooth_shares(torch.full((4, 2), 0.75), lead_blocks(12)), torch.full((12, 2), 0.75))
+        assert torch.equal(smooth_shares(torch.full((1, 2), 0.25), lead_blocks(5)), torch.full((5, 2), 0.25))
+
+    def test_a_fitted_gate_passes_from_block_to_block(self):
+        adapter, frozen, y, origin = simulate(0.3, 0.1)
+        harm = torch.where(lead_blocks(HORIZON) < 2, 0.0, -3.0).view(1, -1, 1, 1)
+        values = fit_gate(QuantileFunction(LEVELS, adapter.values + harm), frozen, y, origin).values
+        assert (values[5] < values[3]).all() and not values[6:].any()

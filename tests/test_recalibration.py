@@ -149,3 +149,41 @@ def test_state_makes_it_again_and_a_seed_repeats_it():
     again = Recalibration.from_state(a.state())
     assert torch.equal(again.apply(margins).values, b.apply(margins).values)
     assert Recalibration.from_state(Recalibration.identity().state()).maps is None
+
+
+class TestConformal:
+    @pytest.mark.parametrize("number", [19, 39])
+    def test_coverage_is_at_least_nominal_for_few_windows_and_a_wrong_law(self, number):
+        inside = []
+        for _ in range(60):
+            y, _ = truth(number)
+            margins = law(torch.full_like(y, 0.5), 0.6)
+            later, _ = truth(200)
+            margins_later = law(torch.full_like(later, 0.5), 0.6)
+            mapped = Recalibration.conformal(margins.pit(y)).apply(margins_later)
+            inside.append(((later >= mapped(0.1)) & (later <= mapped(0.9))).double().mean())
+        assert 0.79 < float(torch.stack(inside).mean()) < 0.83
+
+    def test_the_rank_is_the_finite_sample_one(self):
+        pits = (torch.arange(1.0, 10.0) / 10).square().view(-1, 1, 1)  # of nine, the 9th stands for .9
+        mapped = Recalibration.conformal(pits)
+        assert float(mapped.maps[0, 0, LEVELS.index(0.9)]) == pytest.approx(0.81)
+        assert float(mapped.maps[0, 0, LEVELS.index(0.1)]) == pytest.approx(0.01)
+
+    def test_levels_that_few_windows_do_not_tell_of_go_with_their_neighbours(self):
+        mapped = Recalibration.conformal(torch.rand(5, HORIZON, CHANNELS).square())
+        assert (mapped.maps.diff(dim=-1) >= 0).all() and mapped.maps.isfinite().all()
+        z = torch.special.ndtri(mapped.maps) - torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64))
+        torch.testing.assert_close(z[..., -1], z[..., LEVELS.index(0.8)])
+
+    def test_reach_makes_leads_alike(self):
+        pits = torch.rand(30, HORIZON, CHANNELS)
+        rough, smooth = (Recalibration.conformal(pits, reach).maps for reach in (0, 2))
+        assert float(smooth.diff(dim=0).abs().mean()) < 0.5 * float(rough.diff(dim=0).abs().mean())
+
+    def test_nothing_seen_and_one_window(self):
+        pits = torch.rand(30, HORIZON, CHANNELS)
+        pits[..., 0] = math.nan
+        mapped = Recalibration.conformal(pits).maps[:, 0]
+        torch.testing.assert_close(mapped, torch.tensor(LEVELS, dtype=torch.float64).expand_as(mapped))
+        assert Recalibration.conformal(pits[:1]).maps is None

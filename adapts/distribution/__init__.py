@@ -15,7 +15,6 @@ __all__ = [
     "Recalibration",
     "Scenarios",
     "StructuredCopula",
-    "aggregate",
     "block_bootstrap",
     "choose_copula",
     "fit_empirical",
@@ -26,8 +25,6 @@ __all__ = [
     "fit_schaake",
     "independent_windows",
     "lead_blocks",
-    "probability",
-    "scenarios",
 ]
 
 from .bands import JointBands
@@ -42,4 +39,4 @@ from .quantiles import LEVELS, QuantileFunction
 from .ranks import RankCopula, fit_empirical, fit_schaake
 from .recalibration import Recalibration
 from .residual import StructuredCopula, fit_residual
-from .scenarios import Scenarios, aggregate, probability, scenarios
+from .scenarios import Scenarios

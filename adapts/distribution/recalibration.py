@@ -96,6 +96,48 @@ class Recalibration:
             maps = torch.where(share > 0, moved, maps)
         return Recalibration(maps, blocks) if bool((maps != levels).any()) else Recalibration.identity()
 
+    @staticmethod
+    def conformal(pits: Tensor, reach: int = 0) -> Recalibration:
+        r"""Conformal quantiles, a channel and lead by itself: split conformal prediction on the scale of PITs.
+
+        The level that is read for :math:`\tau` is the :math:`\lceil (n + 1) \tau \rceil`-th smallest of :math:`n` PITs
+        above the median, the :math:`\lfloor (n + 1) \tau \rfloor`-th below: if the new window is exchangeable with
+        these, its interval covers at least what it says, for any law and any :math:`n`. A level for which :math:`n` is
+        too small is shifted as the outermost one that it tells of, on normal scores, and has no guarantee.
+
+        References:
+            | Conformalized Quantile Regression (Romano et al., 2019)
+            | https://arxiv.org/abs/1905.03222
+
+        Arguments:
+            pits: The transforms of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing outcome.
+            reach: How many leads on either side share their shifts with a lead, evenly; what is gained in steadiness
+                is lost in the guarantee, which holds for 0.
+
+        Returns:
+            The recalibration; the identity for fewer than two windows.
+        """
+        number, horizon, channels = pits.shape
+        if number < 2:
+            return Recalibration.identity()
+        levels = torch.tensor(LEVELS, dtype=torch.float64)
+        ordered = pits.double().movedim(0, -1).nan_to_num(nan=torch.inf).sort(-1).values  # (H, D, n)
+        count = (~pits.isnan()).sum(0).unsqueeze(-1)  # (H, D, 1)
+        place = (count + 1) * levels  # (H, D, P)
+        rank = torch.where(levels > 0.5, (place - 1e-9).ceil(), (place + 1e-9).floor()).long()
+        told = (rank >= 1) & (rank <= count)
+        found = ordered.gather(-1, (rank - 1).clamp(0, number - 1))
+        shift = torch.where(told, _score(found) - _score(levels), torch.nan)
+        first, last = (edge.expand_as(told).gather(-1, at) for edge, at in _edges(shift, told))
+        lower = torch.arange(len(LEVELS)) < len(LEVELS) // 2
+        shift = torch.where(told, shift, torch.where(lower, first, last)).nan_to_num(0.0)
+        if reach:
+            near = (torch.arange(horizon).unsqueeze(-1) - torch.arange(horizon)).abs() <= reach
+            weights = near.double() / near.sum(-1, keepdim=True)
+            shift = (weights @ shift.flatten(1)).view_as(shift)
+        maps = torch.special.ndtr((_score(levels) + shift).sort(-1).values)
+        return Recalibration(maps, torch.arange(horizon))
+
     def apply(self, law: QuantileFunction) -> QuantileFunction:
         r"""Recalibrates margins.
 
@@ -135,6 +177,13 @@ class Recalibration:
             The recalibration.
         """
         return Recalibration(state.get("maps"), state.get("blocks"))
+
+
+def _edges(values: Tensor, told: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    r"""The values (*, P), and where along the last axis the first and the last that are told stand, (*, 1) each."""
+    first = told.int().argmax(-1, keepdim=True)
+    last = told.shape[-1] - 1 - told.flip(-1).int().argmax(-1, keepdim=True)
+    return (values, first), (values, last)
 
 
 def _score(levels: Tensor) -> Tensor:

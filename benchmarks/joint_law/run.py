@@ -1,0 +1,217 @@
+r"""Dependence and calibration of the joint law: same margins, only the copula differs; and the margins by themselves.
+
+    python -m benchmarks.joint_law.run                        # all six jobs, 40 origins each
+    python -m benchmarks.joint_law.run etth1-24 --origins 200
+
+The frozen model on rolling origins over the test rows. Whatever is fitted sees earlier rows only, but for the ceiling,
+whose copula is fitted on the test errors themselves. One CSV row a job, law and metric.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from adapts.adapters.identity import Identity
+from adapts.distribution import (
+    Copula,
+    Independent,
+    JointBands,
+    OnlineRecalibration,
+    QuantileFunction,
+    Recalibration,
+    block_bootstrap,
+    fit_empirical,
+    fit_gaussian,
+    fit_history,
+    fit_residual,
+    fit_schaake,
+    independent_windows,
+    lead_blocks,
+)
+from adapts.distribution.law import Law
+from adapts.evaluation import scores
+from adapts.foundation import load_foundation_model
+from adapts.pipeline import Pipeline
+from adapts.readers import read
+from adapts.windows import Part, Windows, part_windows, split_parts
+from benchmarks.provenance import provenance
+
+HERE = Path(__file__).parent
+JOBS = (("etth1", 24), ("etth1", 96), ("weather", 96), ("exchange_rate", 24), ("illness", 24), ("greensboro", 24))
+SAMPLES, SEED = 200, 0
+FIT_WINDOWS = 300  # a part
+JOINT = ("energy", "variogram_channels", "variogram_time", "crps_sum", "crps_max")
+BATCH = 8
+
+
+def joint_scores(samples: Tensor, y: Tensor) -> Tensor:
+    r"""The five scores of windows, (n, 5), of samples (S, n, H, D)."""
+    by_lead = scores.variogram_score(samples.flatten(1, 2), y.flatten(0, 1)).view(len(y), -1)
+    by_channel = scores.variogram_score(samples.mT.flatten(1, 2), y.mT.flatten(0, 1)).view(len(y), -1)
+    seen = y.nan_to_num(-torch.inf)
+    columns = [
+        scores.energy_score(samples.flatten(2), y.flatten(1)),
+        by_lead.nanmean(1),
+        by_channel.nanmean(1),
+        scores.crps_fair(samples.sum(-1), y.sum(-1)).nanmean(1),
+        scores.crps_fair(samples.amax(2), seen.amax(1).where(~y.isnan().any(1), torch.nan)).nanmean(1),
+    ]
+    return torch.stack(columns, 1)
+
+
+def reranked(copula: Copula, margins: QuantileFunction, future: Tensor) -> Tensor:
+    r"""The five scores of each window, (n, 5): every copula ranks the very same samples."""
+    parts = []
+    for start in range(0, len(future), BATCH):
+        law, y = margins[start : start + BATCH], future[start : start + BATCH]
+        generator = torch.Generator().manual_seed(SEED + start)
+        levels = Independent(*law.shape[1:]).uniforms(SAMPLES, generator, windows=len(y))
+        sorted_samples = law(levels.to(law.values)).sort(0).values
+        ranks = copula.uniforms(SAMPLES, generator, windows=len(y)).argsort(0).argsort(0)
+        parts.append(joint_scores(sorted_samples.gather(0, ranks), y))
+    return torch.cat(parts)
+
+
+def marginal_scores(law: QuantileFunction, future: Tensor, windows: Windows) -> dict[str, float]:
+    pits = law.pit(future, torch.Generator().manual_seed(SEED))
+    covered = scores.coverage(pits)
+    found = {
+        "crps": float(2 * scores.pinball(law.at(_LEVELS), future, _LEVELS).mean(-1).nanmean()),
+        "coverage_80": float(covered.nanmean()),
+        "pit_ece": float(scores.pit_ece(pits.flatten(0, 1)).nanmean()),
+        "pit_ece_floor": float(scores.pit_ece_floor(pits, windows.origin).nanmean()),
+    }
+    blocks = lead_blocks(future.shape[1])
+    found["coverage_80_worst_block"] = min(float(covered[:, blocks == each].nanmean()) for each in blocks.unique())
+    return found
+
+
+_LEVELS = (torch.arange(99) + 1) / 100
+
+
+def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
+    dataset, model = read(name), load_foundation_model("bolt-nano")
+    panel = dataset.panel if dataset.end is None else dataset.panel.rows(dataset.end)
+    parts = split_parts(panel, borders=dataset.borders)
+    train = torch.as_tensor(panel.items[0].values[slice(*parts["train"].ranges[0])])
+    location, scale = train.nanmean(0), (train - train.nanmean(0)).square().nanmean(0).sqrt()
+    scale = torch.where(scale > 0, scale, 1.0)
+    standard = panel.standardised(location.numpy(), scale.numpy())
+    bounds = [dataset.support.get(channel, (-np.inf, np.inf)) for channel in panel.channels]
+    support = tuple(
+        ((torch.tensor(each, dtype=torch.float64) - location) / scale).float() for each in zip(*bounds, strict=True)
+    )
+    parts["test"] = Part("test", tuple((dataset.borders[1], stop) for stop in panel.lengths))
+    stride = max(1, (panel.lengths[0] - dataset.borders[1] - horizon) // origins)
+    windows = {
+        part: part_windows(
+            standard, parts[part], context_length=model.context_length, prediction_length=horizon,
+            max_windows=10**6 if part == "test" else FIT_WINDOWS, stride=stride if part == "test" else 1,
+        )
+        for part in parts
+    }  # fmt: skip
+    pipeline = Pipeline(Identity().build(panel.num_channels), model, support, 64, SEED)
+    laws = {part: pipeline.frozen(each) for part, each in windows.items()}
+    futures = {part: each.future() for part, each in windows.items()}
+    pits = {part: laws[part].pit(futures[part], torch.Generator().manual_seed(SEED)) for part in parts}
+    about = {"data": name, "prediction_length": horizon, "stride": stride, "windows": len(windows["test"]),
+             "samples": SAMPLES, **provenance(panel, SEED)}  # fmt: skip
+
+    # --- margins
+    early = ("train", "validation", "calibration")
+    calibration, blocks = windows["calibration"], lead_blocks(horizon)
+    recalibration = Recalibration.fit(pits["calibration"], blocks, calibration.origin, calibration.item)
+    margins = {"frozen model": laws["test"], "recalibrated": recalibration.apply(laws["test"])}
+    for law, each in margins.items():
+        for metric, value in marginal_scores(each, futures["test"], windows["test"]).items():
+            yield {**about, "law": law, "metric": metric, "value": value}
+    yield from ({**about, "law": "online", "metric": m, "value": v} for m, v in online(windows, laws, futures).items())
+
+    # --- dependence
+    known = torch.cat([pits[part] for part in early])
+    origin = np.concatenate([windows[part].origin for part in early])
+    worth = independent_windows(origin, horizon)
+    history = fit_history(train, horizon)
+    copulas: dict[str, Copula] = {
+        "independent": Independent(horizon, panel.num_channels),
+        "gaussian-history": history,
+        "schaake": fit_schaake(train, horizon),
+        "empirical": fit_empirical(known),
+        "kronecker": fit_gaussian(known, worth),
+        "residual": fit_residual(known, origin, history=history),
+        "ceiling": fit_residual(pits["test"], windows["test"].origin, history=history),
+    }
+    values = {copula: reranked(each, laws["test"], futures["test"]) for copula, each in copulas.items()}
+    base = values["independent"].nanmean(0)
+    span = max(horizon, stride)
+    for copula, found in values.items():
+        for number, metric in enumerate(JOINT):
+            against = {
+                "": values["independent"],
+                "_over_history": values["gaussian-history"],
+                "_over_schaake": values["schaake"],
+            }
+            yield {**about, "law": copula, "metric": metric, "value": float(found[:, number].nanmean())}
+            for label, other in against.items():
+                gain = (other - found)[:, number, None] / base[number]
+                spread = block_bootstrap(gain, windows["test"].origin, span, 1000, torch.Generator().manual_seed(SEED))
+                low, high = spread.quantile(torch.tensor([0.05, 0.95], dtype=spread.dtype), 0)[:, 0].tolist()
+                yield {**about, "law": copula, "metric": f"{metric}_skill{label}", "value": 100 * float(gain.nanmean()),
+                       "low": 100 * low, "high": 100 * high}  # fmt: skip
+
+    # --- joint bands
+    for joint, axes in (("time", (1,)), ("channels", (2,)), ("all", (1, 2))):
+        bands = JointBands(torch.cat([pits["validation"], pits["calibration"]]))
+        inner = bands.levels(Law(laws["test"], copulas["residual"]), 0.9, joint, torch.Generator().manual_seed(SEED))
+        outside = ((2 * pits["test"] - 1).abs() > inner).float()
+        yield {**about, "law": "residual", "metric": f"band_90_{joint}", "value": 1 - float(outside.amax(axes).mean())}
+
+
+def online(
+    windows: dict[str, Windows], laws: dict[str, QuantileFunction], futures: dict[str, Tensor]
+) -> dict[str, float]:
+    r"""The test windows in order of time, each adapted by those whose targets lie wholly before its origin."""
+    horizon, channels = futures["test"].shape[1:]
+    adapted = OnlineRecalibration(horizon, channels)
+    later = ("validation", "calibration", "confirmation", "test")
+    origin = np.concatenate([windows[part].origin for part in later])
+    stride = max(1, int(np.diff(windows["test"].origin).min(initial=horizon)))
+    pits = torch.cat([laws[part].pit(futures[part], torch.Generator().manual_seed(SEED)) for part in later])
+    keep = np.concatenate([[True], np.diff(origin // stride) > 0])  # as far apart as the test windows are
+    waiting, done, law = np.flatnonzero(keep), 0, laws["test"]
+    maps = []
+    for number, start in enumerate(windows["test"].origin):
+        while done < len(waiting) and origin[waiting[done]] + horizon <= start:
+            adapted.update(pits[waiting[done]])
+            done += 1
+        maps.append(adapted.recalibration.apply(law[[number]]).resample(_LEVELS))
+    values = torch.cat([each.values for each in maps])
+    support = None if law.support is None else law.support
+    return marginal_scores(QuantileFunction(_LEVELS, values, support), futures["test"], windows["test"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("jobs", nargs="*", help="such as etth1-24; all if none")
+    parser.add_argument("--origins", type=int, default=40)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for name, horizon in JOBS:
+        job = f"{name}-{horizon}"
+        if options.jobs and job not in options.jobs:
+            continue
+        frame, path = pd.DataFrame(rows(name, horizon, options.origins)), HERE / "scores.csv"
+        if path.exists():
+            old = pd.read_csv(path)
+            frame = pd.concat([old[(old["data"] != name) | (old["prediction_length"] != horizon)], frame])
+        frame.to_csv(path, index=False, float_format="%.6g")
+        print(job, "written", flush=True)
+
+
+if __name__ == "__main__":
+    main()
