@@ -1,4 +1,4 @@
-r"""Writes the README's table of families from `scores.csv`, between its two marks: no figure is typed by hand.
+r"""Writes the table of docs/families.md from `scores.csv`, between its two marks: no figure is typed by hand.
 
 python -m benchmarks.families.table
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 HERE = Path(__file__).parent
-README = HERE.parent.parent / "README.md"
+PAGE = HERE.parent.parent / "docs" / "families.md"
 BEGIN, END = "<!-- families: made by benchmarks/families/table.py -->", "<!-- /families -->"
 
 
@@ -53,10 +53,10 @@ def table(scores: pd.DataFrame) -> str:
 
 def main() -> None:
     scores = pd.read_csv(HERE / "scores.csv")
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
-    README.write_text(f"{before}{BEGIN}\n{table(scores)}\n{END}{after}", encoding="utf-8")
+    PAGE.write_text(f"{before}{BEGIN}\n{table(scores)}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
