@@ -111,7 +111,8 @@ class OnlineRecalibration:
         """
         grid = torch.tensor(LEVELS, dtype=torch.float64)
         law = QuantileFunction(grid, torch.special.ndtri(grid).expand(*self.scores.shape[:2], -1))
-        return torch.special.ndtr(self.recalibration.apply(law)(level))
+        read: Tensor = torch.special.ndtr(self.recalibration.apply(law)(level))
+        return read
 
     def apply(self, law: Law) -> Law:
         r"""Adapts a law; ranks, and with them the copula, stay.
@@ -146,6 +147,7 @@ class OnlineRecalibration:
         Returns:
             The recalibration as it stood.
         """
-        online = OnlineRecalibration(*state["scores"].shape[:2], rate=float(state["rate"]))
+        horizon, channels, _ = state["scores"].shape
+        online = OnlineRecalibration(horizon, channels, float(state["rate"]))
         online.scores, online.count = state["scores"].clone(), int(state["count"])
         return online

@@ -57,7 +57,7 @@ def aggregate(
     weights = np.asarray(how, dtype=float)
     _, horizon, channels = samples.shape
     if weights.shape == (channels,):
-        return samples @ weights
+        return np.asarray(samples @ weights)
     if weights.shape == (horizon, channels):
         return np.tensordot(samples, weights, 2)
     raise ValueError(
@@ -84,7 +84,7 @@ def probability(samples: np.ndarray, event: Callable[[np.ndarray], bool | np.nda
         >>> probability(np.arange(12.0).reshape(2, 3, 2), lambda path: path.sum(1).max() > 10)
         0.5
     """
-    happened = aggregate(samples, event)
+    happened = np.stack([np.asarray(event(path)) for path in samples])
     if happened.dtype != bool:
         raise ValueError(f"an event tells true or false of a path, got {happened.dtype}: compare, as in path.max() > 3")
     share = happened.mean(0)
