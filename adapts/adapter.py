@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ TRAINING = ("objective", "horizon_weights", "learning_rate")
 CONTEXT = 512
 
 _Options = ParamSpec("_Options")
+_Result = TypeVar("_Result")
 _LOADING = threading.Lock()  # one thread loads a frozen model, the others wait for it
 
 
@@ -71,7 +72,8 @@ class Adapter:
         | (Benechehab et al., 2025), https://arxiv.org/abs/2502.10235
 
     Arguments:
-        family: The name of a recipe or of a family, or a family: `"residual"` or `Linear(latent_channels=4)`.
+        family: The name of a recipe or of a family, or a family: `"residual"` or `Linear(latent_channels=4)`; or the
+            Path of a recipe of your own.
         foundation_model: A bundled name, a local folder, a hub id, a live pipeline or module.
         prediction_length: The number of steps to forecast, :math:`H`.
         context_length: The number of steps that a forecast looks back on, :math:`L`; as many as the foundation model
@@ -110,7 +112,7 @@ class Adapter:
     @_by_name
     def __init__(
         self,
-        family: str | AdapterModule = "residual",
+        family: str | Path | AdapterModule = "residual",
         *,
         foundation_model: Any = "bolt-nano",
         prediction_length: int,
@@ -186,7 +188,7 @@ class Adapter:
         return self._family
 
     @family.setter
-    def family(self, family: str | AdapterModule) -> None:
+    def family(self, family: str | Path | AdapterModule) -> None:
         self._family, self._recipe_training = _family(family)
         self._given_family = family
 
@@ -232,26 +234,7 @@ class Adapter:
             series, target=target, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
             regularise=regularise,
         )  # fmt: skip
-        panel = dataset.panel
-        panel.require_observed()
-        horizon = int(self.prediction_length)
-        if panel.single:
-            require_length(panel, 3 * horizon, f"prediction_length={horizon}")
-        model = self.model
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            self._fitted = fit(
-                panel,
-                self.family.build(panel.num_channels),
-                model,
-                borders=borders or dataset.borders,
-                context_length=int(self.context_length or min(model.context_length, CONTEXT)),
-                prediction_length=horizon,
-                season_length=dataset.season_length,
-                support=_bounds(self.support, dataset.support, panel.channels),
-                settings={**self.get_params(deep=False), **self._training},
-                checkpoint_dir=checkpoint_dir,
-            )
+        self._fitted = self._through(fit, dataset, borders, checkpoint_dir=checkpoint_dir)
         return self
 
     # ------------------------------------------------------------------ predict
@@ -619,6 +602,31 @@ class Adapter:
         panel = Panel.of(series, **options)
         return Dataset(name="series", panel=panel)
 
+    def _through(
+        self, stages: Callable[..., _Result], dataset: Dataset, borders: tuple[int, int] | None, **more: Any
+    ) -> _Result:
+        r"""Takes a data set through stages of `adapts.fitting`, with these options."""
+        panel = dataset.panel
+        panel.require_observed()
+        horizon = int(self.prediction_length)
+        if panel.single:
+            require_length(panel, 3 * horizon, f"prediction_length={horizon}")
+        model = self.model
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return stages(
+                panel,
+                self.family.build(panel.num_channels),
+                model,
+                borders=borders or dataset.borders,
+                context_length=int(self.context_length or min(model.context_length, CONTEXT)),
+                prediction_length=horizon,
+                season_length=dataset.season_length,
+                support=_bounds(self.support, dataset.support, panel.channels),
+                settings={**self.get_params(deep=False), **self._training},
+                **more,
+            )
+
     def _later(self, series: Any, channels: tuple[str, ...], **options: Any) -> Panel:
         r"""Reads further series; of a frame that has the fitted channels, the other columns are not looked at."""
         series = [as_pandas(entry) for entry in series] if isinstance(series, list | tuple) else as_pandas(series)
@@ -695,14 +703,14 @@ class Summary:
     __repr__ = __str__
 
 
-def _family(family: str | AdapterModule) -> tuple[AdapterModule, dict[str, Any]]:
+def _family(family: str | Path | AdapterModule) -> tuple[AdapterModule, dict[str, Any]]:
     r"""The family that was asked for, and what its recipe says of training."""
     if isinstance(family, AdapterModule):
         return family, {}
-    if not isinstance(family, str):
+    if not isinstance(family, str | Path):
         raise ValueError(f"Adapter expects a family or the name of a recipe, got {type(family).__name__}")
     known = recipes()
-    if family in known:
+    if family in known or isinstance(family, Path):
         recipe = load_recipe(family)
         return make(recipe["family"], recipe["options"]), recipe["training"]
     if family in families():

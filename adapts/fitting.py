@@ -2,11 +2,11 @@ r"""What `Adapter.fit` does with its rows, stage by stage, and what it leaves be
 
 from __future__ import annotations
 
-__all__ = ["Fitted", "fit"]
+__all__ = ["Fitted", "fit", "rows_digest", "validate"]
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -181,6 +181,58 @@ def fit(
     Raises:
         ValueError: If no train window has its targets inside the train rows, or the folder is another fit's.
     """
+    stages = _begin(
+        panel, module, model, borders=borders, context_length=context_length, prediction_length=prediction_length,
+        season_length=season_length, support=support, settings=settings, checkpoint_dir=checkpoint_dir,
+    )  # fmt: skip
+    stages.run()
+    return stages.fitted
+
+
+def validate(
+    panel: Panel,
+    module: AdapterModule,
+    model: FoundationModel,
+    *,
+    frozen_laws: dict[str, QuantileFunction],
+    **options: Any,
+) -> tuple[float, float]:
+    r"""Fits the parameters alone, and scores the adapter on the validation windows; no later row is read.
+
+    Arguments:
+        panel: As for `fit`.
+        module: As for `fit`.
+        model: As for `fit`.
+        frozen_laws: The frozen model's laws by part, as far as they are known of the same windows; those found are
+            added.
+        **options: As for `fit`.
+
+    Returns:
+        Twice the quantile loss, averaged over our levels, windows, leads and channels in units of the train rows, which
+        is close to the CRPS: of the law that the gate would see, and of the frozen model's.
+
+    Raises:
+        ValueError: If there is no train or no validation window.
+    """
+    stages = _begin(panel, module, model, checkpoint_dir=None, **options)
+    stages.frozen_laws = frozen_laws
+    return stages.validate()
+
+
+def _begin(
+    panel: Panel,
+    module: AdapterModule,
+    model: FoundationModel,
+    *,
+    borders: tuple[int, int] | None,
+    context_length: int,
+    prediction_length: int,
+    season_length: int | None,
+    support: tuple[np.ndarray, np.ndarray],
+    settings: Mapping[str, Any],
+    checkpoint_dir: str | Path | None,
+) -> _Stages:
+    r"""Lays the windows of a fit and makes its stages ready."""
     parts = split_parts(panel, borders=borders)
     seen = _rows(panel, parts["train"])
     location, scale = _location_scale(seen)
@@ -210,8 +262,7 @@ def fit(
     fingerprint = {} if checkpoint_dir is None else _fingerprint(fitted, model, borders, settings)
     checkpoints = Checkpoints(checkpoint_dir, fingerprint)
     module.prepare(rows)
-    _Stages(fitted, model, rows, windows, settings, checkpoints).run()
-    return fitted
+    return _Stages(fitted, model, rows, windows, settings, checkpoints)
 
 
 class _Stages:
@@ -354,6 +405,22 @@ class _Stages:
         )  # fmt: skip
         self.fitted.gate = gate.values
         self.fitted.stages["gate"] = gate.reason
+
+    def validate(self) -> tuple[float, float]:
+        r"""Trains, and scores the law that `gate` sees and the frozen model's on the validation windows."""
+        windows = self.windows["validation"]
+        if len(windows) == 0:
+            raise ValueError(
+                f"too short a series: the validation rows hold no target of {self.horizon} steps, and nothing can be "
+                "chosen on them"
+            )
+        torch.manual_seed(self.seed)
+        self.train()
+        adapter, frozen = self.both("validation")
+        self.fitted.noise = self.noise(windows, adapter)
+        future, laws = windows.future(), (self.pipeline.noisy(windows, adapter), frozen)
+        ours, theirs = (2 * float(mean_pinball(law, future).nanmean()) for law in laws)
+        return ours, theirs
 
     def noise(self, windows: Windows, adapter: QuantileFunction) -> Tensor:
         if self.fitted.module.family == "identity":
@@ -503,20 +570,31 @@ def _span(panel: Panel, part: Part) -> dict[str, Any]:
     return {"first": str(first), "last": str(last), "rows": sum(stop - start for _, start, stop in ranges)}
 
 
+def rows_digest(panel: Panel, stops: Sequence[int] | None = None) -> str:
+    r"""Returns the sha256 of a panel's rows with their items and dates.
+
+    Arguments:
+        panel: The panel.
+        stops: The row of each item before which to stop; all rows if None.
+    """
+    data = hashlib.sha256()
+    for item, stop in zip(panel.items, stops or panel.lengths, strict=True):
+        clock = np.asarray(item.index) if panel.frequency is None else item.clock()
+        values = item.values[:stop]
+        data.update(f"{item.item_id} {values.shape} {getattr(item.index, 'tz', None)}".encode())
+        data.update(clock[:stop].tobytes() + values.tobytes())
+    return data.hexdigest()
+
+
 def _fingerprint(
     fitted: Fitted, model: FoundationModel, borders: tuple[int, int] | None, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     r"""All that the numbers of a fit depend on, as JSON can hold it."""
-    data = hashlib.sha256()
-    for item in fitted.panel.items:
-        clock = np.asarray(item.index) if fitted.panel.frequency is None else item.clock()
-        data.update(f"{item.item_id} {item.values.shape} {getattr(item.index, 'tz', None)}".encode())
-        data.update(clock.tobytes() + item.values.tobytes())
     family, elsewhere = fitted.module, ("family", "foundation_model", "support", "device")
     whole = {
         "versions": {"adapts": __version__, "torch": torch.__version__},
         "data": {
-            "sha256": data.hexdigest(),
+            "sha256": rows_digest(fitted.panel),
             "channels": list(fitted.panel.channels),
             "frequency": fitted.panel.frequency,
             "borders": borders,
