@@ -176,15 +176,20 @@ class TestWhatIsFitted:
         assert table.loc[table["channel"] == "a", "0.95"].max() <= 0.5
         assert table.loc[table["channel"] == "c", "0.05"].min() < -5
 
-    def test_the_objective_is_the_recipes_unless_given(self):
+    def test_the_training_is_the_recipes_unless_given(self, tmp_path):
         from adapts.cli.run import adapter_of
 
         asked = {"option": None, "support": None, "foundation_model": "bolt-nano", "prediction_length": 4,
                  "context_length": 48, "copula": "residual", "recalibration": "auto", "gate": True, "max_windows": 9,
-                 "seed": 0, "device": "cpu", "objective": None}  # fmt: skip
-        assert adapter_of(asked, "linear").objective == "huber"
-        assert adapter_of(asked | {"objective": "mae"}, "linear").objective == "mae"
-        assert adapter_of(asked | {"option": ["free=decoder"]}, "linear").objective is None  # nothing to train
+                 "seed": 0, "device": "cpu", "objective": None, "horizon_weights": None, "learning_rate": None,
+                 "posterior_draws": 7}  # fmt: skip
+        mine = tmp_path / "mine.yaml"
+        mine.write_text("family: linear\ntraining: {objective: mse, learning_rate: 0.01}\n")
+        params = adapter_of(asked | {"horizon_weights": 0.9}, mine).get_params()
+        assert params.items() >= {"objective": "mse", "learning_rate": 0.01, "horizon_weights": 0.9}.items()
+        assert params["posterior_draws"] == 7
+        assert adapter_of(asked | {"objective": "mae"}, mine).objective == "mae"
+        assert adapter_of(asked | {"option": ["free=decoder"]}, mine).objective is None  # nothing to train
 
 
 class TestFrom:

@@ -28,8 +28,9 @@ WRITTEN = ("forecast.csv", "scores.json", "forecast.png", "reliability.png", "ad
 PREDICTED = ("forecast.csv", "forecast.png")  # all that --from writes
 
 # What a saved adapter holds, so that --from takes no other.
-_SAVED = ("family", "recipe", "option", "context_length", "objective", "copula", "recalibration", "gate", "support",
-          "max_windows", "columns", "num_samples", "seed", "checkpoint_dir")  # fmt: skip
+_SAVED = ("family", "recipe", "option", "context_length", "objective", "horizon_weights",
+          "learning_rate", "posterior_draws", "copula", "recalibration", "gate", "support", "max_windows", "columns",
+          "num_samples", "seed", "checkpoint_dir")  # fmt: skip
 
 EXAMPLES = """\
 **Examples**
@@ -63,6 +64,9 @@ def forecast(
     foundation_model: o.FoundationModel = "bolt-nano",
     context_length: o.ContextLength = None,
     objective: o.Objective = None,
+    horizon_weights: o.HorizonWeights = None,
+    learning_rate: o.LearningRate = None,
+    posterior_draws: o.PosteriorDraws = 20,
     max_windows: o.MaxWindows = 1000,
     columns: o.Columns = None,
     timestamp_column: o.TimestampColumn = None,

@@ -98,9 +98,24 @@ Option = Annotated[
 Objective = Annotated[
     str | None,
     typer.Option(
-        help="What training by gradient minimises, such as mse or huber; the recipe's by default.",
+        help="What training by gradient minimises: mse, mae, huber, quantile, nll, elbo or energy; the recipe's, else "
+        "the family's, by default.",
         rich_help_panel=_MODEL,
     ),
+]
+HorizonWeights = Annotated[
+    float | None,
+    typer.Option(
+        help="The weight of each lead in training as a share of that of the lead before; 1, all alike, by default.",
+        rich_help_panel=_MODEL,
+    ),
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(help="The learning rate of training by gradient; 0.003 by default.", rich_help_panel=_MODEL),
+]
+PosteriorDraws = Annotated[
+    int, typer.Option(min=1, help="How often a stochastic family draws itself.", rich_help_panel=_MODEL)
 ]
 MaxWindows = Annotated[
     int, typer.Option(min=1, help="The most train windows that the fit looks at.", rich_help_panel=_MODEL)

@@ -65,18 +65,20 @@ def adapter_of(asked: Mapping[str, Any], recipe: str | Path, model: FoundationMo
     Returns:
         The adapter, not fitted, with its frozen model loaded.
     """
-    from ..adapter import Adapter
+    from ..adapter import TRAINING, Adapter
     from ..adapters import make
     from ..shelf import load_recipe
 
     content = load_recipe(recipe)
     given = family_options(content["family"], asked["option"] or ())
     family = make(content["family"], {**content["options"], **given})
-    names = ("prediction_length", "context_length", "copula", "recalibration", "gate", "max_windows", "seed", "device")
+    training = {} if family.closed_form else content["training"]
+    names = ("prediction_length", "context_length", "posterior_draws", "copula", "recalibration", "gate", "max_windows",
+             "seed", "device")  # fmt: skip
     adapter = Adapter(
         family,
         foundation_model=asked["foundation_model"] if model is None else model,
-        objective=asked["objective"] or (None if family.closed_form else content["training"].get("objective")),
+        **{name: training.get(name) if asked[name] is None else asked[name] for name in TRAINING},
         support=support(asked["support"] or ()),
         **{name: asked[name] for name in names},
     )
