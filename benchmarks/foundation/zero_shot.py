@@ -277,9 +277,9 @@ def write_card(folder: Path, rows: list[dict[str, object]], mean: float, seconds
     settings, shape = card["settings"], card["architecture"]
     prior = ", ".join(f"{name} {share:.0%}" for name, share in card["prior"].items())
     schedule = [
-        f"from step {part['from']:,} set to end at {part['steps']:,} and to fall over {part['decay']:,}"
+        f"from step {part['from']:,} on prior {part['prior']}, set to end at {part['steps']:,} and to fall over "
+        f"{part['decay']:,}"
         for part in card["history"]
-        if part["steps"] - part["decay"] < card["steps"]
     ]
     strides = ", ".join(dict.fromkeys(f"{row['dataset']} {row['stride']}" for row in rows))
     text = f"""# bolt-nano {card["version"]}

@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .prior import KINDS, Dice, draw_series, draw_windows
+from .prior import KINDS, VERSION, Dice, draw_series, draw_windows
 
 ARCHITECTURE: dict[str, Any] = {
     "d_model": 160,
@@ -317,7 +317,7 @@ class Trainer:
         ]
         self.average = {n: p.detach().clone() for n, p in named.items()}
         self.step = 0
-        self.history: list[dict[str, int]] = []  # where a start or a resume set the schedule
+        self.history: list[dict[str, Any]] = []  # where a start or a resume set the schedule, and the prior
         self.pool = torch.empty(0)
         dice = Dice(settings.seed + 10**9, self.device)
         self.check = draw_windows(dice, draw_series(dice, 2 * self.CHECK, CONTEXT + HORIZON), self.CHECK)
@@ -480,7 +480,7 @@ def main() -> None:
     trainer = Trainer(settings, options["architecture"], options["device"])
     if (run / "last.pt").exists():
         trainer.load(run / "last.pt")
-    trainer.history.append({"from": trainer.step, "steps": settings.steps, "decay": settings.decay})
+    trainer.history.append({"from": trainer.step, "steps": settings.steps, "decay": settings.decay, "prior": VERSION})
     start, losses = time.perf_counter(), []
     while trainer.step < settings.steps:
         losses.append(trainer.advance())

@@ -17,10 +17,11 @@ from torch import Tensor
 
 # steps a cycle and how often: days in hours, quarters, ten and five minutes; weeks; years in days, weeks, months
 PERIODS = {
-    24: 18, 96: 12, 144: 8, 48: 6, 288: 3, 12: 8, 52: 9, 7: 9, 168: 4, 365: 2, 4: 2, 60: 2, 30: 2, 5: 1, 8: 1, 336: 1,
+    24: 18, 96: 12, 144: 11, 48: 6, 288: 4, 12: 8, 52: 9, 7: 9, 168: 4, 365: 2, 4: 2, 60: 2, 30: 2, 5: 1, 8: 1, 336: 1,
     10: 1, 20: 1, 72: 1,
 }  # fmt: skip
 DAYS = (24, 48, 72, 96, 144, 288)
+VERSION = "1.1"  # of what series look like; a run's history says which it saw
 GRID = 384  # phases at which a season's shape is tabulated
 CYCLES = 256
 
@@ -114,13 +115,24 @@ def volatility(dice: Dice, n: int, length: int, strength: float = 1.0) -> Tensor
 
 
 def walk(dice: Dice, n: int, length: int) -> Tensor:
-    r"""A random walk: plain, heavy-tailed or of uneven volatility, a quarter with a slight drift that may stop."""
+    r"""A random walk: plain, heavy-tailed or of uneven volatility, a tenth with a slight drift that may stop."""
     steps = torch.where(dice.coin(n, 1, chance=0.6), dice.normal(n, length), dice.heavy(n, length))
     steps = steps * volatility(dice, n, length)
     stop = dice.uniform(n, 1, low=0.2, high=2.0) * length
-    drift = dice.normal(n, 1) * 1.5 / math.sqrt(length) * dice.coin(n, 1, chance=0.25)
+    drift = dice.normal(n, 1) * 1.5 / math.sqrt(length) * dice.coin(n, 1, chance=0.1)
     steps = steps + drift * (torch.arange(length, device=dice.device) < stop)
     return standardised(steps.cumsum(-1))
+
+
+def weather(dice: Dice, n: int, length: int, day: Tensor) -> Tensor:
+    r"""A level that remembers some days: spells that come and go, then back to the mean; rough or smooth."""
+    size = 2 * length
+    f = torch.fft.rfftfreq(size, device=dice.device)
+    days = dice.log_uniform(n, 1, low=0.5, high=10.0) * day
+    gain = (days.reciprocal().square() + (2 * math.pi * f).square()).pow(-dice.uniform(n, 1, low=0.4, high=1.0))
+    noise = torch.complex(dice.normal(n, len(f)), dice.normal(n, len(f)))
+    x: Tensor = torch.fft.irfft(gain * noise, n=size)[:, :length]
+    return standardised(x)
 
 
 def damped_trend(dice: Dice, n: int, length: int) -> Tensor:
@@ -337,7 +349,12 @@ def structural(dice: Dice, n: int, length: int) -> Tensor:
     if len(with_two):
         x[with_two] += two[with_two] * season(dice, len(with_two), length, second[with_two])
     moves = dice.coin(n, 1, chance=0.75) * dice.log_uniform(n, 1, low=0.05, high=4.0)
-    base = moves * level(dice, n, length)
+    base = level(dice, n, length)
+    # what is measured many times a day follows the weather, or what follows it
+    often = ((period >= 48) & (period <= 288) & dice.coin(n, 1, chance=0.4)).squeeze(1).nonzero().squeeze(-1)
+    if len(often):
+        base[often] = weather(dice, len(often), length, period[often])
+    base = moves * base
     rough = dice.log_uniform(n, 1, low=0.02, high=1.2) * noise(dice, n, length)
     # the noise is louder where the season is high, in a third of the rows
     rough = rough * (dice.coin(n, 1, chance=0.33) * dice.uniform(n, 1, high=0.8) * standardised(x).clamp(-3, 3)).exp()
@@ -352,7 +369,7 @@ def structural(dice: Dice, n: int, length: int) -> Tensor:
 
 def wandering(dice: Dice, n: int, length: int) -> Tensor:
     r"""Prices and the like: walks, plain or of their exponential, with a little measurement noise at times."""
-    x = switch(dice, n, length, {walk: 0.75, damped_trend: 0.15, shifts: 0.1})
+    x = switch(dice, n, length, {walk: 0.86, damped_trend: 0.08, shifts: 0.06})
     x = torch.where(dice.coin(n, 1, chance=0.25), (dice.uniform(n, 1, low=0.05, high=0.8) * x).exp(), x)
     faint = dice.log_uniform(n, 1, low=0.01, high=0.5) * dice.coin(n, 1, chance=0.35)
     return standardised(x) + faint * noise(dice, n, length)
@@ -370,12 +387,13 @@ def stationary(dice: Dice, n: int, length: int) -> Tensor:
 
 def bursts(dice: Dice, n: int, length: int) -> Tensor:
     r"""Epidemics and floods: a peak a cycle, of uneven height and date, or events at any time that decay."""
-    period = draw_period(dice, n).clamp(min=12)
+    yearly = torch.where(dice.coin(n, 1, chance=0.7), 365.25 / 7, 52.0)  # in weeks
+    period = torch.where(dice.coin(n, 1, chance=0.3), yearly, draw_period(dice, n).clamp(min=12))
     cycle = torch.arange(length, device=dice.device) / period + dice.uniform(n, 1)
     late = dice.log_uniform(n, 1, low=0.005, high=0.12)
     number = cycle.floor().long().clamp(max=CYCLES - 1)
     memory = coloured(dice, n, CYCLES, slope=dice.uniform(n, 1, high=1.5))
-    tall = (dice.log_uniform(n, 1, low=0.1, high=0.9) * memory).exp().gather(1, number)
+    tall = (dice.log_uniform(n, 1, low=0.1, high=1.2) * memory).exp().gather(1, number)
     when = 0.5 + late * dice.normal(n, CYCLES).clamp(-2.5, 2.5).gather(1, number)
     gap = cycle % 1 - when
     rise = dice.log_uniform(n, 1, low=0.02, high=0.2)
@@ -438,11 +456,11 @@ def _handled(dice: Dice, x: Tensor) -> Tensor:
 
 
 KINDS: dict[Callable[[Dice, int, int], Tensor], float] = {
-    structural: 0.58,
-    wandering: 0.15,
-    stationary: 0.10,
-    bursts: 0.08,
-    counts: 0.09,
+    structural: 0.56,
+    wandering: 0.20,
+    stationary: 0.08,
+    bursts: 0.09,
+    counts: 0.07,
 }
 
 
