@@ -17,7 +17,7 @@ from .blocks import independent_windows
 from .copula import Copula, GaussianCopula, fit_gaussian, normal_scores
 from .student import student_cdf, student_log_density, student_scores
 
-_RANK = 64  # the factors kept of the sample correlation of all cells
+_RANK, _NUMBERS = (64, 256), 2**21  # the factors kept of the sample correlation: as many numbers, within these bounds
 _NUGGET = 1e-4  # the share of white noise in each component, so that its correlation has an inverse
 _MOST = 0.98  # of a cell's variance, what the factors may hold
 _FOLDS = 4  # blocks of time, each held out once
@@ -73,7 +73,9 @@ class StructuredCopula(Copula):
         if not (freedom == math.inf or (freedom >= 2 and freedom % 2 == 0)):
             raise ValueError(f"the degrees of freedom are an even number or infinite, got {freedom}")
         super().__init__(horizon, channels)
-        self.basis, self.roots, self.factors = (x.float().contiguous() for x in (basis, roots, factors))
+        # Denormal numbers, of correlations that fade over many leads, would slow a draw tenfold.
+        parts = (x.float().where(x.abs() > 1e-12, 0.0).contiguous() for x in (basis, roots, factors))
+        self.basis, self.roots, self.factors = parts
         self.freedom = float(freedom)
         held = self.factors.double().square().sum(0)  # (H, D)
         own = torch.einsum("dk,khj->hd", self.basis.double().square(), self.roots.double().square())
@@ -255,7 +257,8 @@ class _Moments:
         self.history = None if history is None else history.channel_correlation.double()
         unit = self.scores / self.scores.square().mean(0).sqrt().clamp(min=1e-6)
         rows = unit.flatten(1) / math.sqrt(len(unit))  # (n, H*D), whose Gram matrix is the sample correlation
-        vectors = torch.linalg.eigh(rows @ rows.T)[1][:, -_RANK:]
+        rank = min(max(_NUMBERS // rows.shape[1], _RANK[0]), _RANK[1])
+        vectors = torch.linalg.eigh(rows @ rows.T)[1][:, -rank:]
         self.leading = (vectors.T @ rows).view(-1, *unit.shape[1:])  # (R, H, D)
 
     def copula(self, history: float, components: float, sample: float, freedom: float) -> StructuredCopula:
