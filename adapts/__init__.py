@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Adapter", "Forecast", "Panel", "__version__", "load_foundation_model", "set_verbosity"]
+__all__ = ["Adapter", "Forecast", "Panel", "__version__", "load_foundation_model", "set_verbosity", "tune"]
 
 if TYPE_CHECKING:
     from ._logging import set_verbosity
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .distribution.forecast import Forecast
     from .foundation import load_foundation_model
     from .panel import Panel
+    from .tuning import tune
 
 # A name is imported when it is first asked for, so that `import adapts` costs nothing.
 _HOMES = {
@@ -23,6 +24,7 @@ _HOMES = {
     "Panel": ".panel",
     "load_foundation_model": ".foundation",
     "set_verbosity": "._logging",
+    "tune": ".tuning",
 }
 
 

@@ -15,7 +15,7 @@ from typing import TextIO
 from .shelf import unknown
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_CHATTY = ("chronos", "gluonts", "huggingface_hub", "lightning.fabric", "lightning.pytorch", "transformers")
+_CHATTY = ("chronos", "gluonts", "huggingface_hub", "lightning.fabric", "lightning.pytorch", "optuna", "transformers")
 
 _logger = logging.getLogger("adapts")
 

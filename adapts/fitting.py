@@ -208,8 +208,8 @@ def validate(
         **options: As for `fit`.
 
     Returns:
-        Twice the quantile loss, averaged over our levels, windows, leads and channels in units of the train rows, which
-        is close to the CRPS: of the law that the gate would see, and of the frozen model's.
+        Twice the quantile loss, a coarse CRPS, averaged over our levels, windows, leads and channels in units of the
+        train rows: of the law that the gate would see, and of the frozen model's.
 
     Raises:
         ValueError: If there is no train or no validation window.

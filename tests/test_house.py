@@ -45,6 +45,7 @@ LAYERS = [
     ["fitting"],
     ["saving"],
     ["adapter"],
+    ["tuning"],
     ["testing", "gluonts", "cli", "report"],
 ]
 HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
@@ -95,7 +96,7 @@ def test_imports_run_one_way(path: Path) -> None:
 
 def test_what_is_imported_is_declared() -> None:
     extras = PROJECT["optional-dependencies"]
-    run = [*PROJECT["dependencies"], *extras["demo"], *extras["parquet"], *extras["baselines"], *extras["flow"]]
+    run = PROJECT["dependencies"] + sum((extras[name] for name in ("demo", "parquet", "baselines", "flow", "tune")), [])
     paths = [*MODULES, *(ROOT / "tests").rglob("*.py"), ROOT / "conftest.py"]
     distributions = importlib.metadata.packages_distributions()
     for path in paths:

@@ -1,0 +1,370 @@
+r"""Tuning: searches an adapter's options on the validation windows, by Optuna."""
+
+from __future__ import annotations
+
+__all__ = ["Tuned", "tune"]
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import __version__
+from ._logging import get_logger, quiet
+from .adapter import TRAINING, Adapter, _trained
+from .checkpoints import Checkpoints
+from .distribution.quantiles import QuantileFunction
+from .fitting import rows_digest, validate
+from .foundation import FoundationModel
+from .readers import Dataset
+from .shelf import unknown
+from .windows import split_parts
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from optuna import Trial
+
+logger = get_logger(__name__)
+
+#: Why an option is not searched.
+_NOT_SEARCHED = {
+    **dict.fromkeys(("prediction_length", "max_windows", "support", "seed"), "trials would answer other questions"),
+    **dict.fromkeys(("gate", "copula", "recalibration"), "it comes after what is scored, the law before the gate"),
+    "device": "it changes no forecast",
+}
+
+
+@dataclass(frozen=True)
+class Tuned:
+    r"""What a search found.
+
+    Arguments:
+        adapter: The adapter with the best options, not fitted.
+        params: The best values of what was searched, by name.
+        loss: Its loss on the validation windows; see `tune`.
+        frozen_loss: The frozen model's on the same windows.
+        trials: A frame with a row a trial: its number, state ("complete", or "refused" where the options do not go
+            together), loss, the error of a refused one, and a column an option, missing where the trial had none.
+    """
+
+    adapter: Adapter
+    params: dict[str, Any]
+    loss: float
+    frozen_loss: float
+    trials: pd.DataFrame
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        r"""The recipe: family, options and training. What no recipe holds is told in its `when`."""
+        family = self.adapter.family
+        options = {name: x for name, x in family.options().items() if x != family.fields()[name]}
+        training = {
+            name: x if name == "objective" else float(x) for name, x in self.adapter._training.items() if x is not None
+        }
+        beside = {name: x for name, x in self.params.items() if not _in_recipe(name)}
+        when = (
+            f"Tuned in {len(self.trials)} trials, prediction_length={self.adapter.prediction_length}: validation loss "
+            f"{self.loss:.4g}, the frozen model's {self.frozen_loss:.4g}."
+        )
+        when += f" To be used with {', '.join(f'{name}={x!r}' for name, x in beside.items())}." if beside else ""
+        whole: dict[str, Any] = {"family": family.family, "when": when, "options": options, "training": training}
+        plain: dict[str, Any] = json.loads(json.dumps({name: x for name, x in whole.items() if x}))
+        return plain
+
+    def write(self, path: str | Path) -> None:
+        r"""Writes the recipe as a YAML file, which `Adapter(Path(...), ...)` and the command line take.
+
+        Arguments:
+            path: The file; one that stands there is replaced.
+        """
+        import yaml
+
+        Path(path).write_text(yaml.safe_dump(self.recipe, sort_keys=False, width=120), encoding="utf-8")
+
+
+def tune(
+    adapter: Adapter,
+    series: Any,
+    space: Mapping[str, Any],
+    trials: int = 20,
+    *,
+    folder: str | Path | None = None,
+    on_trial: Callable[[str], None] | None = None,
+    target: str | Sequence[str] | None = None,
+    item_column: str | None = None,
+    timestamp_column: str | None = None,
+    frequency: str | None = None,
+    regularise: bool = False,
+    borders: tuple[int, int] | None = None,
+) -> Tuned:
+    r"""Searches options of an adapter on the validation windows of series.
+
+    A trial fits the parameters on the train rows, as `fit` does (training by gradient stops early on the validation
+    windows), and scores the adapter's law on the validation windows as the gate will see it: with noise, before
+    gate, copula and recalibration. The score is twice the quantile loss at our levels, a coarse CRPS, averaged over
+    windows, leads and channels in units of the train rows. A point error would not tell a sharp law from a wrong one,
+    and a gated law would tie wherever the gate is closed. Calibration and confirmation rows are not read, nor any row
+    behind them, so that what `fit` decides there is decided on rows that no search has seen. The validation windows
+    themselves are used up: `loss` is a little too low, the more so the more trials there are.
+
+    Trials are drawn by a tree-structured Parzen estimator, the first ten at random.
+
+    References:
+        | Algorithms for Hyper-Parameter Optimization (Bergstra et al., 2011)
+        | Optuna: A Next-generation Hyperparameter Optimization Framework (Akiba et al., 2019), needs `adapts[tune]`
+
+    Arguments:
+        adapter: The adapter, whose other options stay and whose seed is the search's; it stays as it is.
+        series: As for `Adapter.fit`.
+        space: Options by the names of `Adapter.get_params`, with what to search: a list of values,
+            `"family__latent_channels": [2, 4, 8]`; or a range, both ends included, of integers or of real numbers,
+            `"learning_rate": (1e-4, 1e-2, "log")`, uniform without `"log"`. Where families are searched, an option
+            that a trial's family does not have is left out of the trial.
+        trials: The trials in all, those of an earlier call on the same folder included.
+        folder: A folder that keeps what is finished. A search that was ended, however it was, goes on from there when
+            it is called again, to the same trials as one that was not.
+        on_trial: Called after each trial with what came of it, in words.
+        target: As for `Adapter.fit`.
+        item_column: As for `Adapter.fit`.
+        timestamp_column: As for `Adapter.fit`.
+        frequency: As for `Adapter.fit`.
+        regularise: As for `Adapter.fit`.
+        borders: As for `Adapter.fit`.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ValueError: If an option does not exist, cannot be searched or has a value that is not fit for it; if the series
+            are unfit; if the folder holds another search; if Optuna is not installed.
+
+    Example:
+        >>> series = np.sin(np.arange(400.0)[:, None] / 4 + np.arange(3.0)) + 0.1 * np.random.randn(400, 3)
+        >>> adapter = adapts.Adapter("pca", prediction_length=8, context_length=32)
+        >>> tuned = adapts.tune(adapter, series, {"family__latent_channels": [2, 3]}, trials=2)
+        >>> forecast = tuned.adapter.fit(series).predict()
+    """
+    optuna = _optuna()
+    if not isinstance(trials, int | np.integer) or isinstance(trials, bool) or trials < 1:
+        raise ValueError(f"tune expects trials to be a positive integer, got {trials!r}")
+    dataset = adapter._dataset(
+        series, target=target, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
+        regularise=regularise,
+    )  # fmt: skip
+    searched = _Space(adapter, space, dataset.panel.num_channels)
+    kept = Checkpoints(folder, {} if folder is None else _fingerprint(adapter, dataset, borders, searched))
+    backend = optuna.storages.journal.JournalFileBackend
+    journal = kept.path("trials.log")
+    with quiet():
+        study = optuna.create_study(
+            storage=None if journal is None else optuna.storages.JournalStorage(backend(str(journal))),
+            study_name="adapts", load_if_exists=True,
+        )  # fmt: skip
+    search = _Search(adapter, dataset, borders, searched)
+    for left in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(left.number, state=optuna.trial.TrialState.FAIL)  # a killed process was at it
+    finished = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    while (done := len(study.get_trials(deepcopy=False, states=finished))) < trials:
+        # A seed a trial, so that a search that goes on draws what one that was never ended draws.
+        state = np.random.SeedSequence([int(adapter.seed), done]).generate_state(1)
+        with quiet():
+            study.sampler = optuna.samplers.TPESampler(seed=int(state[0]))
+            trial = study.ask()
+            params = searched.suggest(trial)
+        try:
+            candidate = search.candidate(params)
+        except ValueError as error:
+            said = f"refused: {error}"
+            trial.set_user_attr("error", str(error))
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        else:
+            loss, frozen_loss = search.losses(candidate)
+            said = f"loss {loss:.4g}, the frozen model's {frozen_loss:.4g}"
+            trial.set_user_attr("frozen_loss", frozen_loss)
+            study.tell(trial, loss)
+        said = f"trial {done + 1} of {trials}, {', '.join(f'{name}={x!r}' for name, x in params.items())}: {said}"
+        logger.info(said)
+        if on_trial is not None:
+            on_trial(said)
+    return _result(search, study.get_trials(deepcopy=False, states=finished)[: int(trials)])
+
+
+class _Space:
+    r"""What is searched: each option's list of values, or range."""
+
+    def __init__(self, adapter: Adapter, space: Mapping[str, Any], channels: int) -> None:
+        if not isinstance(space, Mapping) or not space:
+            raise ValueError(f"tune expects space to map options to what to search, got {space!r}")
+        self.ways = dict(space)
+        for name, way in self.ways.items():
+            if name in _NOT_SEARCHED:
+                raise ValueError(f"{name} is not searched, {_NOT_SEARCHED[name]}: set it on the adapter")
+            _check_way(name, way)
+        families = list(self.ways.get("family", [None]))
+        known = list(adapter.get_params(deep=False))
+        for family in families:
+            base = _with(adapter, {} if family is None else {"family": family})
+            known += [name for name in base.get_params() if name.startswith("family__")]
+        for name, way in self.ways.items():
+            if name not in known:
+                raise unknown("option of Adapter", name, dict.fromkeys(known))
+            for value in way if isinstance(way, list) else way[:2]:
+                self._require_fit(adapter, families if name != "family" else [None], {name: value}, channels)
+
+    @staticmethod
+    def _require_fit(adapter: Adapter, families: list[Any], option: dict[str, Any], channels: int) -> None:
+        r"""Raises where a value is fit for none of the families that it may meet."""
+        errors = []
+        for family in families:
+            params = option if family is None else {"family": family, **option}
+            try:
+                if set(option) <= set(_taken(adapter, params)):
+                    _with(adapter, params).family.build(channels)
+                    return
+            except ValueError as error:
+                errors.append(error)
+        name, value = next(iter(option.items()))
+        raise (
+            errors[0]
+            if errors
+            else ValueError(
+                f"{name}={value!r} is for training by gradient, and nothing trains {adapter.family!r} by gradient: "
+                "leave it out"
+            )
+        )
+
+    def suggest(self, trial: Trial) -> dict[str, Any]:
+        r"""Draws a value of every option."""
+        drawn: dict[str, Any] = {}
+        for name, way in self.ways.items():
+            if isinstance(way, list):
+                labels = {_label(value): value for value in way}
+                drawn[name] = labels[str(trial.suggest_categorical(name, list(labels)))]
+            else:
+                suggest = trial.suggest_int if isinstance(way[0], int) else trial.suggest_float
+                drawn[name] = suggest(name, way[0], way[1], log=len(way) == 3)
+        return drawn
+
+    def read(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
+        r"""Returns values as they stand in the space, from those that Optuna keeps."""
+        lists = {name: {_label(value): value for value in way} for name, way in self.ways.items()
+                 if isinstance(way, list)}  # fmt: skip
+        return {name: lists[name][str(value)] if name in lists else value for name, value in drawn.items()}
+
+
+class _Search:
+    r"""Makes the adapter of a trial, and scores it."""
+
+    def __init__(self, adapter: Adapter, dataset: Dataset, borders: tuple[int, int] | None, space: _Space) -> None:
+        self.adapter, self.dataset, self.borders, self.space = adapter, dataset, borders, space
+        self.models: dict[str, FoundationModel] = {}
+        self.laws: tuple[Any, dict[str, QuantileFunction]] = (None, {})
+
+    def candidate(self, params: Mapping[str, Any]) -> Adapter:
+        made = _with(self.adapter, _taken(self.adapter, params))
+        made.family.build(self.dataset.panel.num_channels)
+        return made
+
+    def losses(self, made: Adapter) -> tuple[float, float]:
+        name = _label(made.foundation_model)
+        made._model = self.models.get(name, made._model)
+        self.models[name] = made.model
+        same = (name, made.context_length)  # as long as these stay, so do the frozen model's forecasts
+        if self.laws[0] != same:
+            self.laws = (same, {})
+        ours, theirs = made._through(validate, self.dataset, self.borders, frozen_laws=self.laws[1])
+        return (ours if np.isfinite(ours) else float("inf")), theirs
+
+
+def _taken(adapter: Adapter, params: Mapping[str, Any]) -> dict[str, Any]:
+    r"""The options that an adapter takes of those drawn: not those that its family, once chosen, does not have."""
+    taken = {name: value for name, value in params.items() if name == "family"}
+    fields = _with(adapter, taken).family.fields()
+    taken |= {name: x for name, x in params.items()
+              if name.startswith("family__") and name.removeprefix("family__") in fields}  # fmt: skip
+    trained = _trained(_with(adapter, taken).family)
+    return taken | {
+        name: value for name, value in params.items()
+        if not name.startswith("family") and (trained or name not in TRAINING)
+    }  # fmt: skip
+
+
+def _with(adapter: Adapter, params: Mapping[str, Any]) -> Adapter:
+    return adapter.clone().set_params(**params)
+
+
+def _check_way(name: str, way: Any) -> None:
+    if isinstance(way, list) and way:
+        return
+    numbers = way[:2] if isinstance(way, tuple) else ()
+    whole = all(isinstance(x, int | float) and not isinstance(x, bool) for x in numbers) and len(numbers) == 2
+    if not whole or not numbers[0] < numbers[1] or len(way) > 3 or (len(way) == 3 and way[2] != "log"):
+        raise ValueError(
+            f"tune expects for {name} a list of values, or a range (low, high) or (low, high, 'log') of numbers with "
+            f"low < high, got {way!r}"
+        )
+    if len(way) == 3 and not numbers[0] > 0:
+        raise ValueError(f"tune expects a range on a logarithmic scale to lie above 0, got {name}: {way!r}")
+
+
+def _result(search: _Search, trials: Sequence[Any]) -> Tuned:
+    import pandas as pd
+
+    space = search.space
+    complete = [trial for trial in trials if trial.value is not None]
+    if not complete:
+        raise ValueError(f"every trial was refused, the first one: {trials[0].user_attrs['error']}")
+    best = min(complete, key=lambda trial: float(trial.value))
+    params = _taken(search.adapter, space.read(best.params))
+    rows = []
+    for number, trial in enumerate(trials):
+        refused = "error" in trial.user_attrs
+        drawn = space.read(trial.params)
+        rows.append({
+            "trial": number,
+            "state": "refused" if refused else "complete",
+            "loss": trial.value,
+            "error": trial.user_attrs.get("error"),
+            **(drawn if refused else _taken(search.adapter, drawn)),
+        })  # fmt: skip
+    return Tuned(
+        adapter=_with(search.adapter, params), params=params, loss=float(best.value),
+        frozen_loss=float(best.user_attrs["frozen_loss"]), trials=pd.DataFrame(rows),
+    )  # fmt: skip
+
+
+def _fingerprint(adapter: Adapter, dataset: Dataset, borders: tuple[int, int] | None, space: _Space) -> dict[str, Any]:
+    r"""All that the trials depend on, as JSON can hold it: of the data, the rows up to the end of validation."""
+    borders = borders or dataset.borders
+    stops = [stop for _, stop in split_parts(dataset.panel, borders=borders)["validation"].ranges]
+    options = {name: _label(x) for name, x in adapter.get_params(deep=False).items() if name != "device"}
+    return {
+        "versions": {"adapts": __version__},
+        "data": {"sha256": rows_digest(dataset.panel, stops), "channels": list(dataset.panel.channels)},
+        "option": {**options, "family": repr(adapter.family)},
+        "space": {name: _label(list(way)) for name, way in space.ways.items()},
+    }
+
+
+def _label(value: Any) -> str:
+    r"""A value as a name, the same in every process."""
+    return json.dumps(value, sort_keys=True, default=lambda x: x.item() if isinstance(x, np.generic) else _kind(x))
+
+
+def _kind(value: Any) -> str:
+    return str(value) if isinstance(value, Path) else " ".join(repr(value).split())
+
+
+def _in_recipe(name: str) -> bool:
+    return name == "family" or name.startswith("family__") or name in TRAINING
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise ValueError("tune needs Optuna: pip install 'adapts[tune]'") from error
+    return optuna

@@ -1,0 +1,204 @@
+r"""Tuning: what is searched, on which rows, and how a search goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from seasonal import SeasonalModel
+
+import adapts
+from adapts import Adapter, Panel, tune
+from adapts.distribution.quantiles import LEVELS
+from adapts.evaluation.scores import pinball
+from adapts.shelf import load_recipe
+
+SPACE: dict[str, Any] = {"family": ["residual", "pca"], "family__latent_channels": [1, 2], "context_length": (36, 48)}
+
+
+def series(steps: int = 600, channels: int = 3) -> np.ndarray:
+    time = np.arange(float(steps))[:, None]
+    noise = np.random.default_rng(0).standard_normal((steps, channels))
+    return np.sin(2 * np.pi * time / 12 + np.arange(float(channels))) + 0.2 * noise
+
+
+def adapter(family: str = "residual", **options: Any) -> Adapter:
+    return Adapter(family, foundation_model=SeasonalModel(), prediction_length=8, max_windows=100, **options)
+
+
+def test_the_best_of_a_list_is_found_and_nothing_else_is_changed() -> None:
+    base = adapter("pca")
+    tuned = tune(base, series(), {"family__latent_channels": [1, 2, 3]}, trials=8)
+    losses = tuned.trials.groupby("family__latent_channels")["loss"]
+    assert set(losses.groups) == {1, 2, 3}
+    assert (losses.max() == losses.min()).all()  # the same options, the same loss
+    assert tuned.loss == losses.min().min()
+    assert tuned.params == {"family__latent_channels": losses.min().idxmin()}
+    assert tuned.adapter.family.options()["latent_channels"] == tuned.params["family__latent_channels"]
+    assert tuned.adapter.get_params()["max_windows"] == 100
+    assert base.get_params()["family__latent_channels"] is None
+    assert base._fitted is tuned.adapter._fitted is None
+
+
+def test_the_loss_of_the_identity_is_the_frozen_models_quantile_loss() -> None:
+    rows = series()
+    tuned = tune(adapter("identity"), rows, {"context_length": [48]}, trials=1)
+    assert tuned.loss == tuned.frozen_loss
+    fitted = adapter("identity", context_length=48).fit(rows)
+    panel = Panel.of(rows)
+    windows = adapts.windows.part_windows(
+        panel, adapts.windows.split_parts(panel)["validation"], context_length=48, prediction_length=8, max_windows=50
+    )
+    law = fitted.frozen_law(windows)
+    future = windows.future(torch.float64)
+    levels = torch.tensor(LEVELS, dtype=torch.float64)
+    loss = 2 * pinball(law.marginals.at(levels), future, levels) / torch.from_numpy(fitted.scale_)[:, None]
+    assert tuned.loss == pytest.approx(float(loss.mean()), rel=1e-3)
+
+
+def test_no_row_behind_the_validation_rows_is_read() -> None:
+    rows = series()
+    whole, changed = rows.copy(), rows.copy()
+    changed[480:] = np.random.default_rng(1).standard_normal((120, 3)) * 100
+    one, other = (tune(adapter(), values, SPACE, trials=4) for values in (whole, changed))
+    assert one.trials.equals(other.trials)
+    assert one.recipe == other.recipe
+    changed[440:480] += 1  # validation rows are
+    assert not tune(adapter(), changed, SPACE, trials=4).trials["loss"].equals(one.trials["loss"])
+
+
+def test_with_borders_only_the_first_third_behind_them_is_read() -> None:
+    rows = series()
+    changed = rows.copy()
+    changed[440:] *= 100
+    one, other = (tune(adapter(), values, SPACE, trials=3, borders=(400, 520)) for values in (rows, changed))
+    assert one.trials.equals(other.trials)
+
+
+def test_a_search_that_was_ended_goes_on_to_the_same_trials(tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(said: str) -> None:
+        if said.startswith("trial 7 "):
+            raise Killed
+
+    rows = series()
+    whole = tune(adapter(), rows, SPACE, trials=13)  # more than the ten that are drawn at random
+    with pytest.raises(Killed):
+        tune(adapter(), rows, SPACE, trials=13, folder=tmp_path, on_trial=kill)
+    said: list[str] = []
+    resumed = tune(adapter(), rows, SPACE, trials=13, folder=tmp_path, on_trial=said.append)
+    assert len(said) == 6
+    assert resumed.trials.equals(whole.trials)
+    assert resumed.params == whole.params
+    assert tune(adapter(), rows, SPACE, trials=13, folder=tmp_path, on_trial=pytest.fail).loss == whole.loss
+
+
+def test_a_trial_that_a_killed_process_was_at_is_done_again(tmp_path: Path) -> None:
+    import optuna
+
+    rows = series()
+    tune(adapter(), rows, SPACE, trials=2, folder=tmp_path)
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "trials.log"))
+    optuna.load_study(study_name="adapts", storage=optuna.storages.JournalStorage(backend)).ask()
+    resumed = tune(adapter(), rows, SPACE, trials=4, folder=tmp_path)
+    assert resumed.trials.equals(tune(adapter(), rows, SPACE, trials=4).trials)
+
+
+def test_a_folder_of_another_search_is_refused(tmp_path: Path) -> None:
+    rows = series()
+    tune(adapter(), rows, {"context_length": [48]}, trials=1, folder=tmp_path)
+    with pytest.raises(ValueError, match="another fit, which differs in space context_length"):
+        tune(adapter(), rows, {"context_length": [36, 48]}, trials=1, folder=tmp_path)
+    with pytest.raises(ValueError, match="differs in option seed"):
+        tune(adapter(seed=1), rows, {"context_length": [48]}, trials=1, folder=tmp_path)
+    rows[-1] += 1  # is not read
+    tune(adapter(), rows, {"context_length": [48]}, trials=1, folder=tmp_path)
+    rows[0] += 1
+    with pytest.raises(ValueError, match="differs in data sha256"):
+        tune(adapter(), rows, {"context_length": [48]}, trials=1, folder=tmp_path)
+
+
+def test_seeds() -> None:
+    rows = series()
+    space = {"context_length": (24, 96)}
+    one, same, other = (tune(adapter(seed=seed), rows, space, trials=3).trials for seed in (3, 3, 4))
+    assert one.equals(same)
+    assert not one["context_length"].equals(other["context_length"])
+
+
+def test_options_of_other_families_are_left_out() -> None:
+    space = {**SPACE, "learning_rate": (1e-3, 1e-1, "log"), "family": ["residual", "pca", "linear"]}
+    base = adapter(trainer_options={"max_epochs": 1})
+    frame = tune(base, series(), space, trials=8).trials
+    assert (frame["learning_rate"].notna() == (frame["family"] == "linear")).all()
+    assert (frame["family__latent_channels"].notna() == (frame["family"] != "residual")).all()
+    assert frame["learning_rate"].dropna().between(1e-3, 1e-1).all()
+    assert frame["context_length"].isin(range(36, 49)).all()
+    assert (frame["state"] == "complete").all()
+
+
+def test_options_that_do_not_go_together_are_refused_trials() -> None:
+    space = {"family__free": ["both", "encoder"], "family__tied": [False, True]}
+    base = adapter("linear", trainer_options={"max_epochs": 1})
+    frame = tune(base, series(), space, trials=8).trials
+    refused = frame["state"] == "refused"
+    both = (frame["family__free"] == "encoder") & frame["family__tied"]
+    assert refused.any()
+    assert (refused == both).all()
+    assert frame.loc[refused, "error"].str.contains("ties the decoder to the encoder").all()
+    assert frame.loc[refused, "loss"].isna().all()
+
+
+def test_the_recipe_makes_the_same_adapter(tmp_path: Path) -> None:
+    rows = series()
+    base = adapter("linear", trainer_options={"max_epochs": 1})
+    space = {"family__latent_channels": [2], "learning_rate": (1e-3, 1e-1, "log"), "context_length": [36]}
+    tuned = tune(base, rows, space, trials=2)
+    tuned.write(tmp_path / "tuned.yaml")
+    recipe = load_recipe(tmp_path / "tuned.yaml")
+    assert recipe["family"] == "linear"
+    assert recipe["options"] == {"latent_channels": 2}
+    assert recipe["training"]["learning_rate"] == tuned.params["learning_rate"]
+    assert "To be used with context_length=36." in recipe["when"]
+    again = base.clone().set_params(family=tmp_path / "tuned.yaml", context_length=36)
+    np.testing.assert_array_equal(again.fit(rows).predict().mean, tuned.adapter.fit(rows).predict().mean)
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"learnin_rate": [0.1]}, r"no option of Adapter is called 'learnin_rate'.*did you mean 'learning_rate'\?"),
+        ({"family__latent_channel": [2]}, r"called 'family__latent_channel'.*did you mean 'family__latent_channels'\?"),
+        ({"family": ["vea"]}, r"no adapter is called 'vea'.*did you mean 'vae'\?"),
+        (
+            {"family__latent_channels": [2, 8]},
+            "at most as many latent channels as observed ones, got latent_channels=8",
+        ),
+        ({"objective": ["msee"]}, r"'msee'.*did you mean 'mse'\?"),
+        ({"learning_rate": (-1.0, 0.1)}, "learning_rate to be a positive number"),
+        ({"context_length": (96, 24)}, r"context_length a list of values, or a range .* low < high, got \(96, 24\)"),
+        ({"context_length": 96}, r"got 96"),
+        ({"context_length": []}, r"got \[\]"),
+        ({"learning_rate": (1e-4, 1e-2, "lin")}, r"\(low, high, 'log'\)"),
+        ({"context_length": (0, 8, "log")}, "to lie above 0"),
+        ({"prediction_length": [8, 24]}, "prediction_length is not searched, trials would answer other questions"),
+        ({"gate": [True, False]}, "gate is not searched, it comes after what is scored"),
+        ({"family": ["pca"], "learning_rate": [0.1]}, "nothing trains .* by gradient"),
+        ({}, "expects space to map options"),
+    ],
+)
+def test_what_cannot_be_searched(space: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tune(adapter("linear"), series(120), space)
+
+
+def test_other_mistakes() -> None:
+    with pytest.raises(ValueError, match="trials to be a positive integer, got 0"):
+        tune(adapter(), series(), {"context_length": [48]}, trials=0)
+    with pytest.raises(ValueError, match="the validation rows hold no target of 8 steps"):
+        tune(adapter(), series(60), {"context_length": [48]}, trials=1)
