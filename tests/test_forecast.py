@@ -91,6 +91,55 @@ class TestReadings:
         assert repr(make(channels=[f"c{i}" for i in range(300)])).endswith("c6, c7 and 292 more)")
 
 
+class TestEvents:
+    def paths(self):
+        r"""Two paths of three steps and two channels, in the place of draws."""
+        forecast = make(horizon=3, channels=("x", "y"), num_samples=2)
+        vars(forecast)["samples"] = np.arange(12.0).reshape(2, 3, 2)
+        return forecast
+
+    def test_weights_of_channels_and_of_cells(self):
+        forecast = self.paths()
+        assert forecast.aggregate([1, -2]).tolist() == [[-2.0, -4.0, -6.0], [-8.0, -10.0, -12.0]]
+        assert forecast.aggregate(np.ones((3, 2))).tolist() == [15.0, 51.0]
+
+    def test_functions_of_a_path(self):
+        forecast = self.paths()
+        assert forecast.aggregate(lambda path: path.sum(1).max()).tolist() == [9.0, 21.0]
+        assert forecast.aggregate(lambda path: path.max(0)).tolist() == [[4.0, 5.0], [10.0, 11.0]]
+
+    def test_probability_is_the_share_of_paths(self):
+        forecast = self.paths()
+        assert forecast.probability(lambda path: path.max() > 5) == 0.5
+        assert forecast.probability(lambda path: path[-1] > 4).tolist() == [0.5, 1.0]
+
+    def test_the_chance_that_two_fall_together_needs_their_dependence(self):
+        near = GaussianCopula(torch.tensor([[1.0, 0.99], [0.99, 1.0]]), torch.eye(1))
+        chances = []
+        for copula in (near, Independent(1, 2)):
+            forecast = make(horizon=1, channels=("x", "y"), copula=copula, num_samples=4000)
+            low = forecast.quantile(0.1)
+            chances.append(forecast.probability(lambda path, low=low: bool((path < low).all())))
+        # .1 and .01 for correlations of 1 and 0; for .99 the orthant beyond the decile has .090
+        assert chances[0] == pytest.approx(0.090, abs=0.006) and chances[1] == pytest.approx(0.01, abs=0.006)
+
+    def test_scenarios_are_paths_with_the_weights_of_what_is_near(self):
+        forecast = make(horizon=2, channels=("x",), num_samples=5)
+        vars(forecast)["samples"] = np.array([0.0, 0.1, -0.1, 9.0, 9.2]).reshape(5, 1, 1) * np.ones((1, 2, 1))
+        two = forecast.scenarios(2)
+        assert two.paths[0, :, 0].tolist() == [0.0, 0.0] and two.weights.tolist() == [0.6, 0.4]
+        assert float(two.paths[1, 0, 0]) in (9.0, 9.2)
+
+    def test_errors(self):
+        forecast = make()
+        with pytest.raises(ValueError, match=r"weights have shape \(3,\), one a channel, or \(6, 3\)"):
+            forecast.aggregate([1, 2])
+        with pytest.raises(ValueError, match="an event tells true or false of a path, got float32"):
+            forecast.probability(lambda path: path.max())
+        with pytest.raises(ValueError, match="1 to 200 scenarios can be picked, got k=0"):
+            forecast.scenarios(0)
+
+
 class TestFrame:
     def test_is_long(self):
         frame = make().to_pandas()

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Forecast"]
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,14 @@ import pandas as pd
 import torch
 
 from .._logging import quiet
+from . import scenarios
 from .law import Law
 
 if TYPE_CHECKING:
     from gluonts.model.forecast import SampleForecast
     from matplotlib.axes import Axes
+
+    from .scenarios import Scenarios
 
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 r"""The quantile levels of `to_pandas` unless others are asked for."""
@@ -104,6 +107,53 @@ class Forecast:
         # Mixed to 32 bits, for torch's generator on the CPU disregards the higher ones.
         seed = np.random.SeedSequence([self.seed, zlib.crc32(self.item_id.encode())]).generate_state(1)[0]
         return self.law.sample(self.num_samples, torch.Generator().manual_seed(int(seed)))[:, 0].numpy()
+
+    def aggregate(self, how: Sequence[float] | np.ndarray | Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        r"""Turns the joint paths into samples of what is made of them: a total, a maximum, a ramp.
+
+        Arguments:
+            how: Weights of the channels, with shape :math:`(D,)` (their sum at each step), or of all cells, with shape
+                :math:`(H, D)` (one number a path); or a function of one path :math:`(H, D)`, such as
+                `lambda path: path.sum(1).max()`.
+
+        Returns:
+            The samples, in the units that `how` makes, with shape :math:`(S, H)`, :math:`(S,)` or :math:`(S, *)`, as
+            the function returns. Their quantiles are those of the aggregate: `np.quantile(samples, 0.9, axis=0)`.
+
+        Raises:
+            ValueError: If the weights have another shape.
+        """
+        return scenarios.aggregate(self.samples, how)
+
+    def probability(self, event: Callable[[np.ndarray], bool | np.ndarray]) -> float | np.ndarray:
+        r"""The probability of an event on joint paths.
+
+        Arguments:
+            event: Whether it happens on a path :math:`(H, D)`: true or false, or an array of such, such as
+                `lambda path: path.min(0) < 0`.
+
+        Returns:
+            The share of the paths on which it happens; an array of shares where the event is one. Its standard error
+            is :math:`\sqrt{p (1 - p) / S}` at most.
+
+        Raises:
+            ValueError: If the event is neither true nor false.
+        """
+        return scenarios.probability(self.samples, event)
+
+    def scenarios(self, k: int) -> Scenarios:
+        r"""Picks the joint paths that stand for all others (see `adapts.distribution.Scenarios`).
+
+        Arguments:
+            k: The number of scenarios, from 1 to :math:`S`.
+
+        Returns:
+            The paths, the likeliest first, with shape :math:`(k, H, D)`, and the share of the law that each stands for.
+
+        Raises:
+            ValueError: If `k` is no such number.
+        """
+        return scenarios.scenarios(self.samples, k, seed=self.seed)
 
     def to_pandas(self, quantile_levels: Sequence[float] | None = None) -> pd.DataFrame:
         r"""Writes the forecast as a long frame.
