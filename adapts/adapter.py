@@ -91,6 +91,8 @@ class Adapter:
             `"none"`.
         gate: Whether to mix the adapter's law with the frozen model's, a channel and block of leads, where validation
             does not show that the adapter is better.
+        probe_head: Whether a frozen model that declares its forecasting head untrained has it trained first, by linear
+            probing on the raw channels: yes if None.
         support: The lowest and highest possible value (low, high), of all channels or in a mapping by channel;
             infinite where there is none.
         posterior_draws: How often a stochastic family draws itself, :math:`M`, for a forecast.
@@ -123,6 +125,7 @@ class Adapter:
         copula: str = "residual",
         recalibration: str = "auto",
         gate: bool = True,
+        probe_head: bool | None = None,
         support: tuple[float, float] | Mapping[str, tuple[float, float]] | None = None,
         posterior_draws: int = 20,
         max_windows: int = 1000,
@@ -141,6 +144,7 @@ class Adapter:
         self.copula = copula
         self.recalibration = recalibration
         self.gate = gate
+        self.probe_head = probe_head
         self.support = support
         self.posterior_draws = posterior_draws
         self.max_windows = max_windows
@@ -162,6 +166,8 @@ class Adapter:
                 raise ValueError(f"Adapter expects {name} to be a positive integer, got {value!r}")
         if not isinstance(self.gate, bool):
             raise ValueError(f"Adapter expects gate to be True or False, got {self.gate!r}")
+        if self.probe_head not in (None, True, False):
+            raise ValueError(f"Adapter expects probe_head to be True, False or None, got {self.probe_head!r}")
         _check_seed(self.seed)
         if self.copula not in COPULAS:
             raise unknown("copula", self.copula, COPULAS)

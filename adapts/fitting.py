@@ -67,6 +67,7 @@ class Fitted:
         spans: The first and the last target row of each part, by their dates or numbers, and how many rows it has;
             a part without rows is left out.
         stages: What each stage decided, in words, by its name.
+        head: The tensors of the frozen model's head, where it was trained for these series.
     """
 
     panel: Panel
@@ -84,7 +85,22 @@ class Fitted:
     windows: dict[str, int] = field(default_factory=dict)
     spans: dict[str, dict[str, Any]] = field(default_factory=dict)
     stages: dict[str, str] = field(default_factory=dict)
+    head: dict[str, Tensor] = field(default_factory=dict)
+    _headed: tuple[FoundationModel, FoundationModel] | None = field(default=None, repr=False)  # as loaded, and probed
     _standard: tuple[Panel, Panel] | None = field(default=None, repr=False)  # the panel last asked of, standardised
+
+    def headed(self, model: FoundationModel) -> FoundationModel:
+        r"""Returns the frozen model with the head that was trained for these series, itself where none was.
+
+        Arguments:
+            model: The frozen model as loaded, which stays as it is.
+        """
+        if not self.head:
+            return model
+        held = self._headed
+        if held is None or held[0] is not model:
+            self._headed = held = model, model.with_head(self.head)
+        return held[1]
 
     def pipeline(self, model: FoundationModel, batch_size: int, seed: int, posterior_draws: int) -> Pipeline:
         r"""The way from standardised windows to margins.
@@ -100,7 +116,7 @@ class Fitted:
         """
         low, high = (torch.as_tensor((bound - self.location) / self.scale).float() for bound in self.support)
         return Pipeline(
-            self.module, model, (low, high), batch_size, seed, self.latent_copula, self.noise, self.gate,
+            self.module, self.headed(model), (low, high), batch_size, seed, self.latent_copula, self.noise, self.gate,
             posterior_draws,
         )  # fmt: skip
 
@@ -125,6 +141,7 @@ class Fitted:
             "copula": self.copula.state(),
             "recalibration": self.recalibration.state(),
             "latent_copula": {} if self.latent_copula is None else self.latent_copula.state(),
+            "head": self.head,
         }
         tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
         tensors |= {name: tensor for name in ("noise", "gate") if (tensor := getattr(self, name)) is not None}
@@ -146,6 +163,7 @@ class Fitted:
         self.recalibration = Recalibration.from_state(part("recalibration"))
         self.latent_copula = Copula.from_state(part("latent_copula")) if part("latent_copula") else None
         self.noise, self.gate = tensors.get("noise"), tensors.get("gate")
+        self.head, self._headed = part("head"), None
 
 
 def fit(
@@ -233,6 +251,8 @@ def _begin(
     checkpoint_dir: str | Path | None,
 ) -> _Stages:
     r"""Lays the windows of a fit and makes its stages ready."""
+    if settings.get("probe_head") and model.untrained_head() is None:
+        raise ValueError(f"probe_head=True is for models whose head is untrained, {model.name} is none: leave it out")
     parts = split_parts(panel, borders=borders)
     seen = _rows(panel, parts["train"])
     location, scale = _location_scale(seen)
@@ -278,7 +298,7 @@ class _Stages:
         checkpoints: Checkpoints,
     ) -> None:
         self.checkpoints, self.stage = checkpoints, ""
-        self.fitted, self.model, self.rows, self.windows = fitted, model, rows, windows
+        self.fitted, self.loaded, self.rows, self.windows = fitted, model, rows, windows
         self.frozen_laws: dict[str, QuantileFunction] = {}
         self.adapted_laws: dict[str, QuantileFunction] = {}
         self.settings, self.seed = settings, int(settings["seed"])
@@ -287,7 +307,7 @@ class _Stages:
         self.decided = settings["gate"] and fitted.module.family != "identity"
 
     def run(self) -> None:
-        stages = (self.train, self.gate, self.calibration, self.confirmation, self.refit)
+        stages = (self.probe, self.train, self.gate, self.calibration, self.confirmation, self.refit)
         done = self.done()
         for number, stage in enumerate(stages, 1):
             if number > done:
@@ -319,9 +339,33 @@ class _Stages:
     @property
     def pipeline(self) -> Pipeline:
         settings = self.settings
-        return self.fitted.pipeline(self.model, settings["batch_size"], self.seed, settings["posterior_draws"])
+        return self.fitted.pipeline(self.loaded, settings["batch_size"], self.seed, settings["posterior_draws"])
 
-    # ------------------------------------------------------------------ train rows: parameters
+    @property
+    def model(self) -> FoundationModel:
+        r"""The frozen model, with its head as trained where it came without one."""
+        return self.fitted.headed(self.loaded)
+
+    # ------------------------------------------------------------------ train rows: the head, parameters
+
+    def probe(self) -> None:
+        if self.loaded.untrained_head() is None:
+            return
+        if self.settings.get("probe_head") is False:
+            self.fitted.stages["probe"] = "probe_head=False, the head stays as it came"
+            return
+        if not (self.enough("train", "probe") and self.enough("validation", "probe")):
+            return
+        from .training.probing import probe
+
+        self.fitted.head, losses = probe(
+            self.loaded, self.windows["train"], self.windows["validation"], batch_size=self.settings["batch_size"],
+            seed=self.seed,
+        )  # fmt: skip
+        self.fitted.stages["probe"] = (
+            f"the head of {self.loaded.name} trained for {losses['epochs']:.0f} epochs; validation loss "
+            f"{losses['before']:.4g} before, {losses['best']:.4g} at its best"
+        )
 
     def train(self) -> None:
         module, windows = self.fitted.module, self.windows["train"]
@@ -414,6 +458,8 @@ class _Stages:
                 f"too short a series: the validation rows hold no target of {self.horizon} steps, and nothing can be "
                 "chosen on them"
             )
+        torch.manual_seed(self.seed)
+        self.probe()
         torch.manual_seed(self.seed)
         self.train()
         adapter, frozen = self.both("validation")

@@ -246,6 +246,7 @@ def load(adapter_class: type[Adapter], path: str | Path, *, foundation_model: An
             f"found {found['name']} {found['version']} (sha256 {found['sha256'][:12]}): "
             "fit again, or name the model to use with Adapter.load(path, foundation_model=...)"
         )
+    fitted.headed(adapter.model)  # another model may have no place for the head
     adapter._fitted = fitted
     return adapter
 

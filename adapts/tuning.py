@@ -272,7 +272,8 @@ class _Search:
         name = _label(made.foundation_model)
         made._model = self.models.get(name, made._model)
         self.models[name] = made.model
-        same = (name, made.context_length)  # as long as these stay, so do the frozen model's forecasts
+        # As long as these stay, so do the frozen model's forecasts; a head depends on the batches.
+        same = (name, made.context_length, made.batch_size, made.probe_head)
         if self.laws[0] != same:
             self.laws = (same, {})
         ours, theirs = made._through(validate, self.dataset, self.borders, frozen_laws=self.laws[1])

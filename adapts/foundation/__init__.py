@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["FoundationModel", "foundation_models", "load_foundation_model"]
 
+import json
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -34,8 +35,8 @@ def load_foundation_model(model: str | Path | FoundationModel | Any, *, device: 
     Arguments:
         model: The name of a bundled model ("bolt-nano"), a local directory (`config.json` and safetensors weights), a
             repository of the Hugging Face hub ("amazon/chronos-bolt-tiny"), a live `ChronosBoltPipeline` or
-            `ChronosBoltModelForForecasting` (copied, so that the caller's stays as it is), or a `FoundationModel`
-            (taken as it is).
+            `ChronosBoltModelForForecasting` or a PatchTST of Transformers' (copied, so that the caller's stays as it
+            is), or a `FoundationModel` (taken as it is).
         device: The device to compute on, as torch names it. "auto" takes CUDA where there is one, the CPU otherwise
             (Apple's MPS only when named: this library is not tested on it), and leaves a `FoundationModel` where it is.
 
@@ -78,16 +79,33 @@ def _load(model: object) -> FoundationModel:
         return chronos.from_directory(known[model], name=model)
     if isinstance(model, str | Path):
         if Path(model).is_dir():
-            return chronos.from_directory(Path(model))
+            return _from_directory(Path(model))
         if isinstance(model, str) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model):
-            return chronos.from_hub(model)
+            return chronos.from_hub(model, _from_directory)
         if isinstance(model, Path) or Path(model).name != model:
             raise ValueError(f"the foundation model '{model}' is no directory; bundled models: {', '.join(known)}")
         raise ValueError(f"{unknown('foundation model', model, known)}; a directory's path or a hub repository will do")
-    live = chronos.from_live(model)
+    from . import patchtst
+
+    live = chronos.from_live(model) or patchtst.from_live(model)
     if live is None:
         raise ValueError(
             "a foundation model is a bundled name, a directory, a hub repository, a ChronosBoltPipeline, a "
-            f"ChronosBoltModelForForecasting or a FoundationModel, got {type(model).__name__}"
+            f"ChronosBoltModelForForecasting, a PatchTST or a FoundationModel, got {type(model).__name__}"
         )
     return live
+
+
+def _from_directory(path: Path, **known: str) -> FoundationModel:
+    r"""Loads a checkpoint by the type of model that its config.json names; Chronos-Bolt unless it is another."""
+    try:
+        kind = json.loads((path / "config.json").read_text()).get("model_type")
+    except (OSError, json.JSONDecodeError):
+        kind = None  # Chronos' loader tells what is wrong
+    if kind == "patchtst":
+        from . import patchtst
+
+        return patchtst.from_directory(path, **known)
+    from . import chronos
+
+    return chronos.from_directory(path, **known)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 __all__ = ["FoundationModel", "Unroll"]
 
+import copy
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Literal, Self
 
@@ -162,6 +163,39 @@ class FoundationModel(nn.Module, ABC):
     def median_index(self) -> int:
         r"""The place of the median among the quantile levels."""
         return self.quantile_levels.index(0.5)
+
+    def untrained_head(self) -> nn.Module | None:
+        r"""Returns the forecasting head of a model whose head holds no trained weights; None, as here, of any other.
+
+        `Adapter.fit` trains such a head first, on the raw channels (`adapts.training.probing`).
+        """
+        return None
+
+    def with_head(self, state: Mapping[str, Tensor]) -> Self:
+        r"""Returns a copy with another head, on which this model stays as it is; all other tensors are shared.
+
+        Arguments:
+            state: The tensors of the head, by the names of its `state_dict`.
+
+        Returns:
+            The frozen copy.
+
+        Raises:
+            ValueError: If the model declares no untrained head, or the tensors do not fit it.
+        """
+        head = self.untrained_head()
+        if head is None:
+            raise ValueError(f"{self.name} has no head to be trained, and one was trained: take the model it was for")
+        own = {id(tensor) for tensor in chain(head.parameters(), head.buffers())}
+        shared = {id(x): x for x in chain(self.parameters(), self.buffers()) if id(x) not in own}
+        other = copy.deepcopy(self, dict(shared))
+        placed = other.untrained_head()
+        assert placed is not None
+        try:
+            placed.load_state_dict(dict(state))
+        except RuntimeError as error:
+            raise ValueError(f"the trained head does not fit the head of {self.name}: {error}") from error
+        return other
 
     def freeze(self) -> Self:
         r"""Freezes the weights and the mode; returns the model."""

@@ -6,6 +6,7 @@ __all__ = ["ChronosBolt", "from_directory", "from_hub", "from_live"]
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -150,11 +151,12 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     )
 
 
-def from_hub(repository: str) -> ChronosBolt:
-    r"""Loads a Chronos-Bolt checkpoint from the Hugging Face hub, or from its local cache.
+def from_hub(repository: str, load: Callable[..., FoundationModel] = from_directory) -> FoundationModel:
+    r"""Loads a checkpoint from the Hugging Face hub, or from its local cache.
 
     Arguments:
         repository: The repository, as in "amazon/chronos-bolt-tiny". Its commit is the model's version.
+        load: What loads the directory of the copy.
 
     Returns:
         The frozen model, on the CPU.
@@ -183,7 +185,7 @@ def from_hub(repository: str) -> ChronosBolt:
             f"{cause}. Pass the path of a directory with config.json and model.safetensors, or a bundled model: "
             f"{', '.join(foundation_models())}"
         ) from error
-    return from_directory(path, name=repository, version=path.name)
+    return load(path, name=repository, version=path.name)
 
 
 def from_live(model: object) -> ChronosBolt | None:
