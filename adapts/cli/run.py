@@ -72,13 +72,16 @@ def adapter_of(asked: Mapping[str, Any], recipe: str | Path, model: FoundationMo
     content = load_recipe(recipe)
     given = family_options(content["family"], asked["option"] or ())
     family = make(content["family"], {**content["options"], **given})
-    training = {} if family.closed_form else content["training"]
+    recipe_training: dict[str, Any] = {} if family.closed_form else content["training"]
+    training: dict[str, Any] = {
+        name: recipe_training.get(name) if asked[name] is None else asked[name] for name in TRAINING
+    }
     names = ("prediction_length", "context_length", "posterior_draws", "copula", "recalibration", "gate", "max_windows",
              "seed", "device")  # fmt: skip
     adapter = Adapter(
         family,
         foundation_model=asked["foundation_model"] if model is None else model,
-        **{name: training.get(name) if asked[name] is None else asked[name] for name in TRAINING},
+        **training,
         support=support(asked["support"] or ()),
         **{name: asked[name] for name in names},
     )
