@@ -158,7 +158,7 @@ class Fitted:
             return {key.removeprefix(f"{name}."): x for key, x in tensors.items() if key.startswith(f"{name}.")}
 
         self.module.load_state_dict(part("module"))
-        self.module.requires_grad_(False).eval()
+        self.module.eval()
         self.copula = Copula.from_state(part("copula"))
         self.recalibration = Recalibration.from_state(part("recalibration"))
         self.latent_copula = Copula.from_state(part("latent_copula")) if part("latent_copula") else None
@@ -318,6 +318,7 @@ class _Stages:
             said = self.fitted.stages.get(stage.__name__)
             if said:
                 logger.info("%s: %s", stage.__name__, said)
+        self.fitted.module.requires_grad_(False)
         self.checkpoints.finish(["stages"])
 
     def done(self) -> int:

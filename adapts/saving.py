@@ -306,6 +306,7 @@ def unpack(config: Mapping[str, Any], tensors: Mapping[str, Tensor], family: Ada
         stages=config["stages"],
     )
     fitted.restore(tensors)
+    fitted.module.requires_grad_(False)
     return fitted
 
 

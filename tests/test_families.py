@@ -1,5 +1,6 @@
 r"""Every family through the one door: fitted around a frozen model, with missing values, saved and loaded."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,6 @@ def test_every_objective_trains(objective: str, series: np.ndarray) -> None:
     state = torch.get_rng_state()
     fitted = adapter(Linear(latent_channels=2), objective=objective, horizon_weights=0.9).fit(series)
     said = fitted.summary().stages["train"]
-    before, best = (float(said.split(mark)[0].split()[-1]) for mark in (" before", " at its best"))
+    before, best = (float(re.search(rf"(\S+) {mark}", said)[1]) for mark in ("before,", "at its best"))
     assert best < before
     assert torch.equal(torch.get_rng_state(), state)  # a caller's own random numbers stay as they were
