@@ -33,7 +33,7 @@ from .windows import Windows, last_windows
 if TYPE_CHECKING:
     import pandas as pd
 
-COPULAS = ("residual", "gaussian-history", "independent")
+COPULAS = ("residual", "gaussian-history", "schaake", "empirical", "independent")
 RECALIBRATIONS = ("auto", "none")
 #: The options of training by gradient, which a recipe may set too.
 TRAINING = ("objective", "horizon_weights", "learning_rate")
@@ -84,9 +84,11 @@ class Adapter:
         horizon_weights: The weight of each lead in training as a share of that of the lead before it, within (0, 1];
             the recipe's, else 1, all leads alike, if None.
         learning_rate: The learning rate of training by gradient; the recipe's, else 0.003, if None.
-        copula: The dependence over channels and leads: `"residual"`, that of past forecast errors;
-            `"gaussian-history"`, that of the channels' past values, with no forecast needed; `"independent"`. The
-            first two are kept only where they beat independence on the confirmation windows.
+        copula: The dependence over channels and leads: `"residual"`, that of past forecast errors, with as much
+            structure as they tell of; `"gaussian-history"`, that of the channels' past values, with no forecast needed;
+            `"schaake"`, the ranks of past blocks of the series; `"empirical"`, the ranks of past blocks of forecast
+            errors; `"independent"`. Each is kept only where it beats independence on the confirmation windows, and
+            `"residual"` where it beats a Kronecker product and the empirical ranks there, else the best of these.
         recalibration: `"auto"`, a monotone map of the levels, kept only if it helps on the confirmation windows;
             `"none"`.
         gate: Whether to mix the adapter's law with the frozen model's, a channel and block of leads, where validation

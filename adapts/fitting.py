@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,13 @@ from ._logging import get_logger
 from .adapters import AdapterModule, Evidence
 from .checkpoints import Checkpoints
 from .distribution.blocks import independent_windows, lead_blocks
-from .distribution.confirmation import copula_log_score, mean_pinball
-from .distribution.copula import Copula, Independent, fit_gaussian, fit_history
+from .distribution.confirmation import choose_copula, mean_pinball
+from .distribution.copula import Copula, Independent, fit_gaussian, fit_history, normal_scores
 from .distribution.gate import fit_gate
 from .distribution.quantiles import QuantileFunction
+from .distribution.ranks import RankCopula, fit_empirical, fit_schaake
 from .distribution.recalibration import Recalibration
+from .distribution.residual import fit_residual
 from .foundation import FoundationModel
 from .panel import Panel
 from .pipeline import Pipeline, noise_ratio
@@ -36,8 +38,10 @@ logger = get_logger(__name__)
 
 #: The most numbers that the frozen model's forecasts of one part may take: 256 MB.
 MAX_NUMBERS = 2**26
-#: The windows that the latent channels' dependence is fitted on.
+#: The windows of a part that dependence is fitted on, the calibration part's aside.
 FEW = 300
+#: The most windows that copulas are compared on, and the numbers :math:`H D (H + D)` that these may hold together.
+COMPARED, NUMBERS = 60, 2**23
 #: Folds of the blocked cross-validation that chooses the strengths of closed forms.
 FOLDS = 5
 #: How many windows without overlap those of a part must be worth for its stage to decide anything.
@@ -419,8 +423,7 @@ class _Stages:
     def latent_dependence(self) -> Copula:
         r"""The joint law of the latent channels, from some of the train windows."""
         windows = self.windows["train"]
-        some = windows[np.linspace(0, len(windows) - 1, min(len(windows), FEW)).round().astype(int)]
-        return self.pipeline.fit_latent_copula(some)
+        return self.pipeline.fit_latent_copula(windows[_evenly(len(windows), FEW)])
 
     def medians(self, past: Tensor) -> Tensor:
         r"""The frozen model's median forecasts (b, H, K) of latent pasts (b, L, K), with gradients."""
@@ -486,15 +489,46 @@ class _Stages:
             share = 100 * float(self.fitted.noise.mean())
             said.append(f"noise adds {share:.1f} % of the windows' variance on the mean")
         pits = self.pits(self.law("calibration"), windows)
-        if self.settings["copula"] == "residual":
-            worth = independent_windows(windows.origin, self.horizon, windows.item)
-            self.fitted.copula = fit_gaussian(pits, worth)
-        elif self.settings["copula"] == "gaussian-history":
-            self.fitted.copula = fit_history(self.rows, self.horizon)
+        self.fitted.copula = self.copula()
         if self.settings["recalibration"] == "auto":
             self.fitted.recalibration = Recalibration.fit(pits, self.blocks, windows.origin, windows.item)
         said.append(f"{self.settings['copula']} copula and recalibration fitted on {len(windows)} windows")
         self.fitted.stages["calibration"] = "; ".join(said)
+
+    def copula(self) -> Copula:
+        r"""The dependence that was asked for."""
+        named = self.settings["copula"]
+        if named == "gaussian-history":
+            return fit_history(self.rows, self.horizon)
+        if named == "schaake":
+            return fit_schaake(self.rows, self.horizon)
+        if named == "independent":
+            return Independent(self.horizon, self.fitted.panel.num_channels)
+        pits, origin, item = self.errors
+        if named == "empirical":
+            return fit_empirical(pits)
+        return fit_residual(pits, origin, item, history=fit_history(self.rows, self.horizon))
+
+    @cached_property
+    def errors(self) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        r"""The PITs of windows before the confirmation rows, with their origins and items."""
+        # The law's own on calibration rows; before them, where it was trained and gated, the frozen model's.
+        solved = self.fitted.module.closed_form and self.fitted.module.observed_latents
+        windows, pits = [], []
+        for part, computed in (("train", solved), ("validation", self.decided)):
+            some = _evenly(len(self.windows[part]), FEW)
+            if len(some) == 0:
+                continue
+            windows.append(self.windows[part][some])
+            if computed:  # by an earlier stage
+                law = self.frozen(part)[torch.from_numpy(some)]
+            else:
+                law = self.frozen_law(f"some-{part}", windows[-1])
+            pits.append(self.pits(law, windows[-1]))
+        windows.append(self.windows["calibration"])
+        pits.append(self.pits(self.law("calibration"), windows[-1]))
+        origin, item = (np.concatenate([getattr(each, name) for each in windows]) for name in ("origin", "item"))
+        return torch.cat(pits), origin, item
 
     def pits(self, law: QuantileFunction, windows: Windows) -> Tensor:
         return law.pit(windows.future(), torch.Generator().manual_seed(self.seed))
@@ -503,7 +537,7 @@ class _Stages:
 
     def confirmation(self) -> None:
         fitted = self.fitted
-        identity, independent = Recalibration.identity(), Independent(self.horizon, fitted.panel.num_channels)
+        identity = Recalibration.identity()
         if not self.enough("confirmation", "confirmation"):
             fitted.recalibration = identity
             return
@@ -517,12 +551,34 @@ class _Stages:
             fitted.recalibration = fitted.recalibration if kept else identity
             said.append(f"recalibration {'kept' if kept else 'dropped'} (quantile loss {before:.4g} -> {after:.4g})")
         if self.settings["copula"] != "independent":
-            pits = self.pits(fitted.recalibration.apply(law), windows)
-            gain = float(copula_log_score(fitted.copula, pits).mean())
-            kept = gain > 0
-            fitted.copula = fitted.copula if kept else independent
-            said.append(f"copula {'kept' if kept else 'dropped'} (log score {gain:+.3g} a window)")
+            said.append(self.compare(self.pits(fitted.recalibration.apply(law), windows)))
         fitted.stages["confirmation"] = "; ".join(said)
+
+    def compare(self, pits: Tensor) -> str:
+        r"""Keeps the copula that tells best what came true; says which, and by how much."""
+        fitted, named, channels = self.fitted, self.settings["copula"], self.fitted.panel.num_channels
+        affordable = NUMBERS // (self.horizon * channels * (self.horizon + channels))
+        candidates: dict[str, Copula] = {"independent": Independent(self.horizon, channels)}
+        if named == "residual" and len(self.windows["calibration"]):
+            windows = self.windows["calibration"]
+            worth = independent_windows(windows.origin, self.horizon, windows.item)
+            candidates["kronecker"] = fit_gaussian(self.pits(self.law("calibration"), windows), worth)
+            if affordable >= ENOUGH:
+                candidates["empirical"] = fit_empirical(self.errors[0])
+        candidates[named] = fitted.copula
+        # Ranks, as the fits see them: margins that are too narrow would speak for independence.
+        ranked = torch.special.ndtr(normal_scores(pits.flatten(1))).view_as(pits)
+        some = _evenly(len(pits), max(ENOUGH, min(COMPARED, affordable)))
+        chosen, gains = choose_copula(candidates, ranked[torch.from_numpy(some)])
+        fitted.copula = candidates[chosen]
+        sampled = any(isinstance(each, RankCopula) for each in candidates.values())
+        told = [
+            f"{name} {100 * gain:+.1f} %" if sampled else f"{name} {gain:+.3g}"
+            for name, gain in gains.items()
+            if name != "independent"
+        ]
+        score = "joint score" if sampled else "log score a window"
+        return f"{chosen} copula kept ({score} on {len(some)} windows against independence: {', '.join(told)})"
 
     # ------------------------------------------------------------------ all rows: closed forms once more
 
@@ -540,11 +596,11 @@ class _Stages:
     def frozen(self, part: str) -> QuantileFunction:
         r"""The frozen model's law of a part, computed once."""
         if part not in self.frozen_laws:
-            windows = self.windows[part]
-            self.frozen_laws[part] = self.law_in_chunks(
-                f"frozen-{part}", len(windows), lambda some: self.pipeline.frozen(windows[some])
-            )
+            self.frozen_laws[part] = self.frozen_law(f"frozen-{part}", self.windows[part])
         return self.frozen_laws[part]
+
+    def frozen_law(self, name: str, windows: Windows) -> QuantileFunction:
+        return self.law_in_chunks(name, len(windows), lambda some: self.pipeline.frozen(windows[some]))
 
     def both(self, part: str) -> tuple[QuantileFunction, QuantileFunction]:
         r"""The adapter's law of a part, without noise, and the frozen model's; each computed once."""
@@ -606,6 +662,11 @@ class _Stages:
             f"{ENOUGH} are needed"
         )
         return False
+
+
+def _evenly(number: int, most: int) -> np.ndarray:
+    r"""Which of a number of windows to take, that lie evenly among all."""
+    return np.linspace(0, number - 1, min(number, most)).round().astype(int)
 
 
 def _span(panel: Panel, part: Part) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from seasonal import SeasonalModel
 
 from adapts import Adapter
 from adapts.adapters import Linear, Projection, families
+from adapts.distribution import Independent, Law
 from adapts.panel import Panel
 from adapts.readers import Dataset
 from adapts.testing import tiny_chronos_bolt
@@ -76,6 +77,52 @@ def test_the_copula_sees_that_channels_err_together(fitted: Adapter) -> None:
     samples = fitted.predict(num_samples=2000).samples
     correlation = np.corrcoef(samples[:, 3].T)
     assert (correlation[np.triu_indices(D, 1)] > 0.4).all()  # the noise is shared: .8 in truth
+
+
+class Decay(SeasonalModel):
+    r"""The law of an AR(1) process with coefficient .8 and unit variance."""
+
+    def _forecast(self, context: torch.Tensor) -> torch.Tensor:
+        share = 0.8 ** torch.arange(1, self.prediction_length + 1)
+        return context[:, -1, None, None] * share + (1 - share**2).sqrt() * self.levels[:, None]
+
+
+def test_sums_over_all_cells_of_a_vector_autoregression_are_covered() -> None:
+    generator = np.random.default_rng(2)
+    shocks = 0.6 * generator.standard_normal((5000, D)) @ np.linalg.cholesky(0.5 * np.eye(D) + 0.5).T
+    rows = np.zeros((5000, D))
+    for now in range(1, len(rows)):
+        rows[now] = 0.8 * rows[now - 1] + shocks[now]
+    one = adapter(foundation_model=Decay()).fit(rows[:2500])
+    windows = last_windows(Panel.of(rows), context_length=96, prediction_length=H)
+    origins = np.arange(2500, 5000 - H, 7)
+    windows = type(windows)(windows.panel, np.zeros_like(origins), origins, 96, H)
+    law, truth = one.law(windows), windows.future().sum((1, 2))
+    covered = []
+    for each in (law, Law(law.marginals, Independent(H, D))):
+        sums = each.sample(200, torch.Generator().manual_seed(0)).sum((2, 3))
+        low, high = sums.quantile(torch.tensor([0.1, 0.9], dtype=sums.dtype), 0)
+        covered.append(float(((low <= truth) & (truth <= high)).float().mean()))
+    assert 0.72 < covered[0] < 0.88 and covered[1] < 0.5  # of independence
+
+
+@pytest.mark.parametrize("copula", ["residual", "gaussian-history", "schaake", "empirical"])
+def test_every_copula_is_chosen_by_name_and_saved(copula: str, tmp_path) -> None:
+    one = adapter("identity", copula=copula).fit(series())
+    said = one.summary().stages["confirmation"]
+    kept, gains = re.search(r"(\S+) copula kept \((?:joint|log) score .* against independence: (.*)\)", said).groups()
+    gain = {name: float(value) for name, value in re.findall(r"([a-z-]+) ([+-][\d.]+)", gains)}
+    assert copula in gain
+    assert kept == max({"independent": 0.0, **gain}, key={"independent": 0.0, **gain}.get)
+    samples = one.predict(num_samples=500).samples
+    # What the channels share is noise, .8 of it in truth, and not the seasons that past values are correlated by.
+    shared = np.corrcoef(samples[:, 3, 0], samples[:, 3, 1])[0, 1]
+    assert shared > 0.3 if kept != "independent" else abs(shared) < 0.15
+    assert (kept == "independent") == (copula == "gaussian-history")
+    one.save(tmp_path / "run")
+    again = Adapter.load(tmp_path / "run", foundation_model=SeasonalModel())
+    assert again.copula == copula
+    np.testing.assert_array_equal(again.predict(num_samples=500).samples, samples)
 
 
 def test_intervals_cover_on_fresh_data(fitted: Adapter) -> None:

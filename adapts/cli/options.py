@@ -123,7 +123,7 @@ MaxWindows = Annotated[
 Copula = Annotated[
     str,
     typer.Option(
-        help="The dependence over channels and leads: residual, gaussian-history or independent.",
+        help="The dependence over channels and leads: residual, gaussian-history, schaake, empirical or independent.",
         rich_help_panel=_LAW,
     ),
 ]
