@@ -9,6 +9,7 @@ __all__ = [
     "first_undated",
     "frequency_of",
     "parse_dates",
+    "period_at",
     "period_of",
     "regular_dates",
     "season_length",
@@ -28,6 +29,7 @@ from pandas.tseries.offsets import Day, Tick
 RENAMED = {"H": "h", "T": "min", "S": "s", "L": "ms", "U": "us", "N": "ns", "BH": "bh", "CBH": "cbh"}
 RENAMED |= {"M": "ME", "Q": "QE", "Y": "YE", "A": "YE", "BM": "BME", "BQ": "BQE", "BY": "BYE", "BA": "BYE"}
 RENAMED |= {"AS": "YS", "BAS": "BYS", "CBM": "CBME", "SM": "SME"}
+MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 HOUR = 3_600_000_000_000
 DAY = 24 * HOUR
 REMEDY = (
@@ -185,10 +187,36 @@ def period_of(index: pd.Index[Any], frequency: str | None, whose: str) -> pd.Per
             f"gluonts knows no time zones, and the clocks change within {whose}: convert its dates with "
             "tz_convert('UTC') first"
         )
+    return period_at(local[0], frequency)
+
+
+def period_at(date: pd.Timestamp, frequency: str | None) -> pd.Period:
+    r"""The period that a date of a frequency stands for: one that begins with it, ends with it or holds it.
+
+    Arguments:
+        date: The date, in local time.
+        frequency: The pandas alias of the time step.
+
+    Returns:
+        The period.
+
+    Raises:
+        ValueError: If pandas has no such periods.
+
+    Example:
+        >>> period_at(pd.Timestamp("2024-04-01"), "YS-APR"), period_at(pd.Timestamp("2024-11-29"), "BQE-NOV")
+        (Period('2024', 'Y-MAR'), Period('2024Q4', 'Q-NOV'))
+    """
+    match = re.fullmatch(r"B?([QY])([SE])-([A-Z]{3})", frequency or "")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # periods of business days are to go
-            period: pd.Period = pd.date_range(local[0], periods=1, freq=frequency).to_period()[0]
+            if match:  # pandas forgets in which month those that are named by their start, or by business days, begin
+                last = MONTHS[MONTHS.index(match[3]) - (match[2] == "S")]
+                if match[1] == "Q" and match[2] == "S" and last in ("MAR", "JUN", "SEP"):
+                    last = "DEC"  # the same quarters, by their common name
+                return pd.Period(date, freq=f"{match[1]}-{last}")
+            period: pd.Period = pd.date_range(date, periods=1, freq=frequency).to_period()[0]
     except ValueError as error:
         raise ValueError(f"gluonts dates series by periods, and pandas has none of {frequency!r}") from error
     return period

@@ -172,7 +172,9 @@ class TestGluonts:
         assert np.array_equal(other.samples, forecast.samples) and other.prediction_length == 6
         np.testing.assert_allclose(other.quantile(0.5), forecast.quantile(0.5), atol=0.05)
 
-    @pytest.mark.parametrize("frequency", ["15min", "D", "W-TUE", "MS", "ME", "QS", "YS", "2h"])
+    @pytest.mark.parametrize(
+        "frequency", ["15min", "D", "W-TUE", "MS", "ME", "QS", "YS", "2h", "QS-FEB", "BQE-NOV", "BYS-APR"]
+    )
     def test_frequencies(self, frequency):
         forecast = make(frequency=frequency)
         start = forecast.to_gluonts().start_date
@@ -201,6 +203,9 @@ class TestGluonts:
         forecast = make(channels=("load",), num_samples=400)
         assert forecast.to_gluonts().samples.shape == (400, 6)
         truth = np.concatenate([np.zeros(12), forecast.mean[:, 0] + np.arange(6)])
+    def test_years_begin_in_their_month(self):
+        assert make(frequency="YS-APR").to_gluonts().start_date.freqstr == "Y-MAR"
+
         series = pd.Series(truth, pd.period_range("2024-01-01", periods=18, freq="h"))
         aggregate, _ = Evaluator(quantiles=[0.5], num_workers=None)([series], [forecast.to_gluonts()], num_series=1)
         assert aggregate["MSE"] == pytest.approx(55 / 6, rel=0.02)  # the mean of 0, 1, 4, 9, 16, 25

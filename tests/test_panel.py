@@ -411,6 +411,25 @@ def test_gluonts_takes_what_goes_out() -> None:
     assert Panel.of(PandasDataset(frame()[["a"]], target="a")).channels == ("a",)
 
 
+@pytest.mark.parametrize("name", ["QS", "QE", "BQS", "BQE", "YS", "YE", "BYS", "BYE"])
+@pytest.mark.parametrize("month", pd.date_range("2024-01-01", periods=12, freq="MS").strftime("%b").str.upper())
+def test_quarters_and_years_of_any_month_go_to_gluonts_and_back(name: str, month: str) -> None:
+    dates = pd.date_range("1990-01-01", periods=24, freq=f"{name}-{month}")
+    series = pd.DataFrame({"a": np.arange(24.0)}, dates)
+    for frequency in (f"{name}-{month}", None):
+        entries = Panel.of(series, frequency=frequency).to_gluonts()
+        period = entries[0]["start"]
+        assert period.freqstr[0] == name.removeprefix("B")[0]
+        for step, date in enumerate(dates):
+            first, last = (period + step).start_time, (period + step).end_time
+            assert first <= date <= last
+            assert name[0] == "B" or date == (first if name[1] == "S" else last.normalize())
+        back = Panel.of(entries).to_gluonts()[0]
+        assert back["start"].start_time == period.start_time  # QE-JAN and QE-OCT are the same quarters
+        assert (back["start"] + 23).start_time == (period + 23).start_time
+        assert np.array_equal(back["target"], np.arange(24.0))
+
+
 def test_series_that_no_periods_stand_for_do_not_go_to_gluonts() -> None:
     with pytest.raises(ValueError, match="item '0' has no dates: give it a DatetimeIndex"):
         Panel.of(np.zeros((4, 2))).to_gluonts()

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from .._logging import quiet
+from ..dates import period_at
 from . import scenarios
 from .law import Law
 
@@ -196,13 +197,7 @@ class Forecast:
                 f"to_gluonts expects a dated series, the steps of {self.item_id!r} are numbered {self.index[0]} to "
                 f"{self.index[-1]}: give the series a DatetimeIndex or a timestamp column"
             )
-        try:
-            day = self.index[0].tz_localize(None)
-            start = pd.date_range(day, periods=1, freq=self.frequency).to_period()[0]
-        except ValueError as error:
-            raise ValueError(
-                f"gluonts dates forecasts by periods, and pandas has none of {self.frequency!r}"
-            ) from error
+        start = period_at(self.index[0].tz_localize(None), self.frequency)
         samples = self.samples[..., 0] if len(self.channels) == 1 else self.samples
         return SampleForecast(samples, start, self.item_id)
 
