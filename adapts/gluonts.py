@@ -1,0 +1,347 @@
+r"""At home in gluonts: an estimator and a predictor that stand wherever gluonts takes one. The work is Adapter's."""
+
+# No `from __future__ import annotations`: `validated` reads the annotations of the signature as they stand.
+
+__all__ = ["AdapterEstimator", "AdapterPredictor"]
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.tseries.frequencies import to_offset
+
+from . import __version__
+from ._logging import quiet
+from .adapter import Adapter
+from .panel import Item, Panel
+from .panel.columns import as_array
+
+with quiet():  # gluonts has advice on JSON libraries
+    from gluonts.core.component import validated
+    from gluonts.model.estimator import Estimator
+    from gluonts.model.forecast import SampleForecast
+    from gluonts.model.predictor import Predictor
+
+ADAPTER, OPTIONS = "adapter", "predictor.json"
+
+
+class AdapterPredictor(Predictor):  # type: ignore[misc]
+    r"""Forecasts gluonts datasets with a fitted adapter, whichever way it was fitted.
+
+    Channels go by their position, for gluonts has no names of them; where a dataset has, as PandasDataset, they must be
+    those of the fit, in that order. Items that were not in training are taken too.
+
+    Arguments:
+        adapter: The fitted adapter.
+        num_samples: The number of joint samples :math:`S` of a forecast, unless `predict` is told otherwise.
+        batch_size: The number of entries that are read and forecast together.
+        freq: The frequency of entries whose start is text or a date, as those of a bare `JsonLinesFile` are.
+
+    Raises:
+        ValueError: If the adapter is not fitted, or a number is not positive.
+    """
+
+    __version__: str = __version__
+
+    def __init__(self, adapter: Adapter, num_samples: int = 200, batch_size: int = 64, freq: str | None = None) -> None:
+        super().__init__(prediction_length=adapter.prediction_length)
+        _require_positive(num_samples=num_samples, batch_size=batch_size)
+        self.adapter, self.num_samples, self.batch_size, self.freq = adapter, num_samples, batch_size, freq
+        self.context_length = adapter.context_length_
+
+    def predict(
+        self, dataset: Iterable[Mapping[str, Any]], num_samples: int | None = None, **kwargs: Any
+    ) -> Iterator[SampleForecast]:
+        r"""Forecasts the steps after the end of each entry.
+
+        Arguments:
+            dataset: The entries, with the fitted channels in their order: `target` has shape :math:`(D, T)`, or
+                :math:`(T,)` for a single channel. NaN marks a missing value; features are not looked at.
+            num_samples: The number of joint samples :math:`S`; the predictor's own if None.
+            **kwargs: What gluonts passes to predictors of other kinds, and means nothing here.
+
+        Yields:
+            One forecast an entry, in order, with the entry's `item_id` and dated from the period after its end.
+            Its samples have shape :math:`(S, H, D)`, and :math:`(S, H)` where the target is one-dimensional.
+
+        Raises:
+            ValueError: If the dataset has other channels or another frequency than the adapter was fitted on.
+        """
+        samples = self.num_samples if num_samples is None else num_samples
+        _require_positive(num_samples=samples)
+        channels, names = self.adapter.channels, _names(dataset)
+        if not _alike(names, channels):
+            raise ValueError(
+                f"the dataset's channels are {_some(names)}, the adapter was fitted on {_some(channels)}: name "
+                "these in the dataset's target=[...], in that order"
+            )
+        numbered = enumerate(dataset)
+        while batch := list(islice(numbered, self.batch_size)):
+            entries = [self._cut(number, entry) for number, entry in batch]
+            panel = Panel.of(entries)
+            if panel.num_channels == len(channels):
+                panel = replace(panel, channels=channels)
+            forecasts = self.adapter.predict(panel, num_samples=samples)
+            assert isinstance(forecasts, list)
+            for (_, entry), cut, forecast in zip(batch, entries, forecasts, strict=True):
+                yield SampleForecast(
+                    samples=forecast.samples[..., 0] if cut["target"].ndim == 1 else forecast.samples,
+                    start_date=cut["start"] + cut["target"].shape[-1],
+                    item_id=entry.get("item_id"),
+                    info=entry.get("info"),
+                )
+
+    def _cut(self, number: int, entry: Mapping[str, Any]) -> dict[str, Any]:
+        r"""An entry with a name and no more rows than a context holds."""
+        entry = _dated(number, entry, self.freq)
+        skipped = max(0, entry["target"].shape[-1] - self.context_length)
+        name = number if entry.get("item_id") is None else entry["item_id"]
+        return {"start": entry["start"] + skipped, "target": entry["target"][..., skipped:], "item_id": name}
+
+    def serialize(self, path: Path) -> None:
+        r"""Writes gluonts' note of the class, the options, and the adapter's own folder, `adapter`.
+
+        Arguments:
+            path: The folder. An adapter that stands there is replaced.
+        """
+        path = Path(path)
+        path.mkdir(parents=True, exist_ok=True)
+        super().serialize(path)
+        options = {name: getattr(self, name) for name in ("num_samples", "batch_size", "freq")}
+        (path / OPTIONS).write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
+        self.adapter.save(path / ADAPTER, overwrite=True)
+
+    @classmethod
+    def deserialize(
+        cls, path: Path, *, device: Any = None, foundation_model: Any = None, **kwargs: Any
+    ) -> "AdapterPredictor":
+        r"""Reads what `serialize` wrote; forecasts are the same to the bit.
+
+        Arguments:
+            path: The folder.
+            device: Where the foundation model runs; where there is a GPU, on it, if None.
+            foundation_model: The frozen model, if it was a live one or has moved: see `Adapter.load`.
+            **kwargs: What gluonts passes to predictors of other kinds.
+
+        Returns:
+            The predictor.
+
+        Raises:
+            ValueError: If the folder's adapter is missing or corrupt, or its foundation model is not found.
+        """
+        path = Path(path)
+        options = json.loads((path / OPTIONS).read_text(encoding="utf-8"))
+        device = "auto" if device is None else str(device)
+        return cls(Adapter.load(path / ADAPTER, foundation_model=foundation_model, device=device), **options)
+
+
+class AdapterEstimator(Estimator):  # type: ignore[misc]
+    r"""Fits an adapter to a gluonts dataset: `Adapter` with the signature of gluonts' estimators.
+
+    The options are those of `Adapter`, with the same defaults, all of a kind that JSON holds, so that gluonts' own
+    `from_hyperparameters`, `dump_json` and `load_json` work. Nothing is cut into instances, padded or imputed by
+    gluonts: the rows go into a `Panel` as they are, NaN included, and `Adapter.fit` does the rest.
+
+    Arguments:
+        prediction_length: The number of steps to forecast, :math:`H`.
+        context_length: As in `Adapter`.
+        family: The name of a recipe or of a family, or the Path of a recipe of your own.
+        family_options: The family's own options, as `{"latent_channels": 4}`; the recipe's where left out.
+        foundation_model: A bundled name, a local folder or a hub id. A live model works, but JSON cannot hold it.
+        objective: As in `Adapter`.
+        horizon_weights: As in `Adapter`.
+        learning_rate: As in `Adapter`.
+        copula: As in `Adapter`.
+        recalibration: As in `Adapter`.
+        gate: As in `Adapter`.
+        probe_head: As in `Adapter`.
+        support: As in `Adapter`; channels are called "0", "1", ... unless a PandasDataset names them.
+        posterior_draws: As in `Adapter`.
+        max_windows: As in `Adapter`.
+        seed: As in `Adapter`.
+        batch_size: As in `Adapter`, and the entries that the predictor reads together.
+        device: As in `Adapter`.
+        trainer_kwargs: Options of `lightning.pytorch.Trainer`, for families trained by gradient.
+        num_samples: The number of joint samples of a forecast.
+        freq: The frequency of entries whose start is text or a date, as those of a bare `JsonLinesFile` are.
+
+    Raises:
+        ValueError: If an option is not fit for its purpose.
+
+    Example:
+        >>> series = np.random.randn(200, 3).cumsum(0)
+        >>> dataset = [{"start": pd.Period("2024-01-01", "D"), "target": series.T, "item_id": "a"}]
+        >>> predictor = AdapterEstimator(prediction_length=7, context_length=64).train(dataset)
+        >>> forecast = next(predictor.predict(dataset))
+        >>> forecast.samples.shape, forecast.start_date, forecast.item_id
+        ((200, 7, 3), Period('2024-07-19', 'D'), 'a')
+    """
+
+    __version__: str = __version__
+
+    @validated()  # type: ignore[no-untyped-call, untyped-decorator]
+    def __init__(
+        self,
+        prediction_length: int,
+        context_length: int | None = None,
+        family: str | Path = "residual",
+        family_options: dict[str, Any] | None = None,
+        foundation_model: Any = "bolt-nano",
+        objective: str | None = None,
+        horizon_weights: float | None = None,
+        learning_rate: float | None = None,
+        copula: str = "residual",
+        recalibration: str = "auto",
+        gate: bool = True,
+        probe_head: bool | None = None,
+        support: Any = None,
+        posterior_draws: int = 20,
+        max_windows: int = 1000,
+        seed: int = 0,
+        batch_size: int = 64,
+        device: str = "auto",
+        trainer_kwargs: dict[str, Any] | None = None,
+        num_samples: int = 200,
+        freq: str | None = None,
+    ) -> None:
+        super().__init__()
+        _require_positive(num_samples=num_samples)
+        self.prediction_length, self.num_samples, self.freq = prediction_length, num_samples, freq
+        self.adapter = Adapter(
+            family, foundation_model=foundation_model, prediction_length=prediction_length,
+            context_length=context_length, objective=objective, horizon_weights=horizon_weights,
+            learning_rate=learning_rate, copula=copula, recalibration=recalibration, gate=gate, probe_head=probe_head,
+            support=support, posterior_draws=posterior_draws, max_windows=max_windows, seed=seed, batch_size=batch_size,
+            device=device, trainer_options=trainer_kwargs,
+        ).set_params(**{f"family__{name}": value for name, value in (family_options or {}).items()})  # fmt: skip
+
+    def train(
+        self,
+        training_data: Iterable[Mapping[str, Any]],
+        validation_data: Iterable[Mapping[str, Any]] | None = None,
+        *,
+        checkpoint_dir: str | Path | None = None,
+    ) -> AdapterPredictor:
+        r"""Fits an adapter. The estimator stays as it is, and an error in training is raised.
+
+        Arguments:
+            training_data: The entries: `start`, a Period, and `target`, :math:`(D, T)` or :math:`(T,)`; NaN marks a
+                missing value. Features are not looked at. The last 30 % of the rows are held back from the parameters
+                to validate and to calibrate, unless there is `validation_data`.
+            validation_data: The same items, grown longer or going on where training data end: only the rows after that
+                end are read, and their first third validates, the second calibrates, the last confirms.
+            checkpoint_dir: As for `Adapter.fit`.
+
+        Returns:
+            The predictor.
+
+        Raises:
+            ValueError: If the data are unfit, see `Panel.of` and `Adapter.fit`, or if `validation_data` cannot serve:
+                other items or channels, a gap, fewer than :math:`3 H` rows, or items that end at different dates.
+        """
+        panel, borders = self._panel(training_data), None
+        if validation_data is not None:
+            panel, borders = _joined(panel, self._panel(validation_data), 3 * self.prediction_length)
+        adapter = self.adapter.clone().fit(panel, borders=borders, checkpoint_dir=checkpoint_dir)
+        return AdapterPredictor(adapter, self.num_samples, adapter.batch_size, self.freq)
+
+    def _panel(self, dataset: Iterable[Mapping[str, Any]]) -> Panel:
+        panel = Panel.of([_dated(number, entry, self.freq) for number, entry in enumerate(dataset)])
+        names = _names(dataset)
+        return replace(panel, channels=names) if len(names) == panel.num_channels else panel
+
+
+def _names(dataset: Any) -> tuple[str, ...]:
+    r"""The channels' names, where the dataset, or the one that `split` cut it from, is a PandasDataset; else none."""
+    for wrapped in ("test_data", "dataset"):
+        dataset = getattr(dataset, wrapped, dataset)
+    names = getattr(dataset, "target", None)
+    names = [names] if isinstance(names, str) else names
+    return tuple(str(name) for name in names) if isinstance(names, list | tuple) else ()
+
+
+def _alike(names: tuple[str, ...], others: tuple[str, ...]) -> bool:
+    r"""Whether channels are the same in the same order, as far as both have names and not only numbers."""
+    numbered = [tuple(str(number) for number in range(len(each))) for each in (names, others)]
+    return names in (others, numbered[0]) or others == numbered[1]
+
+
+def _dated(number: int, entry: Mapping[str, Any], freq: str | None) -> dict[str, Any]:
+    r"""An entry that starts with a Period and whose target is an array, as gluonts' own datasets give it."""
+    if not {"start", "target"} <= entry.keys():
+        raise ValueError(f"expected gluonts entries with 'target' and 'start'; entry {number} has {', '.join(entry)}")
+    start, target = entry["start"], np.atleast_1d(as_array(entry["target"]))
+    if isinstance(start, pd.Period):
+        if freq is not None and start.freq != to_offset(freq):
+            raise ValueError(f"entry {number} has periods of {start.freqstr!r}, not of freq={freq!r}: leave freq out")
+        return {**entry, "target": target}
+    if freq is None:
+        raise ValueError(
+            f"entry {number} starts at {start!r}, no Period: read it through gluonts' FileDataset or ListDataset, or "
+            "give freq="
+        )
+    return {**entry, "start": pd.Period(start, to_offset(freq)), "target": target}  # type: ignore[arg-type]
+
+
+def _joined(training: Panel, validation: Panel, needed: int) -> tuple[Panel, tuple[int, int]]:
+    r"""Puts the rows of validation data behind those of training data, and counts the dates where both end."""
+    if (validation.frequency, validation.num_channels) != (training.frequency, training.num_channels):
+        raise ValueError(
+            f"validation_data holds {validation.num_channels} channels of frequency {validation.frequency!r}, "
+            f"training_data {training.num_channels} of {training.frequency!r}: both must be alike"
+        )
+    if not _alike(validation.channels, training.channels):
+        raise ValueError(
+            f"validation_data's channels are {_some(validation.channels)}, those of training_data "
+            f"{_some(training.channels)}: both must name the same, in the same order"
+        )
+    longer = {item.item_id: item for item in validation.items}
+    names = {item.item_id for item in training.items}
+    if not longer.keys() <= names or len(longer) < len(validation) or len(names) < len(training):
+        raise ValueError(
+            "validation_data must hold items of training_data, each once and under the same item_id; got "
+            f"{_some(item.item_id for item in validation.items)}, not {_some(item.item_id for item in training.items)}"
+        )
+    items, later = [], []
+    for item in training.items:
+        other = longer.get(item.item_id, item)
+        behind = other.index > item.index[-1]
+        if behind.any():
+            later.append(other.index[behind][0])
+            if later[-1] != training.future_index(item, 1)[0]:
+                raise ValueError(
+                    f"validation_data of item {item.item_id!r} goes on at {later[-1]}, training_data end at "
+                    f"{item.index[-1]}: the rows between are missing"
+                )
+        values = np.concatenate([item.values, other.values[behind]])
+        items.append(Item(item.item_id, values, item.index.append(other.index[behind])))
+    end = max(item.index[-1] for item in training.items)
+    if later and min(later) <= end:
+        raise ValueError(
+            f"validation_data cannot serve where items end at different dates: training_data end at {end}, but "
+            f"validation rows begin at {min(later)}. Cut all at one date, as split(dataset, date=...) does"
+        )
+    dates = np.unique(np.concatenate([item.clock() for item in items]))
+    train = int(np.searchsorted(dates, end.as_unit("ns").value, side="right"))
+    if len(dates) - train < needed:
+        raise ValueError(
+            f"validation_data goes on for {len(dates) - train} rows after the end of training_data, at least {needed} "
+            "are needed, three prediction lengths: give more, or leave it out"
+        )
+    return replace(training, items=tuple(items)), (train, len(dates))
+
+
+def _require_positive(**numbers: Any) -> None:
+    for name, value in numbers.items():
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"expected {name} to be a positive integer, got {value!r}")
+
+
+def _some(names: Iterable[str]) -> str:
+    shown = list(names)
+    return ", ".join(shown if len(shown) <= 4 else [*shown[:3], "...", shown[-1]])
