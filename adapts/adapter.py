@@ -309,6 +309,7 @@ class Adapter:
                     history=_frame(item.values[tail], item.index[tail], panel.channels),
                 )
             )
+                    bands=fitted.bands,
         return forecasts[0] if panel.single else forecasts
 
     def law(self, windows: Windows) -> Law:

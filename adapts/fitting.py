@@ -20,6 +20,7 @@ from . import __version__
 from ._logging import get_logger
 from .adapters import AdapterModule, Evidence
 from .checkpoints import Checkpoints
+from .distribution.bands import JointBands
 from .distribution.blocks import independent_windows, lead_blocks
 from .distribution.confirmation import choose_copula, mean_pinball
 from .distribution.copula import Copula, Independent, fit_gaussian, fit_history, normal_scores
@@ -64,6 +65,7 @@ class Fitted:
         module: The built adapter.
         copula: The dependence of channels and leads.
         recalibration: The map of the levels.
+        bands: The joint bands, made of the outcomes of the calibration and confirmation rows.
         latent_copula: The dependence of the latent channels, where the family mixes channels.
         noise: The variance added, as a share of the window's own, with shape :math:`(H, D)`.
         gate: The adapter's share of the law, with shape :math:`(H, D)`; None where no gate stands.
@@ -83,6 +85,7 @@ class Fitted:
     module: AdapterModule
     copula: Copula
     recalibration: Recalibration
+    bands: JointBands = field(default_factory=JointBands)
     latent_copula: Copula | None = None
     noise: Tensor | None = None
     gate: Tensor | None = None
@@ -144,6 +147,7 @@ class Fitted:
             "module": self.module.state_dict(),
             "copula": self.copula.state(),
             "recalibration": self.recalibration.state(),
+            "bands": self.bands.state(),
             "latent_copula": {} if self.latent_copula is None else self.latent_copula.state(),
             "head": self.head,
         }
@@ -165,6 +169,7 @@ class Fitted:
         self.module.eval()
         self.copula = Copula.from_state(part("copula"))
         self.recalibration = Recalibration.from_state(part("recalibration"))
+        self.bands = JointBands.from_state(part("bands"))
         self.latent_copula = Copula.from_state(part("latent_copula")) if part("latent_copula") else None
         self.noise, self.gate = tensors.get("noise"), tensors.get("gate")
         self.head, self._headed = part("head"), None
@@ -552,6 +557,10 @@ class _Stages:
             said.append(f"recalibration {'kept' if kept else 'dropped'} (quantile loss {before:.4g} -> {after:.4g})")
         if self.settings["copula"] != "independent":
             said.append(self.compare(self.pits(fitted.recalibration.apply(law), windows)))
+        fitted.bands = JointBands.fit(torch.cat([
+            self.pits(fitted.recalibration.apply(self.law(part)), self.windows[part])
+            for part in ("calibration", "confirmation") if len(self.windows[part])
+        ]))  # fmt: skip
         fitted.stages["confirmation"] = "; ".join(said)
 
     def compare(self, pits: Tensor) -> str:

@@ -123,6 +123,7 @@ def test_every_copula_is_chosen_by_name_and_saved(copula: str, tmp_path) -> None
     again = Adapter.load(tmp_path / "run", foundation_model=SeasonalModel())
     assert again.copula == copula
     np.testing.assert_array_equal(again.predict(num_samples=500).samples, samples)
+    np.testing.assert_array_equal(again.predict().band(0.9, "time"), one.predict().band(0.9, "time"))
 
 
 def test_intervals_cover_on_fresh_data(fitted: Adapter) -> None:
@@ -133,6 +134,17 @@ def test_intervals_cover_on_fresh_data(fitted: Adapter) -> None:
     law = fitted.law(windows)
     pit = law.marginals.pit(windows.future(), torch.Generator().manual_seed(0))
     assert abs(float(((pit > 0.1) & (pit < 0.9)).float().mean()) - 0.8) < 0.05
+
+
+@pytest.mark.parametrize("joint", ["time", "channels", "all"])
+def test_bands_hold_whole_paths_of_fresh_data(fitted: Adapter, joint: str) -> None:
+    rows = series(5000, seed=8)
+    inside = []
+    for stop in range(200, 5000 - H, 40):
+        forecast, truth = fitted.predict(rows[:stop], num_samples=1), rows[stop : stop + H].to_numpy()
+        low, high = forecast.band(0.8, joint)
+        inside.append(((low <= truth) & (truth <= high)).all({"time": 0, "channels": 1, "all": (0, 1)}[joint]))
+    assert 0.74 < np.mean(inside) < 0.9
 
 
 def test_the_units_do_not_matter(fitted: Adapter) -> None:

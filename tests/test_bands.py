@@ -30,7 +30,7 @@ class TestCoverage:
         for seed in range(40):
             truth = torch.special.ndtri(copula().uniforms(1, torch.Generator().manual_seed(seed), windows=300)[0]) * 2
             pits = law.marginals[torch.zeros(300, dtype=torch.long)].pit(truth)
-            low, high = JointBands(pits[:100]).band(law, 0.9, joint)
+            low, high = JointBands.fit(pits[:100]).band(law, 0.9, joint)
             inside = ((truth[100:] >= low) & (truth[100:] <= high)).float()
             covered.append(inside.amin(JOINT[joint]).mean())
         assert 0.87 < float(torch.stack(covered).mean()) < 0.93
@@ -38,7 +38,7 @@ class TestCoverage:
     def test_too_few_windows_read_the_copula(self, joint):
         law = normal_law(1, copula())
         truth = law.sample(1000, torch.Generator().manual_seed(1))[:, 0]
-        for bands in (JointBands(), JointBands(torch.full((3, HORIZON, CHANNELS), 0.5))):
+        for bands in (JointBands(), JointBands.fit(torch.full((3, HORIZON, CHANNELS), 0.5))):
             low, high = bands.band(law, 0.9, joint, torch.Generator().manual_seed(0))
             inside = ((truth >= low[0]) & (truth <= high[0])).float().amin([axis for axis in JOINT[joint]])
             assert 0.86 < float(inside.mean()) < 0.94
@@ -55,22 +55,22 @@ def test_missing_outcomes_are_left_out():
     law = normal_law(1, copula())
     some = pits.clone()
     some[:50], some[50:, 0, 0] = math.nan, math.nan
-    a = JointBands(some).levels(law, 0.9, "channels")
-    assert a.shape == (HORIZON, 1) and torch.equal(a[1:], JointBands(pits[50:]).levels(law, 0.9, "channels")[1:])
+    a = JointBands.fit(some).levels(law, 0.9, "channels")
+    assert a.shape == (HORIZON, 1) and torch.equal(a[1:], JointBands.fit(pits[50:]).levels(law, 0.9, "channels")[1:])
 
 
 def test_the_rank_is_the_finite_sample_one():
     pits = 0.5 + torch.arange(1.0, 10.0).view(-1, 1, 1).expand(-1, HORIZON, CHANNELS) / 20  # scores .1, .2, ... .9
-    level = JointBands(pits).levels(normal_law(1, copula()), 0.9, "all")
+    level = JointBands.fit(pits).levels(normal_law(1, copula()), 0.9, "all")
     assert float(level) == pytest.approx(0.9)  # ceil(10 * .9) = 9th of 9
 
 
 def test_state_makes_them_again():
-    bands = JointBands(torch.rand(20, HORIZON, CHANNELS))
+    bands = JointBands.fit(torch.rand(20, HORIZON, CHANNELS))
     law = normal_law(1, copula())
     again = JointBands.from_state(bands.state())
     assert torch.equal(bands.levels(law, 0.8, "all"), again.levels(law, 0.8, "all"))
-    assert JointBands.from_state(JointBands().state()).pits is None
+    assert not JointBands.from_state(JointBands().state()).scores
 
 
 def test_errors():

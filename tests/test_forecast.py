@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from adapts.distribution import LEVELS, Forecast, GaussianCopula, Independent, Law, QuantileFunction
+from adapts.distribution import LEVELS, Forecast, GaussianCopula, Independent, JointBands, Law, QuantileFunction
 
 NORMAL = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()
 CHANNELS = ("load", "wind", "price")
@@ -89,6 +89,29 @@ class TestReadings:
             "Forecast('a': 6 steps from 2024-01-01 12:00:00 to 2024-01-01 17:00:00; load, wind, price)"
         )
         assert repr(make(channels=[f"c{i}" for i in range(300)])).endswith("c6, c7 and 292 more)")
+
+
+class TestBand:
+    @pytest.mark.parametrize(("joint", "cells"), [("time", 6), ("channels", 3), ("all", 18)])
+    def test_cells_that_are_independent_share_the_level(self, joint, cells):
+        low, high = make().band(0.9, joint)
+        half = -math.sqrt(2) * torch.erfinv(torch.tensor(-(0.9 ** (1 / cells)))).item()  # of a standard normal
+        np.testing.assert_allclose(high - low, 2 * half, rtol=0.1)  # 1,000 draws tell the level
+        np.testing.assert_allclose((low + high) / 2, make().quantile(0.5), atol=1e-3)
+
+    def test_past_outcomes_decide_where_there_are_any(self):
+        pits = 0.5 + torch.linspace(0.0, 0.4, 99).view(-1, 1, 1).expand(-1, 6, 3)  # tails of at most .8
+        low, high = make(bands=JointBands.fit(pits)).band(0.9, "all")
+        inner = 0.8 * 89 / 98  # the 90th of 99
+        lower, upper = make().interval(inner)
+        np.testing.assert_allclose(low, lower, atol=1e-3)
+        np.testing.assert_allclose(high, upper, atol=1e-3)
+
+    def test_errors(self):
+        with pytest.raises(ValueError, match="jointly over 'time', 'channels' or 'all', got 'leads'"):
+            make().band(joint="leads")
+        with pytest.raises(ValueError, match="levels lie within"):
+            make().band(90)
 
 
 class TestEvents:
@@ -180,6 +203,9 @@ class TestGluonts:
         start = forecast.to_gluonts().start_date
         assert start.start_time <= forecast.index[0] <= start.end_time
 
+    def test_years_begin_in_their_month(self):
+        assert make(frequency="YS-APR").to_gluonts().start_date.freqstr == "Y-MAR"
+
     def test_dates_with_a_zone_keep_their_wall_time(self):
         assert make(zone="Europe/Berlin").to_gluonts().start_date == pd.Period("2024-01-01 12:00", "h")
 
@@ -203,9 +229,6 @@ class TestGluonts:
         forecast = make(channels=("load",), num_samples=400)
         assert forecast.to_gluonts().samples.shape == (400, 6)
         truth = np.concatenate([np.zeros(12), forecast.mean[:, 0] + np.arange(6)])
-    def test_years_begin_in_their_month(self):
-        assert make(frequency="YS-APR").to_gluonts().start_date.freqstr == "Y-MAR"
-
         series = pd.Series(truth, pd.period_range("2024-01-01", periods=18, freq="h"))
         aggregate, _ = Evaluator(quantiles=[0.5], num_workers=None)([series], [forecast.to_gluonts()], num_series=1)
         assert aggregate["MSE"] == pytest.approx(55 / 6, rel=0.02)  # the mean of 0, 1, 4, 9, 16, 25

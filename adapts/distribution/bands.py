@@ -4,9 +4,8 @@ from __future__ import annotations
 
 __all__ = ["JOINT", "JointBands"]
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -39,10 +38,24 @@ class JointBands:
         | Conformal Prediction Bands for Multivariate Functional Data (Diquigiovanni et al., 2022)
 
     Arguments:
-        pits: The PITs of calibration windows, with shape :math:`(n, H, D)`; none if None. NaN marks a missing outcome.
+        scores: The scores of calibration windows by what the band holds over jointly: of each channel with shape
+            :math:`(n, 1, D)`, of each lead :math:`(n, H, 1)`, of all :math:`(n, 1, 1)`; none without windows. NaN
+            marks a path without any outcome.
     """
 
-    pits: Tensor | None = None
+    scores: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @staticmethod
+    def fit(pits: Tensor) -> JointBands:
+        r"""Scores calibration windows.
+
+        Arguments:
+            pits: Their PITs, with shape :math:`(n, H, D)`. NaN marks a missing outcome.
+
+        Returns:
+            The bands.
+        """
+        return JointBands({joint: _scores(pits, joint) for joint in JOINT})
 
     def levels(self, law: Law, level: float, joint: str, generator: torch.Generator | None = None) -> Tensor:
         r"""The level of each cell's interval.
@@ -63,16 +76,12 @@ class JointBands:
             raise ValueError(f"a band holds jointly over 'time', 'channels' or 'all', got {joint!r}")
         if not 0 < level < 1:
             raise ValueError(f"levels lie within (0, 1), as 0.9 does; got {level}")
-        pits = self.pits
-        if pits is None or math.ceil((len(pits) + 1) * level) > len(pits):
-            pits = law.copula.uniforms(1, generator, windows=_SAMPLES)[0]
-        tails = (2 * pits - 1).abs()
-        scores = tails.nan_to_num(-1.0).amax(JOINT[joint], keepdim=True)  # (n, 1 or H, 1 or D)
-        ordered = scores.where(scores >= 0, torch.nan).sort(0).values  # windows without a value last
-        count = (scores >= 0).sum(0)
-        rank = torch.ceil((count + 1) * level - 1e-9).long().clamp(min=1)
-        found = ordered.gather(0, (rank - 1).clamp(max=len(ordered) - 1).unsqueeze(0))[0]
-        return torch.where(rank <= count, found, 1.0)
+        found, enough = _ranked(self.scores[joint], level) if self.scores else (None, torch.tensor(False))
+        if found is None or not bool(enough.all()):
+            drawn = law.copula.uniforms(1, generator, windows=_SAMPLES)[0]
+            instead, _ = _ranked(_scores(drawn, joint), level)
+            found = instead if found is None else torch.where(enough, found, instead)
+        return found
 
     def band(
         self, law: Law, level: float = 0.9, joint: str = "all", generator: torch.Generator | None = None
@@ -98,7 +107,7 @@ class JointBands:
         Returns:
             Tensors only; none without calibration windows.
         """
-        return {} if self.pits is None else {"pits": self.pits}
+        return dict(self.scores)
 
     @staticmethod
     def from_state(state: Mapping[str, Tensor]) -> JointBands:
@@ -110,7 +119,22 @@ class JointBands:
         Returns:
             The bands.
         """
-        return JointBands(state.get("pits"))
+        return JointBands(dict(state))
+
+
+def _scores(pits: Tensor, joint: str) -> Tensor:
+    r"""How far the worst cell of each path lies in its tails, (n, 1 or H, 1 or D); NaN where a path has none."""
+    worst = (2 * pits - 1).abs().nan_to_num(-1.0).amax(JOINT[joint], keepdim=True)
+    return worst.where(worst >= 0, torch.nan)
+
+
+def _ranked(scores: Tensor, level: float) -> tuple[Tensor, Tensor]:
+    r"""The conformal quantile of scores over windows, and whether there are enough of these for it."""
+    count = (~scores.isnan()).sum(0)
+    rank = torch.ceil((count + 1) * level - 1e-9).long()
+    ordered = scores.sort(0).values  # windows without an outcome last
+    found = ordered.gather(0, (rank - 1).clamp(min=0, max=len(ordered) - 1).unsqueeze(0))[0]
+    return found, rank <= count
 
 
 def _read(marginals: QuantileFunction, level: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ __all__ = ["Forecast"]
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import torch
 from .._logging import quiet
 from ..dates import period_at
 from . import scenarios
+from .bands import JointBands
 from .law import Law
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Forecast:
         seed: The seed of the paths; items of other names get other paths.
         quantile_levels: The levels that `to_pandas` writes unless told otherwise.
         history: The last rows observed, a column a channel, for plots. NaN marks a missing value.
+        bands: The outcomes that joint bands are made of; the law's own draws if there are none.
     """
 
     item_id: str
@@ -61,6 +63,7 @@ class Forecast:
     seed: int = 0
     quantile_levels: tuple[float, ...] = LEVELS
     history: pd.DataFrame | None = None
+    bands: JointBands = field(default_factory=JointBands)
 
     def __post_init__(self) -> None:
         assert self.law.marginals.shape == (1, len(self.index), len(self.channels))
@@ -102,12 +105,34 @@ class Forecast:
         both = self.quantile([round((1 - level) / 2, 12), round((1 + level) / 2, 12)])
         return both[..., 0], both[..., 1]
 
+    def band(self, level: float = 0.9, joint: str = "all") -> tuple[np.ndarray, np.ndarray]:
+        r"""The band that holds whole paths: wider than `interval`, which holds each cell by itself.
+
+        Its level is that of past outcomes (see `adapts.distribution.JointBands`), or, where these are too few, of the
+        law's own joint draws.
+
+        Arguments:
+            level: The probability that no cell of a path lies outside, within (0, 1).
+            joint: What a path is: "time" (all leads of a channel), "channels" (all channels at a step), or "all".
+
+        Returns:
+            The lower and the upper end, each with shape :math:`(H, D)`.
+
+        Raises:
+            ValueError: If `level` or `joint` is none of these.
+        """
+        low, high = self.bands.band(self.law, level, joint, self._generator())
+        return low[0].numpy(), high[0].numpy()
+
     @cached_property
     def samples(self) -> np.ndarray:
         r"""Joint paths, with shape :math:`(S, H, D)`, drawn once; the same seed gives the same paths."""
+        return self.law.sample(self.num_samples, self._generator())[:, 0].numpy()
+
+    def _generator(self) -> torch.Generator:
         # Mixed to 32 bits, for torch's generator on the CPU disregards the higher ones.
         seed = np.random.SeedSequence([self.seed, zlib.crc32(self.item_id.encode())]).generate_state(1)[0]
-        return self.law.sample(self.num_samples, torch.Generator().manual_seed(int(seed)))[:, 0].numpy()
+        return torch.Generator().manual_seed(int(seed))
 
     def aggregate(self, how: Sequence[float] | np.ndarray | Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         r"""Turns the joint paths into samples of what is made of them: a total, a maximum, a ramp.

@@ -166,7 +166,7 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
 
     # --- joint bands
     for joint, axes in (("time", (1,)), ("channels", (2,)), ("all", (1, 2))):
-        bands = JointBands(torch.cat([pits["validation"], pits["calibration"]]))
+        bands = JointBands.fit(torch.cat([pits["validation"], pits["calibration"]]))
         inner = bands.levels(Law(laws["test"], copulas["residual"]), 0.9, joint, torch.Generator().manual_seed(SEED))
         outside = ((2 * pits["test"] - 1).abs() > inner).float()
         yield {**about, "law": "residual", "metric": f"band_90_{joint}", "value": 1 - float(outside.amax(axes).mean())}
