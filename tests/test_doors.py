@@ -254,10 +254,11 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "text that may name items": (
         long(wide, wide, item_column="shop"),
         {},
-        "columns to forecast; if 'shop' names the series of each row: item_column='shop' (--item-column shop)",
+        "48 of the 96 dates are repeated: does column 'shop' name the series of each row? item_column='shop' "
+        "(--item-column shop) says so",
     ),
     "categories that may name items": (
-        long(wide, wide, item_column="shop").astype({"shop": "category"}),
+        long(wide, item_column="shop").astype({"shop": "category"}),
         {},
         "column 'shop' holds category (first: 'item0'). target=[...] (--columns) picks the columns to forecast; if",
     ),

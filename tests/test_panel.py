@@ -248,6 +248,36 @@ def test_an_item_column_that_is_given_wins() -> None:
     assert Panel.of(both, item_column="item_id").channels == ("a", "b", "id")
 
 
+@pytest.mark.parametrize("regularise", [False, True])
+@pytest.mark.parametrize("names", [(1, 2), (0.5, 7.0), ("north", "south"), (True, False)])
+@pytest.mark.parametrize("options", [{}, {"target": ["a", "b"]}, {"target": "a", "frequency": "h"}])
+def test_series_that_another_column_tells_apart_are_not_averaged(
+    regularise: bool, names: tuple[Any, Any], options: dict[str, Any]
+) -> None:
+    rows = two("shop").assign(shop=[names[0]] * 48 + [names[1]] * 30, promo=np.arange(78) % 2)
+    some = rows.drop(index=[5, 60])
+    for given in (rows, some, pd.concat([some, some[-1:]])):  # gaps, and a row that came twice
+        with pytest.raises(
+            ValueError, match=r"[23]\d of the 7\d dates are repeated: does column 'shop' name the series"
+        ) as e:
+            Panel.of(given, regularise=regularise, **options)
+        assert "item_column='shop' (--item-column shop)" in str(e.value) and "\n" not in str(e.value)
+        assert Panel.of(given, regularise=True, item_column="shop", **options).lengths == (48, 30)
+
+
+def test_repeated_dates_that_no_column_tells_apart_are_averaged_as_before() -> None:
+    revised = frame().rename_axis("date").reset_index().assign(count=np.arange(48) * 7 % 10)
+    both = pd.concat([revised, revised.assign(a=revised.a + 1.0, count=np.arange(48) * 3 % 10)])
+    assert Panel.of(both, regularise=True).lengths == (48,)
+    with pytest.raises(ValueError, match=r"48 repeated .*regularise=True \(--regularise\) would"):
+        Panel.of(both)
+    shops = two("shop").assign(shop=[1] * 48 + [2] * 30)
+    assert Panel.of(shops, target=["a", "shop"], regularise=True).channels == ("a", "shop")  # it is said to be one
+    clocks = frame(300, start="2024-10-20").tz_localize("UTC").tz_convert("Europe/Berlin").tz_localize(None)
+    clocks["summer"] = np.arange(300) < 171
+    assert Panel.of(clocks, regularise=True).lengths == (299,)
+
+
 def test_an_index_by_the_name_of_id_that_counts_rows_names_no_items() -> None:
     numbered = frame().rename_axis("date").reset_index().rename_axis("id")
     assert Panel.of(numbered).channels == ("a", "b") and Panel.of(numbered).lengths == (48,)

@@ -14,7 +14,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..dates import alias, calendar_period, first_undated, frequency_of, parse_dates, regular_dates, steps_from
+from ..dates import (
+    REMEDY,
+    alias,
+    calendar_period,
+    first_undated,
+    frequency_of,
+    parse_dates,
+    regular_dates,
+    steps_from,
+)
 from .columns import as_array, groups, listed, named, numeric, why_not_numeric
 from .frames import as_pandas
 from .panel import Item, Panel
@@ -193,7 +202,7 @@ class Reader:
         if item is None and dates is None:
             self.require_row_numbers(frame)
         if item is None and dates is not None:
-            self.require_one_series(frame, dates)
+            self.require_one_series(frame.drop(columns=[] if column is None else column), dates)
         values = self.numbers(frame, channels, dated=dates is not None)  # (rows, D)
         rows_of = {"0": np.arange(len(frame))} if item is None else groups(frame[item])
         items = []
@@ -308,15 +317,46 @@ class Reader:
 
     def require_one_series(self, frame: pd.DataFrame, dates: pd.DatetimeIndex) -> None:
         r"""Checks that dates that repeat do not do so because a column that was not recognised names the item."""
-        repeated = int(dates.duplicated().sum())
+        rows, repeated = len(dates), int(dates.duplicated().sum())
         for name in frame.columns if repeated else ():
             if name.lower() in ITEM_NAMES and name not in self.wanted(()):
                 apart = pd.DataFrame({"item": frame[name].to_numpy(), "date": dates}).duplicated().sum()
                 if apart < repeated and frame[name].nunique() < len(frame):  # a number a row names no series
                     raise ValueError(
-                        f"{repeated} of the {len(dates)} dates are repeated, and the rows may be several series "
+                        f"{repeated} of the {rows} dates are repeated, and the rows may be several series "
                         f"told apart by column {name!r}: pass item_column={name!r} (--item-column {name})"
                     )
+        if 10 * repeated <= rows:  # the hours that clocks repeat, which a flag may tell apart, are no series
+            return
+        names = [name for name in frame.columns if self.tells_apart(frame[name], dates)]
+        if names:
+            name = min(names, key=lambda name: len(set(frame[name].map(str))))
+            raise ValueError(
+                f"{repeated} of the {rows} dates are repeated: does column {name!r} name the series of each row? "
+                f"item_column={name!r} (--item-column {name}) says so. "
+                + (
+                    f"If not, drop it: regularise=True does not average what {name!r} tells apart"
+                    if self.regularise
+                    else f"If not, {REMEDY}"
+                )
+            )
+
+    def tells_apart(self, column: pd.Series[Any], dates: pd.DatetimeIndex) -> bool:
+        r"""Whether the rows of equal entries have dates of some frequency that, but for a few, repeat no more."""
+        if column.name in self.wanted(()) or pd.api.types.is_datetime64_any_dtype(column.dtype):
+            return False
+        numbers = pd.api.types.is_numeric_dtype(column.dtype)
+        codes = pd.factorize(column if numbers else column.map(str, na_action="ignore"))[0]
+        if (codes < 0).any() or not 2 <= codes.max() + 1 <= len(codes) / 2:
+            return False
+        within = pd.DataFrame({"item": codes, "date": dates}).duplicated().sum()
+        if 10 * within > dates.duplicated().sum():
+            return False
+        largest = np.argsort(np.bincount(codes), kind="stable")[-8:]
+        try:
+            return all(frequency_of(dates[codes == code], None) for code in largest)
+        except ValueError:
+            return False
 
     def require_row_numbers(self, frame: pd.DataFrame) -> None:
         r"""Checks that the index of an undated frame counts its rows."""
