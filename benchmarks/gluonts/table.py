@@ -1,0 +1,56 @@
+r"""Writes the table of docs/gluonts.md from `scores.csv`, between its two marks: no figure is typed by hand.
+
+python -m benchmarks.gluonts.table
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent.parent / "docs" / "gluonts.md"
+BEGIN, END = "<!-- scores: made by benchmarks/gluonts/table.py -->", "<!-- /scores -->"
+COLUMNS = {
+    "mean_wql": "mean wQL", "crps_sum": "CRPS-sum", "mase": "MASE", "coverage_80": "80 % coverage",
+    "train_s": "train s", "predict_s": "predict s",
+}  # fmt: skip
+DIGITS = {"train_s": 1, "predict_s": 1}
+LOWER_IS_BETTER = ("mean_wql", "crps_sum", "mase")
+
+
+def table(scores: pd.DataFrame) -> str:
+    lines = ["| data | model | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
+    for data, rows in scores.groupby("data", sort=False):
+        values = rows.pivot(index="model", columns="metric", values="value")
+        for model in rows["model"].unique():
+            cells = []
+            for metric in COLUMNS:
+                digits = DIGITS.get(metric, 3)
+                cell = f"{values.loc[model, metric]:.{digits}f}"
+                best = metric in LOWER_IS_BETTER and cell == f"{values[metric].min():.{digits}f}"
+                cells.append(f"**{cell}**" if best else cell)
+            lines.append(f"| {data} | {model} | " + " | ".join(cells) + " |")
+    runs = ", ".join(
+        f"{data} {rows['windows'].iloc[0]} windows every {rows['stride'].iloc[0]} rows"
+        for data, rows in scores.groupby("data", sort=False)
+    )
+    sizes = "; ".join(
+        f"H = {horizon}, {epochs} epochs of {batches} batches, {threads} thread{'s' if threads > 1 else ''}, gluonts "
+        f"{version}, commit {commit}"
+        for horizon, epochs, batches, threads, version, commit in scores[
+            ["prediction_length", "epochs", "batches", "threads", "gluonts", "commit"]
+        ].drop_duplicates().itertuples(index=False)
+    )  # fmt: skip
+    return "\n".join([*lines, "", f"{runs}; {sizes}."])
+
+
+def main() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    written = table(pd.read_csv(HERE / "scores.csv"))
+    PAGE.write_text(f"{before}{BEGIN}\n{written}\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
