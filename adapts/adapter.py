@@ -18,6 +18,7 @@ import torch
 
 from . import saving
 from .adapters import AdapterModule, families, make
+from .dates import calendar
 from .distribution.copula import Copula, Independent
 from .distribution.forecast import LEVELS, Forecast
 from .distribution.law import Law
@@ -263,13 +264,13 @@ class Adapter:
 
         Arguments:
             series: Later or other series with the fitted channels, in any form that `fit` takes; the fitted ones if
-                None.
+                None. Where channels have names, others are not looked at.
             num_samples: The number of joint samples :math:`S` that each forecast draws.
             quantile_levels: The levels that `Forecast.to_pandas` writes.
             seed: The seed of the samples; the adapter's if None.
             item_column: As for `fit`.
             timestamp_column: As for `fit`.
-            frequency: As for `fit`.
+            frequency: The pandas alias of the time step, which must be the fitted one; the fitted one if None.
             regularise: As for `fit`.
 
         Returns:
@@ -277,7 +278,8 @@ class Adapter:
             adapter: each gets what it would get alone.
 
         Raises:
-            ValueError: If the adapter is not fitted, or the series do not have the fitted channels.
+            ValueError: If the adapter is not fitted, or the series do not have the fitted channels and frequency, or
+                have a time zone where the fitted ones have none, or none where they have one.
         """
         fitted = self._require_fitted("predict")
         if not isinstance(num_samples, int | np.integer) or num_samples < 1:
@@ -288,9 +290,9 @@ class Adapter:
         panel = fitted.panel
         if series is not None:
             panel = self._later(
-                series, fitted.panel.channels, item_column=item_column, timestamp_column=timestamp_column,
-                frequency=frequency, regularise=regularise,
-            )  # fmt: skip
+                series, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
+                regularise=regularise,
+            ).panel  # fmt: skip
         windows = last_windows(panel, context_length=fitted.context_length, prediction_length=self.prediction_length)
         law = self.law(windows)
         forecasts = []
@@ -307,9 +309,9 @@ class Adapter:
                     seed=self.seed if seed is None else seed,
                     quantile_levels=tuple(quantile_levels),
                     history=_frame(item.values[tail], item.index[tail], panel.channels),
+                    bands=fitted.bands,
                 )
             )
-                    bands=fitted.bands,
         return forecasts[0] if panel.single else forecasts
 
     def law(self, windows: Windows) -> Law:
@@ -636,21 +638,33 @@ class Adapter:
                 **more,
             )
 
-    def _later(self, series: Any, channels: tuple[str, ...], **options: Any) -> Panel:
-        r"""Reads further series; of a frame that has the fitted channels, the other columns are not looked at."""
-        series = [as_pandas(entry) for entry in series] if isinstance(series, list | tuple) else as_pandas(series)
-        fitted = self._require_fitted("predict").panel.frequency
-        columns = {str(column) for column in getattr(series, "columns", ())}
-        target = list(channels) if columns.issuperset(channels) else None
-        if options["frequency"] is None and _may_be_dated(series):
-            options["frequency"] = fitted  # a few rows do not tell their frequency, the fitted ones did
-        panel = self._dataset(series, target=target, **options).panel
-        if None not in (fitted, panel.frequency) and panel.frequency != fitted:
-            raise ValueError(
-                f"expected rows of the fitted frequency, {fitted!r}, got {panel.frequency!r}: "
-                "resample them, or fit another adapter"
-            )
-        return panel.require_channels(channels)
+    def _later(self, series: Any, **options: Any) -> Dataset:
+        r"""Reads further series with the fitted channels, where these have names, and the fitted frequency."""
+        panel = self._require_fitted("predict").panel
+        if isinstance(series, list | tuple):
+            series = [as_pandas(entry) for entry in series]
+        elif not isinstance(series, Path | Dataset | Panel):
+            series = as_pandas(series)
+        named = panel.channels != tuple(map(str, range(panel.num_channels)))
+        frames = [entry for entry in (series if isinstance(series, list) else [series]) if hasattr(entry, "columns")]
+        whole = [{str(column) for column in frame.columns}.issuperset(panel.channels) for frame in frames]
+        others_aside = named and isinstance(series, str | Path) or frames and all(whole)
+        target = list(panel.channels) if others_aside else None
+        steps = [options.pop("frequency")]
+        if steps == [None] and not isinstance(series, Dataset | Panel):
+            steps.append(panel.frequency)  # a few rows do not tell their frequency, the fitted ones did
+        problem = None
+        for number, step in enumerate(dict.fromkeys(steps)):
+            try:
+                later = self._dataset(series, target=target, frequency=step, **options)
+                if named and set(later.panel.channels).issuperset(panel.channels):
+                    later = replace(later, panel=later.panel.select(panel.channels))
+                later = replace(later, panel=later.panel.require_channels(panel.channels))
+                return replace(later, panel=_in_steps_of(panel, later.panel, given=number == 0 and step is not None))
+            except ValueError as error:
+                problem = problem or error
+        assert problem is not None
+        raise problem
 
     def _pipeline(self, fitted: Fitted) -> Pipeline:
         return fitted.pipeline(self.model, self.batch_size, self.seed, self.posterior_draws)
@@ -731,11 +745,34 @@ def _some(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _may_be_dated(series: Any) -> bool:
-    r"""Whether series are frames or gluonts entries, or lists of these, whose dates a frequency applies to."""
-    if isinstance(series, list):
-        return bool(series) and all(_may_be_dated(entry) for entry in series)
-    return isinstance(series, Mapping) or hasattr(series, "index")
+def _in_steps_of(fitted: Panel, later: Panel, *, given: bool) -> Panel:
+    r"""Later rows under the name of the fitted frequency, which must be theirs: the same dates may have many names."""
+    # A frequency that the caller gives means all its dates; one found in rows may mean less, as days from Monday to
+    # Friday, which may be business days.
+    if fitted.frequency is None or later.frequency is None:
+        return later
+    ours, theirs = (getattr(panel.items[0].index, "tz", None) for panel in (fitted, later))
+    if ours is not None and theirs is None:
+        raise ValueError(
+            f"the adapter was fitted on dates in the time zone {ours}, and these dates have none: "
+            f"frame.tz_localize({str(ours)!r}), or the zone that they are in"
+        )
+    if ours is None and theirs is not None:
+        raise ValueError(
+            f"the adapter was fitted on dates without a time zone, and these are in {theirs}: "
+            "frame.tz_convert(zone).tz_localize(None), with the zone whose local time was fitted"
+        )
+    if later.frequency == fitted.frequency:
+        return later
+    for item in later.items:
+        rows = max(len(item), 60) if given or len(item) == 1 else len(item)
+        dates = [calendar(item.index[0], step, periods=rows, unit="ns") for step in (later.frequency, fitted.frequency)]
+        if not np.array_equal(dates[0].asi8, dates[1].asi8):
+            raise ValueError(
+                f"expected rows of the fitted frequency, {fitted.frequency!r}, got {later.frequency!r}: "
+                "resample them, or fit another adapter"
+            )
+    return replace(later, frequency=fitted.frequency)
 
 
 def _trained(family: AdapterModule) -> bool:

@@ -102,6 +102,9 @@ FORMS: dict[str, Callable[[pd.DataFrame, Path], Any]] = {
     "a panel": lambda f, _: Panel.of(f),
     "array (T, D)": lambda f, _: f.to_numpy(),
     "array (1, T, D)": lambda f, _: f.to_numpy()[None],
+    "array by columns": lambda f, _: np.asfortranarray(f.to_numpy()),
+    "array by rows": lambda f, _: np.ascontiguousarray(f.to_numpy()),
+    "array within another": lambda f, _: np.repeat(f.to_numpy(), 2, axis=1)[:, ::2],
     "tensor": lambda f, _: torch.from_numpy(f.to_numpy(copy=True)),
     "frame without dates": lambda f, _: f.reset_index(drop=True),
 }
@@ -519,3 +522,103 @@ def test_wrong_input_gets_one_line_that_says_what_to_do(
         else:
             Panel.of(given, **options)
     assert "\n" not in str(caught.value)
+
+
+# -------------------------------------------------------------------------------------------------- later rows
+
+
+def plain(frequency: str = "h", rows: int = 120, *, tz: str | None = None, last: int | None = None) -> pd.DataFrame:
+    index = pd.date_range("2000-01-01", periods=rows, freq=frequency, tz=tz, name="timestamp")
+    values = np.random.default_rng(2).normal(size=(rows, 2))
+    return pd.DataFrame(values, index=index, columns=["a", "b"])[-(last or rows) :]
+
+
+def fitted_on(series: Any, **options: Any) -> Adapter:
+    bare: dict[str, Any] = {"copula": "independent", "recalibration": "none", "gate": False}
+    one = Adapter("identity", foundation_model=SeasonalModel(4, 4), prediction_length=4, context_length=16, **bare)
+    return one.fit(series, **options)
+
+
+#: The ways in which later rows come in; a frequency is only said where the form must have one.
+LATER: dict[str, Callable[[pd.DataFrame, str, Path], Any]] = {
+    "a frame": lambda f, _, d: f,
+    "a list of frames": lambda f, _, d: [f],
+    "polars": lambda f, _, d: pl.from_pandas(f.reset_index()),
+    "a path": lambda f, _, d: written(f, d, "later.csv", pd.DataFrame.to_csv),
+    "a path as text": lambda f, _, d: str(written(f, d, "later.csv", pd.DataFrame.to_csv)),
+    "a panel": lambda f, freq, d: Panel.of(f, frequency=freq),
+    "a data set": lambda f, freq, d: read(written(f, d, "later.csv", pd.DataFrame.to_csv), frequency=freq),
+}
+
+
+@pytest.mark.parametrize("form", LATER)
+@pytest.mark.parametrize(
+    ("fit", "later"),
+    [
+        ("QS-JAN", "QS-APR"), ("QS-JAN", "QS-OCT"), ("YS-JAN", "YS"), ("7D", "W-SAT"), ("W-SAT", "7D"),
+        ("60min", "h"), ("h", "60T"), ("D", "24h"), ("B", "B"), ("ME", "M"),
+    ],
+)  # fmt: skip
+def test_later_rows_are_read_at_the_fitted_frequency_whatever_its_name(
+    fit: str, later: str, form: str, tmp_path: Path
+) -> None:
+    whole = plain(fit)
+    one = fitted_on(whole, frequency=fit)
+    for rows in (20, 5, 1):
+        forecast = one.predict(LATER[form](whole[-rows:], later, tmp_path), num_samples=2)
+        forecast = forecast[0] if isinstance(forecast, list) else forecast
+        assert forecast.frequency == one.predict(num_samples=2).frequency
+        assert forecast.index.tolist() == one.predict(num_samples=2).index.tolist()
+
+
+@pytest.mark.parametrize("form", LATER)
+def test_columns_that_were_not_fitted_are_not_looked_at(form: str, tmp_path: Path) -> None:
+    rows = plain()
+    one = fitted_on(rows)
+    more = rows.assign(c=1.0) if form in ("a panel", "a data set") else rows.assign(c="text")
+    forecast = one.predict(LATER[form](more, "h", tmp_path), num_samples=2)
+    forecast = forecast[0] if isinstance(forecast, list) else forecast
+    assert forecast.channels == ("a", "b") and np.array_equal(forecast.mean, one.predict(num_samples=2).mean)
+
+
+def test_channels_without_names_are_as_many_as_were_fitted() -> None:
+    with pytest.raises(ValueError, match="expected the 2 channels of the fit .*not fitted: 2"):
+        fitted_on(plain().to_numpy()).predict(np.zeros((20, 3)))
+
+
+#: What was fitted, what came later, with which options, and words of the answer.
+NOT_LATER: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
+    "days after hours": (plain("h"), plain("D"), {}, "expected rows of the fitted frequency, 'h', got 'D': resample"),
+    "a panel of days": (plain("h"), Panel.of(plain("D")), {}, "the fitted frequency, 'h', got 'D'"),
+    "one row of days": (plain("h"), plain("D", last=1), {"frequency": "D"}, "the fitted frequency, 'h', got 'D'"),
+    "weeks of other days": (plain("W-MON"), plain("W-WED"), {}, "the fitted frequency, 'W-MON', got 'W-WED'"),
+    "quarters of other months": (plain("QS-JAN"), plain("QS-FEB"), {}, "the fitted frequency, 'QS-OCT', got 'QS-NOV'"),
+    "no zone any more": (
+        plain(tz="Europe/Berlin"),
+        plain(),
+        {},
+        "was fitted on dates in the time zone Europe/Berlin, and these dates have none: frame.tz_localize('Europe/B",
+    ),
+    "a zone on a sudden": (
+        plain(),
+        plain(tz="UTC"),
+        {},
+        "was fitted on dates without a time zone, and these are in UTC: frame.tz_convert(zone).tz_localize(None), with",
+    ),
+    "a panel without a zone": (plain(tz="UTC"), Panel.of(plain()), {}, "in the time zone UTC, and these dates have no"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_LATER)
+def test_later_rows_that_do_not_follow_get_one_line(case: str) -> None:
+    before, later, options, words = NOT_LATER[case]
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        fitted_on(before).predict(later, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_later_rows_in_another_zone_are_the_same_instants() -> None:
+    rows = plain(tz="UTC")
+    one = fitted_on(rows)
+    there = one.predict(rows.tz_convert("Asia/Tokyo"))
+    assert np.array_equal(there.mean, one.predict().mean) and (there.index == one.predict().index).all()

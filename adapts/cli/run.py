@@ -103,7 +103,7 @@ def data_of(asked: Mapping[str, Any], adapter: Adapter | None = None) -> Dataset
 
     reading = {name: asked[name] for name in READING}
     if adapter is not None:
-        return read(asked["data"], columns=list(adapter.channels), **reading)
+        return adapter._later(asked["data"], **reading)
     columns: list[str] = []
     for given in asked["columns"] or ():
         named = "," not in given or _is_column(given, asked["data"], reading)
