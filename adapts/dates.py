@@ -424,8 +424,9 @@ def _grid(tidy: pd.DatetimeIndex, frequency: str) -> pd.DatetimeIndex:
 def _clocks(index: pd.DatetimeIndex, frequency: str | None) -> str:
     r"""What to do about dates that are irregular because the clocks were changed; "" where they are not."""
     if index.tz is not None:
+        tidy = index.unique().sort_values()
         seen = _infer(index.unique().tz_localize(None).sort_values()) if len(index) > 2 else None
-        if seen is None:
+        if seen is None or _infer(tidy) is not None:
             return ""
         return (
             f". They are regular in local time, frequency={seen!r}, not in hours that passed: "
@@ -449,6 +450,8 @@ def _clocks(index: pd.DatetimeIndex, frequency: str | None) -> str:
 
 def _infer(tidy: pd.DatetimeIndex) -> str | None:
     r"""The frequency of dates that are regular, in order and distinct; None where they are not."""
+    if not (tidy.is_monotonic_increasing and tidy.is_unique):
+        return None
     candidates = [pd.infer_freq(tidy)] if len(tidy) > 2 else []
     steps = np.unique(np.diff(tidy.as_unit("ns").asi8))
     if len(steps) == 1:

@@ -226,6 +226,19 @@ def test_regularise_gives_back_the_grid(frequency: str) -> None:
     assert np.array_equal(panel.items[0].values, expected.to_numpy(), equal_nan=True)
 
 
+@pytest.mark.parametrize("frequency", REGULAR)
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+@pytest.mark.parametrize("given", [False, True])
+def test_the_newest_row_first_is_an_order_to_be_mended(frequency: str, zone: str | None, given: bool) -> None:
+    wide = series(pd.date_range("2019-05-04", periods=40, freq=frequency, tz=zone))
+    said = frequency if given else None
+    with pytest.raises(ValueError, match=r": 39 out of order \(first: row 1, .*differ\) and put .* missing$"):
+        Panel.of(wide[::-1], frequency=said)
+    panel = Panel.of(wide[::-1], frequency=said, regularise=True)
+    assert panel.frequency == frequency and (panel.items[0].index == wide.index).all()
+    assert panel.items[0].values.ravel().tolist() == list(range(40))
+
+
 def test_regularise_takes_the_mean_of_rows_that_disagree() -> None:
     wide = frame(5)
     other = wide.iloc[[2]].assign(a=10.0)
