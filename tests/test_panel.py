@@ -28,6 +28,36 @@ def long(*frames: pd.DataFrame, item_column: str = "item_id", timestamp: str = "
 
 # ------------------------------------------------------------------------------------------------- what comes in
 
+ORDERS: dict[str, Callable[[np.ndarray], Any]] = {
+    "Fortran": np.asfortranarray,
+    "every second column": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "every second row": lambda x: np.repeat(x, 2, axis=0)[::2],
+    "backwards twice": lambda x: x[::-1].copy()[::-1],
+    "tensor, transposed": lambda x: torch.from_numpy(x.T.copy()).T,
+    "stack": lambda x: np.asfortranarray(x[None]),
+    "list": lambda x: [np.asfortranarray(x)],
+    "frame": pd.DataFrame,
+    "frame, channels moved": lambda x: pd.DataFrame(x[:, ::-1], columns=["1", "0"])[["0", "1"]],
+    "polars": lambda x: pl.from_numpy(x, ["0", "1"]),
+    "gluonts": lambda x: [{"start": pd.Period("2024-01-01", "h"), "target": x.T}],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_rows_lie_in_one_order_in_memory(order: str) -> None:
+    values = np.random.default_rng(0).normal(size=(48, 2))
+    panel = Panel.of(ORDERS[order](values))
+    for same in (
+        panel,
+        panel.select(["1", "0"]).select(["0", "1"]),
+        panel.rows(40),
+        panel.standardised(*np.eye(2) + 1),
+    ):
+        assert all(item.values.flags.c_contiguous for item in same.items)
+        assert same.concatenated[0].flags.c_contiguous
+    assert np.array_equal(panel.items[0].values, values)
+
+
 WIDE: dict[str, Callable[[pd.DataFrame], Any]] = {
     "index": lambda f: f,
     "timestamp column": lambda f: f.rename_axis("timestamp").reset_index(),

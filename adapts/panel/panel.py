@@ -32,6 +32,8 @@ class Item:
 
     def __post_init__(self) -> None:
         assert self.values.ndim == 2 and self.values.dtype == np.float64 and len(self.index) == len(self.values)
+        # Sums over rows round by the order in memory, and equal rows are to have equal forecasts.
+        object.__setattr__(self, "values", np.ascontiguousarray(self.values))
 
     def __len__(self) -> int:
         return len(self.values)
