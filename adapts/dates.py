@@ -234,6 +234,10 @@ def parse_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | No
         The dates, or None if some of these are none.
     """
     index = pd.Index(values)
+    if isinstance(index.dtype, pd.ArrowDtype) and pd.api.types.is_datetime64_any_dtype(index.dtype):
+        import pyarrow
+
+        index = pd.Index(pyarrow.array(index.array).to_pandas(), name=index.name)
     if isinstance(index, pd.DatetimeIndex):
         return index
     if isinstance(index, pd.PeriodIndex):

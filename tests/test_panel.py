@@ -269,6 +269,30 @@ def test_the_column_that_names_items_is_recognised(case: str) -> None:
         assert np.array_equal(item.values, frame(length).to_numpy(), equal_nan=True)
 
 
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+@pytest.mark.parametrize("unit", ["ns", "us", "s"])
+def test_dates_that_arrow_backs(zone: str | None, unit: str) -> None:
+    pytest.importorskip("pyarrow")
+    wide = frame().tz_localize(zone).rename_axis("ds")
+    wide.index = wide.index.as_unit(unit)
+    rows = wide.reset_index().convert_dtypes(dtype_backend="pyarrow")
+    assert isinstance(rows["ds"].dtype, pd.ArrowDtype)
+    both = pd.concat([rows.assign(shop="x"), rows.assign(shop="y")])
+    for given in (
+        rows,
+        rows.set_index("ds"),
+        rows.rename(columns={"ds": "when"}),
+        both.rename(columns={"shop": "unique_id"}),
+        both.set_index(["shop", "ds"]),
+    ):
+        for item in Panel.of(given).items:
+            assert isinstance(item.index, pd.DatetimeIndex) and item.index.dtype == wide.index.dtype
+            assert (item.index == wide.index).all() and np.array_equal(item.values, wide.to_numpy(), equal_nan=True)
+    rows.loc[3, "ds"] = None
+    with pytest.raises(ValueError, match="column 'ds' has 1 rows without a date, the first is row 3"):
+        Panel.of(rows)
+
+
 def test_an_item_column_that_is_given_wins() -> None:
     rows = two("shop").assign(unique_id=0.5, id=np.arange(78.0))
     panel = Panel.of(rows, item_column="shop")

@@ -226,7 +226,10 @@ class Reader:
         r"""A frame whose columns have text as names and whose index names no items, and what the index named."""
         item, timestamp, index = self.item_column, self.timestamp_column, frame.index
         if isinstance(index, pd.MultiIndex):  # (item, timestamp), as AutoGluon has it
-            dated = [isinstance(level, pd.DatetimeIndex | pd.PeriodIndex) for level in index.levels]
+            dated = [
+                isinstance(level, pd.PeriodIndex) or pd.api.types.is_datetime64_any_dtype(level.dtype)
+                for level in index.levels
+            ]
             if len(dated) == 2 and sum(dated) == 1:
                 frame = frame.rename_axis(
                     [
