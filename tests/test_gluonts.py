@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -451,3 +452,19 @@ def test_a_live_model_is_handed_in_again(tmp_path: Path, predictor: AdapterPredi
     again = Predictor.deserialize(tmp_path, foundation_model=SeasonalModel())
     for one, other in zip(predictor.predict(entries()), again.predict(entries()), strict=True):
         np.testing.assert_array_equal(one.samples, other.samples)
+
+
+# ---------------------------------------------------------------------------------------------------- told
+
+
+@pytest.mark.filterwarnings("ignore:The provided callable:FutureWarning")  # between gluonts and pandas
+def test_the_examples_of_the_documentation_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[1] / "docs" / "gluonts.md"
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        exec(block, names)
+    (forecast,), (again,) = names["predictor"].predict(names["dataset"], 200), names["again"].predict(names["dataset"])
+    np.testing.assert_array_equal(forecast.samples, again.samples)
+    assert forecast.samples.shape == (200, 12, 3)
+    assert 0 < names["scores"]["m_sum_mean_wQuantileLoss"] < 0.1
