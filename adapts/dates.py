@@ -8,6 +8,7 @@ __all__ = [
     "calendar_period",
     "first_undated",
     "frequency_of",
+    "out_of_range",
     "parse_dates",
     "period_at",
     "period_of",
@@ -32,6 +33,10 @@ RENAMED |= {"AS": "YS", "BAS": "BYS", "CBM": "CBME", "SM": "SME"}
 MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 HOUR = 3_600_000_000_000
 DAY = 24 * HOUR
+RANGE = (
+    "dates lie between 1677-09-22 and 2262-04-11, for they are counted in nanoseconds: shift these, or drop the dates "
+    "and number the rows"
+)
 REMEDY = (
     "regularise=True (--regularise) would sort the rows, keep one row of each repeated date (the mean where they "
     "differ) and put rows of NaN where dates are missing"
@@ -138,6 +143,8 @@ def steps_from(
         return dates[:periods], settled
     first = parse_dates(pd.Index([start], dtype=object))
     if first is None or first.hasnans:
+        if out_of_range(str(start)):
+            raise ValueError(f"the start {start!r} is out of range: {RANGE}")
         raise ValueError(f"the start {start!r} could not be read as a date: write it as 2024-01-31 or 2024-01-31 12:00")
     assert frequency is not None
     settled, stamp = frequency_of(first, frequency), first[0]
@@ -263,6 +270,28 @@ def parse_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | No
         if isinstance(dates, pd.DatetimeIndex):
             return dates
     return None
+
+
+def out_of_range(entry: str) -> bool:
+    r"""Whether a text is a date that cannot be counted in nanoseconds.
+
+    Arguments:
+        entry: The text.
+
+    Returns:
+        Whether it is one.
+
+    Example:
+        >>> out_of_range("1500-01-01"), out_of_range("2024-01-01"), out_of_range("yesterday's")
+        (True, False, False)
+    """
+    try:
+        pd.Timestamp(entry).as_unit("ns")
+    except pd.errors.OutOfBoundsDatetime:
+        return True
+    except ValueError:
+        pass
+    return False
 
 
 def first_undated(values: pd.Series[Any] | pd.Index[Any]) -> tuple[int, str]:

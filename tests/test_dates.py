@@ -78,6 +78,39 @@ def test_dates_keep_their_unit(unit: str) -> None:
     assert following(dates, 3).unit == unit
 
 
+FAR = pd.date_range("1500-01-01", periods=30, freq="D", unit="s")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        series(FAR),
+        series(FAR.shift(1500, freq="366D")),
+        series(FAR).rename_axis("ds").reset_index(),
+        series(FAR).set_axis(FAR.strftime("%Y-%m-%d")),
+        series(FAR).set_axis(pd.period_range("1500-01-01", periods=30, freq="D")),
+        [{"start": pd.Period("1500-01-01", "D"), "target": np.arange(30.0)}],
+        [{"start": "1500-01-01", "target": np.arange(30.0)}],
+        [{"start": pd.Period("2262-04-01", "D"), "target": np.arange(30.0)}],
+    ],
+)
+def test_dates_that_nanoseconds_do_not_count_are_refused(given: Any) -> None:
+    with pytest.raises(
+        ValueError, match="dates lie between 1677-09-22 and 2262-04-11.*: shift these, or drop"
+    ) as caught:
+        Panel.of(given, frequency="D")
+    assert "\n" not in str(caught.value) and type(caught.value) is ValueError
+
+
+@pytest.mark.parametrize("unit", ["s", "ns"])
+@pytest.mark.parametrize("zone", [None, "UTC"])
+def test_forecasts_end_where_dates_do(unit: str, zone: str | None) -> None:
+    dates = pd.date_range("2262-03-01", "2262-04-09", freq="D", unit=unit, tz=zone)
+    assert following(dates, 1).tolist() == [pd.Timestamp("2262-04-10", tz=zone)]
+    with pytest.raises(ValueError, match="the 9 steps after 2262-04-09 00:00:00.* are out of range: dates lie between"):
+        following(dates, 9)
+
+
 # ------------------------------------------------------------------------------------- time zones, summer time
 
 ZONES = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe"]  # the last one moves its clocks by half an hour

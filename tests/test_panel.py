@@ -514,6 +514,16 @@ def test_quarters_and_years_of_any_month_go_to_gluonts_and_back(name: str, month
         assert np.array_equal(back["target"], np.arange(24.0))
 
 
+def test_a_list_has_time_zones_throughout_or_nowhere() -> None:
+    naive, aware = frame(), frame().tz_localize("Europe/Berlin")
+    with pytest.raises(ValueError, match="got Europe/Berlin in entry 1 and none in entry 0: frame.tz_localize"):
+        Panel.of([naive, aware, aware])
+    with pytest.raises(ValueError, match="got Europe/Berlin in entry 0 and none in entry 2: frame.tz_localize"):
+        Panel.of([aware, aware, naive])
+    assert len(Panel.of([aware, frame().tz_localize("UTC")])) == 2
+    assert len(Panel.of([np.zeros(5), np.zeros(7)])) == 2
+
+
 def test_series_that_no_periods_stand_for_do_not_go_to_gluonts() -> None:
     with pytest.raises(ValueError, match="item '0' has no dates: give it a DatetimeIndex"):
         Panel.of(np.zeros((4, 2))).to_gluonts()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..dates import calendar, period_of
+from ..dates import RANGE, calendar, period_of
 from .columns import listed, named
 
 
@@ -160,6 +160,9 @@ class Panel:
 
         Returns:
             The :math:`H` dates, in the item's time zone; for undated data the numbers that continue its rows.
+
+        Raises:
+            ValueError: If the dates go beyond those that nanoseconds can count.
         """
         if self.frequency is None:
             assert isinstance(item.index, pd.RangeIndex)
@@ -167,8 +170,13 @@ class Panel:
         assert isinstance(item.index, pd.DatetimeIndex)
         # Local days go on from the first one: the last may stand at 01:00 because the clocks skipped its midnight.
         past = item.index if item.index.tz is not None else item.index[-1:]
-        whole = calendar(past[0], self.frequency, periods=len(past) + prediction_length, unit=item.index.unit)
-        return whole[len(past) :]
+        try:
+            whole = calendar(past[0], self.frequency, periods=len(past) + prediction_length, unit=item.index.unit)
+            return whole[len(past) :].as_unit("ns").as_unit(item.index.unit)
+        except (pd.errors.OutOfBoundsDatetime, OverflowError):
+            raise ValueError(
+                f"the {prediction_length} steps after {item.index[-1]} are out of range: {RANGE}"
+            ) from None
 
     def to_pandas(self, *, long: bool | None = None) -> pd.DataFrame:
         r"""Writes the panel as a frame, which `Panel.of` reads back to the bit.

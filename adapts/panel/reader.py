@@ -15,11 +15,13 @@ import pandas as pd
 import torch
 
 from ..dates import (
+    RANGE,
     REMEDY,
     alias,
     calendar_period,
     first_undated,
     frequency_of,
+    out_of_range,
     parse_dates,
     regular_dates,
     steps_from,
@@ -48,7 +50,13 @@ class Reader:
         if isinstance(series, Panel):
             self.require_as_read(series)
             return series if self.target is None else series.select(self.wanted(series.channels))
-        series = as_pandas(series)
+        try:
+            return self.read_any(as_pandas(series))
+        except pd.errors.OutOfBoundsDatetime as error:
+            raise ValueError(f"{error}: {RANGE}") from None
+
+    def read_any(self, series: Any) -> Panel:
+        r"""Reads what is no panel."""
         if isinstance(series, pd.Series):
             series = series.to_frame("0" if series.name is None else series.name)
         if isinstance(series, pd.DataFrame):
@@ -112,6 +120,13 @@ class Reader:
         dated = [panel.frequency for panel in panels]
         if len(set(dated)) > 1:
             raise ValueError(f"expected items of one frequency, got {listed(sorted({str(f) for f in dated}))}")
+        zones = {str(getattr(panel.items[0].index, "tz", None)): n for n, panel in reversed([*enumerate(panels)])}
+        if len(zones) > 1 and "None" in zones:
+            first_zone = next(zone for zone in zones if zone != "None")
+            raise ValueError(
+                f"expected dates with a time zone in all entries or in none, got {first_zone} in entry "
+                f"{zones[first_zone]} and none in entry {zones['None']}: frame.tz_localize(zone) says which it is"
+            )
         items = []
         for number, panel in enumerate(panels):
             if len(panel) != 1:
@@ -262,6 +277,8 @@ class Reader:
             dates, source = parse_dates(frame[name]), f"column {name!r}"
         if dates is None:
             row, entry = first_undated(frame.index if name is None else frame[name])
+            if out_of_range(entry):
+                raise ValueError(f"{source} holds {entry!r} in row {row}: {RANGE}")
             raise ValueError(
                 f"{source} could not be read as dates (first: {entry!r} in row {row}): "
                 "convert it with pd.to_datetime, or name another column with timestamp_column= (--timestamp-column)"
