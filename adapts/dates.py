@@ -33,6 +33,7 @@ RENAMED |= {"AS": "YS", "BAS": "BYS", "CBM": "CBME", "SM": "SME"}
 MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 HOUR = 3_600_000_000_000
 DAY = 24 * HOUR
+BEYOND = (pd.errors.OutOfBoundsDatetime, pd.errors.OutOfBoundsTimedelta, OverflowError)
 RANGE = (
     "dates lie between 1677-09-22 and 2262-04-11, for they are counted in nanoseconds: shift these, or drop the dates "
     "and number the rows"
@@ -212,7 +213,7 @@ def period_at(date: pd.Timestamp, frequency: str | None) -> pd.Period:
 
     Example:
         >>> period_at(pd.Timestamp("2024-04-01"), "YS-APR"), period_at(pd.Timestamp("2024-11-29"), "BQE-NOV")
-        (Period('2024', 'Y-MAR'), Period('2024Q4', 'Q-NOV'))
+        (Period('2025', 'Y-MAR'), Period('2024Q4', 'Q-NOV'))
     """
     match = re.fullmatch(r"B?([QY])([SE])-([A-Z]{3})", frequency or "")
     try:
@@ -260,11 +261,15 @@ def parse_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | No
     offsets = _offsets(index)
     if len(offsets) > 1 and "" in offsets:
         return None  # some have an offset and some do not: which hour the others mean is not known
-    for form in (style,) if style else (None, "ISO8601"):  # ISO8601 takes "2020-01-01" beside "2020-01-01 01:00"
+    ways: list[dict[str, Any]] = [{"format": style}] if style else [{}, {"format": "ISO8601"}]  # that one also takes
+    mark = None if style else _mark(index)  # "2020-01-01" beside "2020-01-01 01:00"
+    if mark is not None:
+        index, ways = index.str.strip(), [{"dayfirst": True}] if mark == "." else [{}, {"dayfirst": True}]
+    for way in ways:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                dates = pd.to_datetime(index, format=form, utc=len(offsets) > 1)
+                dates = pd.to_datetime(index, utc=len(offsets) > 1, **way)
         except (ValueError, TypeError, OverflowError):
             continue
         if isinstance(dates, pd.DatetimeIndex):
@@ -309,7 +314,8 @@ def first_undated(values: pd.Series[Any] | pd.Index[Any]) -> tuple[int, str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                bad = np.asarray(pd.to_datetime(index, errors="coerce").isna() & index.notna())
+                first = _mark(index[:1]) == "."
+                bad = np.asarray(pd.to_datetime(index, errors="coerce", dayfirst=first).isna() & index.notna())
                 row = int(bad.argmax())
             except (ValueError, TypeError):
                 pass
@@ -363,7 +369,11 @@ def regular_dates(
                 )
                 if count
             )
-            + (f" (they look like frequency={seen!r})" if len(index) > 2 and (seen := _infer(index)) else "")
+            + (
+                f" (they look like frequency={seen!r})"
+                if len(index) > 2 and (seen := _infer(index) or _rare(index))
+                else ""
+            )
             + f". {REMEDY}"
             + _clocks(index, frequency)
         )
@@ -398,7 +408,11 @@ def frequency_of(index: pd.DatetimeIndex, given: str | None) -> str:
         raise ValueError(
             f"no regular frequency fits the dates {tidy[0]} to {tidy[-1]}: the most common step, "
             f"{pd.Timedelta(steps[counts.argmax()], 'ns')}, is {counts.max() / counts.sum():.0%} of the steps. "
-            "Give frequency= (--frequency) if there is one, or resample the series first" + _clocks(tidy, None)
+            + (
+                f"They look like frequency={rare!r} (--frequency {rare}): give it"
+                if (rare := _rare(tidy))
+                else "Give frequency= (--frequency) if there is one, or resample the series first" + _clocks(tidy, None)
+            )
         )
     return frequency
 
@@ -436,6 +450,17 @@ def _offsets(index: pd.Index[Any]) -> set[str]:
     return set(texts.str.extract(r":\d\d(?:\.\d+)?\s*(Z|[+-]\d\d:?\d\d)$", expand=False).fillna(""))
 
 
+def _mark(index: pd.Index[Any]) -> str | None:
+    r"""The mark between the numbers of dates that end with the year; None if not all of the texts are such dates."""
+    if not pd.api.types.is_object_dtype(index.dtype) and not pd.api.types.is_string_dtype(index.dtype):
+        return None
+    texts, pattern = index.dropna().astype(str), r"^\s*\d\d?([./-])\d\d?\1\d{4}\b"
+    if not len(texts) or not re.match(pattern, texts[0]):
+        return None
+    marks = texts.str.extract(pattern, expand=False)
+    return str(marks[0]) if marks.notna().all() and marks.nunique() == 1 else None
+
+
 def _stamps(periods: pd.PeriodIndex) -> pd.DatetimeIndex:
     r"""Stamps periods so that the stamps' frequency has these very periods: a week from Monday on is W-SUN."""
     match = re.fullmatch(r"\d*((?:W|Q|Y|A)-[A-Z]+|M)", periods.freqstr)
@@ -446,8 +471,12 @@ def _stamps(periods: pd.PeriodIndex) -> pd.DatetimeIndex:
 
 
 def _is_regular(index: pd.DatetimeIndex, frequency: str) -> bool:
-    grid = calendar(index[0], frequency, periods=len(index), unit="ns")
-    return np.array_equal(grid.as_unit("ns").asi8, index.as_unit("ns").asi8)
+    clock = index.as_unit("ns").asi8
+    try:
+        grid = calendar(index[0], frequency, periods=len(index), unit="ns")
+        return np.array_equal(grid.as_unit("ns").asi8, clock)
+    except BEYOND:
+        return False
 
 
 def _grid(tidy: pd.DatetimeIndex, frequency: str) -> pd.DatetimeIndex:
@@ -495,6 +524,11 @@ def _infer(tidy: pd.DatetimeIndex) -> str | None:
         if candidate is not None and _is_regular(tidy, alias(candidate)):
             return alias(candidate)
     return None
+
+
+def _rare(tidy: pd.DatetimeIndex) -> str | None:
+    r"""The frequency of regular dates that is too rare to be taken for granted."""
+    return next((name for name in ("2B", "3B", "4B", "SMS-15", "SME-15") if _is_regular(tidy, name)), None)
 
 
 def _tick(tidy: pd.DatetimeIndex, step: int) -> str:

@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adapts.dates import alias, calendar_period, frequency_of, regular_dates, steps_from
+from adapts.dates import (
+    alias,
+    calendar_period,
+    first_undated,
+    frequency_of,
+    parse_dates,
+    regular_dates,
+    steps_from,
+)
 from adapts.panel import Panel
 
 
@@ -72,6 +80,39 @@ def test_the_dates_of_a_forecast_follow_on(frequency: str, zone: str | None) -> 
     assert following(dates[:40], 12).tolist() == dates[40:].tolist()
 
 
+@pytest.mark.parametrize("frequency", ["2B", "3B", "SMS-15", "SME-15"])
+def test_rare_frequencies_are_named_where_they_are_not_given(frequency: str) -> None:
+    dates = pd.date_range("2020-01-01", periods=50, freq=frequency)
+    with pytest.raises(ValueError, match=f"[Tt]hey look like frequency='{frequency}'"):
+        Panel.of(series(dates))
+    assert Panel.of(series(dates), frequency=frequency).frequency == frequency
+
+
+DAYS = pd.date_range("2024-01-01", periods=40, freq="D")
+DAY_FIRST = ["%d.%m.%Y", "%d.%m.%Y %H:%M", " %d.%m.%Y ", "%d/%m/%Y", "%d/%m/%Y %H:%M:%S", "%d-%m-%Y"]
+
+
+@pytest.mark.parametrize("form", [*DAY_FIRST, "%m/%d/%Y", "%m/%d/%Y %H:%M", "%Y-%m-%d", "%Y.%m.%d", "%Y/%m/%d"])
+@pytest.mark.parametrize("kind", [object, "string"])
+def test_texts_of_dates_that_tell_their_order(form: str, kind: Any) -> None:
+    for dates in (DAYS, DAYS[::-1], DAYS[20:]):
+        found = parse_dates(pd.Series(dates.strftime(form), dtype=kind))
+        assert found is not None and (found == dates).all()
+    missing = parse_dates(pd.Series([*DAYS.strftime(form), None], dtype=kind))
+    assert missing is not None and (missing[:-1] == DAYS).all() and missing[-1] is pd.NaT
+
+
+def test_texts_of_dates_that_do_not_tell_their_order() -> None:
+    for form, first_number in (("%d.%m.%Y", "day"), ("%d/%m/%Y", "month"), ("%m/%d/%Y", "month")):
+        found = parse_dates(pd.Index(DAYS[:12].strftime(form)))
+        numbers = [int(text[:2]) for text in DAYS[:12].strftime(form)]
+        assert found is not None and getattr(found, first_number).tolist() == numbers
+    assert parse_dates(pd.Index(["13.01.2024", "01.13.2024"])) is None  # neither order reads both
+    assert parse_dates(pd.Index(["13/01/2024", "01/13/2024"])) is None
+    text = pd.Series([*DAYS.strftime("%d.%m.%Y"), "total"])
+    assert parse_dates(text) is None and first_undated(text) == (40, "total")
+
+
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 def test_dates_keep_their_unit(unit: str) -> None:
     dates = pd.date_range("2024-01-01", periods=10, freq="h", unit=unit)
@@ -100,6 +141,12 @@ def test_dates_that_nanoseconds_do_not_count_are_refused(given: Any) -> None:
     ) as caught:
         Panel.of(given, frequency="D")
     assert "\n" not in str(caught.value) and type(caught.value) is ValueError
+
+
+def test_a_frequency_too_long_for_the_rows_is_as_wrong_as_any_other() -> None:
+    many = series(pd.date_range("2000-01-01", periods=3000, freq="D"))
+    with pytest.raises(ValueError, match="lie off the grid of frequency 'YS-JAN' .*: they look like frequency='D'"):
+        Panel.of(many, frequency="YS-JAN")
 
 
 @pytest.mark.parametrize("unit", ["s", "ns"])

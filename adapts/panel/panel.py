@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..dates import RANGE, calendar, period_of
+from ..dates import BEYOND, RANGE, calendar, period_of
 from .columns import listed, named
 
 
@@ -173,7 +173,7 @@ class Panel:
         try:
             whole = calendar(past[0], self.frequency, periods=len(past) + prediction_length, unit=item.index.unit)
             return whole[len(past) :].as_unit("ns").as_unit(item.index.unit)
-        except (pd.errors.OutOfBoundsDatetime, OverflowError):
+        except BEYOND:
             raise ValueError(
                 f"the {prediction_length} steps after {item.index[-1]} are out of range: {RANGE}"
             ) from None
