@@ -94,15 +94,19 @@ def _text(path: Path, errors: str = "strict") -> str:
 
 
 def _csv(path: Path, item_column: str | None) -> Table:
-    r"""Reads a CSV, its separator (comma, semicolon, tab) by the header and a decimal comma by the first rows."""
+    r"""Reads a CSV, its separator (comma, semicolon, tab, bar) by the header and a decimal comma by the first rows."""
     text = _text(path)
     head = text[:100_000].splitlines()[:20]
     try:
         header = next((line for line in head if line.strip()), "")
-        separator = max(",;\t", key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
-        comma = separator != "," and re.search(r"[;\t]\s*-?\d+,\d+\s*([;\t]|$)", "\n".join(head), re.M)
+        separator = max(",;\t|", key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
+        comma = separator != "," and re.search(r"[;\t|]\s*-?\d+,\d+\s*([;\t|]|$)", "\n".join(head), re.M)
         columns = next(csv.reader([header], delimiter=separator, skipinitialspace=True), [])
-        names = [name for name in columns if name == item_column or (not item_column and name.lower() in ITEM_NAMES)]
+        names = [
+            name
+            for name in columns
+            if name.strip() == item_column or (not item_column and name.strip().lower() in ITEM_NAMES)
+        ]
         frame = pd.read_csv(
             io.StringIO(text),
             sep=separator,
@@ -113,7 +117,8 @@ def _csv(path: Path, item_column: str | None) -> Table:
         )
     except (pd.errors.EmptyDataError, pd.errors.ParserError, csv.Error) as error:
         raise ValueError(f"{path.name} cannot be read as CSV: {str(error).strip()}") from error
-    for name in names if item_column is None else ():
+    frame.columns = frame.columns.str.strip()
+    for name in [name.strip() for name in names] if item_column is None else ():
         frame[name] = _unless_names(frame[name])
     # pandas writes the index of a frame under an empty name.
     return Table(

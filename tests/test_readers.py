@@ -142,6 +142,8 @@ TEXTS = {
     "comma": dict(sep=","),
     "semicolon": dict(sep=";"),
     "tab": dict(sep="\t"),
+    "bar": dict(sep="|"),
+    "bar and decimal comma": dict(sep="|", decimal=","),
     "semicolon and decimal comma": dict(sep=";", decimal=","),
     "quoted names with commas": dict(quoting=2),
     "byte order mark": dict(encoding="utf-8-sig"),
@@ -154,6 +156,24 @@ def test_csv_files_are_read_whatever_their_separator(form: str, tmp_path: Path) 
     if form == "quoted names with commas":
         expected.columns = ["a, left; right", "b, right"]
     expected.to_csv(tmp_path / "data.csv", **TEXTS[form])
+    assert_holds(read(tmp_path / "data.csv"), expected)
+
+
+def test_blanks_about_the_names_of_columns_do_not_count(tmp_path: Path) -> None:
+    rows = [f"0{n % 2} | {n // 2 + 1:02d}.01.2024 | {n},5 | {n}" for n in range(40)]
+    (tmp_path / "data.csv").write_text("\n".join([" shop | date | a | b ", *rows]))
+    panel = read(tmp_path / "data.csv", item_column="shop").panel
+    assert panel.channels == ("a", "b") and [item.item_id for item in panel.items] == ["00", "01"]
+    assert panel.items[1].values[:, 0].tolist() == [n + 0.5 for n in range(1, 40, 2)]
+    assert (panel.items[0].index == pd.date_range("2024-01-01", periods=20, freq="D")).all()
+    (tmp_path / "data.csv").write_text("\n".join([" Unique_ID | date | a | b ", *rows]))
+    assert [item.item_id for item in read(tmp_path / "data.csv").panel.items] == ["00", "01"]
+
+
+def test_days_with_dots_in_a_csv_begin_with_the_day(tmp_path: Path) -> None:
+    expected = frame()
+    text = expected.to_csv(sep=";", decimal=",", date_format="%d.%m.%Y %H:%M")
+    (tmp_path / "data.csv").write_text(text)
     assert_holds(read(tmp_path / "data.csv"), expected)
 
 
