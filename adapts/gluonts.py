@@ -18,6 +18,7 @@ from pandas.tseries.frequencies import to_offset
 from . import __version__
 from ._logging import quiet
 from .adapter import Adapter
+from .dates import period_of, steps_from
 from .panel import Item, Panel
 from .panel.columns import as_array
 
@@ -82,26 +83,37 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
             )
         numbered = enumerate(dataset)
         while batch := list(islice(numbered, self.batch_size)):
-            entries = [self._cut(number, entry) for number, entry in batch]
-            panel = Panel.of(entries)
-            if panel.num_channels == len(channels):
-                panel = replace(panel, channels=channels)
-            forecasts = self.adapter.predict(panel, num_samples=samples)
+            entries = [self._checked(number, entry) for number, entry in batch]
+            # Undated: what follows is dated by periods, and dates of the fit may have had a time zone.
+            panel = Panel.of([np.atleast_2d(entry["target"]).T[-self.context_length :] for entry in entries])
+            ids = [str(number if entry.get("item_id") is None else entry["item_id"]) for number, entry in batch]
+            items = tuple(replace(item, item_id=name) for item, name in zip(panel.items, ids, strict=True))
+            forecasts = self.adapter.predict(replace(panel, items=items, channels=channels), num_samples=samples)
             assert isinstance(forecasts, list)
-            for (_, entry), cut, forecast in zip(batch, entries, forecasts, strict=True):
+            for entry, forecast in zip(entries, forecasts, strict=True):
                 yield SampleForecast(
-                    samples=forecast.samples[..., 0] if cut["target"].ndim == 1 else forecast.samples,
-                    start_date=cut["start"] + cut["target"].shape[-1],
+                    samples=forecast.samples[..., 0] if entry["target"].ndim == 1 else forecast.samples,
+                    start_date=entry["start"] + entry["target"].shape[-1],
                     item_id=entry.get("item_id"),
                     info=entry.get("info"),
                 )
 
-    def _cut(self, number: int, entry: Mapping[str, Any]) -> dict[str, Any]:
-        r"""An entry with a name and no more rows than a context holds."""
-        entry = _dated(number, entry, self.freq)
-        skipped = max(0, entry["target"].shape[-1] - self.context_length)
-        name = number if entry.get("item_id") is None else entry["item_id"]
-        return {"start": entry["start"] + skipped, "target": entry["target"][..., skipped:], "item_id": name}
+    def _checked(self, number: int, entry: Mapping[str, Any]) -> dict[str, Any]:
+        r"""An entry of the fitted channels and frequency."""
+        entry, channels = _dated(number, entry, self.freq), self.adapter.channels
+        shape = np.atleast_2d(entry["target"]).shape
+        if len(shape) != 2 or shape[0] != len(channels) or not shape[1]:
+            raise ValueError(
+                f"entry {number} has a target of shape {shape}, expected one or more steps of the {len(channels)} "
+                f"channels of the fit ({_some(channels)})"
+            )
+        fitted = self.adapter._require_fitted("predict").panel
+        if not _in_steps_of(fitted, entry["start"]):
+            raise ValueError(
+                f"entry {number} has periods of {entry['start'].freqstr!r}, the adapter was fitted on rows of "
+                f"{fitted.frequency!r}: resample, or fit another"
+            )
+        return entry
 
     def serialize(self, path: Path) -> None:
         r"""Writes gluonts' note of the class, the options, and the adapter's own folder, `adapter`.
@@ -254,6 +266,14 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         panel = Panel.of([_dated(number, entry, self.freq) for number, entry in enumerate(dataset)])
         names = _names(dataset)
         return replace(panel, channels=names) if len(names) == panel.num_channels else panel
+
+
+def _in_steps_of(panel: Panel, start: pd.Period) -> bool:
+    r"""Whether periods go on as a panel's dates do, under whatever name; undated panels go with all."""
+    if panel.frequency is None:
+        return True
+    period = period_of(panel.items[0].index[:1], panel.frequency, "the fit")
+    return bool(start.freq == period.freq) or steps_from(start, None, 1)[1] == panel.frequency
 
 
 def _names(dataset: Any) -> tuple[str, ...]:

@@ -182,7 +182,9 @@ def test_a_start_that_is_no_period_asks_for_freq(tmp_path: Path, predictor: Adap
         next(predictor.predict([{"start": pd.Period("2024", "h")}]))
 
 
-@pytest.mark.parametrize("freq", ["5min", "h", "2h", "D", "B", "W", "W-TUE", "M", "Q", "Q-NOV", "Y", "Y-JUN"])
+@pytest.mark.parametrize(
+    "freq", ["5min", "h", "2h", "24h", "D", "7D", "B", "W", "W-TUE", "2W", "M", "2M", "3M", "Q", "Q-NOV", "Y", "Y-JUN"]
+)
 @pytest.mark.filterwarnings("ignore:Period with BDay freq is deprecated:FutureWarning")
 @pytest.mark.filterwarnings("ignore:PeriodDtype\\[B\\] is deprecated:FutureWarning")
 def test_forecasts_begin_where_entries_end(freq: str) -> None:
@@ -317,6 +319,23 @@ def test_an_adapter_fitted_elsewhere_takes_channels_by_position() -> None:
     np.testing.assert_array_equal(forecast.samples, adapter.predict().samples)
 
 
+@pytest.mark.parametrize(
+    ("dates", "start"),
+    [
+        (pd.date_range("2000-01-31", periods=240, freq="ME"), pd.Period("2000-01", "M")),
+        (pd.date_range("2000-03-31", periods=240, freq="QE"), pd.Period("2000Q1", "Q")),
+        (pd.date_range("2024-03-01", periods=240, freq="h", tz="Europe/Paris"), pd.Period("2024-03-01 00:00", "h")),
+        (None, pd.Period("2024", "D")),
+    ],
+)
+def test_an_adapter_fitted_elsewhere_takes_the_periods_of_its_dates(dates: Any, start: pd.Period) -> None:
+    adapter = Adapter(prediction_length=H, context_length=48, foundation_model=SeasonalModel())
+    adapter.fit(rows() if dates is None else frame().set_axis(dates))
+    (forecast,) = AdapterPredictor(adapter).predict([{"start": start, "target": rows().T, "item_id": "0"}])
+    np.testing.assert_array_equal(forecast.samples, adapter.predict().samples)
+    assert forecast.start_date == start + 240
+
+
 def test_channels_in_another_order_are_refused_where_the_dataset_names_them() -> None:
     r"""gluonts itself goes by position, and would take one channel for another without a word."""
     right, wrong = (PandasDataset(frame(), target=list(names)) for names in ("xyz", "zyx"))
@@ -334,10 +353,13 @@ def test_channels_in_another_order_are_refused_where_the_dataset_names_them() ->
 
 
 def test_other_data_than_the_fitted_are_refused(predictor: AdapterPredictor) -> None:
-    with pytest.raises(ValueError, match=r"expected the 3 channels of the fit \(0, 1, 2\), got 2; missing: 2"):
-        next(predictor.predict(entries(channels=2)))
-    with pytest.raises(ValueError, match="expected rows of the fitted frequency, 'h', got 'D'"):
-        next(predictor.predict(entries(freq="D")))
+    two = entries(channels=2)
+    empty = [two[0] | {"target": np.zeros((3, 0))}]
+    for data, shape in ((two, r"\(2, 240\)"), (empty, r"\(3, 0\)")):
+        with pytest.raises(ValueError, match=rf"entry 0 has a target of shape {shape}, .* the 3 channels .*0, 1, 2"):
+            next(predictor.predict(data))
+    with pytest.raises(ValueError, match="entry 1 has periods of 'D', the adapter was fitted on rows of 'h'"):
+        next(predictor.predict([entries()[0], entries(freq="D")[0]]))
     with pytest.raises(ValueError, match=r"needs a fitted adapter: call fit\(series\) first"):
         AdapterPredictor(Adapter(prediction_length=H))
 
