@@ -287,9 +287,11 @@ def out_of_range(entry: str) -> bool:
         Whether it is one.
 
     Example:
-        >>> out_of_range("1500-01-01"), out_of_range("2024-01-01"), out_of_range("yesterday's")
+        >>> out_of_range("1500-01-01"), out_of_range("2024-01-01"), out_of_range("1704067200000")
         (True, False, False)
     """
+    if entry.strip().isdigit():  # seconds, and other numbers
+        return False
     try:
         pd.Timestamp(entry).as_unit("ns")
     except pd.errors.OutOfBoundsDatetime:

@@ -227,8 +227,8 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "one row": (wide[:1], {}, "a single date (2024-01-01 00:00:00) shows no frequency: give frequency="),
     "no date": (dated.assign(date=[pd.NaT, *dated["date"][1:]]), {}, "column 'date' has 1 rows without a date"),
     "no dates": (dated.astype({"date": str}).assign(date="soon"), {}, "column 'date' could not be read as dates"),
-    "day first": (
-        pd.DataFrame({"date": [f"{day:02d}/01/2024" for day in range(1, 20)], "a": 1.0}),
+    "day first and month first": (
+        pd.DataFrame({"date": [*(f"{day:02d}/01/2024" for day in range(1, 20)), "01/20/2024"], "a": 1.0}),
         {},
         "column 'date' could not be read as dates (first: '13/01/2024' in row 12)",
     ),
