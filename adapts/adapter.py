@@ -30,12 +30,13 @@ from .pipeline import Pipeline
 from .readers import Dataset, read
 from .shelf import load_recipe, recipes, unknown
 from .windows import Windows, last_windows
+from .updating import extend, follow
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COPULAS = ("residual", "gaussian-history", "schaake", "empirical", "independent")
-RECALIBRATIONS = ("auto", "none")
+RECALIBRATIONS = ("auto", "conformal", "none")
 #: The options of training by gradient, which a recipe may set too.
 TRAINING = ("objective", "horizon_weights", "learning_rate")
 #: The longest context that is used by default.
@@ -91,7 +92,8 @@ class Adapter:
             errors; `"independent"`. Each is kept only where it beats independence on the confirmation windows, and
             `"residual"` where it beats a Kronecker product and the empirical ranks there, else the best of these.
         recalibration: `"auto"`, a monotone map of the levels, kept only if it helps on the confirmation windows;
-            `"none"`.
+            `"conformal"`, the levels that held as often as they say on the calibration windows, a channel and lead by
+            itself, always kept; `"none"`.
         gate: Whether to mix the adapter's law with the frozen model's, a channel and block of leads, where validation
             does not show that the adapter is better.
         probe_head: Whether a frozen model that declares its forecasting head untrained has it trained first, by linear
@@ -324,9 +326,55 @@ class Adapter:
             The law of these windows' :math:`H` steps.
         """
         fitted = self._require_fitted("law")
-        standard = fitted.standardised(windows)
-        marginals = fitted.recalibration.apply(self._pipeline(fitted).law(standard))
+        marginals = self._marginals(fitted, windows)
+        if fitted.online is not None:
+            marginals = fitted.online.recalibration.apply(marginals)
         return self._units(marginals, fitted.copula)
+    def update(
+        self,
+        series: Any,
+        *,
+        item_column: str | None = None,
+        timestamp_column: str | None = None,
+        frequency: str | None = None,
+        regularise: bool = False,
+    ) -> Adapter:
+        r"""Takes up rows that came after the fitted ones, without training: `predict()` then forecasts what follows.
+
+        The forecasts whose last step has now come are made again and scored on what came true. By these scores the
+        levels of each channel and lead move, so that intervals go on to cover what they say after the series has
+        changed (`adapts.distribution.OnlineRecalibration`), and joint bands are those of the latest outcomes. This
+        costs one forecast a new row. `save` keeps it all, `fit` starts afresh.
+
+        Arguments:
+            series: The new rows with the fitted channels, in any form that `fit` takes. Of dated series, rows up to the
+                fitted end are left aside, so that a whole history may come; those behind it must follow without a gap.
+                Undated ones hold new rows alone. NaN marks a missing value, which is not scored.
+            item_column: As for `fit`.
+            timestamp_column: As for `fit`.
+            frequency: As for `fit`.
+            regularise: As for `fit`.
+
+        Returns:
+            The adapter itself.
+
+        Raises:
+            ValueError: If the adapter is not fitted, the series do not have the fitted channels or items, or rows are
+                missing in between; the adapter then stays as it is.
+        """
+        fitted = self._require_fitted("update")
+        later = self._later(
+            series, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
+            regularise=regularise,
+        ).panel  # fmt: skip
+
+        def pits(windows: Windows) -> torch.Tensor:
+            future = fitted.standardised(windows).future()
+            return self._marginals(fitted, windows).pit(future, torch.Generator().manual_seed(self.seed))
+
+        self._fitted = follow(fitted, extend(fitted.panel, later), pits, fitted.copula.prediction_length)
+        return self
+
 
     def frozen_law(self, windows: Windows) -> Law:
         r"""Returns what the frozen model alone says of windows: its margins, independent, nothing fitted.
@@ -688,6 +736,10 @@ class Summary:
         foundation_model: The frozen model's name.
         channels: The names of the channels.
         context_length: The number of context steps.
+    def _marginals(self, fitted: Fitted, windows: Windows) -> QuantileFunction:
+        r"""The margins of raw windows in the units of the train rows, as they were recalibrated by the fit."""
+        return fitted.recalibration.apply(self._pipeline(fitted).law(fitted.standardised(windows)))
+
         prediction_length: The number of steps forecast.
         windows: The number of windows a part.
         stages: What each stage decided, in words.

@@ -25,6 +25,7 @@ from .distribution.blocks import independent_windows, lead_blocks
 from .distribution.confirmation import choose_copula, mean_pinball
 from .distribution.copula import Copula, Independent, fit_gaussian, fit_history, normal_scores
 from .distribution.gate import fit_gate
+from .distribution.online import OnlineRecalibration
 from .distribution.quantiles import QuantileFunction
 from .distribution.ranks import RankCopula, fit_empirical, fit_schaake
 from .distribution.recalibration import Recalibration
@@ -66,6 +67,7 @@ class Fitted:
         copula: The dependence of channels and leads.
         recalibration: The map of the levels.
         bands: The joint bands, made of the outcomes of the calibration and confirmation rows.
+        online: How the levels have moved since the fit; None before the first update.
         latent_copula: The dependence of the latent channels, where the family mixes channels.
         noise: The variance added, as a share of the window's own, with shape :math:`(H, D)`.
         gate: The adapter's share of the law, with shape :math:`(H, D)`; None where no gate stands.
@@ -86,6 +88,7 @@ class Fitted:
     copula: Copula
     recalibration: Recalibration
     bands: JointBands = field(default_factory=JointBands)
+    online: OnlineRecalibration | None = None
     latent_copula: Copula | None = None
     noise: Tensor | None = None
     gate: Tensor | None = None
@@ -148,6 +151,7 @@ class Fitted:
             "copula": self.copula.state(),
             "recalibration": self.recalibration.state(),
             "bands": self.bands.state(),
+            "online": {} if self.online is None else self.online.state(),
             "latent_copula": {} if self.latent_copula is None else self.latent_copula.state(),
             "head": self.head,
         }
@@ -170,6 +174,7 @@ class Fitted:
         self.copula = Copula.from_state(part("copula"))
         self.recalibration = Recalibration.from_state(part("recalibration"))
         self.bands = JointBands.from_state(part("bands"))
+        self.online = OnlineRecalibration.from_state(part("online")) if part("online") else None
         self.latent_copula = Copula.from_state(part("latent_copula")) if part("latent_copula") else None
         self.noise, self.gate = tensors.get("noise"), tensors.get("gate")
         self.head, self._headed = part("head"), None
@@ -497,6 +502,8 @@ class _Stages:
         self.fitted.copula = self.copula()
         if self.settings["recalibration"] == "auto":
             self.fitted.recalibration = Recalibration.fit(pits, self.blocks, windows.origin, windows.item)
+        elif self.settings["recalibration"] == "conformal":
+            self.fitted.recalibration = Recalibration.conformal(pits)
         said.append(f"{self.settings['copula']} copula and recalibration fitted on {len(windows)} windows")
         self.fitted.stages["calibration"] = "; ".join(said)
 
@@ -544,7 +551,8 @@ class _Stages:
         fitted = self.fitted
         identity = Recalibration.identity()
         if not self.enough("confirmation", "confirmation"):
-            fitted.recalibration = identity
+            if self.settings["recalibration"] == "auto":
+                fitted.recalibration = identity
             return
         windows = self.windows["confirmation"]
         future, law = windows.future(), self.law("confirmation")

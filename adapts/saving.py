@@ -169,8 +169,8 @@ def pack(fitted: Fitted, adapter: Adapter) -> tuple[dict[str, Any], dict[str, Te
         "spans": fitted.spans,
         "stages": fitted.stages,
     }
-    # Forecasts plot four prediction lengths of history; beyond that the context is all that is needed.
-    keep = max(fitted.context_length, 4 * int(adapter.prediction_length))
+    # Forecasts plot four prediction lengths of history, and updates score those that are not whole yet.
+    keep = max(fitted.context_length + fitted.copula.prediction_length, 4 * fitted.copula.prediction_length)
     tensors: dict[str, Tensor] = {
         "location": torch.from_numpy(fitted.location),
         "scale": torch.from_numpy(fitted.scale),

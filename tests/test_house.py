@@ -43,7 +43,7 @@ LAYERS = [
     ["evaluation"],
     ["pipeline"],
     ["fitting"],
-    ["saving"],
+    ["saving", "updating"],
     ["adapter"],
     ["tuning"],
     ["testing", "gluonts", "cli", "report"],

@@ -57,6 +57,27 @@ def test_a_calibrated_law_is_left_nearly_alone():
     assert abs(float(online.levels(0.5).mean()) - 0.5) < 0.15
 
 
+def test_adapted_pits_are_those_of_the_adapted_law():
+    online = OnlineRecalibration(HORIZON, CHANNELS)
+    online.update(torch.special.ndtr(1.5 * stream(300, 2) + 0.7))
+    outcomes = 1.5 * torch.randn(500, HORIZON, CHANNELS, dtype=torch.float64) + 0.7
+    grid = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64))
+    margins = QuantileFunction(LEVELS, grid.expand(500, HORIZON, CHANNELS, -1).contiguous())
+    law = online.apply(Law(margins, Independent(HORIZON, CHANNELS)))
+    torch.testing.assert_close(online.adapted(margins.pit(outcomes)), law.marginals.pit(outcomes), atol=5e-3, rtol=0)
+
+
+def test_series_at_once_count_as_one_on_their_mean():
+    a, b, one = (OnlineRecalibration(HORIZON, CHANNELS) for _ in range(3))
+    levels = torch.special.ndtr(stream(50, 3))
+    a.update(torch.stack([levels, levels, levels], 1))
+    b.update(levels)
+    torch.testing.assert_close(a.scores, b.scores)
+    one.update(torch.stack([levels, torch.full_like(levels, math.nan)], 1))
+    torch.testing.assert_close(one.scores, b.scores)
+    assert a.count == one.count == 50
+
+
 def test_nothing_seen_changes_nothing():
     online = OnlineRecalibration(HORIZON, CHANNELS)
     online.update(torch.full((3, HORIZON, CHANNELS), math.nan))

@@ -127,7 +127,7 @@ Copula = Annotated[
         rich_help_panel=_LAW,
     ),
 ]
-Recalibration = Annotated[str, typer.Option(help="A map of the levels: auto or none.", rich_help_panel=_LAW)]
+Recalibration = Annotated[str, typer.Option(help="A map of the levels: auto, conformal or none.", rich_help_panel=_LAW)]
 Gate = Annotated[
     bool,
     typer.Option(

@@ -17,6 +17,7 @@ from .quantiles import QuantileFunction
 JOINT = {"time": (1,), "channels": (2,), "all": (1, 2)}
 
 _SAMPLES = 1000  # draws that stand in where too few windows were kept
+_FEWEST = 100  # windows that are kept at least, once they came
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,21 @@ class JointBands:
             The bands.
         """
         return JointBands({joint: _scores(pits, joint) for joint in JOINT})
+
+    def follow(self, pits: Tensor) -> JointBands:
+        r"""Takes up later windows; as many of the oldest leave.
+
+        Arguments:
+            pits: Their PITs under the law as it was forecast, with shape :math:`(n, H, D)`.
+
+        Returns:
+            The bands of as many windows as before, and of 100 at least as soon as there are so many.
+        """
+        new = {joint: _scores(pits, joint) for joint in JOINT}
+        if not self.scores:
+            return JointBands({joint: scores[-_FEWEST:] for joint, scores in new.items()})
+        most = max(_FEWEST, len(self.scores["all"]))
+        return JointBands({joint: torch.cat([self.scores[joint], new[joint]])[-most:] for joint in JOINT})
 
     def levels(self, law: Law, level: float, joint: str, generator: torch.Generator | None = None) -> Tensor:
         r"""The level of each cell's interval.

@@ -61,22 +61,25 @@ class OnlineRecalibration:
         r"""Takes up what came true.
 
         Arguments:
-            pits: The PITs under the law that is not adapted, of one window, with shape :math:`(H, D)`, or of several
-                in order of time, with shape :math:`(n, H, D)`. NaN marks a step that is missing or still to come.
+            pits: The PITs under the law that is not adapted, of one window, with shape :math:`(H, D)`, of several in
+                order of time, with shape :math:`(n, H, D)`, or of those of :math:`m` series at each time, which count
+                as one on their mean, with shape :math:`(n, m, H, D)`. NaN marks a step that is missing or still to
+                come.
 
         Raises:
             ValueError: If the shape is another.
         """
         shape = tuple(self.scores.shape[:2])
-        if pits.shape[-2:] != shape or pits.ndim not in (2, 3):
+        if pits.shape[-2:] != shape or pits.ndim not in (2, 3, 4):
             raise ValueError(f"pits have shape {shape} or (n, {shape[0]}, {shape[1]}), got {tuple(pits.shape)}")
+        series = pits.shape[1] if pits.ndim == 4 else 1
         grid = torch.tensor(LEVELS, dtype=torch.float64)
         common, channel, alone = (self.rate * step for step in _STEPS)
-        for window in pits.double().reshape(-1, *shape):
+        for window in pits.double().reshape(-1, series, *shape):
             if bool(window.isnan().all()):
                 continue
-            z = torch.special.ndtri(window).clamp(-_REACH, _REACH).unsqueeze(-1)  # (H, D, 1)
-            lack = (grid - (z <= self.scores).double()).where(~z.isnan(), torch.nan)  # (H, D, P)
+            z = torch.special.ndtri(window).clamp(-_REACH, _REACH).unsqueeze(-1)  # (m, H, D, 1)
+            lack = (grid - (z <= self.scores).double()).where(~z.isnan(), torch.nan).nanmean(0)  # (H, D, P)
             shared = lack.nanmean(0, keepdim=True)
             move = common * lack.nanmean((0, 1)) + channel * shared.nan_to_num(0.0) + alone * lack.nan_to_num(0.0)
             self.scores = (self.scores + move).clamp(-_REACH, _REACH)
@@ -91,6 +94,29 @@ class OnlineRecalibration:
             generator: The source of what randomises PITs at atoms.
         """
         self.update(law.marginals.pit(future, generator))
+
+    def adapted(self, pits: Tensor) -> Tensor:
+        r"""What PITs are under the law as it is adapted now.
+
+        Arguments:
+            pits: The PITs under the law that is not adapted, with shape :math:`(*, H, D)`. NaN marks a missing step.
+
+        Returns:
+            Those under the adapted law, with the same shape.
+        """
+        if self.count == 0:
+            return pits
+        read = self.scores.sort(-1).values.flatten(0, 1)  # (H*D, P): what the law's own levels have become
+        wanted = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64))
+        z = torch.special.ndtri(pits.double()).clamp(-2 * _REACH, 2 * _REACH).flatten(-2).reshape(-1, len(read)).T
+        right = torch.searchsorted(read, z.nan_to_num(0.0).contiguous()).clamp(1, len(wanted) - 1)
+        low, high = read.gather(1, right - 1), read.gather(1, right)
+        weight = ((z - low) / (high - low).clamp(min=1e-9)).clamp(0, 1)
+        moved = torch.lerp(wanted[right - 1], wanted[right], weight)
+        # Beyond the outer levels their shift goes on, as `Recalibration` reads them.
+        moved = moved + (z - read[:, :1]).clamp(max=0) + (z - read[:, -1:]).clamp(min=0)
+        levels: Tensor = torch.special.ndtr(moved)
+        return levels.T.reshape(pits.shape).to(pits.dtype)
 
     @property
     def recalibration(self) -> Recalibration:

@@ -1,0 +1,135 @@
+r"""Updates: rows that came after the fit, on series whose law is known."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from seasonal import SeasonalModel
+
+from adapts import Adapter
+from adapts.panel import Panel
+from adapts.windows import Windows
+
+H, D = 6, 2
+
+
+def series(rows: int = 1500, seed: int = 0) -> pd.DataFrame:
+    r"""A season of 12 steps and independent noise of standard deviation .3, five of which are missing."""
+    generator = np.random.default_rng(seed)
+    season = np.sin(2 * np.pi * np.arange(rows)[:, None] / 12 + np.arange(D))
+    values = season + 0.3 * generator.standard_normal((rows, D))
+    values[generator.integers(rows, size=5), 0] = math.nan
+    return pd.DataFrame(values, pd.date_range("2024-01-01", periods=rows, freq="h"), ["a", "b"])
+
+
+def adapter(**options: object) -> Adapter:
+    return Adapter("identity", foundation_model=SeasonalModel(), prediction_length=H, max_windows=200, **options)
+
+
+@pytest.fixture
+def fitted() -> Adapter:
+    return adapter().fit(series()[:1000])
+
+
+def same(one: Adapter, other: Adapter) -> None:
+    a, b = one.predict(), other.predict()
+    assert a.index.equals(b.index)
+    np.testing.assert_allclose(a.samples, b.samples, atol=1e-6)
+    np.testing.assert_allclose(a.band(0.9), b.band(0.9), atol=1e-6)
+
+
+def test_forecasts_go_on_after_the_new_rows(fitted: Adapter) -> None:
+    before = fitted.predict()
+    assert fitted.update(series()[1000:1100]) is fitted
+    after = fitted.predict()
+    assert after.index[0] == series().index[1100] and before.index[0] == series().index[1000]
+    assert "100 steps" in fitted.summary().stages["update"]
+    # The law was right, so the levels stay near; and the frozen model's law of the same rows is not touched.
+    np.testing.assert_allclose(after.quantile(0.9), adapter().fit(series()[:1100]).predict().quantile(0.9), atol=0.25)
+
+
+def test_rows_may_come_one_by_one_or_with_all_that_was(fitted: Adapter, tmp_path) -> None:
+    one, many, whole = (fitted.save(tmp_path / "run", overwrite=True) or Adapter.load(
+        tmp_path / "run", foundation_model=SeasonalModel()) for _ in range(3))  # fmt: skip
+    fitted.update(series()[1000:1020])
+    one.update(series()[1000:1020])  # loaded: the rows that are saved are enough
+    for row in range(1000, 1020):
+        many.update(series()[row : row + 1])
+    whole.update(series()[:1020])
+    for other in (one, many, whole):
+        same(fitted, other)
+    fitted.save(tmp_path / "updated")
+    loaded = Adapter.load(tmp_path / "updated", foundation_model=SeasonalModel())
+    assert loaded.summary().stages == fitted.summary().stages
+    same(fitted.update(series()[:1030]), loaded.update(series()[1020:1030]))
+
+
+def test_intervals_cover_again_after_a_shift(fitted: Adapter) -> None:
+    r"""The noise doubles, and the level moves by a standard deviation of what it was."""
+    rows = series(2200, seed=3)
+    season = np.sin(2 * np.pi * np.arange(2200)[:, None] / 12 + np.arange(D))
+    rows.iloc[1000:] = season[1000:] + 0.3 + 2 * (rows - season).iloc[1000:]
+    stale, inside, bands = adapter().fit(rows[:1000]), [], []
+    live = adapter().fit(rows[:1000])
+    for stop in range(1000, 2190, 6):
+        live.update(rows[stop - 6 : stop] if stop > 1000 else rows[:1000])
+        if stop < 1200:
+            continue
+        truth = rows[stop : stop + H].to_numpy()
+        forecast = live.predict(num_samples=1)
+        ends = [forecast.interval(0.8), stale.predict(rows[:stop], num_samples=1).interval(0.8)]
+        inside.append([np.nanmean((low <= truth) & (truth <= high)) for low, high in ends])
+        low, high = forecast.band(0.8)
+        bands.append(bool(((low <= truth) & (truth <= high) | np.isnan(truth)).all()))
+    adapted, left = np.mean(inside, axis=0)
+    assert abs(adapted - 0.8) < 0.03 and left < 0.72
+    assert abs(np.mean(bands) - 0.8) < 0.08
+
+
+def test_a_panel_and_rows_without_dates() -> None:
+    frames = [series(600, seed=seed).assign(item_id=name) for seed, name in ((0, "x"), (1, "y"))]
+    long = pd.concat(frames).rename_axis("timestamp").reset_index()
+    cut = long["timestamp"].unique()[500]
+    one = (
+        adapter().fit(long[long["timestamp"] < cut]).update(long[(long["timestamp"] >= cut) & (long["item_id"] == "y")])
+    )
+    x, y = one.predict()
+    assert x.index[0] == cut and y.index[0] == long["timestamp"].max() + pd.Timedelta("1h")
+    with pytest.raises(ValueError, match="update expects rows of the fitted items, x, y; got rows of 'z'"):
+        one.update(frames[0].rename_axis("timestamp").reset_index().assign(item_id="z"))
+    values = series(600).to_numpy()
+    plain = adapter().fit(values[:500]).update(values[500:])
+    dated = adapter().fit(series(600)[:500]).update(series(600)[500:])
+    np.testing.assert_allclose(plain.predict().quantile(0.9), dated.predict().quantile(0.9), atol=1e-6)
+    assert list(plain.predict().index) == list(range(600, 600 + H))
+
+
+def test_what_cannot_be_taken_up_leaves_all_as_it_was(fitted: Adapter) -> None:
+    before = fitted.predict()
+    with pytest.raises(ValueError, match="go on at 2024-02-11 16:00:00, got 2024-02-11 17:00:00: give all rows since"):
+        fitted.update(series()[1001:1010])
+    with pytest.raises(ValueError, match="missing: b; not fitted: c"):
+        fitted.update(series()[1000:1010].rename(columns={"b": "c"}))
+    with pytest.raises(ValueError, match="call fit"):
+        adapter().update(series())
+    same(fitted, fitted.update(series()[900:1000]))  # nothing new
+    np.testing.assert_array_equal(fitted.predict().samples, before.samples)
+    assert "update" not in fitted.summary().stages
+
+
+def test_a_fit_starts_afresh(fitted: Adapter) -> None:
+    fitted.update(series()[1000:1200])
+    same(fitted.fit(series()[:1000]), adapter().fit(series()[:1000]))
+
+
+def test_conformal_levels_hold_on_the_calibration_rows() -> None:
+    r"""A frozen model that is far too narrow: every cell is mended by itself, whatever the confirmation rows say."""
+    narrow = adapter(recalibration="conformal").fit(3 * series(6000) - 2 * series(6000, seed=9))
+    assert "recalibration" not in narrow.summary().stages["confirmation"]
+    panel = Panel.of(3 * series(3000, seed=1) - 2 * series(3000, seed=8))
+    origins = np.arange(200, 2990, 7)
+    windows = Windows(panel, np.zeros_like(origins), origins, 96, H)
+    for levels, low, high in ((narrow, 0.77, 0.83), (adapter(recalibration="none").fit(panel), 0.5, 0.72)):
+        u = levels.law(windows).marginals.pit(windows.future())
+        assert low < float(((u > 0.1) & (u < 0.9))[~u.isnan()].float().mean()) < high
