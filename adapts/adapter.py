@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import wraps
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -29,8 +30,8 @@ from .panel import Panel, as_pandas, require_length
 from .pipeline import Pipeline
 from .readers import Dataset, read
 from .shelf import load_recipe, recipes, unknown
-from .windows import Windows, last_windows
 from .updating import extend, follow
+from .windows import Windows, last_windows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +40,8 @@ COPULAS = ("residual", "gaussian-history", "schaake", "empirical", "independent"
 RECALIBRATIONS = ("auto", "conformal", "none")
 #: The options of training by gradient, which a recipe may set too.
 TRAINING = ("objective", "horizon_weights", "learning_rate")
+#: The options that `predict` reads as they are; it takes no others than those of the fit.
+_OF_PREDICT = ("posterior_draws", "seed", "batch_size", "device", "trainer_options")
 #: The longest context that is used by default.
 CONTEXT = 512
 
@@ -56,6 +59,8 @@ def _by_name(init: Callable[_Options, None]) -> Callable[_Options, None]:
         for name in options:
             if name not in known:
                 raise unknown("option of Adapter", name, known)
+        if "prediction_length" not in options:
+            raise TypeError("Adapter needs prediction_length=, the number of steps to forecast, such as 24")
         init(*args, **options)
 
     return checked
@@ -159,7 +164,7 @@ class Adapter:
         self.trainer_options = trainer_options
         self._model: FoundationModel | None = None
         self._expected: str | None = None  # the sha256 of the model that a pickled adapter was fitted around
-        self._fitted: Fitted | None = None
+        self._fitted = None
         self._check()
 
     def _check(self) -> None:
@@ -178,20 +183,24 @@ class Adapter:
             raise unknown("copula", self.copula, COPULAS)
         if self.recalibration not in RECALIBRATIONS:
             raise unknown("recalibration", self.recalibration, RECALIBRATIONS)
-        asked = {name: value for name in TRAINING if (value := getattr(self, name)) is not None}
-        if not asked:
-            return
-        from .training.objectives import Objective
+        _check_support(self.support)
+        _check_trainer_options(self.trainer_options)
+        given = {name: value for name in TRAINING if (value := getattr(self, name)) is not None}
+        _check_training(given, self.family)
 
-        Objective(asked.get("objective", self.family.objective), asked.get("horizon_weights", 1.0))
-        if not asked.get("learning_rate", 1.0) > 0:
-            raise ValueError(f"Adapter expects learning_rate to be a positive number, got {self.learning_rate!r}")
-        if not _trained(self.family):
-            name, value = next(iter(asked.items()))
-            raise ValueError(
-                f"{name}={value!r} is for training by gradient, and nothing trains {self.family!r} by gradient: "
-                "leave it out"
-            )
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("foundation_model", "device") and vars(self).get(name, value) is not value:
+            self._model, self._expected = None, None  # it is another's, or lies elsewhere
+        super().__setattr__(name, value)
+
+    @property
+    def _fitted(self) -> Fitted | None:
+        return self._of_fit
+
+    @_fitted.setter
+    def _fitted(self, fitted: Fitted | None) -> None:
+        self._of_fit = fitted
+        self._options_of_fit = self.get_params(deep=False)
 
     @property
     def family(self) -> AdapterModule:
@@ -287,8 +296,12 @@ class Adapter:
         if not isinstance(num_samples, int | np.integer) or num_samples < 1:
             raise ValueError(f"predict expects num_samples to be a positive integer, got {num_samples!r}")
         _check_seed(self.seed if seed is None else seed)
-        if not all(0 < level < 1 for level in quantile_levels):
-            raise ValueError(f"predict expects quantile_levels within (0, 1), got {list(quantile_levels)}")
+        if not isinstance(quantile_levels, Sequence | np.ndarray) or not all(
+            isinstance(level, Real) and 0 < float(level) < 1 for level in quantile_levels
+        ):
+            raise ValueError(
+                f"predict expects quantile_levels to be a sequence of levels within (0, 1), got {quantile_levels!r}"
+            )
         panel = fitted.panel
         if series is not None:
             panel = self._later(
@@ -316,20 +329,6 @@ class Adapter:
             )
         return forecasts[0] if panel.single else forecasts
 
-    def law(self, windows: Windows) -> Law:
-        r"""Returns the joint law of windows of a raw panel, in the channels' own units.
-
-        Arguments:
-            windows: Windows of a panel with the fitted channels, not standardised.
-
-        Returns:
-            The law of these windows' :math:`H` steps.
-        """
-        fitted = self._require_fitted("law")
-        marginals = self._marginals(fitted, windows)
-        if fitted.online is not None:
-            marginals = fitted.online.recalibration.apply(marginals)
-        return self._units(marginals, fitted.copula)
     def update(
         self,
         series: Any,
@@ -375,6 +374,20 @@ class Adapter:
         self._fitted = follow(fitted, extend(fitted.panel, later), pits, fitted.copula.prediction_length)
         return self
 
+    def law(self, windows: Windows) -> Law:
+        r"""Returns the joint law of windows of a raw panel, in the channels' own units.
+
+        Arguments:
+            windows: Windows of a panel with the fitted channels, not standardised.
+
+        Returns:
+            The law of these windows' :math:`H` steps.
+        """
+        fitted = self._require_fitted("law")
+        marginals = self._marginals(fitted, windows)
+        if fitted.online is not None:
+            marginals = fitted.online.recalibration.apply(marginals)
+        return self._units(marginals, fitted.copula)
 
     def frozen_law(self, windows: Windows) -> Law:
         r"""Returns what the frozen model alone says of windows: its margins, independent, nothing fitted.
@@ -557,7 +570,7 @@ class Adapter:
 
     def __getstate__(self) -> dict[str, Any]:
         r"""What is pickled: options, and the saved form. A model that has an address is found again, not pickled."""
-        packed = None if self._fitted is None else saving.pack(self._fitted, self)
+        packed = None if self._fitted is None else saving.pack(self._require_fitted("pickle"), self)
         return {"params": self.get_params(deep=False), "packed": packed}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -633,8 +646,9 @@ class Adapter:
         model = model if isinstance(model, str | Path) else type(model).__name__
         state = "not fitted"
         if self._fitted is not None:
-            state = f"fitted on {len(self.channels)} channels, {_some(self.channels)}"
-        family = " ".join(repr(self.family).split())
+            channels = self._fitted.panel.channels
+            state = f"fitted on {len(channels)} channels, {_some(channels)}"
+        family = _one_line(self.family)
         return (
             f"Adapter({family}, foundation_model={str(model)!r}, prediction_length={self.prediction_length}; {state})"
         )
@@ -644,6 +658,11 @@ class Adapter:
     def _require_fitted(self, what: str) -> Fitted:
         if self._fitted is None:
             raise ValueError(f"Adapter.{what} needs a fitted adapter: call fit(series) first")
+        for name, now in self.get_params(deep=False).items():
+            then = self._options_of_fit[name]
+            if name not in _OF_PREDICT and now is not then and not np.all(now == then):
+                change = f"from {_one_line(then)} to {_one_line(now)}"
+                raise ValueError(f"{name} was changed since fit, {change}: fit again, or set it back")
         return self._fitted
 
     def _dataset(self, series: Any, **options: Any) -> Dataset:
@@ -665,7 +684,10 @@ class Adapter:
         self, stages: Callable[..., _Result], dataset: Dataset, borders: tuple[int, int] | None, **more: Any
     ) -> _Result:
         r"""Takes a data set through stages of `adapts.fitting`, with these options."""
+        self._check()  # attributes may have been set
         panel = dataset.panel
+        if borders is not None:
+            _check_borders(borders, panel)
         panel.require_observed()
         horizon = int(self.prediction_length)
         if panel.single:
@@ -677,7 +699,7 @@ class Adapter:
                 panel,
                 self.family.build(panel.num_channels),
                 model,
-                borders=borders or dataset.borders,
+                borders=dataset.borders if borders is None else borders,
                 context_length=int(self.context_length or min(model.context_length, CONTEXT)),
                 prediction_length=horizon,
                 season_length=dataset.season_length,
@@ -714,6 +736,10 @@ class Adapter:
         assert problem is not None
         raise problem
 
+    def _marginals(self, fitted: Fitted, windows: Windows) -> QuantileFunction:
+        r"""The margins of raw windows in the units of the train rows, as they were recalibrated by the fit."""
+        return fitted.recalibration.apply(self._pipeline(fitted).law(fitted.standardised(windows)))
+
     def _pipeline(self, fitted: Fitted) -> Pipeline:
         return fitted.pipeline(self.model, self.batch_size, self.seed, self.posterior_draws)
 
@@ -736,10 +762,6 @@ class Summary:
         foundation_model: The frozen model's name.
         channels: The names of the channels.
         context_length: The number of context steps.
-    def _marginals(self, fitted: Fitted, windows: Windows) -> QuantileFunction:
-        r"""The margins of raw windows in the units of the train rows, as they were recalibrated by the fit."""
-        return fitted.recalibration.apply(self._pipeline(fitted).law(fitted.standardised(windows)))
-
         prediction_length: The number of steps forecast.
         windows: The number of windows a part.
         stages: What each stage decided, in words.
@@ -787,7 +809,9 @@ def _family(family: str | Path | AdapterModule) -> tuple[AdapterModule, dict[str
     known = recipes()
     if family in known or isinstance(family, Path):
         recipe = load_recipe(family)
-        return make(recipe["family"], recipe["options"]), recipe["training"]
+        made = make(recipe["family"], recipe["options"])
+        _check_training(recipe["training"], made, f"the recipe {str(family)!r} says ")
+        return made, recipe["training"]
     if family in families():
         return make(family), {}
     raise unknown("adapter", family, sorted({*known, *families()}))
@@ -833,6 +857,64 @@ def _trained(family: AdapterModule) -> bool:
     return not probe.closed_form and any(parameter.requires_grad for parameter in probe.parameters())
 
 
+def _check_training(training: Mapping[str, Any], family: AdapterModule, said: str = "") -> None:
+    r"""Checks options of training by gradient, and that there is any for them to be of."""
+    for name, value in training.items():
+        if name != "objective" and (not isinstance(value, Real) or not 0 < float(value) < math.inf):
+            raise ValueError(f"Adapter expects {name} to be a positive number, got {said}{name}={value!r}")
+    if not training:
+        return
+    from .training.objectives import Objective
+
+    Objective(training.get("objective", family.objective), training.get("horizon_weights", 1.0))
+    if not _trained(family):
+        name, value = next(iter(training.items()))
+        raise ValueError(
+            f"{said}{name}={value!r}{', which' if said else ''} is for training by gradient, and nothing trains "
+            f"{_one_line(family)} by gradient: leave it out"
+        )
+
+
+def _check_trainer_options(options: object) -> None:
+    if options is None:
+        return
+    if not isinstance(options, Mapping):
+        raise ValueError(f"Adapter expects trainer_options to be a mapping of names to values, got {options!r}")
+    if options:
+        from lightning.pytorch import Trainer
+
+        known = list(inspect.signature(Trainer.__init__).parameters)[1:]
+        for name in options:
+            if name not in known:
+                raise unknown("option of lightning.pytorch.Trainer", name, known)
+
+
+def _check_support(support: Any) -> None:
+    for bounds in [] if support is None else support.values() if isinstance(support, Mapping) else [support]:
+        sides = list(bounds) if isinstance(bounds, tuple | list | np.ndarray) else []
+        if len(sides) != 2 or not all(isinstance(side, Real) for side in sides) or not sides[0] < sides[1]:
+            raise ValueError(
+                "Adapter expects support=(low, high) of two numbers with low < high, infinite where there is no bound, "
+                f"or a mapping of channels to such, got {support!r}"
+            )
+
+
+def _check_borders(borders: Any, panel: Panel) -> None:
+    clocks = [item.clock() if panel.frequency is not None else np.arange(len(item)) for item in panel.items]
+    rows = len(np.unique(np.concatenate(clocks)))
+    pair = list(borders) if isinstance(borders, tuple | list | np.ndarray) else []
+    whole = all(isinstance(border, int | np.integer) and not isinstance(border, bool) for border in pair)
+    if len(pair) != 2 or not whole or not 0 < pair[0] <= pair[1] <= rows:
+        raise ValueError(
+            "expected borders=(train end, validation end), two numbers of rows with 0 < train end <= validation end "
+            f"<= {rows}, got {borders!r}"
+        )
+
+
+def _one_line(value: object) -> str:
+    return " ".join(repr(value).split())
+
+
 def _check_seed(seed: object) -> None:
     if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise ValueError(f"a seed is an integer from 0 to 4294967295, got {seed!r}")
@@ -852,11 +934,8 @@ def _bounds(
         if name not in channels:
             raise unknown("channel of support", name, channels)
     bounds = {**dict.fromkeys(channels, (-math.inf, math.inf)), **card, **wanted}
-    if any(len(pair) != 2 for pair in bounds.values()):
-        raise ValueError(f"Adapter expects support=(low, high) of two numbers, got {wanted!r}")
+    _check_support(bounds)
     low, high = np.array([bounds[name] for name in channels], dtype=float).T
-    if not (low < high).all():
-        raise ValueError(f"Adapter expects support=(low, high) with low < high, got {wanted!r}")
     return low, high
 
 

@@ -40,7 +40,8 @@ def load_recipe(name: str | Path) -> dict[str, Any]:
 
     Arguments:
         name: The recipe's name, its file's without the ending; or, as a Path, a recipe file of your own, which need
-            not say when to use it.
+            not say when to use it. Its family may be the name of a recipe, whose options and training then stand under
+            those of the file.
 
     Returns:
         The keys `family` (a registered name), `when` (when to use it), `options` (fields of the family's class),
@@ -58,6 +59,10 @@ def load_recipe(name: str | Path) -> dict[str, Any]:
         recipe = _load("adapter", name, recipes())
         _check(where, recipe, _RECIPE, required=("family", "when"))
     recipe = {"when": "", "options": {}, "training": {}, "paper": {}, **recipe}
+    base = recipe["family"]
+    if base != name and base in recipes() and (other := load_recipe(base))["family"] != base:
+        merged = {key: {**other[key], **recipe[key]} for key in ("options", "training")}
+        recipe = {**recipe, **merged, "family": other["family"]}
     for option in recipe["options"]:
         if not isinstance(option, str):
             raise ValueError(f"{where} takes options by name, got {option!r}")

@@ -27,6 +27,7 @@ def folder(tmp_path_factory):
     (folder / "training.yaml").write_text("family: linear\ntraining: {objectiv: mse}\n")
     (folder / "family.yaml").write_text("family: residul\n")
     (folder / "broken.yaml").write_text("family: [\n")
+    (folder / "untrained.yaml").write_text("family: pca\ntraining: {learning_rate: 0.1}\n")
     (folder / "drift.yaml").write_text("family: identity\n")
     identity = Adapter("identity", prediction_length=H, context_length=48)
     identity.fit(frame).save(folder / "run" / "adapter")
@@ -74,6 +75,11 @@ FORECASTS = [
     ([*EIGHT, "--recipe", "key.yaml"], "did you mean 'options'?"),
     ([*EIGHT, "--recipe", "training.yaml"], "did you mean 'objective'?"),
     ([*EIGHT, "--recipe", "family.yaml"], "did you mean 'residual'?"),
+    (
+        [*EIGHT, "--recipe", "untrained.yaml"],
+        "the recipe 'untrained.yaml' says learning_rate=0.1, which is for training",
+    ),
+    ([*EIGHT, "--probe-head"], "probe_head=True is for models whose head is untrained"),
     ([*EIGHT, "--recipe", "series.csv"], "the recipe 'series.csv' must be a mapping"),
     ([*EIGHT, "--recipe", "drift.yaml", "--family", "linear"], "give one of them"),
     (["series.csv", "--from", "run"], "expected a folder that Adapter.save wrote"),
@@ -82,6 +88,7 @@ FORECASTS = [
     (["series.csv", *FROM, "--prediction-length", 9], "run/adapter was fitted to forecast 8 steps"),
     (["series.csv", *FROM, "--family", "residual"], "takes no --family"),
     (["series.csv", *FROM, "--no-gate"], "takes no --no-gate"),
+    (["series.csv", *FROM, "--no-probe-head"], "takes no --no-probe-head"),
     (["series.csv", *FROM, "--context-length", 3], "takes no --context-length"),
     (["series.csv", *FROM, "--num-samples", 3], "takes no --num-samples"),
 ]
@@ -140,6 +147,21 @@ class TestMistakes:
         result = run("forecast", folder / "series.csv", "--prediction-length", H, "--output", tmp_path)
         assert result.exit_code == 2 and "exists and is kept" in result.stderr and "--overwrite" in result.stderr
         assert (tmp_path / "scores.json").read_text() == "{}"
+
+    @pytest.mark.parametrize(
+        ("output", "words"),
+        [
+            ("/proc/x", "/proc/x cannot be written, for /proc takes no new folder"),
+            ("series.csv/run", "series.csv takes no new folder (Not a directory): name another place"),
+            ("series.csv", "expected a folder to write to, but series.csv is a file"),
+        ],
+    )
+    def test_an_output_that_cannot_be_written(self, folder, monkeypatch, output, words):
+        monkeypatch.chdir(folder)
+        given = ["--prediction-length", H, "--context-length", 48, "--family", "identity", "--output", output]
+        result = run("forecast", "series.csv", *given)
+        assert result.exit_code == 2 and result.stdout == "" and len(result.stderr.splitlines()) == 1
+        assert result.stderr.startswith("adapts: error: ") and words in result.stderr
 
     def test_a_folder_of_other_things_is_never_replaced(self, folder):
         for output in (folder, folder.parent):

@@ -182,12 +182,12 @@ class TestWhatIsFitted:
         asked = {"option": None, "support": None, "foundation_model": "bolt-nano", "prediction_length": 4,
                  "context_length": 48, "copula": "residual", "recalibration": "auto", "gate": True, "max_windows": 9,
                  "seed": 0, "device": "cpu", "objective": None, "horizon_weights": None, "learning_rate": None,
-                 "posterior_draws": 7}  # fmt: skip
+                 "posterior_draws": 7, "probe_head": False}  # fmt: skip
         mine = tmp_path / "mine.yaml"
         mine.write_text("family: linear\ntraining: {objective: mse, learning_rate: 0.01}\n")
         params = adapter_of(asked | {"horizon_weights": 0.9}, mine).get_params()
         assert params.items() >= {"objective": "mse", "learning_rate": 0.01, "horizon_weights": 0.9}.items()
-        assert params["posterior_draws"] == 7
+        assert params["posterior_draws"] == 7 and params["probe_head"] is False
         assert adapter_of(asked | {"objective": "mae"}, mine).objective == "mae"
         assert adapter_of(asked | {"option": ["free=decoder"]}, mine).objective is None  # nothing to train
 

@@ -3,6 +3,7 @@ r"""The habits of estimators: options read and set, clones, pickles across proce
 import copy
 import multiprocessing
 import pickle
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -75,8 +76,78 @@ def test_what_was_fitted_with_other_options_is_forgotten(fitted: Adapter) -> Non
 def test_a_misspelt_option_is_answered_with_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"no option of Adapter is called 'prediction_lenght'.*did you mean 'predi"):
         Adapter(prediction_lenght=6)
-    with pytest.raises(TypeError, match="prediction_length"):
+    with pytest.raises(TypeError, match=r"needs prediction_length=, the number of steps to forecast"):
         Adapter()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("prediction_length", 5), ("context_length", 24), ("support", (0.0, 1e9)), ("foundation_model", SeasonalModel()),
+     ("family", "linear"), ("copula", "independent"), ("gate", False)],
+)  # fmt: skip
+def test_an_option_that_is_changed_after_fit_asks_for_another_fit(name: str, value, fitted: Adapter, tmp_path) -> None:
+    one = copy.deepcopy(fitted)
+    before = one.get_params(deep=False)[name]
+    setattr(one, name, value)
+    for use in (one.predict, one.summary, lambda: one.save(tmp_path / "run"), lambda: pickle.dumps(one)):
+        with pytest.raises(ValueError, match=f"{name} was changed since fit, from .* to .*: fit again, or set it back"):
+            use()
+    assert "fitted on 3 channels" in repr(one)
+    setattr(one, name, before)
+    np.testing.assert_array_equal(one.predict().samples, fitted.predict().samples)
+
+
+def test_a_fit_takes_the_options_that_were_set(fitted: Adapter) -> None:
+    one = copy.deepcopy(fitted)
+    one.prediction_length, one.foundation_model = 6, SeasonalModel()
+    assert one.fit(series(400)).model is one.foundation_model and one.predict().mean.shape == (6, D)
+    one.prediction_length = 0
+    with pytest.raises(ValueError, match="prediction_length to be a positive integer"):
+        one.fit(series(400))
+    one = copy.deepcopy(fitted)
+    one.seed, one.posterior_draws, one.batch_size = 5, 3, 7  # these are read anew by every forecast
+    np.testing.assert_array_equal(one.predict().samples, fitted.predict(seed=5).samples)
+
+
+#: Options with which no adapter can be made, and words of the answer.
+UNFIT = {
+    "a support of one number": ({"support": 0}, "support=(low, high) of two numbers with low < high"),
+    "a channel's support of one": ({"support": {"a": 0}}, "or a mapping of channels to such, got {'a': 0}"),
+    "half a support": ({"support": (0, None)}, "infinite where there is no bound"),
+    "a support of text": ({"support": "01"}, "got '01'"),
+    "a learning rate of text": ({"family": "linear", "learning_rate": "a"}, "learning_rate to be a positive number"),
+    "an endless learning rate": ({"family": "linear", "learning_rate": np.inf}, "learning_rate to be a positive"),
+    "weights of text": ({"family": "linear", "horizon_weights": "a"}, "horizon_weights to be a positive number"),
+    "weights that grow": ({"family": "linear", "horizon_weights": 2}, "horizon_weights within (0, 1]"),
+    "an option of no trainer": (
+        {"trainer_options": {"max_epoch": 3}},
+        "no option of lightning.pytorch.Trainer is called 'max_epoch'; known: ",
+    ),
+    "nearly one": ({"trainer_options": {"max_epoch": 3}}, "(did you mean 'max_epochs'?)"),
+    "a trainer": ({"trainer_options": 3}, "trainer_options to be a mapping of names to values, got 3"),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_options_that_are_unfit_are_refused_when_they_are_given(case: str) -> None:
+    options, words = UNFIT[case]
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        Adapter(prediction_length=H, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "borders", [("2024-01-05", "2024-01-08"), (100, 150, 200), (100, 401), (150, 100), (0, 100), (100.0, 150.0), 100]
+)
+def test_borders_that_are_none_are_refused(borders) -> None:
+    with pytest.raises(ValueError, match=r"two numbers of rows with 0 < train end <= validation end <= 400, got"):
+        adapter().fit(series(400), borders=borders)
+
+
+def test_levels_are_a_sequence(fitted: Adapter) -> None:
+    for levels in (0.5, "0.5", [0.5, 1.0], ["a"]):
+        with pytest.raises(ValueError, match=r"quantile_levels to be a sequence of levels within \(0, 1\), got"):
+            fitted.predict(quantile_levels=levels)
 
 
 @pytest.mark.parametrize("copied", [Adapter.clone, clone])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from adapts import shelf
+from adapts import Adapter, shelf
 
 
 @pytest.fixture
@@ -78,6 +78,27 @@ def test_a_recipe_file_of_ones_own_needs_its_family_alone(tmp_path) -> None:
     read = shelf.load_recipe(path)
     assert read["family"] == "linear" and read["options"] == {"latent_channels": 2} and read["when"] == ""
     assert read["training"] == {"objective": "mae"}
+
+
+def test_a_recipe_of_ones_own_may_name_a_recipe_as_its_family(tmp_path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("family: pca\noptions: {latent_channels: 2}")
+    read = shelf.load_recipe(path)
+    assert read["family"] == "projection" and read["options"] == {"method": "pca", "latent_channels": 2}
+    path.write_text("family: pca\noptions: {method: svd}")
+    assert shelf.load_recipe(path)["options"] == {"method": "svd"}
+    path.write_text("family: ensemble")
+    assert shelf.load_recipe(path)["options"] == {}  # the family's own, as ever
+
+
+def test_training_that_a_recipe_says_and_nothing_does_is_refused(tmp_path) -> None:
+    path = tmp_path / "mine.yaml"
+    for line in ("objective: mse", "learning_rate: 0.1", "horizon_weights: 0.9"):
+        path.write_text(f"family: residual\ntraining: {{{line}}}")
+        with pytest.raises(ValueError, match=r"the recipe '.*mine.yaml' says .*, which is for .* nothing trains Resid"):
+            Adapter(path, prediction_length=3)
+    path.write_text("family: linear\ntraining: {objective: mse}")
+    assert Adapter(path, prediction_length=3).objective is None
 
 
 @pytest.mark.parametrize(

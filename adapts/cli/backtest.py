@@ -64,6 +64,7 @@ def backtest(
     horizon_weights: o.HorizonWeights = None,
     learning_rate: o.LearningRate = None,
     posterior_draws: o.PosteriorDraws = 20,
+    probe_head: o.ProbeHead = None,
     max_windows: o.MaxWindows = 1000,
     columns: o.Columns = None,
     timestamp_column: o.TimestampColumn = None,

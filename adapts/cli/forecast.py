@@ -29,8 +29,8 @@ PREDICTED = ("forecast.csv", "forecast.png")  # all that --from writes
 
 # What a saved adapter holds, so that --from takes no other.
 _SAVED = ("family", "recipe", "option", "context_length", "objective", "horizon_weights",
-          "learning_rate", "posterior_draws", "copula", "recalibration", "gate", "support", "max_windows", "columns",
-          "num_samples", "seed", "checkpoint_dir")  # fmt: skip
+          "learning_rate", "posterior_draws", "copula", "recalibration", "gate", "support",
+          "probe_head", "max_windows", "columns", "num_samples", "seed", "checkpoint_dir")  # fmt: skip
 
 EXAMPLES = """\
 **Examples**
@@ -67,6 +67,7 @@ def forecast(
     horizon_weights: o.HorizonWeights = None,
     learning_rate: o.LearningRate = None,
     posterior_draws: o.PosteriorDraws = 20,
+    probe_head: o.ProbeHead = None,
     max_windows: o.MaxWindows = 1000,
     columns: o.Columns = None,
     timestamp_column: o.TimestampColumn = None,
@@ -101,7 +102,8 @@ def forecast(
     if from_ is not None:
         for name in _SAVED:
             if o.was_given(context, name):
-                raise ValueError(f"--from predicts with an adapter as it was saved, and takes no {_written(name)}")
+                typed = f"--{'no-' if context.params[name] is False else ''}{name.replace('_', '-')}"
+                raise ValueError(f"--from predicts with an adapter as it was saved, and takes no {typed}")
     elif prediction_length is None:
         raise ValueError("a forecast needs --prediction-length, how many steps to forecast, or --from RUN/adapter")
     if recipe is not None and o.was_given(context, "family"):
@@ -118,11 +120,6 @@ def forecast(
     paths = [output / name for name in written]
     lines = [table] if quiet else [table, about, f"Written: {', '.join(map(str, paths))}"]
     hand_over(content, paths, as_json=as_json, lines=lines)
-
-
-def _written(name: str) -> str:
-    r"""An option as it is typed."""
-    return "--no-gate" if name == "gate" else f"--{name.replace('_', '-')}"
 
 
 def _fit(

@@ -117,6 +117,15 @@ LearningRate = Annotated[
 PosteriorDraws = Annotated[
     int, typer.Option(min=1, help="How often a stochastic family draws itself.", rich_help_panel=_MODEL)
 ]
+ProbeHead = Annotated[
+    bool | None,
+    typer.Option(
+        "--probe-head/--no-probe-head",
+        help="Train the forecasting head of a model that declares its own untrained; yes for these by default.",
+        show_default=False,
+        rich_help_panel=_MODEL,
+    ),
+]
 MaxWindows = Annotated[
     int, typer.Option(min=1, help="The most train windows that the fit looks at.", rich_help_panel=_MODEL)
 ]

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -41,7 +42,7 @@ def require_place(
         overwrite: Whether an earlier run may be replaced.
 
     Raises:
-        ValueError: If the folder may not be replaced, or holds what is to be read.
+        ValueError: If the folder may not be replaced, holds what is to be read, or cannot be written.
     """
     from ..saving import refuse_existing, refuse_foreign
 
@@ -52,6 +53,13 @@ def require_place(
         if output.resolve() in [Path(path).resolve(), *Path(path).resolve().parents]:
             raise ValueError(f"{path} lies in {output}, which would be replaced: name another folder")
     refuse_foreign(output, written)
+    above = next(path for path in output.absolute().parents if path.exists())
+    try:
+        TemporaryDirectory(dir=above).cleanup()
+    except OSError as error:
+        raise ValueError(
+            f"{output} cannot be written, for {above} takes no new folder ({error.strerror}): name another place"
+        ) from error
 
 
 def adapter_of(asked: Mapping[str, Any], recipe: str | Path, model: FoundationModel | None = None) -> Adapter:
@@ -65,19 +73,19 @@ def adapter_of(asked: Mapping[str, Any], recipe: str | Path, model: FoundationMo
     Returns:
         The adapter, not fitted, with its frozen model loaded.
     """
-    from ..adapter import TRAINING, Adapter
+    from ..adapter import TRAINING, Adapter, _family, _trained
     from ..adapters import make
-    from ..shelf import load_recipe
 
-    content = load_recipe(recipe)
-    given = family_options(content["family"], asked["option"] or ())
-    family = make(content["family"], {**content["options"], **given})
-    recipe_training: dict[str, Any] = {} if family.closed_form else content["training"]
+    family, recipe_training = _family(recipe)
+    if given := family_options(family.family, asked["option"] or ()):
+        family = make(family.family, {**family.options(), **given})
+    if not _trained(family):  # the options that were typed leave nothing to train
+        recipe_training = {}
     training: dict[str, Any] = {
         name: recipe_training.get(name) if asked[name] is None else asked[name] for name in TRAINING
     }
-    names = ("prediction_length", "context_length", "posterior_draws", "copula", "recalibration", "gate", "max_windows",
-             "seed", "device")  # fmt: skip
+    names = ("prediction_length", "context_length", "posterior_draws", "copula", "recalibration", "gate", "probe_head",
+             "max_windows", "seed", "device")  # fmt: skip
     adapter = Adapter(
         family,
         foundation_model=asked["foundation_model"] if model is None else model,
