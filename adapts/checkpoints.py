@@ -16,17 +16,17 @@ _WHAT, _PIECE, _PART = "fit.json", ".safetensors", ".part"
 
 
 class Checkpoints:
-    r"""A folder of finished pieces of one fit.
+    r"""A folder of finished pieces of one piece of work: a fit, a backtest or a search.
 
     Each piece is written whole beside its place, flushed to the disk and moved there at once, so that what stands
-    there is whole whenever the process ends. One fit at a time may use a folder.
+    there is whole whenever the process ends. One process at a time may use a folder.
 
     Arguments:
         folder: The folder, made where there is none. Without one nothing is kept, and every piece is computed.
-        fingerprint: Whatever the numbers of the fit depend on, in nested mappings of what JSON can hold.
+        fingerprint: Whatever the numbers of the work depend on, in nested mappings of what JSON can hold.
 
     Raises:
-        ValueError: If the folder holds another fit, or what no fit wrote.
+        ValueError: If the folder holds other work, or what none wrote, or its note of the work cannot be read.
     """
 
     def __init__(self, folder: str | Path | None, fingerprint: Mapping[str, Any]) -> None:
@@ -40,9 +40,9 @@ class Checkpoints:
             left.unlink()
         what, text = self.folder / _WHAT, json.dumps(fingerprint, indent=1)
         if what.is_file():
-            self._require_same(_flat(json.loads(what.read_text(encoding="utf-8"))), _flat(json.loads(text)))
+            self._require_same(_flat(_noted(what)), _flat(json.loads(text)))
         elif foreign := sorted(path.name for path in self.folder.iterdir()):
-            raise ValueError(f"{self.folder} holds {foreign[0]!r}, which no fit wrote: choose another folder")
+            raise ValueError(f"{self.folder} holds {foreign[0]!r}, which is no checkpoint: choose another folder")
         else:
             _write(what, text.encode())
 
@@ -51,7 +51,7 @@ class Checkpoints:
         if names:
             said = [f"{name} ({_short(there.get(name))} there, {_short(here.get(name))} here)" for name in names]
             raise ValueError(
-                f"{self.folder} holds the checkpoints of another fit, which differs in {', '.join(said)}: "
+                f"{self.folder} holds the checkpoints of other work, which differs in {', '.join(said)}: "
                 "choose another folder, or delete this one"
             )
 
@@ -112,7 +112,7 @@ class Checkpoints:
             _write(self.folder / f"{name}{_PIECE}", save(whole, {"about": json.dumps(about)}))
 
     def finish(self, kept: Iterable[str]) -> None:
-        r"""Empties the folder of all but what the fit was and some of its pieces.
+        r"""Empties the folder of all but what the work was and some of its pieces.
 
         Arguments:
             kept: The names of the pieces to keep.
@@ -134,6 +134,20 @@ def into_place(part: Path, path: Path) -> None:
     with part.open("r+b") as file:
         os.fsync(file.fileno())
     os.replace(part, path)
+
+
+def _noted(path: Path) -> dict[str, Any]:
+    r"""What the work was that a folder holds."""
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        noted = None
+    if not isinstance(noted, dict):
+        raise ValueError(
+            f"{path}, which says what the checkpoints beside it are of, is empty or broken: delete the folder "
+            f"{path.parent}, or choose another"
+        )
+    return noted
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -605,8 +605,23 @@ print("done", flush=True)
 
     def test_a_folder_of_something_else_is_refused(self, tmp_path):
         (tmp_path / "thesis.tex").touch()
-        with pytest.raises(ValueError, match=r"holds 'thesis.tex', which no \w+ wrote"):
+        with pytest.raises(ValueError, match=r"holds 'thesis.tex', which is no checkpoint"):
             roll(small(), Panel.of(dated()), windows=4, checkpoint_dir=tmp_path)
+
+
+class TestItemsWithoutAWindow:
+    def test_are_told_and_change_no_figure(self, caplog):
+        whole = dated()
+        panel = Panel.of([whole, whole[:60], whole * 2, whole[:-100]])
+        with caplog.at_level("WARNING", "adapts"):
+            rolled = roll(KnownLaw(), panel, windows=4, num_samples=10)
+        assert caplog.messages == ["2 of 4 items are not scored, for no window of theirs is held back: 1, 3"]
+        assert sorted(set(rolled.windows.item.tolist())) == [0, 2]
+
+    def test_nothing_is_told_where_all_are_scored(self, caplog):
+        with caplog.at_level("WARNING", "adapts"):
+            roll(KnownLaw(), Panel.of([dated(), dated()]), windows=4, num_samples=10)
+        assert caplog.messages == []
 
 
 class TestAdapterBacktest:

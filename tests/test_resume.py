@@ -149,9 +149,7 @@ def test_the_folder_of_another_fit_is_refused_and_what_differs_named(tmp_path) -
     one = killed.adapter("residual")
     one.fit(killed.series(), checkpoint_dir=tmp_path / "run")
     other = one.clone().set_params(seed=1, family__lags=3)
-    with pytest.raises(
-        ValueError, match=r"another fit, .*family lags \(None there, 3 here\), option seed \(0 there, 1"
-    ):
+    with pytest.raises(ValueError, match=r"other work, .*family lags \(None there, 3 here\), option seed \(0 there, 1"):
         other.fit(killed.series(), checkpoint_dir=tmp_path / "run")
     rows = killed.series()
     rows[5, 1] += 1e-9
@@ -159,10 +157,17 @@ def test_the_folder_of_another_fit_is_refused_and_what_differs_named(tmp_path) -
         one.fit(rows, checkpoint_dir=tmp_path / "run")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="holds 'thesis.tex', which no fit wrote"):
+    with pytest.raises(ValueError, match="holds 'thesis.tex', which is no checkpoint"):
         one.fit(killed.series(), checkpoint_dir=tmp_path / "mine")
     with pytest.raises(ValueError, match="is a file: choose another place"):
         one.fit(killed.series(), checkpoint_dir=tmp_path / "mine" / "thesis.tex")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\x00"])
+def test_a_note_that_the_disk_lost_is_told(text: str, tmp_path) -> None:
+    (tmp_path / "fit.json").write_text(text)
+    with pytest.raises(ValueError, match=r"fit.json, which says .*, is empty or broken: delete the folder .*, or choo"):
+        killed.adapter("residual").fit(killed.series(), checkpoint_dir=tmp_path)
 
 
 def test_a_piece_that_the_disk_lost_is_computed_again(tmp_path) -> None:

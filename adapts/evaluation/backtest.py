@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .. import __version__
+from .._logging import get_logger
 from ..checkpoints import Checkpoints
 from ..dates import season_length as guess_season
 from ..distribution.copula import Copula
@@ -35,6 +36,8 @@ from .tables import format_table, joined, require_names, score_table, slices, su
 if TYPE_CHECKING:
     from ..adapter import Adapter
     from ..readers import Dataset
+
+logger = get_logger(__name__)
 
 FROZEN = "frozen model"
 USUAL = (FROZEN, "last value", "seasonal naive")  # beside every adapter unless others are asked for
@@ -133,9 +136,9 @@ def roll(
     r"""Fits clones of adapters on the rows before the first origin, rolls over the rest, and scores.
 
     Held back is what `windows` origins need; without it the test rows of a data set with borders, or else the last
-    fifth of the rows. The items of a dated panel are cut at the same date. Without a `stride`, origins are :math:`H`
-    rows apart, so that each row is forecast once; closer where that gives fewer than 20 of them, farther where it
-    gives more than 200.
+    fifth of the rows. The items of a dated panel are cut at the same date; those that end too early for a window behind
+    it are fitted on and not scored, which a warning tells. Without a `stride`, origins are :math:`H` rows apart, so
+    that each row is forecast once; closer where that gives fewer than 20 of them, farther where it gives more than 200.
 
     All models are fitted on the same rows and scored on the same windows with the same seed. The first of them says
     how far contexts reach back where an item begins late, what scores are divided by, and which frozen model stands
@@ -204,6 +207,7 @@ def roll(
     test = rolling_windows(panel, firsts, windows, stride, first.context_length_, horizon)
     step = (test.origin - np.asarray(firsts)[test.item]) // stride
     test, step = test[np.argsort(step, kind="stable")], np.sort(step)
+    _tell_unscored(test)
     if len(test) == 0:
         raise ValueError("there is no value to score in the rows held back: all targets are missing")
 
@@ -374,6 +378,17 @@ def _forecast(windows: Windows, law: Law, place: int, num_samples: int, seed: in
         seed=seed,  # another for each window, the same for all models
         history=pd.DataFrame(item.values[tail], item.index[tail], list(panel.channels)),
     )
+
+
+def _tell_unscored(windows: Windows) -> None:
+    r"""Warns of items without a window."""
+    items = windows.panel.items
+    absent = [items[number].item_id for number in sorted(set(range(len(items))) - set(windows.item.tolist()))]
+    if absent and len(absent) < len(items):
+        named = ", ".join(absent[:8]) + (f" and {len(absent) - 8} more" if len(absent) > 8 else "")
+        logger.warning(
+            "%d of %d items are not scored, for no window of theirs is held back: %s", len(absent), len(items), named
+        )
 
 
 def _require_memory(panel: Panel, firsts: Sequence[int], stride: int, horizon: int, models: int) -> None:
