@@ -355,7 +355,7 @@ def test_wrong_options_name_what_is_known() -> None:
             Adapter(*options, prediction_length=H)
     for options, words in {
         "copula": "no copula is called 'x'; known: residual",
-        "recalibration": "no recalibration is called 'x'; known: auto, none",
+        "recalibration": "no recalibration is called 'x'; known: auto, conformal, none",
         "objective": "no objective is called 'x'; known: mse",
     }.items():
         with pytest.raises(ValueError, match=words):

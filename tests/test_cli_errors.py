@@ -57,7 +57,7 @@ FORECASTS = [
     (["all.csv", "--prediction-length", 8], "give it another name"),
     ([*EIGHT, "--device", "gpu7"], "gpu7"),
     ([*EIGHT, "--copula", "residul"], "did you mean 'residual'?"),
-    ([*EIGHT, "--recalibration", "never"], "known: auto, none"),
+    ([*EIGHT, "--recalibration", "never"], "known: auto, conformal, none"),
     ([*EIGHT, "--objective", "mse"], "nothing trains"),
     ([*EIGHT, "--family", "linear", "--objective", "mes"], "did you mean 'mse'?"),
     ([*EIGHT, "--support", "low"], "LOW,HIGH for all channels or NAME=LOW,HIGH for each"),
