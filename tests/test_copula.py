@@ -8,7 +8,15 @@ import torch
 
 from adapts.distribution import LEVELS, Law, QuantileFunction
 from adapts.distribution.blocks import block_bootstrap, independent_windows, lead_blocks, resampling_clock
-from adapts.distribution.copula import Copula, GaussianCopula, Independent, as_correlation, fit_gaussian, fit_history
+from adapts.distribution.copula import (
+    Copula,
+    GaussianCopula,
+    Independent,
+    _order,
+    as_correlation,
+    fit_gaussian,
+    fit_history,
+)
 from adapts.distribution.ranks import RankCopula
 from adapts.distribution.residual import StructuredCopula
 
@@ -25,6 +33,12 @@ def random_correlation(size):
     covariance = factor @ factor.T
     scale = covariance.diagonal().rsqrt()
     return scale.unsqueeze(-1) * covariance * scale
+
+
+@pytest.mark.parametrize("number", [1, 2, 200, 1000])
+def test_order_is_that_of_a_stable_argsort(number):
+    x = torch.cat([torch.randn(50, number), torch.randint(-3, 4, (50, number)).float(), 1e-40 * torch.randn(9, number)])
+    assert torch.equal(_order(x), x.argsort(dim=-1, stable=True))
 
 
 def gaussian():

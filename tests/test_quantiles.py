@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from adapts.distribution.quantiles import LEVELS, QuantileFunction
+from adapts.distribution.quantiles import LEVELS, QuantileFunction, _segment
 
 GRID = torch.tensor(LEVELS, dtype=torch.float64)
 NORMAL = torch.special.ndtri(GRID)
@@ -27,6 +27,17 @@ def kolmogorov(x):
     r"""The Kolmogorov-Smirnov distance to uniformity, in units of 1 / sqrt(n)."""
     x = x.flatten().sort().values
     return float((x - middles(len(x))).abs().max()) * math.sqrt(len(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("levels", [LEVELS, (0.0001, 0.0002, 0.0003, 0.25, 0.5, 0.5001, 0.9999), (0.4, 0.6)])
+def test_segments_are_found_as_by_a_search(levels, dtype):
+    grid = torch.tensor(levels, dtype=torch.float64)
+    exact = grid.to(dtype)
+    u = torch.cat([torch.rand(10_000).to(dtype), exact, torch.nextafter(exact, exact - 1), torch.tensor([2.0**-24]),
+                   torch.arange(1024) / 1024]).to(dtype)  # fmt: skip
+    expected = torch.searchsorted(exact, u, right=True).sub(1).clamp(0, len(levels) - 2)
+    assert torch.equal(_segment(grid, u), expected)
 
 
 class TestQuantiles:

@@ -8,12 +8,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 _SMALLEST = 1e-6  # the smallest eigenvalue of a correlation matrix
 _CHUNK = 2**22  # levels ranked at once
-_MANY = 100  # samples from which on the place within a stratum tells nothing of dependence
+MANY = 100  # samples from which on the place within a stratum tells nothing of dependence
 
 
 class Copula(ABC):
@@ -55,14 +56,14 @@ class Copula(ABC):
         """
         shape = (num_samples, 1 if windows is None else windows)
         scores = self._scores(*shape, generator).flatten(1)  # (S, n*H*D)
-        if num_samples < _MANY:
+        if num_samples < MANY:
             levels = self._levels(self._scores(*shape, generator)).flatten(1)
         else:
             levels = torch.rand(scores.shape, generator=generator)
         strata = torch.arange(num_samples, dtype=levels.dtype)
         step = max(1, _CHUNK // num_samples)
         for start in range(0, scores.shape[1], step):
-            order = scores[:, start : start + step].T.argsort(dim=-1)
+            order = _order(scores[:, start : start + step].T)
             ranks = torch.empty(order.shape).scatter_(1, order, strata.expand_as(order))
             levels[:, start : start + step] += ranks.T
         levels = levels.div_(num_samples).view(*shape, self.prediction_length, self.channels)
@@ -305,6 +306,19 @@ def fit_history(values: Tensor, prediction_length: int) -> GaussianCopula:
     lagged = [float(_correlation(pairs)[0, 1]) for pairs in successive.unbind(1)]
     rho = float(torch.tensor(lagged, dtype=torch.float64)[enough].median()) if bool(enough.any()) else 0.0
     return GaussianCopula(channel, _autoregression(min(max(rho, 0.0), 0.99), prediction_length))
+
+
+def _order(x: Tensor) -> Tensor:
+    r"""Which entry is the smallest, the next, ... of each row (C, S) of finite numbers; the earlier one where equal."""
+    # `argsort` by numpy's sort of integers, which is ten times as fast: the bits of a float order as it does once those
+    # of negative ones are flipped, and behind them comes the entry's number.
+    bits = x.float().contiguous().numpy().view(np.int32)
+    keys = (bits ^ ((bits >> 31) & np.int32(2**31 - 1))).astype(np.int64)
+    keys <<= 32
+    keys |= np.arange(x.shape[1])
+    keys.sort(axis=-1)
+    keys &= 2**32 - 1
+    return torch.from_numpy(keys)
 
 
 def normal_scores(x: Tensor) -> Tensor:

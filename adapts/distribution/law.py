@@ -12,7 +12,7 @@ from torch import Tensor
 from .copula import Copula
 from .quantiles import QuantileFunction
 
-_CHUNK = 2**24  # levels drawn at once
+_CHUNK = 2**18  # levels drawn at once: few enough for a cache
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Law:
             else:  # one sample each of S times as many windows
                 levels = self.copula.uniforms(1, generator, windows=num_samples * number)
                 levels = levels.view(num_samples, *marginals.shape)
-            paths[:, start : start + step] = marginals(levels.to(paths))
+            paths[:, start : start + step] = marginals(levels)
         return paths
 
     def rescaled(self, location: Tensor | float, scale: Tensor | float) -> Law:

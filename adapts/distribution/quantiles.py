@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,8 @@ r"""The default level grid: a superset of the deciles, so that going from decile
 _LOW, _HIGH = 0.1, 0.9  # where the warp turns from linear to logarithmic
 _EDGE = 2.0**-24  # levels are held this far from 0 and 1, where the tails are infinite
 _CHUNK = 2**22  # elements that one vectorised step may hold
+_CACHED = 2**18  # those of a step made of many passes over the same ones, so few that a cache holds them
+_BINS = 1024  # a power of two, so that the bin of a level is exact
 
 
 class QuantileFunction:
@@ -99,7 +102,7 @@ class QuantileFunction:
             A law with batch shape :math:`(*)`.
         """
         levels = _as_levels(levels)
-        ordered = samples.movedim(0, -1).sort(dim=-1).values  # (*, S)
+        ordered = _sorted(samples.movedim(0, -1))  # (*, S)
         number = ordered.shape[-1]
         position = (levels * number - 0.5).clamp(0, number - 1)
         below = position.floor().long().clamp(max=max(number - 2, 0))
@@ -151,23 +154,24 @@ class QuantileFunction:
         batch = self.shape
         if u.shape[u.ndim - len(batch) :] != batch:
             raise ValueError(f"levels u must have shape (S, {', '.join(map(str, batch))}), got {tuple(u.shape)}")
-        flat = u.reshape(-1, *batch).to(self.values)
-        step = max(1, _CHUNK // max(1, math.prod(batch)))
+        flat = u.reshape(-1, *batch)
+        step = max(1, _CACHED // max(1, math.prod(batch)))
         if len(flat) <= step:
             return self._quantile(flat).view(u.shape)
-        return torch.cat([self._quantile(flat[i : i + step]) for i in range(0, len(flat), step)]).view(u.shape)
+        return torch.cat([self._quantile(some) for some in flat.split(step)]).view(u.shape)
 
     def _quantile(self, u: Tensor) -> Tensor:
         r"""The quantiles at levels (S, *), within the support."""
         u = u.clamp(_EDGE, 1 - _EDGE)
-        levels = self.levels.to(u)
-        below = torch.searchsorted(levels, u, right=True).sub_(1).clamp_(0, len(levels) - 2)
-        warped = _warp(levels)
-        weight = (_warp(u) - warped[below]).div_(warped.diff()[below])
+        below = _segment(self.levels, u)
+        warped = _warp(self.levels)
+        # The weight is offset + w(u) / width of the segment.
+        offset, width = (-warped[:-1] / warped.diff()).to(u), (1 / warped.diff()).to(u)
+        weight = torch.addcmul(offset.take(below), _warp(u), width.take(below))
         values = self.values.expand(*u.shape, -1)
         below = below.unsqueeze(-1)
         left, right = values.gather(-1, below), values.gather(-1, below + 1)
-        return self._clip(torch.lerp(left.squeeze(-1), right.squeeze(-1), weight))
+        return self._clip(torch.lerp(left.squeeze(-1), right.squeeze(-1), weight.to(left)))
 
     def at(self, levels: Tensor | Sequence[float]) -> Tensor:
         r"""The quantiles at further levels, the same for all variables.
@@ -428,10 +432,49 @@ def _as_levels(levels: Tensor | Sequence[float]) -> Tensor:
     return torch.as_tensor(levels, dtype=torch.float64)
 
 
+def _sorted(x: Tensor) -> Tensor:
+    r"""Sorts along the last axis; numpy's sort is ten times as fast, and has no gradients."""
+    if x.requires_grad or x.device.type != "cpu":
+        return x.sort(dim=-1).values
+    return torch.from_numpy(np.sort(x.contiguous().numpy(), axis=-1))
+
+
 def _warp(u: Tensor) -> Tensor:
-    lower = _LOW + _LOW * torch.log(u.clamp(max=_LOW) / _LOW)
-    upper = _HIGH - _LOW * torch.log((1 - u).clamp(max=1 - _HIGH) / (1 - _HIGH))
-    return torch.where(u < _LOW, lower, torch.where(u > _HIGH, upper, u))
+    outer = torch.minimum(u, 1 - u)
+    tail = (outer.clamp(max=_LOW) / _LOW).log()
+    lower = torch.add(outer.clamp(min=_LOW), tail, alpha=_LOW)
+    return torch.where(u < 0.5, lower, 1 - lower)
+
+
+def _segment(levels: Tensor, u: Tensor) -> Tensor:
+    r"""Which segment between neighbouring levels each of many u lies in, the outer ones where it lies beyond."""
+    base, knots = _bins(tuple(levels.tolist()))
+    place = (u * len(base)).long()
+    segment = base.to(u.device).take(place)
+    for knot in knots.to(u):
+        segment += u >= knot.take(place)
+    return segment.clamp_(0, len(levels) - 2)
+
+
+@lru_cache(maxsize=64)
+def _bins(levels: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    r"""Even bins of [0, 1), in which a level is found without a search.
+
+    Arguments:
+        levels: The levels of a quantile function.
+
+    Returns:
+        The segment that each bin begins in, with shape (N,), and the levels that lie within each, infinite where there
+        are fewer, with shape (m, N).
+    """
+    grid = torch.tensor(levels, dtype=torch.float64)
+    edges = torch.linspace(0, 1, _BINS + 1, dtype=torch.float64)
+    first = torch.searchsorted(grid, edges[:-1])  # the first level that is not below the bin
+    count = torch.searchsorted(grid, edges[1:]) - first
+    rank = torch.arange(int(count.max())).unsqueeze(-1)
+    padded = torch.cat([grid, torch.full((len(rank),), torch.inf, dtype=torch.float64)])
+    knots = padded[first + rank].where(rank < count, torch.inf)
+    return first - 1, knots
 
 
 def _unwarp(w: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .copula import Copula, Independent
+from .copula import MANY, Copula, Independent
 
 BLOCKS = 500  # past blocks that are kept
 
@@ -56,6 +56,8 @@ class RankCopula(Copula):
         rounds = -(-num_samples // number)
         drawn = torch.rand(windows, rounds, number, generator=generator).argsort(-1).flatten(1)  # (n, rounds * blocks)
         ranks = self.ranks[drawn[:, :num_samples].T]  # (S, n, H, D)
+        if rounds == 1 and num_samples >= MANY:  # no ties, and the order alone is looked at
+            return ranks.float()
         return (ranks + torch.rand(ranks.shape, generator=generator)) / number
 
     def _levels(self, scores: Tensor) -> Tensor:
