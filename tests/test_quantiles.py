@@ -40,6 +40,16 @@ def test_segments_are_found_as_by_a_search(levels, dtype):
     assert torch.equal(_segment(grid, u), expected)
 
 
+@pytest.mark.parametrize("number", [1, 7, 20, 100, 200])
+@pytest.mark.parametrize("support", [None, (-0.5, 1.0)])
+def test_strata_are_read_as_their_levels(number, support):
+    law = QuantileFunction(LEVELS, torch.randn(5, 2, len(LEVELS), dtype=torch.float64), support)
+    place = torch.rand(5, 2, number, dtype=torch.float64)
+    place[0, 0] = 0.0
+    levels = (torch.arange(number) + place) / number
+    torch.testing.assert_close(law.stratified(place), law(levels.movedim(-1, 0)).movedim(0, -1), rtol=0, atol=1e-12)
+
+
 class TestQuantiles:
     def test_gives_back_its_own_values_exactly(self):
         values = torch.randn(5, 3, len(LEVELS)).sort(-1).values

@@ -54,20 +54,35 @@ class Copula(ABC):
         Returns:
             The levels, with shape :math:`(S, H, D)`, or :math:`(S, n, H, D)`.
         """
-        shape = (num_samples, 1 if windows is None else windows)
-        scores = self._scores(*shape, generator).flatten(1)  # (S, n*H*D)
-        if num_samples < MANY:
-            levels = self._levels(self._scores(*shape, generator)).flatten(1)
-        else:
-            levels = torch.rand(scores.shape, generator=generator)
-        strata = torch.arange(num_samples, dtype=levels.dtype)
-        step = max(1, _CHUNK // num_samples)
-        for start in range(0, scores.shape[1], step):
-            order = _order(scores[:, start : start + step].T)
-            ranks = torch.empty(order.shape).scatter_(1, order, strata.expand_as(order))
-            levels[:, start : start + step] += ranks.T
-        levels = levels.div_(num_samples).view(*shape, self.prediction_length, self.channels)
+        count = 1 if windows is None else windows
+        order, place = self.strata(num_samples, generator, windows=count)
+        sorted_levels = (torch.arange(num_samples) + place).div_(num_samples)
+        levels = torch.empty_like(sorted_levels).scatter_(1, order, sorted_levels)
+        levels = levels.T.reshape(num_samples, count, self.prediction_length, self.channels)
         return levels[:, 0] if windows is None else levels
+
+    def strata(
+        self, num_samples: int, generator: torch.Generator | None = None, *, windows: int
+    ) -> tuple[Tensor, Tensor]:
+        r"""The draws of `uniforms`, a cell's from its lowest to its highest.
+
+        Arguments:
+            num_samples: The number of samples :math:`S`.
+            generator: The source of randomness.
+            windows: The number of independent windows :math:`n`.
+
+        Returns:
+            Which sample has the level of each stratum, and its place :math:`v` within the stratum, both with shape
+            :math:`(n H D, S)`: sample `order[c, i]` has the level `(i + place[c, i]) / S` in cell `c`.
+        """
+        shape = (num_samples, windows)
+        scores = self._scores(*shape, generator).flatten(1).T  # (n*H*D, S)
+        step = max(1, _CHUNK // num_samples)
+        order = torch.cat([_order(some) for some in scores.split(step)])
+        if num_samples < MANY:
+            levels = self._levels(self._scores(*shape, generator))
+            return order, levels.flatten(1).T.gather(1, order)
+        return order, torch.rand(order.shape, generator=generator)
 
     @abstractmethod
     def _scores(self, num_samples: int, windows: int, generator: torch.Generator | None) -> Tensor:

@@ -77,11 +77,13 @@ class Law:
             marginals = self.marginals[start : start + step]
             number = marginals.shape[0]
             if stratified:
-                levels = self.copula.uniforms(num_samples, generator, windows=number)  # (S, n', H, D)
+                order, place = self.copula.strata(num_samples, generator, windows=number)
+                ordered = marginals.stratified(place.view(*marginals.shape, num_samples)).flatten(0, -2)
+                drawn = torch.empty_like(ordered).scatter_(1, order, ordered).T
             else:  # one sample each of S times as many windows
                 levels = self.copula.uniforms(1, generator, windows=num_samples * number)
-                levels = levels.view(num_samples, *marginals.shape)
-            paths[:, start : start + step] = marginals(levels)
+                drawn = marginals(levels.view(num_samples, *marginals.shape))
+            paths[:, start : start + step] = drawn.view(num_samples, *marginals.shape)
         return paths
 
     def rescaled(self, location: Tensor | float, scale: Tensor | float) -> Law:

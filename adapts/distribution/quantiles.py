@@ -164,14 +164,47 @@ class QuantileFunction:
         r"""The quantiles at levels (S, *), within the support."""
         u = u.clamp(_EDGE, 1 - _EDGE)
         below = _segment(self.levels, u)
-        warped = _warp(self.levels)
-        # The weight is offset + w(u) / width of the segment.
-        offset, width = (-warped[:-1] / warped.diff()).to(u), (1 / warped.diff()).to(u)
+        offset, width = self._weights(u)
         weight = torch.addcmul(offset.take(below), _warp(u), width.take(below))
         values = self.values.expand(*u.shape, -1)
         below = below.unsqueeze(-1)
         left, right = values.gather(-1, below), values.gather(-1, below + 1)
         return self._clip(torch.lerp(left.squeeze(-1), right.squeeze(-1), weight.to(left)))
+
+    def _weights(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        r"""What a segment's weight, offset + w(u) * width, is made of, (Q - 1,) each."""
+        warped = _warp(self.levels)
+        return (-warped[:-1] / warped.diff()).to(u), (1 / warped.diff()).to(u)
+
+    def stratified(self, place: Tensor) -> Tensor:
+        r"""Evaluates the quantile function at one level in each of :math:`S` even strata of [0, 1].
+
+        The same as `self((i + place) / S)`, in less time: all variables share most of what a level is looked up by.
+
+        Arguments:
+            place: The place of each level within its stratum, within [0, 1), with shape :math:`(*, S)`.
+
+        Returns:
+            The quantiles, within the support, with the shape of `place`.
+        """
+        number = place.shape[-1]
+        u = ((torch.arange(number, device=place.device) + place) / number).clamp(_EDGE, 1 - _EDGE)
+        first = math.ceil(_LOW * number)  # the strata that reach beyond the outer deciles end, and begin again
+        last = max(first, number - first)
+        warped = torch.cat([_warp(u[..., :first]), u[..., first:last], _warp(u[..., last:])], dim=-1)
+        base, knots = _bins(tuple(self.levels.tolist()), number)
+        below = base.to(u.device).clamp(0, len(self.levels) - 2)  # (S,)
+        offset, width = self._weights(u)
+        if len(knots) == 0:
+            left, right = self.values[..., below], self.values[..., below + 1]
+        else:
+            below = base.to(u.device) + (u.unsqueeze(0) >= knots.to(u).view(len(knots), *[1] * (u.ndim - 1), -1)).sum(0)
+            below = below.clamp_(0, len(self.levels) - 2)
+            left, right = self.values.gather(-1, below), self.values.gather(-1, below + 1)
+        weight = torch.addcmul(offset[below], warped, width[below])
+        low, high = self.support or (None, None)
+        x = torch.lerp(left, right, weight.to(left))
+        return x if low is None else x.maximum(low.unsqueeze(-1)).minimum(high.unsqueeze(-1))
 
     def at(self, levels: Tensor | Sequence[float]) -> Tensor:
         r"""The quantiles at further levels, the same for all variables.
@@ -448,8 +481,8 @@ def _warp(u: Tensor) -> Tensor:
 
 def _segment(levels: Tensor, u: Tensor) -> Tensor:
     r"""Which segment between neighbouring levels each of many u lies in, the outer ones where it lies beyond."""
-    base, knots = _bins(tuple(levels.tolist()))
-    place = (u * len(base)).long()
+    base, knots = _bins(tuple(levels.tolist()), _BINS)
+    place = (u * _BINS).long()
     segment = base.to(u.device).take(place)
     for knot in knots.to(u):
         segment += u >= knot.take(place)
@@ -457,19 +490,20 @@ def _segment(levels: Tensor, u: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _bins(levels: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+def _bins(levels: tuple[float, ...], number: int) -> tuple[Tensor, Tensor]:
     r"""Even bins of [0, 1), in which a level is found without a search.
 
     Arguments:
         levels: The levels of a quantile function.
+        number: The number of bins :math:`N`.
 
     Returns:
-        The segment that each bin begins in, with shape (N,), and the levels that lie within each, infinite where there
-        are fewer, with shape (m, N).
+        The segment that each bin begins in, from -1 to :math:`Q - 1`, with shape (N,), and the levels that lie strictly
+        within each, infinite where there are fewer, with shape (m, N).
     """
     grid = torch.tensor(levels, dtype=torch.float64)
-    edges = torch.linspace(0, 1, _BINS + 1, dtype=torch.float64)
-    first = torch.searchsorted(grid, edges[:-1])  # the first level that is not below the bin
+    edges = torch.arange(number + 1, dtype=torch.float64) / number  # rounded as the same decimals are
+    first = torch.searchsorted(grid, edges[:-1], right=True)  # the first level beyond the bin's left end
     count = torch.searchsorted(grid, edges[1:]) - first
     rank = torch.arange(int(count.max())).unsqueeze(-1)
     padded = torch.cat([grid, torch.full((len(rank),), torch.inf, dtype=torch.float64)])
