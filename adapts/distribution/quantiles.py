@@ -418,7 +418,7 @@ class QuantileFunction:
             raise ValueError("the variance of the added noise must not be negative")
         rows = noise.nonzero().squeeze(-1)
         values = self.values.reshape(-1, len(self.levels)).clone()
-        step = max(1, _CHUNK // (32 * len(self.levels)))  # 32: about the slices that `_pieces` makes
+        step = max(1, _CACHED // (32 * len(self.levels)))  # 32: about the slices that `_pieces` makes
         for i in range(0, len(rows), step):
             part = rows[i : i + step]
             values[part] = _convolve(self.levels, values[part], noise[part])
@@ -659,7 +659,7 @@ def _convolve(levels: Tensor, values: Tensor, noise: Tensor) -> Tensor:
         short = score < target
         low[rows], high[rows] = torch.where(short, here, low[rows]), torch.where(short, high[rows], here)
         step = here + (target - score) * torch.exp(score.square() / -2) / density
-        inside = (step > low[rows]) & (step < high[rows])  # false where the step is NaN too
+        inside = (step >= low[rows]) & (step <= high[rows])  # a root found stays; false where the step is NaN too
         x[rows] = torch.where(inside, step, (low[rows] + high[rows]) / 2)
         rows = rows[((x[rows] - here).abs() > 1e-3).any(-1)]  # the next step would be about the square of this
         if not len(rows):

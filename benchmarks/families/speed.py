@@ -4,11 +4,16 @@ r"""What a family costs beside the frozen model alone: ratios of times taken in 
 
 A training step is one batch of 32 windows of 7 channels, 504 steps back: encode, the frozen model, decode, loss,
 gradients, Adam; beside it the frozen model's forward and backward of the same latent series, nothing around it. A
+closed form is solved on 100 windows, their forecasts included; beside it the frozen forward of the same series. A
 prediction is the law of 32 windows with 200 joint samples; beside it the frozen forwards that cannot be avoided. Both
 alternate, and the ratio is that of the medians. Models: bolt-nano, and a Chronos-Bolt of 9 M random weights.
+
+Peak memory is what drawing the joint paths of those windows takes beyond the paths themselves, in a process of its own.
 """
 
 import argparse
+import multiprocessing
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +23,13 @@ import pandas as pd
 import torch
 
 from adapts import Adapter, Panel
+from adapts.fitting import _begin
 from adapts.foundation import load_foundation_model
 from adapts.foundation.bolt_nano.pretrain import build_model
+from adapts.readers import Dataset
 from adapts.shelf import load_recipe, recipes
 from adapts.training import AdapterTraining
+from adapts.windows import Windows
 from benchmarks.provenance import provenance
 
 HERE = Path(__file__).parent
@@ -68,12 +76,41 @@ def training_step(adapter: Adapter, past: torch.Tensor, future: torch.Tensor, re
     return medians(step, bare)
 
 
-def prediction(adapter: Adapter, rows: np.ndarray, past: torch.Tensor, horizon: int) -> list[float]:
-    from adapts.windows import Windows
+def closed_form(adapter: Adapter, rows: np.ndarray) -> list[float]:
+    stages = adapter._through(_begin, Dataset("rows", Panel.of(rows)), None, checkpoint_dir=None)
+    windows, module = stages.windows["train"], stages.fitted.module
+    series = torch.randn(len(windows) * module.latents, CONTEXT)
 
-    panel = Panel.of(rows)
+    def solve() -> None:
+        stages.frozen_laws.clear()
+        stages.train()
+
+    return medians(solve, lambda: adapter.model.predict(series, adapter.prediction_length))
+
+
+def peak(rows: np.ndarray, num_samples: int) -> float:
+    r"""Megabytes that drawing so many paths takes at its peak, beyond these."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak, (rows, num_samples))
+
+
+def _peak(rows: np.ndarray, num_samples: int) -> float:
+    adapter = Adapter(prediction_length=24, context_length=CONTEXT, max_windows=100).fit(rows)
+    law = adapter.law(batch(rows, 24))
+    law.sample(10)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    paths = law.sample(num_samples)
+    taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return taken - paths.numel() * paths.element_size() / 2**20
+
+
+def batch(rows: np.ndarray, horizon: int) -> Windows:
     origins = np.linspace(CONTEXT, len(rows) - horizon, BATCH).astype(int)
-    windows = Windows(panel, np.zeros(BATCH, dtype=int), origins, CONTEXT, horizon)
+    return Windows(Panel.of(rows), np.zeros(BATCH, dtype=int), origins, CONTEXT, horizon)
+
+
+def prediction(adapter: Adapter, rows: np.ndarray, past: torch.Tensor, horizon: int) -> list[float]:
+    windows = batch(rows, horizon)
     fitted = adapter.fit(rows)
     module = fitted._fitted.module
     draws = module.count_draws(fitted.posterior_draws) if module.stochastic_latents else 1
@@ -115,20 +152,29 @@ def main() -> None:
                     family, foundation_model=model, prediction_length=horizon, context_length=CONTEXT, max_windows=100,
                     trainer_options={"max_epochs": 1, "enable_progress_bar": False},
                 )  # fmt: skip
+                about = {"family": family, "model": name, "prediction_length": horizon}
                 probe = adapter.family.build(CHANNELS)
-                free = any(parameter.requires_grad for parameter in probe.parameters())
-                if free and not probe.closed_form:
-                    mine, bare = training_step(adapter, past, future, load_recipe(family))
-                    lines.append({"what": "training step", "seconds": mine, "bare": bare, "family": family,
-                                  "model": name, "prediction_length": horizon})  # fmt: skip
-                mine, bare = prediction(adapter, rows, past, horizon)
-                lines.append({"what": "prediction", "seconds": mine, "bare": bare, "family": family, "model": name,
-                              "prediction_length": horizon})  # fmt: skip
-                frame = pd.DataFrame(lines)
-                frame["ratio"] = frame["seconds"] / frame["bare"]
-                print(frame.tail(2).to_string(header=False, index=False), flush=True)
-                source = provenance(Panel.of(rows), 0)
-                frame.assign(threads=options.threads, **source).to_csv(options.output, index=False)
+                measured = {}
+                if probe.closed_form:
+                    measured["closed form"] = closed_form(adapter, rows)
+                elif any(parameter.requires_grad for parameter in probe.parameters()):
+                    measured["training step"] = training_step(adapter, past, future, load_recipe(family))
+                measured["prediction"] = prediction(adapter, rows, past, horizon)
+                for what, (mine, bare) in measured.items():
+                    lines.append(
+                        {"what": what, "value": mine, "bare": bare, "ratio": mine / bare, "unit": "s", **about}
+                    )
+                    print(f"{name} {horizon} {family} {what}: {mine:.3f} s, {mine / bare:.2f} times", flush=True)
+                write(lines, rows, options)
+    for number in (200, 2000, 20000):
+        about = {"family": "residual", "model": "bolt-nano", "prediction_length": 24, "num_samples": number}
+        lines.append({"what": "peak memory", "value": peak(rows, number), "unit": "MB", **about})
+    write(lines, rows, options)
+
+
+def write(lines: list[dict], rows: np.ndarray, options: argparse.Namespace) -> None:
+    frame = pd.DataFrame(lines).assign(threads=options.threads, **provenance(Panel.of(rows), 0))
+    frame.to_csv(options.output, index=False)
 
 
 if __name__ == "__main__":

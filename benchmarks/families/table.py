@@ -1,4 +1,4 @@
-r"""Writes the table of docs/families.md from `scores.csv`, between its two marks: no figure is typed by hand.
+r"""Writes the tables of docs/families.md from `scores.csv` and `speed.csv`, between marks: no figure is typed by hand.
 
 python -m benchmarks.families.table
 """
@@ -9,7 +9,10 @@ import pandas as pd
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent.parent / "docs" / "families.md"
-BEGIN, END = "<!-- families: made by benchmarks/families/table.py -->", "<!-- /families -->"
+MARKS = {
+    name: (f"<!-- {name}: made by benchmarks/families/table.py -->", f"<!-- /{name} -->")
+    for name in ("families", "speed")
+}
 
 
 def spread(values: pd.Series) -> str:
@@ -51,12 +54,39 @@ def table(scores: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def speed(figures: pd.DataFrame) -> str:
+    times = figures[figures["unit"] == "s"]
+    wide = times.pivot_table(index="family", columns=["what", "model", "prediction_length"], values="ratio")
+    columns = [
+        (what, model, horizon)
+        for what in ("training step", "closed form", "prediction")
+        for model in times["model"].unique()
+        for horizon in sorted(times["prediction_length"].unique())
+    ]
+    heads = [f"{what}, {model}, H = {horizon}" for what, model, horizon in columns]
+    lines = [f"| family | {' | '.join(heads)} |", "|---" * (1 + len(columns)) + "|"]
+    for family, row in wide.iterrows():
+        cells = ["" if pd.isna(ratio := row.get(column, float("nan"))) else f"{ratio:.2f}" for column in columns]
+        lines.append(f"| {family} | {' | '.join(cells)} |")
+    memory = figures[figures["what"] == "peak memory"]
+    taken = ", ".join(f"{row.value:.0f} MB for {row.num_samples:,.0f}" for row in memory.itertuples())
+    first = figures.iloc[0]
+    lines += [
+        "",
+        f"{first.threads} threads; commit {first.commit}. Peak memory beyond the joint paths of 32 windows themselves: "
+        f"{taken}.",
+    ]
+    return "\n".join(lines)
+
+
 def main() -> None:
-    scores = pd.read_csv(HERE / "scores.csv")
     text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n{table(scores)}\n{END}{after}", encoding="utf-8")
+    for name, make, file in (("families", table, "scores.csv"), ("speed", speed, "speed.csv")):
+        begin, end = MARKS[name]
+        before, rest = text.split(begin)
+        after = rest.split(end)[1]
+        text = f"{before}{begin}\n{make(pd.read_csv(HERE / file))}\n{end}{after}"
+    PAGE.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
