@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback
 from seasonal import SeasonalModel
 
 from adapts import Adapter
@@ -71,3 +72,25 @@ def test_every_objective_trains(objective: str, series: np.ndarray) -> None:
     before, best = (float(re.search(rf"(\S+) {mark}", said)[1]) for mark in ("before,", "at its best"))
     assert best < before
     assert torch.equal(torch.get_rng_state(), state)  # a caller's own random numbers stay as they were
+
+
+class Modes(Callback):
+    r"""Notes the adapter's mode."""
+
+    def __init__(self) -> None:
+        self.trained, self.validated = set(), set()
+
+    def on_train_batch_start(self, trainer, module, *args) -> None:  # noqa: ANN001, ANN002
+        self.trained.add(module.adapter.training)
+
+    def on_validation_batch_start(self, trainer, module, *args) -> None:  # noqa: ANN001, ANN002
+        self.validated.add(module.adapter.training)
+
+
+def test_adapters_train_in_training_mode_and_are_left_in_the_other(series: np.ndarray) -> None:
+    modes = Modes()
+    quick = {"max_epochs": 1, "enable_progress_bar": False, "callbacks": [modes]}
+    fitted = adapter("dropout").set_params(trainer_options=quick).fit(series)
+    assert (modes.trained, modes.validated) == ({True}, {False})
+    module = fitted._fitted.module
+    assert not module.training and not any(parameter.requires_grad for parameter in module.parameters())

@@ -266,5 +266,5 @@ def train(
         else:
             callbacks = [*(options or {}).get("callbacks", []), best, keep]
             trainer = pl.Trainer(**{**settings, **(options or {}), "callbacks": callbacks})
-            trainer.fit(module, *data, ckpt_path=held, weights_only=True)
+            trainer.fit(module.train(), *data, ckpt_path=held, weights_only=True)  # Lightning keeps the mode it finds
     return dict(zip(("before", "best", "epochs"), module.outcome.tolist(), strict=True))
