@@ -1,11 +1,25 @@
 r"""What each family's mathematics must satisfy."""
 
+import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA, TruncatedSVD
 from torch import Tensor
 
-from adapts.adapters import Evidence, Identity, Linear, Projection, Residual, families, make
+from adapts.adapters import (
+    VAE,
+    AdapterModule,
+    Autoencoder,
+    Dropout,
+    Evidence,
+    Flow,
+    Identity,
+    Linear,
+    Projection,
+    Residual,
+    families,
+    make,
+)
 from adapts.adapters.base import fill_missing, window_statistics
 from adapts.solvers import blocked_folds
 
@@ -94,6 +108,21 @@ def test_projections_equal_scikit_learn(method: str, reference: PCA | TruncatedS
     components = torch.from_numpy(reference.fit(rows.double().numpy()).components_.copy()).float()
     overlap = components @ projection.directions  # the same directions, up to their signs
     torch.testing.assert_close(overlap.abs(), torch.eye(3), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("latents", range(1, 6))
+@pytest.mark.parametrize("family", [Projection, Linear, Dropout, VAE, Flow, Autoencoder])
+def test_directions_of_little_variance_are_scikit_learns_too(family: type[AdapterModule], latents: int) -> None:
+    r"""Variances from 1 down to 4e-6: none of them is a tie."""
+    turned = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0].T
+    rows = np.random.default_rng(1).normal(size=(5000, 6)) * [1, 0.5, 0.02, 0.01, 0.005, 0.002] @ turned
+    rows -= rows.mean(0)
+    adapter = make(family.family, {"latent_channels": latents}).build(channels=6)
+    adapter.prepare(torch.from_numpy(rows).float())
+    components = torch.from_numpy(PCA(latents).fit(rows).components_.copy()).float()
+    torch.testing.assert_close((components @ adapter.directions).abs(), torch.eye(latents), atol=1e-3, rtol=0)
+    least = torch.linalg.eigvalsh(adapter.covariance)[0]
+    assert least > 5e-4  # what missing cells are filled by is positive definite all the same
 
 
 def test_pca_equals_svd_on_centred_rows_and_not_elsewhere() -> None:

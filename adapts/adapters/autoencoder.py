@@ -71,7 +71,7 @@ class Autoencoder(Normalised):
 
     def _prepare(self, rows: Tensor) -> None:
         if self.latents < self.channels:
-            self.directions.copy_(principal_directions(self.covariance, self.latents))
+            self.directions.copy_(principal_directions(rows, self.latents))
 
     def _encode(self, x: Tensor, state: State) -> Tensor:
         correction: Tensor = self.encoder(x)

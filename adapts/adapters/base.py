@@ -231,7 +231,7 @@ class AdapterModule(nn.Module):
             rows: Standardised train rows, with shape :math:`(T, D)`. NaN marks a missing cell.
         """
         self._require("prepare", "rows", rows, rows.ndim == 2 and rows.shape[-1] == self.channels, "(time, {D})")
-        self.covariance.copy_(pairwise_covariance(rows))
+        self.covariance.copy_(made_definite(pairwise_covariance(rows)))
         self._prepare(rows)
 
     def solve(self, evidence: Evidence, *, choose: bool) -> None:
@@ -559,12 +559,33 @@ def fill_missing(x: Tensor, covariance: Tensor) -> Tensor:
     return filled
 
 
-def pairwise_covariance(rows: Tensor, ridge: float = 1e-3) -> Tensor:
-    r"""Covariance about zero of the pairs of cells seen together, made positive definite."""
+def pairwise_covariance(rows: Tensor) -> Tensor:
+    r"""Returns the covariance about zero of the pairs of cells seen together, as it is, in double precision.
+
+    Arguments:
+        rows: Centred rows, with shape :math:`(T, D)`. NaN marks a missing cell.
+
+    Returns:
+        The covariance, with shape :math:`(D, D)`; not positive definite where cells are missing, or channels follow
+        from others.
+    """
     seen = (~rows.isnan()).double()
     values = torch.where(rows.isnan(), 0.0, rows).double()
-    covariance = (values.mT @ values) / (seen.mT @ seen).clamp(min=1)
+    covariance: Tensor = (values.mT @ values) / (seen.mT @ seen).clamp(min=1)
+    return covariance
+
+
+def made_definite(covariance: Tensor, ridge: float = 1e-3) -> Tensor:
+    r"""Raises a covariance's small eigenvalues, so that it can be conditioned on any of its channels.
+
+    Arguments:
+        covariance: The covariance, with shape :math:`(D, D)`.
+        ridge: The least eigenvalue, as a share of the largest.
+
+    Returns:
+        The positive definite covariance, of the same shape.
+    """
     eigenvalues, vectors = torch.linalg.eigh(covariance)
     floor = ridge * eigenvalues.max().clamp(min=1e-6)
     definite: Tensor = (vectors * eigenvalues.clamp(min=float(floor))) @ vectors.mT
-    return definite.to(rows.dtype)
+    return definite

@@ -85,7 +85,7 @@ class Dropout(Normalised):
 
     def _prepare(self, rows: Tensor) -> None:
         if self.latents < self.channels:
-            self.directions.copy_(principal_directions(self.covariance, self.latents))
+            self.directions.copy_(principal_directions(rows, self.latents))
 
     def _draw(self, state: State) -> None:
         if not self.stochastic:

@@ -110,9 +110,9 @@ class Linear(Normalised):
 
     def _prepare(self, rows: Tensor) -> None:
         if self.latents < self.channels:
-            self.directions.copy_(principal_directions(self.covariance, self.latents))
+            self.directions.copy_(principal_directions(rows, self.latents))
         elif self._factorised:
-            self.left.data.copy_(principal_directions(self.covariance, self.left.shape[1]))
+            self.left.data.copy_(principal_directions(rows, self.left.shape[1]))
 
     def _encode(self, x: Tensor, state: State) -> Tensor:
         return x @ (self.directions + self.encoder)

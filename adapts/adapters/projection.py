@@ -74,8 +74,8 @@ class Projection(Normalised):
     def _prepare(self, rows: Tensor) -> None:
         if self.method == "random":
             return
-        centred = pairwise_covariance(rows - rows.nanmean(0)) if self.method == "pca" else self.covariance
-        self.directions.copy_(principal_directions(centred, self.latents))
+        about: Tensor | float = rows.nanmean(0) if self.method == "pca" else 0.0
+        self.directions.copy_(principal_directions(rows - about, self.latents))
 
     def _encode(self, x: Tensor, state: State) -> Tensor:
         return x @ self.directions
@@ -92,19 +92,19 @@ def _random_directions(channels: int, seed: int) -> Tensor:
     return uniform.float()
 
 
-def principal_directions(covariance: Tensor, count: int) -> Tensor:
-    r"""Returns the leading eigenvectors of a covariance, with shape :math:`(D, K)`.
+def principal_directions(rows: Tensor, count: int) -> Tensor:
+    r"""Returns the directions of the largest second moment of rows, with shape :math:`(D, K)`.
 
     Each direction's sign is that of its largest entry made positive, so that the result does not depend on the
     platform's eigensolver.
 
     Arguments:
-        covariance: The covariance, with shape :math:`(D, D)`.
+        rows: The rows, with shape :math:`(T, D)`. NaN marks a missing cell.
         count: The number of directions :math:`K`.
     """
-    vectors: Tensor = torch.linalg.eigh(covariance.double())[1].flip(-1)[:, :count]
+    vectors: Tensor = torch.linalg.eigh(pairwise_covariance(rows))[1].flip(-1)[:, :count]
     largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
-    return (vectors * largest.sign()).to(covariance.dtype)
+    return (vectors * largest.sign()).to(rows.dtype)
 
 
 def check_latent_channels(family: AdapterModule, latent_channels: int | None) -> None:

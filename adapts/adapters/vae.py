@@ -127,7 +127,7 @@ class VAE(Normalised):
 
     def _prepare(self, rows: Tensor) -> None:
         if self.latents < self.channels:
-            self.directions.copy_(principal_directions(self.covariance, self.latents))
+            self.directions.copy_(principal_directions(rows, self.latents))
 
     # ------------------------------------------------------------------ the latent law
 
