@@ -293,11 +293,13 @@ class Adapter:
                 have a time zone where the fitted ones have none, or none where they have one.
         """
         fitted = self._require_fitted("predict")
-        if not isinstance(num_samples, int | np.integer) or num_samples < 1:
+        if not isinstance(num_samples, int | np.integer) or isinstance(num_samples, bool) or num_samples < 1:
             raise ValueError(f"predict expects num_samples to be a positive integer, got {num_samples!r}")
         _check_seed(self.seed if seed is None else seed)
-        if not isinstance(quantile_levels, Sequence | np.ndarray) or not all(
-            isinstance(level, Real) and 0 < float(level) < 1 for level in quantile_levels
+        if (
+            not isinstance(quantile_levels, Sequence | np.ndarray)
+            or not len(quantile_levels)
+            or not all(isinstance(level, Real) and 0 < float(level) < 1 for level in quantile_levels)
         ):
             raise ValueError(
                 f"predict expects quantile_levels to be a sequence of levels within (0, 1), got {quantile_levels!r}"
@@ -348,7 +350,8 @@ class Adapter:
         Arguments:
             series: The new rows with the fitted channels, in any form that `fit` takes. Of dated series, rows up to the
                 fitted end are left aside, so that a whole history may come; those behind it must follow without a gap.
-                Undated ones hold new rows alone. NaN marks a missing value, which is not scored.
+                Undated ones hold new rows alone. NaN marks a missing value, which is not scored. Items of a panel that
+                get no new row are forecast from their own end, which a warning tells.
             item_column: As for `fit`.
             timestamp_column: As for `fit`.
             frequency: As for `fit`.
@@ -358,8 +361,8 @@ class Adapter:
             The adapter itself.
 
         Raises:
-            ValueError: If the adapter is not fitted, the series do not have the fitted channels or items, or rows are
-                missing in between; the adapter then stays as it is.
+            ValueError: If the adapter is not fitted, the series lack fitted channels or have items that were not
+                fitted, or rows are missing in between; the adapter then stays as it is.
         """
         fitted = self._require_fitted("update")
         later = self._later(

@@ -12,10 +12,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ._logging import get_logger
 from .distribution.online import OnlineRecalibration
 from .fitting import Fitted
 from .panel import Item, Panel
 from .windows import Windows
+
+logger = get_logger(__name__)
 
 _CHUNK = 256  # windows whose law is held at once
 
@@ -43,10 +46,12 @@ def extend(panel: Panel, later: Panel) -> Panel:
             f"update expects rows of the fitted items, {', '.join(own[:8])}{', ...' * (len(own) > 8)}; got rows of "
             f"{strange[0]!r}: predict(series) forecasts other items, fit(series) takes them in"
         )
-    return Panel(
-        tuple(_extended(panel, item, items.get(item.item_id)) for item in panel.items),
-        panel.channels, panel.frequency, panel.single, panel.item_column,
-    )  # fmt: skip
+    grown = tuple(_extended(panel, item, items.get(item.item_id)) for item in panel.items)
+    still = [new.item_id for old, new in zip(panel.items, grown, strict=True) if len(old) == len(new)]
+    if still:
+        named = ", ".join(still[:8]) + ", ..." * (len(still) > 8)
+        logger.warning("no new rows of %d of %d items (%s): their forecasts stay", len(still), len(own), named)
+    return replace(panel, items=grown)
 
 
 def _extended(panel: Panel, item: Item, later: Item | None) -> Item:

@@ -91,6 +91,13 @@ class TestReadings:
         assert repr(make(channels=[f"c{i}" for i in range(300)])).endswith("c6, c7 and 292 more)")
 
 
+@pytest.mark.parametrize("level", ["x", None, [0.5, "x"], 1.0, -0.1, float("nan")])
+def test_levels_that_are_none(level):
+    for read in (make().quantile, make().interval, make().band):
+        with pytest.raises(ValueError, match=r"levels lie within \(0, 1\), as 0.9 does; got"):
+            read(level)
+
+
 class TestBand:
     @pytest.mark.parametrize(("joint", "cells"), [("time", 6), ("channels", 3), ("all", 18)])
     def test_cells_that_are_independent_share_the_level(self, joint, cells):

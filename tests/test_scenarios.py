@@ -22,6 +22,8 @@ class TestAggregate:
     def test_error(self):
         with pytest.raises(ValueError, match=r"shape \(3,\), one a channel, or \(6, 3\), one a cell, got \(6,\)"):
             aggregate(PATHS, np.ones(6))
+        with pytest.raises(ValueError, match=r"one a cell, got 'sum': pass a function of a path"):
+            aggregate(PATHS, "sum")
 
 
 class TestProbability:
@@ -35,6 +37,8 @@ class TestProbability:
     def test_error(self):
         with pytest.raises(ValueError, match=r"tells true or false of a path, got float64: compare"):
             probability(PATHS, lambda path: path.max())
+        with pytest.raises(ValueError, match="an event is a function of a path, as .* is; got 0.5"):
+            probability(PATHS, 0.5)
 
 
 class TestScenarios:
@@ -66,5 +70,8 @@ class TestScenarios:
         assert scenarios(line, 1).members.tolist() == [2]
 
     def test_error(self):
+        for k in (2.5, "x", True, None, 201):
+            with pytest.raises(ValueError, match=f"1 to 200 scenarios can be picked, got k={k!r}"):
+                scenarios(PATHS, k)
         with pytest.raises(ValueError, match="of 200 samples, 1 to 200 scenarios can be picked, got k=0"):
             scenarios(PATHS, 0)

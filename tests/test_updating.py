@@ -87,13 +87,14 @@ def test_intervals_cover_again_after_a_shift(fitted: Adapter) -> None:
     assert abs(np.mean(bands) - 0.8) < 0.08
 
 
-def test_a_panel_and_rows_without_dates() -> None:
+def test_a_panel_and_rows_without_dates(caplog) -> None:
     frames = [series(600, seed=seed).assign(item_id=name) for seed, name in ((0, "x"), (1, "y"))]
     long = pd.concat(frames).rename_axis("timestamp").reset_index()
     cut = long["timestamp"].unique()[500]
     one = (
         adapter().fit(long[long["timestamp"] < cut]).update(long[(long["timestamp"] >= cut) & (long["item_id"] == "y")])
     )
+    assert "no new rows of 1 of 2 items (x): their forecasts stay" in caplog.text
     x, y = one.predict()
     assert x.index[0] == cut and y.index[0] == long["timestamp"].max() + pd.Timedelta("1h")
     with pytest.raises(ValueError, match="update expects rows of the fitted items, x, y; got rows of 'z'"):

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,7 +90,7 @@ class Forecast:
             The quantiles, with shape :math:`(H, D)`, or :math:`(H, D, Q)` for several levels.
         """
         several = np.ndim(level) > 0
-        values = self.law.marginals.at(_checked(np.atleast_1d(level).tolist()))[0].numpy()
+        values = self.law.marginals.at(_checked(list(np.atleast_1d(level))))[0].numpy()
         return values if several else values[..., 0]
 
     def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
@@ -121,7 +122,7 @@ class Forecast:
         Raises:
             ValueError: If `level` or `joint` is none of these.
         """
-        low, high = self.bands.band(self.law, level, joint, self._generator())
+        low, high = self.bands.band(self.law, _checked([level])[0], joint, self._generator())
         return low[0].numpy(), high[0].numpy()
 
     @cached_property
@@ -228,14 +229,15 @@ class Forecast:
 
     def plot(
         self,
-        channels: Sequence[str] | None = None,
+        channels: str | Sequence[str] | None = None,
         history: pd.DataFrame | None = None,
         axes: Axes | Sequence[Axes] | np.ndarray | None = None,
     ) -> np.ndarray:
         r"""Draws a fan chart a channel: what was observed, the median, and the 50, 80 and 95 % intervals.
 
         Arguments:
-            channels: The channels to draw; all if None, and of more than 24 twelve that lie evenly among them.
+            channels: The channels to draw, or the name of one; all if None, and of more than 24 twelve that lie evenly
+                among them.
             history: The rows observed, a column a channel; those that the forecast keeps if None. Rows from the
                 forecast's first step on are drawn as well, so that the truth shows where it is known.
             axes: The axes to draw on, one a channel; a new figure if None. Nothing is shown or saved.
@@ -249,7 +251,7 @@ class Forecast:
         from matplotlib import pyplot as plt
 
         figure = None
-        names = list(self._drawn() if channels is None else channels)
+        names = list(self._drawn() if channels is None else [channels] if isinstance(channels, str) else channels)
         unknown = [name for name in names if name not in self.channels]
         if unknown or not names:
             raise ValueError(f"plot expects channels among {list(self.channels)}, got {names}")
@@ -336,6 +338,6 @@ def plain_ticks(axes: Axes) -> None:
 
 
 def _checked(levels: Sequence[float]) -> list[float]:
-    if not all(0 < level < 1 for level in levels):
+    if not all(isinstance(level, Real) and 0 < float(level) < 1 for level in levels):
         raise ValueError(f"levels lie within (0, 1), as 0.9 does; got {list(levels)}")
-    return list(levels)
+    return [float(level) for level in levels]

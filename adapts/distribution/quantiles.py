@@ -202,9 +202,11 @@ class QuantileFunction:
             below = below.clamp_(0, len(self.levels) - 2)
             left, right = self.values.gather(-1, below), self.values.gather(-1, below + 1)
         weight = torch.addcmul(offset[below], warped, width[below])
-        low, high = self.support or (None, None)
         x = torch.lerp(left, right, weight.to(left))
-        return x if low is None else x.maximum(low.unsqueeze(-1)).minimum(high.unsqueeze(-1))
+        if self.support is None:
+            return x
+        low, high = (bound.unsqueeze(-1) for bound in self.support)
+        return x.maximum(low).minimum(high)
 
     def at(self, levels: Tensor | Sequence[float]) -> Tensor:
         r"""The quantiles at further levels, the same for all variables.

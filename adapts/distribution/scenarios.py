@@ -54,15 +54,18 @@ def aggregate(
     """
     if callable(how):
         return np.stack([np.asarray(how(path)) for path in samples])
-    weights = np.asarray(how, dtype=float)
     _, horizon, channels = samples.shape
+    try:
+        weights = np.asarray(how, dtype=float)
+    except (TypeError, ValueError):
+        weights = np.empty((), dtype=float)
     if weights.shape == (channels,):
         return np.asarray(samples @ weights)
     if weights.shape == (horizon, channels):
         return np.tensordot(samples, weights, 2)
     raise ValueError(
         f"weights have shape ({channels},), one a channel, or ({horizon}, {channels}), one a cell, got "
-        f"{weights.shape}: pass a function of a path for anything else"
+        f"{weights.shape or repr(how)}: pass a function of a path for anything else"
     )
 
 
@@ -84,6 +87,8 @@ def probability(samples: np.ndarray, event: Callable[[np.ndarray], bool | np.nda
         >>> probability(np.arange(12.0).reshape(2, 3, 2), lambda path: path.sum(1).max() > 10)
         0.5
     """
+    if not callable(event):
+        raise ValueError(f"an event is a function of a path, as lambda path: path.max() > 3 is; got {event!r}")
     happened = np.stack([np.asarray(event(path)) for path in samples])
     if happened.dtype != bool:
         raise ValueError(f"an event tells true or false of a path, got {happened.dtype}: compare, as in path.max() > 3")
@@ -115,8 +120,8 @@ def scenarios(samples: np.ndarray, k: int, scale: np.ndarray | None = None, seed
         ValueError: If `k` is no number of scenarios.
     """
     number = len(samples)
-    if not 1 <= k <= number:
-        raise ValueError(f"of {number} samples, 1 to {number} scenarios can be picked, got k={k}")
+    if not isinstance(k, int | np.integer) or isinstance(k, bool) or not 1 <= k <= number:
+        raise ValueError(f"of {number} samples, 1 to {number} scenarios can be picked, got k={k!r}")
     spread = samples.std(0) if scale is None else np.broadcast_to(scale, samples.shape[1:])
     flat = ((samples - samples.mean(0)) / np.where(spread > 0, spread, 1.0)).reshape(number, -1).astype(float)
     square = (flat**2).sum(1)

@@ -175,6 +175,13 @@ def roll(
             would take too much memory, or the folder holds another backtest.
     """
     named, beside = _named(models), _beside(baselines)
+    from ..readers import Dataset
+
+    if not isinstance(series, Panel | Dataset):
+        raise ValueError(
+            f"roll expects a Panel or a Dataset, got {type(series).__name__}: Panel.of(series) makes one of what is in "
+            "memory, adapts.readers.read of a file or a data card"
+        )
     for name in named:
         if name in beside:
             raise ValueError(f"a model is called {name!r}, as a baseline beside it is: give it another name")
@@ -345,6 +352,8 @@ def _beside(baselines: bool | str | Sequence[str]) -> list[str]:
     r"""The names of the baselines asked for."""
     if isinstance(baselines, bool):
         return list(USUAL) if baselines else []
+    if not isinstance(baselines, str | Sequence):
+        raise ValueError(f"a backtest expects baselines to be True, False or names, got {baselines!r}")
     asked = [baselines] if isinstance(baselines, str) else list(baselines)
     for name in asked:
         if name not in (*KNOWN, "all"):
