@@ -43,6 +43,37 @@ def test_an_unknown_option_is_named_with_the_nearest(name: str) -> None:
         make(name, {"latent_chanels": 3})
 
 
+def test_options_are_given_by_name() -> None:
+    with pytest.raises(TypeError, match=r"Linear takes its options by name \(.*latent_channels.*\), got 2 without one"):
+        Linear(2)
+
+
+NUMBERED = [
+    (name, option)
+    for name, family in sorted(families().items())
+    for option, (_, kind) in family._declared().items()
+    if kind.startswith(("int", "float"))
+]
+
+
+@pytest.mark.parametrize(("name", "option"), NUMBERED)
+def test_a_number_may_be_numpys_and_is_no_bool(name: str, option: str) -> None:
+    for truth in (True, np.True_):
+        with pytest.raises(ValueError, match=rf"expects {option} to be an? (integer|number).*got True"):
+            make(name, {option: truth})
+    value = make(name).options()[option]
+    if value is not None:
+        number = np.int64(value) if isinstance(value, int) else np.float64(value)
+        taken = getattr(make(name, {option: number}), option)
+        assert taken == value and type(taken) is type(value)
+
+
+def test_every_family_with_latent_channels_takes_numpys_number_of_them() -> None:
+    for name, option in NUMBERED:
+        if option == "latent_channels":
+            assert make(name, {option: np.int64(2)}).build(channels=3).latents == 2
+
+
 def test_wrong_shapes_say_what_was_expected() -> None:
     linear = Linear().build(channels=7)
     with pytest.raises(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -18,6 +19,13 @@ from ..shelf import unknown
 
 #: The variance, as a share of the squared mean, that rounding in single precision leaves to a constant window.
 FLAT = 1e-12
+#: What a number among the options is called, by its annotation.
+NUMBERS = {
+    "int": "an integer",
+    "int | None": "an integer or None",
+    "float": "a number",
+    "float | None": "a number or None",
+}
 
 _ROSTER: dict[str, type[AdapterModule]] = {}
 _Family = TypeVar("_Family", bound="type[AdapterModule]")
@@ -137,22 +145,34 @@ class AdapterModule(nn.Module):
     channels: int
     covariance: Tensor
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *unnamed: Any, **options: Any) -> None:
         super().__init__()
-        fields = self.fields()
+        declared, family = self._declared(), type(self).__name__
+        if unnamed:
+            known = ", ".join(declared) or "none"
+            raise TypeError(f"{family} takes its options by name ({known}), got {unnamed[0]!r} without one")
         for name in options:
-            if name not in fields:
-                raise unknown(f"option of {type(self).__name__}", name, fields)
-        for name, default in fields.items():
-            setattr(self, name, options.get(name, default))
+            if name not in declared:
+                raise unknown(f"option of {family}", name, declared)
+        for name, (default, kind) in declared.items():
+            value = options.get(name, default)
+            value = value.item() if isinstance(value, np.generic) else value
+            if isinstance(value, bool) and kind in NUMBERS:  # which Python takes for 0 or 1
+                raise ValueError(f"{family} expects {name} to be {NUMBERS[kind]}, got {value!r}")
+            setattr(self, name, value)
         self.channels = 0
         self._check()
 
     @classmethod
     def fields(cls) -> dict[str, Any]:
         r"""Returns the family's hyperparameters with their defaults, in the order of declaration."""
+        return {name: default for name, (default, _) in cls._declared().items()}
+
+    @classmethod
+    def _declared(cls) -> dict[str, tuple[Any, str]]:
+        r"""The hyperparameters with their defaults and their annotations."""
         return {
-            name: getattr(base, name)
+            name: (getattr(base, name), getattr(kind, "__name__", str(kind)))
             for base in reversed(cls.__mro__)
             if issubclass(base, AdapterModule) and base is not AdapterModule
             for name, kind in base.__dict__.get("__annotations__", {}).items()
