@@ -23,6 +23,7 @@ FAMILIES = {
     "fixed scale": VAE(noise_scale="fixed", sigma=0.5),
     "input": VAE(noise_scale="input", depth=1, hidden=8),
     "student": VAE(noise="student-t", freedom=None, noise_scale="input"),
+    "not drawn": VAE(beta=0, latent_scale=0),
     "train statistics": VAE(normalisation="train", noise="student-t"),
 }
 
@@ -33,14 +34,6 @@ class TestVAE(AdapterConformance):
     @pytest.fixture(params=FAMILIES)
     def family(self, request: pytest.FixtureRequest) -> AdapterModule:
         return FAMILIES[request.param]
-
-
-class Noiseless(VAE):
-    r"""A VAE whose draws are all at the mean."""
-
-    def _draw(self, state: State) -> None:
-        super()._draw(state)
-        state.drawn["noise"].zero_()
 
 
 def disturbed(family: VAE, channels: int = 3) -> VAE:
@@ -114,7 +107,7 @@ def test_without_noise_and_divergence_it_is_linear_step_by_step(latent_channels:
     r"""beta = 0 and zero noise: the same forecasts and the same gradient steps as Linear's."""
     model = SeasonalModel(season=6, prediction_length=5)
     rows, past, future = torch.randn(200, 3).cumsum(0), torch.randn(8, 24, 3).cumsum(1), torch.randn(8, 5, 3)
-    vae = Noiseless(beta=0.0, latent_channels=latent_channels, noise_scale="fixed").build(3).train()
+    vae = VAE(beta=0.0, latent_scale=0.0, latent_channels=latent_channels, noise_scale="fixed").build(3).train()
     linear = Linear(latent_channels=latent_channels).build(3)
     for adapter in (vae, linear):
         adapter.prepare(rows)
@@ -146,12 +139,12 @@ def test_without_noise_and_divergence_it_is_linear_step_by_step(latent_channels:
 @pytest.mark.parametrize("latent_channels", [None, 2])
 def test_without_noise_a_deep_one_is_the_autoencoder(latent_channels: int | None) -> None:
     options = {"latent_channels": latent_channels, "hidden": 8, "depth": 2}
-    vae, sister = disturbed(Noiseless(**options)), Autoencoder(**options).build(3).eval()
+    vae, sister = disturbed(VAE(beta=0.0, latent_scale=0.0, **options)), Autoencoder(**options).build(3).eval()
     state = vae.state_dict()
     for name, tensor in sister.state_dict().items():  # the mean is the first half of what its encoder says
         tensor.copy_(state[name][: len(tensor)])
     past = torch.randn(4, 20, 3)
-    z, own = vae.encode(past)
+    z, own = vae.encode(past, draws=20)
     same, other = sister.encode(past)
     assert_close(z, same)
     assert_close(vae.decode(z, own), sister.decode(z, other))
@@ -247,8 +240,9 @@ def test_the_objective_bounds_the_evidence_where_that_is_known() -> None:
     [
         ({"depth": -1}, "depth to be an integer of at least 0"),
         ({"hidden": 0}, "hidden to be an integer of at least 1"),
-        ({"beta": -1}, "beta to be"),
-        ({"latent_scale": 0}, "latent_scale to be"),
+        ({"beta": -1}, "beta to be a number of 0 or more, got -1"),
+        ({"latent_scale": -1}, "latent_scale to be a number of 0 or more, got -1"),
+        ({"latent_scale": 0}, "latent_scale=0 with beta=0.001: pass beta=0"),
         ({"noise": "cauchy"}, "known: gaussian, student-t"),
         ({"noise_scale": "learnt"}, "did you mean 'learned'"),
         ({"freedom": 2}, "freedom to be a number above 2, or None"),

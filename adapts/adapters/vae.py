@@ -52,7 +52,8 @@ class VAE(Normalised):
         depth: The number of hidden layers of encoder and decoder; 0 makes both linear.
         hidden: The units of a hidden layer.
         beta: The weight of the divergence in the objective `"elbo"`.
-        latent_scale: The standard deviation of latent draws that training starts from; a window's own is 1.
+        latent_scale: The standard deviation of latent draws that training starts from; a window's own is 1. At 0, with
+            `beta=0`, nothing is drawn and the family is deterministic, a linear adapter or an autoencoder.
         noise: The law of the targets about the decoded forecast: `"gaussian"` or `"student-t"`.
         noise_scale: Its scale, in units of the window's: `"learned"`, one a channel; `"fixed"`, at `sigma`; `"input"`,
             a function of the encoded window's last value and movements, which the noise of the forecasts then follows.
@@ -88,10 +89,17 @@ class VAE(Normalised):
             value = getattr(self, name)
             if not isinstance(value, int) or value < lowest:
                 raise ValueError(f"VAE expects {name} to be an integer of at least {lowest}, got {value!r}")
-        for name in ("beta", "latent_scale", "sigma"):
+        for name in ("beta", "latent_scale"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not (0 if name == "beta" else 1e-6) <= value < math.inf:
-                raise ValueError(f"VAE expects {name} to be a positive number, got {value!r}")
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ValueError(f"VAE expects {name} to be a number of 0 or more, got {value!r}")
+        if self.latent_scale == 0 and self.beta > 0:
+            raise ValueError(
+                f"VAE pays an infinite divergence for latents that are not drawn, got latent_scale=0 with "
+                f"beta={self.beta!r}: pass beta=0, or a latent_scale above 0"
+            )
+        if not isinstance(self.sigma, int | float) or not 1e-6 <= self.sigma < math.inf:
+            raise ValueError(f"VAE expects sigma to be a positive number, got {self.sigma!r}")
         if self.noise not in ("gaussian", "student-t"):
             raise unknown("noise of VAE", self.noise, ["gaussian", "student-t"])
         if self.noise_scale not in ("learned", "fixed", "input"):
@@ -105,18 +113,19 @@ class VAE(Normalised):
 
     @property
     def stochastic(self) -> bool:
-        return True
+        return self.latent_scale > 0
 
     @property
     def stochastic_latents(self) -> bool:
-        return True
+        return self.stochastic
 
     def _build(self, channels: int) -> None:
         check_reduction(self, self.latents, channels)
         self.register_buffer("directions", torch.eye(channels)[:, : self.latents].contiguous())
         self.encoder = _network(channels, 2 * self.latents, self.hidden, self.depth)
         self.decoder = _network(self.latents, channels, self.hidden, self.depth)
-        self.log_latent_scale = nn.Parameter(torch.full((self.latents,), math.log(self.latent_scale)))
+        start = math.log(self.latent_scale) if self.stochastic else -math.inf
+        self.log_latent_scale = nn.Parameter(torch.full((self.latents,), start), requires_grad=self.stochastic)
         self.log_sigma = nn.Parameter(
             torch.full((channels,), math.log(self.sigma)), requires_grad=self.noise_scale != "fixed"
         )
@@ -160,6 +169,8 @@ class VAE(Normalised):
         return self._posterior((y - state.location) / state.scale)[0]
 
     def divergence(self, state: State) -> Tensor:
+        if not self.stochastic:  # it is infinite, and nothing weighs it
+            return super().divergence(state)
         mean, log_scale = state.drawn["mean"], state.drawn["log_scale"]
         return (0.5 * (mean.square() + torch.expm1(2 * log_scale)) - log_scale).sum((-2, -1))
 
