@@ -270,6 +270,13 @@ def test_what_is_saved_restores_every_member() -> None:
         assert torch.equal(forecast(again, past, draws=4)[0], forecast(ensemble, past, draws=4)[0])
 
 
+def test_members_of_a_recipe_are_of_its_family_with_its_options() -> None:
+    ensemble = Ensemble(member="pca", member_options={"latent_channels": 2})
+    assert ensemble.member == "projection"
+    assert ensemble.member_options == {"method": "pca", "latent_channels": 2}
+    assert make("ensemble", ensemble.options()).options() == ensemble.options()
+
+
 def test_options_are_the_ensembles_own_and_show_in_one_line() -> None:
     options = {"free": "decoder"}
     ensemble = Ensemble(member_options=options)
@@ -306,7 +313,8 @@ def test_a_family_that_cannot_be_stacked_is_taken_in_turn() -> None:
         ({"members": 2.0}, "members to be a positive integer"),
         ({"member": "linaer"}, "did you mean 'linear'"),
         ({"member": "ensemble"}, "pass more members instead"),
-        ({"member": make("linear")}, "member to be the name of a family"),
+        ({"member": make("vae", {"depth": 1})}, r"pass member='vae', member_options=\{'depth': 1\}"),
+        ({"member": None}, "member to be the name of a family, such as 'linear', got None"),
         ({"member_options": {"fre": "both"}}, "no option of Linear is called 'fre'"),
         ({"member_options": 3}, "member_options to be a mapping"),
         ({"distance": -1.0}, "distance to be a number"),

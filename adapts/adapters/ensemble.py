@@ -2,7 +2,7 @@ r"""Ensembles of any family."""
 
 from __future__ import annotations
 
-__all__ = ["Ensemble", "InTurn"]
+__all__ = ["Ensemble", "InTurn", "within"]
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from .base import AdapterModule, Evidence, State, make, register
+from ..shelf import load_recipe, recipes, unknown
+from .base import AdapterModule, Evidence, State, families, make, register
 
 #: The blocks of consecutive windows that closed-form members draw from with replacement.
 BLOCKS = 20
@@ -39,12 +40,12 @@ class Ensemble(AdapterModule):
         | https://doi.org/10.1214/aos/1176347265
 
     Arguments:
-        member: The name of the members' family.
+        member: The name of the members' family, or of a recipe on the shelf, such as `"pca"`.
         members: The number of members.
         member_options: The options of the members' family; its defaults where left out.
         distance: The standard deviation of what is added to each trained parameter of all members but the first.
         vectorised: Whether members trained by gradient are computed in one pass where `torch.vmap` takes their family;
-            in turn otherwise.
+            in turn otherwise, as it is for `flow`.
 
     Example:
         >>> ensemble = Ensemble(member="linear", members=5, member_options={"latent_channels": 3}).build(channels=7)
@@ -64,9 +65,7 @@ class Ensemble(AdapterModule):
     _stackable = True
 
     def _check(self) -> None:
-        given = self._modules.get("member", self.member)  # where PyTorch keeps it, were it a family itself
-        if not isinstance(given, str):
-            raise ValueError(f"Ensemble expects member to be the name of a family, got {given!r}")
+        self.member, self.member_options = within(self, "member")
         if isinstance(self.members, bool) or not isinstance(self.members, int) or self.members < 1:
             raise ValueError(f"Ensemble expects members to be a positive integer, got {self.members!r}")
         if not isinstance(self.distance, int | float) or not 0 <= self.distance < 1:
@@ -75,9 +74,6 @@ class Ensemble(AdapterModule):
             raise ValueError("Ensemble expects members that are no ensembles: pass more members instead")
         if not isinstance(self.vectorised, bool):
             raise ValueError(f"Ensemble expects vectorised to be True or False, got {self.vectorised!r}")
-        if not isinstance(self.member_options, Mapping | None):
-            raise ValueError(f"Ensemble expects member_options to be a mapping, got {self.member_options!r}")
-        self.member_options = dict(self.member_options or {})
         self._kind = (make(self.member, self.member_options),)  # in a tuple, so that it is no member
 
     @property
@@ -287,6 +283,30 @@ class Ensemble(AdapterModule):
             self._stackable = False
             return self._call(name, x, state)
         return result
+
+
+def within(owner: AdapterModule, option: str) -> tuple[str, dict[str, Any]]:
+    r"""The family that an option names and its options, those of a recipe under those given."""
+    what = f"{type(owner).__name__} expects {option}"
+    name = owner._modules.get(option, getattr(owner, option))  # where PyTorch keeps it, were it a family itself
+    given = getattr(owner, f"{option}_options")
+    if isinstance(name, AdapterModule):
+        default = type(name)().options()
+        own = {key: value for key, value in name.options().items() if value != default[key]}
+        raise ValueError(
+            f"{what} to be the name of a family, got {name!r}: pass {option}={name.family!r}, {option}_options={own!r}"
+        )
+    if not isinstance(name, str):
+        raise ValueError(f"{what} to be the name of a family, such as {getattr(type(owner), option)!r}, got {name!r}")
+    if not isinstance(given, Mapping | None):
+        raise ValueError(f"{what}_options to be a mapping of names to values, got {given!r}")
+    options = dict(given or {})
+    if name in families():
+        return name, options
+    if name not in recipes():
+        raise unknown("adapter", name, sorted({*families(), *recipes()}))
+    recipe = load_recipe(name)
+    return recipe["family"], {**recipe["options"], **options}
 
 
 class _Method(nn.Module):
