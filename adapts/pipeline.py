@@ -156,8 +156,7 @@ class Pipeline:
         if not (module.mixes_channels or module.stochastic):  # each level is a path that stays one
             return QuantileFunction(levels, self._level_paths(values[0], levels, state).movedim(0, -1))
         latent = QuantileFunction(levels, values)
-        u = self._uniforms(state.draws, batch.prediction_length)  # (S / M, M, H, K)
-        u = u.unsqueeze(2).expand(-1, -1, len(raw), -1, -1)  # (S / M, M, B, H, K)
+        u = self._uniforms(state.draws, batch.prediction_length).unsqueeze(2)  # (S / M, M, 1, H, K): of all windows
         if len(values) < state.draws:
             latent = QuantileFunction(levels, values.expand(state.draws, *values.shape[1:]))
         paths = latent(u).transpose(0, 1).flatten(0, 1)  # (S, B, H, K), draw by draw

@@ -40,6 +40,15 @@ def test_segments_are_found_as_by_a_search(levels, dtype):
     assert torch.equal(_segment(grid, u), expected)
 
 
+def test_levels_that_variables_share():
+    law = QuantileFunction(LEVELS, torch.randn(5, 4, 3, len(LEVELS)))
+    for shape in ((7, 1, 4, 3), (7, 5, 1, 1), (1, 4, 3), (2, 6, 1, 4, 3)):
+        u = torch.rand(shape)
+        assert torch.equal(law(u), law(u.expand(*shape[:-3], 5, 4, 3)))
+    with pytest.raises(ValueError, match=r"shape \(S, 5, 4, 3\), got \(7, 2, 4, 3\)"):
+        law(torch.rand(7, 2, 4, 3))
+
+
 @pytest.mark.parametrize("number", [1, 7, 20, 100, 200])
 @pytest.mark.parametrize("support", [None, (-0.5, 1.0)])
 def test_strata_are_read_as_their_levels(number, support):

@@ -140,11 +140,12 @@ class QuantileFunction:
         r"""Evaluates the quantile function.
 
         Arguments:
-            u: Levels, with shape :math:`(S, *)` (or :math:`(*)`), or one level for all. They are held within
+            u: Levels, with shape :math:`(S, *)` (or :math:`(*)`), or one level for all. Axes of length 1 stand for the
+                whole axis of the batch, and spare looking up the same level again. They are held within
                 :math:`[2^{-24}, 1 - 2^{-24}]`, beyond which the tails grow without bound.
 
         Returns:
-            The quantiles, within the support, with the shape of `u` (:math:`(*)` for a float).
+            The quantiles, within the support, with shape :math:`(S, *)` (or :math:`(*)`).
 
         Raises:
             ValueError: If the last axes of `u` are not those of the batch.
@@ -152,21 +153,22 @@ class QuantileFunction:
         if not isinstance(u, Tensor):
             return self.at((u,))[..., 0]
         batch = self.shape
-        if u.shape[u.ndim - len(batch) :] != batch:
+        own = u.shape[u.ndim - len(batch) :]
+        if len(own) != len(batch) or any(size not in (1, whole) for size, whole in zip(own, batch, strict=True)):
             raise ValueError(f"levels u must have shape (S, {', '.join(map(str, batch))}), got {tuple(u.shape)}")
-        flat = u.reshape(-1, *batch)
+        flat = u.reshape(-1, *own)
         step = max(1, _CACHED // max(1, math.prod(batch)))
-        if len(flat) <= step:
-            return self._quantile(flat).view(u.shape)
-        return torch.cat([self._quantile(some) for some in flat.split(step)]).view(u.shape)
+        pieces = [self._quantile(some) for some in flat.split(step)]
+        return (pieces[0] if len(pieces) == 1 else torch.cat(pieces)).view(u.shape[: u.ndim - len(batch)] + batch)
 
     def _quantile(self, u: Tensor) -> Tensor:
-        r"""The quantiles at levels (S, *), within the support."""
+        r"""The quantiles (S, *) at levels (S, *), within the support."""
         u = u.clamp(_EDGE, 1 - _EDGE)
         below = _segment(self.levels, u)
         offset, width = self._weights(u)
         weight = torch.addcmul(offset.take(below), _warp(u), width.take(below))
-        values = self.values.expand(*u.shape, -1)
+        weight, below = (x.expand(len(u), *self.shape) for x in (weight, below))
+        values = self.values.expand(*weight.shape, -1)
         below = below.unsqueeze(-1)
         left, right = values.gather(-1, below), values.gather(-1, below + 1)
         return self._clip(torch.lerp(left.squeeze(-1), right.squeeze(-1), weight.to(left)))
