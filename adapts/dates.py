@@ -15,6 +15,7 @@ __all__ = [
     "regular_dates",
     "season_length",
     "steps_from",
+    "two_digit_years",
 ]
 
 import re
@@ -31,6 +32,7 @@ RENAMED = {"H": "h", "T": "min", "S": "s", "L": "ms", "U": "us", "N": "ns", "BH"
 RENAMED |= {"M": "ME", "Q": "QE", "Y": "YE", "A": "YE", "BM": "BME", "BQ": "BQE", "BY": "BYE", "BA": "BYE"}
 RENAMED |= {"AS": "YS", "BAS": "BYS", "CBM": "CBME", "SM": "SME"}
 MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
+SHORT = r"^\s*(\d\d?)([./-])(\d\d?)\2(\d\d)((?:[T ].*?)?)\s*$"  # 31.01.24, 1/31/24 12:00, 24-01-31
 HOUR = 3_600_000_000_000
 DAY = 24 * HOUR
 BEYOND = (pd.errors.OutOfBoundsDatetime, pd.errors.OutOfBoundsTimedelta, OverflowError)
@@ -236,7 +238,8 @@ def parse_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | No
     Arguments:
         values: Datetimes, periods, text, date objects, or whole numbers as 1999 and 19991231. Periods are stamped at
             their start where pandas reads the same periods from that, else (weeks, years that end in June) at their
-            last day. Text with UTC offsets that change, as over summer time, becomes UTC.
+            last day. Text with UTC offsets that change, as over summer time, becomes UTC. Years of two digits stand
+            last, those from 69 on are of 1900, and text in which they may as well stand first is none.
 
     Returns:
         The dates, or None if some of these are none.
@@ -261,6 +264,8 @@ def parse_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | No
     offsets = _offsets(index)
     if len(offsets) > 1 and "" in offsets:
         return None  # some have an offset and some do not: which hour the others mean is not known
+    if style is None and two_digit_years(index, some=True):
+        return _of_two_digit_years(index) if two_digit_years(index) else None
     ways: list[dict[str, Any]] = [{"format": style}] if style else [{}, {"format": "ISO8601"}]  # that one also takes
     mark = None if style else _mark(index)  # "2020-01-01" beside "2020-01-01 01:00"
     if mark is not None:
@@ -275,6 +280,28 @@ def parse_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | No
         if isinstance(dates, pd.DatetimeIndex):
             return dates
     return None
+
+
+def two_digit_years(values: pd.Series[Any] | pd.Index[Any], *, some: bool = False) -> bool:
+    r"""Whether texts are dates of three numbers, none of which is a year of four digits.
+
+    Arguments:
+        values: The texts; whatever else is no such date.
+        some: Whether one such text will do.
+
+    Returns:
+        Whether all of those that are not missing are, or one is.
+
+    Example:
+        >>> two_digit_years(pd.Index(["31.01.24", "29.02.24 12:00"])), two_digit_years(pd.Index(["31.01.2024"]))
+        (True, False)
+    """
+    index = pd.Index(values)
+    texts = index.dropna().astype(str) if _is_text(index) else index[:0]
+    if not len(texts) or not re.match(r"\s*\d\d?[./-]\d", texts[0]):
+        return False
+    found = texts.str.match(SHORT)
+    return bool(found.any() if some else found.all())
 
 
 def out_of_range(entry: str) -> bool:
@@ -454,13 +481,36 @@ def _offsets(index: pd.Index[Any]) -> set[str]:
 
 def _mark(index: pd.Index[Any]) -> str | None:
     r"""The mark between the numbers of dates that end with the year; None if not all of the texts are such dates."""
-    if not pd.api.types.is_object_dtype(index.dtype) and not pd.api.types.is_string_dtype(index.dtype):
+    if not _is_text(index):
         return None
     texts, pattern = index.dropna().astype(str), r"^\s*\d\d?([./-])\d\d?\1\d{4}\b"
     if not len(texts) or not re.match(pattern, texts[0]):
         return None
     marks = texts.str.extract(pattern, expand=False)
     return str(marks[0]) if marks.notna().all() and marks.nunique() == 1 else None
+
+
+def _is_text(index: pd.Index[Any]) -> bool:
+    return bool(pd.api.types.is_object_dtype(index.dtype) or pd.api.types.is_string_dtype(index.dtype))
+
+
+def _of_two_digit_years(index: pd.Index[Any]) -> pd.DatetimeIndex | None:
+    r"""Reads texts of `two_digit_years`, all in one order; None if no order reads them, or the year may stand first."""
+    parts = pd.Series(index.array).astype("string").str.extract(SHORT)
+    marks = parts[1].dropna().unique()
+    if len(marks) > 1:
+        return None
+    centuries = parts[[0, 3]].apply(lambda years: (years.astype("Int64") < 69).map({True: "20", False: "19"}))
+    last = parts[0] + parts[1] + parts[2] + parts[1] + centuries[3] + parts[3] + parts[4]
+    first = centuries[0] + parts[0].str.zfill(2) + "-" + parts[2].str.zfill(2) + "-" + parts[3] + parts[4]
+    read, other = (parse_dates(pd.Index(texts.astype(object).where(texts.notna(), None))) for texts in (last, first))
+    if read is None or other is None:
+        return other if read is None else read
+    # Read in the wrong order, days are years, and the dates leap to and fro.
+    days, others = (dates.tz_localize(None).dropna().normalize().as_unit("ns") for dates in (read, other))
+    leaps, fewer = (np.abs(np.diff(dates.asi8 // DAY)).sum() for dates in (days, others))
+    unclear = 2 * fewer <= leaps and (leaps > 0 or marks[0] != ".")
+    return None if unclear and _infer(days.unique().sort_values()) is None else read
 
 
 def _stamps(periods: pd.PeriodIndex) -> pd.DatetimeIndex:

@@ -90,9 +90,12 @@ def test_rare_frequencies_are_named_where_they_are_not_given(frequency: str) -> 
 
 DAYS = pd.date_range("2024-01-01", periods=40, freq="D")
 DAY_FIRST = ["%d.%m.%Y", "%d.%m.%Y %H:%M", " %d.%m.%Y ", "%d/%m/%Y", "%d/%m/%Y %H:%M:%S", "%d-%m-%Y"]
+TWO_DIGITS = ["%d.%m.%y", "%d/%m/%y", "%d-%m-%y", "%d/%m/%y %H:%M", " %d.%m.%y ", "%m/%d/%y", "%m/%d/%y %I:%M %p"]
 
 
-@pytest.mark.parametrize("form", [*DAY_FIRST, "%m/%d/%Y", "%m/%d/%Y %H:%M", "%Y-%m-%d", "%Y.%m.%d", "%Y/%m/%d"])
+@pytest.mark.parametrize(
+    "form", [*DAY_FIRST, *TWO_DIGITS, "%m/%d/%Y", "%m/%d/%Y %H:%M", "%Y-%m-%d", "%Y.%m.%d", "%Y/%m/%d"]
+)
 @pytest.mark.parametrize("kind", [object, "string"])
 def test_texts_of_dates_that_tell_their_order(form: str, kind: Any) -> None:
     for dates in (DAYS, DAYS[::-1], DAYS[20:]):
@@ -102,8 +105,48 @@ def test_texts_of_dates_that_tell_their_order(form: str, kind: Any) -> None:
     assert missing is not None and (missing[:-1] == DAYS).all() and missing[-1] is pd.NaT
 
 
+@pytest.mark.parametrize("frequency", ["6h", "D", "W", "MS", "ME", "QS", "YS", "YE"])
+def test_years_of_two_digits_stand_last(frequency: str) -> None:
+    dates = pd.date_range("2003-01-01", periods=21, freq=frequency)
+    for form in ("%d.%m.%y %H:%M", "%m/%d/%y %H:%M"):
+        panel = Panel.of(pd.DataFrame({"ds": dates.strftime(form), "y": 1.0}), frequency=frequency)
+        assert (panel.items[0].index == dates).all()
+
+
+def test_centuries_of_two_digits() -> None:
+    for texts in (["31.12.68", "01.01.69"], ["12/31/68", "1/1/69"], ["31-12-68", "1-1-69"]):
+        found = parse_dates(pd.Index(texts))
+        assert found is not None and found.year.tolist() == [2068, 1969]
+    found = parse_dates(pd.Index(["99/12/30", "99/12/31"]))  # no day is the 99th
+    assert found is not None and (found == pd.DatetimeIndex(["1999-12-30", "1999-12-31"])).all()
+
+
+@pytest.mark.parametrize("form", ["%y/%m/%d", "%y-%m-%d", "%y.%m.%d", "%y/%m/%d %H:%M"])
+@pytest.mark.parametrize("frequency", ["D", "B", "W", "ME", "6h"])
+def test_years_of_two_digits_that_may_stand_first_are_asked_for(form: str, frequency: str) -> None:
+    texts = pd.date_range("2024-01-01", periods=30, freq=frequency).strftime(form)
+    with pytest.raises(
+        ValueError, match="column 'ds' holds years of two digits .* write the years with four"
+    ) as caught:
+        Panel.of(pd.DataFrame({"ds": texts, "y": 1.0}), regularise=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_texts_of_dates_are_read_in_one_order_or_not_at_all() -> None:
+    for texts in (
+        ["13/01/24", "01/13/24"],
+        ["13.01.24", "01.13.24"],
+        ["01.02.24", "01.02.2024"],
+        ["01.02.24", "1/2/24"],
+    ):
+        assert parse_dates(pd.Index(texts)) is None
+    text = pd.Series([*DAYS.strftime("%d.%m.%y"), "total"])
+    assert parse_dates(text) is None and first_undated(text) == (40, "total")
+
+
 def test_texts_of_dates_that_do_not_tell_their_order() -> None:
-    for form, first_number in (("%d.%m.%Y", "day"), ("%d/%m/%Y", "month"), ("%m/%d/%Y", "month")):
+    forms = [("%d.%m.%Y", "day"), ("%d/%m/%Y", "month"), ("%m/%d/%Y", "month")]
+    for form, first_number in [*forms, *((form.lower(), first) for form, first in forms)]:
         found = parse_dates(pd.Index(DAYS[:12].strftime(form)))
         numbers = [int(text[:2]) for text in DAYS[:12].strftime(form)]
         assert found is not None and getattr(found, first_number).tolist() == numbers

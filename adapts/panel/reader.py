@@ -25,6 +25,7 @@ from ..dates import (
     parse_dates,
     regular_dates,
     steps_from,
+    two_digit_years,
 )
 from .columns import as_array, groups, listed, named, numeric, why_not_numeric
 from .frames import as_pandas
@@ -279,6 +280,11 @@ class Reader:
             row, entry = first_undated(frame.index if name is None else frame[name])
             if out_of_range(entry):
                 raise ValueError(f"{source} holds {entry!r} in row {row}: {RANGE}")
+            if two_digit_years(frame.index if name is None else frame[name]):
+                raise ValueError(
+                    f"{source} holds years of two digits (first: {entry!r} in row {row}), and its dates do not tell in "
+                    "which order day, month and year stand: write the years with four digits, as 2024-01-31"
+                )
             raise ValueError(
                 f"{source} could not be read as dates (first: {entry!r} in row {row}): "
                 "convert it with pd.to_datetime, or name another column with timestamp_column= (--timestamp-column)"
