@@ -21,6 +21,8 @@ from adapts.panel import Panel
 from adapts.pipeline import Pipeline
 from adapts.solvers import BayesianRegression
 from adapts.testing import AdapterConformance
+from adapts.training.module import AdapterTraining
+from adapts.training.module import train as fit
 from adapts.windows import Windows
 
 ROSTER: dict[str, Callable[[], Bayesian]] = {
@@ -225,6 +227,52 @@ def test_the_exact_residual_draws_about_the_ridge_as_its_hessian_says(blocks: in
 
 
 @pytest.mark.parametrize("guide", ["mean-field", "low-rank"])
+def test_wide_priors_make_one_posterior_and_narrow_ones_hold(guide: str) -> None:
+    evidence, found = regression(orthogonal=True), {}
+    for scale in (0.001, 0.01, 1.0, 100.0):
+        adapter = linear(guide, prior_scale=scale)
+        assert moments(adapter)[1].max().sqrt() < min(0.2 * scale, 0.02)  # starts narrow
+        train(adapter, evidence, 200)
+        found[scale] = moments(adapter)
+        assert all(moment.isfinite().all() for moment in found[scale])
+    assert found[0.001][0].abs().max() < 0.003
+    assert (found[0.001][1] < 0.0015**2).all()
+    assert (found[0.01][1] < 0.015**2).all()
+    (mean, variance), (other, spread) = found[1.0], found[100.0]
+    assert (other - mean).norm() < 0.03 * mean.norm()
+    assert_close(spread, variance, rtol=0.1, atol=0)
+
+
+def test_laplace_stands_at_the_mode_of_its_own_law_wherever_training_stops() -> None:
+    r"""Trained as `Adapter` does, by few epochs of any objective: the exact posterior at the noise that is found."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(3, 9 * 600, generator=generator).mT.unflatten(0, (600, 9)).clone()
+    rows[..., 1] += rows[..., 0]
+    weights = torch.eye(3) + 0.1 * torch.randn(3, 3, generator=generator)
+    rows[:, 8] = rows[:, 7] @ weights + torch.randn(600, 3, generator=generator)
+    windows = Windows(Panel.of(rows.flatten(0, 1).double().numpy()), np.zeros(600, int), 8 + 9 * np.arange(600), 8, 1)
+    past, model = windows.past(), LastValue()
+    evidence = Evidence(past, windows.future(), past[:, -1:], torch.zeros(600))
+    known = {"latents": past[:, -1:, :, None] + model.width}
+    x, y = past[:, -1].double(), (windows.future() - past[:, -1:])[:, 0].double()
+    for scale, objective in ((0.001, "elbo"), (0.05, "elbo"), (0.05, "huber"), (100.0, "elbo")):
+        adapter = linear("laplace", prior_scale=scale)
+        assert adapter.objective == "elbo"
+        training = AdapterTraining(adapter, model, loss=objective, windows=600)
+        options = {"max_epochs": 2, "enable_progress_bar": False}
+        fit(training, windows, windows, batch_size=100, seed=0, known=(known, known), options=options)
+        adapter.after_training(evidence)
+        mean, noise = torch.zeros(3, 3).double(), torch.ones(3).double()
+        for _ in range(30):  # both where the other has them
+            covariance = torch.linalg.inv(x.mT @ x / noise[:, None, None] + torch.eye(3) / scale**2)  # (D, K, K)
+            mean = (covariance @ (x.mT @ y / noise).mT.unsqueeze(-1)).squeeze(-1).mT
+            noise = (y - x @ mean).square().mean(0)
+        assert_approaches(adapter, mean, covariance.diagonal(dim1=-2, dim2=-1).mT)
+        if scale == 0.001:
+            assert moments(adapter)[0].abs().max() < 0.001
+
+
+@pytest.mark.parametrize("guide", ["mean-field", "low-rank"])
 def test_the_divergence_is_its_monte_carlo_estimate(guide: str) -> None:
     import pyro
 
@@ -232,8 +280,8 @@ def test_the_divergence_is_its_monte_carlo_estimate(guide: str) -> None:
     with torch.no_grad():
         for parameter in adapter.posterior.parameters():
             parameter += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
-    draws = adapter.posterior.draw(100_000, torch.Generator().manual_seed(0)) / 0.2
-    prior = torch.distributions.Normal(0.0, 1.0).log_prob(draws).sum(-1)
+    draws = adapter.posterior.draw(100_000, torch.Generator().manual_seed(0)) / adapter.posterior.unit
+    prior = torch.distributions.Normal(0.0, 0.2 / adapter.posterior.unit).log_prob(draws).sum(-1)
     estimate = (adapter.posterior.guide.get_posterior().log_prob(draws) - prior).detach()
     error = float(estimate.std()) / math.sqrt(len(draws))
     assert abs(float(adapter.weight_divergence().detach() - estimate.mean())) < 4 * error
@@ -247,7 +295,8 @@ def test_the_divergence_of_laplace_is_that_of_its_normal_law() -> None:
     law = torch.distributions.MultivariateNormal(
         adapter.posterior.location, adapter.posterior.factor @ adapter.posterior.factor.mT
     )
-    prior = torch.distributions.MultivariateNormal(torch.zeros(9), torch.eye(9))
+    width = 0.2 / adapter.posterior.unit
+    prior = torch.distributions.MultivariateNormal(torch.zeros(9), width**2 * torch.eye(9))
     assert_close(adapter.weight_divergence(), torch.distributions.kl_divergence(law, prior), rtol=1e-3, atol=1e-3)
 
 
@@ -344,6 +393,19 @@ def test_draws_at_once_are_the_draws_in_turn() -> None:
         assert z.std(0).max() > 0
 
 
+def test_draws_of_a_base_that_writes_in_place_are_taken_in_turn() -> None:
+    pytest.importorskip("zuko")
+    for guide in ("mean-field", "low-rank", "laplace"):
+        adapter = Bayesian(base="flow", sites="*", guide=guide, prior_scale=0.5).build(3).eval()
+        past = torch.randn(40, 20, 3)
+        evidence = Evidence(past, torch.randn(40, 4, 3), past[:, -4:], torch.zeros(40))
+        adapter.after_training(evidence, lambda z: z[:, -4:])
+        z, state = adapter.encode(past, draws=6)
+        assert z.shape == (6, 40, 20, 3)
+        assert_close(adapter.decode(z, state), past.expand(6, -1, -1, -1), rtol=1e-3, atol=1e-3)  # a flow each
+        assert adapter._stackable is False
+
+
 def test_threads_do_not_meet() -> None:
     adapter = ROSTER["mean field"]().build(3).eval()
     past, paths = torch.randn(4, 20, 3), torch.randn(20, 4, 5, 3)
@@ -391,7 +453,7 @@ def test_global_generator_stays_where_it_was() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"base": "lineal"}, "no adapter is called 'lineal'"),
+        ({"base": "lineal"}, "no adapter is called 'lineal'; known: autoencoder.*pca.*mean 'linear'"),
         ({"base": "bayesian"}, "Ensemble"),
         ({"base": "linear"}, r"exact guide needs weights that enter linearly.*got base='linear'"),
         ({"base": "linear", "base_options": {"free": "decoder", "rank": 2}}, "no rank"),
@@ -399,6 +461,11 @@ def test_global_generator_stays_where_it_was() -> None:
         ({"prior_scale": 0}, "prior_scale to be a positive number or None, got 0"),
         ({"rank": 3}, "rank=3 with guide='exact'"),
         ({"sites": []}, "sites to be patterns"),
+        ({"sites": None}, "sites to be patterns of names.*got None"),
+        ({"sites": 3}, "sites to be patterns of names.*got 3"),
+        ({"base_options": [1]}, r"base_options to be a mapping of names to values, got \[1\]"),
+        ({"base": make("linear", {"free": "decoder"})}, r"pass base='linear', base_options=\{'free': 'decoder'\}"),
+        ({"base": 3}, "base to be the name of a family, such as 'residual', got 3"),
         ({"base_options": {"lag": 3}}, "'lag'"),
     ],
 )
@@ -410,5 +477,8 @@ def test_wrong_options_say_so(options: dict[str, Any], message: str) -> None:
 def test_a_pattern_that_matches_nothing_lists_the_names() -> None:
     with pytest.raises(ValueError, match=r"'decodr\*' matches no weight .*of 'linear'; these are: encoder, decoder"):
         Bayesian(base="linear", sites=("encoder", "decodr*"), guide="laplace").build(3)
+    with pytest.raises(ValueError, match="'log_sigma' matches no .*'laplace' .*: log_latent_scale, encoder.*, decoder"):
+        Bayesian(base="vae", sites="log_sigma", guide="laplace").build(3)  # forecasts say nothing of it
+    assert "log_sigma" not in Bayesian(base="vae", sites="*", guide="laplace").build(3).names
     with pytest.raises(ValueError, match="these are: none"):
         Bayesian(base="identity", sites="*", guide="laplace").build(3)

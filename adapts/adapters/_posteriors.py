@@ -19,8 +19,10 @@ from .base import AdapterModule, Evidence, window_statistics
 from .linear import Linear
 from .residual import Residual
 
-#: The standard deviation, in units of the prior's, that the guides start from.
-START = 0.1
+#: The standard deviation that the guides start from, in their units.
+START = 0.01
+#: The prior's standard deviation below which the guides' unit, and with it a step of training, shrinks alongside.
+NARROW = 0.1
 
 
 class Posterior(nn.Module):
@@ -52,22 +54,29 @@ class Posterior(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
+def _units(scale: float) -> tuple[float, float]:
+    r"""The unit that a law's parameters are trained in, and the prior's standard deviation in it."""
+    # However wide the prior, training starts from one law and takes the same steps; a narrow one shrinks both.
+    unit = min(1.0, scale / NARROW)
+    return unit, scale / unit
+
+
 class Variational(Posterior):
-    r"""A guide of Pyro's over the weights in units of the prior; its parameters are this module's own."""
+    r"""A guide of Pyro's over the weights in its unit; its parameters are this module's own."""
 
     def __init__(self, kind: str, size: int, scale: float, rank: int | None) -> None:
         super().__init__()
         import pyro
         from pyro.infer import autoguide
 
-        self.scale = scale
+        self.unit, self.width = _units(scale)
         self.guide: Any
         settings: dict[str, Any] = {"init_loc_fn": autoguide.init_to_mean, "init_scale": START}
         # The guide makes its parameters in a first run; they stay out of Pyro's global store, and the draws of that run
         # out of PyTorch's generator.
         with torch.random.fork_rng(devices=[]), pyro.settings.context(module_local_params=True):
             torch.manual_seed(0)
-            prior = functools.partial(_prior, size)
+            prior = functools.partial(_prior, size, self.width)
             if kind == "mean-field":
                 self.guide = autoguide.AutoDiagonalNormal(prior, **settings)
             else:
@@ -82,18 +91,18 @@ class Variational(Posterior):
             drawn = normal * law.cov_diag.sqrt() + shared @ law.cov_factor.mT
         else:
             drawn = normal * law.stddev
-        return self.scale * loc, self.scale * drawn
+        return self.unit * loc, self.unit * drawn
 
     def divergence(self) -> Tensor:
         import pyro.distributions as dist
 
         law = self.guide.get_posterior()
-        zero, one = torch.zeros_like(self.guide.loc), torch.ones_like(self.guide.loc)
+        zero, width = torch.zeros_like(self.guide.loc), torch.full_like(self.guide.loc, self.width)
         prior: Any
         if hasattr(law, "cov_factor"):
-            prior = dist.LowRankMultivariateNormal(zero, zero.unsqueeze(-1), one)
+            prior = dist.LowRankMultivariateNormal(zero, zero.unsqueeze(-1), width.square())
         else:
-            prior = dist.Normal(zero, one).to_event(1)
+            prior = dist.Normal(zero, width).to_event(1)
         return kl_divergence(law, prior)
 
 
@@ -103,32 +112,33 @@ def _normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | N
     return torch.randn(shape, generator=generator, device=device).to(like)
 
 
-def _prior(size: int) -> None:
-    r"""Pyro's model of the weights in units of the prior."""
+def _prior(size: int, width: float) -> None:
+    r"""Pyro's model of the weights in the guide's unit."""
     import pyro
     import pyro.distributions as dist
 
-    pyro.sample("weights", dist.Normal(torch.zeros(size), torch.ones(size)).to_event(1))
+    pyro.sample("weights", dist.Normal(torch.zeros(size), torch.full((size,), width)).to_event(1))
 
 
 class Laplace(Posterior):
-    r"""The most probable weights in units of the prior, and the root of the inverse curvature there."""
+    r"""The most probable weights in its unit, and the root of the inverse curvature there."""
 
     factor: Tensor
 
     def __init__(self, size: int, scale: float) -> None:
         super().__init__()
-        self.scale = scale
+        self.unit, self.width = _units(scale)
         self.location = nn.Parameter(torch.zeros(size))
         self.register_buffer("factor", torch.empty(0))  # (P, P), (P,) where diagonal, or empty while it is not known
 
     def settle(self, curvature: Tensor) -> None:
         r"""Takes the likelihood's curvature, with shape :math:`(P, P)` or, of its diagonal, :math:`(P,)`."""
+        precision = self.width**-2
         if curvature.ndim == 1:
-            factor = (1 + curvature).rsqrt()
+            factor = (precision + curvature).rsqrt()
         else:
             unit = torch.eye(len(curvature)).to(curvature)
-            lower = torch.linalg.cholesky(unit + curvature)
+            lower = torch.linalg.cholesky(precision * unit + curvature)
             factor = torch.linalg.solve_triangular(lower.mT, unit, upper=True)
         self.factor = factor.to(self.location)
 
@@ -137,18 +147,18 @@ class Laplace(Posterior):
         return self.factor.numel() > 0
 
     def _draw(self, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        location = self.scale * self.location
+        location = self.unit * self.location
         if not self.known:
             return location, location.new_zeros(count, len(location))
         normal = _normal((count, len(location)), location, generator)
-        return location, self.scale * (normal @ self.factor.mT if self.factor.ndim == 2 else normal * self.factor)
+        return location, self.unit * (normal @ self.factor.mT if self.factor.ndim == 2 else normal * self.factor)
 
     def divergence(self) -> Tensor:
-        square = self.location.square().sum()
+        square = (self.location / self.width).square().sum()
         if not self.known:  # minus the prior's log density: what is most probable minimises it
             return 0.5 * square
         diagonal = self.factor.diagonal() if self.factor.ndim == 2 else self.factor
-        spread = self.factor.square().sum() - len(diagonal) - 2 * diagonal.log().sum()
+        spread = (self.factor / self.width).square().sum() - len(diagonal) - 2 * (diagonal / self.width).log().sum()
         return 0.5 * (square + spread)
 
 

@@ -19,7 +19,7 @@ from torch.distributions import Distribution
 from ..shelf import unknown
 from ._posteriors import Exact, Laplace, Posterior, Variational, regressions, solved_weights
 from .base import AdapterModule, Evidence, State, fill_missing, make, register
-from .ensemble import InTurn
+from .ensemble import InTurn, within
 from .linear import Linear
 from .residual import Residual
 
@@ -27,6 +27,10 @@ from .residual import Residual
 PRIOR_SCALE = 0.1
 #: The most weights whose curvature is kept as a matrix; of more only its diagonal.
 FULL = 1024
+#: The most steps that lead to the mode of a law whose whole curvature is kept.
+STEPS = 20
+#: The gain of such a step, in nats, that ends them: a hundredth of a standard deviation in all.
+NEGLIGIBLE = 1e-4
 #: The random directions a batch of windows from which a diagonal curvature is estimated.
 PROBES = 8
 #: The most numbers that one batch of derivatives may hold: 64 MB.
@@ -50,9 +54,14 @@ class Bayesian(AdapterModule):
       `decoder` of `Linear(free="decoder")`, `weights` of `Residual`. Its mean is the family's own closed form.
     - `"mean-field"` and `"low-rank"`: a normal law with diagonal, or diagonal and low-rank covariance (Pyro's
       `AutoDiagonalNormal` and `AutoLowRankMultivariateNormal`), trained by the objective `"elbo"`; its divergence from
-      the prior is taken in closed form.
+      the prior is taken in closed form. It starts narrow, with standard deviations of 0.01 or a tenth of the prior's,
+      and training ends where the validation loss does: after few epochs its means are right sooner than its widths,
+      which are then too small.
     - `"laplace"`: a normal law about the most probable weights, with the inverse of the Gauss-Newton curvature there
-      as covariance: of all weights together up to 1024 of them behind fixed latent channels, its diagonal otherwise.
+      as covariance: of all weights together up to 1024 of them behind fixed latent channels, found from wherever
+      training stopped; otherwise its diagonal, where training by the objective `"elbo"` stopped.
+
+    These three are trained by `"elbo"` unless another objective is asked for: no other knows of the prior.
 
     Stochastic; as invertible as the family. Where no drawn weight changes the latent channels one frozen pass serves
     all draws; otherwise each draw pays for latent channels of its own. Mistaken for the whole uncertainty: that of
@@ -67,13 +76,14 @@ class Bayesian(AdapterModule):
         | Pyro: Deep Universal Probabilistic Programming (Bingham et al., 2019), https://jmlr.org/papers/v20/18-403.html
 
     Arguments:
-        base: The name of the family whose weights are drawn.
+        base: The name of the family whose weights are drawn, or of a recipe on the shelf.
         base_options: The options of that family; its defaults where left out.
         sites: Patterns of the names of the weights to draw, such as `"decoder*"` or `"encoder.0.bias"`; the others are
             fitted as in the family itself.
         guide: How their posterior is found: `"exact"`, `"mean-field"`, `"low-rank"` or `"laplace"`.
-        prior_scale: The prior's standard deviation :math:`s`; in units of the noise's where the guide is exact. If
-            None, 0.1 or, where the guide is exact, as blocked cross-validation chooses it.
+        prior_scale: The prior's standard deviation :math:`s`: of the weights as they stand, or, where the guide is
+            exact, in units of the noise's, so that one scale means two priors. If None, 0.1 or, where the guide is
+            exact, as blocked cross-validation chooses it.
         rank: The rank of the low-rank guide; the root of the number of weights if None.
 
     Example:
@@ -98,19 +108,22 @@ class Bayesian(AdapterModule):
     names: tuple[str, ...]  # of the drawn weights
     _trained: tuple[str, ...]  # of the weights that gradients train as they are
     _reached: frozenset[str]  # of the weights that change the latent channels
+    #: Whether `torch.vmap` takes the family; not, if it writes in place.
+    _stackable = True
 
     def _check(self) -> None:
         self.names, self._trained, self._reached = (), (), frozenset()
+        self.base, self.base_options = within(self, "base")
         if self.base in ("bayesian", "ensemble"):
             raise ValueError(
                 f"Bayesian expects a base of weights of its own, got {self.base!r}: "
                 "for an ensemble of Bayesian adapters pass member='bayesian' to Ensemble"
             )
-        self.base_options = dict(self.base_options or {})
         self.inner = make(self.base, self.base_options)
-        self.sites = (self.sites,) if isinstance(self.sites, str) else tuple(self.sites)
-        if not self.sites or not all(isinstance(site, str) for site in self.sites):
-            raise ValueError(f"Bayesian expects sites to be patterns of names, got {self.sites!r}")
+        sites = (self.sites,) if isinstance(self.sites, str) else self.sites
+        if not isinstance(sites, Sequence) or not sites or not all(isinstance(site, str) for site in sites):
+            raise ValueError(f'Bayesian expects sites to be patterns of names, such as ["decoder*"], got {sites!r}')
+        self.sites = tuple(sites)
         if self.guide not in ("exact", "mean-field", "low-rank", "laplace"):
             raise unknown("guide", self.guide, ["exact", "mean-field", "low-rank", "laplace"])
         if self.guide == "exact" and solved_weights(self.inner) is None:
@@ -151,8 +164,8 @@ class Bayesian(AdapterModule):
 
     @property
     def objective(self) -> str:  # type: ignore[override]
-        # under any other, nothing keeps the variance of the weights from vanishing
-        return "elbo" if self.guide in ("mean-field", "low-rank") else self.inner.objective
+        # under any other, the prior is not heard, and nothing keeps the variance of the weights from vanishing
+        return self.inner.objective if self.guide == "exact" else "elbo"
 
     @property
     def latents(self) -> int:
@@ -185,11 +198,11 @@ class Bayesian(AdapterModule):
 
     def _build(self, channels: int) -> None:
         self.inner = self.inner.build(channels)
-        self.names = self._chosen()
+        self._reached, told = self._reaching()
+        self.names = self._chosen(told)
         self._trained = tuple(
             name for name, weight in self.inner.named_parameters() if weight.requires_grad and name not in self.names
         )
-        self._reached = self._reaching()
         for name in self.names:
             self._weight(name).requires_grad_(False)  # from here on it is the prior's mean
         size = sum(self._weight(name).numel() for name in self.names)
@@ -201,13 +214,15 @@ class Bayesian(AdapterModule):
         else:
             self.posterior = Variational(self.guide, size, scale, self.rank)
 
-    def _chosen(self) -> tuple[str, ...]:
-        r"""The names of the weights that the patterns mean, in the family's order."""
+    def _chosen(self, told: frozenset[str]) -> tuple[str, ...]:
+        r"""The names of the weights that the patterns mean, in the family's order, of those that forecasts tell of."""
         linear = solved_weights(self.inner)
         if self.guide == "exact" and linear is not None:
             names = [linear]
         else:  # what normalises windows is not drawn: it stands before all draws
             names = [name for name, _ in self.inner.named_parameters() if name not in ("log_gain", "offset")]
+        if self.guide == "laplace":  # a curvature of forecasts says nothing of weights that change none of them
+            names = [name for name in names if name in told]
         chosen = set()
         for site in self.sites:
             # "decoder.*" means the parts of a decoder, and a decoder that is one matrix
@@ -221,22 +236,24 @@ class Bayesian(AdapterModule):
             chosen |= found
         return tuple(name for name in names if name in chosen)
 
-    def _reaching(self) -> frozenset[str]:
-        r"""Finds by their gradients which weights change the latent channels."""
-        if self.observed_latents:
-            return frozenset()
+    def _reaching(self) -> tuple[frozenset[str], frozenset[str]]:
+        r"""Finds by their gradients which weights change the latent channels, and which these or their decoding."""
         named = dict(self.inner.named_parameters())
+        if self.observed_latents or not named:
+            return frozenset(), frozenset(named)
         free = {name: weight.requires_grad for name, weight in named.items()}
         self.inner.requires_grad_(True)
         with torch.enable_grad():
             x = torch.zeros(1, 2, self.channels)
-            part = State(x, *self.inner._statistics(x), generator=torch.Generator().manual_seed(0))
+            part = State(x, *self.inner._statistics(x), generator=torch.Generator().manual_seed(0), forecast=x)
             self.inner._draw(part)
             z = self.inner._encode((x - part.location) / part.scale, part)
-            gradients = torch.autograd.grad(z.sum(), list(named.values()), allow_unused=True) if z.requires_grad else []
+            latent = _changing(z, named)
+            paths = torch.zeros(1, 1, 2, self.inner.latents)
+            forecast = latent | _changing(self.inner._decode(paths, part), named)
         for name, weight in named.items():
             weight.requires_grad_(free[name])
-        return frozenset(name for name, gradient in zip(named, gradients, strict=False) if gradient is not None)
+        return latent, forecast
 
     def _weight(self, name: str) -> Tensor:
         r"""The family's own value of a weight, a parameter or a buffer."""
@@ -264,9 +281,11 @@ class Bayesian(AdapterModule):
         self.posterior.settle(regressions(self.inner, evidence))
 
     def after_training(self, evidence: Evidence, through: Callable[[Tensor], Tensor] | None = None) -> None:
-        r"""Finds what the weights' law needs beside gradients: the curvature of the Laplace approximation.
+        r"""Finds what the weights' law needs beside gradients: mode and curvature of the Laplace approximation.
 
-        The errors count as normal, with the variance a channel that they have at the weights found.
+        The errors count as the objective's likelihood counts them: normal, with a scale a channel in units of the
+        windows' own, here that which they have at the weights found. Where the whole curvature is kept, steps of
+        Gauss-Newton lead to the mode from wherever training stopped.
 
         Arguments:
             evidence: The train windows, with the frozen model's median forecasts of the latent channels.
@@ -282,41 +301,86 @@ class Bayesian(AdapterModule):
             raise ValueError("the weights drawn change the latent channels: pass the frozen model as 'through'")
         mode = self.training
         self.eval()
-        _, horizon, channels = evidence.future.shape
-        location = self.posterior.location.detach()
-        size = len(location)
-        full = size <= FULL and not self.stochastic_latents
-        step = max(1, MAX_NUMBERS // (horizon * channels * size)) if full else 32
-        parts = [_rows(evidence, slice(first, first + step)) for first in range(0, len(evidence.past), step)]
+        location, precision = self.posterior.location.data, self.posterior.width**-2
+        full = len(location) <= FULL and not self.stochastic_latents
+        size = max(1, MAX_NUMBERS // (evidence.future[0].numel() * len(location))) if full else 32
+        parts = [_rows(evidence, slice(first, first + size)) for first in range(0, len(evidence.past), size)]
+        energy, weight = self._energy(parts, location, through)
+        for _ in range(STEPS):
+            if not full:
+                curvature = self._diagonal(parts, location, through, weight)
+                break
+            curvature, slope = self._normal_equations(parts, location, weight)
+            slope -= precision * location
+            step = torch.linalg.solve(curvature + precision * torch.eye(len(location)), slope)
+            lower = energy
+            if slope @ step > NEGLIGIBLE:
+                for share in (1.0, 0.5, 0.25, 0.125):
+                    lower, other = self._energy(parts, (location + share * step).to(location), through)
+                    if lower < energy:
+                        break
+            if lower >= energy:
+                break
+            location += share * step
+            energy, weight = lower, other
+        self.posterior.settle(curvature)
+        self.train(mode)
 
-        def forecast(part: Evidence) -> Callable[[Tensor], Tensor]:
-            return functools.partial(self._forecast, state=self._state(part), latent=part.forecast, through=through)
+    def _at(
+        self, part: Evidence, through: Callable[[Tensor], Tensor] | None
+    ) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        r"""Forecasts of train windows as a function of the weights' place, and the windows' scales."""
+        state = self._state(part)
+        return functools.partial(self._forecast, state=state, latent=part.forecast, through=through), state.scale
 
-        square, count = torch.zeros(2, channels, dtype=torch.float64)
+    @torch.no_grad()
+    def _energy(
+        self, parts: list[Evidence], location: Tensor, through: Callable[[Tensor], Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
+        r"""Minus the log density of errors and weights, and one over the noise, :math:`(D,)`, that makes it least."""
+        assert isinstance(self.posterior, Laplace)
+        square, count = torch.zeros(2, self.channels, dtype=torch.float64)
         for part in parts:
-            with torch.no_grad():
-                error = part.future - forecast(part)(location)
+            forecast, scale = self._at(part, through)
+            error = (part.future - forecast(location)) / scale
             square += error.double().square().nansum((0, 1))
             count += (~error.isnan()).sum((0, 1))
-        weight = (count / square.clamp(min=1e-12)).sqrt().to(location)  # (D,), one over the noise
-        curvature = torch.zeros((size, size) if full else size, dtype=torch.float64)
+        square = square.clamp(min=1e-12)
+        distance = (location.double() / self.posterior.width).square().sum()
+        return 0.5 * ((count * square.log()).sum() + distance), (count / square).sqrt().to(location)
+
+    def _normal_equations(self, parts: list[Evidence], location: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        r"""The likelihood's Gauss-Newton curvature :math:`(P, P)`, and its slope :math:`(P,)`."""
+        curvature = torch.zeros(len(location), len(location), dtype=torch.float64)
+        slope = torch.zeros(len(location), dtype=torch.float64)
+        for part in parts:
+            forecast, scale = self._at(part, None)
+            cells = (weight / scale).expand_as(part.future).flatten()
+            error = (part.future - forecast(location).detach()).flatten()
+            seen = ~error.isnan()
+            slopes = torch.func.jacfwd(forecast)(location).flatten(0, 2)  # (b * H * D, P)
+            slopes = (slopes * torch.where(seen, cells, 0.0).unsqueeze(-1)).double()
+            curvature += slopes.mT @ slopes
+            slope += slopes.mT @ torch.where(seen, error * cells, 0.0).double()
+        return curvature, slope
+
+    def _diagonal(
+        self, parts: list[Evidence], location: Tensor, through: Callable[[Tensor], Tensor] | None, weight: Tensor
+    ) -> Tensor:
+        r"""An unbiased estimate of the diagonal of the likelihood's Gauss-Newton curvature, :math:`(P,)`."""
+        curvature = torch.zeros(len(location), dtype=torch.float64)
         generator = torch.Generator().manual_seed(0)
         for part in parts:
-            cells = torch.where(part.future.isnan(), 0.0, weight)  # (b, H, D)
-            if full:
-                slopes = torch.func.jacfwd(forecast(part))(location)  # (b, H, D, P)
-                slopes = (slopes * cells.unsqueeze(-1)).flatten(0, 2).double()
-                curvature += slopes.mT @ slopes
-                continue
+            forecast, scale = self._at(part, through)
+            cells = torch.where(part.future.isnan(), 0.0, weight / scale)  # (b, H, D)
             with torch.enable_grad():
                 free = location.clone().requires_grad_()
-                made = forecast(part)(free)
+                made = forecast(free)
             for _ in range(PROBES):
                 signs = torch.randint(0, 2, cells.shape, generator=generator) * 2.0 - 1.0
                 (slope,) = torch.autograd.grad(made, free, signs.to(cells) * cells, retain_graph=True)
                 curvature += slope.double().square() / PROBES
-        self.posterior.settle(curvature)
-        self.train(mode)
+        return curvature
 
     def _state(self, part: Evidence) -> State:
         r"""The state of train windows, with what the family itself draws but no weights."""
@@ -329,7 +393,8 @@ class Bayesian(AdapterModule):
         self, location: Tensor, state: State, latent: Tensor, through: Callable[[Tensor], Tensor] | None
     ) -> Tensor:
         r"""Point forecasts :math:`(b, H, D)` with the weights at a place of the posterior's, :math:`(P,)`."""
-        weights = (location * (self.prior_scale or PRIOR_SCALE)).unsqueeze(0)
+        assert isinstance(self.posterior, Laplace)
+        weights = (location * self.posterior.unit).unsqueeze(0)
         state = replace(state, drawn={**state.drawn, _WEIGHTS: weights})
         if self.stochastic_latents:
             assert through is not None
@@ -429,16 +494,24 @@ class Bayesian(AdapterModule):
         return result
 
     def _all(self, method: str, state: State, x: Tensor, dim: int | None) -> Tensor:
-        r"""What a method of the family gives at all draws, in one pass, with shape :math:`(M, \ldots)`."""
+        r"""What a method of the family gives at all draws, with shape :math:`(M, \ldots)`: in one pass if it can."""
         part, call = self._part(state, 0), _Method(self.inner, method)
 
         def one(drawn: Tensor, x: Tensor) -> Tensor:
             result: Tensor = torch.func.functional_call(call, self._weights(drawn), (x, part))
             return result
 
-        with _BOUND:
-            result: Tensor = torch.vmap(one, in_dims=(0, dim))(state.drawn[_WEIGHTS], x)
-        return result
+        if self._stackable:
+            try:
+                with _BOUND:
+                    result: Tensor = torch.vmap(one, in_dims=(0, dim))(state.drawn[_WEIGHTS], x)
+                return result
+            except RuntimeError as error:
+                if "vmap" not in str(error):
+                    raise
+                self._stackable = False
+        each = range(state.draws)
+        return torch.stack([self._one(method, state, number, x if dim is None else x[number]) for number in each])
 
 
 class _Method(nn.Module):
@@ -450,6 +523,14 @@ class _Method(nn.Module):
 
     def forward(self, *values: Any) -> Any:
         return getattr(self.inner, self.method)(*values)
+
+
+def _changing(result: Tensor, named: Mapping[str, Tensor]) -> frozenset[str]:
+    r"""The names of the weights that a result is a function of."""
+    if not result.requires_grad:
+        return frozenset()
+    gradients = torch.autograd.grad(result.sum(), list(named.values()), allow_unused=True)
+    return frozenset(name for name, gradient in zip(named, gradients, strict=True) if gradient is not None)
 
 
 def _rows(evidence: Evidence, rows: slice) -> Evidence:
