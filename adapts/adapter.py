@@ -890,6 +890,24 @@ def _check_trainer_options(options: object) -> None:
         for name in options:
             if name not in known:
                 raise unknown("option of lightning.pytorch.Trainer", name, known)
+    said = "Adapter expects trainer_options"
+    precision = options.get("precision")
+    if str(precision) in ("64", "64-true", "bf16-true", "16-true", "transformer-engine", "transformer-engine-float16"):
+        raise ValueError(
+            f"{said} to leave weights in single precision, got precision={precision!r}: use precision='bf16-mixed'"
+        )
+    share = options.get("limit_val_batches")
+    if isinstance(share, Real) and share == 0:
+        raise ValueError(
+            f"{said} that validate, for the best epoch is kept and the rest stopped, got limit_val_batches={share!r}: "
+            "leave it out, or pass max_epochs for a shorter training"
+        )
+    every, epochs = options.get("check_val_every_n_epoch"), options.get("max_epochs", 20)
+    if isinstance(every, int) and isinstance(epochs, int) and every > epochs > 0:
+        raise ValueError(
+            f"{said} that validate, for the best epoch is kept, got check_val_every_n_epoch={every} of {epochs} "
+            f"epochs: pass check_val_every_n_epoch={epochs} or less"
+        )
 
 
 def _check_support(support: Any) -> None:

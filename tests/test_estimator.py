@@ -125,6 +125,13 @@ UNFIT = {
     ),
     "nearly one": ({"trainer_options": {"max_epoch": 3}}, "(did you mean 'max_epochs'?)"),
     "a trainer": ({"trainer_options": 3}, "trainer_options to be a mapping of names to values, got 3"),
+    "half weights": ({"trainer_options": {"precision": "bf16-true"}}, "'bf16-true': use precision='bf16-mixed'"),
+    "double weights": ({"trainer_options": {"precision": 64}}, "precision=64: use precision='bf16-mixed'"),
+    "no validation": ({"trainer_options": {"limit_val_batches": 0}}, "limit_val_batches=0: leave it out"),
+    "late validation": (
+        {"trainer_options": {"check_val_every_n_epoch": 3, "max_epochs": 2}},
+        "check_val_every_n_epoch=3 of 2 epochs: pass check_val_every_n_epoch=2 or less",
+    ),
 }
 
 
