@@ -1,6 +1,7 @@
 r"""Training by gradient, through a frozen model whose forecasts are known."""
 
 import copy
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,18 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from seasonal import SeasonalModel
 
-from adapts.adapters import Identity, Linear
+from adapts.adapters import (
+    VAE,
+    Autoencoder,
+    Bayesian,
+    Dropout,
+    Ensemble,
+    Flow,
+    Identity,
+    Linear,
+    Projection,
+    Weave,
+)
 from adapts.distribution.quantiles import QuantileFunction
 from adapts.panel import Panel
 from adapts.training.module import AdapterTraining, train
@@ -136,6 +148,74 @@ def test_one_seed_gives_the_same_numbers() -> None:
     torch.testing.assert_close(one.encoder, other.encoder, rtol=0, atol=0)
 
 
+TRAINED = {
+    "linear": Linear(),
+    "affine": Projection(affine=True),
+    "dropout": Dropout(where="decoder"),
+    "autoencoder": Autoencoder(hidden=4),
+    "vae": VAE(),
+    "vae, input": VAE(noise_scale="input", noise="student-t", freedom=None, depth=1, hidden=4),
+    "vae, not drawn": VAE(beta=0, latent_scale=0),
+    "flow": Flow(hidden=4),
+    "weave": Weave(),
+    "ensemble": Ensemble(member="vae", members=2),
+    "bayesian": Bayesian(base="linear", sites=["decoder"], guide="mean-field"),
+    "bayesian vae": Bayesian(base="vae", sites=["decoder*"], guide="low-rank"),
+}
+
+
+@pytest.mark.parametrize("loss", sorted(OBJECTIVES))
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_parameter_that_trains_gets_a_finite_gradient_from_every_objective(name: str, loss: str) -> None:
+    r"""Where processes train together, each waits for all of these gradients."""
+    adapter = TRAINED[name].build(channels=3)
+    adapter.prepare(torch.randn(100, 3))
+    module = AdapterTraining(adapter, SeasonalModel(), loss=loss).train()
+    past, future, forecast = torch.randn(5, 48, 3).cumsum(1), torch.randn(5, 12, 3), torch.randn(5, 12, 3)
+    module._loss((past, future, {"forecast": forecast})).backward()
+    free = {key: parameter for key, parameter in module.named_parameters() if parameter.requires_grad}
+    assert free
+    assert not [key for key, parameter in free.items() if parameter.grad is None]
+    assert all(parameter.grad.isfinite().all() for parameter in free.values())
+    if loss not in ("nll", "elbo"):
+        assert not [key for key in free if "sigma" in key or "noise" in key or "freedom" in key]
+
+
+class Counting(Callback):
+    r"""Counts what was validated, and may be interrupted."""
+
+    def __init__(self, interrupted: bool = False) -> None:
+        self.validated, self.interrupted = [], interrupted
+
+    def on_train_batch_end(self, *_: object) -> None:
+        if self.interrupted:
+            signal.raise_signal(signal.SIGINT)
+
+    def on_validation_end(self, trainer: Trainer, _: LightningModule) -> None:
+        self.validated.append(trainer.current_epoch)
+
+
+def test_one_callback_many_or_none_are_taken_as_lightning_takes_them() -> None:
+    plain = fit("both", max_epochs=1)[1]
+    for callbacks in (None, Counting(), [Counting()], (Counting(), Counting())):
+        assert fit("both", max_epochs=1, callbacks=callbacks)[1] == plain
+
+
+def test_epochs_may_go_by_without_validation() -> None:
+    counting = Counting()
+    linear, losses, _ = fit("both", max_epochs=4, check_val_every_n_epoch=2, callbacks=counting)
+    assert counting.validated == [1, 3]
+    assert losses["epochs"] == 4 and losses["best"] < losses["before"] and linear.encoder.any()
+    assert fit("both", max_epochs=2, val_check_interval=0.5)[1]["epochs"] == 2
+
+
+def test_an_interrupt_from_the_keyboard_stays_one() -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        fit("both", callbacks=Counting(interrupted=True))
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
 def test_two_processes_train_as_one_does() -> None:
     _, alone, _ = fit("both", max_epochs=2)
     linear, together, _ = fit("both", max_epochs=2, strategy="ddp_spawn", devices=2, accelerator="cpu")
@@ -186,7 +266,8 @@ class SwitchedOff(Callback):
             raise RuntimeError("switched off")
 
 
-def test_a_training_that_is_ended_goes_on_to_the_same_numbers(tmp_path) -> None:
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_training_that_is_ended_goes_on_to_the_same_numbers(every: int, tmp_path) -> None:
     windows = windows_of(seasonal_rows(noise=0.5))
 
     def run(checkpoint: Path | None = None, *callbacks: Callback) -> tuple[torch.Tensor, dict[str, float]]:
@@ -195,7 +276,8 @@ def test_a_training_that_is_ended_goes_on_to_the_same_numbers(tmp_path) -> None:
         module = Noisy(linear, SeasonalModel(), loss="mse", learning_rate=0.3)  # so large that it soon stands still
         losses = train(
             module, windows["train"], windows["validation"], batch_size=64, seed=0, checkpoint=checkpoint,
-            options={"enable_progress_bar": False, "max_epochs": 30, "callbacks": list(callbacks)},
+            options={"enable_progress_bar": False, "max_epochs": 30, "callbacks": list(callbacks),
+                     "check_val_every_n_epoch": every},
         )  # fmt: skip
         return linear.encoder.detach().clone(), losses
 

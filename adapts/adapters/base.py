@@ -139,6 +139,8 @@ class AdapterModule(nn.Module):
     objective: str = "huber"
     #: Beginnings of the names of parameters that have a prior of their own, in place of a decay.
     undecayed: ClassVar[tuple[str, ...]] = ()
+    #: Beginnings of the names of parameters that `likelihood` alone reads: other objectives leave them as they are.
+    of_likelihood: ClassVar[tuple[str, ...]] = ()
     #: What the objective "elbo" multiplies the divergence of latent draws by; a family may make it a hyperparameter.
     beta: float = 1.0
 

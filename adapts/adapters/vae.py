@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["VAE"]
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +69,7 @@ class VAE(Normalised):
     """
 
     objective = "elbo"
+    of_likelihood: ClassVar[tuple[str, ...]] = ("log_sigma", "noise_head.", "log_freedom")
 
     latent_channels: int | None = None
     depth: int = 0

@@ -5,7 +5,9 @@ from __future__ import annotations
 __all__ = ["AdapterTraining", "train"]
 
 import copy
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +68,12 @@ class AdapterTraining(pl.LightningModule):
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.windows, self.copula, self.seed = windows, copula, seed
         self._model = (model,)  # in a tuple, so that its weights are none of ours
+        likely = loss in ("nll", "elbo")
+        if not likely:  # several processes wait for the gradient of every parameter that is said to have one
+            for parameter in _of_likelihood(adapter):
+                parameter.requires_grad_(False)
         # Scales of the likelihood, for families without one of their own: nuisance parameters, dropped after training.
-        scales = loss in ("nll", "elbo") and not _declares_likelihood(adapter)
+        scales = likely and not _declares_likelihood(adapter)
         self.log_scale = nn.Parameter(torch.zeros(adapter.channels), requires_grad=scales)
         #: The validation loss before training and at its best, and the epochs run.
         self.register_buffer("outcome", torch.zeros(3, dtype=torch.float64))
@@ -127,7 +133,20 @@ class AdapterTraining(pl.LightningModule):
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": kept, "weight_decay": 0.0}]
         optimiser = torch.optim.AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.3, patience=1)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "monitor": "val_loss"}}
+        every = self.trainer.check_val_every_n_epoch or 1
+        schedules = {"scheduler": schedule, "monitor": "val_loss", "frequency": every, "strict": False}
+        return {"optimizer": optimiser, "lr_scheduler": schedules}
+
+
+def _of_likelihood(adapter: AdapterModule) -> list[nn.Parameter]:
+    r"""The parameters that a family, or one within it, says that its likelihood alone reads."""
+    return [
+        parameter
+        for part in adapter.modules()
+        if isinstance(part, AdapterModule)
+        for name, parameter in part.named_parameters()
+        if name.startswith(part.of_likelihood)
+    ]
 
 
 def _declares_likelihood(adapter: AdapterModule) -> bool:
@@ -176,7 +195,7 @@ class _EpochByEpoch(EarlyStopping):
     def __init__(self, seed: int, checkpoint: Path | None) -> None:
         super().__init__("val_loss", patience=3)
         self.seed, self.checkpoint, self.ended = seed, checkpoint, False
-        self.last: float | None = None  # the validation loss of the last epoch
+        self.last: float | None = None  # the validation loss of the last epoch, where it had one
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.last is not None:  # of a checkpoint, which Lightning lets write before the schedules see its loss
@@ -194,7 +213,9 @@ class _EpochByEpoch(EarlyStopping):
         super().on_train_epoch_end(trainer, pl_module)
         assert isinstance(pl_module, AdapterTraining)
         pl_module.outcome[2], self.ended = trainer.current_epoch + 1, trainer.should_stop
-        self.last = float(trainer.callback_metrics["val_loss"])
+        every = trainer.check_val_every_n_epoch or 1
+        validated = (trainer.current_epoch + 1) % every == 0 and "val_loss" in trainer.callback_metrics
+        self.last = float(trainer.callback_metrics["val_loss"]) if validated else None
         if self.checkpoint is not None:
             part = self.checkpoint.with_name(f"{self.checkpoint.name}.part")
             trainer.save_checkpoint(part)
@@ -206,6 +227,19 @@ class _EpochByEpoch(EarlyStopping):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.ended, self.last = state_dict["ended"], state_dict["last"]
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    r"""Hands an interrupt from the keyboard on: Lightning makes an exit of it, and leaves the signal switched off."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as left:
+        if not isinstance(left.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
 
 
 def train(
@@ -251,7 +285,7 @@ def train(
     }
     held = checkpoint if checkpoint is not None and checkpoint.is_file() else None
     best, keep = _KeepBest(module.adapter), _EpochByEpoch(seed, checkpoint)
-    with quiet(), torch.random.fork_rng(devices=[]):
+    with quiet(), _interruptible(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if held is None:
             before = pl.Trainer(**settings, enable_progress_bar=False).validate(module, data[1], verbose=False)
@@ -264,7 +298,8 @@ def train(
         if keep.ended:
             module.adapter.load_state_dict(best.best)
         else:
-            callbacks = [*(options or {}).get("callbacks", []), best, keep]
+            given = (options or {}).get("callbacks") or []
+            callbacks = [*([given] if isinstance(given, Callback) else given), best, keep]
             trainer = pl.Trainer(**{**settings, **(options or {}), "callbacks": callbacks})
             trainer.fit(module.train(), *data, ckpt_path=held, weights_only=True)  # Lightning keeps the mode it finds
     return dict(zip(("before", "best", "epochs"), module.outcome.tolist(), strict=True))
