@@ -20,6 +20,8 @@ __all__ = [
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -131,10 +133,10 @@ def steps_from(
     """
     if isinstance(start, pd.Period):
         if frequency is None and like is not None:
-            dates = _stamps(pd.period_range(start, periods=periods))
+            dates = _stamped(start, periods)
             if _is_regular(dates, like):
                 return dates, like
-        dates = _stamps(pd.period_range(start, periods=max(periods, 40)))  # as many as show what frequency they have
+        dates = _stamped(start, max(periods, 40))  # as many as show what frequency they have
         if frequency is None:
             settled = _infer(dates) or alias(start.freqstr)
         else:
@@ -217,15 +219,17 @@ def period_at(date: pd.Timestamp, frequency: str | None) -> pd.Period:
         >>> period_at(pd.Timestamp("2024-04-01"), "YS-APR"), period_at(pd.Timestamp("2024-11-29"), "BQE-NOV")
         (Period('2025', 'Y-MAR'), Period('2024Q4', 'Q-NOV'))
     """
-    match = re.fullmatch(r"B?([QY])([SE])-([A-Z]{3})", frequency or "")
+    match = re.fullmatch(r"(\d*)B?([QY])([SE])-([A-Z]{3})", frequency or "")
+    months = re.fullmatch(r"(\d*M)S", frequency or "")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # periods of business days are to go
+        with _periods_of_business_days():
+            if months:
+                return pd.Period(date, freq=months[1])
             if match:  # pandas forgets in which month those that are named by their start, or by business days, begin
-                last = MONTHS[MONTHS.index(match[3]) - (match[2] == "S")]
-                if match[1] == "Q" and match[2] == "S" and last in ("MAR", "JUN", "SEP"):
+                last = MONTHS[MONTHS.index(match[4]) - (match[3] == "S")]
+                if match[2] == "Q" and match[3] == "S" and last in ("MAR", "JUN", "SEP"):
                     last = "DEC"  # the same quarters, by their common name
-                return pd.Period(date, freq=f"{match[1]}-{last}")
+                return pd.Period(date, freq=f"{match[1]}{match[2]}-{last}")
             period: pd.Period = pd.date_range(date, periods=1, freq=frequency).to_period()[0]
     except ValueError as error:
         raise ValueError(f"gluonts dates series by periods, and pandas has none of {frequency!r}") from error
@@ -237,9 +241,10 @@ def parse_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | No
 
     Arguments:
         values: Datetimes, periods, text, date objects, or whole numbers as 1999 and 19991231. Periods are stamped at
-            their start where pandas reads the same periods from that, else (weeks, years that end in June) at their
-            last day. Text with UTC offsets that change, as over summer time, becomes UTC. Years of two digits stand
-            last, those from 69 on are of 1900, and text in which they may as well stand first is none.
+            their start, but weeks, and quarters and years that are not the calendar's (a year that ends in June), at
+            their last day, several of these at the last day of the first. Text with UTC offsets that change, as over
+            summer time, becomes UTC. Years of two digits stand last, those from 69 on are of 1900, and text in which
+            they may as well stand first is none.
 
     Returns:
         The dates, or None if some of these are none.
@@ -513,13 +518,28 @@ def _of_two_digit_years(index: pd.Index[Any]) -> pd.DatetimeIndex | None:
     return None if unclear and _infer(days.unique().sort_values()) is None else read
 
 
+def _stamped(start: pd.Period, periods: int) -> pd.DatetimeIndex:
+    with _periods_of_business_days():
+        return _stamps(pd.period_range(start, periods=periods))
+
+
 def _stamps(periods: pd.PeriodIndex) -> pd.DatetimeIndex:
     r"""Stamps periods so that the stamps' frequency has these very periods: a week from Monday on is W-SUN."""
-    match = re.fullmatch(r"\d*((?:W|Q|Y|A)-[A-Z]+|M)", periods.freqstr)
-    if match is None or periods.freqstr in ("M", "Q-DEC", "Y-DEC", "A-DEC"):
-        return pd.DatetimeIndex(periods.to_timestamp())
-    ones = pd.PeriodIndex(periods.to_timestamp(), freq=match[1])  # two weeks are stamped in their first
+    match = re.fullmatch(r"\d*((?:W|Q|Y|A)-[A-Z]+)", periods.freqstr)
+    with _periods_of_business_days():
+        starts = pd.DatetimeIndex(periods.to_timestamp())
+    if match is None or match[1] in ("Q-DEC", "Y-DEC", "A-DEC"):
+        return starts
+    ones = pd.PeriodIndex(starts, freq=match[1])  # two weeks are stamped in their first
     return pd.DatetimeIndex(ones.to_timestamp(how="end")).normalize()
+
+
+@contextmanager
+def _periods_of_business_days() -> Iterator[None]:
+    r"""Keeps quiet of what pandas means to drop and gluonts has as yet."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Period.* is deprecated", FutureWarning)
+        yield
 
 
 def _is_regular(index: pd.DatetimeIndex, frequency: str) -> bool:

@@ -2,6 +2,7 @@ r"""Every kind of input becomes the same panel, and comes out of it as it came."
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -12,6 +13,8 @@ import polars as pl
 import pytest
 import torch
 
+from adapts.dates import period_at
+from adapts.distribution import Forecast, Independent, Law, QuantileFunction
 from adapts.panel import Panel, require_length
 
 
@@ -151,16 +154,52 @@ def test_a_gluonts_dataset_is_read() -> None:
         Panel.of([{**entry, "start": "2024-01-01"}])
 
 
-@pytest.mark.parametrize(
-    "frequency", ["W", "W-TUE", "2W", "M", "2M", "Q", "Q-NOV", "2Q", "Y", "Y-JUN", "D", "h", "15min"]
-)
+SEVERAL = ["2M", "3M", "4M", "6M", "12M", "18M", "24M", "2Q", "2Q-NOV", "4Q", "2Y", "5Y-JUN", "2W-TUE"]
+
+
+@pytest.mark.parametrize("frequency", ["W", "W-TUE", "M", "Q", "Q-NOV", "Y", "Y-JUN", "D", "h", "15min", *SEVERAL])
 def test_periods_go_on_where_they_end(frequency: str) -> None:
     start = pd.Period("2024-01-10", freq=frequency)
     series = pd.Series(np.arange(20.0), index=pd.period_range(start, periods=20, freq=frequency))
     for panel in (Panel.of([{"target": np.arange(20.0), "start": start}]), Panel.of(series)):
         future = panel.future_index(panel.items[0], 3)
         expected = pd.period_range(start, periods=23, freq=frequency)[20:]
-        assert pd.date_range(future[0], periods=3, freq=panel.frequency).to_period().equals(expected)
+        for date, period in zip(future, expected, strict=True):
+            found = period_at(date, panel.frequency)
+            assert (found.start_time, found.end_time) == (period.start_time, period.end_time)
+
+
+@pytest.mark.parametrize("frequency", SEVERAL)
+@pytest.mark.parametrize("month", pd.date_range("2000-01-01", periods=12, freq="MS").strftime("%Y-%m"))
+def test_several_months_go_to_gluonts_and_back_as_these_months(frequency: str, month: str) -> None:
+    start = pd.Period(month, freq=frequency)
+    wide = pd.DataFrame({"a": np.arange(12.0)}, pd.period_range(start, periods=12, freq=frequency))
+    for panel in (Panel.of([{"start": start, "target": np.arange(12.0)}]), Panel.of(wide)):
+        (entry,) = panel.to_gluonts()
+        for there in (entry, Panel.of([entry]).to_gluonts()[0]):
+            for step in range(12):
+                found, period = there["start"] + step, start + step
+                assert (found.start_time, found.end_time) == (period.start_time, period.end_time)
+        calendars = frequency[-1] in "MQY"
+        day = start.start_time if calendars else pd.Period(start.start_time, freq=frequency[1:]).end_time
+        assert panel.items[0].index[0] == day.normalize()
+
+
+@pytest.mark.parametrize("frequency", ["B", "2B"])
+def test_periods_of_business_days_bring_no_warnings(frequency: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        start = pd.Period("2024-01-10", freq=frequency)
+        wide = pd.DataFrame({"a": np.arange(20.0)}, pd.period_range(start, periods=20))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        panels = Panel.of([{"start": start, "target": np.arange(20.0)}]), Panel.of(wide, frequency=frequency)
+        periods = [panel.to_gluonts()[0]["start"] for panel in panels]
+        expected = pd.date_range("2024-01-10", periods=20, freq=frequency)
+        assert all((panel.items[0].index == expected).all() for panel in panels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert periods == [start, start]
 
 
 def test_target_picks_and_orders_columns_and_the_others_may_be_anything() -> None:
@@ -536,3 +575,18 @@ def test_series_that_no_periods_stand_for_do_not_go_to_gluonts() -> None:
         Panel.of(berlin).to_gluonts()
     winter = frame().tz_localize("Europe/Berlin")
     assert Panel.of(winter).to_gluonts()[0]["start"] == pd.Period("2024-01-01 00:00", "h")
+
+
+def test_a_forecast_over_a_change_of_the_clocks_does_not_go_to_gluonts() -> None:
+    def forecast(start: str, frequency: str) -> Forecast:
+        dates = pd.date_range(start, periods=6, freq=frequency, tz="Europe/Berlin")
+        law = Law(QuantileFunction((0.1, 0.5, 0.9), torch.arange(18.0).reshape(1, 6, 1, 3)), Independent(6, 1))
+        return Forecast("a", dates, ("x",), frequency, law)
+
+    with pytest.raises(
+        ValueError,
+        match=r"the clocks change within the forecast of item 'a': convert its dates with tz_convert\('UTC'\)",
+    ):
+        forecast("2024-03-31 00:00", "h").to_gluonts()
+    assert forecast("2024-03-31 03:00", "h").to_gluonts().start_date == pd.Period("2024-03-31 03:00", "h")
+    assert forecast("2024-03-29", "D").to_gluonts().start_date == pd.Period("2024-03-29", "D")

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from .._logging import quiet
-from ..dates import period_at
+from ..dates import period_of
 from . import scenarios
 from .bands import JointBands
 from .law import Law
@@ -213,7 +213,8 @@ class Forecast:
             tells univariate forecasts by their shape, and its `Evaluator` takes no others.
 
         Raises:
-            ValueError: If the series has no dates, or gluonts has no periods of its frequency.
+            ValueError: If the series has no dates, gluonts has no periods of its frequency, or the clocks change within
+                the forecast.
         """
         with quiet():  # gluonts has advice on JSON libraries
             from gluonts.model.forecast import SampleForecast
@@ -223,7 +224,7 @@ class Forecast:
                 f"to_gluonts expects a dated series, the steps of {self.item_id!r} are numbered {self.index[0]} to "
                 f"{self.index[-1]}: give the series a DatetimeIndex or a timestamp column"
             )
-        start = period_at(self.index[0].tz_localize(None), self.frequency)
+        start = period_of(self.index, self.frequency, f"the forecast of item {self.item_id!r}")
         samples = self.samples[..., 0] if len(self.channels) == 1 else self.samples
         return SampleForecast(samples, start, self.item_id)
 
