@@ -249,7 +249,7 @@ def parse_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | No
     Returns:
         The dates, or None if some of these are none.
     """
-    index = pd.Index(values)
+    index = pd.Index(values, dtype=values.dtype).infer_objects()
     if isinstance(index.dtype, pd.ArrowDtype) and pd.api.types.is_datetime64_any_dtype(index.dtype):
         import pyarrow
 
@@ -559,6 +559,15 @@ def _clocks(index: pd.DatetimeIndex, frequency: str | None) -> str:
     r"""What to do about dates that are irregular because the clocks were changed; "" where they are not."""
     if index.tz is not None:
         tidy = index.unique().sort_values()
+        clock = tidy.as_unit("ns").asi8
+        if str(index.tz) == "UTC" and len(tidy) > 1 and np.diff(clock).min() >= DAY - HOUR:
+            times = np.unique(clock % DAY)
+            if len(times) == 2 and times[1] - times[0] in (HOUR // 2, HOUR, DAY - HOUR, DAY - HOUR // 2):
+                return (
+                    ". They look like local days whose UTC offset changes with the clocks, and text whose offset "
+                    "changes becomes UTC: pd.to_datetime(column, utc=True).dt.tz_convert(zone), as 'Europe/Berlin', "
+                    "makes them days of that zone; a file may hold the days without offsets"
+                )
         seen = _infer(index.unique().tz_localize(None).sort_values()) if len(index) > 2 else None
         if seen is None or _infer(tidy) is not None:
             return ""

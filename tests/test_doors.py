@@ -253,7 +253,11 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "index of names": (wide.set_axis([f"row {n}" for n in range(48)]), {}, "the index could not be read as dates"),
     "no such item": (wide, {"item_column": "shop"}, "no item column 'shop'; the columns are a, b"),
     "no item named": (long(wide).assign(item_id=None), {}, "names no item in row 0"),
-    "text": (wide.assign(city="Jena"), {}, "column 'city' holds object (first: 'Jena'). target=[...] (--columns)"),
+    "text": (
+        wide.assign(city="Jena"),
+        {},
+        "column 'city' holds object (first: 'Jena' in row 0). target=[...] (--columns)",
+    ),
     "text that may name items": (
         long(wide, wide, item_column="shop"),
         {},
@@ -308,7 +312,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     ),
     "one that is not there": (wide, {"item_column": "item_id"}, "no item column 'item_id'; the columns are a, b"),
     "numbers as text": (wide.astype({"a": str}), {}, "column 'a' holds numbers as text (first: '0.1"),
-    "some numbers as text": (dirt(wide, 4, "a", "n/a"), {}, "some entries that are none (first: 'n/a')"),
+    "some numbers as text": (dirt(wide, 4, "a", "n/a"), {}, "some entries that are none (first: 'n/a' in row 4)"),
     "complex": (wide.astype(complex), {}, "column 'a' holds complex128"),
     "infinite": (dirt(wide, 4, "b", np.inf), {}, "column 'b' is infinite, first in row 4: a missing value is NaN"),
     "infinite, an item": (np.full((2, 3, 1), np.inf), {}, "column '0' is infinite of item '0'"),
@@ -322,7 +326,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "text in polars": (
         pl.from_pandas(wide.assign(city="Jena").rename_axis("date").reset_index()),
         {},
-        "column 'city' holds object (first: 'Jena'). target=[...] (--columns)",
+        "column 'city' holds object (first: 'Jena' in row 0). target=[...] (--columns)",
     ),
     "an empty frame of polars": (pl.DataFrame({"a": []}), {}, "expected at least one row, got an empty frame"),
     "a gap in polars": (

@@ -590,3 +590,37 @@ def test_a_forecast_over_a_change_of_the_clocks_does_not_go_to_gluonts() -> None
         forecast("2024-03-31 00:00", "h").to_gluonts()
     assert forecast("2024-03-31 03:00", "h").to_gluonts().start_date == pd.Period("2024-03-31 03:00", "h")
     assert forecast("2024-03-29", "D").to_gluonts().start_date == pd.Period("2024-03-29", "D")
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (["1", "2", "n/a", "4", "5"], r"some entries that are none \(first: 'n/a' in row 3\)"),
+        (["1", "x", "y", "z", "5"], r"holds object \(first: 'x' in row 2\)"),
+        ([1, "x", 2.0, 3, 4], r"some entries that are none \(first: 'x' in row 2\)"),
+        (
+            ["1", "1,234", "-1,234,567.8", "4", "5"],
+            r"separators of thousands \(first: '1,234' in row 2\): take them out",
+        ),
+        (["1", "1 234", "4", "5'678", "5"], r"separators of thousands \(first: '1 234' in row 2\): take them out"),
+        (["1", "-", "4", "1,5", "1,234"], r"a decimal comma \(first: '1,5' in row 4\): write a point"),
+        (["1", "2", "1.234,5", "4", "5"], r"a decimal comma \(first: '1.234,5' in row 3\): write a point"),
+        (["1%", "2.5 %", "3%", "4%", "5%"], r"holds percents \(first: '1%' in row 1\): take the sign off"),
+    ],
+)
+@pytest.mark.parametrize("kind", [object, "string"])
+def test_a_column_that_is_not_numeric_says_what_it_holds_and_where(written: list[Any], message: str, kind: Any) -> None:
+    if kind == "string" and not all(isinstance(entry, str) for entry in written):
+        return
+    wide = frame(6).assign(a=pd.array([None, *written], dtype=kind))
+    with pytest.raises(ValueError, match=message.replace("object", str(wide["a"].dtype))) as caught:
+        Panel.of(wide)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_remedies_of_written_numbers_make_them_numbers() -> None:
+    thousands = pd.Series(["1,234", "1 234", "1'234"]).str.replace(r"[, ']", "", regex=True)
+    assert pd.to_numeric(thousands).tolist() == [1234] * 3
+    commas = pd.Series(["1.234,5", "1234,5"]).str.replace(".", "").str.replace(",", ".")
+    assert pd.to_numeric(commas).tolist() == [1234.5] * 2
+    assert pd.to_numeric(pd.Series(["5%", "5 %"]).str.rstrip("% ")).tolist() == [5, 5]

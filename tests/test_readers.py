@@ -215,6 +215,24 @@ def test_offsets_in_a_csv_may_change(tmp_path: Path) -> None:
     assert (read(tmp_path / "data.csv").panel.items[0].index == dates).all()
 
 
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Europe/London", "America/New_York", "Australia/Lord_Howe"])
+@pytest.mark.parametrize("frequency", ["D", "B", "W-TUE", "MS"])
+def test_local_days_with_offsets_in_a_csv_say_what_became_of_them(zone: str, frequency: str, tmp_path: Path) -> None:
+    dates = pd.date_range("2024-01-01", periods=300, freq=frequency, tz=zone)[:280]
+    data = pd.DataFrame({"date": dates.map(pd.Timestamp.isoformat), "a": 1.0})
+    data.to_csv(path := tmp_path / "data.csv", index=False)
+    for given in (None, frequency):
+        with pytest.raises(
+            ValueError, match=r"local days whose UTC offset changes .* becomes UTC: .*tz_convert\(zone\)"
+        ):
+            read(path, frequency=given)
+    days = pd.to_datetime(data["date"], utc=True).dt.tz_convert(zone)  # the remedies
+    panel = Panel.of(data.assign(date=days))
+    assert panel.frequency == frequency and (panel.items[0].index == dates).all()
+    data.assign(date=data["date"].str[:10]).to_csv(path, index=False)
+    assert (read(path).panel.items[0].index == dates.tz_localize(None)).all()
+
+
 @pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
 def test_parquet_files_are_read(zone: str | None, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")

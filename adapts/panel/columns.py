@@ -12,6 +12,25 @@ import pandas as pd
 
 from ..dates import parse_dates
 
+#: Numbers as people write them and float() does not: what they look like, and what to do about them.
+WRITTEN = (
+    (
+        "percents",
+        r"[-+]?[\d.,]+\s*%",
+        "take the sign off, pd.to_numeric(column.str.rstrip('% '))",
+    ),
+    (
+        "what looks like numbers with separators of thousands",
+        r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d*)?|[-+]?\d{1,3}(?:[ '\u2019\u00a0\u202f]\d{3})+(?:[.,]\d*)?",
+        "take them out, pd.to_numeric(column.str.replace(r\"[, ']\", '', regex=True)); read_csv has thousands=','",
+    ),
+    (
+        "what looks like numbers with a decimal comma",
+        r"[-+]?(?:\d+|\d{1,3}(?:\.\d{3})+)?,\d+|[-+]?\d{1,3}(?:\.\d{3}){2,}",
+        "write a point, pd.to_numeric(column.str.replace('.', '').str.replace(',', '.')); read_csv has decimal=','",
+    ),
+)
+
 
 def groups(ids: pd.Series[Any]) -> dict[str, np.ndarray]:
     r"""The rows of each item, in the order in which the items first come."""
@@ -42,19 +61,28 @@ def numeric(column: pd.Series[Any]) -> np.ndarray | None:
 def why_not_numeric(column: pd.Series[Any], dated: bool) -> str:
     r"""What a column that is not numeric holds instead, and what to do about it."""
     name, present = column.name, column.dropna()
+    first = repr(present.iloc[0])
     if pd.api.types.is_object_dtype(column.dtype) or pd.api.types.is_string_dtype(column.dtype):
-        numbers = pd.to_numeric(present, errors="coerce")
-        if numbers.notna().all():
-            return f"column {name!r} holds numbers as text (first: {present.iloc[0]!r}): convert it with pd.to_numeric"
-        if numbers.notna().mean() > 0.5:
-            first = present[numbers.isna()].iloc[0]
+        texts = present.astype(str).str.strip()
+        bad = (pd.to_numeric(present, errors="coerce").isna() & (texts.str.lower() != "nan")).to_numpy()
+        if not bad.any():
+            return f"column {name!r} holds numbers as text (first: {first}): convert it with pd.to_numeric"
+        rows = np.flatnonzero(column.notna())
+        figures = bad & texts.str.contains(r"\d").to_numpy()
+        for what, pattern, remedy in WRITTEN if 2 * figures.sum() >= bad.sum() else ():
+            if texts[figures].str.fullmatch(pattern).all():
+                number = int(figures.argmax())
+                return f"column {name!r} holds {what} (first: {texts.iloc[number]!r} in row {rows[number]}): {remedy}"
+        number = int(bad.argmax())
+        first = f"{present.iloc[number]!r} in row {rows[number]}"
+        if bad.mean() < 0.5:
             return (
-                f"column {name!r} holds numbers as text, and some entries that are none (first: {first!r}): convert it "
+                f"column {name!r} holds numbers as text, and some entries that are none (first: {first}): convert it "
                 "with pd.to_numeric(..., errors='coerce') if these are missing values"
             )
     if not dated and not isinstance(column.dtype, pd.CategoricalDtype) and parse_dates(present) is not None:
         return f"column {name!r} holds dates: name it with timestamp_column= (--timestamp-column)"
-    return f"column {name!r} holds {column.dtype} (first: {present.iloc[0]!r})"
+    return f"column {name!r} holds {column.dtype} (first: {first})"
 
 
 def as_array(values: Any) -> np.ndarray:
