@@ -896,11 +896,16 @@ def _check_trainer_options(options: object) -> None:
         raise ValueError(
             f"{said} to leave weights in single precision, got precision={precision!r}: use precision='bf16-mixed'"
         )
-    share = options.get("limit_val_batches")
-    if isinstance(share, Real) and share == 0:
+    for name, unfit in (("limit_val_batches", 0), ("barebones", True)):
+        if options.get(name) == unfit:
+            raise ValueError(
+                f"{said} that validate, for the best epoch is kept, got {name}={options[name]!r}: leave it out, or "
+                "pass max_epochs for a shorter training"
+            )
+    if options.get("overfit_batches"):
         raise ValueError(
-            f"{said} that validate, for the best epoch is kept and the rest stopped, got limit_val_batches={share!r}: "
-            "leave it out, or pass max_epochs for a shorter training"
+            f"{said} that validate on windows of their own, got overfit_batches={options['overfit_batches']!r}: "
+            "use limit_train_batches"
         )
     every, epochs = options.get("check_val_every_n_epoch"), options.get("max_epochs", 20)
     if isinstance(every, int) and isinstance(epochs, int) and every > epochs > 0:

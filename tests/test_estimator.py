@@ -128,6 +128,8 @@ UNFIT = {
     "half weights": ({"trainer_options": {"precision": "bf16-true"}}, "'bf16-true': use precision='bf16-mixed'"),
     "double weights": ({"trainer_options": {"precision": 64}}, "precision=64: use precision='bf16-mixed'"),
     "no validation": ({"trainer_options": {"limit_val_batches": 0}}, "limit_val_batches=0: leave it out"),
+    "no logs": ({"trainer_options": {"barebones": True}}, "barebones=True: leave it out"),
+    "one part": ({"trainer_options": {"overfit_batches": 2}}, "overfit_batches=2: use limit_train_batches"),
     "late validation": (
         {"trainer_options": {"check_val_every_n_epoch": 3, "max_epochs": 2}},
         "check_val_every_n_epoch=3 of 2 epochs: pass check_val_every_n_epoch=2 or less",

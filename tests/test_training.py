@@ -209,6 +209,21 @@ def test_epochs_may_go_by_without_validation() -> None:
     assert fit("both", max_epochs=2, val_check_interval=0.5)[1]["epochs"] == 2
 
 
+def test_a_training_that_ends_before_validation_is_refused(tmp_path: Path) -> None:
+    windows = windows_of(seasonal_rows(noise=0.5))
+
+    def run(**options: object) -> dict[str, float]:
+        return train(
+            AdapterTraining(Linear().build(channels=3), SeasonalModel()), windows["train"], windows["validation"],
+            batch_size=32, seed=0, options={"enable_progress_bar": False, **options}, checkpoint=tmp_path / "one",
+        )  # fmt: skip
+
+    for _ in range(2):  # nor does the second go on from where the first ended
+        with pytest.raises(ValueError, match=r"ended after 3 steps, before it was validated once: .* of 7 batches by"):
+            run(max_steps=3)
+    assert run(max_steps=7)["epochs"] == 1
+
+
 def test_an_interrupt_from_the_keyboard_stays_one() -> None:
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):

@@ -193,7 +193,7 @@ class _EpochByEpoch(EarlyStopping):
     """
 
     def __init__(self, seed: int, checkpoint: Path | None) -> None:
-        super().__init__("val_loss", patience=3)
+        super().__init__("val_loss", patience=3, strict=False)
         self.seed, self.checkpoint, self.ended = seed, checkpoint, False
         self.last: float | None = None  # the validation loss of the last epoch, where it had one
 
@@ -213,8 +213,9 @@ class _EpochByEpoch(EarlyStopping):
         super().on_train_epoch_end(trainer, pl_module)
         assert isinstance(pl_module, AdapterTraining)
         pl_module.outcome[2], self.ended = trainer.current_epoch + 1, trainer.should_stop
-        every = trainer.check_val_every_n_epoch or 1
-        validated = (trainer.current_epoch + 1) % every == 0 and "val_loss" in trainer.callback_metrics
+        if "val_loss" not in trainer.callback_metrics:  # nothing to go on from yet
+            return
+        validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         self.last = float(trainer.callback_metrics["val_loss"]) if validated else None
         if self.checkpoint is not None:
             part = self.checkpoint.with_name(f"{self.checkpoint.name}.part")
@@ -269,6 +270,9 @@ def train(
 
     Returns:
         The validation loss before training and at its best, and the epochs run.
+
+    Raises:
+        ValueError: If training ended before it was validated once.
     """
     data = window_loader(training, batch_size, seed, known[0]), window_loader(validation, batch_size, None, known[1])
     device = module.model.device
@@ -302,4 +306,9 @@ def train(
             callbacks = [*([given] if isinstance(given, Callback) else given), best, keep]
             trainer = pl.Trainer(**{**settings, **(options or {}), "callbacks": callbacks})
             trainer.fit(module.train(), *data, ckpt_path=held, weights_only=True)  # Lightning keeps the mode it finds
+            if held is None and module.outcome[2] > 0 and "val_loss" not in trainer.callback_metrics:
+                raise ValueError(
+                    f"training ended after {trainer.global_step} steps, before it was validated once: allow it an "
+                    f"epoch of {len(data[0])} batches by max_epochs, max_steps or max_time of trainer_options"
+                )
     return dict(zip(("before", "best", "epochs"), module.outcome.tolist(), strict=True))
