@@ -6,6 +6,7 @@ import copy
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from seasonal import SeasonalModel
@@ -14,7 +15,11 @@ from torch.distributions import Normal
 from torch.testing import assert_close
 
 from adapts.adapters import AdapterModule, Ensemble, Evidence, State, make
+from adapts.panel import Panel
 from adapts.testing import AdapterConformance
+from adapts.training.module import AdapterTraining
+from adapts.training.module import train as fit
+from adapts.windows import Windows
 
 FAMILIES = {
     "linear": Ensemble(member="linear", members=3),
@@ -302,6 +307,46 @@ def test_a_family_that_cannot_be_stacked_is_taken_in_turn() -> None:
         for member in ensemble.each:
             member.encoder.append(Branching())
         train(ensemble, past, future)
+        results.append(ensemble.state_dict())
+    assert_close(results[0], results[1], rtol=0, atol=0)
+
+
+class Noting(nn.Module):
+    r"""Notes whether all members passed together while training."""
+
+    def __init__(self, together: set[bool]) -> None:
+        super().__init__()
+        self.together = together
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Noting:
+        return Noting(self.together)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.together.add(torch._C._functorch.is_batchedtensor(x))
+        return x
+
+
+def test_members_are_trained_in_one_pass() -> None:
+    rows = np.random.default_rng(0).normal(size=(200, 2)).cumsum(0)
+    windows = Windows(Panel.of(rows), np.zeros(40, int), np.arange(24, 64), 24, 5)
+    ensemble, together = Ensemble(member="autoencoder", members=2).build(2).eval(), set[bool]()
+    assert isinstance(ensemble, Ensemble)
+    for member in ensemble.each:
+        member.encoder.append(Noting(together))
+    training = AdapterTraining(ensemble, SeasonalModel(season=6, prediction_length=5))
+    options = {"max_epochs": 1, "enable_progress_bar": False}
+    fit(training, windows, windows, batch_size=16, seed=0, options=options)
+    assert together == {True}
+
+
+def test_flows_are_taken_in_turn() -> None:
+    pytest.importorskip("zuko")
+    past, future = windows(), torch.randn(6, 5, 3)
+    results = []
+    for way in (True, False):
+        ensemble = built(Ensemble(member="flow", members=2, vectorised=way))
+        train(ensemble, past, future, steps=2)
         results.append(ensemble.state_dict())
     assert_close(results[0], results[1], rtol=0, atol=0)
 
