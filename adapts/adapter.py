@@ -44,6 +44,8 @@ TRAINING = ("objective", "horizon_weights", "learning_rate")
 _OF_PREDICT = ("posterior_draws", "seed", "batch_size", "device", "trainer_options")
 #: The longest context that is used by default.
 CONTEXT = 512
+#: The longest context that is taken at all: more than any frozen model reads, and 15 years of hours.
+LONGEST = 2**17
 
 _Options = ParamSpec("_Options")
 _Result = TypeVar("_Result")
@@ -174,6 +176,11 @@ class Adapter:
                 continue
             if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"Adapter expects {name} to be a positive integer, got {value!r}")
+        if self.context_length is not None and self.context_length > LONGEST:
+            raise ValueError(
+                f"Adapter expects context_length to be at most {LONGEST} steps, more than any frozen model reads, got "
+                f"{self.context_length!r}: leave it out for as many as the frozen model reads, {CONTEXT} at most"
+            )
         if not isinstance(self.gate, bool):
             raise ValueError(f"Adapter expects gate to be True or False, got {self.gate!r}")
         if self.probe_head not in (None, True, False):
