@@ -98,6 +98,9 @@ BACKTESTS = [
     (["series.csv"], "Missing option '--prediction-length'"),
     ([*EIGHT, "--family", "residul"], "did you mean 'residual'?"),
     ([*EIGHT, "--baselines", "drif"], "did you mean 'drift'?"),
+    ([*EIGHT, "--baselines", "foo"], "known: frozen-model, last-value, seasonal-naive, drift, nlinear, var, all, none"),
+    ([*EIGHT, "--baselines", "frozen-modle"], "did you mean 'frozen-model'?"),
+    ([*EIGHT, "--baselines", "none,all"], "--baselines none stands alone, got none,all: leave out none, or the others"),
     ([*EIGHT, "--scale", "test"], "'train' or 'none'"),
     ([*EIGHT, "--windows", 0], "--windows"),
     ([*EIGHT, "--windows", 500], "at least"),
@@ -122,7 +125,12 @@ class TestMistakes:
 
     @pytest.mark.parametrize(
         ("arguments", "words"),
-        [(["list", "family"], "families"), (["list"], "Missing argument"), (["forecats"], "forecats"), (["-x"], "-x")],
+        [
+            (["list", "family"], "'what': 'family' is not one of 'families'"),
+            (["list"], "Missing argument"),
+            (["forecats"], "forecats"),
+            (["-x"], "-x"),
+        ],
     )
     def test_others(self, folder, monkeypatch, arguments, words):
         monkeypatch.chdir(folder)

@@ -179,12 +179,21 @@ def _score(
 
 def _baselines(given: Sequence[str] | None) -> bool | str | list[str]:
     r"""The baselines as `roll` takes them; the hyphens of the shell are the spaces of their names."""
+    from ..evaluation.backtest import KNOWN
+    from ..shelf import unknown
+
     if given is None:
         return True
-    names = [name.strip().replace("-", " ") for text in given for name in text.split(",")]
-    if names == ["all"]:
+    named = {name.replace(" ", "-"): name for name in KNOWN}
+    names = [name.strip().replace(" ", "-") for text in given for name in text.split(",")]
+    for name in names:
+        if name not in (*named, "all", "none"):
+            raise unknown("baseline", name, (*named, "all", "none"))
+    if "none" in names and set(names) != {"none"}:
+        raise ValueError(f"--baselines none stands alone, got {','.join(names)}: leave out none, or the others")
+    if "all" in names:
         return "all"
-    return False if names == ["none"] else names
+    return [named[name] for name in names if name != "none"] or False
 
 
 def held_back(result: Backtest, scale: str = "train") -> dict[str, Any]:

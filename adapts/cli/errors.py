@@ -49,7 +49,8 @@ def _tell(error: Exception, given: Sequence[str]) -> int:
         traceback.print_exception(error)
     if isinstance(error, _UsageError):
         command = error.ctx.command_path if error.ctx else "adapts"
-        _say(f"{error.format_message().rstrip('.')}: see {command} --help", given)
+        message = error.format_message().rstrip(".").replace("Value error, ", "")  # pydantic's name for it
+        _say(f"{message}: see {command} --help", given)
         return 2
     if isinstance(error, ValueError | OSError):
         _say(str(error), given)
