@@ -124,7 +124,7 @@ def test_untrained_draws_are_the_frozen_model_unless_whole_weights_fall() -> Non
     [
         ({"p": 1.0}, "p to be a probability below 1, got 1.0"),
         ({"p": -0.1}, "p to be a probability"),
-        ({"p": True}, "p to be a probability"),
+        ({"p": True}, "p to be a number, got True"),
         ({"p": "a lot"}, "p to be a probability"),
         ({"where": "decodr"}, "did you mean 'decoder'"),
         ({"drops": "rows"}, "known: corrections, weights"),

@@ -62,7 +62,7 @@ class Dropout(Normalised):
             raise unknown("part of Dropout", self.where, ["both", "encoder", "decoder"])
         if self.drops not in ("corrections", "weights"):
             raise unknown("target of Dropout", self.drops, ["corrections", "weights"])
-        if isinstance(self.p, bool) or not isinstance(self.p, int | float) or not 0 <= self.p < 1:
+        if not isinstance(self.p, int | float) or not 0 <= self.p < 1:
             raise ValueError(f"Dropout expects p to be a probability below 1, got {self.p!r}")
 
     @property
