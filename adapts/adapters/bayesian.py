@@ -27,8 +27,8 @@ from .residual import Residual
 PRIOR_SCALE = 0.1
 #: The most weights whose curvature is kept as a matrix; of more only its diagonal.
 FULL = 1024
-#: The most steps that lead to the mode of a law whose whole curvature is kept.
-STEPS = 20
+#: The most curvatures on the way to the mode where they are kept whole, and the most steps that each is good for.
+TURNS, STEPS = 4, 8
 #: The gain of such a step, in nats, that ends them: a hundredth of a standard deviation in all.
 NEGLIGIBLE = 1e-4
 #: The random directions a batch of windows from which a diagonal curvature is estimated.
@@ -301,28 +301,22 @@ class Bayesian(AdapterModule):
             raise ValueError("the weights drawn change the latent channels: pass the frozen model as 'through'")
         mode = self.training
         self.eval()
-        location, precision = self.posterior.location.data, self.posterior.width**-2
+        location = self.posterior.location.data
         full = len(location) <= FULL and not self.stochastic_latents
         size = max(1, MAX_NUMBERS // (evidence.future[0].numel() * len(location))) if full else 32
         parts = [_rows(evidence, slice(first, first + size)) for first in range(0, len(evidence.past), size)]
         energy, weight = self._energy(parts, location, through)
-        for _ in range(STEPS):
-            if not full:
-                curvature = self._diagonal(parts, location, through, weight)
-                break
-            curvature, slope = self._normal_equations(parts, location, weight)
-            slope -= precision * location
-            step = torch.linalg.solve(curvature + precision * torch.eye(len(location)), slope)
-            lower = energy
-            if slope @ step > NEGLIGIBLE:
-                for share in (1.0, 0.5, 0.25, 0.125):
-                    lower, other = self._energy(parts, (location + share * step).to(location), through)
-                    if lower < energy:
-                        break
-            if lower >= energy:
-                break
-            location += share * step
-            energy, weight = lower, other
+        if full:
+            for turn in range(TURNS):
+                curvature = self._curvature(parts, location, weight)
+                if turn == TURNS - 1:
+                    break
+                lower, weight = self._climb(parts, location, curvature, energy, weight)
+                if lower >= energy:  # the mode is here, and so is the curvature
+                    break
+                energy = lower
+        else:
+            curvature = self._diagonal(parts, location, through, weight)
         self.posterior.settle(curvature)
         self.train(mode)
 
@@ -349,20 +343,49 @@ class Bayesian(AdapterModule):
         distance = (location.double() / self.posterior.width).square().sum()
         return 0.5 * ((count * square.log()).sum() + distance), (count / square).sqrt().to(location)
 
-    def _normal_equations(self, parts: list[Evidence], location: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        r"""The likelihood's Gauss-Newton curvature :math:`(P, P)`, and its slope :math:`(P,)`."""
-        curvature = torch.zeros(len(location), len(location), dtype=torch.float64)
+    def _climb(
+        self, parts: list[Evidence], location: Tensor, curvature: Tensor, energy: Tensor, weight: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        r"""Moves the weights' place, by steps of one curvature, as far as they lead: the energy there and its noise."""
+        assert isinstance(self.posterior, Laplace)
+        precision = self.posterior.width**-2
+        system = torch.linalg.cholesky(curvature + precision * torch.eye(len(location)))
+        for _ in range(STEPS):
+            slope = self._slope(parts, location, weight) - precision * location
+            step = torch.cholesky_solve(slope.unsqueeze(-1), system).squeeze(-1)
+            if slope @ step < NEGLIGIBLE:
+                break
+            for share in (1.0, 0.5, 0.25, 0.125):
+                lower, other = self._energy(parts, (location + share * step).to(location), None)
+                if lower < energy:
+                    break
+            else:
+                break
+            location += share * step
+            energy, weight = lower, other
+        return energy, weight
+
+    @torch.enable_grad()
+    def _slope(self, parts: list[Evidence], location: Tensor, weight: Tensor) -> Tensor:
+        r"""The slope of the log likelihood in the weights' place, :math:`(P,)`."""
         slope = torch.zeros(len(location), dtype=torch.float64)
         for part in parts:
             forecast, scale = self._at(part, None)
-            cells = (weight / scale).expand_as(part.future).flatten()
-            error = (part.future - forecast(location).detach()).flatten()
-            seen = ~error.isnan()
-            slopes = torch.func.jacfwd(forecast)(location).flatten(0, 2)  # (b * H * D, P)
-            slopes = (slopes * torch.where(seen, cells, 0.0).unsqueeze(-1)).double()
+            free = location.clone().requires_grad_()
+            error = (part.future - forecast(free)) * (weight / scale)
+            slope -= torch.autograd.grad(0.5 * error.square().nansum(), free)[0].double()
+        return slope
+
+    def _curvature(self, parts: list[Evidence], location: Tensor, weight: Tensor) -> Tensor:
+        r"""The likelihood's Gauss-Newton curvature, :math:`(P, P)`."""
+        curvature = torch.zeros(len(location), len(location), dtype=torch.float64)
+        for part in parts:
+            forecast, scale = self._at(part, None)
+            cells = torch.where(part.future.isnan(), 0.0, weight / scale)  # (b, H, D)
+            slopes = torch.func.jacfwd(forecast)(location)  # (b, H, D, P)
+            slopes = (slopes * cells.unsqueeze(-1)).flatten(0, 2).double()
             curvature += slopes.mT @ slopes
-            slope += slopes.mT @ torch.where(seen, error * cells, 0.0).double()
-        return curvature, slope
+        return curvature
 
     def _diagonal(
         self, parts: list[Evidence], location: Tensor, through: Callable[[Tensor], Tensor] | None, weight: Tensor
