@@ -237,10 +237,19 @@ class TestLaw:
         assert ((strata - ranks - 0.5).abs()[inside] < 0.51).float().mean() > 0.999
         torch.testing.assert_close(x.mean(0), law.mean, atol=0.05, rtol=0)
 
-    def test_large_laws_are_drawn_in_pieces(self, monkeypatch):
+    @pytest.mark.parametrize("number", [20, 200])
+    def test_cell_by_cell_is_the_same_as_at_once(self, number, monkeypatch):
+        law = self.law()[0]
+        whole = law.sample(number, torch.Generator().manual_seed(0))
+        monkeypatch.setattr("adapts.distribution.copula.CHUNK", 1)
+        assert torch.equal(law.sample(number, torch.Generator().manual_seed(0)), whole)
+
+    @pytest.mark.parametrize("stratified", [True, False])
+    def test_window_by_window_each_has_its_law(self, stratified, monkeypatch):
         law = self.law()
-        monkeypatch.setattr("adapts.distribution.law._CHUNK", 1)
-        assert law.sample(20).isfinite().all()
+        monkeypatch.setattr("adapts.distribution.law.CHUNK", 1)
+        x = law.sample(2000, torch.Generator().manual_seed(0), stratified=stratified)
+        torch.testing.assert_close(x.mean(0), law.mean, atol=0.05 if stratified else 0.15, rtol=0)
 
     def test_windows_are_picked(self):
         law = self.law()

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Copula", "GaussianCopula", "Independent", "fit_gaussian", "fit_history"]
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Self
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 _SMALLEST = 1e-6  # the smallest eigenvalue of a correlation matrix
-_CHUNK = 2**22  # levels ranked at once
+CHUNK = 2**18  # levels drawn at once: few enough for a cache
 MANY = 100  # samples from which on the place within a stratum tells nothing of dependence
 
 
@@ -55,34 +55,36 @@ class Copula(ABC):
             The levels, with shape :math:`(S, H, D)`, or :math:`(S, n, H, D)`.
         """
         count = 1 if windows is None else windows
-        order, place = self.strata(num_samples, generator, windows=count)
-        sorted_levels = (torch.arange(num_samples) + place).div_(num_samples)
-        levels = torch.empty_like(sorted_levels).scatter_(1, order, sorted_levels)
-        levels = levels.T.reshape(num_samples, count, self.prediction_length, self.channels)
+        levels = torch.empty(num_samples, count, self.prediction_length, self.channels)
+        for cells, order, place in self.strata(num_samples, generator, windows=count):
+            sorted_levels = (torch.arange(num_samples) + place).div_(num_samples)
+            levels.flatten(1)[:, cells] = torch.empty_like(sorted_levels).scatter_(1, order, sorted_levels).T
         return levels[:, 0] if windows is None else levels
 
     def strata(
         self, num_samples: int, generator: torch.Generator | None = None, *, windows: int
-    ) -> tuple[Tensor, Tensor]:
-        r"""The draws of `uniforms`, a cell's from its lowest to its highest.
+    ) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        r"""The draws of `uniforms`, a cell's from its lowest to its highest, some cells at a time.
 
         Arguments:
             num_samples: The number of samples :math:`S`.
             generator: The source of randomness.
             windows: The number of independent windows :math:`n`.
 
-        Returns:
-            Which sample has the level of each stratum, and its place :math:`v` within the stratum, both with shape
-            :math:`(n H D, S)`: sample `order[c, i]` has the level `(i + place[c, i]) / S` in cell `c`.
+        Yields:
+            Which :math:`C` of the :math:`n H D` cells these are, which sample has the level of each stratum, and its
+            place :math:`v` within the stratum, both with shape :math:`(C, S)`: sample `order[c, i]` has the level
+            `(i + place[c, i]) / S` in the `c`-th of the cells.
         """
-        shape = (num_samples, windows)
-        scores = self._scores(*shape, generator).flatten(1).T  # (n*H*D, S)
-        step = max(1, _CHUNK // num_samples)
-        order = torch.cat([_order(some) for some in scores.split(step)])
+        scores, second = self._scores(num_samples, windows, generator).flatten(1).T, None  # (n*H*D, S)
         if num_samples < MANY:
-            levels = self._levels(self._scores(*shape, generator))
-            return order, levels.flatten(1).T.gather(1, order)
-        return order, torch.rand(order.shape, generator=generator)
+            second = self._levels(self._scores(num_samples, windows, generator)).flatten(1).T
+        step = max(1, CHUNK // num_samples)
+        for start in range(0, len(scores), step):
+            cells = slice(start, start + step)
+            order = _order(scores[cells])
+            chance = torch.rand(order.shape, generator=generator) if second is None else second[cells].gather(1, order)
+            yield cells, order, chance
 
     @abstractmethod
     def _scores(self, num_samples: int, windows: int, generator: torch.Generator | None) -> Tensor:

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .copula import Copula
+from .copula import CHUNK, Copula
 from .quantiles import QuantileFunction
-
-_CHUNK = 2**18  # levels drawn at once: few enough for a cache
 
 
 @dataclass(frozen=True)
@@ -70,20 +68,19 @@ class Law:
         Returns:
             The paths, with shape :math:`(S, n, H, D)`.
         """
-        cells = num_samples * self.copula.prediction_length * self.copula.channels
         paths = self.marginals.values.new_empty(num_samples, *self.marginals.shape)
-        step = max(1, _CHUNK // cells)
+        step = max(1, CHUNK // paths[:, :1].numel())
         for start in range(0, len(self), step):
             marginals = self.marginals[start : start + step]
-            number = marginals.shape[0]
+            part = paths[:, start : start + step]
             if stratified:
-                order, place = self.copula.strata(num_samples, generator, windows=number)
-                ordered = marginals.stratified(place.view(*marginals.shape, num_samples)).flatten(0, -2)
-                drawn = torch.empty_like(ordered).scatter_(1, order, ordered).T
+                variables = marginals.flatten()
+                for cells, order, place in self.copula.strata(num_samples, generator, windows=len(part[0])):
+                    ordered = variables[cells].stratified(place)
+                    part.flatten(1)[:, cells] = torch.empty_like(ordered).scatter_(1, order, ordered).T
             else:  # one sample each of S times as many windows
-                levels = self.copula.uniforms(1, generator, windows=num_samples * number)
-                drawn = marginals(levels.view(num_samples, *marginals.shape))
-            paths[:, start : start + step] = drawn.view(num_samples, *marginals.shape)
+                levels = self.copula.uniforms(1, generator, windows=num_samples * len(part[0]))
+                part.copy_(marginals(levels.view(part.shape)))
         return paths
 
     def rescaled(self, location: Tensor | float, scale: Tensor | float) -> Law:

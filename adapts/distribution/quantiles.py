@@ -134,6 +134,14 @@ class QuantileFunction:
         low, high = (bound.expand(self.shape)[index] for bound in self.support)  # type: ignore[index]
         return QuantileFunction(self.levels, values, (low, high))
 
+    def flatten(self) -> QuantileFunction:
+        r"""The laws along one axis, as a tensor's `flatten` would lay them."""
+        values = self.values.flatten(0, -2)
+        if self.support is None:
+            return QuantileFunction(self.levels, values)
+        low, high = (bound.expand(self.shape).flatten() for bound in self.support)
+        return QuantileFunction(self.levels, values, (low, high))
+
     # Quantiles -------------------------------------------------------------------------------------------------------
 
     def __call__(self, u: Tensor | float) -> Tensor:

@@ -8,12 +8,13 @@ closed form is solved on 100 windows, their forecasts included; beside it the fr
 prediction is the law of 32 windows with 200 joint samples; beside it the frozen forwards that cannot be avoided. Both
 alternate, and the ratio is that of the medians. Models: bolt-nano, and a Chronos-Bolt of 9 M random weights.
 
-Peak memory is what drawing the joint paths of those windows takes beyond the paths themselves, in a process of its own.
+Peak memory is what drawing the joint paths of those windows takes beyond the paths themselves, in a process of its own
+(Linux tells it).
 """
 
 import argparse
+import ctypes
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -98,10 +99,16 @@ def _peak(rows: np.ndarray, num_samples: int) -> float:
     adapter = Adapter(prediction_length=24, context_length=CONTEXT, max_windows=100).fit(rows)
     law = adapter.law(batch(rows, 24))
     law.sample(10)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what the fit left would be used again, unseen
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = _resident("VmRSS")
     paths = law.sample(num_samples)
-    taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    return taken - paths.numel() * paths.element_size() / 2**20
+    return _resident("VmHWM") - before - paths.numel() * paths.element_size() / 2**20
+
+
+def _resident(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
 def batch(rows: np.ndarray, horizon: int) -> Windows:
