@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from lightning.pytorch import Trainer
 
 from adapts import Adapter, Panel
 from adapts.fitting import _begin
@@ -57,7 +58,8 @@ def training_step(adapter: Adapter, past: torch.Tensor, future: torch.Tensor, re
     module = adapter.family.build(CHANNELS)
     module.prepare(past.flatten(0, 1))
     training = AdapterTraining(module.train(), adapter.model, loss=recipe["training"].get("objective") or "huber")
-    training.log = lambda *args, **kwargs: None  # a step by itself has no trainer to tell
+    training.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    training.log = lambda *args, **kwargs: None  # a step by itself is none of the trainer's
     optimiser = training.configure_optimizers()["optimizer"]
     horizon = future.shape[1]
     known = {"forecast": adapter.model.predict(past.mT.flatten(0, 1), horizon)[:, 4].unflatten(0, (BATCH, -1)).mT}
