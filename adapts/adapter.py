@@ -24,13 +24,14 @@ from .distribution.copula import Copula, Independent
 from .distribution.forecast import LEVELS, Forecast
 from .distribution.law import Law
 from .distribution.quantiles import QuantileFunction
+from .distribution.variance import VarianceParts
 from .fitting import Fitted, fit
 from .foundation import FoundationModel, load_foundation_model
 from .panel import Panel, as_pandas, require_length
 from .pipeline import Pipeline
 from .readers import Dataset, read
 from .shelf import load_recipe, recipes, unknown
-from .updating import extend, follow
+from .updating import Forecasts, extend, follow
 from .windows import Windows, last_windows
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Adapter:
     An adapter family encodes :math:`D` channels to :math:`K` latent series, the frozen model forecasts each alone, the
     family decodes; what comes out is corrected where it was wrong on held-back rows, and drawn jointly.
     `fit` uses its rows in order of time: train (parameters), validation (early stopping, gate), calibration (noise,
-    copula, recalibration), confirmation (whether copula and recalibration stay).
+    copula, recalibration), confirmation (whether gate, copula and recalibration stay).
 
     References:
         | AdaPTS: Adapting Univariate Foundation Models to Probabilistic Multivariate Time Series Forecasting
@@ -351,8 +352,9 @@ class Adapter:
 
         The forecasts whose last step has now come are made again and scored on what came true. By these scores the
         levels of each channel and lead move, so that intervals go on to cover what they say after the series has
-        changed (`adapts.distribution.OnlineRecalibration`), and joint bands are those of the latest outcomes. This
-        costs one forecast a new row. `save` keeps it all, `fit` starts afresh.
+        changed (`adapts.distribution.OnlineRecalibration`), joint bands are those of the latest outcomes, and the
+        `residual` family solves its ridge again with the new windows, every :math:`H` steps. This costs one forecast a
+        new row. `save` keeps it all, `fit` starts afresh.
 
         Arguments:
             series: The new rows with the fitted channels, in any form that `fit` takes. Of dated series, rows up to the
@@ -377,11 +379,14 @@ class Adapter:
             regularise=regularise,
         ).panel  # fmt: skip
 
-        def pits(windows: Windows) -> torch.Tensor:
-            future = fitted.standardised(windows).future()
-            return self._marginals(fitted, windows).pit(future, torch.Generator().manual_seed(self.seed))
+        def forecast(live: Fitted, windows: Windows) -> Forecasts:
+            pipeline, windows = self._pipeline(live), live.standardised(windows)
+            frozen = pipeline.frozen(windows)
+            law = live.recalibration.apply(pipeline.law(windows, frozen)[0])
+            pits = law.pit(windows.future(), torch.Generator().manual_seed(self.seed))
+            return Forecasts(windows, frozen.values[..., pipeline.model.median_index], pits)
 
-        self._fitted = follow(fitted, extend(fitted.panel, later), pits, fitted.copula.prediction_length)
+        self._fitted = follow(fitted, extend(fitted.panel, later), forecast)
         return self
 
     def law(self, windows: Windows) -> Law:
@@ -394,10 +399,11 @@ class Adapter:
             The law of these windows' :math:`H` steps.
         """
         fitted = self._require_fitted("law")
-        marginals = self._marginals(fitted, windows)
+        marginals, parts = self._pipeline(fitted).law(fitted.standardised(windows))
+        marginals = fitted.recalibration.apply(marginals)
         if fitted.online is not None:
             marginals = fitted.online.recalibration.apply(marginals)
-        return self._units(marginals, fitted.copula)
+        return self._units(marginals, fitted.copula, parts)
 
     def frozen_law(self, windows: Windows) -> Law:
         r"""Returns what the frozen model alone says of windows: its margins, independent, nothing fitted.
@@ -410,7 +416,9 @@ class Adapter:
         """
         fitted = self._require_fitted("frozen_law")
         marginals = self._pipeline(fitted).frozen(fitted.standardised(windows))
-        return self._units(marginals, Independent(self.prediction_length, fitted.panel.num_channels))
+        none = torch.zeros(marginals.shape)
+        parts = VarianceParts.of(marginals, none, none)
+        return self._units(marginals, Independent(self.prediction_length, fitted.panel.num_channels), parts)
 
     def backtest(
         self,
@@ -746,20 +754,16 @@ class Adapter:
         assert problem is not None
         raise problem
 
-    def _marginals(self, fitted: Fitted, windows: Windows) -> QuantileFunction:
-        r"""The margins of raw windows in the units of the train rows, as they were recalibrated by the fit."""
-        return fitted.recalibration.apply(self._pipeline(fitted).law(fitted.standardised(windows)))
-
     def _pipeline(self, fitted: Fitted) -> Pipeline:
         return fitted.pipeline(self.model, self.batch_size, self.seed, self.posterior_draws)
 
-    def _units(self, marginals: QuantileFunction, copula: Copula) -> Law:
+    def _units(self, marginals: QuantileFunction, copula: Copula, parts: VarianceParts) -> Law:
         r"""The law in the channels' own units, in double precision: a location may be large beside its scale."""
         fitted = self._require_fitted("law")
         exact = QuantileFunction(marginals.levels, marginals.values.double())
         exact = exact.rescaled(torch.from_numpy(fitted.location), torch.from_numpy(fitted.scale))
         low, high = (torch.from_numpy(bound) for bound in fitted.support)
-        return Law(exact.supported(low, high), copula)
+        return Law(exact.supported(low, high), copula, parts.scaled(torch.from_numpy(fitted.scale)))
 
 
 @dataclass(frozen=True, repr=False)

@@ -24,7 +24,7 @@ from .distribution.bands import JointBands
 from .distribution.blocks import independent_windows, lead_blocks
 from .distribution.confirmation import choose_copula, mean_pinball
 from .distribution.copula import Copula, Independent, fit_gaussian, fit_history, normal_scores
-from .distribution.gate import fit_gate
+from .distribution.gate import contradicted, fit_gate
 from .distribution.online import OnlineRecalibration
 from .distribution.quantiles import QuantileFunction
 from .distribution.ranks import RankCopula, fit_empirical, fit_schaake
@@ -548,6 +548,7 @@ class _Stages:
     # ------------------------------------------------------------------ confirmation rows: what stays
 
     def confirmation(self) -> None:
+        self.look_again()
         fitted = self.fitted
         identity = Recalibration.identity()
         if not self.enough("confirmation", "confirmation"):
@@ -570,6 +571,33 @@ class _Stages:
             for part in ("calibration", "confirmation") if len(self.windows[part])
         ]))  # fmt: skip
         fitted.stages["confirmation"] = "; ".join(said)
+
+    def look_again(self) -> None:
+        r"""Closes the gate in channels where the rows after those that it was fitted on speak against it."""
+        fitted = self.fitted
+        later = [part for part in ("calibration", "confirmation") if len(self.windows[part])]
+        if fitted.gate is None or self.pipeline.closed or not later:
+            return
+        windows = [self.windows[part] for part in later]
+        laws = [self.both(part) for part in later]
+        noisy = [self.pipeline.noisy(some, adapter) for some, (adapter, _) in zip(windows, laws, strict=True)]
+        adapter, frozen = (
+            QuantileFunction(each[0].levels, torch.cat([law.values for law in each]), self.pipeline.support)
+            for each in (noisy, [law for _, law in laws])
+        )
+        future = torch.cat([some.future() for some in windows])
+        origin, item = (np.concatenate([getattr(some, name) for some in windows]) for name in ("origin", "item"))
+        closed = contradicted(fitted.gate, adapter, frozen, future, origin, item, seed=self.seed)
+        if not bool(closed.any()):
+            return
+        fitted.gate = fitted.gate * ~closed
+        names = [name for name, shut in zip(fitted.panel.channels, closed.tolist(), strict=True) if shut]
+        fitted.stages["gate"] += (
+            f"; closed again in {len(names)} channels ({', '.join(names[:8])}{', ...' * (len(names) > 8)}), which the "
+            "adapter makes worse on calibration and confirmation rows"
+        )
+        vars(self).pop("errors", None)  # they were those of the law before
+        self.calibration()
 
     def compare(self, pits: Tensor) -> str:
         r"""Keeps the copula that tells best what came true; says which, and by how much."""

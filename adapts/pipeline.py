@@ -13,6 +13,7 @@ from .adapters import AdapterModule, State
 from .adapters.base import window_moments
 from .distribution.copula import Copula, Independent, fit_gaussian
 from .distribution.quantiles import QuantileFunction
+from .distribution.variance import VarianceParts
 from .foundation import FoundationModel
 from .windows import Windows
 
@@ -60,16 +61,27 @@ class Pipeline:
 
     def adapted(self, windows: Windows, frozen: QuantileFunction) -> QuantileFunction:
         r"""The adapter's law, without noise, given the frozen model's, whose pass serves both where one can."""
-        parts, start = [], 0
-        for batch in self._batches(windows, self._decoded_at_a_time(windows)):
-            parts.append(self._adapted(batch, frozen.values[start : start + len(batch)]))
-            start += len(batch)
-        return QuantileFunction(parts[0].levels, torch.cat([part.values for part in parts]), self.support)
+        return self._decoded(windows, frozen)[0]
 
-    def law(self, windows: Windows) -> QuantileFunction:
-        r"""The adapter's law as fitted: noise added, gated against the frozen model."""
-        frozen = self.frozen(windows)
-        return frozen if self.closed else self.mixed(windows, self.adapted(windows, frozen), frozen)
+    def law(self, windows: Windows, frozen: QuantileFunction | None = None) -> tuple[QuantileFunction, VarianceParts]:
+        r"""The adapter's law as fitted, noise added, gated against the frozen model; and where its variance is from.
+
+        Arguments:
+            windows: Standardised windows.
+            frozen: The frozen model's law of them, where it is at hand.
+
+        Returns:
+            The law and the parts of its variance.
+        """
+        frozen = self.frozen(windows) if frozen is None else frozen
+        if self.closed:
+            none = torch.zeros(frozen.shape)
+            return frozen, VarianceParts.of(frozen, none, none)
+        adapter, posterior = self._decoded(windows, frozen)
+        noise = self._noise(windows)
+        law = self._gated(adapter.add_noise(noise), frozen)
+        share = torch.ones(()) if self.gate is None else self.gate.square()
+        return law, VarianceParts.of(law, share * posterior, share * noise)
 
     @property
     def closed(self) -> bool:
@@ -78,14 +90,20 @@ class Pipeline:
 
     def mixed(self, windows: Windows, adapter: QuantileFunction, frozen: QuantileFunction) -> QuantileFunction:
         r"""Adds the noise to the adapter's law and mixes it with the frozen one, level by level."""
-        adapter = self.noisy(windows, adapter)
-        return adapter if self.gate is None else QuantileFunction.mix(self.gate, adapter, frozen)
+        return self._gated(self.noisy(windows, adapter), frozen)
 
     def noisy(self, windows: Windows, adapter: QuantileFunction) -> QuantileFunction:
         r"""Adds the noise to the adapter's law."""
+        return adapter.add_noise(self._noise(windows))
+
+    def _noise(self, windows: Windows) -> Tensor:
+        r"""The variance that is added, with shape :math:`(n, H, D)`."""
         if self.noise is None or not bool(self.noise.any()):
-            return adapter
-        return adapter.add_noise(self.noise * self.spread(windows).unsqueeze(1))
+            return torch.zeros(len(windows), windows.prediction_length, self.module.channels)
+        return self.noise * self.spread(windows).unsqueeze(1)
+
+    def _gated(self, adapter: QuantileFunction, frozen: QuantileFunction) -> QuantileFunction:
+        return adapter if self.gate is None else QuantileFunction.mix(self.gate, adapter, frozen)
 
     def spread(self, windows: Windows) -> Tensor:
         r"""The variance of each window and channel that noise is a share of, with shape :math:`(n, D)`."""
@@ -141,8 +159,19 @@ class Pipeline:
         values = self._raw(z.flatten(0, 1), batch.prediction_length)
         return values.unflatten(0, z.shape[:2]), state
 
+    def _decoded(self, windows: Windows, frozen: QuantileFunction) -> tuple[QuantileFunction, Tensor]:
+        r"""The adapter's law, and the variance over its draws of itself, with shape :math:`(n, H, D)`."""
+        laws, variances, start = [], [], 0
+        for batch in self._batches(windows, self._decoded_at_a_time(windows)):
+            law, variance = self._adapted(batch, frozen.values[start : start + len(batch)])
+            laws.append(law)
+            variances.append(variance)
+            start += len(batch)
+        values = torch.cat([law.values for law in laws])
+        return QuantileFunction(laws[0].levels, values, self.support), torch.cat(variances)
+
     @torch.no_grad()
-    def _adapted(self, batch: Windows, raw: Tensor) -> QuantileFunction:
+    def _adapted(self, batch: Windows, raw: Tensor) -> tuple[QuantileFunction, Tensor]:
         r"""The decoded law of a batch, given the frozen model's quantiles of its raw channels."""
         module, levels = self.module, torch.tensor(self.model.quantile_levels)
         if module.observed_latents:
@@ -154,13 +183,18 @@ class Pipeline:
         if module.needs_forecast:
             state.forecast = raw[..., self.model.median_index]
         if not (module.mixes_channels or module.stochastic):  # each level is a path that stays one
-            return QuantileFunction(levels, self._level_paths(values[0], levels, state).movedim(0, -1))
+            law = QuantileFunction(levels, self._level_paths(values[0], levels, state).movedim(0, -1))
+            return law, torch.zeros(law.shape)
         latent = QuantileFunction(levels, values)
         u = self._uniforms(state.draws, batch.prediction_length).unsqueeze(2)  # (S / M, M, 1, H, K): of all windows
         if len(values) < state.draws:
             latent = QuantileFunction(levels, values.expand(state.draws, *values.shape[1:]))
         paths = latent(u).transpose(0, 1).flatten(0, 1)  # (S, B, H, K), draw by draw
-        return QuantileFunction.from_samples(module.decode(paths, state), levels)
+        law = QuantileFunction.from_samples(module.decode(paths, state), levels)
+        if state.draws == 1:
+            return law, torch.zeros(law.shape)
+        means = QuantileFunction(levels, values).mean.expand(state.draws, *values.shape[1:-1])  # (M, B, H, K)
+        return law, module.decode(means, state).var(0)
 
     def _level_paths(self, values: Tensor, levels: Tensor, state: State) -> Tensor:
         r"""The decoded paths :math:`(Q, B, H, D)` of a family that mixes no channels: one a level."""

@@ -2,10 +2,11 @@ r"""What `Adapter.update` does: takes up rows that came after the fitted ones, a
 
 from __future__ import annotations
 
-__all__ = ["extend", "follow"]
+__all__ = ["Forecasts", "extend", "follow"]
 
-from collections.abc import Callable
-from dataclasses import replace
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ._logging import get_logger
+from .adapters import Evidence
 from .distribution.online import OnlineRecalibration
 from .fitting import Fitted
 from .panel import Item, Panel
@@ -21,6 +23,26 @@ from .windows import Windows
 logger = get_logger(__name__)
 
 _CHUNK = 256  # windows whose law is held at once
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    r"""What was said of windows that have come true.
+
+    Arguments:
+        windows: The windows, standardised.
+        medians: The frozen model's medians, with shape :math:`(n, H, D)`.
+        pits: The PITs of what came true, with shape :math:`(n, H, D)`. NaN marks a missing step.
+    """
+
+    windows: Windows
+    medians: Tensor
+    pits: Tensor
+
+    def evidence(self, some: Tensor) -> Evidence:
+        r"""What a family may learn from some of the windows."""
+        fold = torch.zeros(int(some.sum()))
+        return Evidence(self.windows.past()[some], self.windows.future()[some], self.medians[some], fold)
 
 
 def extend(panel: Panel, later: Panel) -> Panel:
@@ -78,19 +100,22 @@ def _extended(panel: Panel, item: Item, later: Item | None) -> Item:
     return Item(item.item_id, np.concatenate([item.values, values]), item.index.append(index.as_unit(item.index.unit)))
 
 
-def follow(fitted: Fitted, panel: Panel, pits: Callable[[Windows], Tensor], prediction_length: int) -> Fitted:
-    r"""Scores the forecasts whose last step is among new rows, in order of time, and adapts levels and bands.
+def follow(fitted: Fitted, panel: Panel, forecast: Callable[[Fitted, Windows], Forecasts]) -> Fitted:
+    r"""Scores the forecasts whose last step is among new rows, in order of time, and adapts levels, bands and weights.
+
+    The levels and the bands move with every step. A recursive family counts the windows that the fit would have looked
+    at (one a stride of its train windows), and is solved again every :math:`H` steps, so that it does not matter in how
+    many calls the rows come.
 
     Arguments:
         fitted: What the fit left behind, with the panel as it was; left as it is.
         panel: The panel with the new rows.
-        pits: Gives the PITs of windows of a panel, with shape :math:`(n, H, D)`, under the law that is not adapted.
-        prediction_length: The number of leads :math:`H`.
+        forecast: Gives what was said of windows of a panel by what is fitted, levels not yet adapted.
 
     Returns:
         What the fit left behind, with the new rows and what they taught.
     """
-    horizon, before = prediction_length, np.asarray(fitted.panel.lengths)
+    horizon, before = fitted.copula.prediction_length, np.asarray(fitted.panel.lengths)
     origins = [
         np.arange(max(1, old - horizon + 1), new - horizon + 1) for old, new in zip(before, panel.lengths, strict=True)
     ]
@@ -98,25 +123,62 @@ def follow(fitted: Fitted, panel: Panel, pits: Callable[[Windows], Tensor], pred
     made_whole = origin + horizon - before[item]  # by which of the item's new rows
     order = np.lexsort((item, made_whole))
     windows = Windows(panel, item, origin, fitted.context_length, horizon)[order]
-    told = torch.cat(
-        [torch.empty(0, horizon, panel.num_channels)]
-        + [pits(windows[start : start + _CHUNK]) for start in range(0, len(windows), _CHUNK)]
-    )
+    if not len(windows):
+        return replace(fitted, panel=panel)
     online = OnlineRecalibration(horizon, panel.num_channels)
     if fitted.online is not None:
         online = OnlineRecalibration.from_state(fitted.online.state())
-    bands, inside = fitted.bands, []
-    for now in told.split(np.unique(made_whole, return_counts=True)[1].tolist()) if len(windows) else ():
-        adapted = online.adapted(now)  # as it was forecast
-        inside.append(adapted[~adapted.isnan()])
-        bands = bands.follow(adapted)
-        online.update(now.unsqueeze(0))
-    stages = dict(fitted.stages)
-    if inside:
-        levels = torch.cat(inside)
-        share = 100 * float(((levels > 0.1) & (levels < 0.9)).double().mean())
-        stages["update"] = (
-            f"levels moved by what came true at {online.count} steps; 80 % intervals of the last {len(windows)} "
-            f"forecasts, as they then were, held {share:.1f} %"
-        )
-    return replace(fitted, panel=panel, online=online if inside else fitted.online, bands=bands, stages=stages)
+    recursive = fitted.module.recursive and not (fitted.gate is not None and not bool(fitted.gate.any()))
+    live = replace(fitted, panel=panel, online=online, module=copy.deepcopy(fitted.module))
+    _, step, at_once = np.unique(made_whole[order], return_inverse=True, return_counts=True)
+    counts = torch.from_numpy((online.count + step) % _stride(fitted) == 0)
+    inside, learned = [], 0
+    for some in _between_solutions(at_once, online.count, horizon):
+        told = []
+        for start in range(some[0], some[-1], _CHUNK):
+            part = slice(start, min(start + _CHUNK, some[-1]))
+            told.append(forecast(live, windows[part]))
+            counted = counts[part]
+            if recursive and bool(counted.any()):
+                live.module.learn(told[-1].evidence(counted))
+                learned += int(counted.sum())
+        for now in torch.cat([each.pits for each in told]).tensor_split([stop - some[0] for stop in some[1:-1]]):
+            adapted = online.adapted(now)  # as it was forecast
+            inside.append(adapted[~adapted.isnan()])
+            live.bands = live.bands.follow(adapted)
+            online.update(now.unsqueeze(0))
+        if recursive and online.count % horizon == 0:
+            live.module.settle()
+    levels = torch.cat(inside)
+    share = 100 * float(((levels > 0.1) & (levels < 0.9)).double().mean())
+    live.stages = dict(fitted.stages)
+    live.stages["update"] = (
+        f"levels moved by what came true at {online.count} steps; 80 % intervals of the last {len(windows)} "
+        f"forecasts, as they then were, held {share:.1f} %"
+    ) + (f"; the correction learned from {learned} of their windows" if learned else "")
+    return live
+
+
+def _stride(fitted: Fitted) -> int:
+    r"""How many rows lie from one train window to the next."""
+    rows = fitted.spans.get("train", {}).get("rows", 1)
+    return max(1, round(int(rows) / max(1, fitted.windows.get("train", 1))))
+
+
+def _between_solutions(windows: np.ndarray, count: int, horizon: int) -> Iterator[list[int]]:
+    r"""Cuts steps where the weights are solved for again.
+
+    Arguments:
+        windows: How many windows each step makes whole.
+        count: The steps before these.
+        horizon: The steps from one solution to the next.
+
+    Yields:
+        The first window of each step up to the next solution, and the one behind them all.
+    """
+    firsts = np.concatenate([[0], np.cumsum(windows)])
+    start = 0
+    while start < len(windows):
+        stop = min(len(windows), start + horizon - (count + start) % horizon)
+        yield firsts[start : stop + 1].tolist()
+        start = stop

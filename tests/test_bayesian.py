@@ -319,7 +319,7 @@ class LastValue(FoundationModel):
 def test_the_predictive_law_is_right_where_it_is_known() -> None:
     r"""Mean, variance and coverage of the pipeline are those of the Student-t law, weights and noise together."""
     generator = torch.Generator().manual_seed(0)
-    model, covered, means, variances = LastValue(), [], [], []
+    model, covered, means, variances, posteriors = LastValue(), [], [], [], []
     for _ in range(20):
         rows = torch.randn(2, 9 * 220, generator=generator).mT.unflatten(0, (220, 9)).clone()  # a window each
         weights = torch.eye(2) + 0.5 * torch.randn(2, 2, generator=generator)
@@ -333,15 +333,20 @@ def test_the_predictive_law_is_right_where_it_is_known() -> None:
         pipeline = Pipeline(module, model, (-bound, bound), 64, 0, posterior_draws=256)
         forecast = seen.past()[:, -1:]  # what the frozen model says of the median
         module.solve(Evidence(seen.past(), seen.future(), forecast, torch.zeros(20)), choose=True)
-        law = pipeline.adapted(new, pipeline.frozen(new))
+        law, parts = pipeline.law(new)
         x, y = forecast[:, 0].double(), seen.future()[:, 0].double()
-        expected = BayesianRegression.fit(x, y, 1.0, prior=torch.eye(2).double()).predict(new.past()[:, -1].double())
+        last = new.past()[:, -1].double()
+        exact = BayesianRegression.fit(x, y, 1.0, prior=torch.eye(2).double())
+        expected = exact.predict(last)
+        of_weights = torch.einsum("np,qpr,nr->nq", last, exact.covariance, last)
+        posteriors.append((parts.posterior[:, 0].mean(0) / of_weights.mean(0)).log())
         means.append(((law.mean[:, 0] - expected.location) / expected.scale).square().mean())
         variances.append((law.variance[:, 0].mean(0) / expected.variance.mean(0)).log())
         pit = law.pit(new.future(), torch.Generator().manual_seed(0))
         covered.append(((pit > 0.1) & (pit < 0.9)).double().mean())
     assert torch.stack(means).mean().sqrt() < 0.1
     assert torch.stack(variances).mean().abs() < 0.1
+    assert torch.stack(posteriors).mean().abs() < 0.1
     assert abs(float(torch.stack(covered).mean()) - 0.8) < 0.03
 
 

@@ -8,7 +8,16 @@ import pandas as pd
 import pytest
 import torch
 
-from adapts.distribution import LEVELS, Forecast, GaussianCopula, Independent, JointBands, Law, QuantileFunction
+from adapts.distribution import (
+    LEVELS,
+    Forecast,
+    GaussianCopula,
+    Independent,
+    JointBands,
+    Law,
+    QuantileFunction,
+    VarianceParts,
+)
 
 NORMAL = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()
 CHANNELS = ("load", "wind", "price")
@@ -51,6 +60,33 @@ class TestReadings:
         forecast = make()
         lower, upper = forecast.interval(0.8)
         assert np.array_equal(lower, forecast.quantile(0.1)) and np.array_equal(upper, forecast.quantile(0.9))
+
+    def test_parts_of_the_variance_add_up(self):
+        forecast = make(support=(torch.tensor([-math.inf, -math.inf, 20.0]), math.inf))
+        free = QuantileFunction(LEVELS, forecast.law.marginals.values)
+        cells = torch.ones(1, 6, 3)
+        parts = VarianceParts.of(free, 0.3 * cells, 0.2 * cells)
+        table = make(law=Law(forecast.law.marginals, Independent(6, 3), parts)).variance_parts()
+        assert list(table) == [
+            "item_id", "timestamp", "channel", "posterior", "foundation_model", "noise", "correction", "total",
+        ]  # fmt: skip
+        assert table[["timestamp", "channel"]].equals(forecast.to_pandas()[["timestamp", "channel"]])
+        np.testing.assert_allclose(table.iloc[:, 3:7].sum(axis=1), table["total"], rtol=1e-12)
+        np.testing.assert_allclose(table["foundation_model"], 0.5, atol=0.01)
+        clipped = (table["channel"] == "price") & (table["timestamp"] == forecast.index[0])  # half of it
+        np.testing.assert_allclose(table["correction"][table["channel"] != "price"], 0, atol=1e-5)
+        np.testing.assert_allclose(table["total"][clipped], 0.5 - 0.5 / math.pi, atol=0.01)
+
+    def test_parts_keep_up_with_units_and_windows(self):
+        variances = torch.rand(3, 2, 6, 4)
+        law = Law(QuantileFunction((0.1, 0.9), torch.randn(2, 6, 4, 2)), Independent(6, 4), VarianceParts(*variances))
+        assert torch.equal(law[1].parts.noise, variances[2, 1:])
+        scale = torch.arange(1.0, 5.0)
+        assert torch.equal(law.rescaled(3.0, scale).parts.posterior, variances[0] * scale.square())
+
+    def test_parts_of_a_baseline_are_not_known(self):
+        with pytest.raises(ValueError, match="expects the forecast of an Adapter"):
+            make().variance_parts()
 
     def test_all_are_numpy_arrays_free_of_nan(self):
         forecast = make(support=(torch.tensor([0.0, -math.inf, 5.0]), math.inf))

@@ -8,7 +8,7 @@ import torch
 
 from adapts.distribution import LEVELS, QuantileFunction
 from adapts.distribution.blocks import lead_blocks, student
-from adapts.distribution.gate import SHARES, fit_gate, smooth_shares
+from adapts.distribution.gate import SHARES, contradicted, fit_gate, smooth_shares
 
 HORIZON, CHANNELS = 12, 4
 NORMAL = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()
@@ -190,3 +190,26 @@ class TestSmoothShares:
         harm = torch.where(lead_blocks(HORIZON) < 2, 0.0, -3.0).view(1, -1, 1, 1)
         values = fit_gate(QuantileFunction(LEVELS, adapter.values + harm), frozen, y, origin).values
         assert (values[5] < values[3]).all() and not values[6:].any()
+
+
+class TestContradicted:
+    def test_a_channel_that_got_worse(self):
+        adapter, frozen, y, origin = simulate(torch.tensor([0.3, 0.3, -0.6, 0.3]), 0.2)
+        shares = torch.ones(HORIZON, CHANNELS)
+        assert contradicted(shares, adapter, frozen, y, origin).tolist() == [False, False, True, False]
+        shares[:, 2] = 0  # closed already
+        assert not contradicted(shares, adapter, frozen, y, origin).any()
+
+    def test_what_each_channel_tells_too_little_of_all_tell_together(self):
+        shares = torch.ones(HORIZON, CHANNELS)
+        shut = [contradicted(shares, *simulate(-0.05, 0.1)) for _ in range(5)]
+        assert torch.stack(shut).float().mean() > 0.8
+
+    def test_a_gain_is_hardly_ever_taken_back(self):
+        shares = torch.ones(HORIZON, CHANNELS)
+        shut = [contradicted(shares, *simulate(0.05, 0.05)) for _ in range(10)]
+        assert torch.stack(shut).float().mean() < 0.1
+
+    def test_too_little_time_to_tell(self):
+        adapter, frozen, y, origin = simulate(-0.5, 0.2, number=6)
+        assert not contradicted(torch.ones(HORIZON, CHANNELS), adapter, frozen, y, origin).any()

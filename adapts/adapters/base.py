@@ -133,6 +133,8 @@ class AdapterModule(nn.Module):
     observed_latents: ClassVar[bool] = False
     #: Decoding mixes channels, so that observed margins depend on the latent joint law.
     mixes_channels: ClassVar[bool] = True
+    #: `learn` and `settle` take up windows that came after the fit.
+    recursive: ClassVar[bool] = False
     #: `decode` reads the frozen model's forecasts of the raw channels from the state.
     needs_forecast: ClassVar[bool] = False
     #: What training by gradient minimises, unless a recipe or the caller says otherwise.
@@ -265,6 +267,18 @@ class AdapterModule(nn.Module):
                 chosen before are used otherwise.
         """
         raise NotImplementedError(f"{type(self).__name__} has no closed form")
+
+    def learn(self, evidence: Evidence) -> None:
+        r"""Adds windows to those that the family was solved on, for `settle` to count; for recursive families.
+
+        Arguments:
+            evidence: The windows, which came after those of `solve` and of earlier calls.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is not recursive")
+
+    def settle(self) -> None:
+        r"""Solves again, with the strengths chosen, on all windows so far; for recursive families."""
+        raise NotImplementedError(f"{type(self).__name__} is not recursive")
 
     # ------------------------------------------------------------------ using
 

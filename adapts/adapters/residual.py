@@ -18,6 +18,7 @@ STRENGTHS = torch.logspace(-3, 5, 17, dtype=torch.float64)
 AGEING = 12
 #: What the channels' joint regressors are multiplied by before the ridge: 0 leaves a channel to its own past.
 SHARES = (0.0, 0.3, 1.0)
+_BUFFERS = ("basis", "weights", "strength", "share", "gram", "cross")
 
 
 @register("residual")
@@ -33,8 +34,9 @@ class Residual(AdapterModule):
     that :math:`W = 0`, the frozen model itself, is the answer where nothing is gained.
 
     Deterministic; shifts the frozen model's quantiles and keeps their spread; the latent channels are the observed
-    ones, so one frozen pass serves the adapter and its gate; costs one matrix product. Not meant for fewer train
-    windows than a hundred or so: it then stays at zero.
+    ones, so one frozen pass serves the adapter and its gate; costs one matrix product. `Adapter.update` solves it again
+    with the windows that came since, from sums alone, at the strengths chosen. Not meant for fewer train windows than a
+    hundred or so: it then stays at zero.
 
     References:
         | Lightweight Online Adaption for Time Series Foundation Model Forecasts (Lee et al., 2025), the ridge beside
@@ -61,11 +63,14 @@ class Residual(AdapterModule):
     observed_latents: ClassVar[bool] = True
     mixes_channels: ClassVar[bool] = False
     needs_forecast: ClassVar[bool] = True
+    recursive: ClassVar[bool] = True
 
     basis: Tensor
     weights: Tensor
     strength: Tensor
     share: Tensor
+    gram: Tensor  # (C, p, p), of the channels that are corrected: what `learn` adds to
+    cross: Tensor  # (C, p, H)
 
     def _check(self) -> None:
         for name in ("lags", "components", "lead_blocks"):
@@ -80,11 +85,11 @@ class Residual(AdapterModule):
 
     def _build(self, channels: int) -> None:
         # Their sizes are those of the windows, known when they are solved for; empty, they correct nothing.
-        for name in ("basis", "weights", "strength", "share"):
+        for name in _BUFFERS:
             self.register_buffer(name, torch.empty(0))
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
-        for name in ("basis", "weights", "strength", "share"):
+        for name in _BUFFERS:
             if prefix + name in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))
         super()._load_from_state_dict(state_dict, prefix, *rest)
@@ -115,43 +120,78 @@ class Residual(AdapterModule):
 
     @torch.no_grad()
     def solve(self, evidence: Evidence, *, choose: bool) -> None:
-        _, scale = window_statistics(evidence.past)
         own, joint = self._regressors(evidence.past, evidence.forecast)
-        missed = evidence.future - evidence.forecast  # (n, H, D)
-        seen = ~missed.isnan()
-        horizon = missed.shape[1]
-        blocks = torch.arange(horizon) * min(self.lead_blocks, horizon) // horizon  # (H,)
+        horizon = evidence.future.shape[1]
         if choose:
             count = min(self.components, *joint.shape)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)  # the randomised decomposition draws
                 self.basis = torch.svd_lowrank(joint, q=count)[2] if count else joint.new_zeros(joint.shape[1], 0)
-            self.strength = torch.full((self.channels, int(blocks.max()) + 1), torch.inf, dtype=torch.float64)
+            self.strength = torch.full((self.channels, int(self._blocks(horizon).max()) + 1), torch.inf).double()
             self.share = torch.zeros_like(self.strength)
-        joint = joint @ self.basis  # (n, R)
-        size = own.shape[-1]
-        weights = []
+        self.weights = own.new_zeros(self.channels, own.shape[-1] + self.basis.shape[1], horizon)
+        fold = evidence.fold if choose else torch.zeros(len(joint))
+        grams, crosses = [], []
         for channel in range(self.channels):
-            x = torch.cat([own[channel], joint], -1).double()  # (n, p)
-            y = torch.where(seen[..., channel], missed[..., channel], 0.0).double()  # (n, H)
-            unit = scale[:, :, channel].double()  # (n, 1)
-            x, y = x * unit.sqrt(), y / unit.sqrt()
-            gram, cross, square = self._folded(x, y, evidence.fold if choose else torch.zeros(len(x)))
-            typical = gram.sum(0).diagonal()[:size].mean().clamp(min=1e-12)
+            gram, cross, square = self._folded(*self._equations(channel, own, joint, evidence), fold)
             if choose:
-                self._choose(channel, gram, cross, square, blocks, size, typical)
-            gram, cross = gram.sum(0), cross.sum(0)
+                self._choose(channel, gram, cross, square)
+            if bool(self.strength[channel].isfinite().any()):  # the others are zero
+                grams.append(gram.sum(0))
+                crosses.append(cross.sum(0))
+        self.gram, self.cross = (torch.stack(each).float() if each else torch.empty(0) for each in (grams, crosses))
+        self.settle()
+
+    @torch.no_grad()
+    def learn(self, evidence: Evidence) -> None:
+        own, joint = self._regressors(evidence.past, evidence.forecast)
+        for number, channel in enumerate(self._correcting):
+            x, y = self._equations(channel, own, joint, evidence)
+            self.gram[number] += (x.mT @ x).float()
+            self.cross[number] += (x.mT @ y).float()
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        for number, channel in enumerate(self._correcting):
+            gram, cross = self.gram[number].double(), self.cross[number].double()
+            blocks, typical = self._blocks(cross.shape[1]), self._typical(gram)
             solution = torch.zeros_like(cross)
             for share in SHARES:
                 chosen = (self.share[channel] == share)[blocks]  # (H,)
                 if not bool(chosen.any()):
                     continue
-                scaling = _scaling(len(gram), size, share)
+                scaling = self._scaling(len(gram), share)
                 path = RidgePath(gram * scaling * scaling.mT, cross * scaling)
                 strength = self.strength[channel][blocks] * typical  # (H,)
                 solution += torch.where(chosen, path.solve(strength) * scaling, 0.0)
-            weights.append(solution)
-        self.weights = torch.stack(weights).to(evidence.past.dtype)  # (D, p, H)
+            self.weights[channel] = solution.to(self.weights)
+
+    @property
+    def _correcting(self) -> list[int]:
+        r"""The channels that are corrected."""
+        return self.strength.isfinite().any(-1).nonzero().flatten().tolist() if self.strength.numel() else []
+
+    def _blocks(self, horizon: int) -> Tensor:
+        r"""The block of leads of each lead, (H,)."""
+        return torch.arange(horizon) * min(self.lead_blocks, horizon) // horizon
+
+    def _equations(self, channel: int, own: Tensor, joint: Tensor, evidence: Evidence) -> tuple[Tensor, Tensor]:
+        r"""A channel's regressors (n, p) and targets (n, H), each window with the weight of its scale, float64."""
+        missed = evidence.future[..., channel] - evidence.forecast[..., channel]  # (n, H)
+        x = torch.cat([own[channel], joint @ self.basis], -1).double()
+        unit = window_statistics(evidence.past)[1][:, :, channel].double()  # (n, 1)
+        return x * unit.sqrt(), missed.nan_to_num(0.0).double() / unit.sqrt()
+
+    def _typical(self, gram: Tensor) -> Tensor:
+        r"""The mean square of a channel's own regressors, which strengths are relative to."""
+        own = gram.shape[-1] - self.basis.shape[1]
+        return gram.diagonal()[:own].mean().clamp(min=1e-12)
+
+    def _scaling(self, regressors: int, share: float) -> Tensor:
+        r"""The column (p, 1) that multiplies own regressors by 1 and the joint ones by their share."""
+        scaling = torch.full((regressors, 1), share, dtype=torch.float64)
+        scaling[: regressors - self.basis.shape[1]] = 1.0
+        return scaling
 
     @staticmethod
     def _folded(x: Tensor, y: Tensor, fold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -162,13 +202,12 @@ class Residual(AdapterModule):
             torch.stack([y[part].square().sum(0) for part in parts]),
         )
 
-    def _choose(
-        self, channel: int, gram: Tensor, cross: Tensor, square: Tensor, blocks: Tensor, size: int, typical: Tensor
-    ) -> None:
+    def _choose(self, channel: int, gram: Tensor, cross: Tensor, square: Tensor) -> None:
         r"""Sets the channel's strength and share a block of leads to those of the least error left out."""
+        blocks, typical = self._blocks(cross.shape[-1]), self._typical(gram.sum(0))
         best = torch.zeros(int(blocks.max()) + 1, dtype=torch.float64).index_add_(0, blocks, square.sum(0))
         for share in SHARES:
-            scaling = _scaling(gram.shape[-1], size, share)
+            scaling = self._scaling(gram.shape[-1], share)
             errors = cross_validated_error(gram * scaling * scaling.mT, cross * scaling, square, STRENGTHS * typical)
             for number in range(len(best)):
                 error = errors[:, blocks == number].sum(1)  # (m,)
@@ -176,10 +215,3 @@ class Residual(AdapterModule):
                 if error[least] < best[number]:
                     best[number] = error[least]
                     self.strength[channel, number], self.share[channel, number] = STRENGTHS[least], share
-
-
-def _scaling(regressors: int, own: int, share: float) -> Tensor:
-    r"""The column :math:`(p, 1)` that multiplies own regressors by 1 and the joint ones by their share."""
-    scaling = torch.full((regressors, 1), share, dtype=torch.float64)
-    scaling[:own] = 1.0
-    return scaling

@@ -15,6 +15,7 @@ __all__ = [
     "Recalibration",
     "Scenarios",
     "StructuredCopula",
+    "VarianceParts",
     "block_bootstrap",
     "choose_copula",
     "fit_empirical",
@@ -40,3 +41,4 @@ from .ranks import RankCopula, fit_empirical, fit_schaake
 from .recalibration import Recalibration
 from .residual import StructuredCopula, fit_residual
 from .scenarios import Scenarios
+from .variance import VarianceParts

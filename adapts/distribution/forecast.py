@@ -125,6 +125,22 @@ class Forecast:
         low, high = self.bands.band(self.law, _checked([level])[0], joint, self._generator())
         return low[0].numpy(), high[0].numpy()
 
+    def variance_parts(self) -> pd.DataFrame:
+        r"""Tells where the variance of each step and channel comes from (see `adapts.distribution.VarianceParts`).
+
+        Returns:
+            One row a step and channel, as of `to_pandas`: item_id, timestamp, channel, and in squared units of the
+            channel "posterior" (the adapter's uncertainty of itself), "foundation_model" (the spread of the frozen
+            model's forecasts), "noise" (added for past residuals), "correction" (what recalibration, updates and the
+            bounds of the support made of the sum, negative where they narrow the law), and "total", their sum.
+
+        Raises:
+            ValueError: If the forecast is of a law whose parts are not known: a baseline's.
+        """
+        if self.law.parts is None:
+            raise ValueError("variance_parts expects the forecast of an Adapter, the parts of this law are not known")
+        return self._cells().join(self.law.parts.table(self.law.marginals.variance))
+
     @cached_property
     def samples(self) -> np.ndarray:
         r"""Joint paths, with shape :math:`(S, H, D)`, drawn once; the same seed gives the same paths."""
@@ -193,17 +209,15 @@ class Forecast:
             and one column a level, named "0.05".
         """
         levels = _checked(self.quantile_levels if quantile_levels is None else quantile_levels)
-        steps, width = len(self.index), len(self.channels)
-        frame = pd.DataFrame(
-            {
-                "item_id": self.item_id,
-                "timestamp": self.index.repeat(width),
-                "channel": list(self.channels) * steps,
-                "mean": self.mean.reshape(-1),
-            }
-        )
         values = self.quantile(levels).reshape(-1, len(levels))
-        return frame.assign(**{f"{level:g}": values[:, i] for i, level in enumerate(levels)})
+        columns = {f"{level:g}": values[:, i] for i, level in enumerate(levels)}
+        return self._cells().assign(mean=self.mean.reshape(-1), **columns)
+
+    def _cells(self) -> pd.DataFrame:
+        r"""One row a step and channel, the channels of a step together."""
+        steps, width = len(self.index), len(self.channels)
+        timestamps, channels = self.index.repeat(width), list(self.channels) * steps
+        return pd.DataFrame({"item_id": self.item_id, "timestamp": timestamps, "channel": channels})
 
     def to_gluonts(self) -> SampleForecast:
         r"""Hands the joint paths to gluonts.

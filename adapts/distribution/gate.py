@@ -2,8 +2,17 @@ r"""The gate: how much of the adapter's law stands beside the frozen model's."""
 
 from __future__ import annotations
 
-__all__ = ["Gate", "block_bootstrap", "fit_gate", "independent_windows", "lead_blocks", "smooth_shares"]
+__all__ = [
+    "Gate",
+    "block_bootstrap",
+    "contradicted",
+    "fit_gate",
+    "independent_windows",
+    "lead_blocks",
+    "smooth_shares",
+]
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .blocks import block_bootstrap, independent_windows, lead_blocks, resampling_clock, student
+from .blocks import Clock, block_bootstrap, independent_windows, lead_blocks, resampling_clock, student
 from .quantiles import QuantileFunction
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -123,9 +132,7 @@ def fit_gate(
     resampled = block_bootstrap(unseen, time, clock.block_length, 1000, generator)  # (R, C)
     trust = _trust(unseen, resampled)
     mean, pooled = unseen.nanmean(0), resampled.nanmean(1, keepdim=True)
-    few = (
-        student(clock.blocks - 1) * (clock.blocks / (clock.blocks - 1)) ** 0.5
-    )  # a bootstrap of few blocks shows too little spread
+    few = _few(clock)
     spread = (trust * resampled + (1 - trust) * pooled).var(0) + trust * (1 - trust) * (resampled - pooled).var(0)
     bound = trust * mean + (1 - trust) * mean.nanmean() - few * spread.sqrt()  # (C,)
     overall = float(mean.nanmean() - few * pooled.std())
@@ -153,6 +160,53 @@ def fit_gate(
             f"{100 * float(mean.nanmean()) + 0.0:.1f} % of the quantile loss, lower bound {100 * overall + 0.0:.1f} %"
         )
     return Gate(values, reason, gain, overall)
+
+
+def contradicted(
+    shares: Tensor,
+    adapter: QuantileFunction,
+    frozen: QuantileFunction,
+    future: Tensor,
+    origin: np.ndarray,
+    item: np.ndarray | None = None,
+    *,
+    seed: int = 0,
+) -> Tensor:
+    r"""Tells in which channels later windows contradict a gate: the gated law is surely worse than the frozen model.
+
+    Sure is what the 90 % lower bound of the loss added, by the circular block bootstrap, has above zero, in the channel
+    by itself or in all together.
+
+    Arguments:
+        shares: The gate's values, with shape :math:`(H, D)`.
+        adapter: The adapter's law on :math:`n` windows after those that the gate was fitted on, with batch shape
+            :math:`(n, H, D)`.
+        frozen: The frozen model's law on the same windows.
+        future: The targets, with shape :math:`(n, H, D)`. NaN marks a missing step.
+        origin: The row of each window's first target, with shape :math:`(n,)`, any order.
+        item: The item of each window, with shape :math:`(n,)`; one item if None.
+        seed: The seed of the bootstrap.
+
+    Returns:
+        Whether each channel is contradicted, with shape :math:`(D,)`; none where the windows span too little time to
+        tell.
+    """
+    clock = resampling_clock(origin, future.shape[1], item)
+    if clock is None:
+        return torch.zeros(future.shape[2], dtype=torch.bool)
+    losses = _losses(adapter, frozen, future, torch.zeros(future.shape[1], dtype=torch.long), (0.0, shares))
+    added = losses[1] - losses[0]  # (n, D)
+    generator = torch.Generator().manual_seed(seed)
+    resampled = block_bootstrap(added, clock.time, clock.block_length, 1000, generator)  # (R, D)
+    few = _few(clock)
+    alone = added.nanmean(0) - few * resampled.std(0) > 0
+    together = added.nanmean() - few * resampled.nanmean(1).std() > 0
+    return (alone | together) & (shares > 0).any(0)
+
+
+def _few(clock: Clock) -> float:
+    r"""The 90 % quantile in standard deviations of a bootstrap, which shows too little spread where blocks are few."""
+    return student(clock.blocks - 1) * math.sqrt(clock.blocks / (clock.blocks - 1))
 
 
 def smooth_shares(steps: Tensor, blocks: Tensor) -> Tensor:

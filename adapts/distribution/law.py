@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .copula import CHUNK, Copula
 from .quantiles import QuantileFunction
+from .variance import VarianceParts
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,12 @@ class Law:
     Arguments:
         marginals: The law a window, lead and channel, with batch shape :math:`(n, H, D)`.
         copula: The dependence over :math:`H` leads and :math:`D` channels.
+        parts: Where the margins' variance comes from, if that is known.
     """
 
     marginals: QuantileFunction
     copula: Copula
+    parts: VarianceParts | None = None
 
     def __post_init__(self) -> None:
         expected = (self.copula.prediction_length, self.copula.channels)
@@ -47,7 +50,8 @@ class Law:
         Returns:
             Their law.
         """
-        return Law(self.marginals[[index] if isinstance(index, int) else index], self.copula)
+        some = [index] if isinstance(index, int) else index
+        return Law(self.marginals[some], self.copula, None if self.parts is None else self.parts[some])
 
     @property
     def mean(self) -> Tensor:
@@ -77,7 +81,7 @@ class Law:
                 variables = marginals.flatten()
                 for cells, order, place in self.copula.strata(num_samples, generator, windows=len(part[0])):
                     ordered = variables[cells].stratified(place)
-                    part.flatten(1)[:, cells] = torch.empty_like(ordered).scatter_(1, order, ordered).T
+                    part.flatten(1)[:, cells].T.scatter_(1, order, ordered)
             else:  # one sample each of S times as many windows
                 levels = self.copula.uniforms(1, generator, windows=num_samples * len(part[0]))
                 part.copy_(marginals(levels.view(part.shape)))
@@ -93,4 +97,5 @@ class Law:
         Returns:
             The law in these units.
         """
-        return Law(self.marginals.rescaled(location, scale), self.copula)
+        parts = None if self.parts is None else self.parts.scaled(scale)
+        return Law(self.marginals.rescaled(location, scale), self.copula, parts)

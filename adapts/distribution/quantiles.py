@@ -198,25 +198,26 @@ class QuantileFunction:
             The quantiles, within the support, with the shape of `place`.
         """
         number = place.shape[-1]
-        u = ((torch.arange(number, device=place.device) + place) / number).clamp(_EDGE, 1 - _EDGE)
-        first = math.ceil(_LOW * number)  # the strata that reach beyond the outer deciles end, and begin again
-        last = max(first, number - first)
-        warped = torch.cat([_warp(u[..., :first]), u[..., first:last], _warp(u[..., last:])], dim=-1)
+        u = place.add(torch.arange(number, device=place.device)).div_(number).clamp_(_EDGE, 1 - _EDGE)
         base, knots = _bins(tuple(self.levels.tolist()), number)
-        below = base.to(u.device).clamp(0, len(self.levels) - 2)  # (S,)
+        below = base.to(u.device)  # (S,), of each stratum
+        if len(knots):
+            below = below + (u.unsqueeze(0) >= knots.to(u).view(len(knots), *[1] * (u.ndim - 1), -1)).sum(0)
+        below = below.clamp(0, len(self.levels) - 2)
         offset, width = self._weights(u)
-        if len(knots) == 0:
+        first = math.ceil(_LOW * number)  # the strata that reach beyond the outer deciles end, and begin again
+        for tail in (u[..., :first], u[..., max(first, number - first) :]):
+            tail.copy_(_warp(tail))
+        weight = u.mul_(width[below]).add_(offset[below])
+        if below.ndim == 1:
             left, right = self.values[..., below], self.values[..., below + 1]
         else:
-            below = base.to(u.device) + (u.unsqueeze(0) >= knots.to(u).view(len(knots), *[1] * (u.ndim - 1), -1)).sum(0)
-            below = below.clamp_(0, len(self.levels) - 2)
             left, right = self.values.gather(-1, below), self.values.gather(-1, below + 1)
-        weight = torch.addcmul(offset[below], warped, width[below])
-        x = torch.lerp(left, right, weight.to(left))
+        x = left.lerp_(right, weight.to(left))
         if self.support is None:
             return x
         low, high = (bound.unsqueeze(-1) for bound in self.support)
-        return x.maximum(low).minimum(high)
+        return x.clamp_(low, high)
 
     def at(self, levels: Tensor | Sequence[float]) -> Tensor:
         r"""The quantiles at further levels, the same for all variables.
@@ -429,6 +430,8 @@ class QuantileFunction:
         if bool((noise < 0).any()):
             raise ValueError("the variance of the added noise must not be negative")
         rows = noise.nonzero().squeeze(-1)
+        if not len(rows):
+            return self
         values = self.values.reshape(-1, len(self.levels)).clone()
         step = max(1, _CACHED // (32 * len(self.levels)))  # 32: about the slices that `_pieces` makes
         for i in range(0, len(rows), step):

@@ -25,6 +25,7 @@ from ..distribution.copula import Copula
 from ..distribution.forecast import Forecast
 from ..distribution.law import Law
 from ..distribution.quantiles import LEVELS, QuantileFunction
+from ..distribution.variance import VarianceParts
 from ..panel import Panel
 from ..shelf import unknown
 from ..windows import Part, Windows, part_windows
@@ -440,7 +441,8 @@ def _tensors(law: Law) -> dict[str, Tensor]:
     marginals = law.marginals
     support = {} if marginals.support is None else dict(zip(("law.low", "law.high"), marginals.support, strict=True))
     copula = {f"copula.{name}": x for name, x in law.copula.state().items()}
-    return {"law.levels": marginals.levels, "law.values": marginals.values, **support, **copula}
+    parts = {} if law.parts is None else {f"parts.{name}": x for name, x in law.parts.state().items()}
+    return {"law.levels": marginals.levels, "law.values": marginals.values, **support, **copula, **parts}
 
 
 def _law(tensors: Mapping[str, Tensor]) -> Law:
@@ -448,4 +450,5 @@ def _law(tensors: Mapping[str, Tensor]) -> Law:
     support = (tensors["law.low"], tensors["law.high"]) if "law.low" in tensors else None
     marginals = QuantileFunction(tensors["law.levels"], tensors["law.values"], support)
     state = {name.removeprefix("copula."): x for name, x in tensors.items() if name.startswith("copula.")}
-    return Law(marginals, Copula.from_state(state))
+    parts = {name.removeprefix("parts."): x for name, x in tensors.items() if name.startswith("parts.")}
+    return Law(marginals, Copula.from_state(state), VarianceParts(**parts) if parts else None)
