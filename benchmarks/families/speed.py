@@ -5,8 +5,9 @@ r"""What a family costs beside the frozen model alone: ratios of times taken in 
 A training step is one batch of 32 windows of 7 channels, 504 steps back: encode, the frozen model, decode, loss,
 gradients, Adam; beside it the frozen model's forward and backward of the same latent series, nothing around it. A
 closed form is solved on 1,000 windows, the default, their forecasts included; beside it the frozen forward of the same
-series. A prediction is the law of 32 windows with 200 joint samples; beside it the frozen forwards that cannot be avoided. Both
-alternate, and the ratio is that of the medians. Models: bolt-nano, and a Chronos-Bolt of 9 M random weights.
+series. A prediction is the law of 32 windows with 200 joint samples; beside it the frozen forwards that cannot be
+avoided. Both alternate, and the ratio is that of the medians. Models: bolt-nano, and a Chronos-Bolt of 9 M random
+weights.
 
 Peak memory is what drawing the joint paths of those windows takes beyond the paths themselves, in a process of its own
 (Linux tells it).
