@@ -4,11 +4,14 @@ r"""Dependence and calibration of the joint law: same margins, only the copula d
     python -m benchmarks.joint_law.run etth1-24 --origins 200
 
 The frozen model on rolling origins over the test rows. Whatever is fitted sees earlier rows only, but for the ceiling,
-whose copula is fitted on the test errors themselves. One CSV row a job, law and metric.
+whose copula is fitted on the test errors themselves. `default` is what `Adapter("identity")` chose on the rows before
+the test rows, `updated` the same adapter when `update` has seen every row before the origin. One CSV row a job, law and
+metric.
 """
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +19,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from adapts import Adapter
 from adapts.adapters.identity import Identity
 from adapts.distribution import (
     Copula,
     Independent,
-    JointBands,
-    OnlineRecalibration,
     QuantileFunction,
-    Recalibration,
     block_bootstrap,
     fit_empirical,
     fit_gaussian,
@@ -33,9 +34,9 @@ from adapts.distribution import (
     independent_windows,
     lead_blocks,
 )
-from adapts.distribution.law import Law
 from adapts.evaluation import scores
 from adapts.foundation import load_foundation_model
+from adapts.panel import Item
 from adapts.pipeline import Pipeline
 from adapts.readers import read
 from adapts.windows import Part, Windows, part_windows, split_parts
@@ -123,16 +124,44 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
              "samples": SAMPLES, **provenance(panel, SEED)}  # fmt: skip
 
     # --- margins
-    early = ("train", "validation", "calibration")
-    calibration, blocks = windows["calibration"], lead_blocks(horizon)
-    recalibration = Recalibration.fit(pits["calibration"], blocks, calibration.origin, calibration.item)
-    margins = {"frozen model": laws["test"], "recalibrated": recalibration.apply(laws["test"])}
+    borders = dataset.borders[1]
+    before = replace(dataset, panel=panel.rows(borders), end=None)
+    adapter = Adapter("identity", foundation_model=model, prediction_length=horizon, seed=SEED).fit(before)
+    raw = Windows(panel, windows["test"].item, windows["test"].origin, model.context_length, horizon)
+    units = (-location / scale, 1 / scale)
+    default = adapter.law(raw).rescaled(*units)
+    chosen, bands = adapter._fitted.copula, {"default": [adapter._fitted.bands] * len(raw)}
+    latest, bands["updated"] = [], []
+    for number, origin in enumerate(raw.origin):
+        new = slice(int(raw.origin[number - 1]) if number else borders, int(origin))
+        if new.start < new.stop:
+            rows_since = Item(panel.items[0].item_id, panel.items[0].values[new], panel.items[0].index[new])
+            adapter.update(replace(panel, items=(rows_since,)))
+        latest.append(adapter.law(raw[[number]]).rescaled(*units))
+        bands["updated"].append(adapter._fitted.bands)
+    margins = {
+        "frozen model": laws["test"],
+        "default": default.marginals,
+        "updated": QuantileFunction(
+            _LEVELS, torch.cat([each.marginals.at(_LEVELS) for each in latest]), default.marginals.support
+        ),
+    }
+    season = dataset.season_length or 1
+    apart = part_windows(panel, parts["test"], context_length=model.context_length, prediction_length=horizon,
+                         max_windows=10**6, stride=season)  # fmt: skip
+    first = Adapter("identity", foundation_model=model, prediction_length=horizon, seed=SEED).fit(before)
+    for law, each in (("frozen model", first.frozen_law(apart)), ("default", first.law(apart))):
+        pit = each.marginals.pit(apart.future(torch.float64), torch.Generator().manual_seed(SEED))
+        cells = [(scores.pit_ece(pit[:, lead]), scores.pit_ece_floor(pit[:, [lead]], apart.origin, last_lead=lead + 1))
+                 for lead in range(horizon)]  # fmt: skip
+        for metric, values in zip(("pit_ece_cell", "pit_ece_cell_floor"), zip(*cells, strict=True), strict=True):
+            yield {**about, "law": law, "metric": metric, "value": float(torch.stack(values).nanmean())}
     for law, each in margins.items():
         for metric, value in marginal_scores(each, futures["test"], windows["test"]).items():
             yield {**about, "law": law, "metric": metric, "value": value}
-    yield from ({**about, "law": "online", "metric": m, "value": v} for m, v in online(windows, laws, futures).items())
 
     # --- dependence
+    early = ("train", "validation", "calibration")
     known = torch.cat([pits[part] for part in early])
     origin = np.concatenate([windows[part].origin for part in early])
     worth = independent_windows(origin, horizon)
@@ -144,6 +173,7 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
         "empirical": fit_empirical(known),
         "kronecker": fit_gaussian(known, worth),
         "residual": fit_residual(known, origin, history=history),
+        "default": chosen,
         "ceiling": fit_residual(pits["test"], windows["test"].origin, history=history),
     }
     values = {copula: reranked(each, laws["test"], futures["test"]) for copula, each in copulas.items()}
@@ -165,34 +195,21 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
                        "low": 100 * low, "high": 100 * high}  # fmt: skip
 
     # --- joint bands
-    for joint, axes in (("time", (1,)), ("channels", (2,)), ("all", (1, 2))):
-        bands = JointBands.fit(torch.cat([pits["validation"], pits["calibration"]]))
-        inner = bands.levels(Law(laws["test"], copulas["residual"]), 0.9, joint, torch.Generator().manual_seed(SEED))
-        outside = ((2 * pits["test"] - 1).abs() > inner).float()
-        yield {**about, "law": "residual", "metric": f"band_90_{joint}", "value": 1 - float(outside.amax(axes).mean())}
-
-
-def online(
-    windows: dict[str, Windows], laws: dict[str, QuantileFunction], futures: dict[str, Tensor]
-) -> dict[str, float]:
-    r"""The test windows in order of time, each adapted by those whose targets lie wholly before its origin."""
-    horizon, channels = futures["test"].shape[1:]
-    adapted = OnlineRecalibration(horizon, channels)
-    later = ("validation", "calibration", "confirmation", "test")
-    origin = np.concatenate([windows[part].origin for part in later])
-    stride = max(1, int(np.diff(windows["test"].origin).min(initial=horizon)))
-    pits = torch.cat([laws[part].pit(futures[part], torch.Generator().manual_seed(SEED)) for part in later])
-    keep = np.concatenate([[True], np.diff(origin // stride) > 0])  # as far apart as the test windows are
-    waiting, done, law = np.flatnonzero(keep), 0, laws["test"]
-    maps = []
-    for number, start in enumerate(windows["test"].origin):
-        while done < len(waiting) and origin[waiting[done]] + horizon <= start:
-            adapted.update(pits[waiting[done]])
-            done += 1
-        maps.append(adapted.recalibration.apply(law[[number]]).resample(_LEVELS))
-    values = torch.cat([each.values for each in maps])
-    support = None if law.support is None else law.support
-    return marginal_scores(QuantileFunction(_LEVELS, values, support), futures["test"], windows["test"])
+    for law, mine in bands.items():
+        found = margins[law].pit(futures["test"], torch.Generator().manual_seed(SEED))
+        for joint, axes in (("time", (1,)), ("channels", (2,)), ("all", (1, 2))):
+            inner = torch.stack(
+                [
+                    band.levels(each, 0.9, joint, torch.Generator().manual_seed(SEED)).expand(found.shape[1:])
+                    for band, each in zip(mine, latest, strict=True)
+                ]
+            )  # (n, H, D)
+            outside = ((2 * found - 1).abs() > inner).double().amax(axes)  # (n), (n, D) or (n, H)  of whole paths
+            share = 1 - outside.view(len(found), -1).mean(1, keepdim=True)
+            spread = block_bootstrap(share, windows["test"].origin, span, 1000, torch.Generator().manual_seed(SEED))
+            low, high = spread.quantile(torch.tensor([0.05, 0.95], dtype=spread.dtype), 0)[:, 0].tolist()
+            yield {**about, "law": law, "metric": f"band_90_{joint}", "value": float(share.mean()), "low": low,
+                   "high": high}  # fmt: skip
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-r"""Prints the tables of `scores.csv`: no figure is typed by hand.
+r"""Writes the tables of docs/joint_law.md from `scores.csv` and `simulated.csv`, between marks: no figure is typed.
 
 python -m benchmarks.joint_law.table
 """
@@ -8,40 +8,138 @@ from pathlib import Path
 import pandas as pd
 
 HERE = Path(__file__).parent
-JOINT = {"energy": "energy", "variogram_channels": "channel variogram", "variogram_time": "time variogram",
-         "crps_sum": "channel sum", "crps_max": "maximum over leads"}  # fmt: skip
-MARGINS = {"crps": "CRPS", "coverage_80": "80 % coverage", "coverage_80_worst_block": "worst block of leads",
-           "pit_ece": "PIT-ECE", "pit_ece_floor": "its floor"}  # fmt: skip
-BANDS = ("band_90_time", "band_90_channels", "band_90_all")
+PAGE = HERE.parent.parent / "docs" / "joint_law.md"
+JOINT = {
+    "energy": "energy",
+    "variogram_channels": "channel variogram",
+    "variogram_time": "time variogram",
+    "crps_sum": "channel sum",
+    "crps_max": "maximum over leads",
+}
+MARGINS = {
+    "crps": "CRPS",
+    "coverage_80": "80 % coverage",
+    "coverage_80_worst_block": "worst quarter of leads",
+    "pit_ece": "PIT-ECE",
+    "pit_ece_floor": "floor",
+    "pit_ece_cell": "a lead, a season apart",
+    "pit_ece_cell_floor": "floor",
+}
+BANDS = {"band_90_time": "all leads", "band_90_channels": "all channels", "band_90_all": "both"}
 
 
-def lines(frame: pd.DataFrame, columns: dict[str, str], digits: int) -> list[str]:
-    out = ["| data | law | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 2) + "|"]
-    for (data, law), row in frame.iterrows():
-        out.append(f"| {data} | {law} | " + " | ".join(f"{row[metric]:.{digits}f}" for metric in columns) + " |")
-    return out
+def grid(heads: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    return [*lines, *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def number(value: float, digits: int) -> str:
+    return "" if pd.isna(value) else f"{value:.{digits}f}"
+
+
+def copulas(scores: pd.DataFrame) -> list[str]:
+    skills = [f"{metric}_skill" for metric in JOINT]
+    wide = scores[scores["metric"].isin(skills)].pivot_table(
+        index=["job", "law"], columns="metric", values="value", sort=False
+    )[skills]
+    mean = wide.groupby("law", sort=False).mean()
+    mean.index = pd.MultiIndex.from_product([["mean"], mean.index])
+    wide = pd.concat([mean, wide])
+    rows = [
+        [job, law, *(number(value, 1) for value in row)]
+        for (job, law), row in zip(wide.index, wide.to_numpy(), strict=True)
+        if law != "independent"
+    ]
+    return grid(["data", "copula", *JOINT.values()], rows)
+
+
+def over(scores: pd.DataFrame) -> list[str]:
+    rows = []
+    for job, some in scores.groupby("job", sort=False):
+        cells = [job]
+        for other in ("history", "schaake"):
+            row = some[(some["law"] == "default") & (some["metric"] == f"variogram_channels_skill_over_{other}")].iloc[
+                0
+            ]
+            cells.append(f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]")
+        rows.append(cells)
+    return grid(["data", "over `gaussian-history`", "over `schaake`"], rows)
+
+
+def margins(scores: pd.DataFrame, metrics: dict[str, str]) -> list[str]:
+    wide = scores[scores["metric"].isin(metrics)].pivot_table(
+        index=["job", "law"], columns="metric", values="value", sort=False
+    )[list(metrics)]
+    rows = [
+        [job, law, *(number(value, 3) for value in row)]
+        for (job, law), row in zip(wide.index, wide.to_numpy(), strict=True)
+    ]
+    return grid(["data", "law", *metrics.values()], rows)
+
+
+def bands(scores: pd.DataFrame) -> list[str]:
+    rows = []
+    some = scores[scores["metric"].isin(BANDS)]
+    for (job, law), each in some.groupby(["job", "law"], sort=False):
+        found = each.set_index("metric")
+        cells = [
+            f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" for _, row in found.loc[[*BANDS]].iterrows()
+        ]
+        rows.append([job, law, *cells])
+    mean = some.groupby(["law", "metric"], sort=False)["value"].mean().unstack()
+    rows += [["mean", law, *(number(row[metric], 2) for metric in BANDS)] for law, row in mean.iterrows()]
+    return grid(["data", "law", *BANDS.values()], rows)
+
+
+def known(simulated: pd.DataFrame) -> list[str]:
+    some = simulated[(simulated["what"] == "known law") & (simulated["law"] != "true law")]
+    wide = some.pivot_table(index=["data", "law"], columns="metric", values="excess", sort=False)[[*JOINT]]
+    rows = [
+        [*index, *(f"{value:+.1f}" for value in row)] for index, row in zip(wide.index, wide.to_numpy(), strict=True)
+    ]
+    return grid(["process", "copula", *JOINT.values()], rows)
+
+
+def updates(simulated: pd.DataFrame) -> list[str]:
+    some = simulated[simulated["what"].isin(["shift", "long run"])]
+    rows = []
+    for (what, law), each in some.groupby(["what", "law"], sort=False):
+        rows.append([what, law, str(len(each)), f"{each['value'].mean():.3f}", f"{each['value'].std():.3f}"])
+    return grid(["series", "adapter", "seeds", "80 % coverage", "standard deviation over seeds"], rows)
+
+
+def large(simulated: pd.DataFrame) -> list[str]:
+    some = simulated[simulated["what"] == "large"].set_index("metric")
+    first = some.iloc[0]
+    return [f"{first['data']}: {some.loc['seconds', 'value']:.1f} s, {some.loc['peak_gb', 'value']:.1f} GB in all."]
+
+
+def about(frame: pd.DataFrame) -> str:
+    return f"bolt-nano; torch {frame.iloc[0]['torch']}; commit {frame.iloc[0]['commit']}."
 
 
 def main() -> None:
-    scores = pd.read_csv(HERE / "scores.csv")
-    scores["data"] = scores["data"] + "-" + scores["prediction_length"].astype(str)
-    wide = scores.pivot_table(index=["data", "law"], columns="metric", values="value", sort=False)
-    skills = {f"{metric}_skill": name for metric, name in JOINT.items()}
-    joint = wide[list(skills)].dropna()
-    joint = joint[joint.index.get_level_values("law") != "independent"]
-    mean = joint.groupby("law", sort=False).mean()
-    mean.index = pd.MultiIndex.from_product([["mean"], mean.index])
-    print("Skill against independent draws, %:\n", *lines(pd.concat([joint, mean]), skills, 1), sep="\n")
-    print("\nMargins:\n", *lines(wide[list(MARGINS)].dropna(), MARGINS, 3), sep="\n")
-    print(
-        "\nJoint 90 % bands:\n", *lines(wide[list(BANDS)].dropna(), dict(zip(BANDS, BANDS, strict=True)), 3), sep="\n"
+    scores, simulated = (pd.read_csv(HERE / name) for name in ("scores.csv", "simulated.csv"))
+    scores["job"] = scores["data"] + ", H = " + scores["prediction_length"].astype(str)
+    origins = "; ".join(
+        f"{job}: {some.iloc[0]['windows']} every {some.iloc[0]['stride']} rows"
+        for job, some in scores.groupby("job", sort=False)
     )
-    over = scores[(scores.law == "residual") & scores.metric.str.startswith("variogram_channels_skill_over")]
-    print("\nChannel variogram of the residual copula, skill over:\n")
-    for row in over.itertuples():
-        print(f"{row.data} {row.metric.rsplit('_')[-1]}: {row.value:.2f} [{row.low:.2f}, {row.high:.2f}]")
-    first = scores.iloc[0]
-    print(f"\n{first['samples']} samples; 90 % block-bootstrap intervals; commit {first['commit']}.")
+    tables = {
+        "copulas": [*copulas(scores), "", f"Windows: {origins}. {scores.iloc[0]['samples']} samples; {about(scores)}"],
+        "over": over(scores),
+        "margins": margins(scores, MARGINS),
+        "bands": bands(scores),
+        "known": [*known(simulated), "", about(simulated)],
+        "updates": updates(simulated),
+        "large": large(simulated),
+    }
+    page = PAGE.read_text()
+    for name, lines in tables.items():
+        start, stop = f"<!-- {name}: made by benchmarks/joint_law/table.py -->", f"<!-- /{name} -->"
+        before, rest = page.split(start)
+        page = before + start + "\n" + "\n".join(lines) + "\n" + stop + rest.split(stop)[1]
+    PAGE.write_text(page)
 
 
 if __name__ == "__main__":
