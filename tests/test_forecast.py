@@ -308,6 +308,19 @@ class TestPlot:
         forecast.history.iloc[-1] = math.nan
         assert len(forecast.plot(["wind"])[0].lines[1].get_ydata()) == 6
 
+    def test_scenarios_are_drawn_over_the_fans(self):
+        forecast = make(copula=GaussianCopula(torch.eye(3), torch.full((6, 6), 0.9).fill_diagonal_(1.0)))
+        axes, picked = forecast.plot(scenarios=4), forecast.scenarios(4)
+        for channel, cell in enumerate(axes):
+            lines = cell.lines[2:]  # after what was observed and the median
+            assert len(lines) == 4
+            for line, path, weight in zip(lines, picked.paths, picked.weights, strict=True):
+                assert line.get_ydata()[0] == forecast.history.iloc[-1, channel]
+                assert np.array_equal(line.get_ydata()[1:], path[:, channel])
+                assert line.get_linewidth() == pytest.approx(0.5 + 2 * weight / picked.weights[0])
+        texts = [text.get_text() for text in axes[0].figure.legends[0].get_texts()]
+        assert texts[-2:] == ["median", "4 scenarios"]
+
     def test_many_channels_are_cut_and_it_says_so(self):
         forecast = make(channels=[f"c{i}" for i in range(300)])
         axes = forecast.plot()
@@ -345,6 +358,10 @@ class TestPlot:
             make().plot(["sun"])
         with pytest.raises(ValueError, match="expects 3 axes, one a channel, got 1"):
             make().plot(axes=plt.subplots()[1])
+        before = plt.get_fignums()
+        with pytest.raises(ValueError, match="of 200 samples, 1 to 200 scenarios can be picked, got k=201"):
+            make().plot(scenarios=201)
+        assert plt.get_fignums() == before  # no empty figure is left behind
 
 
 def test_a_law_with_nan_is_our_own_mistake():

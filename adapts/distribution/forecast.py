@@ -32,7 +32,7 @@ r"""The quantile levels of `to_pandas` unless others are asked for."""
 
 _PANELS, _FEWER = 24, 12  # the most channels that are all drawn, and how many are drawn of more, unless they are named
 _FANS = ((0.95, 0.18), (0.8, 0.3), (0.5, 0.5))  # level and opacity, widest first
-_BLUE, _GREY = "#0072B2", "#4D4D4D"  # Okabe and Ito's blue, told from grey by all
+_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#4D4D4D"  # Okabe and Ito's, told apart by all
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -247,6 +247,7 @@ class Forecast:
         channels: str | Sequence[str] | None = None,
         history: pd.DataFrame | None = None,
         axes: Axes | Sequence[Axes] | np.ndarray | None = None,
+        scenarios: int = 0,
     ) -> np.ndarray:
         r"""Draws a fan chart a channel: what was observed, the median, and the 50, 80 and 95 % intervals.
 
@@ -256,12 +257,14 @@ class Forecast:
             history: The rows observed, a column a channel; those that the forecast keeps if None. Rows from the
                 forecast's first step on are drawn as well, so that the truth shows where it is known.
             axes: The axes to draw on, one a channel; a new figure if None. Nothing is shown or saved.
+            scenarios: How many of `scenarios` to draw over the fans, paths that show how cells go together; the more of
+                the law a path stands for, the thicker its line.
 
         Returns:
             The axes, one a channel.
 
         Raises:
-            ValueError: If a channel is unknown, or there are too few axes.
+            ValueError: If a channel is unknown, there are too few axes, or more scenarios than samples.
         """
         from matplotlib import pyplot as plt
 
@@ -270,6 +273,7 @@ class Forecast:
         unknown = [name for name in names if name not in self.channels]
         if unknown or not names:
             raise ValueError(f"plot expects channels among {list(self.channels)}, got {names}")
+        picked = self.scenarios(scenarios) if scenarios else None
         if axes is None:
             columns = 1 if len(names) <= 3 else 2 if len(names) <= 8 else 3
             rows = -(-len(names) // columns)
@@ -287,7 +291,7 @@ class Forecast:
                 raise ValueError(f"plot expects {len(names)} axes, one a channel, got {len(cells)}")
         observed = self.history if history is None else history
         for name, cell in zip(names, cells, strict=False):
-            self._fan(cell, name, None if observed is None else observed[name])
+            self._fan(cell, name, None if observed is None else observed[name], picked)
         handles, labels = cells[0].get_legend_handles_labels()
         if figure is None:
             cells[0].legend(loc="upper left", fontsize="small", framealpha=0.8)
@@ -300,7 +304,7 @@ class Forecast:
         places = np.linspace(0, width - 1, width if width <= _PANELS else _FEWER).round().astype(int)
         return [self.channels[place] for place in places]
 
-    def _fan(self, cell: Axes, name: str, observed: pd.Series[float] | None) -> None:
+    def _fan(self, cell: Axes, name: str, observed: pd.Series[float] | None, picked: Scenarios | None) -> None:
         channel = self.channels.index(name)
         index, start = self.index, None
         if observed is not None:
@@ -318,6 +322,11 @@ class Forecast:
             cell.fill_between(index, low, high, color=_BLUE, alpha=opacity, linewidth=0, label=label)
         marker = "." if len(self.index) == 1 else None
         cell.plot(index, path(self.quantile(0.5)), color=_BLUE, linewidth=1.5, marker=marker, label="median")
+        if picked is not None:
+            for number, (one, weight) in enumerate(zip(picked.paths, picked.weights, strict=True)):
+                width = 0.5 + 2 * weight / picked.weights.max()
+                label = "_" if number else f"{len(picked.paths)} scenario{'s' * (len(picked.paths) > 1)}"
+                cell.plot(index, path(one), color=_ORANGE, linewidth=width, marker=marker, alpha=0.8, label=label)
         cell.set_title(name, loc="left", fontsize="medium")
         cell.spines[["top", "right"]].set_visible(False)
         cell.tick_params(labelsize="small")
@@ -332,16 +341,19 @@ class Forecast:
             cell.xaxis.set_major_formatter(formatter)
 
 
-def plain_ticks(axes: Axes) -> None:
-    r"""Writes each number of a y axis in full: matplotlib puts a common offset or exponent where the title stands.
+def plain_ticks(axes: Axes, which: str = "y") -> None:
+    r"""Writes each number of an axis in full: matplotlib puts a common offset or exponent where the title stands.
 
     Arguments:
         axes: The axes, changed in place.
+        which: Which of them, "x" or "y".
     """
     from matplotlib.ticker import FuncFormatter
 
+    axis = axes.xaxis if which == "x" else axes.yaxis
+
     def write(value: float, _: int | None = None) -> str:
-        ticks = np.asarray(axes.get_yticks(), dtype=float)
+        ticks = np.asarray(axis.get_majorticklocs(), dtype=float)
         step = np.diff(ticks).min(initial=np.inf)
         if not 0 < step < np.inf:
             return f"{value:.5g}"
@@ -349,7 +361,7 @@ def plain_ticks(axes: Axes) -> None:
         return formatter.fix_minus(f"{0.0 if abs(value) < step / 1000 else value:.{digits}g}")
 
     formatter = FuncFormatter(write)
-    axes.yaxis.set_major_formatter(formatter)
+    axis.set_major_formatter(formatter)
 
 
 def _checked(levels: Sequence[float]) -> list[float]:
