@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from seasonal import SeasonalModel
 
 from adapts.adapter import Adapter
@@ -19,6 +20,7 @@ from adapts.distribution.law import Law
 from adapts.distribution.quantiles import LEVELS, QuantileFunction
 from adapts.evaluation import scores
 from adapts.evaluation.backtest import format_table, roll, score_table
+from adapts.evaluation.differences import METRICS
 from adapts.evaluation.rolling import rolling_windows
 from adapts.panel import Panel
 from adapts.readers import Dataset
@@ -95,7 +97,8 @@ class TestScoreTable:
         assert set(frame["lead_block"]) == {"all", "1-2", "3-4", "5-6", "7-8"}
         for block in set(frame["lead_block"]):
             for metric, a, b in [("mse", 4, 1), ("mae", 2, 1), ("crps", 2, 1), ("wql", 2, 1), ("width_80", 0, 0),
-                                 ("coverage_80", 0, 0), ("pit_ece", 0.5, 0.5)]:  # fmt: skip
+                                 ("coverage_80", 0, 0), ("pit_ece", 0.5, 0.5), ("pit_ks", 1, 1),
+                                 ("interval_score_80", 20, 10)]:  # fmt: skip
                 values = [overall(frame, "point", metric, channel, block) for channel in ("a", "b", "all")]
                 assert values == pytest.approx([a, b, (a + b) / 2], abs=1e-3), metric
         # The truth is (2, -1) at 8 leads: its norm. Between channels |y_i - y_j|^.5 is sqrt(3), two ordered pairs.
@@ -105,12 +108,14 @@ class TestScoreTable:
             self.table({"point": point}, future, **location), "point", "variogram_channels"
         ) == pytest.approx(6)
         assert overall(frame, "point", "variogram_time") == pytest.approx(0)
+        assert overall(frame, "point", "crps_sum") == pytest.approx(1, abs=1e-3)  # totals of 1 where 0 was forecast
 
     def test_right_law_beats_wrong_ones(self):
         y = torch.randn(400, 8, 2)
         laws = {name: normal_law(torch.zeros(400, 8, 2), d) for name, d in (("narrow", 0.5), ("right", 1), ("wide", 2))}
         frame = self.table(laws, y)
-        for metric in ("crps", "wql", "pit_ece", "energy_score", "variogram_channels", "variogram_time"):
+        for metric in ("crps", "wql", "interval_score_80", "pit_ece", "pit_ks", "energy_score", "variogram_channels",
+                       "variogram_time", "crps_sum"):  # fmt: skip
             values = {name: overall(frame, name, metric) for name in laws}
             assert min(values, key=values.get) == "right", metric
         assert overall(frame, "narrow", "coverage_80") < 0.55 < 0.78 < overall(frame, "right", "coverage_80") < 0.82
@@ -158,7 +163,7 @@ class TestScoreTable:
         y[..., 1] = 5.0
         laws = {"m": normal_law(torch.tensor([0.0, 5.0]).expand(60, 8, 2), torch.tensor([[1.0], [1e-6]]))}
         frame = self.table(laws, y, varies=np.array([True, False]))
-        for metric in ("coverage_80", "pit_ece", "pit_ece_floor"):
+        for metric in ("coverage_80", "pit_ece", "pit_ece_floor", "pit_ks", "pit_ks_floor"):
             assert math.isnan(overall(frame, "m", metric, "b"))
             assert overall(frame, "m", metric) == overall(frame, "m", metric, "a")
         assert overall(frame, "m", "mse", "b") == pytest.approx(0, abs=1e-9)  # the other scores stay
@@ -336,7 +341,7 @@ class TestBacktest:
         rolled = roll(KnownLaw(), Panel.of(values))
         for model, pit in rolled.pits.items():
             assert pit[..., 1].isnan().all() and not pit[..., [0, 2]].isnan().any()
-            for metric in ("coverage_80", "pit_ece", "pit_ece_floor"):
+            for metric in ("coverage_80", "coverage_80_calm", "pit_ece", "pit_ece_floor", "pit_ks", "pit_ks_floor"):
                 means = [overall(rolled.frame, model, metric, channel) for channel in ("0", "2")]
                 assert overall(rolled.frame, model, metric) == pytest.approx(np.mean(means))
                 assert math.isnan(overall(rolled.frame, model, metric, "1"))
@@ -373,7 +378,7 @@ class TestBacktest:
         laws = {"adapter": rolled.adapter.law(rolled.windows)}
         frame = score_table(
             laws, rolled.windows.future(), channels=panel.channels, scale=rolled.adapter.scale_,
-            location=rolled.adapter.location_, origin=rolled.windows.origin,
+            location=rolled.adapter.location_, origin=rolled.windows.origin, past=rolled.windows.past(),
         )  # fmt: skip
         pd.testing.assert_frame_equal(frame, rolled.frame[rolled.frame["model"] == "adapter"].reset_index(drop=True))
 
@@ -388,6 +393,36 @@ class TestBacktest:
         assert overall(roll(KnownLaw(), panel, season_length=7, **options).frame, "seasonal naive", "mae") > 0.3
         card = replace(Dataset("card", panel), season_length=24)
         assert overall(roll(KnownLaw(), card, **options).frame, "seasonal naive", "mae") < 0.05
+
+
+class TestRegimes:
+    def rolled(self):
+        # Shocks of one and of three, in turns of 60 rows; the law knows the mean of both only.
+        shocks = np.random.default_rng(0).standard_normal((3000, 2)) * np.repeat([1, 3] * 25, 60)[:, None] / 5**0.5
+        values = np.zeros((3000, 2))
+        for step in range(1, 3000):
+            values[step] = MEMORY * values[step - 1] + shocks[step]
+        return roll(KnownLaw(), Panel.of(values), windows=300, baselines=["frozen model"])
+
+    def test_a_law_of_one_width_is_found_out(self):
+        rolled = self.rolled()
+        calm, volatile, both = (
+            overall(rolled.frame, "adapter", f"coverage_80{of}") for of in ("_calm", "_volatile", "")
+        )
+        assert both == pytest.approx(0.8, abs=0.05) and calm > 0.9 and volatile < 0.72
+        assert (calm + volatile) / 2 == pytest.approx(both)  # half of the windows each
+        for block in ("calm", "volatile"):
+            cells = rolled.scores["adapter"][f"coverage_80_{block}"]
+            assert cells.isnan().all(1).sum(0).tolist() == [150, 150]
+
+    def test_all_that_are_means_have_differences(self):
+        rolled = self.rolled()
+        table = rolled.differences().query("channel == 'all'").set_index("metric")
+        assert set(table.index) == set(METRICS) and table["low"].notna().all()
+        for metric in METRICS:
+            one, other = (overall(rolled.frame, model, metric) for model in ("adapter", "frozen model"))
+            assert table.loc[metric, "difference"] == pytest.approx(one - other, abs=1e-6), metric
+        assert table.loc["coverage_80_volatile", "high"] < 0  # the frozen model is twice as wide
 
 
 class Faulty(SeasonalModel):
@@ -501,7 +536,7 @@ class TestByLead:
             assert curve.mean().item() == pytest.approx(overall(rolled.frame, model, "mae"))
             block = overall(rolled.frame, model, "mae", lead_block="4-6")
             assert curve[3:6].mean().item() == pytest.approx(block)
-        with pytest.raises(ValueError, match=r"no score by lead is called 'energy_score'; known: coverage_80, crps"):
+        with pytest.raises(ValueError, match="no score by lead is called 'energy_score'; known: coverage_80, coverage"):
             rolled.by_lead("energy_score")
 
 
@@ -578,6 +613,15 @@ print("done", flush=True)
             for one, other in zip(forecasts, again.forecasts[model], strict=True):
                 assert np.array_equal(one.samples, other.samples) and one.index.equals(other.index)
                 assert np.array_equal(one.quantile([0.01, 0.5, 0.99]), other.quantile([0.01, 0.5, 0.99]))
+
+    def test_pieces_that_lack_a_score_are_scored_again(self, tmp_path):
+        panel, options = Panel.of(dated()), {"windows": 4, "checkpoint_dir": tmp_path}
+        whole = roll(small(), panel, **options).frame
+        for path in tmp_path.glob("score *.safetensors"):
+            tensors = load_file(path)
+            del tensors["crps_sum"]
+            save_file(tensors, path, {"about": "null"})
+        pd.testing.assert_frame_equal(roll(small(), panel, **options).frame, whole, check_exact=True)
 
     def test_models_may_be_added(self, tmp_path):
         panel, options = Panel.of(dated()), {"windows": 4, "checkpoint_dir": tmp_path}

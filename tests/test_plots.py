@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.patches import Rectangle, StepPatch
 
-from adapts.distribution.copula import Independent
+from adapts.distribution.copula import GaussianCopula, Independent
+from adapts.distribution.forecast import Forecast
 from adapts.distribution.law import Law
 from adapts.distribution.quantiles import LEVELS, QuantileFunction
-from adapts.evaluation.plots import Fan, fan_chart, reliability, scores_by_lead
+from adapts.evaluation.plots import Fan, fan_chart, pit_histogram, reliability, sample_pairs, scores_by_lead
 from adapts.evaluation.scores import coverage, pit_ece
 
 
@@ -113,10 +115,149 @@ class TestReliability:
         nothing = reliability({model: torch.full((60, 12, 2), math.nan) for model in pits}, self.origin)
         nothing.canvas.draw()
 
+    def test_more_models_than_colours(self):
+        pits = {f"model {n}": self.pits["adapter"] for n in range(6)}
+        figure = reliability(pits, self.origin)
+        assert [axes.get_title(loc="left") for axes in figure.axes[:-1]] == list(pits)
+        assert all(axes.lines for axes in figure.axes) and len(figure.axes[-1].lines) == 1 + len(pits)
+
+    @pytest.mark.parametrize("level", [0.5, 0.9])
+    def test_band_of_the_coverage_is_that_of_its_level(self, level):
+        figure = reliability({"adapter": self.pits["adapter"]}, self.origin, level=level)
+        band = figure.axes[-1].collections[0].get_paths()[0].vertices[:, 1]
+        # A lead has 60 windows and 3 channels: a share of 180 independent ones.
+        spread = 1.645 * math.sqrt(level * (1 - level) / 180)
+        assert np.median(band[band > level]) == pytest.approx(level + spread, abs=0.4 * spread)
+        assert np.median(band[band < level]) == pytest.approx(level - spread, abs=0.4 * spread)
+
     def test_a_single_window_has_no_band(self):
         figure = reliability({"adapter": self.pits["adapter"][:1]}, self.origin[:1])
         figure.canvas.draw()
         assert "by chance" not in figure.axes[0].texts[0].get_text()
+
+
+class TestPitHistogram:
+    def setup_method(self):
+        torch.manual_seed(0)
+        shocks = torch.randn(60, 12, 3)
+        self.origin = np.arange(60) * 12
+        self.pits = {"adapter": torch.special.ndtr(shocks), "frozen model": torch.special.ndtr(2 * shocks)}
+
+    @staticmethod
+    def bars(axes):
+        return [patch.get_height() for patch in axes.patches if isinstance(patch, Rectangle)]
+
+    @staticmethod
+    def band(axes):
+        (patch,) = [patch for patch in axes.patches if isinstance(patch, StepPatch)]
+        values, _, baseline = patch.get_data()
+        return baseline, values
+
+    def test_bars_are_the_shares_of_each_block(self):
+        figure = pit_histogram(self.pits, self.origin, bins=7)
+        grid = np.array(figure.axes).reshape(2, 4)
+        titles = [axes.get_title(loc="left") for axes in grid[0]]
+        assert titles == ["leads 1 to 3", "leads 4 to 6", "leads 7 to 9", "leads 10 to 12"]
+        assert [row[0].get_ylabel() for row in grid] == list(self.pits)
+        for row, pit in zip(grid, self.pits.values(), strict=True):
+            for number, axes in enumerate(row):
+                cells = pit[:, 3 * number : 3 * number + 3]
+                counts = np.histogram(cells, bins=7, range=(0, 1))[0]
+                assert self.bars(axes) == pytest.approx(7 * counts / cells.numel(), abs=1e-6)
+
+    def test_band_holds_the_right_law_and_not_the_narrow_one(self):
+        figure = pit_histogram(self.pits, self.origin)
+        right, narrow = np.array(figure.axes).reshape(2, 4)
+        inside = [(low <= bar) & (bar <= high) for axes in right
+                  for bar, low, high in zip(self.bars(axes), *self.band(axes), strict=True)]  # fmt: skip
+        assert np.mean(inside) > 0.75
+        for axes in narrow:
+            bars, (low, high) = self.bars(axes), self.band(axes)
+            assert bars[0] > high[0] and bars[-1] > high[-1] and bars[5] < low[5]
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a perfect law, 90%"]
+
+    def test_few_leads_are_one_block(self):
+        (axes,) = pit_histogram({"adapter": self.pits["adapter"][:, :5]}, self.origin).axes
+        assert axes.get_title(loc="left") == "all leads"
+
+    def test_missing_values(self):
+        plain = pit_histogram(self.pits, self.origin)
+        constant = torch.full((60, 12, 1), math.nan)
+        pits = {model: torch.cat([constant, pit], -1) for model, pit in self.pits.items()}
+        for axes, other in zip(pit_histogram(pits, self.origin).axes, plain.axes, strict=True):
+            assert self.bars(axes) == pytest.approx(self.bars(other))
+        nothing = pit_histogram({"adapter": torch.full((60, 12, 2), math.nan)}, self.origin)
+        nothing.canvas.draw()
+        assert not nothing.legends  # no band of chance
+
+    def test_a_single_window_has_no_band(self):
+        figure = pit_histogram({"adapter": self.pits["adapter"][:1]}, self.origin[:1])
+        assert not any(isinstance(patch, StepPatch) for axes in figure.axes for patch in axes.patches)
+
+
+def make_forecast(channels=3, horizon=8, frequency="h", correlation=0.9):
+    index = pd.RangeIndex(50, 50 + horizon) if frequency is None else pd.date_range("2024", periods=horizon, freq="h")
+    normal = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64))
+    values = normal + 10 * torch.arange(channels)[:, None] + torch.arange(horizon)[:, None, None]
+    between, over = (torch.full((n, n), correlation).fill_diagonal_(1.0).double() for n in (channels, horizon))
+    law = Law(QuantileFunction(LEVELS, values[None]), GaussianCopula(between, over))
+    return Forecast("a", index, tuple(f"c{n}" for n in range(channels)), frequency, law)
+
+
+class TestSamplePairs:
+    def test_scatters_of_channels_at_the_last_lead(self):
+        forecast = make_forecast()
+        truth = pd.DataFrame(forecast.mean + 0.5, forecast.index, list(forecast.channels))
+        figure = sample_pairs(forecast, truth)
+        assert len(figure.axes) == 6 and figure.get_suptitle() == "a: lead 8"
+        scatter = figure.axes[3]  # third row, first column
+        assert (scatter.get_xlabel(), scatter.get_ylabel()) == ("c0", "c2")
+        assert np.array_equal(scatter.collections[0].get_offsets(), forecast.samples[:, -1, [0, 2]])
+        (point,) = scatter.lines
+        assert [point.get_xdata()[0], point.get_ydata()[0]] == pytest.approx(truth.iloc[-1, [0, 2]].tolist())
+        r = np.corrcoef(forecast.samples[:, -1, 0], forecast.samples[:, -1, 2])[0, 1]
+        assert scatter.texts[0].get_text() == f"r = {r:.2f}" and r > 0.8
+        histogram = figure.axes[2]  # second row, second column
+        assert sum(patch.get_height() for patch in histogram.patches) == len(forecast.samples)
+        assert histogram.lines[0].get_xdata()[0] == truth["c1"].iloc[-1]
+
+    def test_leads_of_one_channel(self):
+        forecast = make_forecast(frequency=None)
+        figure = sample_pairs(forecast, channels="c1")
+        assert figure.get_suptitle() == "a: c1"
+        names = [axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()]
+        assert names == [f"lead {lead}" for lead in (1, 2, 4, 5, 7, 8)]
+        some = sample_pairs(forecast, channels=["c0", "c1"], leads=[1, 3])
+        assert [axes.get_xlabel() for axes in some.axes if axes.get_xlabel()] == ["c0, 1", "c0, 3", "c1, 1", "c1, 3"]
+        assert np.array_equal(some.axes[1].collections[0].get_offsets(), forecast.samples[:, [0, 2], 0])
+
+    def test_many_channels_are_cut_evenly(self):
+        figure = sample_pairs(make_forecast(channels=21))
+        names = [axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()]
+        assert names == ["c0", "c4", "c8", "c12", "c16", "c20"]
+
+    def test_missing_truth_is_not_marked(self):
+        forecast = make_forecast()
+        truth = pd.DataFrame(forecast.mean, forecast.index, list(forecast.channels))
+        truth.iloc[-1] = math.nan
+        figure = sample_pairs(forecast, truth)
+        figure.canvas.draw()
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["joint samples"]
+        assert all(np.isnan(line.get_xdata()).all() for axes in figure.axes for line in axes.lines)
+
+    def test_errors(self):
+        forecast = make_forecast()
+        truth = pd.DataFrame(forecast.mean, forecast.index, list(forecast.channels))
+        for options, words in (
+            ({"channels": ["c0", "d1"]}, "no channel of the forecast is called 'd1'"),
+            ({"leads": [0, 1]}, "leads lie from 1 to 8, got 0"),
+            ({"channels": "c0", "leads": 3}, "draws 2 to 8 cells, got 1, of c0 at lead 3: name others"),
+            ({"leads": [1, 2, 3, 4], "channels": ["c0", "c1", "c2"]}, "got 12, of c0, c1, c2 at lead 1, 2, 3, 4"),
+            ({"truth": truth[["c0", "c1"]]}, "no column of the truth is called 'c2'"),
+            ({"truth": truth.set_axis(forecast.index + pd.Timedelta("9d"))}, "the truth shares no row with"),
+        ):
+            with pytest.raises(ValueError, match=words):
+                sample_pairs(forecast, **options)
 
 
 class TestScoresByLead:

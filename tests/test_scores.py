@@ -8,15 +8,25 @@ import pytest
 import scoringrules
 import torch
 
+from adapts.distribution import LEVELS, GaussianCopula, JointBands, Law, QuantileFunction
 from adapts.evaluation.differences import difference_table, origin_times
 from adapts.evaluation.scores import (
+    DECILES,
+    band_coverage,
+    by_regime,
     coverage,
     crps_fair,
+    crps_sum,
+    dawid_sebastiani,
     energy_score,
+    interval_score,
     pinball,
     pit_deviations,
     pit_ece,
     pit_ece_floor,
+    pit_ks,
+    pit_ks_floor,
+    step_spread,
     variogram_score,
     wql,
 )
@@ -207,6 +217,211 @@ class TestJointScores:
         assert variogram[0.0] / variogram[0.7] > energy[0.0] / energy[0.7]  # which is why both are reported
 
 
+class TestIntervalScore:
+    def test_by_hand(self):
+        # As wide as 3; the truth 5 lies .5 above, and at level .8 each unit outside costs 10.
+        lower, upper = torch.tensor([1.5, 1.5, 1.5]), torch.tensor([4.5, 4.5, 4.5])
+        score = interval_score(lower, upper, torch.tensor([2.0, 5.0, 1.0]), level=0.8)
+        assert score.tolist() == pytest.approx([3, 8, 8])
+        assert interval_score(lower, upper, torch.tensor([2.0, 5.0, NAN]), level=0.5)[1].item() == pytest.approx(5)
+
+    def test_is_the_pinball_loss_of_its_ends(self):
+        y, quantiles = torch.randn(50), torch.randn(50, 2).sort(-1).values
+        loss = 2 / 0.2 * pinball(quantiles, y, torch.tensor([0.1, 0.9])).sum(-1)
+        assert interval_score(*quantiles.mT, y, 0.8).numpy() == pytest.approx(loss.numpy(), abs=1e-5)
+
+    def test_agrees_with_scoringrules(self):
+        y, (lower, upper) = torch.randn(50), torch.randn(50, 2).sort(-1).values.mT
+        other = scoringrules.interval_score(y.numpy(), lower.numpy(), upper.numpy(), 0.1, backend="numpy")
+        assert interval_score(lower, upper, y, 0.9).numpy() == pytest.approx(other, rel=1e-5)
+
+    def test_missing(self):
+        score = interval_score(torch.zeros(2), torch.ones(2), torch.tensor([NAN, 0.5]))
+        assert score.isnan().tolist() == [True, False]
+
+
+class TestBandCoverage:
+    def test_by_hand(self):
+        # Two windows of two leads and two channels in [0, 1]; only the last cell of the second lies outside.
+        y = torch.tensor([[[0.0, 1.0], [0.5, NAN]], [[0.5, 0.5], [0.5, 1.1]]])
+        lower, upper = torch.zeros(2, 2, 2), torch.ones(2, 2, 2)
+        assert band_coverage(lower, upper, y).tolist() == [1, 0]
+        assert band_coverage(lower, upper, y, "time").tolist() == [[1, 1], [1, 0]]
+        assert band_coverage(lower, upper, y, "channels").tolist() == [[1, 1], [1, 0]]
+        y[0, :, 1] = NAN
+        assert band_coverage(lower, upper, y, "time").isnan().tolist() == [[False, True], [False, False]]
+        with pytest.raises(ValueError, match="'time', 'channels' or 'all', got 'both'"):
+            band_coverage(lower, upper, y, "both")
+
+    @pytest.mark.parametrize("joint", ["time", "channels", "all"])
+    def test_the_band_of_the_true_law_covers_as_stated(self, joint):
+        correlation = torch.tensor([[1.0, 0.8], [0.8, 1.0]])
+        normal = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64))
+        marginals = QuantileFunction(LEVELS, normal.expand(3000, 4, 2, -1))
+        law = Law(marginals, GaussianCopula(correlation, torch.eye(4)))
+        y = law.sample(1, stratified=False)[0]
+        lower, upper = JointBands().band(law, 0.9, joint)
+        paths = band_coverage(lower, upper, y, joint).mean().item()
+        assert paths == pytest.approx(0.9, abs=0.04)
+        cells = (y >= lower) & (y <= upper)
+        assert cells.double().mean() > paths + 0.02  # each cell by itself is inside more often
+
+
+class TestRegimes:
+    def test_spread_by_hand(self):
+        # Steps 3 and -4, of which the last one or both are looked at; gaps make no step.
+        past = torch.tensor([9.0, 0.0, 3.0, -1.0])[None, :, None]
+        assert step_spread(past, 1).item() == 4
+        assert step_spread(past, 2).item() == pytest.approx(math.sqrt((9 + 16) / 2))
+        past[0, 2] = NAN
+        assert step_spread(past, 3).item() == 9 and step_spread(past, 2).isnan().all()
+
+    def test_windows_are_parted_at_the_median_of_each_channel(self):
+        spread = torch.tensor([[1.0, 40.0], [2.0, 10.0], [3.0, 30.0], [4.0, NAN]])
+        calm, volatile = by_regime(torch.ones(4, 2, 2), spread)
+        assert calm[:, 0].isnan().tolist() == [[False, True], [False, False], [True, False], [True, True]]
+        assert volatile[:, 1].isnan().tolist() == [[True, False], [True, True], [False, True], [False, True]]
+
+    def test_a_law_of_one_width_covers_too_much_in_calm_times(self):
+        # Shocks of deviation 1 or 3, for a window and the rows before it; a law as wide as both on the mean.
+        deviation = torch.tensor([1.0, 3.0]).repeat(1000)[:, None, None]
+        past, future = (deviation * torch.randn(2000, 9, 1)).cumsum(1), deviation * torch.randn(2000, 8, 1)
+        known, fixed = (coverage(torch.special.ndtr(future / width)) for width in (deviation, 5**0.5))
+        for inside, (low, high) in ((known, (0.8, 0.8)), (fixed, (0.995, 0.66))):
+            calm, volatile = by_regime(inside, step_spread(past, 8))
+            assert calm.nanmean().item() == pytest.approx(low, abs=0.03)
+            assert volatile.nanmean().item() == pytest.approx(high, abs=0.03)
+
+
+class TestPitKs:
+    def test_by_hand(self):
+        # Sorted .3 and .6, the NaN does not count: up to .3 no share of them lies below, up to .6 a half, then all.
+        assert pit_ks(torch.tensor([0.6, NAN, 0.3])).item() == pytest.approx(0.4)
+        assert pit_ks(torch.tensor([0.9])).item() == pytest.approx(0.9)
+        assert pit_ks((torch.arange(10) + 0.5) / 10).item() == pytest.approx(0.05)
+
+    def test_agrees_with_scipy(self):
+        stats = pytest.importorskip("scipy.stats")
+        pit = torch.rand(60, 3, dtype=torch.float64) ** 1.3
+        expected = [stats.kstest(column, "uniform").statistic for column in pit.mT.numpy()]
+        assert pit_ks(pit).numpy() == pytest.approx(expected)
+
+    def test_columns_apart_and_missing(self):
+        pit = torch.rand(50, 2, 3)
+        pit[:, 0, 0] = NAN
+        assert pit_ks(pit)[0, 0].isnan() and pit_ks(pit)[1, 2] == pit_ks(pit[:, 1, 2])
+
+    @pytest.mark.parametrize("memory", [0.0, 0.9])
+    def test_floor_is_what_a_perfect_law_shows(self, memory):
+        pit, origin = normal_pits(60, 12, 12, memory, channels=200)
+        shown = pit_ks(pit.flatten(0, 1)).mean().item()
+        assert pit_ks_floor(pit, origin).mean().item() == pytest.approx(shown, rel=0.1)
+
+
+class TestCrpsSum:
+    def test_by_hand(self):
+        # Totals 0, 1 and 3 against 5, as of `TestCrps`; without the second channel 0, 1 and 1 against 2.
+        samples = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 2.0]])
+        assert crps_sum(samples, torch.tensor([2.0, 3.0])).item() == pytest.approx(11 / 3 - 1)
+        assert crps_sum(samples, torch.tensor([2.0, NAN])).item() == pytest.approx(4 / 3 - 1 / 3)
+        assert crps_sum(samples, torch.tensor([NAN, NAN])).isnan()
+
+    def test_of_one_channel_is_the_crps(self):
+        samples, y = torch.randn(9, 4, 3, 1), torch.randn(4, 3, 1)
+        assert torch.equal(crps_sum(samples, y), crps_fair(samples, y)[..., 0])
+
+
+class TestDawidSebastiani:
+    def test_by_hand(self):
+        # Mean 0, variance (4 + 0 + 0 + 0 + 4) / 4 = 2, factor (5 - 1 - 2) / 4 = 1/2: log 2 + 1/2 * 3^2 / 2.
+        samples = torch.tensor([-2.0, 0.0, 0.0, 0.0, 2.0])[:, None, None]
+        assert dawid_sebastiani(samples, torch.tensor([[3.0]])).item() == pytest.approx(math.log(2) + 9 / 4)
+
+    def test_agrees_with_scoringrules(self, monkeypatch):
+        # Theirs is without the factor: at the mean, the logarithm of the determinant is left.
+        monkeypatch.setattr("adapts.evaluation.scores._CHUNK", 200)
+        samples, y = torch.randn(30, 7, 5, dtype=torch.float64), torch.randn(7, 5, dtype=torch.float64)
+        samples = samples @ torch.randn(5, 5, dtype=torch.float64) + 1e4
+        of = [scoringrules.dssmv_ensemble(x.numpy(), samples.transpose(0, 1).numpy(), backend="numpy")
+              for x in (samples.mean(0), y + 1e4)]  # fmt: skip
+        assert dawid_sebastiani(samples, y + 1e4).numpy() == pytest.approx(of[0] + 23 / 29 * (of[1] - of[0]), rel=1e-6)
+
+    def test_expectation_is_that_of_the_normal_law(self):
+        # E log det C and E of the quadratic form in closed form, for few samples: nothing depends on the covariance.
+        root = torch.tensor([[2.0, 0.0], [1.5, 0.5]], dtype=torch.float64)
+        samples, y = (torch.randn(*shape, 2, dtype=torch.float64) @ root.mT for shape in ((8, 40_000), (40_000,)))
+        half = torch.tensor([7.0, 6.0], dtype=torch.float64) / 2
+        log_det = 2 * root.diagonal().log().sum() + (torch.digamma(half) - math.log(7 / 2)).sum()
+        assert dawid_sebastiani(samples, y).mean().item() == pytest.approx(float(log_det) + 2 * (1 + 1 / 8), abs=0.05)
+
+    def test_missing_entries_are_left_out(self):
+        samples, y = torch.randn(9, 4, 4), torch.randn(4, 4)
+        y[0, 2], y[1], y[3, 2] = NAN, NAN, NAN
+        scores, some = dawid_sebastiani(samples, y), [0, 1, 3]
+        assert scores[[0, 3]].tolist() == pytest.approx(
+            dawid_sebastiani(samples[:, [0, 3]][..., some], y[[0, 3]][:, some]).tolist()
+        )
+        assert scores[2].item() == pytest.approx(dawid_sebastiani(samples[:, 2:3], y[2:3]).item())
+        assert scores[1].isnan()
+
+    def test_too_few_samples(self):
+        with pytest.raises(ValueError, match="covariance of 4 entries, for which 7 samples are needed, got 6"):
+            dawid_sebastiani(torch.randn(6, 3, 4), torch.randn(3, 4))
+
+    @pytest.mark.parametrize("entry", [lambda x: x[..., 0] * 0 + 5, lambda x: 3 * x[..., 0] - 2 * x[..., 1] + 100])
+    def test_a_covariance_without_inverse(self, entry):
+        samples = torch.randn(50, 3, 2)
+        samples = torch.cat([samples, entry(samples)[..., None]], -1)
+        with pytest.raises(ValueError, match="never varies or follows from the others: leave such entries out"):
+            dawid_sebastiani(samples, torch.randn(3, 3))
+
+
+class TestProper:
+    r"""On simulated vectors of a known normal law, that law scores best on the mean, and every other one worse."""
+
+    RIGHT = (0.0, 1.0, 0.5)  # shift of the first entry, deviation, correlation
+    WRONG = {"shifted": (1.0, 1.0, 0.5), "wide": (0.0, 1.6, 0.5), "narrow": (0.0, 0.6, 0.5),
+             "independent": (0.0, 1.0, 0.0), "too alike": (0.0, 1.0, 0.95)}  # fmt: skip
+
+    @staticmethod
+    def draw(law, *shape):
+        shift, deviation, correlation = law
+        common, own = torch.randn(*shape, 1).double(), torch.randn(*shape, 3).double()
+        x = deviation * (math.sqrt(correlation) * common + math.sqrt(1 - correlation) * own)
+        return x + torch.tensor([shift, 0.0, 0.0])
+
+    @staticmethod
+    def quantiles(law, *levels):
+        shift, deviation, _ = law
+        z = torch.special.ndtri(torch.tensor(levels, dtype=torch.float64))
+        return torch.tensor([shift, 0.0, 0.0])[:, None] + deviation * z  # (3, Q)
+
+    def excess(self, score, wrong, windows=8000):
+        r"""By how much other laws score worse than the right one on the mean, in its standard errors."""
+        y = self.draw(self.RIGHT, windows)
+        values = {}
+        for name in ("right", *wrong):
+            torch.manual_seed(1)  # the same noise for all
+            values[name] = score(self.WRONG.get(name, self.RIGHT), y)
+        more = {name: values[name] - values["right"] for name in wrong}
+        return {name: (x.mean() / (x.std() / math.sqrt(windows))).item() for name, x in more.items()}
+
+    @pytest.mark.parametrize("number", [3, 30])
+    def test_scores_of_cells(self, number):
+        for score in (
+            lambda law, y: crps_fair(self.draw(law, number, len(y)), y).mean(-1),
+            lambda law, y: wql(self.quantiles(law, *DECILES), y).mean(-1),
+            lambda law, y: interval_score(*self.quantiles(law, 0.1, 0.9).mT, y, 0.8).mean(-1),
+        ):
+            assert min(self.excess(score, ("shifted", "wide", "narrow")).values()) > 4
+
+    @pytest.mark.parametrize("number", [8, 40])  # samples: few of them favour no other law
+    @pytest.mark.parametrize("score", [energy_score, dawid_sebastiani, crps_sum, variogram_score])
+    def test_scores_of_vectors(self, score, number):
+        excess = self.excess(lambda law, y: score(self.draw(law, number, len(y)), y), self.WRONG)
+        assert min(excess.values()) > 3, excess
+
+
 class TestDifferences:
     @staticmethod
     def windows(origins, prediction_length, items=1, channels=1):
@@ -267,6 +482,17 @@ class TestDifferences:
         assert origin_times(windows).tolist() == [40, 45, 40, 45]
         undated = Panel.of([np.zeros((60, 1)), np.zeros((35, 1))])
         assert origin_times(Windows(undated, windows.item, windows.origin, 4, 6)).tolist() == [40, 45, 40, 45]
+
+    def test_a_regime_that_some_draws_miss_has_an_interval(self):
+        # Cells are seen in six consecutive windows of forty: many a draw of blocks holds none of them.
+        cells = torch.full((40, 6, 2), NAN).double()
+        cells[10:16, :, 0] = torch.rand(6, 6).double()
+        scores = {"a": {"coverage_80_calm": cells}, "b": {"coverage_80_calm": torch.zeros(40, 6, 2)}}
+        table = difference_table(scores, self.windows(np.arange(40) * 6, 6, channels=2), against="b",
+                                 metrics=["coverage_80_calm"]).set_index("channel")  # fmt: skip
+        assert table.loc["all", "difference"] == pytest.approx(cells.nanmean().item())
+        assert (table.loc[["all", "0"], "low"] < table.loc[["all", "0"], "difference"]).all()
+        assert table.loc["1", ["difference", "low", "high"]].isna().all()
 
     def test_too_few_windows_have_no_interval(self):
         windows = self.windows(np.arange(3) * 6, 6)

@@ -32,7 +32,17 @@ from ..windows import Part, Windows, part_windows
 from .baselines import BASELINES, VAR, Baseline
 from .differences import difference_table
 from .rolling import before, held_back, rolling_windows, varying
-from .tables import format_table, joined, require_names, score_table, slices, summarise, window_scores
+from .tables import (
+    WINDOW_SCORES,
+    format_table,
+    joined,
+    require_names,
+    score_table,
+    slices,
+    summarise,
+    window_scores,
+    with_regimes,
+)
 
 if TYPE_CHECKING:
     from ..adapter import Adapter
@@ -146,7 +156,7 @@ def roll(
     beside it.
 
     A channel that never changes, neither in the fit part nor in what is held back, has no calibration to measure: its
-    "coverage_80", "pit_ece" and "pit_ece_floor" are NaN, and left out of the mean over channels.
+    coverages, PIT-ECE, PIT-KS and their floors are NaN, and left out of the mean over channels.
 
     Arguments:
         models: The adapter, called "adapter" in the frame, or several by name; they are cloned and stay as they are.
@@ -229,6 +239,8 @@ def roll(
         "location": first.location_, "scale": first.scale_ if scale == "train" else np.ones_like(first.scale_),
         "varies": varying(panel), "num_samples": num_samples,
     }  # fmt: skip
+    before_each = replace(test, context_length=horizon + 1).past(torch.float64)  # (n, H + 1, D)
+    needed = {*WINDOW_SCORES, "law.values"} if forecasts else {*WINDOW_SCORES}
     scored: dict[str, dict[str, Tensor]] = {}
     kept: dict[str, list[Forecast]] = {}
     frames = []
@@ -240,7 +252,7 @@ def roll(
             some = test[at]
             piece = _file(f"score {name} {at.start}")
             held = checkpoints.read(piece)
-            if held is None or (forecasts and "law.values" not in held[0]):
+            if held is None or not needed <= held[0].keys():
                 of = law(int(step[at.start]), some)
                 part = window_scores(of, some.future(torch.float64), generator=generator, **options)
                 tensors = {**part, **(_tensors(of) if forecasts else {}), _STATE: generator.get_state()}
@@ -250,9 +262,9 @@ def roll(
                 generator.set_state(tensors[_STATE])
             parts.append({metric: x for metric, x in tensors.items() if "." not in metric})
             if forecasts:
-                whole = _law(tensors)
-                kept[name] += [_forecast(some, whole, n, num_samples, seed + at.start + n) for n in range(len(some))]
-        scored[name] = joined(parts)
+                joint = _law(tensors)
+                kept[name] += [_forecast(some, joint, n, num_samples, seed + at.start + n) for n in range(len(some))]
+        scored[name] = with_regimes(joined(parts), before_each)
         frames.append(summarise(name, scored[name], test.origin, panel.channels))
     frame = pd.concat(frames, ignore_index=True)
     adapters = {name: contestant.fitted for name, contestant in contestants.items()}

@@ -20,8 +20,8 @@ from .scores import bootstrap_inflation
 _BLOCKS = 10  # at most so many: long ones, for differences that persist
 
 #: Scores that are means over cells, and those of whole windows: what differences can be taken of.
-METRICS = ("mse", "mae", "crps", "wql", "coverage_80", "width_80", "energy_score", "variogram_channels",
-           "variogram_time")  # fmt: skip
+METRICS = ("mse", "mae", "crps", "wql", "coverage_80", "coverage_80_calm", "coverage_80_volatile", "width_80",
+           "interval_score_80", "energy_score", "variogram_channels", "variogram_time", "crps_sum")  # fmt: skip
 
 
 def origin_times(windows: Windows) -> np.ndarray:
@@ -127,7 +127,8 @@ def difference_table(
                 at = clock.time.repeat(len(table) // len(cells))
                 generator = torch.Generator().manual_seed(seed)  # the same blocks for all
                 resampled = block_bootstrap(table, at, block_length, resamples, generator)  # (R, D)
-                spread = torch.cat([resampled.nanmean(1, keepdim=True), resampled], 1).std(0)
+                draws = torch.cat([resampled.nanmean(1, keepdim=True), resampled], 1)  # NaN: nothing seen was drawn
+                spread = (draws - draws.nanmean(0)).square().nanmean(0).sqrt()
             values = torch.cat([means.nanmean(0, keepdim=True), means])
             for name, value, width in zip(("all", *names), values.tolist(), (stretch * spread).tolist(), strict=False):
                 rows.append((model, against, name, metric, value, value - width, value + width))

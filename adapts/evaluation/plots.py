@@ -1,8 +1,8 @@
-r"""Pictures: forecasts as fans beside what came true, whether they were calibrated, and their scores by lead."""
+r"""Pictures: forecasts as fans beside what came true, whether they were calibrated, how they depend, scores by lead."""
 
 from __future__ import annotations
 
-__all__ = ["Fan", "fan_chart", "reliability", "scores_by_lead"]
+__all__ = ["Fan", "fan_chart", "pit_histogram", "reliability", "sample_pairs", "scores_by_lead"]
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..distribution.forecast import plain_ticks
+from ..distribution.forecast import Forecast, plain_ticks
 from ..distribution.law import Law
 from ..shelf import unknown
 from .scores import coverage, pit_deviations, pit_ece, pit_ece_floor
+from .tables import block_slices
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,9 +29,13 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 LINES = ("-", "--", ":")
 INK, GREY = "#222222", "#8a8a8a"
 BANDS = ((0.05, 0.95, 0.18), (0.25, 0.75, 0.32))  # lower and upper level, opacity
-NAMES = {"mse": "MSE", "mae": "MAE", "crps": "CRPS", "wql": "WQL", "pit_ece": "PIT-ECE",
-         "coverage_80": "coverage of the 80% interval", "width_80": "width of the 80% interval"}  # fmt: skip
+NAMES = {"mse": "MSE", "mae": "MAE", "crps": "CRPS", "wql": "WQL", "pit_ece": "PIT-ECE", "pit_ks": "PIT-KS",
+         "coverage_80": "coverage of the 80% interval", "width_80": "width of the 80% interval",
+         "coverage_80_calm": "coverage of the 80% interval, calm",
+         "coverage_80_volatile": "coverage of the 80% interval, volatile",
+         "interval_score_80": "interval score, 80%"}  # fmt: skip
 MOST = 24  # channels that one chart can hold and still be read
+_MOST_CELLS, _FEW_CELLS = 8, 6  # that a chart of pairs can hold, and holds unless they are named
 
 
 @dataclass(frozen=True)
@@ -140,8 +145,8 @@ def reliability(
     figure = Figure(figsize=(3.7 * len(pits) + 4.6, 4.0), layout="constrained", dpi=130)
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(pits) + 1, width_ratios=[*[1.0] * len(pits), 1.25])
-    for number, ((model, pit), colour) in enumerate(zip(pits.items(), COLOURS, strict=False)):
-        _draw_reliability(axes[number], pit, origin, colour, confidence)
+    for number, (model, pit) in enumerate(pits.items()):
+        _draw_reliability(axes[number], pit, origin, _colour(number), confidence)
         axes[number].set_title(model, loc="left", fontsize=10)
     axes[0].set_ylabel("share of observations below")
     _draw_coverage(axes[-1], pits, origin, level, confidence)
@@ -149,11 +154,15 @@ def reliability(
     return figure
 
 
+def _colour(number: int) -> str:
+    r"""The colour of a model; those beyond the colours go round them again."""
+    return COLOURS[number % len(COLOURS)]
+
+
 def _draw_reliability(axes: Axes, pit: Tensor, origin: np.ndarray, colour: str, confidence: float) -> None:
-    grid = 100
-    levels = (np.arange(grid) + 0.5) / grid
+    levels = (np.arange(100) + 0.5) / 100
     by_channel = _shares_below(pit, levels)  # (G, D)
-    chance = pit_deviations(pit, origin, grid=grid).nanmean(-1)  # (R, G)
+    chance = pit_deviations(pit, origin, levels=levels).nanmean(-1)  # (R, G)
     low, high = _band(chance, confidence)
     axes.fill_between(
         levels, levels + low, levels + high, color=GREY, alpha=0.35, lw=0, label=f"a perfect law, {confidence:.0%}"
@@ -175,21 +184,20 @@ def _draw_reliability(axes: Axes, pit: Tensor, origin: np.ndarray, colour: str, 
 def _draw_coverage(axes: Axes, pits: Mapping[str, Tensor], origin: np.ndarray, level: float, confidence: float) -> None:
     first = next(iter(pits.values()))
     leads = np.arange(1, first.shape[1] + 1)
-    # The grid that has both edges of the interval among its levels.
     tail = (1 - level) / 2
-    grid = round(1 / (2 * tail))
     edges = []
     for lead in leads:
-        chance = pit_deviations(first[:, lead - 1 : lead], origin, last_lead=int(lead), grid=grid).nanmean(-1)
-        edges.append(_band((chance[:, -1] - chance[:, 0])[:, None], confidence))
+        chance = pit_deviations(first[:, lead - 1 : lead], origin, last_lead=int(lead), levels=(tail, 1 - tail))
+        edges.append(_band(chance.nanmean(-1).diff(dim=1), confidence))
     low, high = np.asarray(edges)[..., 0].T
     axes.fill_between(
         leads, level + low, level + high, color=GREY, alpha=0.35, lw=0, label=f"a perfect law, {confidence:.0%}"
     )
     axes.axhline(level, color=GREY, lw=0.8)
-    for (model, pit), colour, style in zip(pits.items(), COLOURS, ("-", "--", "-.", ":"), strict=False):
+    for number, (model, pit) in enumerate(pits.items()):
         share = coverage(pit, level).nanmean((0, 2)).numpy()
-        axes.plot(leads, share, style, color=colour, lw=1.6, marker="o", ms=2.5, label=model)
+        style = ("-", "--", "-.", ":")[number % 4]
+        axes.plot(leads, share, style, color=_colour(number), lw=1.6, marker="o", ms=2.5, label=model)
     lowest = min(float(np.nanmin(line.get_ydata(), initial=level)) for line in axes.lines)
     axes.set(xlabel="lead", ylim=(max(0.0, min(lowest, level + float(np.nanmin(low, initial=0))) - 0.05), 1.0))
     axes.set_title(f"coverage of the {level:.0%} interval", loc="left", fontsize=10)
@@ -238,6 +246,212 @@ def _bare(axes: Axes) -> None:
     axes.margins(x=0.01)
 
 
+def pit_histogram(pits: Mapping[str, Tensor], origin: np.ndarray, *, bins: int = 10, confidence: float = 0.9) -> Figure:
+    r"""Draws histograms of PITs, a row a model and a column a block of leads.
+
+    Bars of one height are a law that is right; a valley is one too narrow, a hill one too wide, a slope one whose
+    forecasts are too low (up) or too high (down). The band holds `confidence` of what a perfect law would show by
+    chance on the same windows, bar by bar (`pit_deviations`). Heights are the mean of the channels' own.
+
+    References:
+        | Probabilistic forecasts, calibration and sharpness (Gneiting, Balabdaoui and Raftery, 2007)
+        | https://doi.org/10.1111/j.1467-9868.2007.00587.x
+
+    Arguments:
+        pits: The randomised PITs of each model on the same windows, with shape :math:`(n, H, D)`. NaN is missing; a
+            channel of NaN alone is left out.
+        origin: The row of each window's first target, with shape :math:`(n,)`.
+        bins: The number of bars, two or more.
+        confidence: The share of chance that the bands hold.
+
+    Returns:
+        The figure; no window opens. Where nothing was seen, there are no bars.
+
+    Raises:
+        ValueError: If there are fewer than two bars.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if bins < 2:
+        raise ValueError(f"a histogram has two bars or more, got bins={bins!r}")
+    every, *parts = block_slices(next(iter(pits.values())).shape[1])
+    blocks = parts or [every]
+    figure = Figure(figsize=(2.3 * len(blocks) + 1.0, 1.7 * len(pits) + 1.1), layout="constrained", dpi=130)
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(pits), len(blocks), sharex=True, sharey=True, squeeze=False)
+    edges = np.arange(bins + 1) / bins
+    for number, (row, (model, pit)) in enumerate(zip(grid, pits.items(), strict=True)):
+        for axes, (block, leads) in zip(row, blocks, strict=True):
+            _draw_histogram(axes, pit[:, leads], origin, leads.stop, edges, _colour(number), confidence)
+            if number == 0:
+                title = "all leads" if block == "all" else f"leads {block.replace('-', ' to ')}"
+                axes.set_title(title, loc="left", fontsize=9)
+        row[0].set_ylabel(model, fontsize=9)
+    grid[0, 0].set(xlim=(0, 1), ylim=(0, None), xticks=[0, 0.5, 1])
+    figure.supxlabel("PIT", fontsize=9)
+    figure.supylabel("observations, 1: as many as even ones", fontsize=9)
+    _, labels = grid[0, 0].get_legend_handles_labels()
+    if labels:
+        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper right", frameon=False, fontsize=8)
+    return figure
+
+
+def _draw_histogram(
+    axes: Axes, pit: Tensor, origin: np.ndarray, last_lead: int, edges: np.ndarray, colour: str, confidence: float
+) -> None:
+    inner, bins = edges[1:-1], len(edges) - 1
+    below = _shares_below(pit, inner)  # (B - 1, D)
+    below = np.concatenate([0 * below[:1], below, 0 * below[:1] + 1])  # NaN stays
+    heights = torch.from_numpy(bins * np.diff(below, axis=0)).nanmean(1).numpy()
+    axes.bar(edges[:-1], heights, 1 / bins, align="edge", color=colour, alpha=0.55, edgecolor="white", lw=0.6)
+    chance = pit_deviations(pit, origin, last_lead=last_lead, levels=inner).nanmean(-1)  # (R, B - 1)
+    low, high = _band(bins * torch.nn.functional.pad(chance, (1, 1)).diff(dim=1), confidence)
+    if not np.isnan(low).any():
+        label = f"a perfect law, {confidence:.0%}"
+        axes.stairs(1 + high, edges, baseline=1 + low, fill=True, color=GREY, alpha=0.45, lw=0, zorder=3, label=label)
+    axes.axhline(1, color=INK, lw=0.8, zorder=4)
+    _bare(axes)
+
+
+def sample_pairs(
+    forecast: Forecast,
+    truth: pd.DataFrame | None = None,
+    *,
+    channels: str | Sequence[str] | None = None,
+    leads: int | Sequence[int] | None = None,
+) -> Figure:
+    r"""Draws the joint samples of a forecast as scatters, one for each pair of cells, with what came true.
+
+    Each cell is a channel at a lead. On the diagonal stands a histogram of each; a scatter tells the correlation of
+    its samples. Truths that lie beside the clouds, though each lies within its histogram, speak of dependence that the
+    law has wrong.
+
+    Arguments:
+        forecast: The forecast.
+        truth: What came true, dated as the forecast, a column a channel; none if None. NaN is missing, and not marked.
+        channels: The channels, or the name of one; if None all, and of many some that lie evenly among them.
+        leads: The leads, from 1 to :math:`H`, or one of them; if None the last, or for a single channel up to six that
+            lie evenly.
+
+    Returns:
+        The figure; no window opens.
+
+    Raises:
+        ValueError: If a channel or lead is unknown, the cells are fewer than two or more than eight, or the truth lacks
+            a channel or has none of the rows.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    names, steps = _chosen_cells(forecast, channels, leads)
+    cells = [(name, step) for name in names for step in steps]
+    if not 2 <= len(cells) <= _MOST_CELLS:
+        raise ValueError(
+            f"sample_pairs draws 2 to {_MOST_CELLS} cells, got {len(cells)}, of {', '.join(names)} at lead "
+            f"{', '.join(map(str, steps))}: name others with channels=[...] and leads=[...]"
+        )
+    if truth is not None:
+        for name in names:
+            if name not in truth.columns:
+                raise ValueError(unknown("column of the truth", name, [str(column) for column in truth.columns]))
+        if not truth.index.isin(forecast.index).any():
+            raise ValueError(
+                f"the truth shares no row with the forecast of {forecast.index[0]} to {forecast.index[-1]}, it goes "
+                f"from {truth.index[0]} to {truth.index[-1]}"
+            )
+    drawn = [forecast.samples[:, step - 1, forecast.channels.index(name)] for name, step in cells]
+    rows = None if truth is None else truth.reindex(forecast.index)
+    seen = [math.nan if rows is None else float(rows[name].iloc[step - 1]) for name, step in cells]
+    labels = [name if len(steps) == 1 else f"lead {step}" if len(names) == 1 else f"{name}, {step}"
+              for name, step in cells]  # fmt: skip
+
+    count = len(cells)
+    figure = Figure(figsize=(1.55 * count + 0.8, 1.55 * count + 0.8), layout="constrained", dpi=130)
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(count, count, squeeze=False)
+    limits = [_limits(np.append(x, y)) for x, y in zip(drawn, seen, strict=True)]
+    for down in range(count):
+        for across in range(count):
+            axes = grid[down, across]
+            if across > down:
+                axes.remove()
+                continue
+            if across == down:
+                axes.hist(drawn[down], bins=20, range=limits[down], color=COLOURS[0], alpha=0.55)
+                axes.axvline(seen[down], color=COLOURS[1], lw=1.4)
+                axes.set(yticks=[])
+            else:
+                axes.scatter(drawn[across], drawn[down], s=5, color=COLOURS[0], alpha=0.35, lw=0)
+                axes.plot(seen[across], seen[down], "P", color=COLOURS[1], ms=7, mec="white", mew=0.7)
+                axes.set_ylim(limits[down])
+                axes.text(0.04, 0.95, _correlation(drawn[across], drawn[down]), fontsize=7, va="top",
+                          transform=axes.transAxes)  # fmt: skip
+            axes.set_xlim(limits[across])
+            _tidy_pair(axes, left=across == 0 < down, bottom=down == count - 1)
+            if across == 0:
+                axes.set_ylabel(labels[down], fontsize=8)
+            if down == count - 1:
+                axes.set_xlabel(labels[across], fontsize=8)
+    where = names[0] if len(names) == 1 else f"lead {steps[0]}" if len(steps) == 1 else "channels and leads"
+    figure.suptitle(f"{forecast.item_id}: {where}", fontsize=10, ha="left", x=0.02)
+    handles: list[Any] = [Line2D([], [], color=COLOURS[0], marker="o", ls="", ms=4, label="joint samples")]
+    if not np.isnan(seen).all():
+        handles.append(Line2D([], [], color=COLOURS[1], marker="P", ls="", label="came true"))
+    figure.legend(handles=handles, loc="upper right", frameon=False, fontsize=8.5)
+    return figure
+
+
+def _chosen_cells(
+    forecast: Forecast, channels: str | Sequence[str] | None, leads: int | Sequence[int] | None
+) -> tuple[list[str], list[int]]:
+    r"""The channels and leads to draw: those asked for, or some that lie evenly."""
+    horizon = len(forecast.index)
+    steps = None if leads is None else [leads] if isinstance(leads, int | np.integer) else list(leads)
+    for step in steps or ():
+        if step not in range(1, horizon + 1):
+            raise ValueError(f"leads lie from 1 to {horizon}, got {step!r}")
+    names = [channels] if isinstance(channels, str) else list(forecast.channels if channels is None else channels)
+    for name in names:
+        if name not in forecast.channels:
+            raise ValueError(unknown("channel of the forecast", name, forecast.channels))
+    if channels is None:
+        names = [names[place] for place in _evenly(len(names), _FEW_CELLS // max(1, len(steps or [1])))]
+    if steps is None:
+        steps = [horizon] if len(names) > 1 else [place + 1 for place in _evenly(horizon, _FEW_CELLS)]
+    return names, steps
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    places: list[int] = np.linspace(0, count - 1, max(1, min(most, count))).round().astype(int).tolist()
+    return places
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    margin = 0.05 * (high - low) or 0.5
+    return low - margin, high + margin
+
+
+def _correlation(x: np.ndarray, y: np.ndarray) -> str:
+    if min(np.ptp(x), np.ptp(y)) == 0:
+        return ""
+    return f"r = {np.corrcoef(x, y)[0, 1]:.2f}"
+
+
+def _tidy_pair(axes: Axes, *, left: bool, bottom: bool) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(3))
+    plain_ticks(axes, "x")
+    if len(axes.get_yticks()):
+        axes.yaxis.set_major_locator(MaxNLocator(3))
+        plain_ticks(axes)
+    axes.tick_params(labelleft=left, labelbottom=bottom, labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 def scores_by_lead(
     scores: pd.DataFrame | Mapping[str, Tensor], metric: str = "crps", *, title: str | None = None
 ) -> Figure:
@@ -273,7 +487,7 @@ def scores_by_lead(
         axes.set(xlabel="all leads", xticks=[])
     if title:
         axes.set_title(title, loc="left", fontsize=10)
-    if metric == "coverage_80":
+    if metric.startswith("coverage_80"):
         axes.axhline(0.8, color=GREY, lw=0.8)
     else:
         axes.set_ylim(bottom=0)

@@ -8,28 +8,39 @@ from __future__ import annotations
 
 __all__ = [
     "DECILES",
+    "band_coverage",
     "bootstrap_inflation",
+    "by_regime",
     "coverage",
     "crps_fair",
+    "crps_sum",
+    "dawid_sebastiani",
     "energy_score",
+    "interval_score",
     "pinball",
     "pit_deviations",
     "pit_ece",
     "pit_ece_floor",
+    "pit_ks",
+    "pit_ks_floor",
+    "step_spread",
     "variogram_score",
     "wql",
 ]
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..distribution.bands import JOINT
+
 DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 _CHUNK = 2**22  # float64 numbers of one temporary: 32 MiB, so that a few of them stay small beside the samples
+_SINGULAR = 1e-10  # the share of an entry's variance that the entries before it leave, below which none is left
 
 
 def _chunks(length: int, numbers_each: int) -> Iterator[slice]:
@@ -111,6 +122,35 @@ def wql(quantiles: Tensor, y: Tensor, levels: Tensor | None = None) -> Tensor:
     return 2 * pinball(quantiles, y, torch.tensor(DECILES) if levels is None else levels).mean(-1)
 
 
+def interval_score(lower: Tensor, upper: Tensor, y: Tensor, level: float = 0.8) -> Tensor:
+    r"""Interval score: the width of a central interval, and a fine for what lies outside.
+
+    .. math:: (u - l) + \frac{2}{\alpha} (l - y)^+ + \frac{2}{\alpha} (y - u)^+, \qquad \alpha = 1 - level
+
+    Proper for the two quantiles; it is :math:`2 / \alpha` times the sum of their `pinball` losses.
+
+    References:
+        | Strictly proper scoring rules, prediction, and estimation (Gneiting and Raftery, 2007), section 6.2
+        | https://doi.org/10.1198/016214506000001437
+
+    Arguments:
+        lower: The lower ends, the quantiles of level :math:`\alpha / 2`, with shape :math:`(*)`.
+        upper: The upper ends, the quantiles of level :math:`1 - \alpha / 2`, with shape :math:`(*)`.
+        y: The observations, with shape :math:`(*)`. NaN is missing.
+        level: The nominal coverage, within (0, 1).
+
+    Returns:
+        The scores in the units of `y`, with shape :math:`(*)`, float64; NaN where `y` is.
+
+    Example:
+        >>> interval_score(torch.tensor(0.0), torch.tensor(2.0), torch.tensor(2.5), level=0.8)
+        tensor(7.0000, dtype=torch.float64)
+    """
+    lower, upper, y = lower.double(), upper.double(), y.double()
+    outside = (lower - y).clamp(min=0) + (y - upper).clamp(min=0)
+    return upper - lower + 2 / (1 - level) * outside
+
+
 def coverage(pit: Tensor, level: float = 0.8) -> Tensor:
     r"""Whether each observation lies in the central interval, read off its randomised PIT.
 
@@ -130,6 +170,70 @@ def coverage(pit: Tensor, level: float = 0.8) -> Tensor:
     """
     tail = (1 - level) / 2
     return ((pit >= tail) & (pit <= 1 - tail)).double().masked_fill(pit.isnan(), math.nan)
+
+
+def band_coverage(lower: Tensor, upper: Tensor, y: Tensor, joint: str = "all") -> Tensor:
+    r"""Whether each path lies inside a joint band, every cell of it.
+
+    The mean over windows is the share that a band of `Forecast.band` states. Ends count as inside, so that a band
+    covers more than it states where the law has atoms.
+
+    Arguments:
+        lower: The lower ends, with shape :math:`(n, H, D)`.
+        upper: The upper ends, with shape :math:`(n, H, D)`.
+        y: The observations, with shape :math:`(n, H, D)`. NaN is missing; a path is judged by the cells seen.
+        joint: What a path is, as for the band: "time" (all leads of a channel), "channels" (all channels at a lead) or
+            "all".
+
+    Returns:
+        One inside, zero outside, NaN where nothing of a path was seen, float64; with shape :math:`(n, D)` for "time",
+        :math:`(n, H)` for "channels", and :math:`(n,)` for "all".
+
+    Raises:
+        ValueError: If `joint` is none of these.
+    """
+    if joint not in JOINT:
+        raise ValueError(f"a path is of all 'time', 'channels' or 'all', got {joint!r}")
+    missing = y.isnan()
+    outside = ((y < lower) | (y > upper)).double()  # NaN is neither
+    return (1 - outside.amax(JOINT[joint])).masked_fill(missing.double().amin(JOINT[joint]) > 0, math.nan)
+
+
+def step_spread(past: Tensor, steps: int) -> Tensor:
+    r"""How much a channel moved of late: the root mean square of its last steps from row to row.
+
+    Arguments:
+        past: The rows before each window's origin, with shape :math:`(n, L, D)`. NaN is missing.
+        steps: The number of steps looked at, the last ones.
+
+    Returns:
+        The spreads, with shape :math:`(n, D)`, float64; NaN where no step was seen.
+    """
+    return past[:, -(steps + 1) :].double().diff(dim=1).square().nanmean(1).sqrt()
+
+
+def by_regime(scores: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Parts the scores of calm windows from those of volatile ones.
+
+    A channel's window is calm where its spread is at most the median of that channel's spreads over all windows, and
+    volatile where it is above. A law whose width follows the series covers as much in one as in the other; one that
+    is right on the mean only covers too much in calm regimes and too little in volatile ones.
+
+    References:
+        | Evaluating interval forecasts (Christoffersen, 1998)
+        | https://doi.org/10.2307/2527341
+
+    Arguments:
+        scores: Scores of cells, such as `coverage` gives, with shape :math:`(n, H, D)`.
+        spread: The spread that each window was forecast from (see `step_spread`), with shape :math:`(n, D)`. NaN is
+            unknown, and in neither.
+
+    Returns:
+        The scores of the calm and of the volatile windows, each with shape :math:`(n, H, D)`; NaN at the others.
+    """
+    middle = spread.nanmedian(0).values
+    calm, volatile = (spread <= middle)[:, None], (spread > middle)[:, None]  # (n, 1, D)
+    return scores.where(calm, math.nan), scores.where(volatile, math.nan)
 
 
 def pit_ece(pit: Tensor) -> Tensor:
@@ -160,13 +264,42 @@ def pit_ece(pit: Tensor) -> Tensor:
     return (pit.double().sort(dim=0).values - even).abs().nansum(0) / count  # NaN are sorted last
 
 
+def pit_ks(pit: Tensor) -> Tensor:
+    r"""Kolmogorov-Smirnov distance of PITs, the largest distance of their distribution from the uniform one.
+
+    .. math:: \max_i \max \left( \frac{i}{n} - u_{(i)}, u_{(i)} - \frac{i - 1}{n} \right)
+
+    The worst level, where `pit_ece` is the mean of all. The tables of the test do not hold for windows that share
+    shocks: see `pit_ks_floor` for what chance gives.
+
+    References:
+        | Evaluating density forecasts (Diebold, Gunther and Tay, 1998)
+        | https://doi.org/10.2307/2527342
+
+    Arguments:
+        pit: Randomised PITs, with shape :math:`(n, *)`. NaN is missing.
+
+    Returns:
+        The distance of each column, with shape :math:`(*)`, float64; NaN where nothing was observed.
+
+    Example:
+        >>> pit_ks(torch.tensor([0.5, 0.75]))
+        tensor(0.5000, dtype=torch.float64)
+    """
+    count = (~pit.isnan()).sum(0)
+    rank = torch.arange(1, len(pit) + 1, dtype=torch.float64, device=pit.device).reshape(-1, *[1] * (pit.ndim - 1))
+    ordered = pit.double().sort(dim=0).values  # NaN last
+    distance = torch.maximum(rank / count - ordered, ordered - (rank - 1) / count)
+    return distance.nan_to_num(0.0).amax(0).masked_fill(count == 0, math.nan)
+
+
 def pit_deviations(
     pit: Tensor,
     origin: np.ndarray,
     *,
     last_lead: int | None = None,
     resamples: int = 200,
-    grid: int = 100,
+    levels: Sequence[float] | np.ndarray | None = None,
     seed: int = 0,
 ) -> Tensor:
     r"""How far the PIT curve of a perfect law strays from the diagonal by chance on these very windows.
@@ -192,7 +325,8 @@ def pit_deviations(
         last_lead: The number of rows from a window's origin to the end of its last lead, :math:`H` if None. Needed
             where `pit` holds a block of the leads.
         resamples: The number of resamples :math:`R`.
-        grid: The number of levels :math:`G` at which the curves are compared, :math:`(j - .5) / G`.
+        levels: The levels at which the curves are compared, with shape :math:`(G,)`, rising within (0, 1); the middles
+            of 100 even steps if None.
         seed: The seed of the resampling.
 
     Returns:
@@ -209,7 +343,9 @@ def pit_deviations(
     observed = ~np.isnan(cells)
     rank = cells.argsort(axis=0).argsort(axis=0) + rng.random(cells.shape)
     even = rank / observed.sum(axis=0).clip(1)  # (n, H, D) uniform
-    bins = np.clip(np.ceil(even * grid - 0.5), 0, grid).astype(np.int64)  # first level at or above it
+    at = (np.arange(100) + 0.5) / 100 if levels is None else np.asarray(levels, dtype=float)
+    grid = len(at)
+    bins = np.searchsorted(at, even)  # first level at or above it
     place = (np.arange(channels) * num_origins + which[:, None, None]) * (grid + 1) + bins
     below = np.bincount(place[observed], minlength=channels * num_origins * (grid + 1))
     below = below.reshape(channels, num_origins, grid + 1).cumsum(-1)
@@ -276,6 +412,24 @@ def pit_ece_floor(pit: Tensor, origin: np.ndarray, *, last_lead: int | None = No
     return pit_deviations(pit, origin, last_lead=last_lead, seed=seed).abs().mean((0, 1))
 
 
+def pit_ks_floor(pit: Tensor, origin: np.ndarray, *, last_lead: int | None = None, seed: int = 0) -> Tensor:
+    r"""The `pit_ks` that a perfect law would show on the same windows, by chance.
+
+    It is the mean over resamples of the largest of `pit_deviations`, on their 100 levels.
+
+    Arguments:
+        pit: Randomised PITs of the windows, with shape :math:`(n, H, *)`, as scored. NaN is missing.
+        origin: The row of each window's first target, with shape :math:`(n,)`.
+        last_lead: The number of rows from a window's origin to the end of its last lead, :math:`H` if None.
+        seed: The seed of the resampling.
+
+    Returns:
+        The floor of the distance over windows and leads, with shape :math:`(*)`, float64; NaN where there is one
+        origin only.
+    """
+    return pit_deviations(pit, origin, last_lead=last_lead, seed=seed).abs().amax(1).mean(0)
+
+
 def energy_score(samples: Tensor, y: Tensor) -> Tensor:
     r"""Energy score, the CRPS of vectors; the fair estimate from samples.
 
@@ -301,6 +455,89 @@ def energy_score(samples: Tensor, y: Tensor) -> Tensor:
         spread = torch.cdist(errors, errors).sum((-2, -1)) / (2 * num_samples * (num_samples - 1))
         scores[chunk] = errors.norm(dim=-1).mean(-1) - spread
     return scores.masked_fill(y.isnan().all(-1), math.nan)
+
+
+def crps_sum(samples: Tensor, y: Tensor) -> Tensor:
+    r"""CRPS of the sum of the channels, the fair estimate from joint samples: does the joint law get totals right?
+
+    Channels are summed as they come, and the score is divided by nothing: bring them into like units before. Channels
+    that depend on each other make the total wider (or narrower) than independent ones do; of dependence that leaves
+    the total alone, it tells nothing.
+
+    References:
+        | High-dimensional multivariate forecasting with low-rank Gaussian copula processes (Salinas et al., 2019)
+        | https://arxiv.org/abs/1910.03002
+
+    Arguments:
+        samples: Joint samples, with shape :math:`(S, *, D)`, :math:`S \geq 2`.
+        y: The observations, with shape :math:`(*, D)`. NaN is missing; the sum is over the channels seen.
+
+    Returns:
+        The scores in the units of `y`, with shape :math:`(*)`, float64; NaN where no channel was seen.
+
+    Example:
+        >>> crps_sum(torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 2.0]]), torch.tensor([2.0, 3.0]))
+        tensor(2.6667, dtype=torch.float64)
+    """
+    missing = y.isnan()
+    total = samples.masked_fill(missing, 0.0).sum(-1, dtype=torch.float64)
+    return crps_fair(total, y.double().nansum(-1)).masked_fill(missing.all(-1), math.nan)
+
+
+def dawid_sebastiani(samples: Tensor, y: Tensor) -> Tensor:
+    r"""Dawid-Sebastiani score, of the mean and the covariance of vectors; the fair estimate from samples.
+
+    .. math:: \log \det C + \frac{S - V - 2}{S - 1} (y - m)^\top C^{-1} (y - m)
+
+    with :math:`m` and :math:`C` the mean and the unbiased covariance of the samples. Proper, strictly for the first two
+    moments, and blind to all else; of normal laws it is the logarithmic score, but for constants. The factor, which
+    tends to one, makes the inverse of :math:`C` unbiased for normal samples: without it few samples reward laws that
+    are too wide. Compare scores of one number of samples only.
+
+    References:
+        | Coherent dispersion criteria for optimal experimental design (Dawid and Sebastiani, 1999)
+        | https://doi.org/10.1214/aos/1018031101
+        | Why your model parameter confidences might be too optimistic (Hartlap, Simon and Schneider, 2007)
+        | https://doi.org/10.1051/0004-6361:20066170
+
+    Arguments:
+        samples: Samples of each window's vector, with shape :math:`(S, n, V)`, :math:`S \geq V + 3`; ten times
+            :math:`V` and more for scores of little noise.
+        y: The observed vectors, with shape :math:`(n, V)`. NaN is missing; the moments are of the entries seen.
+
+    Returns:
+        The scores, with shape :math:`(n,)`, float64; NaN where nothing of a vector was seen.
+
+    Raises:
+        ValueError: If there are too few samples, or entries of a vector follow from the others (or never vary), so
+            that the covariance cannot be inverted.
+    """
+    num_samples, num_windows, _ = samples.shape
+    scores = y.new_full((num_windows,), math.nan, dtype=torch.float64)
+    patterns, which = (~y.isnan()).unique(dim=0, return_inverse=True)
+    for number, seen in enumerate(patterns):
+        entries, mine = int(seen.sum()), (which == number).nonzero()[:, 0]
+        if entries and num_samples < entries + 3:
+            raise ValueError(
+                f"dawid_sebastiani inverts a covariance of {entries} entries, for which {entries + 3} samples are "
+                f"needed, got {num_samples}: draw more, or score fewer entries at a time"
+            )
+        for chunk in _chunks(len(mine) if entries else 0, num_samples * entries):
+            at = mine[chunk]
+            errors = (samples[:, at].double() - y[at].double())[..., seen].transpose(0, 1)  # (n, S, V)
+            mean, deviation = errors.mean(1), errors.std(1)
+            standard = (errors - mean[:, None]) / deviation[:, None]
+            factor, _ = torch.linalg.cholesky_ex(standard.mT @ standard / (num_samples - 1))
+            pivots = factor.diagonal(dim1=-2, dim2=-1)
+            if not bool((pivots.square() > _SINGULAR).all()):
+                raise ValueError(
+                    "dawid_sebastiani inverts the covariance of the samples, in which an entry never varies or follows "
+                    "from the others: leave such entries out"
+                )
+            error = torch.linalg.solve_triangular(factor, (mean / deviation)[..., None], upper=False)[..., 0]
+            share = (num_samples - entries - 2) / (num_samples - 1)
+            scores[at] = 2 * (pivots.log() + deviation.log()).sum(-1) + share * error.square().sum(-1)
+    return scores
 
 
 def variogram_score(samples: Tensor, y: Tensor, p: float = 0.5) -> Tensor:

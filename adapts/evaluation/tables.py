@@ -3,6 +3,8 @@ r"""Scores of laws as tables: those of each window, their means a channel and bl
 from __future__ import annotations
 
 __all__ = [
+    "WINDOW_SCORES",
+    "block_slices",
     "format_table",
     "joined",
     "require_names",
@@ -10,6 +12,7 @@ __all__ = [
     "slices",
     "summarise",
     "window_scores",
+    "with_regimes",
 ]
 
 import math
@@ -28,9 +31,12 @@ from . import scores
 BATCH = 64  # windows forecast and sampled at a time
 _MEAN = "all"  # stands where a channel does, for the mean over channels
 
-_CELL = ("mse", "mae", "crps", "wql", "coverage_80", "width_80")  # scores of one window, lead and channel
-_JOINT = ("energy_score", "variogram_channels", "variogram_time")  # scores of one window
-_UNITS = {"mse": 2, "mae": 1, "crps": 1, "wql": 1, "width_80": 1}  # the power of the scale that divides a score
+_CELL = ("mse", "mae", "crps", "wql", "coverage_80", "width_80", "interval_score_80")  # scores of one cell
+_JOINT = ("energy_score", "variogram_channels", "variogram_time", "crps_sum")  # scores of one window
+_REGIMES = ("coverage_80_calm", "coverage_80_volatile")  # of cells, where it is known what came before
+WINDOW_SCORES = (*_CELL, *_JOINT, "pit")  # what `window_scores` gives
+# the power of the scale that divides a score
+_UNITS = {"mse": 2, "mae": 1, "crps": 1, "wql": 1, "width_80": 1, "interval_score_80": 1}
 
 
 def window_scores(
@@ -70,6 +76,7 @@ def window_scores(
         "wql": scores.wql(quantiles, future),
         "coverage_80": scores.coverage(pit),
         "width_80": (quantiles[..., -1] - quantiles[..., 0]).double().where(~future.isnan(), torch.nan),
+        "interval_score_80": scores.interval_score(quantiles[..., 0], quantiles[..., -1], future, 0.8),
     }
     for name, power in _UNITS.items():
         cells[name] = cells[name] / by**power
@@ -80,8 +87,25 @@ def window_scores(
         "energy_score": scores.energy_score(samples.flatten(2), y.flatten(1)),
         "variogram_channels": by_lead.nanmean(1),
         "variogram_time": by_channel.nanmean(1),
+        "crps_sum": scores.crps_sum(samples, y).nanmean(1),
     }
     return {**cells, "pit": pit, **joint}
+
+
+def with_regimes(windows: Mapping[str, Tensor], past: Tensor) -> dict[str, Tensor]:
+    r"""Adds the coverage in calm and in volatile regimes (see `scores.by_regime`).
+
+    Arguments:
+        windows: What `window_scores` gives, for all windows.
+        past: The rows before each window, with shape :math:`(n, L, D)`; the last :math:`H` steps among them tell the
+            regime. NaN is missing.
+
+    Returns:
+        The scores with "coverage_80_calm" and "coverage_80_volatile", each with shape :math:`(n, H, D)`.
+    """
+    inside = windows["coverage_80"]
+    parts = scores.by_regime(inside, scores.step_spread(past, inside.shape[1]))
+    return {**windows, **dict(zip(_REGIMES, parts, strict=True))}
 
 
 def summarise(model: str, windows: Mapping[str, Tensor], origin: np.ndarray, channels: Sequence[str]) -> pd.DataFrame:
@@ -98,11 +122,12 @@ def summarise(model: str, windows: Mapping[str, Tensor], origin: np.ndarray, cha
     """
     rows: list[tuple[str, str, str, str, float]] = []
     horizon = windows["pit"].shape[1]
-    for block, leads in _blocks(horizon):
-        values = {name: windows[name][:, leads].nanmean((0, 1)) for name in _CELL}  # (D,) each
+    for block, leads in block_slices(horizon):
+        values = {n: windows[n][:, leads].nanmean((0, 1)) for n in (*_CELL, *_REGIMES) if n in windows}  # (D,) each
         pit = windows["pit"][:, leads]
-        values["pit_ece"] = scores.pit_ece(pit.flatten(0, 1))
-        values["pit_ece_floor"] = scores.pit_ece_floor(pit, origin, last_lead=leads.stop)
+        values["pit_ece"], values["pit_ks"] = scores.pit_ece(pit.flatten(0, 1)), scores.pit_ks(pit.flatten(0, 1))
+        chance = scores.pit_deviations(pit, origin, last_lead=leads.stop).abs()  # (R, G, D)
+        values["pit_ece_floor"], values["pit_ks_floor"] = chance.mean((0, 1)), chance.amax(1).mean(0)
         for name, value in values.items():
             rows.append((model, _MEAN, block, name, value.nanmean().item()))
             rows.extend((model, c, block, name, v) for c, v in zip(channels, value.tolist(), strict=True))
@@ -125,8 +150,15 @@ def require_names(channels: Sequence[str]) -> None:
         )
 
 
-def _blocks(horizon: int) -> list[tuple[str, slice]]:
-    r"""All leads, and then the blocks of leads under names such as "1-6", if there is more than one."""
+def block_slices(horizon: int) -> list[tuple[str, slice]]:
+    r"""Tells the blocks of leads that scores are taken the means of.
+
+    Arguments:
+        horizon: The number of leads :math:`H`.
+
+    Returns:
+        All leads under "all", and then the blocks under names such as "1-6", if there is more than one.
+    """
     _, sizes = lead_blocks(horizon).unique_consecutive(return_counts=True)
     stops = sizes.cumsum(0).tolist()
     blocks = [(f"{start + 1}-{stop}", slice(start, stop)) for start, stop in zip([0, *stops], stops, strict=False)]
@@ -142,16 +174,19 @@ def score_table(
     origin: np.ndarray,
     location: np.ndarray | None = None,
     varies: np.ndarray | None = None,
+    past: Tensor | None = None,
     num_samples: int = 100,
     seed: int = 0,
 ) -> pd.DataFrame:
     r"""Scores laws on the same windows, all through the same code and with the same random numbers.
 
     The metrics: "mse" of the mean, "mae" of the median, "crps" (fair, of samples), "wql" (twice the mean pinball loss
-    of the deciles), "coverage_80" (randomised PITs inside [.1, .9]), "width_80" (of the interval between the outer
-    deciles), "pit_ece" and "pit_ece_floor"; and for the joint law, under channel and lead block "all" only,
-    "energy_score" over all cells, "variogram_channels" (of each lead, mean over leads) and "variogram_time" (of each
-    channel, mean over channels), which are NaN where there is but one channel or one lead.
+    of the deciles), "coverage_80" (randomised PITs inside [.1, .9]), "width_80" and "interval_score_80" (of the
+    interval between the outer deciles), "pit_ece" and "pit_ks" with "pit_ece_floor" and "pit_ks_floor"; where `past`
+    is given "coverage_80_calm" and "coverage_80_volatile"; and for the joint law, under channel and lead block "all"
+    only, "energy_score" over all cells, "variogram_channels" (of each lead, mean over leads) and "variogram_time" (of
+    each channel, mean over channels), which are NaN where there is but one channel or one lead, and "crps_sum" (of the
+    channels' sum, each in units of its scale, mean over leads).
 
     Arguments:
         laws: The law of the :math:`n` windows for each model.
@@ -163,8 +198,9 @@ def score_table(
         location: The location of each channel, with shape :math:`(D,)`, for the joint scores; the mean of what came
             true if None.
         varies: Whether each channel ever changes, with shape :math:`(D,)`, all if None. PITs of a constant channel are
-            the rounding noise of a law without width: its calibration ("coverage_80", "pit_ece", "pit_ece_floor") is
+            the rounding noise of a law without width: its calibration (coverages, PIT-ECE, PIT-KS and their floors) is
             NaN, and left out of the mean over channels.
+        past: The rows before each window, with shape :math:`(n, L, D)`, which tell the regime; unknown if None.
         num_samples: The number of samples of the sample scores.
         seed: The seed of the samples and of what randomises PITs.
 
@@ -183,7 +219,8 @@ def score_table(
     for model, law in laws.items():
         generator = torch.Generator().manual_seed(seed)
         parts = [window_scores(law[at], future[at], generator=generator, **options) for at in slices(len(future))]
-        frames.append(summarise(model, joined(parts), origin, channels))
+        windows = joined(parts) if past is None else with_regimes(joined(parts), past)
+        frames.append(summarise(model, windows, origin, channels))
     return pd.concat(frames, ignore_index=True)
 
 
