@@ -66,7 +66,7 @@ class Ensemble(AdapterModule):
 
     def _check(self) -> None:
         self.member, self.member_options = within(self, "member")
-        if isinstance(self.members, bool) or not isinstance(self.members, int) or self.members < 1:
+        if not isinstance(self.members, int) or self.members < 1:
             raise ValueError(f"Ensemble expects members to be a positive integer, got {self.members!r}")
         if not isinstance(self.distance, int | float) or not 0 <= self.distance < 1:
             raise ValueError(f"Ensemble expects distance to be a number in [0, 1), got {self.distance!r}")
