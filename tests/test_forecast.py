@@ -1,6 +1,7 @@
 r"""Forecast: what a user reads off the law, writes to a frame, hands to gluonts and draws."""
 
 import math
+import warnings
 
 import matplotlib
 import numpy as np
@@ -317,7 +318,8 @@ class TestPlot:
             for line, path, weight in zip(lines, picked.paths, picked.weights, strict=True):
                 assert line.get_ydata()[0] == forecast.history.iloc[-1, channel]
                 assert np.array_equal(line.get_ydata()[1:], path[:, channel])
-                assert line.get_linewidth() == pytest.approx(0.5 + 2 * weight / picked.weights[0])
+                assert line.get_linewidth() == pytest.approx(0.4 + 1.2 * weight / picked.weights[0])
+                assert 1 < line.get_zorder() < cell.lines[0].get_zorder()  # over the fans, under what was observed
         texts = [text.get_text() for text in axes[0].figure.legends[0].get_texts()]
         assert texts[-2:] == ["median", "4 scenarios"]
 
@@ -349,7 +351,19 @@ class TestPlot:
 
     @pytest.mark.parametrize("options", [{"frequency": None}, {"zone": "Europe/Berlin"}, {"horizon": 1}])
     def test_draws(self, options):
-        make(**options).plot()[0].figure.canvas.draw()
+        make(**options).plot(scenarios=2)[0].figure.canvas.draw()
+
+    @pytest.mark.parametrize("frequency", ["h", "D", "W", "MS", "QS", "YS"])
+    @pytest.mark.parametrize("rows", [24, 71, 140])
+    def test_dates_are_few_and_draw_no_warning(self, frequency, rows):
+        forecast = make(horizon=12, frequency=frequency)
+        index = pd.date_range(end=forecast.index[0], periods=rows + 1, freq=frequency)[:-1]
+        (cell,) = forecast.plot(["load"], history=pd.DataFrame({"load": np.zeros(rows)}, index))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            cell.figure.canvas.draw()
+        low, high = cell.get_xlim()
+        assert 2 <= sum(low <= tick <= high for tick in cell.get_xticks()) <= 9
 
     def test_errors(self):
         from matplotlib import pyplot as plt

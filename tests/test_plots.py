@@ -149,7 +149,7 @@ class TestPitHistogram:
 
     @staticmethod
     def band(axes):
-        (patch,) = [patch for patch in axes.patches if isinstance(patch, StepPatch)]
+        (patch,) = [patch for patch in axes.patches if isinstance(patch, StepPatch) and patch.get_fill()]
         values, _, baseline = patch.get_data()
         return baseline, values
 
@@ -192,7 +192,8 @@ class TestPitHistogram:
 
     def test_a_single_window_has_no_band(self):
         figure = pit_histogram({"adapter": self.pits["adapter"][:1]}, self.origin[:1])
-        assert not any(isinstance(patch, StepPatch) for axes in figure.axes for patch in axes.patches)
+        assert not figure.legends
+        assert [patch.get_fill() for patch in figure.axes[0].patches if isinstance(patch, StepPatch)] == [False]
 
 
 def make_forecast(channels=3, horizon=8, frequency="h", correlation=0.9):
@@ -209,7 +210,7 @@ class TestSamplePairs:
         forecast = make_forecast()
         truth = pd.DataFrame(forecast.mean + 0.5, forecast.index, list(forecast.channels))
         figure = sample_pairs(forecast, truth)
-        assert len(figure.axes) == 6 and figure.get_suptitle() == "a: lead 8"
+        assert len(figure.axes) == 6 and figure.get_suptitle() == "lead 8, 2024-01-01 07:00:00"
         scatter = figure.axes[3]  # third row, first column
         assert (scatter.get_xlabel(), scatter.get_ylabel()) == ("c0", "c2")
         assert np.array_equal(scatter.collections[0].get_offsets(), forecast.samples[:, -1, [0, 2]])
@@ -224,9 +225,10 @@ class TestSamplePairs:
     def test_leads_of_one_channel(self):
         forecast = make_forecast(frequency=None)
         figure = sample_pairs(forecast, channels="c1")
-        assert figure.get_suptitle() == "a: c1"
+        assert figure.get_suptitle() == "c1"
         names = [axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()]
         assert names == [f"lead {lead}" for lead in (1, 2, 4, 5, 7, 8)]
+        assert sample_pairs(forecast, leads=3).get_suptitle() == "lead 3, row 52"
         some = sample_pairs(forecast, channels=["c0", "c1"], leads=[1, 3])
         assert [axes.get_xlabel() for axes in some.axes if axes.get_xlabel()] == ["c0, 1", "c0, 3", "c1, 1", "c1, 3"]
         assert np.array_equal(some.axes[1].collections[0].get_offsets(), forecast.samples[:, [0, 2], 0])

@@ -324,9 +324,9 @@ class Forecast:
         cell.plot(index, path(self.quantile(0.5)), color=_BLUE, linewidth=1.5, marker=marker, label="median")
         if picked is not None:
             for number, (one, weight) in enumerate(zip(picked.paths, picked.weights, strict=True)):
-                width = 0.5 + 2 * weight / picked.weights.max()
+                width = 0.4 + 1.2 * weight / picked.weights.max()
                 label = "_" if number else f"{len(picked.paths)} scenario{'s' * (len(picked.paths) > 1)}"
-                cell.plot(index, path(one), color=_ORANGE, linewidth=width, marker=marker, alpha=0.8, label=label)
+                cell.plot(index, path(one), color=_ORANGE, linewidth=width, marker=marker, zorder=1.5, label=label)
         cell.set_title(name, loc="left", fontsize="medium")
         cell.spines[["top", "right"]].set_visible(False)
         cell.tick_params(labelsize="small")
@@ -335,7 +335,7 @@ class Forecast:
         if isinstance(index, pd.DatetimeIndex):
             from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-            locator = AutoDateLocator(tz=index.tz, minticks=3, maxticks=5)  # type: ignore[no-untyped-call]
+            locator = AutoDateLocator(tz=index.tz, minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
             cell.xaxis.set_major_locator(locator)
             formatter = ConciseDateFormatter(locator, tz=index.tz)  # type: ignore[no-untyped-call]
             cell.xaxis.set_major_formatter(formatter)
@@ -357,7 +357,7 @@ def plain_ticks(axes: Axes, which: str = "y") -> None:
         step = np.diff(ticks).min(initial=np.inf)
         if not 0 < step < np.inf:
             return f"{value:.5g}"
-        digits = max(5, int(np.log10(np.abs(ticks).max() / step)) + 3)  # so many tell neighbours apart
+        digits = max(7, int(np.log10(np.abs(ticks).max() / step)) + 3)  # so many tell neighbours apart
         return formatter.fix_minus(f"{0.0 if abs(value) < step / 1000 else value:.{digits}g}")
 
     formatter = FuncFormatter(write)

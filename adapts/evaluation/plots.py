@@ -290,7 +290,7 @@ def pit_histogram(pits: Mapping[str, Tensor], origin: np.ndarray, *, bins: int =
         row[0].set_ylabel(model, fontsize=9)
     grid[0, 0].set(xlim=(0, 1), ylim=(0, None), xticks=[0, 0.5, 1])
     figure.supxlabel("PIT", fontsize=9)
-    figure.supylabel("observations, 1: as many as even ones", fontsize=9)
+    figure.supylabel("density", fontsize=9)
     _, labels = grid[0, 0].get_legend_handles_labels()
     if labels:
         figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper right", frameon=False, fontsize=8)
@@ -304,13 +304,14 @@ def _draw_histogram(
     below = _shares_below(pit, inner)  # (B - 1, D)
     below = np.concatenate([0 * below[:1], below, 0 * below[:1] + 1])  # NaN stays
     heights = torch.from_numpy(bins * np.diff(below, axis=0)).nanmean(1).numpy()
-    axes.bar(edges[:-1], heights, 1 / bins, align="edge", color=colour, alpha=0.55, edgecolor="white", lw=0.6)
+    axes.bar(edges[:-1], heights, 1 / bins, align="edge", color=colour, alpha=0.4, lw=0)
+    axes.stairs(heights, edges, color=colour, lw=1.4, zorder=5)
     chance = pit_deviations(pit, origin, last_lead=last_lead, levels=inner).nanmean(-1)  # (R, B - 1)
     low, high = _band(bins * torch.nn.functional.pad(chance, (1, 1)).diff(dim=1), confidence)
     if not np.isnan(low).any():
         label = f"a perfect law, {confidence:.0%}"
         axes.stairs(1 + high, edges, baseline=1 + low, fill=True, color=GREY, alpha=0.45, lw=0, zorder=3, label=label)
-    axes.axhline(1, color=INK, lw=0.8, zorder=4)
+    axes.axhline(1, color=INK, lw=0.6, zorder=4)
     _bare(axes)
 
 
@@ -383,19 +384,20 @@ def sample_pairs(
                 axes.axvline(seen[down], color=COLOURS[1], lw=1.4)
                 axes.set(yticks=[])
             else:
-                axes.scatter(drawn[across], drawn[down], s=5, color=COLOURS[0], alpha=0.35, lw=0)
+                _draw_pair(axes, drawn[across], drawn[down])
                 axes.plot(seen[across], seen[down], "P", color=COLOURS[1], ms=7, mec="white", mew=0.7)
                 axes.set_ylim(limits[down])
-                axes.text(0.04, 0.95, _correlation(drawn[across], drawn[down]), fontsize=7, va="top",
-                          transform=axes.transAxes)  # fmt: skip
             axes.set_xlim(limits[across])
             _tidy_pair(axes, left=across == 0 < down, bottom=down == count - 1)
             if across == 0:
                 axes.set_ylabel(labels[down], fontsize=8)
             if down == count - 1:
                 axes.set_xlabel(labels[across], fontsize=8)
-    where = names[0] if len(names) == 1 else f"lead {steps[0]}" if len(steps) == 1 else "channels and leads"
-    figure.suptitle(f"{forecast.item_id}: {where}", fontsize=10, ha="left", x=0.02)
+    stamp = str(forecast.index[steps[0] - 1]).removesuffix(" 00:00:00")
+    at = f"lead {steps[0]}, {'' if isinstance(forecast.index, pd.DatetimeIndex) else 'row '}{stamp}"
+    where = names[0] if len(names) == 1 else at if len(steps) == 1 else "channels, leads"
+    figure.suptitle(where, fontsize=10, ha="left", x=0.02)
+    figure.align_ylabels()
     handles: list[Any] = [Line2D([], [], color=COLOURS[0], marker="o", ls="", ms=4, label="joint samples")]
     if not np.isnan(seen).all():
         handles.append(Line2D([], [], color=COLOURS[1], marker="P", ls="", label="came true"))
@@ -434,10 +436,12 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _correlation(x: np.ndarray, y: np.ndarray) -> str:
-    if min(np.ptp(x), np.ptp(y)) == 0:
-        return ""
-    return f"r = {np.corrcoef(x, y)[0, 1]:.2f}"
+def _draw_pair(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
+    axes.scatter(x, y, s=5, color=COLOURS[0], alpha=0.35, lw=0)
+    if min(np.ptp(x), np.ptp(y)) > 0:
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0}
+        text = f"r = {round(np.corrcoef(x, y)[0, 1], 2) + 0:.2f}"  # no -0.00
+        axes.text(0.05, 0.95, text, fontsize=7, va="top", transform=axes.transAxes, bbox=box)
 
 
 def _tidy_pair(axes: Axes, *, left: bool, bottom: bool) -> None:
