@@ -19,6 +19,7 @@ import torch
 
 from . import saving
 from .adapters import AdapterModule, families, make
+from .covariates import assign, column_names, followed
 from .dates import calendar
 from .distribution.copula import Copula, Independent
 from .distribution.forecast import LEVELS, Forecast
@@ -227,6 +228,9 @@ class Adapter:
         series: Any,
         *,
         target: str | Sequence[str] | None = None,
+        past_covariates: str | Sequence[str] = (),
+        known_covariates: str | Sequence[str] = (),
+        calendar: bool = False,
         item_column: str | None = None,
         timestamp_column: str | None = None,
         frequency: str | None = None,
@@ -239,7 +243,14 @@ class Adapter:
         Arguments:
             series: A wide frame, a long frame, an array :math:`(T, D)` or :math:`(N, T, D)`, a path, the name of a
                 data card, a Dataset or a Panel: see `Panel.of` and `adapts.readers.read`. NaN marks a missing value.
-            target: The columns to forecast; all if None.
+            target: The columns to forecast; all that are no covariates if None.
+            past_covariates: Columns that are known up to now only: the adapter reads them beside the targets, and they
+                are not forecast.
+            known_covariates: Columns whose future values `predict(future=...)` will be given, such as a planned action:
+                what they explain of a target, linearly, is taken off it before all else and added to its law, where
+                train and validation rows show for sure that this helps. A missing value counts as the mean.
+            calendar: Whether the dates are known covariates too: the time of day, the day of the week and the time of
+                the year, as far as steps are shorter than these.
             item_column: The column of a long frame that names the item; recognised by its name if None.
             timestamp_column: The column that holds the dates; recognised if None.
             frequency: The pandas alias of the time step, inferred if None.
@@ -256,10 +267,11 @@ class Adapter:
 
         Raises:
             ValueError: If the series are unfit: see `Panel.of`; or too short, or a channel is NaN throughout; or if
-                the folder holds another fit.
+                covariates are no columns or have two roles; or if the folder holds another fit.
         """
         dataset = self._dataset(
-            series, target=target, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
+            series, target=target, past_covariates=past_covariates, known_covariates=known_covariates,
+            calendar=calendar, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
             regularise=regularise,
         )  # fmt: skip
         self._fitted = self._through(fit, dataset, borders, checkpoint_dir=checkpoint_dir)
@@ -271,6 +283,7 @@ class Adapter:
         self,
         series: Any = None,
         *,
+        future: Any = None,
         num_samples: int = 200,
         quantile_levels: Sequence[float] = LEVELS,
         seed: int | None = None,
@@ -282,8 +295,10 @@ class Adapter:
         r"""Forecasts the steps after the end of series.
 
         Arguments:
-            series: Later or other series with the fitted channels, in any form that `fit` takes; the fitted ones if
-                None. Where channels have names, others are not looked at.
+            series: Later or other series with the fitted channels and covariates, in any form that `fit` takes; the
+                fitted ones if None. Where channels have names, others are not looked at.
+            future: The known covariates at the :math:`H` steps after the end of each series, in any form that `fit`
+                takes, such as a frame with their dates; rows of other dates are not looked at.
             num_samples: The number of joint samples :math:`S` that each forecast draws.
             quantile_levels: The levels that `Forecast.to_pandas` writes.
             seed: The seed of the samples; the adapter's if None.
@@ -298,7 +313,8 @@ class Adapter:
 
         Raises:
             ValueError: If the adapter is not fitted, or the series do not have the fitted channels and frequency, or
-                have a time zone where the fitted ones have none, or none where they have one.
+                have a time zone where the fitted ones have none, or none where they have one; or if a future value of
+                a known covariate is missing.
         """
         fitted = self._require_fitted("predict")
         if not isinstance(num_samples, int | np.integer) or isinstance(num_samples, bool) or num_samples < 1:
@@ -312,14 +328,13 @@ class Adapter:
             raise ValueError(
                 f"predict expects quantile_levels to be a sequence of levels within (0, 1), got {quantile_levels!r}"
             )
-        panel = fitted.panel
+        panel, columns = fitted.panel, {"item_column": item_column, "timestamp_column": timestamp_column}
         if series is not None:
-            panel = self._later(
-                series, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
-                regularise=regularise,
-            ).panel  # fmt: skip
+            panel = self._later(series, frequency=frequency, regularise=regularise, **columns).panel
+        ahead = self._ahead(panel, future, **columns)
         windows = last_windows(panel, context_length=fitted.context_length, prediction_length=self.prediction_length)
-        law = self.law(windows)
+        law = self.law(replace(windows, panel=ahead))
+        panel = panel.select(panel.targets)
         forecasts = []
         for number, item in enumerate(panel.items):
             tail = slice(max(0, len(item) - 4 * self.prediction_length), None)
@@ -357,8 +372,9 @@ class Adapter:
         new row. `save` keeps it all, `fit` starts afresh.
 
         Arguments:
-            series: The new rows with the fitted channels, in any form that `fit` takes. Of dated series, rows up to the
-                fitted end are left aside, so that a whole history may come; those behind it must follow without a gap.
+            series: The new rows with the fitted channels and covariates, in any form that `fit` takes. Of dated
+                series, rows up to the fitted end are left aside, so that a whole history may come; those behind it
+                must follow without a gap.
                 Undated ones hold new rows alone. NaN marks a missing value, which is not scored. Items of a panel that
                 get no new row are forecast from their own end, which a warning tells.
             item_column: As for `fit`.
@@ -383,7 +399,7 @@ class Adapter:
             pipeline, windows = self._pipeline(live), live.standardised(windows)
             frozen = pipeline.frozen(windows)
             law = live.recalibration.apply(pipeline.law(windows, frozen)[0])
-            pits = law.pit(windows.future(), torch.Generator().manual_seed(self.seed))
+            pits = law.pit(pipeline.truth(windows), torch.Generator().manual_seed(self.seed))
             return Forecasts(windows, frozen.values[..., pipeline.model.median_index], pits)
 
         self._fitted = follow(fitted, extend(fitted.panel, later), forecast)
@@ -393,7 +409,8 @@ class Adapter:
         r"""Returns the joint law of windows of a raw panel, in the channels' own units.
 
         Arguments:
-            windows: Windows of a panel with the fitted channels, not standardised.
+            windows: Windows of a panel with the fitted channels and covariates, not standardised. Where known
+                covariates are missing ahead, their means are taken.
 
         Returns:
             The law of these windows' :math:`H` steps.
@@ -415,10 +432,10 @@ class Adapter:
             The law of these windows' :math:`H` steps, in the channels' own units.
         """
         fitted = self._require_fitted("frozen_law")
-        marginals = self._pipeline(fitted).frozen(fitted.standardised(windows))
+        marginals = self._pipeline(fitted).frozen(fitted.plain(windows))
         none = torch.zeros(marginals.shape)
         parts = VarianceParts.of(marginals, none, none)
-        return self._units(marginals, Independent(self.prediction_length, fitted.panel.num_channels), parts)
+        return self._units(marginals, Independent(self.prediction_length, len(fitted.panel.targets)), parts)
 
     def backtest(
         self,
@@ -434,6 +451,9 @@ class Adapter:
         checkpoint_dir: str | Path | None = None,
         progress: bool = False,
         target: str | Sequence[str] | None = None,
+        past_covariates: str | Sequence[str] = (),
+        known_covariates: str | Sequence[str] = (),
+        calendar: bool = False,
         item_column: str | None = None,
         timestamp_column: str | None = None,
         frequency: str | None = None,
@@ -461,7 +481,11 @@ class Adapter:
             checkpoint_dir: A folder that keeps what is finished: a backtest that was ended, however it was, goes on
                 from there when it is called again, to the same numbers.
             progress: Whether to show a progress bar on the standard error.
-            target: As for `fit`.
+            target: As for `fit`. Where neither targets nor covariates are named, those of an adapter that was fitted
+                with covariates are read.
+            past_covariates: As for `fit`.
+            known_covariates: As for `fit`; the values that came are given as those of the steps ahead.
+            calendar: As for `fit`.
             item_column: As for `fit`.
             timestamp_column: As for `fit`.
             frequency: As for `fit`.
@@ -483,8 +507,11 @@ class Adapter:
                 "backtest expects models to map names to Adapters, and this one is called 'adapter'; got "
                 + (repr(list(models)) if isinstance(models, Mapping) else type(models).__name__)
             )
+        if target is None and self._fitted and not (calendar or len(past_covariates) or len(known_covariates)):
+            target, past_covariates, known_covariates, calendar = _roles(self._fitted.panel)
         dataset = self._dataset(
-            series, target=target, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
+            series, target=target, past_covariates=past_covariates, known_covariates=known_covariates,
+            calendar=calendar, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
             regularise=regularise,
         )  # fmt: skip
         named = {"adapter": self, **(models or {})}
@@ -621,8 +648,8 @@ class Adapter:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        r"""The names of the fitted channels."""
-        return self._require_fitted("channels").panel.channels
+        r"""The names of the fitted channels, covariates aside."""
+        return self._require_fitted("channels").panel.targets
 
     @property
     def context_length_(self) -> int:
@@ -637,12 +664,12 @@ class Adapter:
     @property
     def location_(self) -> np.ndarray:
         r"""The channels' means over the train rows, with shape :math:`(D,)`."""
-        return self._require_fitted("location_").location
+        return self._require_fitted("location_").location[: len(self.channels)]
 
     @property
     def scale_(self) -> np.ndarray:
         r"""The channels' population standard deviations over the train rows, 1 where constant, shape :math:`(D,)`."""
-        return self._require_fitted("scale_").scale
+        return self._require_fitted("scale_").scale[: len(self.channels)]
 
     def summary(self) -> Summary:
         r"""Returns what was fitted, on how many windows a part, and what each stage decided."""
@@ -651,7 +678,7 @@ class Adapter:
             family=self.family.family,
             options=self.family.options(),
             foundation_model=self.model.name,
-            channels=list(fitted.panel.channels),
+            channels=list(fitted.panel.targets),
             context_length=fitted.context_length,
             prediction_length=int(self.prediction_length),
             windows=dict(fitted.windows),
@@ -664,7 +691,7 @@ class Adapter:
         model = model if isinstance(model, str | Path) else type(model).__name__
         state = "not fitted"
         if self._fitted is not None:
-            channels = self._fitted.panel.channels
+            channels = self._fitted.panel.targets
             state = f"fitted on {len(channels)} channels, {_some(channels)}"
         family = _one_line(self.family)
         return (
@@ -683,7 +710,29 @@ class Adapter:
                 raise ValueError(f"{name} was changed since fit, {change}: fit again, or set it back")
         return self._fitted
 
-    def _dataset(self, series: Any, **options: Any) -> Dataset:
+    def _dataset(
+        self,
+        series: Any,
+        *,
+        target: str | Sequence[str] | None = None,
+        past_covariates: str | Sequence[str] = (),
+        known_covariates: str | Sequence[str] = (),
+        calendar: bool = False,
+        **options: Any,
+    ) -> Dataset:
+        r"""Reads series, and gives their columns their roles."""
+        past = column_names("past_covariates", past_covariates)
+        known = column_names("known_covariates", known_covariates)
+        if not (past or known or calendar):
+            return self._read(series, target=target, **options)
+        if (past or known) and not _has_names(series):
+            raise ValueError(f"covariates are columns with names, and {type(series).__name__} has none: pass a frame")
+        columns = None if target is None else [*dict.fromkeys([*column_names("target", target), *past, *known])]
+        dataset = self._read(series, target=columns, **options)
+        panel = assign(dataset.panel, target=target, past_covariates=past, known_covariates=known, calendar=calendar)
+        return replace(dataset, panel=panel)
+
+    def _read(self, series: Any, **options: Any) -> Dataset:
         if isinstance(series, Dataset):
             target = options.pop("target", None)
             given = [name for name, value in options.items() if value not in (None, False)]
@@ -715,13 +764,13 @@ class Adapter:
             torch.manual_seed(self.seed)
             return stages(
                 panel,
-                self.family.build(panel.num_channels),
+                self.family.build(len(panel.targets) + len(panel.past_covariates)),
                 model,
                 borders=dataset.borders if borders is None else borders,
                 context_length=int(self.context_length or min(model.context_length, CONTEXT)),
                 prediction_length=horizon,
                 season_length=dataset.season_length,
-                support=_bounds(self.support, dataset.support, panel.channels),
+                support=_bounds(self.support, dataset.support, panel.targets),
                 settings={**self.get_params(deep=False), **self._training},
                 **more,
             )
@@ -733,26 +782,71 @@ class Adapter:
             series = [as_pandas(entry) for entry in series]
         elif not isinstance(series, Path | Dataset | Panel):
             series = as_pandas(series)
-        named = panel.channels != tuple(map(str, range(panel.num_channels)))
+        columns = tuple(name for name in panel.channels if name not in panel.calendar)
+        named = columns != tuple(map(str, range(len(columns))))
         frames = [entry for entry in (series if isinstance(series, list) else [series]) if hasattr(entry, "columns")]
-        whole = [{str(column) for column in frame.columns}.issuperset(panel.channels) for frame in frames]
+        whole = [{str(column) for column in frame.columns}.issuperset(columns) for frame in frames]
         others_aside = named and isinstance(series, str | Path) or frames and all(whole)
-        target = list(panel.channels) if others_aside else None
+        target = list(columns) if others_aside else None
         steps = [options.pop("frequency")]
         if steps == [None] and not isinstance(series, Dataset | Panel):
             steps.append(panel.frequency)  # a few rows do not tell their frequency, the fitted ones did
         problem = None
         for number, step in enumerate(dict.fromkeys(steps)):
             try:
-                later = self._dataset(series, target=target, frequency=step, **options)
-                if named and set(later.panel.channels).issuperset(panel.channels):
-                    later = replace(later, panel=later.panel.select(panel.channels))
-                later = replace(later, panel=later.panel.require_channels(panel.channels))
-                return replace(later, panel=_in_steps_of(panel, later.panel, given=number == 0 and step is not None))
+                later = self._read(series, target=target, frequency=step, **options)
+                if named and set(later.panel.channels).issuperset(columns):
+                    later = replace(later, panel=later.panel.select(columns))
+                later = replace(later, panel=later.panel.require_channels(columns))
+                later = replace(later, panel=_in_steps_of(panel, later.panel, given=number == 0 and step is not None))
+                return later if panel.targets == panel.channels else replace(later, panel=_assigned(panel, later.panel))
             except ValueError as error:
                 problem = problem or error
         assert problem is not None
         raise problem
+
+    def _ahead(self, panel: Panel, future: Any, **columns: Any) -> Panel:
+        r"""A panel with the steps ahead behind it, in which known covariates have values; itself where none are."""
+        given = [name for name in panel.known_covariates if name not in panel.calendar]
+        if future is not None and not given:
+            raise ValueError("future holds known covariates, and the adapter was fitted with none: leave it out")
+        if given and future is None:
+            raise ValueError(
+                f"the adapter was fitted with known covariates ({_some(given)}): predict(future=...) needs their "
+                f"values at the {self.prediction_length} steps ahead"
+            )
+        if not panel.known_covariates:
+            return panel
+        read = None
+        if given:
+            try:
+                read = self._future(panel, given, future, **columns)
+            except ValueError as error:
+                raise ValueError(f"future: {error}") from error
+        return followed(panel, read, int(self.prediction_length))
+
+    def _future(self, panel: Panel, given: list[str], future: Any, **columns: Any) -> Panel:
+        r"""Reads the known covariates of the steps ahead."""
+        if not isinstance(future, str | Path | Dataset | Panel):
+            future = as_pandas(future)
+        if hasattr(future, "to_frame") and not hasattr(future, "columns"):
+            future = future.to_frame(given[0] if future.name is None else future.name)
+        if not _has_names(future):
+            read = Panel.of(future)
+            if panel.frequency is not None or read.num_channels != len(given):
+                raise ValueError(
+                    f"expected a frame with the columns {_some(given)}"
+                    + ("" if panel.frequency is None else " and the dates")
+                    + f", got {type(future).__name__}"
+                )
+            return replace(read, channels=tuple(given))
+        options = {} if isinstance(future, Dataset | Panel) else columns
+        if options and not panel.single and panel.item_column in getattr(future, "columns", ()):
+            options = {**options, "item_column": options["item_column"] or panel.item_column}
+        if options and panel.frequency is not None:
+            options = {**options, "frequency": panel.frequency, "regularise": True}
+        read = self._read(future, target=given, **options).panel
+        return _in_steps_of(panel, read, given=True)
 
     def _pipeline(self, fitted: Fitted) -> Pipeline:
         return fitted.pipeline(self.model, self.batch_size, self.seed, self.posterior_draws)
@@ -761,9 +855,10 @@ class Adapter:
         r"""The law in the channels' own units, in double precision: a location may be large beside its scale."""
         fitted = self._require_fitted("law")
         exact = QuantileFunction(marginals.levels, marginals.values.double())
-        exact = exact.rescaled(torch.from_numpy(fitted.location), torch.from_numpy(fitted.scale))
+        location, scale = (torch.from_numpy(unit[: marginals.shape[-1]]) for unit in (fitted.location, fitted.scale))
         low, high = (torch.from_numpy(bound) for bound in fitted.support)
-        return Law(exact.supported(low, high), copula, parts.scaled(torch.from_numpy(fitted.scale)))
+        exact = exact.rescaled(location, scale).supported(low, high)
+        return Law(exact, copula, parts.scaled(scale))
 
 
 @dataclass(frozen=True, repr=False)
@@ -829,6 +924,27 @@ def _family(family: str | Path | AdapterModule) -> tuple[AdapterModule, dict[str
     if family in families():
         return make(family), {}
     raise unknown("adapter", family, sorted({*known, *families()}))
+
+
+def _has_names(series: Any) -> bool:
+    r"""Whether the columns of what holds series have names of the caller's."""
+    entries = series if isinstance(series, list | tuple) else [series]
+    kinds = (str, Path, Dataset, Panel)
+    return bool(len(entries)) and all(isinstance(entry, kinds) or hasattr(entry, "columns") for entry in entries)
+
+
+def _roles(panel: Panel) -> tuple[Sequence[str] | None, Sequence[str], Sequence[str], bool]:
+    r"""What gave the columns of a panel their roles: target, past and known covariates, calendar."""
+    if panel.targets == panel.channels:
+        return None, (), (), False
+    known = [name for name in panel.known_covariates if name not in panel.calendar]
+    return list(panel.targets), list(panel.past_covariates), known, bool(panel.calendar)
+
+
+def _assigned(fitted: Panel, later: Panel) -> Panel:
+    r"""Gives the columns of later rows the roles that they had in the fit."""
+    target, past, known, calendar = _roles(fitted)
+    return assign(later, target=target, past_covariates=past, known_covariates=known, calendar=calendar)
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:

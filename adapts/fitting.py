@@ -20,6 +20,7 @@ from . import __version__
 from ._logging import get_logger
 from .adapters import AdapterModule, Evidence
 from .checkpoints import Checkpoints
+from .covariates import KnownEffect, choose, slopes
 from .distribution.bands import JointBands
 from .distribution.blocks import independent_windows, lead_blocks
 from .distribution.confirmation import choose_copula, mean_pinball
@@ -40,8 +41,10 @@ logger = get_logger(__name__)
 
 #: The most numbers that the frozen model's forecasts of one part may take: 256 MB.
 MAX_NUMBERS = 2**26
-#: The windows of a part that dependence is fitted on, the calibration part's aside.
+#: The windows of a part that dependence is fitted on, the calibration part's aside, and that covariates are tried on.
 FEW = 300
+#: The numbers of quantile functions that the losses of covariates are computed of at a time.
+TRIED = 2**18
 #: The most windows that copulas are compared on, and the numbers :math:`H D (H + D)` that these may hold together.
 COMPARED, NUMBERS = 60, 2**23
 #: Folds of the blocked cross-validation that chooses the strengths of closed forms.
@@ -61,8 +64,8 @@ class Fitted:
         context_length: The number of context steps :math:`L`.
         season_length: The season's length, where a data card states one.
         support: The lowest and highest possible value of each channel, each with shape :math:`(D,)`.
-        location: The channels' means over the train rows, with shape :math:`(D,)`.
-        scale: The channels' population standard deviations over the train rows, 1 where constant.
+        location: The means of the targets and, behind them, the past covariates over the train rows.
+        scale: Their population standard deviations over the train rows, 1 where constant.
         module: The built adapter.
         copula: The dependence of channels and leads.
         recalibration: The map of the levels.
@@ -76,6 +79,7 @@ class Fitted:
             a part without rows is left out.
         stages: What each stage decided, in words, by its name.
         head: The tensors of the frozen model's head, where it was trained for these series.
+        effect: What known covariates explain of the targets; None where there are none.
     """
 
     panel: Panel
@@ -96,8 +100,11 @@ class Fitted:
     spans: dict[str, dict[str, Any]] = field(default_factory=dict)
     stages: dict[str, str] = field(default_factory=dict)
     head: dict[str, Tensor] = field(default_factory=dict)
+    effect: KnownEffect | None = None
     _headed: tuple[FoundationModel, FoundationModel] | None = field(default=None, repr=False)  # as loaded, and probed
-    _standard: tuple[Panel, Panel] | None = field(default=None, repr=False)  # the panel last asked of, standardised
+    # The panels last asked of, standardised, and what was taken off them.
+    _standard: tuple[Panel, Panel, Panel | None] | None = field(default=None, repr=False)
+    _targets: tuple[Panel, Panel] | None = field(default=None, repr=False)
 
     def headed(self, model: FoundationModel) -> FoundationModel:
         r"""Returns the frozen model with the head that was trained for these series, itself where none was.
@@ -124,25 +131,58 @@ class Fitted:
         Returns:
             The pipeline, as fitted.
         """
-        low, high = (torch.as_tensor((bound - self.location) / self.scale).float() for bound in self.support)
+        count = len(self.panel.targets)
+        location, scale = self.location[:count], self.scale[:count]
+        low, high = (torch.as_tensor((bound - location) / scale).float() for bound in self.support)
         return Pipeline(
             self.module, self.headed(model), (low, high), batch_size, seed, self.latent_copula, self.noise, self.gate,
-            posterior_draws,
+            posterior_draws, count,
         )  # fmt: skip
 
     def standardised(self, windows: Windows) -> Windows:
-        r"""The same windows in the units of the train rows.
+        r"""The windows that the adapter sees: in the units of the train rows, what known covariates explain taken off.
 
         Arguments:
-            windows: Windows of a panel in the caller's units.
+            windows: Windows of a panel in the caller's units, with all columns of the fit.
 
         Returns:
-            The windows of the standardised panel.
+            The windows of the standardised targets and past covariates.
         """
         held = self._standard  # read once: another thread may ask of another panel meanwhile
         if held is None or held[0] is not windows.panel:
-            self._standard = held = windows.panel, windows.panel.standardised(self.location, self.scale)
-        return replace(windows, panel=held[1])
+            self._standard = held = windows.panel, *self._seen(windows.panel)
+        return replace(windows, panel=held[1], shifts=held[2])
+
+    def _seen(self, panel: Panel) -> tuple[Panel, Panel | None]:
+        targets = self.panel.targets
+        standard = panel.select((*targets, *self.panel.past_covariates)).standardised(self.location, self.scale)
+        shifts = None if self.effect is None else self.effect.shifts(panel, targets)
+        if shifts is None:
+            return standard, None
+        count = len(targets)
+        items = (
+            replace(item, values=np.hstack([item.values[:, :count] - shift.values, item.values[:, count:]]))
+            for item, shift in zip(standard.items, shifts.items, strict=True)
+        )
+        return replace(standard, items=tuple(items)), shifts
+
+    def plain(self, windows: Windows) -> Windows:
+        r"""The windows of the targets alone, in the units of the train rows: what the frozen model sees without us.
+
+        Arguments:
+            windows: Windows of a panel in the caller's units; other columns than the targets are not looked at.
+
+        Returns:
+            The windows of the standardised targets.
+        """
+        if self.effect is None and not self.panel.past_covariates:
+            return self.standardised(windows)
+        held = self._targets
+        if held is None or held[0] is not windows.panel:
+            targets = windows.panel.select(self.panel.targets)
+            count = targets.num_channels
+            self._targets = held = windows.panel, targets.standardised(self.location[:count], self.scale[:count])
+        return replace(windows, panel=held[1], shifts=None)
 
     def state(self) -> dict[str, Tensor]:
         r"""Returns copies of the tensors that the stages leave behind, under names such as "module.weights"."""
@@ -154,6 +194,7 @@ class Fitted:
             "online": {} if self.online is None else self.online.state(),
             "latent_copula": {} if self.latent_copula is None else self.latent_copula.state(),
             "head": self.head,
+            "effect": {} if self.effect is None else self.effect.state(),
         }
         tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
         tensors |= {name: tensor for name in ("noise", "gate") if (tensor := getattr(self, name)) is not None}
@@ -178,6 +219,7 @@ class Fitted:
         self.latent_copula = Copula.from_state(part("latent_copula")) if part("latent_copula") else None
         self.noise, self.gate = tensors.get("noise"), tensors.get("gate")
         self.head, self._headed = part("head"), None
+        self.effect = KnownEffect.from_state(self.panel.known_covariates, part("effect")) if part("effect") else None
 
 
 def fit(
@@ -268,22 +310,28 @@ def _begin(
     if settings.get("probe_head") and model.untrained_head() is None:
         raise ValueError(f"probe_head=True is for models whose head is untrained, {model.name} is none: leave it out")
     parts = split_parts(panel, borders=borders)
-    seen = _rows(panel, parts["train"])
-    location, scale = _location_scale(seen)
+    targets, known = panel.select(panel.targets), panel.known_covariates
+    seen = panel.select((*panel.targets, *panel.past_covariates))
+    location, scale = _location_scale(_rows(seen, parts["train"]))
+    effect = None
+    if known:
+        units = _location_scale(_rows(panel.select(known), parts["train"]))
+        effect = KnownEffect(known, *units, np.zeros((len(known), targets.num_channels)))
     fitted = Fitted(
         panel, context_length, season_length, support, location, scale, module,
-        copula=Independent(prediction_length, panel.num_channels), recalibration=Recalibration.identity(),
+        copula=Independent(prediction_length, targets.num_channels), recalibration=Recalibration.identity(),
+        effect=effect,
     )  # fmt: skip
-    standard = panel.standardised(location, scale)
-    numbers = prediction_length * panel.num_channels * len(model.quantile_levels)  # of one window's forecast
+    numbers = prediction_length * seen.num_channels * len(model.quantile_levels)  # of one window's forecast
     most = min(settings["max_windows"], max(50, MAX_NUMBERS // numbers))
-    windows = {
+    laid = {  # whether a window has targets, the targets tell
         name: part_windows(
-            standard, part, context_length=context_length, prediction_length=prediction_length,
+            targets, part, context_length=context_length, prediction_length=prediction_length,
             max_windows=most if name == "train" else (most + 1) // 2,  # of shorter parts, so denser
         )
         for name, part in parts.items()
     }  # fmt: skip
+    windows = {name: replace(part, panel=panel) for name, part in laid.items()}
     if len(windows["train"]) == 0:
         raise ValueError(
             f"too short a series: no item has {prediction_length} train targets after as many steps of context; "
@@ -292,11 +340,9 @@ def _begin(
         )
     fitted.windows = {name: len(part) for name, part in windows.items()}
     fitted.spans = {name: span for name, part in parts.items() if (span := _span(panel, part))}
-    rows = torch.as_tensor((seen - location) / scale, dtype=torch.float32)
     fingerprint = {} if checkpoint_dir is None else _fingerprint(fitted, model, borders, settings)
     checkpoints = Checkpoints(checkpoint_dir, fingerprint)
-    module.prepare(rows)
-    return _Stages(fitted, model, rows, windows, settings, checkpoints)
+    return _Stages(fitted, model, parts["train"], windows, settings, checkpoints)
 
 
 class _Stages:
@@ -306,22 +352,31 @@ class _Stages:
         self,
         fitted: Fitted,
         model: FoundationModel,
-        rows: Tensor,
+        train_part: Part,
         windows: dict[str, Windows],
         settings: Mapping[str, Any],
         checkpoints: Checkpoints,
     ) -> None:
         self.checkpoints, self.stage = checkpoints, ""
-        self.fitted, self.loaded, self.rows, self.windows = fitted, model, rows, windows
+        self.fitted, self.loaded, self.train_part, self.laid = fitted, model, train_part, windows
         self.frozen_laws: dict[str, QuantileFunction] = {}
         self.adapted_laws: dict[str, QuantileFunction] = {}
         self.settings, self.seed = settings, int(settings["seed"])
         self.horizon = windows["train"].prediction_length
         self.blocks = lead_blocks(self.horizon)
         self.decided = settings["gate"] and fitted.module.family != "identity"
+        self.channels = len(fitted.panel.targets)
+        self.lay()
+
+    def lay(self) -> None:
+        r"""Makes the windows and rows that the adapter sees."""
+        self.fitted._standard = None
+        self.windows = {name: self.fitted.standardised(windows) for name, windows in self.laid.items()}
+        self.rows = torch.as_tensor(_rows(self.windows["train"].panel, self.train_part), dtype=torch.float32)
+        self.fitted.module.prepare(self.rows)
 
     def run(self) -> None:
-        stages = (self.probe, self.train, self.gate, self.calibration, self.confirmation, self.refit)
+        stages = (self.probe, self.covariates, self.train, self.gate, self.calibration, self.confirmation, self.refit)
         done = self.done()
         for number, stage in enumerate(stages, 1):
             if number > done:
@@ -342,6 +397,9 @@ class _Stages:
             return 0
         tensors, about = held
         self.fitted.restore(tensors)
+        if self.fitted.effect is not None:
+            self.lay()  # without what is explained; the module shows itself the rows, so it comes back once more
+            self.fitted.restore(tensors)
         self.fitted.stages = about["stages"]
         return int(about["done"])
 
@@ -361,7 +419,7 @@ class _Stages:
         r"""The frozen model, with its head as trained where it came without one."""
         return self.fitted.headed(self.loaded)
 
-    # ------------------------------------------------------------------ train rows: the head, parameters
+    # ------------------------------------------------------------------ train rows: the head
 
     def probe(self) -> None:
         if self.loaded.untrained_head() is None:
@@ -381,6 +439,82 @@ class _Stages:
             f"the head of {self.loaded.name} trained for {losses['epochs']:.0f} epochs; validation loss "
             f"{losses['before']:.4g} before, {losses['best']:.4g} at its best"
         )
+
+    # ------------------------------------------------------------------ train and validation rows: covariates
+
+    def covariates(self) -> None:
+        panel, said = self.fitted.panel, []
+        if panel.past_covariates:
+            said.append(f"past {_few(panel.past_covariates)}: encoded beside the targets")
+        if self.fitted.effect is not None and self.enough("train", "covariates"):
+            given = [name for name in panel.known_covariates if name not in panel.calendar]
+            names = [*given, "the calendar"] if panel.calendar else given
+            said.append(f"known {_few(names)}: {self.regress(self.fitted.effect)}")
+        if said:
+            self.fitted.stages["covariates"] = "; ".join(said)
+
+    def regress(self, effect: KnownEffect) -> str:
+        r"""Takes off each target what known covariates explain, where that surely helps; says where and how much."""
+        fitted, train, later = self.fitted, self.laid["train"], self.laid["validation"]
+        known = effect.standardised(fitted.panel)
+        fold = blocked_folds(torch.as_tensor(train.origin), torch.as_tensor(train.item), self.horizon, FOLDS)
+        folds, inside = int(fold.max()) + 1, np.flatnonzero(fold.numpy() >= 0)
+        some = inside[_evenly(len(inside), FEW)]
+        target, covariate = fitted.plain(train), replace(train, panel=known)
+        # Two ways to see what they explain: in distances from the context's mean, and in what the frozen model misses
+        # of both, which is right where a target wanders.
+        candidates = [
+            slopes(self.above(covariate), self.above(target), fold, folds),
+            slopes(self.missed(covariate[some]), self.missed(target[some]), fold[some], folds),
+        ]
+        few = later[_evenly(len(later), FEW)] if len(later) else later
+        losses = torch.cat([
+            self.tried(train[some], known, candidates, fold[some]),  # by what was found without their fold
+            self.tried(few, known, candidates, torch.full((len(few),), -1)),
+        ], 1)  # fmt: skip
+        origin, item = (np.concatenate([getattr(train, name)[some], getattr(few, name)]) for name in ("origin", "item"))
+        chosen, gains = choose(losses, self.horizon, origin, item, self.seed)
+        found = [each[-1] for each in candidates]  # (C, D)
+        weights = torch.stack([torch.zeros_like(found[0]), *found])
+        weights = weights.gather(0, chosen.expand(1, *weights.shape[1:]))[0]
+        if not bool(weights.any()):
+            return "not used, for no gain is sure"
+        fitted.effect = replace(effect, weights=weights.numpy())
+        self.lay()
+        used = chosen.nonzero().flatten().tolist()
+        told = [f"{fitted.panel.targets[n]} {100 * float(gains[n]):.1f} %" for n in used]
+        return f"regressed out of {len(used)} of {self.channels} channels; quantile loss lower by {_few(told)}"
+
+    def above(self, windows: Windows) -> Tensor:
+        r"""The steps ahead as distances from the context's mean, (n, H, D)."""
+        parts = (windows[start : start + CHUNK] for start in range(0, len(windows), CHUNK))
+        means = torch.cat([part.past().nanmean(1, keepdim=True) for part in parts])
+        return windows.future() - means.nan_to_num(0.0)
+
+    def missed(self, windows: Windows) -> Tensor:
+        r"""The steps ahead as distances from the frozen model's medians, (n, H, D)."""
+        pipeline, median = self.pipeline, self.model.median_index
+        parts = (windows[start : start + CHUNK] for start in range(0, len(windows), CHUNK))
+        return windows.future() - torch.cat([pipeline.frozen(part).values[..., median] for part in parts])
+
+    def tried(self, windows: Windows, known: Panel, candidates: Sequence[Tensor], which: Tensor) -> Tensor:
+        r"""The frozen model's quantile loss of each target, alone and around each candidate, (1 + k, n, D)."""
+        pipeline, levels = self.pipeline, torch.tensor(self.model.quantile_levels)
+        target, covariate = self.fitted.plain(windows), replace(windows, panel=known)
+        losses = [torch.zeros(1 + len(candidates), 0, self.channels)]
+        step = max(1, min(CHUNK, TRIED // (self.horizon * self.channels)))
+        for part in (slice(start, start + step) for start in range(0, len(windows), step)):
+            past, future = target[part].past(), target[part].future()
+            before, ahead = covariate[part].past().nan_to_num(0.0), covariate[part].future().nan_to_num(0.0)
+            laws = [pipeline.raw(past, self.horizon)]
+            for candidate in candidates:
+                weights = candidate[which[part]].float()  # (b, C, D)
+                laws.append(pipeline.raw(past - before @ weights, self.horizon) + (ahead @ weights).unsqueeze(-1))
+            each = [mean_pinball(QuantileFunction(levels, law, pipeline.support), future).nanmean(1) for law in laws]
+            losses.append(torch.stack(each))
+        return torch.cat(losses, 1)
+
+    # ------------------------------------------------------------------ train rows: parameters
 
     def train(self) -> None:
         module, windows = self.fitted.module, self.windows["train"]
@@ -449,8 +583,7 @@ class _Stages:
             why = "the family is the frozen model itself" if identity else "gate=False, the adapter stands alone"
             self.fitted.stages["gate"] = f"none: {why}"
             return
-        channels = self.fitted.panel.num_channels
-        self.fitted.gate = torch.zeros(self.horizon, channels)
+        self.fitted.gate = torch.zeros(self.horizon, self.channels)
         if not self.enough("validation", "gate"):
             return
         windows = self.windows["validation"]
@@ -458,7 +591,7 @@ class _Stages:
         # The noise of the calibration rows is not known yet; that of these rows stands in for it here.
         self.fitted.noise = self.noise(windows, adapter)
         gate = fit_gate(
-            self.pipeline.noisy(windows, adapter), frozen, windows.future(), windows.origin, windows.item,
+            self.pipeline.noisy(windows, adapter), frozen, self.truth(windows), windows.origin, windows.item,
             seed=self.seed,
         )  # fmt: skip
         self.fitted.gate = gate.values
@@ -472,20 +605,19 @@ class _Stages:
                 f"too short a series: the validation rows hold no target of {self.horizon} steps, and nothing can be "
                 "chosen on them"
             )
-        torch.manual_seed(self.seed)
-        self.probe()
-        torch.manual_seed(self.seed)
-        self.train()
+        for stage in (self.probe, self.covariates, self.train):
+            torch.manual_seed(self.seed)
+            stage()
         adapter, frozen = self.both("validation")
         self.fitted.noise = self.noise(windows, adapter)
-        future, laws = windows.future(), (self.pipeline.noisy(windows, adapter), frozen)
+        future, laws = self.truth(windows), (self.pipeline.noisy(windows, adapter), frozen)
         ours, theirs = (2 * float(mean_pinball(law, future).nanmean()) for law in laws)
         return ours, theirs
 
     def noise(self, windows: Windows, adapter: QuantileFunction) -> Tensor:
         if self.fitted.module.family == "identity":
-            return torch.zeros(self.horizon, self.fitted.panel.num_channels)
-        return noise_ratio(adapter, windows.future(), self.pipeline.spread(windows), self.blocks)
+            return torch.zeros(self.horizon, self.channels)
+        return noise_ratio(adapter, self.truth(windows), self.pipeline.spread(windows), self.blocks)
 
     # ------------------------------------------------------------------ calibration rows: noise, copula, levels
 
@@ -511,15 +643,19 @@ class _Stages:
         r"""The dependence that was asked for."""
         named = self.settings["copula"]
         if named == "gaussian-history":
-            return fit_history(self.rows, self.horizon)
+            return fit_history(self.target_rows, self.horizon)
         if named == "schaake":
-            return fit_schaake(self.rows, self.horizon)
+            return fit_schaake(self.target_rows, self.horizon)
         if named == "independent":
-            return Independent(self.horizon, self.fitted.panel.num_channels)
+            return Independent(self.horizon, self.channels)
         pits, origin, item = self.errors
         if named == "empirical":
             return fit_empirical(pits)
-        return fit_residual(pits, origin, item, history=fit_history(self.rows, self.horizon))
+        return fit_residual(pits, origin, item, history=fit_history(self.target_rows, self.horizon))
+
+    @property
+    def target_rows(self) -> Tensor:
+        return self.rows[:, : self.channels]
 
     @cached_property
     def errors(self) -> tuple[Tensor, np.ndarray, np.ndarray]:
@@ -536,14 +672,17 @@ class _Stages:
                 law = self.frozen(part)[torch.from_numpy(some)]
             else:
                 law = self.frozen_law(f"some-{part}", windows[-1])
-            pits.append(self.pits(law, windows[-1]))
+            pits.append(self.pits(self.pipeline.observed(windows[-1], law), windows[-1]))
         windows.append(self.windows["calibration"])
         pits.append(self.pits(self.law("calibration"), windows[-1]))
         origin, item = (np.concatenate([getattr(each, name) for each in windows]) for name in ("origin", "item"))
         return torch.cat(pits), origin, item
 
     def pits(self, law: QuantileFunction, windows: Windows) -> Tensor:
-        return law.pit(windows.future(), torch.Generator().manual_seed(self.seed))
+        return law.pit(self.truth(windows), torch.Generator().manual_seed(self.seed))
+
+    def truth(self, windows: Windows) -> Tensor:
+        return self.pipeline.truth(windows)
 
     # ------------------------------------------------------------------ confirmation rows: what stays
 
@@ -556,7 +695,7 @@ class _Stages:
                 fitted.recalibration = identity
             return
         windows = self.windows["confirmation"]
-        future, law = windows.future(), self.law("confirmation")
+        future, law = self.truth(windows), self.law("confirmation")
         said = []
         if self.settings["recalibration"] == "auto":
             laws = (law, fitted.recalibration.apply(law))
@@ -585,13 +724,13 @@ class _Stages:
             QuantileFunction(each[0].levels, torch.cat([law.values for law in each]), self.pipeline.support)
             for each in (noisy, [law for _, law in laws])
         )
-        future = torch.cat([some.future() for some in windows])
+        future = torch.cat([self.truth(some) for some in windows])
         origin, item = (np.concatenate([getattr(some, name) for some in windows]) for name in ("origin", "item"))
         closed = contradicted(fitted.gate, adapter, frozen, future, origin, item, seed=self.seed)
         if not bool(closed.any()):
             return
         fitted.gate = fitted.gate * ~closed
-        names = [name for name, shut in zip(fitted.panel.channels, closed.tolist(), strict=True) if shut]
+        names = [name for name, shut in zip(fitted.panel.targets, closed.tolist(), strict=True) if shut]
         fitted.stages["gate"] += (
             f"; closed again in {len(names)} channels ({', '.join(names[:8])}{', ...' * (len(names) > 8)}), which the "
             "adapter makes worse on calibration and confirmation rows"
@@ -601,7 +740,7 @@ class _Stages:
 
     def compare(self, pits: Tensor) -> str:
         r"""Keeps the copula that tells best what came true; says which, and by how much."""
-        fitted, named, channels = self.fitted, self.settings["copula"], self.fitted.panel.num_channels
+        fitted, named, channels = self.fitted, self.settings["copula"], self.channels
         affordable = NUMBERS // (self.horizon * channels * (self.horizon + channels))
         candidates: dict[str, Copula] = {"independent": Independent(self.horizon, channels)}
         if named == "residual" and len(self.windows["calibration"]):
@@ -639,26 +778,33 @@ class _Stages:
     # ------------------------------------------------------------------ shared
 
     def frozen(self, part: str) -> QuantileFunction:
-        r"""The frozen model's law of a part, computed once."""
+        r"""The frozen model's law of a part, of all that the adapter sees; computed once."""
         if part not in self.frozen_laws:
             self.frozen_laws[part] = self.frozen_law(f"frozen-{part}", self.windows[part])
         return self.frozen_laws[part]
 
     def frozen_law(self, name: str, windows: Windows) -> QuantileFunction:
-        return self.law_in_chunks(name, len(windows), lambda some: self.pipeline.frozen(windows[some]))
+        law = self.law_in_chunks(name, len(windows), lambda some: self.pipeline.frozen(windows[some]))
+        return QuantileFunction(law.levels, law.values, self.pipeline.bounds(windows))
 
     def both(self, part: str) -> tuple[QuantileFunction, QuantileFunction]:
         r"""The adapter's law of a part, without noise, and the frozen model's; each computed once."""
         windows, frozen = self.windows[part], self.frozen(part)
         if part not in self.adapted_laws:
-            self.adapted_laws[part] = self.law_in_chunks(
+            law = self.law_in_chunks(
                 f"adapted-{part}", len(windows), lambda some: self.pipeline.adapted(windows[some], frozen[some])
             )
-        return self.adapted_laws[part], frozen
+            self.adapted_laws[part] = QuantileFunction(law.levels, law.values, self.pipeline.support)
+        return self.adapted_laws[part], self.pipeline.observed(windows, frozen)
 
     def law(self, part: str) -> QuantileFunction:
         r"""The law of a part as far as it is fitted: noise and gate, levels not yet mapped."""
-        return self.frozen(part) if self.pipeline.closed else self.pipeline.mixed(self.windows[part], *self.both(part))
+        windows, pipeline = self.windows[part], self.pipeline
+        return (
+            pipeline.observed(windows, self.frozen(part))
+            if pipeline.closed
+            else pipeline.mixed(windows, *self.both(part))
+        )
 
     def evidence(self, parts: list[str], fold: Tensor) -> Evidence:
         r"""The windows of some parts with the forecasts of their latent channels: what a closed form is solved on."""
@@ -684,8 +830,7 @@ class _Stages:
             return {"levels": law.levels, "values": law.values}
 
         pieces = self.in_chunks(name, number, tensors)
-        values = torch.cat([piece["values"] for piece in pieces])
-        return QuantileFunction(pieces[0]["levels"], values, self.pipeline.support)
+        return QuantileFunction(pieces[0]["levels"], torch.cat([piece["values"] for piece in pieces]))
 
     def in_chunks(
         self, name: str, number: int, compute: Callable[[slice], dict[str, Tensor]]
@@ -707,6 +852,11 @@ class _Stages:
             f"{ENOUGH} are needed"
         )
         return False
+
+
+def _few(names: Sequence[str]) -> str:
+    r"""Names as a sentence holds them, at most eight."""
+    return ", ".join(names[:8]) + f" and {len(names) - 8} more" * (len(names) > 8)
 
 
 def _evenly(number: int, most: int) -> np.ndarray:
@@ -748,7 +898,9 @@ def _fingerprint(
         "versions": {"adapts": __version__, "torch": torch.__version__},
         "data": {
             "sha256": rows_digest(fitted.panel),
-            "channels": list(fitted.panel.channels),
+            "channels": list(fitted.panel.targets),
+            "past_covariates": list(fitted.panel.past_covariates),
+            "known_covariates": list(fitted.panel.known_covariates),
             "frequency": fitted.panel.frequency,
             "borders": borders,
             "support": [bound.tolist() for bound in fitted.support],

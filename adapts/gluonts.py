@@ -52,6 +52,11 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
     def __init__(self, adapter: Adapter, num_samples: int = 200, batch_size: int = 64, freq: str | None = None) -> None:
         super().__init__(prediction_length=adapter.prediction_length)
         _require_positive(num_samples=num_samples, batch_size=batch_size)
+        panel = adapter._require_fitted("predict").panel
+        if panel.targets != panel.channels:
+            raise ValueError(
+                "the adapter was fitted with covariates, which are not read from gluonts entries: use Adapter.predict"
+            )
         self.adapter, self.num_samples, self.batch_size, self.freq = adapter, num_samples, batch_size, freq
         self.context_length = adapter.context_length_
 

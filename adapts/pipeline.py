@@ -39,6 +39,7 @@ class Pipeline:
         noise: What is added to the decoded variance, as a share of the window's own, with shape :math:`(H, D)`.
         gate: The adapter's share of the law, the frozen model's being the rest, with shape :math:`(H, D)`.
         posterior_draws: How often a stochastic adapter draws itself, :math:`M`.
+        targets: How many of the channels are forecast, the first ones; the others are covariates. All if None.
     """
 
     module: AdapterModule
@@ -50,14 +51,40 @@ class Pipeline:
     noise: Tensor | None = None
     gate: Tensor | None = None
     posterior_draws: int = 20
+    targets: int | None = None
 
     # ------------------------------------------------------------------ the two laws
 
     def frozen(self, windows: Windows) -> QuantileFunction:
-        r"""The frozen model alone, nothing fitted: values of shape :math:`(n, H, D, Q)`."""
+        r"""The frozen model alone: values of shape :math:`(n, H, D, Q)`, of covariates too, known effects taken off."""
         levels = self.model.quantile_levels
-        values = torch.cat([self._raw(batch.past(), windows.prediction_length) for batch in self._batches(windows)])
-        return QuantileFunction(torch.tensor(levels), values, self.support)
+        values = torch.cat([self.raw(batch.past(), windows.prediction_length) for batch in self._batches(windows)])
+        return QuantileFunction(torch.tensor(levels), values, self.bounds(windows))
+
+    def bounds(self, windows: Windows) -> tuple[Tensor, Tensor] | None:
+        r"""The support of the frozen model's law; none where that is of more or other than the targets themselves."""
+        itself = windows.shifts is None and windows.panel.num_channels == self._targets
+        return self.support if itself else None
+
+    def observed(self, windows: Windows, law: QuantileFunction) -> QuantileFunction:
+        r"""The law of the targets as they are observed: covariates left out, known effects added back."""
+        if windows.shifts is None and law.shape[-1] == self._targets:
+            return law
+        values = law.values[..., : self._targets, :]
+        if windows.shifts is not None:
+            values = values + windows.shift().unsqueeze(-1)
+        return QuantileFunction(law.levels, values, self.support)
+
+    def truth(self, windows: Windows) -> Tensor:
+        r"""The targets of windows as they are observed, with shape :math:`(n, H, D)`."""
+        if windows.shifts is None:
+            return windows.future()[..., : self._targets]
+        exact = windows.future(torch.float64)[..., : self._targets] + windows.shift(torch.float64)
+        return exact.float()  # to the bit what stands on the bounds of the support
+
+    @property
+    def _targets(self) -> int:
+        return self.module.channels if self.targets is None else self.targets
 
     def adapted(self, windows: Windows, frozen: QuantileFunction) -> QuantileFunction:
         r"""The adapter's law, without noise, given the frozen model's, whose pass serves both where one can."""
@@ -74,12 +101,13 @@ class Pipeline:
             The law and the parts of its variance.
         """
         frozen = self.frozen(windows) if frozen is None else frozen
+        around = self.observed(windows, frozen)
         if self.closed:
-            none = torch.zeros(frozen.shape)
-            return frozen, VarianceParts.of(frozen, none, none)
+            none = torch.zeros(around.shape)
+            return around, VarianceParts.of(around, none, none)
         adapter, posterior = self._decoded(windows, frozen)
         noise = self._noise(windows)
-        law = self._gated(adapter.add_noise(noise), frozen)
+        law = self._gated(adapter.add_noise(noise), around)
         share = torch.ones(()) if self.gate is None else self.gate.square()
         return law, VarianceParts.of(law, share * posterior, share * noise)
 
@@ -99,7 +127,7 @@ class Pipeline:
     def _noise(self, windows: Windows) -> Tensor:
         r"""The variance that is added, with shape :math:`(n, H, D)`."""
         if self.noise is None or not bool(self.noise.any()):
-            return torch.zeros(len(windows), windows.prediction_length, self.module.channels)
+            return torch.zeros(len(windows), windows.prediction_length, self._targets)
         return self.noise * self.spread(windows).unsqueeze(1)
 
     def _gated(self, adapter: QuantileFunction, frozen: QuantileFunction) -> QuantileFunction:
@@ -108,7 +136,8 @@ class Pipeline:
     def spread(self, windows: Windows) -> Tensor:
         r"""The variance of each window and channel that noise is a share of, with shape :math:`(n, D)`."""
         with torch.no_grad():
-            return torch.cat([self.module.spread(batch.past()) for batch in self._batches(windows)])
+            spread = torch.cat([self.module.spread(batch.past()) for batch in self._batches(windows)])
+        return spread[:, : self._targets]
 
     # ------------------------------------------------------------------ what training needs
 
@@ -139,7 +168,7 @@ class Pipeline:
         width = max(self.module.latents, self.module.channels)
         return max(1, min(self.batch_size, MAX_PATHS // (DRAWS * windows.prediction_length * width)))
 
-    def _raw(self, past: Tensor, prediction_length: int) -> Tensor:
+    def raw(self, past: Tensor, prediction_length: int) -> Tensor:
         r"""The frozen model's quantiles of series :math:`(B, L, K)`: :math:`(B, H, K, Q)`. One call for all."""
         quantiles = self.model.predict(past.mT.flatten(0, 1), prediction_length)  # (B*K, Q, H)
         values = quantiles.view(len(past), -1, *quantiles.shape[1:]).permute(0, 3, 1, 2)  # (B, H, K, Q)
@@ -156,7 +185,7 @@ class Pipeline:
         generator = torch.Generator().manual_seed(self.seed)  # the same draws for every batch
         with torch.no_grad():
             z, state = self.module.encode(batch.past(), draws=draws, generator=generator)
-        values = self._raw(z.flatten(0, 1), batch.prediction_length)
+        values = self.raw(z.flatten(0, 1), batch.prediction_length)
         return values.unflatten(0, z.shape[:2]), state
 
     def _decoded(self, windows: Windows, frozen: QuantileFunction) -> tuple[QuantileFunction, Tensor]:
@@ -168,7 +197,8 @@ class Pipeline:
             variances.append(variance)
             start += len(batch)
         values = torch.cat([law.values for law in laws])
-        return QuantileFunction(laws[0].levels, values, self.support), torch.cat(variances)
+        law = self.observed(windows, QuantileFunction(laws[0].levels, values, self.bounds(windows)))
+        return law, torch.cat(variances)[..., : self._targets]
 
     @torch.no_grad()
     def _adapted(self, batch: Windows, raw: Tensor) -> tuple[QuantileFunction, Tensor]:

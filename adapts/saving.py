@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .adapter import Adapter
 
 CONFIG, TENSORS = "config.json", "adapter.safetensors"
+ROLES = ("past_covariates", "known_covariates", "calendar")
 FORMAT = 1
 
 
@@ -160,6 +162,7 @@ def pack(fitted: Fitted, adapter: Adapter) -> tuple[dict[str, Any], dict[str, Te
         "options": {**options, "support": _finite(options["support"]), "device": "auto"},
         "foundation_model": adapter.model.fingerprint(),
         "channels": list(fitted.panel.channels),
+        **{role: list(getattr(fitted.panel, role)) for role in ROLES},
         "frequency": fitted.panel.frequency,
         "single": fitted.panel.single,
         "items": [{"item_id": i.item_id, **_index_config(i.index)} for i in fitted.panel.items],
@@ -291,15 +294,18 @@ def unpack(config: Mapping[str, Any], tensors: Mapping[str, Tensor], family: Ada
         _item(entry, tensors[f"rows.{n}"], tensors.get(f"clock.{n}")) for n, entry in enumerate(config["items"])
     )
     low, high = tensors["support"].numpy()
+    panel = Panel(items, tuple(config["channels"]), config["frequency"], config["single"])
+    past, known, calendar = (tuple(config.get(role, ())) for role in ROLES)
+    panel = replace(panel, past_covariates=past, known_covariates=known, calendar=calendar)
     fitted = Fitted(
-        panel=Panel(items, tuple(config["channels"]), config["frequency"], config["single"]),
+        panel=panel,
         context_length=config["context_length"],
         season_length=config["season_length"],
         support=(low, high),
         location=tensors["location"].numpy(),
         scale=tensors["scale"].numpy(),
-        module=family.build(len(config["channels"])),
-        copula=Independent(config["options"]["prediction_length"], len(config["channels"])),
+        module=family.build(len(panel.targets) + len(panel.past_covariates)),
+        copula=Independent(config["options"]["prediction_length"], len(panel.targets)),
         recalibration=Recalibration.identity(),
         windows=config["windows"],
         spans=config.get("spans", {}),

@@ -31,7 +31,7 @@ class Forecasts:
 
     Arguments:
         windows: The windows, standardised.
-        medians: The frozen model's medians, with shape :math:`(n, H, D)`.
+        medians: The frozen model's medians of all that the adapter sees, with shape :math:`(n, H, D)`.
         pits: The PITs of what came true, with shape :math:`(n, H, D)`. NaN marks a missing step.
     """
 
@@ -125,7 +125,7 @@ def follow(fitted: Fitted, panel: Panel, forecast: Callable[[Fitted, Windows], F
     windows = Windows(panel, item, origin, fitted.context_length, horizon)[order]
     if not len(windows):
         return replace(fitted, panel=panel)
-    online = OnlineRecalibration(horizon, panel.num_channels)
+    online = OnlineRecalibration(horizon, len(panel.targets))
     if fitted.online is not None:
         online = OnlineRecalibration.from_state(fitted.online.state())
     recursive = fitted.module.recursive and not (fitted.gate is not None and not bool(fitted.gate.any()))

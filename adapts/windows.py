@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Part", "Windows", "last_windows", "part_windows", "split_parts", "window_loader"]
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -95,6 +95,7 @@ class Windows:
         origin: The row of each window's first target, with shape :math:`(n,)`.
         context_length: The number of context steps :math:`L`.
         prediction_length: The number of target steps :math:`H`.
+        shifts: What was taken off the targets, row by row, for known covariates; nothing if None.
     """
 
     panel: Panel
@@ -102,12 +103,13 @@ class Windows:
     origin: np.ndarray
     context_length: int
     prediction_length: int
+    shifts: Panel | None = None
 
     def __len__(self) -> int:
         return len(self.origin)
 
     def __getitem__(self, which: slice | Sequence[int] | np.ndarray) -> Windows:
-        return Windows(self.panel, self.item[which], self.origin[which], self.context_length, self.prediction_length)
+        return replace(self, item=self.item[which], origin=self.origin[which])
 
     def past(self, dtype: torch.dtype = torch.float32) -> Tensor:
         r"""Gathers the context rows, those before the origin.
@@ -118,7 +120,7 @@ class Windows:
         Returns:
             The contexts, with shape :math:`(n, L, D)`. Where an item is shorter they begin with NaN.
         """
-        return self._gather(np.arange(-self.context_length, 0), dtype)
+        return self._gather(self.panel, np.arange(-self.context_length, 0), dtype)
 
     def future(self, dtype: torch.dtype = torch.float32) -> Tensor:
         r"""Gathers the target rows, those from the origin on.
@@ -129,10 +131,22 @@ class Windows:
         Returns:
             The targets, with shape :math:`(n, H, D)`. NaN where missing or past the item's end.
         """
-        return self._gather(np.arange(self.prediction_length), dtype)
+        return self._gather(self.panel, np.arange(self.prediction_length), dtype)
 
-    def _gather(self, steps: np.ndarray, dtype: torch.dtype) -> Tensor:
-        rows, starts = self.panel.concatenated  # (sum T, D), (N + 1,)
+    def shift(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        r"""Gathers what was taken off the target rows, to be added to their law.
+
+        Arguments:
+            dtype: The precision, as for `past`.
+
+        Returns:
+            The shifts, with shape :math:`(n, H, D)`; 0 past the item's end.
+        """
+        assert self.shifts is not None
+        return self._gather(self.shifts, np.arange(self.prediction_length), dtype).nan_to_num(0.0)
+
+    def _gather(self, panel: Panel, steps: np.ndarray, dtype: torch.dtype) -> Tensor:
+        rows, starts = panel.concatenated  # (sum T, D), (N + 1,)
         first, stop = starts[self.item, None], starts[self.item + 1, None]  # (n, 1)
         at = first + self.origin[:, None] + steps  # (n, steps)
         values = rows[np.clip(at, 0, len(rows) - 1)]  # (n, steps, D)

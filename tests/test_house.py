@@ -39,6 +39,7 @@ LAYERS = [
     ["solvers"],
     ["adapters", "foundation"],
     ["distribution"],
+    ["covariates"],
     ["training"],
     ["evaluation"],
     ["pipeline"],

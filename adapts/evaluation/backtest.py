@@ -206,16 +206,17 @@ def roll(
     tell = on_progress or (lambda stage: None)
     horizon = next(iter(named.values())).prediction_length
     panel, firsts, stride = held_back(series, horizon, windows, stride)
+    entire, panel = panel, panel.select(panel.targets)  # scores and baselines see no covariates
     require_names(panel.channels)
     if forecasts:
         _require_memory(panel, firsts, stride, horizon, len(named) + len(beside))
 
     asked = {"windows": windows, "stride": stride, "scale": scale, "refit": refit, "season_length": season_length,
              "num_samples": num_samples, "seed": seed, "first model": next(iter(named))}  # fmt: skip
-    facts = {} if checkpoint_dir is None else {**_facts(series, panel), "option": asked}
+    facts = {} if checkpoint_dir is None else {**_facts(series, entire), "option": asked}
     checkpoints = Checkpoints(checkpoint_dir, facts)
     contestants = {
-        name: _Contestant(name, adapter, series, panel, firsts, stride, refit, checkpoints, tell)
+        name: _Contestant(name, adapter, series, entire, firsts, stride, refit, checkpoints, tell)
         for name, adapter in named.items()
     }
     for name, contestant in contestants.items():
@@ -325,7 +326,7 @@ class _Contestant:
         if self.refit and number != self.number:
             self.tell(f"fit {self.name}, origin {number + 1}")
             self.fit(number)
-        return self.latest.law(windows)
+        return self.latest.law(replace(windows, panel=self.panel))
 
 
 def _frozen(adapter: Adapter) -> _Laws:
@@ -436,7 +437,9 @@ def _facts(series: Panel | Dataset, panel: Panel) -> dict[str, Any]:
         "versions": {"adapts": __version__, "torch": str(torch.__version__)},
         "data": {
             "sha256": data.hexdigest(),
-            "channels": list(panel.channels),
+            "channels": list(panel.targets),
+            "past_covariates": list(panel.past_covariates),
+            "known_covariates": list(panel.known_covariates),
             "frequency": panel.frequency,
             "borders": None if isinstance(series, Panel) or series.borders is None else list(series.borders),
         },

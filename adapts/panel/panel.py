@@ -58,6 +58,9 @@ class Panel:
         frequency: The pandas alias of the time step, or None for undated data.
         single: Whether the input was one series, so that one forecast comes out, not a list.
         item_column: The name of the column that named the items, for `to_pandas`.
+        past_covariates: Those of the channels that are known up to now only and not forecast, behind the targets.
+        known_covariates: Those whose future values are given, behind all others.
+        calendar: Those of the known covariates that were made of the dates, the last ones.
     """
 
     items: tuple[Item, ...]
@@ -65,9 +68,13 @@ class Panel:
     frequency: str | None
     single: bool
     item_column: str = "item_id"
+    past_covariates: tuple[str, ...] = ()
+    known_covariates: tuple[str, ...] = ()
+    calendar: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         assert self.items and all(item.values.shape[1] == len(self.channels) for item in self.items)
+        assert self.targets == self.channels[: len(self.targets)]
 
     def __len__(self) -> int:
         return len(self.items)
@@ -76,6 +83,13 @@ class Panel:
     def num_channels(self) -> int:
         r"""The number of channels :math:`D`."""
         return len(self.channels)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        r"""The names of the channels to forecast: those that are no covariates."""
+        if not (self.past_covariates or self.known_covariates):
+            return self.channels
+        return tuple(name for name in self.channels if name not in (*self.past_covariates, *self.known_covariates))
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -288,7 +302,16 @@ class Panel:
             raise ValueError(f"there is no column {listed(unknown)}; the columns are {listed(self.channels)}")
         columns = [self.channels.index(name) for name in names]
         items = tuple(replace(item, values=item.values[:, columns]) for item in self.items)
-        return replace(self, items=items, channels=tuple(names))
+        past, known, made = (
+            tuple(name for name in role if name in names)
+            for role in (self.past_covariates, self.known_covariates, self.calendar)
+        )
+        targets = [name for name in names if name not in (*past, *known)]
+        if [*targets, *past, *known] != list(names):
+            past, known, made = (), (), ()  # columns in an order of the caller's have no roles
+        return replace(
+            self, items=items, channels=tuple(names), past_covariates=past, known_covariates=known, calendar=made
+        )
 
 
 def require_length(panel: Panel, needed: int, why: str) -> None:

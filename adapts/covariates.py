@@ -1,0 +1,366 @@
+r"""Covariates: which columns they are, their future rows, and what known ones explain of the targets."""
+
+from __future__ import annotations
+
+__all__ = ["KnownEffect", "assign", "choose", "column_names", "followed", "slopes"]
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from .dates import calendar as dates_from
+from .distribution.blocks import block_bootstrap, resampling_clock, student
+from .panel import Item, Panel
+from .panel.columns import listed
+from .shelf import unknown
+from .solvers import RidgePath, cross_validated_error
+
+#: Ridge strengths, relative to the mean eigenvalue of the regressors.
+STRENGTHS = torch.logspace(-5, 3, 17, dtype=torch.float64)
+#: The cycles of the calendar: their name, their harmonics, and how many days a step must be shorter than for them.
+CYCLES = (("day", 2, 0.6), ("week", 3, 6.9), ("year", 2, 190.0))
+
+
+# ---------------------------------------------------------------------- which columns
+
+
+def assign(
+    panel: Panel,
+    *,
+    target: str | Sequence[str] | None,
+    past_covariates: str | Sequence[str],
+    known_covariates: str | Sequence[str],
+    calendar: bool,
+) -> Panel:
+    r"""Gives the columns of a panel their roles.
+
+    Arguments:
+        panel: The panel.
+        target: The columns to forecast; all that are no covariates if None.
+        past_covariates: The columns that are known up to now only.
+        known_covariates: The columns whose future values will be given.
+        calendar: Whether to make known covariates of the dates: sines and cosines of the day, the week and the year,
+            as far as the steps are shorter.
+
+    Returns:
+        The panel of these columns alone: targets, past covariates, known ones, the calendar.
+
+    Raises:
+        ValueError: If a column is unknown or has two roles, none is left to forecast, or a panel without dates is to
+            have a calendar.
+    """
+    panel = panel.select([name for name in panel.channels if name not in panel.calendar])
+    roles = {
+        "target": None if target is None else column_names("target", target),
+        "past_covariates": column_names("past_covariates", past_covariates),
+        "known_covariates": column_names("known_covariates", known_covariates),
+    }
+    role_of: dict[str, str] = {}
+    for role, names in roles.items():
+        for name in names or ():
+            if name not in panel.channels:
+                raise ValueError(unknown(f"column for {role}", name, panel.channels))
+            if name in role_of:
+                both = role if role == role_of[name] else f"{role_of[name]} and {role}"
+                raise ValueError(f"column {name!r} is named twice, in {both}: a column has one role")
+            role_of[name] = role
+    targets = roles["target"]
+    if targets is None:
+        targets = [name for name in panel.channels if name not in role_of]
+    if not targets:
+        raise ValueError(f"all {len(panel.channels)} columns are covariates, and none is left to forecast")
+    past, known = roles["past_covariates"] or [], roles["known_covariates"] or []
+    panel = replace(panel, past_covariates=(), known_covariates=(), calendar=()).select([*targets, *past, *known])
+    panel = replace(panel, past_covariates=tuple(past), known_covariates=tuple(known))
+    return _with_calendar(panel) if calendar else panel
+
+
+def column_names(role: str, given: str | Sequence[str]) -> list[str]:
+    r"""Reads the names of columns.
+
+    Arguments:
+        role: What the columns are, for the message.
+        given: One name or several.
+
+    Returns:
+        The names.
+
+    Raises:
+        ValueError: If these are no names.
+    """
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, Sequence | pd.Index | np.ndarray) or isinstance(names, bytes):
+        raise ValueError(f"expected {role} to name columns, got {given!r}")
+    return [str(name) for name in names]
+
+
+def _with_calendar(panel: Panel) -> Panel:
+    if panel.frequency is None:
+        raise ValueError(
+            "calendar=True makes covariates of the dates, and these series have none: pass a frame with a "
+            "DatetimeIndex, or name the column with timestamp_column="
+        )
+    cycles = _cycles(panel)
+    waves = [(cycle, n) for cycle, most in cycles for n in range(1, most + 1)]
+    names = tuple(f"{cycle} {wave} {n}" for cycle, n in waves for wave in ("sin", "cos"))
+    taken = [name for name in names if name in panel.channels]
+    if taken:
+        raise ValueError(f"calendar=True makes a column {taken[0]!r}, and there is one already: rename that one")
+    items = tuple(
+        replace(item, values=np.hstack([item.values, _calendar_values(item.index, cycles)])) for item in panel.items
+    )
+    known = (*panel.known_covariates, *names)
+    return replace(panel, items=items, channels=(*panel.channels, *names), known_covariates=known, calendar=names)
+
+
+def _cycles(panel: Panel) -> list[tuple[str, int]]:
+    r"""The cycles that are longer than a panel's steps, with the number of their harmonics."""
+    assert panel.frequency is not None
+    first, second = dates_from(pd.Timestamp("2001-01-01"), panel.frequency, periods=2, unit="ns")
+    days = (second - first) / pd.Timedelta(days=1)
+    cycles = [(cycle, most) for cycle, most, longest in CYCLES if days < longest]
+    if not cycles:
+        raise ValueError(f"calendar=True has nothing to tell of steps of {panel.frequency!r}: leave it out")
+    return cycles
+
+
+def _calendar_values(index: pd.Index[Any], cycles: list[tuple[str, int]]) -> np.ndarray:
+    r"""Sines and cosines of the local time's place in each cycle, with shape (T, C)."""
+    assert isinstance(index, pd.DatetimeIndex)
+    day = np.asarray((index.hour * 3600 + index.minute * 60 + index.second) / 86400, dtype=np.float64)
+    place = {
+        "day": day,
+        "week": (np.asarray(index.dayofweek) + day) / 7,
+        "year": (np.asarray(index.dayofyear) - 1 + day) / np.where(index.is_leap_year, 366, 365),
+    }
+    angles = [2 * np.pi * n * place[cycle] for cycle, most in cycles for n in range(1, most + 1)]
+    return np.stack([wave(angle) for angle in angles for wave in (np.sin, np.cos)], axis=1)
+
+
+# ---------------------------------------------------------------------- the steps ahead
+
+
+def followed(panel: Panel, future: Panel | None, prediction_length: int) -> Panel:
+    r"""Appends the steps ahead to each item of a panel, in which the known covariates alone have values.
+
+    Arguments:
+        panel: The panel.
+        future: The known covariates of the steps ahead, without the calendar's; of a dated panel at these dates (others
+            are left aside), of an undated one in order. Not looked at where the calendar is all that is known.
+        prediction_length: The number of steps :math:`H`.
+
+    Returns:
+        The longer panel.
+
+    Raises:
+        ValueError: If a value is missing.
+    """
+    given = [name for name in panel.known_covariates if name not in panel.calendar]
+    columns = [panel.channels.index(name) for name in given]
+    items = []
+    for item in panel.items:
+        index = panel.future_index(item, prediction_length)
+        rows = np.full((prediction_length, panel.num_channels), np.nan)
+        if given:
+            assert future is not None
+            rows[:, columns] = _values_ahead(panel, item, index, future.select(given))
+        if panel.calendar:
+            rows[:, -len(panel.calendar) :] = _calendar_values(index, _cycles(panel))
+        items.append(Item(item.item_id, np.concatenate([item.values, rows]), item.index.append(index)))
+    return replace(panel, items=tuple(items))
+
+
+def _values_ahead(panel: Panel, item: Item, expected: pd.Index[Any], future: Panel) -> np.ndarray:
+    r"""The values of an item's known covariates at the steps ahead, with shape (H, C)."""
+    held = {other.item_id: other for other in future.items}
+    if panel.single and future.single:
+        held = {item.item_id: future.items[0]}
+    whose = "" if len(panel) == 1 else f" of item {item.item_id!r}"
+    if item.item_id not in held:
+        raise ValueError(
+            f"future holds no rows of item {item.item_id!r}, only of {listed(held)}: it needs the steps ahead of each"
+        )
+    other = held[item.item_id]
+    if panel.frequency is None:
+        place = np.arange(len(expected))
+        place[place >= len(other)] = -1
+    elif future.frequency is None:
+        raise ValueError(f"future has no dates, and the series have: it needs rows of {_span(expected)}")
+    else:
+        assert isinstance(other.index, pd.DatetimeIndex) and isinstance(expected, pd.DatetimeIndex)
+        dates = other.index if expected.tz is None else other.index.tz_convert(expected.tz)
+        place = dates.as_unit("ns").get_indexer(expected.as_unit("ns"))
+    absent = expected[place < 0]
+    if len(absent):
+        has = f"{len(other)} rows" if panel.frequency is None else f"rows of {_span(other.index)}"
+        raise ValueError(
+            f"future lacks {len(absent)} of the {len(expected)} steps ahead{whose}, {_span(absent)}; it has {has}: "
+            f"give a value of {listed(future.channels)} for each"
+        )
+    values = other.values[place]
+    empty = np.isnan(values)
+    if empty.any():
+        column = int(empty.any(axis=0).argmax())
+        raise ValueError(
+            f"future lacks values of {future.channels[column]!r}{whose} at {_span(expected[empty[:, column]])}: known "
+            "covariates need a value at each step ahead"
+        )
+    return values
+
+
+def _span(index: pd.Index[Any]) -> str:
+    r"""Steps as a message names them."""
+    return str(index[0]) if len(index) == 1 else f"{index[0]} to {index[-1]} ({len(index)} steps)"
+
+
+# ---------------------------------------------------------------------- what known covariates explain
+
+
+@dataclass(frozen=True)
+class KnownEffect:
+    r"""What known covariates explain of the targets, linearly: it is taken off before all else and added back after.
+
+    .. math:: r_t = y_t - B^\top c_t, \qquad F_{y}(\cdot) = F_{r}(\cdot - B^\top c)
+
+    A missing value of a covariate counts as its mean.
+
+    Arguments:
+        names: The :math:`C` known covariates.
+        location: Their means over the train rows, with shape :math:`(C,)`.
+        scale: Their standard deviations over the train rows, 1 where constant, with shape :math:`(C,)`.
+        weights: The matrix :math:`B` between standardised covariates and standardised targets, with shape
+            :math:`(C, D)`.
+    """
+
+    names: tuple[str, ...]
+    location: np.ndarray
+    scale: np.ndarray
+    weights: np.ndarray
+
+    def standardised(self, panel: Panel) -> Panel:
+        r"""The known covariates of a panel in units of the train rows, 0 where they are missing.
+
+        Arguments:
+            panel: A panel with all columns.
+
+        Returns:
+            The panel of these columns.
+        """
+        known = panel.select(self.names).standardised(self.location, self.scale)
+        return replace(known, items=tuple(replace(i, values=np.nan_to_num(i.values, nan=0.0)) for i in known.items))
+
+    def shifts(self, panel: Panel, targets: tuple[str, ...]) -> Panel | None:
+        r"""What they explain at each row, in units of the train rows.
+
+        Arguments:
+            panel: A panel with all columns.
+            targets: The names of the targets.
+
+        Returns:
+            A panel of the targets' columns; None where nothing is explained.
+        """
+        if not self.weights.any():
+            return None
+        known = self.standardised(panel)
+        items = tuple(replace(item, values=item.values @ self.weights) for item in known.items)
+        return replace(known, items=items, channels=targets, known_covariates=(), calendar=())
+
+    def state(self) -> dict[str, Tensor]:
+        r"""What the effect is made of, beside the names.
+
+        Returns:
+            Tensors only.
+        """
+        return {name: torch.from_numpy(getattr(self, name)) for name in ("location", "scale", "weights")}
+
+    @staticmethod
+    def from_state(names: tuple[str, ...], state: Mapping[str, Tensor]) -> KnownEffect:
+        r"""Makes an effect again from its `state()`.
+
+        Arguments:
+            names: The known covariates.
+            state: The tensors.
+
+        Returns:
+            The effect.
+        """
+        return KnownEffect(names, *(state[name].numpy() for name in ("location", "scale", "weights")))
+
+
+def slopes(x: Tensor, y: Tensor, fold: Tensor, folds: int) -> Tensor:
+    r"""Ridge coefficients of each target on covariates, with each fold left out and with all of them.
+
+    A target's strength has the least error left out; where no strength beats zero, its coefficients are zero.
+
+    Arguments:
+        x: The covariates, with shape :math:`(n, H, C)`.
+        y: The targets, with shape :math:`(n, H, D)`. NaN marks a missing step.
+        fold: Each window's block of time, with shape :math:`(n,)`; -1 marks those that are in none.
+        folds: The number of blocks :math:`F`.
+
+    Returns:
+        The coefficients, with shape :math:`(F + 1, C, D)`: first those without each of the :math:`F` folds.
+    """
+    width = x.shape[-1]
+    used = [(fold == one).nonzero().flatten() for one in range(folds)]
+    found = torch.zeros(folds + 1, width, y.shape[-1], dtype=torch.float64)
+    regressors = [x[rows].reshape(-1, width).double() for rows in used]
+    whole = torch.stack([rows.mT @ rows for rows in regressors])
+    for target in range(y.shape[-1]):
+        outcomes = [y[rows, :, target].reshape(-1, 1).double() for rows in used]
+        gram = whole
+        if any(bool(each.isnan().any()) for each in outcomes):
+            seen = [(~each.isnan()).double() for each in outcomes]
+            gram = torch.stack([(rows * kept).mT @ rows for rows, kept in zip(regressors, seen, strict=True)])
+            outcomes = [each.nan_to_num(0.0) for each in outcomes]
+        cross = torch.stack([rows.mT @ each for rows, each in zip(regressors, outcomes, strict=True)])  # (F, C, 1)
+        square = torch.stack([each.square().sum(0) for each in outcomes])  # (F, 1)
+        typical = gram.sum(0).diagonal().mean().clamp(min=1e-12)
+        errors = cross_validated_error(gram, cross, square, STRENGTHS * typical)[:, 0]
+        least = int(errors.argmin())
+        if errors[least] >= square.sum():
+            continue
+        without = RidgePath(gram.sum(0) - gram, cross.sum(0) - cross).solve(STRENGTHS[least] * typical)
+        path = RidgePath(gram.sum(0), cross.sum(0)).solve(STRENGTHS[least] * typical)
+        found[:, :, target] = torch.cat([without, path.unsqueeze(0)])[..., 0]
+    return found
+
+
+def choose(
+    losses: Tensor, prediction_length: int, origin: np.ndarray, item: np.ndarray, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    r"""Chooses the candidate of each target where it surely lowers the loss.
+
+    Sure is what the 90 % lower bound of the gain, by the circular block bootstrap, has above zero. Targets stand alone:
+    one that is driven says nothing of the others.
+
+    Arguments:
+        losses: The losses of each candidate on windows that it did not see, with shape :math:`(1 + k, n, D)`, first
+            those without any. NaN marks a window without targets.
+        prediction_length: The number of leads :math:`H`.
+        origin: The row of each window's first target, with shape :math:`(n,)`.
+        item: The item of each window, with shape :math:`(n,)`.
+        seed: The seed of the bootstrap.
+
+    Returns:
+        The number of each target's candidate, 0 for none, and the gains of the best ones as shares of the loss, both
+        with shape :math:`(D,)`.
+    """
+    unit = losses[0].nanmean(0)
+    gains = (losses[0] - losses[1:]) / torch.where(unit > 0, unit, 1.0)  # (k, n, D)
+    means = gains.nanmean(1).nan_to_num(0.0)
+    best = means.argmax(0)  # (D,)
+    mean = means.gather(0, best.unsqueeze(0))[0]
+    clock = resampling_clock(origin, prediction_length, item)
+    if clock is None:
+        return torch.zeros_like(best), mean
+    mine = gains.gather(0, best.expand(1, *gains.shape[1:]))[0]  # (n, D)
+    generator = torch.Generator().manual_seed(seed)
+    resampled = block_bootstrap(mine, clock.time, clock.block_length, 1000, generator)  # (R, D)
+    few = student(clock.blocks - 1) * (clock.blocks / (clock.blocks - 1)) ** 0.5
+    return torch.where(mean - few * resampled.std(0) > 0, best + 1, 0), mean

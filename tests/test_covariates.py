@@ -1,0 +1,365 @@
+r"""Covariates: on series whose true law with them is known."""
+
+import math
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from seasonal import SeasonalModel
+
+from adapts import Adapter
+from adapts.covariates import assign, choose, slopes
+from adapts.panel import Panel
+
+H = 12
+
+
+def driven(rows: int = 1500, effect: float = 2.0, seed: int = 0) -> pd.DataFrame:
+    r"""Two channels with a season of 12 steps, the first driven by what no past tells; and noise of both kinds."""
+    generator = np.random.default_rng(seed)
+    noise = generator.standard_normal((rows, 5))
+    season = np.sin(2 * np.pi * np.arange(rows) / 12)
+    values = {
+        "a": season + effect * noise[:, 0] + 0.3 * noise[:, 1] + 5,
+        "b": season + 0.3 * noise[:, 2],
+        "driver": 10 + 3 * noise[:, 0],
+        "noise": noise[:, 3],
+        "walk": noise[:, 4].cumsum(),
+    }
+    return pd.DataFrame(values, pd.date_range("2024-01-01", periods=rows, freq="h"))
+
+
+def adapter(family: str = "residual", **options: object) -> Adapter:
+    options = {"prediction_length": H, "max_windows": 300, **options}
+    return Adapter(family, foundation_model=SeasonalModel(), **options)
+
+
+def crps(frame: pd.DataFrame, channel: str = "all", model: str = "adapter") -> float:
+    found = frame.query("metric == 'crps' and lead_block == 'all' and model == @model and channel == @channel")
+    return float(found["value"].iloc[0])
+
+
+def score(series: pd.DataFrame, channel: str = "all", family: str = "residual", **roles: object) -> float:
+    return crps(adapter(family).backtest(series, target=["a", "b"], baselines=False, **roles), channel)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Adapter:
+    return adapter().fit(driven()[:1400], known_covariates="driver", past_covariates=["noise"], target=["a", "b"])
+
+
+# ---------------------------------------------------------------------- what they are good for
+
+
+def test_a_known_driver_lowers_the_crps_and_its_coefficient_is_found(fitted: Adapter) -> None:
+    without, with_driver = score(driven()), score(driven(), known_covariates=["driver"])
+    assert with_driver < 0.8 * without
+    assert score(driven(), "a", known_covariates=["driver"]) < 0.25 * score(driven(), "a")
+    effect = fitted._fitted.effect
+    found = effect.weights / effect.scale[:, None] * fitted.scale_  # in the columns' own units
+    assert found[0, 0] == pytest.approx(2 / 3, rel=0.03) and abs(found[0, 1]) < 0.01
+    assert "known driver: regressed out of 1 of 2 channels; quantile loss lower by a " in str(fitted.summary())
+
+
+def test_a_driver_is_found_beside_a_walk_of_the_target() -> None:
+    series = driven(effect=1.0)
+    series[["a", "b"]] += 0.5 * np.random.default_rng(5).standard_normal((len(series), 2)).cumsum(0)
+    assert score(series, "a", known_covariates=["driver"]) < 0.9 * score(series, "a")
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_noise_and_walks_do_no_harm(seed: int) -> None:
+    series = driven(seed=seed)
+    without = score(series)
+    assert score(series, known_covariates=["noise"]) <= 1.005 * without
+    assert score(series, past_covariates=["noise"]) <= 1.005 * without
+    series[["a", "b"]] += 0.1 * np.random.default_rng(seed).standard_normal((len(series), 2)).cumsum(0)
+    without = score(series)
+    assert score(series, known_covariates=["walk"]) <= 1.01 * without
+    assert score(series, past_covariates=["walk"]) <= 1.03 * without
+
+
+def test_a_past_covariate_that_leads_the_target_lowers_the_crps() -> None:
+    series = driven()
+    series["ahead"] = series["driver"].shift(-H)
+    assert score(series, "a", past_covariates=["ahead"]) < 0.7 * score(series, "a")
+
+
+def test_the_calendar_tells_a_day_of_the_week() -> None:
+    series = driven(2400, effect=0.0)
+    series["a"] += 3.0 * (series.index.dayofweek >= 5)
+    assert score(series, "a", calendar=True) < 0.9 * score(series, "a")
+
+
+# ---------------------------------------------------------------------- exact
+
+
+def test_what_was_taken_off_is_added_back() -> None:
+    series, driver = driven(), driven()[["driver"]]
+    fitted = adapter().fit(series[:1400], target=["a", "b"], known_covariates=["driver"])
+    one = fitted.predict(future=driver[1400:])
+    moved = driver[1400:1412] + np.linspace(0, 9, H)[:, None]
+    other = fitted.predict(future=moved)
+    slope = (fitted._fitted.effect.weights / fitted._fitted.effect.scale[:, None] * fitted.scale_)[0]
+    for level in (0.05, 0.5, 0.9):
+        gap = other.quantile(level) - one.quantile(level)
+        np.testing.assert_allclose(gap, np.linspace(0, 9, H)[:, None] * slope, atol=2e-5)
+    np.testing.assert_allclose(other.mean - one.mean, np.linspace(0, 9, H)[:, None] * slope, atol=2e-5)
+    # The same of a law by itself: windows of rows that hold the driver are forecast as `predict` does.
+    again = fitted.predict(series[:1400], future=driver)
+    np.testing.assert_array_equal(again.samples, one.samples)
+
+
+def test_without_an_effect_all_numbers_are_those_without_covariates() -> None:
+    series = driven()
+    plain = adapter().fit(series[["a", "b"]])
+    known = adapter().fit(series[["a", "b", "noise"]], known_covariates=["noise"])
+    assert not known._fitted.effect.weights.any()
+    assert "known noise: not used, for no gain is sure" in str(known.summary())
+    ahead = pd.DataFrame({"noise": 0.0}, pd.date_range(series.index[-1], periods=H + 1, freq="h")[1:])
+    forecast = known.predict(future=ahead)
+    np.testing.assert_array_equal(forecast.samples, plain.predict().samples)
+    assert known.summary().windows == plain.summary().windows
+
+
+def test_the_frozen_row_stands_on_the_raw_targets(fitted: Adapter) -> None:
+    series = driven()
+    with_both = fitted.backtest(series, baselines=True)  # the columns of the fit are remembered
+    alone = adapter().backtest(series[["a", "b"]], baselines=True)
+    assert set(with_both["channel"]) == {"a", "b", "all"}
+    for model in ("frozen model", "last value", "seasonal naive"):
+        assert crps(with_both, model=model) == pytest.approx(crps(alone, model=model), rel=1e-12)
+
+
+def test_bounds_hold_in_the_channels_own_units() -> None:
+    series = driven()
+    series["a"] = series["a"].clip(lower=4)
+    bounded = adapter(support={"a": (4, math.inf)}).fit(series[:1400], target=["a", "b"], known_covariates="driver")
+    forecast = bounded.predict(future=series[["driver"]])
+    assert forecast.samples[..., 0].min() == 4 and forecast.quantile(0.01)[:, 0].min() == 4
+
+
+# ---------------------------------------------------------------------- what leaves
+
+
+@pytest.mark.parametrize("family", ["identity", "residual", "linear", "pca"])
+def test_only_targets_leave(family: str) -> None:
+    series = driven(700)
+    options = {"trainer_options": {"max_epochs": 1}} if family == "linear" else {}
+    one = adapter(family, **options).fit(series[:600], target="a", past_covariates=["b", "noise"], calendar=True)
+    forecast = one.predict()
+    assert one.channels == forecast.channels == ("a",) and forecast.samples.shape == (200, H, 1)
+    assert forecast.band(0.8)[0].shape == (H, 1) and list(forecast.history) == ["a"]
+    assert one.scale_.shape == one.location_.shape == (1,)
+    assert set(forecast.variance_parts()["channel"]) == {"a"} and np.isfinite(forecast.samples).all()
+    assert "past b, noise: encoded beside the targets" in one.summary().stages["covariates"]
+    one.update(series[600:])
+    assert one.predict().index[0] == series.index[-1] + pd.Timedelta("1h")
+
+
+def same(one: Adapter, other: Adapter, **ahead: object) -> None:
+    np.testing.assert_allclose(one.predict(**ahead).samples, other.predict(**ahead).samples, atol=1e-6, rtol=1e-5)
+
+
+def test_round_trips(fitted: Adapter, tmp_path) -> None:
+    series = driven()
+    ahead = {"future": series[["driver"]]}
+    fitted.save(tmp_path / "run")
+    loaded = Adapter.load(tmp_path / "run", foundation_model=SeasonalModel())
+    same(fitted, loaded, **ahead)
+    same(fitted, pickle.loads(pickle.dumps(fitted)), **ahead)
+    assert loaded.summary().stages == fitted.summary().stages
+    series_on = driven()[1380:1450]
+    live = adapter().fit(driven()[:1400], known_covariates="driver", past_covariates=["noise"], target=["a", "b"])
+    same(loaded.update(series_on), live.update(series_on), **ahead)
+    assert loaded.predict(**ahead).index[0] == series.index[1450]
+
+
+def test_a_killed_fit_goes_on(fitted: Adapter, tmp_path, monkeypatch) -> None:
+    from adapts import fitting
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    roles = {"known_covariates": "driver", "past_covariates": ["noise"], "target": ["a", "b"]}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fitting._Stages, "gate", killed)
+        adapter().fit(driven()[:1400], checkpoint_dir=tmp_path, **roles)
+    again = adapter().fit(driven()[:1400], checkpoint_dir=tmp_path, **roles)
+    np.testing.assert_array_equal(again.predict(future=driven()).samples, fitted.predict(future=driven()).samples)
+    with pytest.raises(ValueError, match="covariates"):
+        adapter().fit(driven()[:1400], checkpoint_dir=tmp_path, **{**roles, "past_covariates": ()})
+
+
+def test_panels() -> None:
+    frames = [driven(700, seed=seed).assign(item_id=name) for seed, name in ((0, "x"), (1, "y"))]
+    long = pd.concat(frames).rename_axis("timestamp").reset_index()
+    cut = long["timestamp"].unique()[650]
+    past, ahead = long[long["timestamp"] < cut], long[long["timestamp"] >= cut]
+    one = adapter().fit(past, target=["a", "b"], known_covariates=["driver"])
+    x, y = one.predict(future=ahead[["item_id", "timestamp", "driver"]])
+    assert (x.item_id, y.item_id) == ("x", "y")
+    alone = one.predict(past[past["item_id"] == "y"], future=ahead[ahead["item_id"] == "y"])
+    alone = alone if not isinstance(alone, list) else alone[0]
+    np.testing.assert_allclose(alone.quantile(0.5), y.quantile(0.5), atol=1e-4)
+    truth = ahead[ahead["item_id"] == "y"]["a"].to_numpy()[:H]
+    assert np.abs(truth - y.quantile(0.5)[:, 0]).mean() < 0.6  # what the driver brings has a deviation of 2
+    with pytest.raises(ValueError, match="future holds no rows of item 'y', only of x"):
+        one.predict(future=ahead[ahead["item_id"] == "x"][["item_id", "timestamp", "driver"]])
+    hole = ahead.copy()
+    hole.loc[(hole["item_id"] == "y") & (hole["timestamp"] == cut + pd.Timedelta("3h")), "driver"] = math.nan
+    with pytest.raises(ValueError, match="future lacks values of 'driver' of item 'y' at 2024-01-28 05:00:00"):
+        one.predict(future=hole)
+
+
+def test_rows_without_dates_and_time_zones() -> None:
+    series = driven(700)
+    plain = series.reset_index(drop=True)
+    undated = adapter().fit(plain[:600], target=["a", "b"], known_covariates=["driver"])
+    dated = adapter().fit(series[:600], target=["a", "b"], known_covariates=["driver"])
+    zoned = adapter().fit(series.tz_localize("Europe/Berlin")[:600], target=["a", "b"], known_covariates=["driver"])
+    wanted = dated.predict(future=series[600:]).quantile(0.3)
+    for future in (plain[600:], series["driver"].to_numpy()[600:612, None], plain[600:612]["driver"]):
+        np.testing.assert_allclose(undated.predict(future=future).quantile(0.3), wanted, atol=1e-6)
+    ahead = series.tz_localize("Europe/Berlin").tz_convert("UTC")
+    np.testing.assert_allclose(zoned.predict(future=ahead).quantile(0.3), wanted, atol=1e-6)
+
+
+def test_missing_values_of_covariates_and_targets() -> None:
+    series = driven()
+    holes = np.random.default_rng(1).random(series.shape) < 0.1
+    series = series.mask(holes)
+    series.iloc[300:330] = math.nan
+    series.iloc[1380:1400, 2:] = math.nan
+    roles = {"target": ["a", "b"], "known_covariates": ["driver", "noise"], "past_covariates": ["walk"]}
+    one = adapter().fit(series[:1400], **roles)
+    assert one._fitted.effect.weights.any()
+    ahead = driven()[1400:]
+    assert np.isfinite(one.predict(future=ahead).samples).all()
+    frame = one.backtest(series, baselines=False)
+    assert crps(frame, "a") < 0.8 * score(series, "a")
+
+
+# ---------------------------------------------------------------------- parts
+
+
+def test_slopes_are_those_of_ridge_without_each_fold() -> None:
+    x = torch.randn(40, 3, 2)
+    y = x @ torch.tensor([[1.0, 0.0], [-2.0, 0.0]]) + 0.01 * torch.randn(40, 3, 2)
+    y[..., 1] = torch.randn(40, 3)
+    y[0, 0, 0] = math.nan
+    fold = torch.arange(40) // 10
+    fold[9] = -1
+    found = slopes(x, y, fold, 4)
+    assert found.shape == (5, 2, 2)
+    torch.testing.assert_close(found[..., 0], torch.tensor([1.0, -2.0]).double().expand(5, 2), atol=0.02, rtol=0)
+    changed = y.clone()
+    changed[fold == 2] += 0.01
+    torch.testing.assert_close(slopes(x, changed, fold, 4)[2], found[2])
+    assert not torch.allclose(slopes(x, changed, fold, 4)[-1], found[-1])
+    assert bool((slopes(x, torch.randn(40, 3, 1) * 0, fold, 4) == 0).all())
+
+
+def test_a_candidate_is_chosen_where_its_gain_is_sure() -> None:
+    origin, item = np.arange(0, 2400, 12), np.zeros(200, int)
+    losses = 1 + 0.1 * torch.rand(3, 200, 2)
+    losses[1:, :, 1] += 0.01
+    losses[2, :, 0] -= 0.2
+    chosen, gains = choose(losses, H, origin, item)
+    assert chosen.tolist() == [2, 0] and gains[0] == pytest.approx(0.2 / 1.05, abs=0.01)
+    few, _ = choose(losses[:, :3], H, origin[:3], item[:3])
+    assert few.tolist() == [0, 0]
+
+
+def test_calendar_columns() -> None:
+    def names(frequency: str) -> list[str]:
+        index = pd.date_range("2024-01-01", periods=5, freq=frequency)
+        panel = Panel.of(pd.DataFrame({"a": np.arange(5.0)}, index), frequency=frequency)
+        made = assign(panel, target=None, past_covariates=(), known_covariates=(), calendar=True)
+        assert made.targets == ("a",) and made.known_covariates == made.calendar
+        assert not np.isnan(made.items[0].values).any()
+        return sorted({name.split()[0] for name in made.calendar})
+
+    assert names("h") == names("15min") == ["day", "week", "year"]
+    assert names("D") == names("B") == ["week", "year"]
+    assert names("W") == names("MS") == ["year"]
+    index = pd.date_range("2024-01-01 06:00", periods=3, freq="h", tz="Europe/Berlin")
+    made = assign(
+        Panel.of(pd.DataFrame({"a": [1.0, 2.0, 3.0]}, index)), target=None, past_covariates=(), known_covariates=(),
+        calendar=True,
+    )  # fmt: skip
+    first = dict(zip(made.channels, made.items[0].values[0], strict=True))
+    assert first["day sin 1"] == pytest.approx(1) and first["day cos 1"] == pytest.approx(0)  # a quarter of a day
+    assert first["week cos 1"] == pytest.approx(math.cos(2 * math.pi / 28))
+    assert first["year sin 1"] == pytest.approx(math.sin(2 * math.pi * 0.25 / 366))
+
+
+# ---------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("roles", "error"),
+    [
+        ({"known_covariates": ["drivr"]}, "no column for known_covariates is called 'drivr'.*did you mean 'driver'"),
+        ({"target": ["a"], "past_covariates": ["q"]}, "there is no column q; the columns are a, b, driver"),
+        ({"target": ["a"], "known_covariates": ["a"]}, "'a' is named twice, in target and known_covariates"),
+        ({"past_covariates": "walk", "known_covariates": "walk"}, "in past_covariates and known_covariates: a column"),
+        ({"past_covariates": ["walk", "walk"]}, "named twice, in past_covariates: a column has one role"),
+        ({"past_covariates": ["a", "b", "driver", "noise", "walk"]}, "all 5 columns are covariates, and none is left"),
+        ({"past_covariates": 3}, "expected past_covariates to name columns, got 3"),
+    ],
+)
+def test_errors_of_fit(roles: dict[str, object], error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        adapter().fit(driven(200), **roles)
+
+
+def test_errors_of_arrays_and_undated_series() -> None:
+    values = driven(200).to_numpy()
+    with pytest.raises(ValueError, match="covariates are columns with names, and ndarray has none: pass a frame"):
+        adapter().fit(values, known_covariates=["1"])
+    with pytest.raises(ValueError, match="calendar=True makes covariates of the dates, and these series have none"):
+        adapter().fit(values, calendar=True)
+    yearly = driven(200)[["a"]].set_axis(pd.date_range("1700-01-01", periods=200, freq="YS"))
+    with pytest.raises(ValueError, match="calendar=True has nothing to tell of steps of 'YS"):
+        adapter().fit(yearly, calendar=True)
+
+
+@pytest.mark.parametrize(
+    ("future", "error"),
+    [
+        (None, r"fitted with known covariates \(driver\): predict\(future=...\) needs their values at the 12 steps"),
+        (slice(1400, 1405), "lacks 7 of the 12 steps ahead, 2024-02-28 13:00:00 to 2024-02-28 19:00:00"),
+        (slice(0, 12), "future lacks 12 of the 12 steps ahead.*it has rows of 2024-01-01 00:00:00 to"),
+        ("gap", "lacks values of 'driver' at 2024-02-28 10:00:00: known covariates need a value"),
+        ("other column", "future: there is no column driver; the columns are"),
+        ("array", "future: expected a frame with the columns driver and the dates, got ndarray"),
+        ("zone", "future: the adapter was fitted on dates without a time zone, and these are in UTC"),
+    ],
+)
+def test_errors_of_the_future(fitted: Adapter, future: object, error: str) -> None:
+    ahead = driven()[["driver"]]
+    if isinstance(future, slice):
+        future = ahead[future]
+    elif future == "gap":
+        future = ahead[1400:].drop(ahead.index[1402])
+    elif future == "other column":
+        future = ahead[1400:].rename(columns={"driver": "drive"})
+    elif future == "array":
+        future = ahead[1400:].to_numpy()
+    elif future == "zone":
+        future = ahead[1400:].tz_localize("UTC")
+    with pytest.raises(ValueError, match=error):
+        fitted.predict(future=future)
+
+
+def test_a_future_without_known_covariates(fitted: Adapter) -> None:
+    series = driven(300)[["a", "b"]]
+    with pytest.raises(ValueError, match="future holds known covariates, and the adapter was fitted with none"):
+        adapter().fit(series).predict(future=series)
+    with pytest.raises(ValueError, match="missing: driver"):
+        fitted.predict(driven()[["a", "b", "noise"]], future=driven())
+    with pytest.raises(ValueError, match="missing: driver"):
+        fitted.update(driven()[["a", "b", "noise"]])
