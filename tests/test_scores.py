@@ -90,6 +90,16 @@ class TestPinball:
         assert wql(torch.zeros(9), torch.tensor(2.0)).item() == pytest.approx(2.0)
         assert wql(torch.zeros(9), torch.tensor(-2.0)).item() == pytest.approx(2.0)
 
+    def test_weighted_quantile_loss_of_gluonts(self):
+        # Divided by the sum of |y|, the mean is their weighted quantile loss over the deciles.
+        from gluonts.ev.metrics import MeanWeightedSumQuantileLoss
+
+        y, quantiles = torch.randn(40), torch.randn(40, 9).sort(-1).values
+        data = {f"{level:g}": q.numpy() for level, q in zip(DECILES, quantiles.mT, strict=True)}
+        evaluator = MeanWeightedSumQuantileLoss(quantile_levels=list(DECILES))(axis=None)
+        evaluator.update({"label": y.numpy(), **data})
+        assert (wql(quantiles, y).sum() / y.abs().sum()).item() == pytest.approx(evaluator.get(), rel=1e-5)
+
     def test_wql_tends_to_the_crps(self):
         levels = (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
         quantiles, y = torch.special.ndtri(levels), torch.tensor(0.7)
