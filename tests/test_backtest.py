@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from seasonal import SeasonalModel
 
 from adapts.adapter import Adapter
+from adapts.distribution.bands import JointBands
 from adapts.distribution.copula import GaussianCopula, Independent
 from adapts.distribution.law import Law
 from adapts.distribution.quantiles import LEVELS, QuantileFunction
@@ -517,6 +518,19 @@ class TestForecasts:
                 assert error.square().numpy() == pytest.approx(rolled.scores[model]["mse"][number].numpy(), abs=1e-6)
         first, second = rolled.forecasts["last value"][:2]
         assert not np.array_equal(first.samples - first.mean, second.samples - second.mean)
+
+    def test_joint_bands_are_those_of_predict(self, tmp_path):
+        frame = dated(1200)
+        options = {"windows": 1, "baselines": ["frozen model"], "forecasts": True, "checkpoint_dir": tmp_path}
+        rolled, again = (roll(small(), Panel.of(frame), **options) for _ in range(2))
+        predicted = rolled.adapter.predict(frame[:-6])
+        for joint in ("time", "channels", "all"):
+            band = predicted.band(0.7, joint)
+            for forecast in (rolled.forecasts["adapter"][0], again.forecasts["adapter"][0]):
+                assert np.allclose(forecast.band(0.7, joint), band)
+        plain = replace(predicted, bands=JointBands())
+        assert not np.allclose(plain.band(0.7), predicted.band(0.7))  # made of the law's own draws
+        assert not rolled.forecasts["frozen model"][0].bands.scores
 
     def test_none_unless_asked_for(self):
         assert roll(KnownLaw(), Panel.of(dated()), windows=3).forecasts is None

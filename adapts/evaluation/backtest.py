@@ -21,6 +21,7 @@ from .. import __version__
 from .._logging import get_logger
 from ..checkpoints import Checkpoints
 from ..dates import season_length as guess_season
+from ..distribution.bands import JointBands
 from ..distribution.copula import Copula
 from ..distribution.forecast import Forecast
 from ..distribution.law import Law
@@ -256,15 +257,16 @@ def roll(
             if held is None or not needed <= held[0].keys():
                 of = law(int(step[at.start]), some)
                 part = window_scores(of, some.future(torch.float64), generator=generator, **options)
-                tensors = {**part, **(_tensors(of) if forecasts else {}), _STATE: generator.get_state()}
+                bands = contestants[name].bands if name in contestants else JointBands()
+                tensors = {**part, **(_tensors(of, bands) if forecasts else {}), _STATE: generator.get_state()}
                 checkpoints.keep(piece, tensors)
             else:
                 tensors = held[0]
                 generator.set_state(tensors[_STATE])
             parts.append({metric: x for metric, x in tensors.items() if "." not in metric})
             if forecasts:
-                joint = _law(tensors)
-                kept[name] += [_forecast(some, joint, n, num_samples, seed + at.start + n) for n in range(len(some))]
+                joint = _law(tensors), _bands(tensors)
+                kept[name] += [_forecast(some, *joint, n, num_samples, seed + at.start + n) for n in range(len(some))]
         scored[name] = with_regimes(joined(parts), before_each)
         frames.append(summarise(name, scored[name], test.origin, panel.channels))
     frame = pd.concat(frames, ignore_index=True)
@@ -328,6 +330,12 @@ class _Contestant:
             self.fit(number)
         return self.latest.law(replace(windows, panel=self.panel))
 
+    @property
+    def bands(self) -> JointBands:
+        r"""The joint bands of the latest fit, as `predict` hands them out."""
+        fitted = getattr(self.latest, "_fitted", None)
+        return JointBands() if fitted is None else fitted.bands
+
 
 def _frozen(adapter: Adapter) -> _Laws:
     return lambda number, windows: adapter.frozen_law(windows)
@@ -386,7 +394,7 @@ def _batches(step: np.ndarray, refit: bool) -> Iterator[slice]:
             yield slice(start + at.start, min(start + at.stop, stop))
 
 
-def _forecast(windows: Windows, law: Law, place: int, num_samples: int, seed: int) -> Forecast:
+def _forecast(windows: Windows, law: Law, bands: JointBands, place: int, num_samples: int, seed: int) -> Forecast:
     r"""The forecast of one of some windows."""
     panel, origin, horizon = windows.panel, int(windows.origin[place]), windows.prediction_length
     item = panel.items[windows.item[place]]
@@ -400,6 +408,7 @@ def _forecast(windows: Windows, law: Law, place: int, num_samples: int, seed: in
         num_samples=num_samples,
         seed=seed,  # another for each window, the same for all models
         history=pd.DataFrame(item.values[tail], item.index[tail], list(panel.channels)),
+        bands=bands,
     )
 
 
@@ -451,13 +460,14 @@ def _file(name: str) -> str:
     return quote(name, safe=" ")
 
 
-def _tensors(law: Law) -> dict[str, Tensor]:
-    r"""What a law is made of."""
+def _tensors(law: Law, bands: JointBands) -> dict[str, Tensor]:
+    r"""What a law and its joint bands are made of."""
     marginals = law.marginals
     support = {} if marginals.support is None else dict(zip(("law.low", "law.high"), marginals.support, strict=True))
     copula = {f"copula.{name}": x for name, x in law.copula.state().items()}
     parts = {} if law.parts is None else {f"parts.{name}": x for name, x in law.parts.state().items()}
-    return {"law.levels": marginals.levels, "law.values": marginals.values, **support, **copula, **parts}
+    outcomes = {f"bands.{name}": x for name, x in bands.state().items()}
+    return {"law.levels": marginals.levels, "law.values": marginals.values, **support, **copula, **parts, **outcomes}
 
 
 def _law(tensors: Mapping[str, Tensor]) -> Law:
@@ -467,3 +477,9 @@ def _law(tensors: Mapping[str, Tensor]) -> Law:
     state = {name.removeprefix("copula."): x for name, x in tensors.items() if name.startswith("copula.")}
     parts = {name.removeprefix("parts."): x for name, x in tensors.items() if name.startswith("parts.")}
     return Law(marginals, Copula.from_state(state), VarianceParts(**parts) if parts else None)
+
+
+def _bands(tensors: Mapping[str, Tensor]) -> JointBands:
+    r"""The joint bands made of what `_tensors` returned."""
+    state = {name.removeprefix("bands."): x for name, x in tensors.items() if name.startswith("bands.")}
+    return JointBands.from_state(state)
