@@ -22,9 +22,12 @@ from .solvers import RidgePath, cross_validated_error
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.
 STRENGTHS = torch.logspace(-5, 3, 17, dtype=torch.float64)
+#: What is added to a covariate that divides, as a share of its mean.
+FLOOR = 0.2
 #: The cycles of the calendar: their name, their harmonics, and how many days a step must be shorter than for them.
 CYCLES = (("day", 2, 0.6), ("week", 3, 6.9), ("year", 2, 190.0))
 
+_TENSORS = ("location", "scale", "weights", "divisor")
 
 # ---------------------------------------------------------------------- which columns
 
@@ -223,11 +226,13 @@ def _span(index: pd.Index[Any]) -> str:
 
 @dataclass(frozen=True)
 class KnownEffect:
-    r"""What known covariates explain of the targets, linearly: it is taken off before all else and added back after.
+    r"""What known covariates explain of the targets: it is taken out before all else and put back after.
 
-    .. math:: r_t = y_t - B^\top c_t, \qquad F_{y}(\cdot) = F_{r}(\cdot - B^\top c)
+    .. math:: r_t = \frac{y_t - B^\top c_t}{m_t}, \qquad F_y(u) = F_r \Bigl( \frac{u - B^\top c}{m} \Bigr), \qquad
+        m_t = \frac{c_{jt} + \delta}{\bar c_j + \delta}
 
-    A missing value of a covariate counts as its mean.
+    A target has either slopes or a divisor, the :math:`j`-th covariate, whose floor :math:`\delta` is a fifth of its
+    mean: what is divided by next to nothing would be noise. A missing value of a covariate counts as its mean.
 
     Arguments:
         names: The :math:`C` known covariates.
@@ -235,12 +240,39 @@ class KnownEffect:
         scale: Their standard deviations over the train rows, 1 where constant, with shape :math:`(C,)`.
         weights: The matrix :math:`B` between standardised covariates and standardised targets, with shape
             :math:`(C, D)`.
+        divisor: The number of the covariate that divides each target, -1 for none, with shape :math:`(D,)`.
     """
 
     names: tuple[str, ...]
     location: np.ndarray
     scale: np.ndarray
     weights: np.ndarray
+    divisor: np.ndarray
+
+    @staticmethod
+    def none(names: tuple[str, ...], location: np.ndarray, scale: np.ndarray, targets: int) -> KnownEffect:
+        r"""Makes the effect that explains nothing.
+
+        Arguments:
+            names: As for the class.
+            location: As for the class.
+            scale: As for the class.
+            targets: The number of targets :math:`D`.
+
+        Returns:
+            The effect.
+        """
+        return KnownEffect(names, location, scale, np.zeros((len(names), targets)), np.full(targets, -1))
+
+    @property
+    def divides(self) -> bool:
+        r"""Whether any target is divided."""
+        return bool((self.divisor >= 0).any())
+
+    @property
+    def used(self) -> bool:
+        r"""Whether anything is explained."""
+        return self.divides or bool(self.weights.any())
 
     def standardised(self, panel: Panel) -> Panel:
         r"""The known covariates of a panel in units of the train rows, 0 where they are missing.
@@ -254,21 +286,43 @@ class KnownEffect:
         known = panel.select(self.names).standardised(self.location, self.scale)
         return replace(known, items=tuple(replace(i, values=np.nan_to_num(i.values, nan=0.0)) for i in known.items))
 
-    def shifts(self, panel: Panel, targets: tuple[str, ...]) -> Panel | None:
-        r"""What they explain at each row, in units of the train rows.
+    def ratio(self, known: Tensor) -> Tensor:
+        r"""The divisors :math:`m` that covariates would be.
+
+        Arguments:
+            known: Standardised covariates, with shape :math:`(*, C)`.
+
+        Returns:
+            The divisors, with the same shape; 1 at the mean.
+        """
+        location, scale = (torch.from_numpy(unit).to(known) for unit in (self.location, self.scale))
+        floor = FLOOR * location
+        return ((location + scale * known).clamp(min=0) + floor) / (location + floor)
+
+    def maps(self, panel: Panel, targets: tuple[str, ...], offset: np.ndarray) -> tuple[Panel, Panel]:
+        r"""What is taken off each row, and what the rest is divided by, in units of the train rows.
 
         Arguments:
             panel: A panel with all columns.
             targets: The names of the targets.
+            offset: The targets' means in units of their standard deviations, with shape :math:`(D,)`: division is by
+                the distance from zero, not from the mean.
 
         Returns:
-            A panel of the targets' columns; None where nothing is explained.
+            Two panels of the targets' columns.
         """
-        if not self.weights.any():
-            return None
-        known = self.standardised(panel)
-        items = tuple(replace(item, values=item.values @ self.weights) for item in known.items)
-        return replace(known, items=items, channels=targets, known_covariates=(), calendar=())
+        shifts, factors = [], []
+        for item in self.standardised(panel).items:
+            factor = np.ones((len(item), len(targets)))
+            if self.divides:
+                divided = self.divisor >= 0
+                factor[:, divided] = self.ratio(torch.from_numpy(item.values)).numpy()[:, self.divisor[divided]]
+            shifts.append(replace(item, values=item.values @ self.weights + (factor - 1) * offset))
+            factors.append(replace(item, values=factor))
+        return tuple(  # type: ignore[return-value]
+            replace(panel, items=tuple(items), channels=targets, past_covariates=(), known_covariates=(), calendar=())
+            for items in (shifts, factors)
+        )
 
     def state(self) -> dict[str, Tensor]:
         r"""What the effect is made of, beside the names.
@@ -276,7 +330,7 @@ class KnownEffect:
         Returns:
             Tensors only.
         """
-        return {name: torch.from_numpy(getattr(self, name)) for name in ("location", "scale", "weights")}
+        return {name: torch.from_numpy(getattr(self, name)) for name in _TENSORS}
 
     @staticmethod
     def from_state(names: tuple[str, ...], state: Mapping[str, Tensor]) -> KnownEffect:
@@ -289,7 +343,7 @@ class KnownEffect:
         Returns:
             The effect.
         """
-        return KnownEffect(names, *(state[name].numpy() for name in ("location", "scale", "weights")))
+        return KnownEffect(names, *(state[name].numpy() for name in _TENSORS))
 
 
 def slopes(x: Tensor, y: Tensor, fold: Tensor, folds: int) -> Tensor:
@@ -336,8 +390,8 @@ def choose(
 ) -> tuple[Tensor, Tensor]:
     r"""Chooses the candidate of each target where it surely lowers the loss.
 
-    Sure is what the 90 % lower bound of the gain, by the circular block bootstrap, has above zero. Targets stand alone:
-    one that is driven says nothing of the others.
+    Sure is what the 90 % lower bound of the gain, by the circular block bootstrap, has above zero, though the candidate
+    is the best of several (Bonferroni). Targets stand alone: one that is driven says nothing of the others.
 
     Arguments:
         losses: The losses of each candidate on windows that it did not see, with shape :math:`(1 + k, n, D)`, first
@@ -362,5 +416,6 @@ def choose(
     mine = gains.gather(0, best.expand(1, *gains.shape[1:]))[0]  # (n, D)
     generator = torch.Generator().manual_seed(seed)
     resampled = block_bootstrap(mine, clock.time, clock.block_length, 1000, generator)  # (R, D)
-    few = student(clock.blocks - 1) * (clock.blocks / (clock.blocks - 1)) ** 0.5
+    few = student(clock.blocks - 1) * (clock.blocks / (clock.blocks - 1)) ** 0.5  # as the gate has it
+    few *= float(torch.special.ndtri(torch.tensor(1 - 0.1 / len(gains))) / torch.special.ndtri(torch.tensor(0.9)))
     return torch.where(mean - few * resampled.std(0) > 0, best + 1, 0), mean

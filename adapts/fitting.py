@@ -43,6 +43,8 @@ logger = get_logger(__name__)
 MAX_NUMBERS = 2**26
 #: The windows of a part that dependence is fitted on, the calibration part's aside, and that covariates are tried on.
 FEW = 300
+#: The most known covariates that are tried as divisors.
+MOST_RATIOS = 8
 #: The numbers of quantile functions that the losses of covariates are computed of at a time.
 TRIED = 2**18
 #: The most windows that copulas are compared on, and the numbers :math:`H D (H + D)` that these may hold together.
@@ -103,7 +105,7 @@ class Fitted:
     effect: KnownEffect | None = None
     _headed: tuple[FoundationModel, FoundationModel] | None = field(default=None, repr=False)  # as loaded, and probed
     # The panels last asked of, standardised, and what was taken off them.
-    _standard: tuple[Panel, Panel, Panel | None] | None = field(default=None, repr=False)
+    _standard: tuple[Panel, Panel, Panel | None, Panel | None] | None = field(default=None, repr=False)
     _targets: tuple[Panel, Panel] | None = field(default=None, repr=False)
 
     def headed(self, model: FoundationModel) -> FoundationModel:
@@ -151,20 +153,23 @@ class Fitted:
         held = self._standard  # read once: another thread may ask of another panel meanwhile
         if held is None or held[0] is not windows.panel:
             self._standard = held = windows.panel, *self._seen(windows.panel)
-        return replace(windows, panel=held[1], shifts=held[2])
+        return replace(windows, panel=held[1], shifts=held[2], factors=held[3])
 
-    def _seen(self, panel: Panel) -> tuple[Panel, Panel | None]:
+    def _seen(self, panel: Panel) -> tuple[Panel, Panel | None, Panel | None]:
         targets = self.panel.targets
         standard = panel.select((*targets, *self.panel.past_covariates)).standardised(self.location, self.scale)
-        shifts = None if self.effect is None else self.effect.shifts(panel, targets)
-        if shifts is None:
-            return standard, None
+        if self.effect is None or not self.effect.used:
+            return standard, None, None
         count = len(targets)
+        shifts, factors = self.effect.maps(panel, targets, self.location[:count] / self.scale[:count])
         items = (
-            replace(item, values=np.hstack([item.values[:, :count] - shift.values, item.values[:, count:]]))
-            for item, shift in zip(standard.items, shifts.items, strict=True)
+            replace(
+                item,
+                values=np.hstack([(item.values[:, :count] - shift.values) / factor.values, item.values[:, count:]]),
+            )
+            for item, shift, factor in zip(standard.items, shifts.items, factors.items, strict=True)
         )
-        return replace(standard, items=tuple(items)), shifts
+        return replace(standard, items=tuple(items)), shifts, factors if self.effect.divides else None
 
     def plain(self, windows: Windows) -> Windows:
         r"""The windows of the targets alone, in the units of the train rows: what the frozen model sees without us.
@@ -182,7 +187,7 @@ class Fitted:
             targets = windows.panel.select(self.panel.targets)
             count = targets.num_channels
             self._targets = held = windows.panel, targets.standardised(self.location[:count], self.scale[:count])
-        return replace(windows, panel=held[1], shifts=None)
+        return replace(windows, panel=held[1], shifts=None, factors=None)
 
     def state(self) -> dict[str, Tensor]:
         r"""Returns copies of the tensors that the stages leave behind, under names such as "module.weights"."""
@@ -316,7 +321,7 @@ def _begin(
     effect = None
     if known:
         units = _location_scale(_rows(panel.select(known), parts["train"]))
-        effect = KnownEffect(known, *units, np.zeros((len(known), targets.num_channels)))
+        effect = KnownEffect.none(known, *units, targets.num_channels)
     fitted = Fitted(
         panel, context_length, season_length, support, location, scale, module,
         copula=Independent(prediction_length, targets.num_channels), recalibration=Recalibration.identity(),
@@ -461,29 +466,49 @@ class _Stages:
         folds, inside = int(fold.max()) + 1, np.flatnonzero(fold.numpy() >= 0)
         some = inside[_evenly(len(inside), FEW)]
         target, covariate = fitted.plain(train), replace(train, panel=known)
-        # Two ways to see what they explain: in distances from the context's mean, and in what the frozen model misses
-        # of both, which is right where a target wanders.
+        # What they add, seen in two ways: in distances from the context's mean, and in what the frozen model misses of
+        # both, which is right where a target wanders. What they multiply has nothing to be found.
         candidates = [
             slopes(self.above(covariate), self.above(target), fold, folds),
             slopes(self.missed(covariate[some]), self.missed(target[some]), fold[some], folds),
         ]
         few = later[_evenly(len(later), FEW)] if len(later) else later
+        ratios = self.ratios(effect)
         losses = torch.cat([
-            self.tried(train[some], known, candidates, fold[some]),  # by what was found without their fold
-            self.tried(few, known, candidates, torch.full((len(few),), -1)),
+            self.tried(train[some], known, candidates, fold[some], effect, ratios),  # as found without their fold
+            self.tried(few, known, candidates, torch.full((len(few),), -1), effect, ratios),
         ], 1)  # fmt: skip
         origin, item = (np.concatenate([getattr(train, name)[some], getattr(few, name)]) for name in ("origin", "item"))
         chosen, gains = choose(losses, self.horizon, origin, item, self.seed)
-        found = [each[-1] for each in candidates]  # (C, D)
-        weights = torch.stack([torch.zeros_like(found[0]), *found])
-        weights = weights.gather(0, chosen.expand(1, *weights.shape[1:]))[0]
-        if not bool(weights.any()):
+        if not bool(chosen.any()):
             return "not used, for no gain is sure"
-        fitted.effect = replace(effect, weights=weights.numpy())
+        weights, divisor, told = effect.weights.copy(), effect.divisor.copy(), []
+        for number, name in enumerate(fitted.panel.targets):
+            which = int(chosen[number]) - 1
+            if which < 0:
+                continue
+            told.append(f"{name} {100 * float(gains[number]):.1f} %")
+            if which < len(candidates):
+                weights[:, number] = candidates[which][-1, :, number].numpy()
+            else:
+                divisor[number] = ratios[which - len(candidates)]
+                told[-1] += f" (as a ratio to {effect.names[divisor[number]]})"
+        fitted.effect = replace(effect, weights=weights, divisor=divisor)
         self.lay()
-        used = chosen.nonzero().flatten().tolist()
-        told = [f"{fitted.panel.targets[n]} {100 * float(gains[n]):.1f} %" for n in used]
-        return f"regressed out of {len(used)} of {self.channels} channels; quantile loss lower by {_few(told)}"
+        return f"used for {len(told)} of {self.channels} channels; quantile loss lower by {_few(told)}"
+
+    def ratios(self, effect: KnownEffect) -> list[int]:
+        r"""The covariates that targets may be divided by: given ones that are never negative, where targets are not."""
+        panel, part = self.fitted.panel, self.train_part
+        lowest = {
+            name: np.nanmin(_rows(panel.select([name]), part), initial=np.inf)
+            for name in (*panel.targets, *effect.names)
+            if name not in panel.calendar
+        }
+        if all(lowest[name] < 0 for name in panel.targets):
+            return []
+        fit = [n for n, name in enumerate(effect.names) if lowest.get(name, -1.0) >= 0 and effect.location[n] > 0]
+        return fit[:MOST_RATIOS]
 
     def above(self, windows: Windows) -> Tensor:
         r"""The steps ahead as distances from the context's mean, (n, H, D)."""
@@ -497,11 +522,20 @@ class _Stages:
         parts = (windows[start : start + CHUNK] for start in range(0, len(windows), CHUNK))
         return windows.future() - torch.cat([pipeline.frozen(part).values[..., median] for part in parts])
 
-    def tried(self, windows: Windows, known: Panel, candidates: Sequence[Tensor], which: Tensor) -> Tensor:
+    def tried(
+        self,
+        windows: Windows,
+        known: Panel,
+        candidates: Sequence[Tensor],
+        which: Tensor,
+        effect: KnownEffect,
+        ratios: Sequence[int],
+    ) -> Tensor:
         r"""The frozen model's quantile loss of each target, alone and around each candidate, (1 + k, n, D)."""
         pipeline, levels = self.pipeline, torch.tensor(self.model.quantile_levels)
+        offset = torch.from_numpy(self.fitted.location / self.fitted.scale)[: self.channels].float()
         target, covariate = self.fitted.plain(windows), replace(windows, panel=known)
-        losses = [torch.zeros(1 + len(candidates), 0, self.channels)]
+        losses = [torch.zeros(1 + len(candidates) + len(ratios), 0, self.channels)]
         step = max(1, min(CHUNK, TRIED // (self.horizon * self.channels)))
         for part in (slice(start, start + step) for start in range(0, len(windows), step)):
             past, future = target[part].past(), target[part].future()
@@ -510,6 +544,10 @@ class _Stages:
             for candidate in candidates:
                 weights = candidate[which[part]].float()  # (b, C, D)
                 laws.append(pipeline.raw(past - before @ weights, self.horizon) + (ahead @ weights).unsqueeze(-1))
+            for number in ratios:
+                over, under = (effect.ratio(c)[..., number, None] for c in (ahead, before))
+                law = pipeline.raw((past + offset) / under, self.horizon)
+                laws.append(law * over.unsqueeze(-1) - offset.unsqueeze(-1))
             each = [mean_pinball(QuantileFunction(levels, law, pipeline.support), future).nanmean(1) for law in laws]
             losses.append(torch.stack(each))
         return torch.cat(losses, 1)

@@ -72,14 +72,16 @@ class Pipeline:
             return law
         values = law.values[..., : self._targets, :]
         if windows.shifts is not None:
-            values = values + windows.shift().unsqueeze(-1)
+            values = values * windows.factor().unsqueeze(-1) + windows.shift().unsqueeze(-1)
         return QuantileFunction(law.levels, values, self.support)
 
     def truth(self, windows: Windows) -> Tensor:
         r"""The targets of windows as they are observed, with shape :math:`(n, H, D)`."""
         if windows.shifts is None:
             return windows.future()[..., : self._targets]
-        exact = windows.future(torch.float64)[..., : self._targets] + windows.shift(torch.float64)
+        double = torch.float64
+        inner = windows.future(double)[..., : self._targets]
+        exact = inner * windows.factor(double) + windows.shift(double)
         return exact.float()  # to the bit what stands on the bounds of the support
 
     @property
@@ -128,16 +130,16 @@ class Pipeline:
         r"""The variance that is added, with shape :math:`(n, H, D)`."""
         if self.noise is None or not bool(self.noise.any()):
             return torch.zeros(len(windows), windows.prediction_length, self._targets)
-        return self.noise * self.spread(windows).unsqueeze(1)
+        return self.noise * self.spread(windows)
 
     def _gated(self, adapter: QuantileFunction, frozen: QuantileFunction) -> QuantileFunction:
         return adapter if self.gate is None else QuantileFunction.mix(self.gate, adapter, frozen)
 
     def spread(self, windows: Windows) -> Tensor:
-        r"""The variance of each window and channel that noise is a share of, with shape :math:`(n, D)`."""
+        r"""The variance that noise is a share of, with shape :math:`(n, H, D)`, or a single lead for all alike."""
         with torch.no_grad():
             spread = torch.cat([self.module.spread(batch.past()) for batch in self._batches(windows)])
-        return spread[:, : self._targets]
+        return spread[:, None, : self._targets] * windows.factor().square()
 
     # ------------------------------------------------------------------ what training needs
 
@@ -198,7 +200,7 @@ class Pipeline:
             start += len(batch)
         values = torch.cat([law.values for law in laws])
         law = self.observed(windows, QuantileFunction(laws[0].levels, values, self.bounds(windows)))
-        return law, torch.cat(variances)[..., : self._targets]
+        return law, torch.cat(variances)[..., : self._targets] * windows.factor().square()
 
     @torch.no_grad()
     def _adapted(self, batch: Windows, raw: Tensor) -> tuple[QuantileFunction, Tensor]:
@@ -256,7 +258,7 @@ def noise_ratio(law: QuantileFunction, future: Tensor, spread: Tensor, blocks: T
     Arguments:
         law: The law before noise, with values :math:`(n, H, D, Q)`.
         future: The targets, with shape :math:`(n, H, D)`. NaN marks a missing step.
-        spread: The windows' variances :math:`s^2`, with shape :math:`(n, D)`.
+        spread: The windows' variances :math:`s^2`, with shape :math:`(n, H, D)`, or :math:`(n, 1, D)` for all leads.
         blocks: The block of leads of each step, with shape :math:`(H,)`; the sums run over windows and block.
 
     Returns:
@@ -264,6 +266,6 @@ def noise_ratio(law: QuantileFunction, future: Tensor, spread: Tensor, blocks: T
     """
     seen = ~future.isnan()
     lack = torch.where(seen, (future - law.mean).square() - law.variance, 0.0).sum(0)  # (H, D)
-    unit = torch.where(seen, spread.unsqueeze(1), 0.0).sum(0)
+    unit = torch.where(seen, spread, 0.0).sum(0)
     total = torch.zeros(2, int(blocks.max()) + 1, lack.shape[1]).index_add_(1, blocks, torch.stack([lack, unit]))
     return (total[0] / total[1].clamp(min=1e-12)).clamp(min=0)[blocks]

@@ -96,6 +96,7 @@ class Windows:
         context_length: The number of context steps :math:`L`.
         prediction_length: The number of target steps :math:`H`.
         shifts: What was taken off the targets, row by row, for known covariates; nothing if None.
+        factors: What the rest was then divided by, positive; nothing if None.
     """
 
     panel: Panel
@@ -104,6 +105,7 @@ class Windows:
     context_length: int
     prediction_length: int
     shifts: Panel | None = None
+    factors: Panel | None = None
 
     def __len__(self) -> int:
         return len(self.origin)
@@ -144,6 +146,19 @@ class Windows:
         """
         assert self.shifts is not None
         return self._gather(self.shifts, np.arange(self.prediction_length), dtype).nan_to_num(0.0)
+
+    def factor(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        r"""Gathers what the target rows were divided by, to multiply their law with.
+
+        Arguments:
+            dtype: The precision, as for `past`.
+
+        Returns:
+            The factors, with shape :math:`(n, H, D)`, 1 past the item's end; one 1 where nothing was divided.
+        """
+        if self.factors is None:
+            return torch.ones(1, 1, 1, dtype=dtype)
+        return self._gather(self.factors, np.arange(self.prediction_length), dtype).nan_to_num(1.0)
 
     def _gather(self, panel: Panel, steps: np.ndarray, dtype: torch.dtype) -> Tensor:
         rows, starts = panel.concatenated  # (sum T, D), (N + 1,)

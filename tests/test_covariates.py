@@ -60,13 +60,32 @@ def test_a_known_driver_lowers_the_crps_and_its_coefficient_is_found(fitted: Ada
     effect = fitted._fitted.effect
     found = effect.weights / effect.scale[:, None] * fitted.scale_  # in the columns' own units
     assert found[0, 0] == pytest.approx(2 / 3, rel=0.03) and abs(found[0, 1]) < 0.01
-    assert "known driver: regressed out of 1 of 2 channels; quantile loss lower by a " in str(fitted.summary())
+    assert "known driver: used for 1 of 2 channels; quantile loss lower by a " in str(fitted.summary())
 
 
 def test_a_driver_is_found_beside_a_walk_of_the_target() -> None:
     series = driven(effect=1.0)
     series[["a", "b"]] += 0.5 * np.random.default_rng(5).standard_normal((len(series), 2)).cumsum(0)
     assert score(series, "a", known_covariates=["driver"]) < 0.9 * score(series, "a")
+
+
+def test_a_driver_that_multiplies_divides_the_target() -> None:
+    generator = np.random.default_rng(0)
+    series = driven(effect=0.0)
+    series["driver"] = generator.gamma(2, 50, len(series))
+    series["a"] = series["driver"] * (2 + np.sin(2 * np.pi * np.arange(len(series)) / 12) + 0.3 * series["noise"])
+    roles = {"target": ["a", "b"], "known_covariates": ["driver"]}
+    one = adapter(support={"a": (0, math.inf)}).fit(series[:1400], **roles)
+    assert "% (as a ratio to driver)" in one.summary().stages["covariates"]
+    assert crps(one.backtest(series, baselines=False, **roles), "a") < 0.5 * score(series, "a")
+    ahead = series[1400:1412]
+    forecast, doubled = one.predict(future=ahead), one.predict(future=ahead.assign(driver=2 * ahead["driver"]))
+    floor = 0.2 * one._fitted.effect.location[0]
+    ratio = ((2 * ahead["driver"] + floor) / (ahead["driver"] + floor)).to_numpy()
+    np.testing.assert_allclose(doubled.quantile(0.7)[:, 0], ratio * forecast.quantile(0.7)[:, 0], rtol=1e-4)
+    parts = forecast.variance_parts()
+    np.testing.assert_allclose(parts[["posterior", "foundation_model", "noise", "correction"]].sum(axis=1),
+                               parts["total"], rtol=1e-6)  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
