@@ -239,3 +239,49 @@ def test_a_run_that_was_broken_off_goes_on(folder, tmp_path, monkeypatch):
     assert forecast(folder / "series.csv", tmp_path / "whole", *given[:-2]).exit_code == 0
     for name in ("forecast.csv", "scores.json"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("covariates")
+    frame = series()
+    frame["plan"] = np.random.default_rng(1).standard_normal(len(frame))
+    frame["a"] += frame["plan"]
+    frame[:-H].to_csv(folder / "rows.csv")
+    frame[["plan"]][-H:].to_csv(folder / "plan.csv")
+    frame.to_csv(folder / "all.csv")
+    return folder
+
+
+class TestCovariates:
+    def test_a_run_and_a_saved_adapter(self, files):
+        roles = ["--columns", "a", "--past-covariates", "b,c", "--known-covariates", "plan", "--calendar"]
+        result = forecast(files / "rows.csv", files / "run", *roles, "--future", files / "plan.csv")
+        assert result.exit_code == 0, result.stderr
+        table = pd.read_csv(files / "run" / "forecast.csv")
+        assert set(table["channel"]) == {"a"} and len(table) == H
+        about = json.loads((files / "run" / "scores.json").read_text())
+        assert about["data"]["channels"] == ["a"] and about["settings"]["known_covariates"] == ["plan"]
+        assert about["adapter"]["stages"]["covariates"].startswith("past b, c: ")
+        saved = ["--from", files / "run" / "adapter", "--future", files / "plan.csv", "--output", files / "again"]
+        again = run("forecast", files / "rows.csv", *saved)
+        assert again.exit_code == 0, again.stderr
+        pd.testing.assert_frame_equal(pd.read_csv(files / "again" / "forecast.csv"), table, rtol=1e-4)
+
+    def test_errors(self, files):
+        for options, error in (
+            (["--known-covariates", "plan"], "--future the file of their values"),
+            (["--future", files / "plan.csv"], "--known-covariates names the columns"),
+            (["--known-covariates", "plan", "--future", files / "rows.csv"], "future lacks 8 of the 8 steps ahead"),
+            (["--known-covariates", "pla", "--future", files / "plan.csv"], "did you mean 'plan'?"),
+        ):
+            result = forecast(files / "rows.csv", files / "refused", *options)
+            assert result.exit_code == 2 and error in " ".join(result.stderr.split())
+            assert not (files / "refused").exists()
+
+    def test_a_backtest(self, files):
+        roles = ["--columns", "a,b", "--known-covariates", "plan", "--past-covariates", "c"]
+        length = ["--prediction-length", H, "--context-length", 48, "--windows", 4]
+        result = run("backtest", files / "all.csv", *length, *roles, "--json")
+        assert result.exit_code == 0, result.stderr
+        assert set(json.loads(result.stdout)["scores"]["residual"]) == {"all", "a", "b"}

@@ -30,7 +30,8 @@ PREDICTED = ("forecast.csv", "forecast.png")  # all that --from writes
 # What a saved adapter holds, so that --from takes no other.
 _SAVED = ("family", "recipe", "option", "context_length", "objective", "horizon_weights",
           "learning_rate", "posterior_draws", "copula", "recalibration", "gate", "support",
-          "probe_head", "max_windows", "columns", "num_samples", "seed", "checkpoint_dir")  # fmt: skip
+          "probe_head", "max_windows", "columns", "past_covariates", "known_covariates", "calendar", "num_samples",
+          "seed", "checkpoint_dir")  # fmt: skip
 
 EXAMPLES = """\
 **Examples**
@@ -42,6 +43,8 @@ EXAMPLES = """\
 - adapts forecast loads.csv --prediction-length 24 --output run/ --family linear --option latent_channels=3
 
 - adapts forecast newer.csv --from run/adapter --output tomorrow/
+
+- adapts forecast sales.csv --prediction-length 14 --output run/ --known-covariates price --future prices.csv --calendar
 """
 
 
@@ -70,6 +73,13 @@ def forecast(
     probe_head: o.ProbeHead = None,
     max_windows: o.MaxWindows = 1000,
     columns: o.Columns = None,
+    past_covariates: o.PastCovariates = None,
+    known_covariates: o.KnownCovariates = None,
+    calendar: o.Calendar = False,
+    future: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The known covariates at the steps ahead.", rich_help_panel=o._READING),
+    ] = None,
     timestamp_column: o.TimestampColumn = None,
     item_column: o.ItemColumn = None,
     frequency: o.Frequency = None,
@@ -106,10 +116,14 @@ def forecast(
                 raise ValueError(f"--from predicts with an adapter as it was saved, and takes no {typed}")
     elif prediction_length is None:
         raise ValueError("a forecast needs --prediction-length, how many steps to forecast, or --from RUN/adapter")
+    if from_ is None and (known_covariates is None) != (future is None):
+        raise ValueError(
+            "--known-covariates names the columns and --future the file of their values at the steps ahead: give both"
+        )
     if recipe is not None and o.was_given(context, "family"):
         raise ValueError("--family names a recipe of the shelf and --recipe one of your own: give one of them")
     written = WRITTEN if from_ is None else PREDICTED
-    require_place(output, written, [data, recipe, from_, checkpoint_dir], overwrite=overwrite)
+    require_place(output, written, [data, recipe, from_, future, checkpoint_dir], overwrite=overwrite)
     asked = o.asked(context)
     with Progress(2 * FIT + 8, shown=not (quiet or verbose)) as progress:
         if from_ is None:
@@ -154,7 +168,7 @@ def _fit(
     kept = None if checkpoint_dir is None else checkpoint_dir / "all rows"
     adapter.fit(replace(dataset, borders=None, end=None), checkpoint_dir=kept)
     progress.stage("forecast")
-    forecasts = _several(adapter.predict())
+    forecasts = _several(adapter.predict(**_ahead(asked)))
     progress.stage(f"write {output}")
     facts = held_back(result)
     content = {
@@ -189,10 +203,10 @@ def _predict(
             "leave it out, or fit another adapter"
         )
     progress.stage(f"read {asked['data']}")
-    asked = {name: asked[name] for name in ("data", "from", *READING)}
+    asked = {name: asked[name] for name in ("data", "from", "future", *READING)}
     dataset = data_of(asked, adapter)
     progress.stage("forecast", 2 * FIT)
-    forecasts = _several(adapter.predict(dataset))
+    forecasts = _several(adapter.predict(dataset, **_ahead(asked)))
     progress.stage(f"write {output}")
     with replaced(output, overwrite=overwrite) as folder:
         _table(forecasts).to_csv(folder / "forecast.csv", index=False)
@@ -200,6 +214,13 @@ def _predict(
         fan_chart(_observed(dataset, 4 * len(fan.index)), [fan], title=_title(dataset)).savefig(folder / "forecast.png")
     content = {**report(asked, dataset, adapter.model), "adapter": adapter.summary().to_dict()}
     return content, "", f"{len(fan.index)} steps from {fan.index[0]} on."
+
+
+def _ahead(asked: dict[str, Any]) -> dict[str, Any]:
+    r"""What `predict` is told of the steps ahead."""
+    if asked["future"] is None:
+        return {}
+    return {"future": asked["future"], **{name: asked[name] for name in ("item_column", "timestamp_column")}}
 
 
 def _several(predicted: Forecast | list[Forecast]) -> list[Forecast]:
@@ -235,8 +256,8 @@ def _observed(dataset: Dataset, rows: int) -> pd.DataFrame:
     r"""The last rows of the first item."""
     import pandas as pd
 
-    item = dataset.panel.items[0]
-    return pd.DataFrame(item.values[-rows:], item.index[-rows:], list(dataset.panel.channels))
+    panel = dataset.panel.select(dataset.panel.targets)
+    return pd.DataFrame(panel.items[0].values[-rows:], panel.items[0].index[-rows:], list(panel.channels))
 
 
 def _title(dataset: Dataset) -> str:

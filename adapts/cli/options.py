@@ -48,6 +48,18 @@ Columns = Annotated[
         rich_help_panel=_READING,
     ),
 ]
+PastCovariates = Annotated[
+    list[str] | None,
+    typer.Option(help="Columns to read beside the targets, not forecast; as --columns.", rich_help_panel=_READING),
+]
+KnownCovariates = Annotated[
+    list[str] | None,
+    typer.Option(help="Columns whose future values are known; as --columns.", rich_help_panel=_READING),
+]
+Calendar = Annotated[
+    bool,
+    typer.Option("--calendar", help="Take the time of day, week and year as known.", rich_help_panel=_READING),
+]
 TimestampColumn = Annotated[
     str | None, typer.Option(help="The column of the dates; found by default.", rich_help_panel=_READING)
 ]

@@ -9,6 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -112,11 +113,27 @@ def data_of(asked: Mapping[str, Any], adapter: Adapter | None = None) -> Dataset
     reading = {name: asked[name] for name in READING}
     if adapter is not None:
         return adapter._later(asked["data"], **reading)
+    columns, past, known = (_names(asked, role) for role in ("columns", "past_covariates", "known_covariates"))
+    if not (past or known or asked["calendar"]):
+        return read(asked["data"], columns=columns or None, **reading)
+    from ..covariates import assign
+
+    wanted = [*dict.fromkeys([*columns, *past, *known])] if columns else None
+    dataset = read(asked["data"], columns=wanted, **reading)
+    panel = assign(
+        dataset.panel, target=columns or None, past_covariates=past, known_covariates=known, calendar=asked["calendar"]
+    )
+    return replace(dataset, panel=panel)
+
+
+def _names(asked: Mapping[str, Any], role: str) -> list[str]:
+    r"""The columns of a role, which may come one by one or with commas between."""
     columns: list[str] = []
-    for given in asked["columns"] or ():
+    reading = {name: asked[name] for name in READING}
+    for given in asked[role] or ():
         named = "," not in given or _is_column(given, asked["data"], reading)
         columns += [given] if named else [name.strip() for name in given.split(",")]
-    return read(asked["data"], columns=columns or None, **reading)
+    return columns
 
 
 def _is_column(name: str, data: str, reading: Mapping[str, Any]) -> bool:
@@ -149,7 +166,7 @@ def report(asked: Mapping[str, Any], dataset: Dataset, model: FoundationModel) -
             "sha256": _fingerprint(asked["data"], dataset.name),
             "items": len(panel),
             "rows": sum(panel.lengths),
-            "channels": list(panel.channels),
+            "channels": list(panel.targets),
             "frequency": panel.frequency,
         },
         "versions": {
