@@ -35,7 +35,7 @@ def covered(errors, online):
 
 
 def test_long_run_coverage_is_nominal():
-    online = OnlineRecalibration(HORIZON, CHANNELS)
+    online = OnlineRecalibration(HORIZON, CHANNELS, overlap=1)
     inside = covered(stream(5000, 0) * 1.3 - 0.4, online)  # margins that are wrong from the start
     assert abs(float(inside.mean()) - 0.8) < 0.01
 
@@ -43,7 +43,7 @@ def test_long_run_coverage_is_nominal():
 def test_a_shift_of_level_and_scale_is_followed():
     shares = []
     for seed in range(5):
-        online = OnlineRecalibration(HORIZON, CHANNELS)
+        online = OnlineRecalibration(HORIZON, CHANNELS, overlap=1)
         errors = stream(450, seed)
         errors[150:] = 1.0 + 1.8 * errors[150:]
         shares.append(covered(errors, online)[250:].mean())
@@ -52,13 +52,50 @@ def test_a_shift_of_level_and_scale_is_followed():
 
 
 def test_a_calibrated_law_is_left_nearly_alone():
-    online = OnlineRecalibration(HORIZON, CHANNELS)
+    online = OnlineRecalibration(HORIZON, CHANNELS, overlap=1)
     online.update(torch.special.ndtr(stream(500, 1, persistence=0.0)))
     assert abs(float(online.levels(0.5).mean()) - 0.5) < 0.15
 
 
+def overlapping(rows, seed):
+    r"""The errors of forecasts of a random walk made at every row, standard normal, (T, H, D)."""
+    shocks = torch.randn(rows + HORIZON, CHANNELS, generator=torch.Generator().manual_seed(seed)).double()
+    leads = torch.arange(1.0, HORIZON + 1).double().unsqueeze(-1)
+    return shocks.unfold(0, HORIZON, 1)[:rows].mT.cumsum(1) / leads.sqrt()
+
+
+def quantile_loss(errors, online):
+    r"""The loss of each forecast's levels, read when it is made, which is a horizon before it has come true."""
+    tau, losses = torch.tensor(LEVELS, dtype=torch.float64), []
+    for number, now in enumerate(errors):
+        if number >= HORIZON:
+            online.update(torch.special.ndtr(errors[number - HORIZON]))
+        missed = now.unsqueeze(-1) - online.scores
+        losses.append(torch.maximum(tau * missed, (tau - 1) * missed).mean())
+    return torch.stack(losses[100:]).mean()
+
+
+def test_forecasts_at_every_row_that_were_right_stay_so():
+    added = []
+    for seed in range(3):
+        errors = overlapping(800, seed)
+        right = quantile_loss(errors, OnlineRecalibration(HORIZON, CHANNELS, overlap=10**6))  # as good as never
+        added.append(quantile_loss(errors, OnlineRecalibration(HORIZON, CHANNELS)) / right - 1)
+    assert float(torch.stack(added).mean()) < 0.01
+
+
+def test_rates_are_weighed_by_how_well_they_did():
+    calm, shifted = (OnlineRecalibration(HORIZON, CHANNELS, overlap=1) for _ in range(2))
+    assert float(calm.weights.sum()) == pytest.approx(1.0) and bool((calm.weights.diff() < 0).all())
+    errors = stream(200, 4, persistence=0.0)
+    calm.update(torch.special.ndtr(errors))
+    errors[100:] = 2 * errors[100:] + 1
+    shifted.update(torch.special.ndtr(errors))
+    assert float(calm.weights[0]) > 0.6 and float(shifted.weights[0]) < 0.1
+
+
 def test_adapted_pits_are_those_of_the_adapted_law():
-    online = OnlineRecalibration(HORIZON, CHANNELS)
+    online = OnlineRecalibration(HORIZON, CHANNELS, overlap=1)
     online.update(torch.special.ndtr(1.5 * stream(300, 2) + 0.7))
     outcomes = 1.5 * torch.randn(500, HORIZON, CHANNELS, dtype=torch.float64) + 0.7
     grid = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64))
@@ -68,7 +105,7 @@ def test_adapted_pits_are_those_of_the_adapted_law():
 
 
 def test_series_at_once_count_as_one_on_their_mean():
-    a, b, one = (OnlineRecalibration(HORIZON, CHANNELS) for _ in range(3))
+    a, b, one = (OnlineRecalibration(HORIZON, CHANNELS, overlap=1) for _ in range(3))
     levels = torch.special.ndtr(stream(50, 3))
     a.update(torch.stack([levels, levels, levels], 1))
     b.update(levels)
@@ -79,14 +116,14 @@ def test_series_at_once_count_as_one_on_their_mean():
 
 
 def test_nothing_seen_changes_nothing():
-    online = OnlineRecalibration(HORIZON, CHANNELS)
+    online = OnlineRecalibration(HORIZON, CHANNELS, overlap=1)
     online.update(torch.full((3, HORIZON, CHANNELS), math.nan))
     law = Law(QuantileFunction(LEVELS, torch.randn(1, HORIZON, CHANNELS, len(LEVELS))), Independent(HORIZON, CHANNELS))
     assert online.apply(law) is law and float(online.levels(0.9)[0, 0]) == pytest.approx(0.9)
 
 
 def test_missing_steps_move_what_they_share_only():
-    online = OnlineRecalibration(HORIZON, CHANNELS)
+    online = OnlineRecalibration(HORIZON, CHANNELS, overlap=1)
     pits = torch.full((HORIZON, CHANNELS), math.nan)
     pits[0, 0] = 0.99
     online.update(pits)
@@ -95,7 +132,7 @@ def test_missing_steps_move_what_they_share_only():
 
 
 def test_apply_reads_other_levels_and_keeps_the_copula():
-    online = OnlineRecalibration(HORIZON, CHANNELS)
+    online = OnlineRecalibration(HORIZON, CHANNELS, overlap=1)
     online.update(torch.rand(100, HORIZON, CHANNELS).sqrt())
     values = torch.special.ndtri(torch.tensor(LEVELS)).expand(2, HORIZON, CHANNELS, -1)
     law = Law(QuantileFunction(LEVELS, values), Independent(HORIZON, CHANNELS))
@@ -109,7 +146,7 @@ def test_apply_reads_other_levels_and_keeps_the_copula():
 def test_outcomes_are_scored_by_their_law():
     values = torch.special.ndtri(torch.tensor(LEVELS)).expand(5, HORIZON, CHANNELS, -1)
     law = Law(QuantileFunction(LEVELS, values), Independent(HORIZON, CHANNELS))
-    a, b = (OnlineRecalibration(HORIZON, CHANNELS) for _ in range(2))
+    a, b = (OnlineRecalibration(HORIZON, CHANNELS, overlap=1) for _ in range(2))
     y = torch.randn(5, HORIZON, CHANNELS)
     a.score(y, law)
     b.update(law.marginals.pit(y))
@@ -117,7 +154,7 @@ def test_outcomes_are_scored_by_their_law():
 
 
 def test_state_makes_it_again():
-    online = OnlineRecalibration(HORIZON, CHANNELS, rate=2.0)
+    online = OnlineRecalibration(HORIZON, CHANNELS, overlap=3)
     online.update(torch.rand(30, HORIZON, CHANNELS))
     again = OnlineRecalibration.from_state(online.state())
     for each in (online, again):
@@ -126,7 +163,7 @@ def test_state_makes_it_again():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="the rate is a positive number, got 0"):
-        OnlineRecalibration(HORIZON, CHANNELS, rate=0)
+    with pytest.raises(ValueError, match="windows that share targets, 1 or more, got 0"):
+        OnlineRecalibration(HORIZON, CHANNELS, overlap=0)
     with pytest.raises(ValueError, match=r"pits have shape \(6, 2\) or \(n, 6, 2\), got \(2, 6\)"):
-        OnlineRecalibration(HORIZON, CHANNELS).update(torch.rand(CHANNELS, HORIZON))
+        OnlineRecalibration(HORIZON, CHANNELS, overlap=1).update(torch.rand(CHANNELS, HORIZON))

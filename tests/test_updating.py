@@ -85,7 +85,7 @@ def test_intervals_cover_again_after_a_shift(fitted: Adapter) -> None:
         low, high = forecast.band(0.8)
         bands.append(bool(((low <= truth) & (truth <= high) | np.isnan(truth)).all()))
     adapted, left = np.mean(inside, axis=0)
-    assert abs(adapted - 0.8) < 0.03 and left < 0.72
+    assert abs(adapted - 0.8) < 0.04 and left < 0.72
     assert abs(np.mean(bands) - 0.8) < 0.08
 
 

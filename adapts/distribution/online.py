@@ -15,6 +15,9 @@ from .recalibration import Recalibration
 
 _STEPS = (0.1, 0.15, 0.05)  # on normal scores, of what all cells share, a channel's leads share, a cell has alone
 _REACH = 5.0  # normal scores beyond which nothing is asked: one in three million
+_RATES = (0.0, 0.4, 1.5)  # what the steps are multiplied by: standing still, following, and following fast
+_PRIOR = (0.60, 0.32, 0.08)  # their weights before anything is seen: haste has to earn its place
+_DECISION, _MEMORY = 20.0, 100  # by how much a loss moves the weights, and the windows that it is remembered for
 
 
 class OnlineRecalibration:
@@ -24,38 +27,58 @@ class OnlineRecalibration:
 
     .. math:: q_\tau \leftarrow q_\tau + \eta \, (\tau - 1[z \leq q_\tau])
 
-    after each outcome, which is adaptive conformal inference on quantiles (the P term of conformal PID control). Its
-    long-run coverage is right whatever comes: :math:`q_\tau` is bounded, hence so is the sum of what coverage lacks,
-    and the error falls as :math:`1 / T`. Each :math:`q_\tau` is a sum of what all cells share, what the leads of a
-    channel share and what a cell has alone, each with a step of its own on the mean over its cells: a shift that
-    strikes all is followed at once, and the noise of single cells is not. Widths stay finite.
+    after each outcome, which is adaptive conformal inference on quantiles (the P term of conformal PID control). Each
+    :math:`q_\tau` is a sum of what all cells share, what the leads of a channel share and what a cell has alone, each
+    with a step of its own on the mean over its cells: a shift that strikes all is followed at once, and the noise of
+    single cells is not. How fast to follow differs from series to series and from time to time, and in calm times
+    following is noise: several rates run side by side, the slowest of which never moves, and the levels are their mean,
+    weighted by the quantile losses that each made on the latest windows. A window is judged by the levels as they
+    stood at its origin, and windows that share targets count as one: their errors are the same errors. Widths stay
+    finite.
 
     References:
         | Adaptive Conformal Inference Under Distribution Shift (Gibbs and Candès, 2021)
         | https://arxiv.org/abs/2106.00170
+        | Conformal Inference for Online Prediction with Arbitrary Distribution Shifts (Gibbs and Candès, 2022)
+        | https://arxiv.org/abs/2208.08401
         | Conformal PID Control for Time Series Prediction (Angelopoulos et al., 2023)
         | https://arxiv.org/abs/2307.16895
 
     Arguments:
         prediction_length: The number of leads :math:`H`.
         channels: The number of channels :math:`D`.
-        rate: What the steps are multiplied by: more follows faster and wavers more.
+        overlap: How many successive windows share targets: :math:`H`, as of windows at every row, if None; 1 for
+            windows a prediction length apart.
 
     Example:
-        >>> online = OnlineRecalibration(prediction_length=4, channels=2)
+        >>> online = OnlineRecalibration(prediction_length=4, channels=2, overlap=1)
         >>> for pits in torch.rand(200, 4, 2).pow(0.5):  # outcomes lie too high
         ...     online.update(pits)
         >>> bool((online.levels(0.5) > 0.6).all())
         True
     """
 
-    def __init__(self, prediction_length: int, channels: int, rate: float = 1.0) -> None:
-        if not rate > 0:
-            raise ValueError(f"the rate is a positive number, got {rate}")
-        self.rate = rate
+    def __init__(self, prediction_length: int, channels: int, overlap: int | None = None) -> None:
+        overlap = prediction_length if overlap is None else overlap
+        if not overlap >= 1:
+            raise ValueError(f"the overlap is the number of windows that share targets, 1 or more, got {overlap}")
+        self.overlap = overlap
         self.count = 0
         grid = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64))
-        self.scores = grid.expand(prediction_length, channels, -1).clone()  # (H, D, P)
+        self._tracked = grid.expand(len(_RATES), prediction_length, channels, -1).clone()  # (R, H, D, P)
+        self._before = self._tracked.clone()  # as they stood when the windows that now come true began
+        self._losses = torch.zeros(len(_RATES), dtype=torch.float64)
+
+    @property
+    def weights(self) -> Tensor:
+        r"""How much each rate counts, from standing still to the fastest, with shape :math:`(R,)`."""
+        return torch.softmax(torch.tensor(_PRIOR, dtype=torch.float64).log() - _DECISION * self._losses, 0)
+
+    @property
+    def scores(self) -> Tensor:
+        r"""The normal scores that are read for the levels `LEVELS`, with shape :math:`(H, D, P)`."""
+        mixed: Tensor = torch.einsum("r,rhdp->hdp", self.weights, self._tracked)
+        return mixed
 
     def update(self, pits: Tensor) -> None:
         r"""Takes up what came true.
@@ -69,21 +92,29 @@ class OnlineRecalibration:
         Raises:
             ValueError: If the shape is another.
         """
-        shape = tuple(self.scores.shape[:2])
+        shape = tuple(self._tracked.shape[1:3])
         if pits.shape[-2:] != shape or pits.ndim not in (2, 3, 4):
             raise ValueError(f"pits have shape {shape} or (n, {shape[0]}, {shape[1]}), got {tuple(pits.shape)}")
         series = pits.shape[1] if pits.ndim == 4 else 1
         grid = torch.tensor(LEVELS, dtype=torch.float64)
-        common, channel, alone = (self.rate * step for step in _STEPS)
+        rates = torch.tensor(_RATES, dtype=torch.float64) / self.overlap
+        common, channel, alone = (rates.view(-1, 1, 1, 1) * step for step in _STEPS)
         for window in pits.double().reshape(-1, series, *shape):
             if bool(window.isnan().all()):
                 continue
-            z = torch.special.ndtri(window).clamp(-_REACH, _REACH).unsqueeze(-1)  # (m, H, D, 1)
-            lack = (grid - (z <= self.scores).double()).where(~z.isnan(), torch.nan).nanmean(0)  # (H, D, P)
-            shared = lack.nanmean(0, keepdim=True)
-            move = common * lack.nanmean((0, 1)) + channel * shared.nan_to_num(0.0) + alone * lack.nan_to_num(0.0)
-            self.scores = (self.scores + move).clamp(-_REACH, _REACH)
+            z = torch.special.ndtri(window).clamp(-_REACH, _REACH)[:, None, ..., None]  # (m, 1, H, D, 1)
             self.count += 1
+            if self.count % self.overlap == 0:
+                error = z - self._before  # (m, R, H, D, P)
+                losses = torch.maximum(grid * error, (grid - 1) * error).nanmean((0, 2, 3, 4))
+                self._losses = (1 - 1 / _MEMORY) * self._losses + losses
+            below = (z <= self._tracked).double().where(~z.isnan(), torch.nan)
+            lack = (grid - below).nanmean(0)  # (R, H, D, P)
+            shared = lack.nanmean(1, keepdim=True)
+            move = common * lack.nanmean((1, 2), keepdim=True) + channel * shared.nan_to_num(0.0)
+            self._tracked = (self._tracked + move + alone * lack.nan_to_num(0.0)).clamp(-_REACH, _REACH)
+            if self.count % self.overlap == 0:
+                self._before = self._tracked.clone()
 
     def score(self, future: Tensor, law: Law, generator: torch.Generator | None = None) -> None:
         r"""Takes up what came true of forecasts.
@@ -136,7 +167,7 @@ class OnlineRecalibration:
             The level read of each cell, with shape :math:`(H, D)`.
         """
         grid = torch.tensor(LEVELS, dtype=torch.float64)
-        law = QuantileFunction(grid, torch.special.ndtri(grid).expand(*self.scores.shape[:2], -1))
+        law = QuantileFunction(grid, torch.special.ndtri(grid).expand(*self._tracked.shape[1:3], -1))
         read: Tensor = torch.special.ndtr(self.recalibration.apply(law)(level))
         return read
 
@@ -158,9 +189,11 @@ class OnlineRecalibration:
             Tensors only.
         """
         return {
-            "scores": self.scores,
+            "tracked": self._tracked,
+            "before": self._before,
+            "losses": self._losses,
             "count": torch.tensor(self.count),
-            "rate": torch.tensor(self.rate, dtype=torch.float64),
+            "overlap": torch.tensor(self.overlap),
         }
 
     @staticmethod
@@ -173,7 +206,8 @@ class OnlineRecalibration:
         Returns:
             The recalibration as it stood.
         """
-        horizon, channels, _ = state["scores"].shape
-        online = OnlineRecalibration(horizon, channels, float(state["rate"]))
-        online.scores, online.count = state["scores"].clone(), int(state["count"])
+        _, horizon, channels, _ = state["tracked"].shape
+        online = OnlineRecalibration(horizon, channels, int(state["overlap"]))
+        online._tracked, online._before = state["tracked"].clone(), state["before"].clone()
+        online._losses, online.count = state["losses"].clone(), int(state["count"])
         return online
