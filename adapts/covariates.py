@@ -24,6 +24,8 @@ from .solvers import RidgePath, cross_validated_error
 STRENGTHS = torch.logspace(-5, 3, 17, dtype=torch.float64)
 #: What is added to a covariate that divides, as a share of its mean.
 FLOOR = 0.2
+#: How likely a target without any effect may be given one.
+DOUBT = 0.02
 #: The cycles of the calendar: their name, their harmonics, and how many days a step must be shorter than for them.
 CYCLES = (("day", 2, 0.6), ("week", 3, 6.9), ("year", 2, 190.0))
 
@@ -374,15 +376,20 @@ def slopes(x: Tensor, y: Tensor, fold: Tensor, folds: int) -> Tensor:
             outcomes = [each.nan_to_num(0.0) for each in outcomes]
         cross = torch.stack([rows.mT @ each for rows, each in zip(regressors, outcomes, strict=True)])  # (F, C, 1)
         square = torch.stack([each.square().sum(0) for each in outcomes])  # (F, 1)
-        typical = gram.sum(0).diagonal().mean().clamp(min=1e-12)
-        errors = cross_validated_error(gram, cross, square, STRENGTHS * typical)[:, 0]
-        least = int(errors.argmin())
-        if errors[least] >= square.sum():
-            continue
-        without = RidgePath(gram.sum(0) - gram, cross.sum(0) - cross).solve(STRENGTHS[least] * typical)
-        path = RidgePath(gram.sum(0), cross.sum(0)).solve(STRENGTHS[least] * typical)
-        found[:, :, target] = torch.cat([without, path.unsqueeze(0)])[..., 0]
+        for left_out in range(folds + 1):  # the strength, too, is chosen without the fold
+            rest = [one for one in range(folds) if one != left_out]
+            found[left_out, :, target] = _ridge(gram[rest], cross[rest], square[rest])
     return found
+
+
+def _ridge(gram: Tensor, cross: Tensor, square: Tensor) -> Tensor:
+    r"""The ridge coefficients (C,) at the strength of the least error left out of folds; 0 where none beats zero."""
+    typical = gram.sum(0).diagonal().mean().clamp(min=1e-12)
+    errors = cross_validated_error(gram, cross, square, STRENGTHS * typical)[:, 0]
+    least = int(errors.argmin())
+    if errors[least] >= square.sum():
+        return torch.zeros(len(cross[0]), dtype=cross.dtype)
+    return RidgePath(gram.sum(0), cross.sum(0)).solve(STRENGTHS[least] * typical)[:, 0]
 
 
 def choose(
@@ -390,7 +397,7 @@ def choose(
 ) -> tuple[Tensor, Tensor]:
     r"""Chooses the candidate of each target where it surely lowers the loss.
 
-    Sure is what the 90 % lower bound of the gain, by the circular block bootstrap, has above zero, though the candidate
+    Sure is what the 98 % lower bound of the gain, by the circular block bootstrap, has above zero, though the candidate
     is the best of several (Bonferroni). Targets stand alone: one that is driven says nothing of the others.
 
     Arguments:
@@ -417,5 +424,5 @@ def choose(
     generator = torch.Generator().manual_seed(seed)
     resampled = block_bootstrap(mine, clock.time, clock.block_length, 1000, generator)  # (R, D)
     few = student(clock.blocks - 1) * (clock.blocks / (clock.blocks - 1)) ** 0.5  # as the gate has it
-    few *= float(torch.special.ndtri(torch.tensor(1 - 0.1 / len(gains))) / torch.special.ndtri(torch.tensor(0.9)))
+    few *= float(torch.special.ndtri(torch.tensor(1 - DOUBT / len(gains))) / torch.special.ndtri(torch.tensor(0.9)))
     return torch.where(mean - few * resampled.std(0) > 0, best + 1, 0), mean

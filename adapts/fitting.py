@@ -18,7 +18,7 @@ from torch import Tensor
 
 from . import __version__
 from ._logging import get_logger
-from .adapters import AdapterModule, Evidence
+from .adapters import AdapterModule, Evidence, make
 from .checkpoints import Checkpoints
 from .covariates import KnownEffect, choose, slopes
 from .distribution.bands import JointBands
@@ -260,12 +260,46 @@ def fit(
     Raises:
         ValueError: If no train window has its targets inside the train rows, or the folder is another fit's.
     """
-    stages = _begin(
-        panel, module, model, borders=borders, context_length=context_length, prediction_length=prediction_length,
-        season_length=season_length, support=support, settings=settings, checkpoint_dir=checkpoint_dir,
-    )  # fmt: skip
+    options: dict[str, Any] = {
+        "borders": borders, "context_length": context_length, "prediction_length": prediction_length,
+        "season_length": season_length, "support": support, "settings": settings,
+    }  # fmt: skip
+    said = []
+    if panel.past_covariates:
+        named = f"past {_few(panel.past_covariates)}: "
+        if settings["gate"] and not _past_helps(panel, module, model, **options):
+            panel, module = _without_past(panel), make(module.family, module.options()).build(len(panel.targets))
+            said.append(named + "left out, for no gain is sure")
+        else:
+            said.append(named + "encoded beside the targets")
+        torch.manual_seed(settings["seed"])
+    stages = _begin(panel, module, model, checkpoint_dir=checkpoint_dir, **options)
+    stages.said = said
     stages.run()
     return stages.fitted
+
+
+def _without_past(panel: Panel) -> Panel:
+    return panel.select((*panel.targets, *panel.known_covariates))
+
+
+def _past_helps(panel: Panel, module: AdapterModule, model: FoundationModel, **options: Any) -> bool:
+    r"""Whether past covariates surely make the adapter better for any target, on validation windows."""
+    losses = []
+    for each in (_without_past(panel), panel):
+        width = len(each.targets) + len(each.past_covariates)
+        torch.manual_seed(options["settings"]["seed"])
+        try:
+            fresh = make(module.family, module.options()).build(width)
+        except ValueError:  # more latent channels than there are targets: it was meant for both
+            return True
+        stages = _begin(each, fresh, model, checkpoint_dir=None, **options)
+        windows = stages.windows["validation"]
+        if not len(windows):
+            return False
+        losses.append(mean_pinball(stages.ungated()[0], stages.truth(windows)).nanmean(1))  # (n, D)
+    chosen, _ = choose(torch.stack(losses), stages.horizon, windows.origin, windows.item, stages.seed)
+    return bool(chosen.any())
 
 
 def validate(
@@ -364,6 +398,7 @@ class _Stages:
     ) -> None:
         self.checkpoints, self.stage = checkpoints, ""
         self.fitted, self.loaded, self.train_part, self.laid = fitted, model, train_part, windows
+        self.said: list[str] = []  # of covariates, before the first stage
         self.frozen_laws: dict[str, QuantileFunction] = {}
         self.adapted_laws: dict[str, QuantileFunction] = {}
         self.settings, self.seed = settings, int(settings["seed"])
@@ -448,9 +483,7 @@ class _Stages:
     # ------------------------------------------------------------------ train and validation rows: covariates
 
     def covariates(self) -> None:
-        panel, said = self.fitted.panel, []
-        if panel.past_covariates:
-            said.append(f"past {_few(panel.past_covariates)}: encoded beside the targets")
+        panel, said = self.fitted.panel, [*self.said]
         if self.fitted.effect is not None and self.enough("train", "covariates"):
             given = [name for name in panel.known_covariates if name not in panel.calendar]
             names = [*given, "the calendar"] if panel.calendar else given
@@ -478,8 +511,15 @@ class _Stages:
             self.tried(train[some], known, candidates, fold[some], effect, ratios),  # as found without their fold
             self.tried(few, known, candidates, torch.full((len(few),), -1), effect, ratios),
         ], 1)  # fmt: skip
+        lowest = np.nanmin(_rows(fitted.panel.select(fitted.panel.targets), self.train_part), axis=0, initial=np.inf)
+        negative = torch.from_numpy(lowest < 0)  # such targets are no ratios
+        losses[1 + len(candidates) :, :, negative] = losses[0][:, negative]
         origin, item = (np.concatenate([getattr(train, name)[some], getattr(few, name)]) for name in ("origin", "item"))
         chosen, gains = choose(losses, self.horizon, origin, item, self.seed)
+        for number, which in enumerate(chosen.tolist()):
+            later_losses = losses[:, len(some) :, number].nanmean(1)  # NaN without validation windows
+            if later_losses[which] >= later_losses[0]:
+                chosen[number] = 0
         if not bool(chosen.any()):
             return "not used, for no gain is sure"
         weights, divisor, told = effect.weights.copy(), effect.divisor.copy(), []
@@ -498,17 +538,11 @@ class _Stages:
         return f"used for {len(told)} of {self.channels} channels; quantile loss lower by {_few(told)}"
 
     def ratios(self, effect: KnownEffect) -> list[int]:
-        r"""The covariates that targets may be divided by: given ones that are never negative, where targets are not."""
-        panel, part = self.fitted.panel, self.train_part
-        lowest = {
-            name: np.nanmin(_rows(panel.select([name]), part), initial=np.inf)
-            for name in (*panel.targets, *effect.names)
-            if name not in panel.calendar
-        }
-        if all(lowest[name] < 0 for name in panel.targets):
-            return []
-        fit = [n for n, name in enumerate(effect.names) if lowest.get(name, -1.0) >= 0 and effect.location[n] > 0]
-        return fit[:MOST_RATIOS]
+        r"""The covariates that targets may be divided by: given ones that are never negative."""
+        panel = self.fitted.panel
+        lowest = np.nanmin(_rows(panel.select(effect.names), self.train_part), axis=0, initial=np.inf)
+        given = len(effect.names) - len(panel.calendar)
+        return [n for n in range(given) if lowest[n] >= 0 and effect.location[n] > 0][:MOST_RATIOS]
 
     def above(self, windows: Windows) -> Tensor:
         r"""The steps ahead as distances from the context's mean, (n, H, D)."""
@@ -643,14 +677,19 @@ class _Stages:
                 f"too short a series: the validation rows hold no target of {self.horizon} steps, and nothing can be "
                 "chosen on them"
             )
+        laws, future = self.ungated(), self.truth(windows)
+        ours, theirs = (2 * float(mean_pinball(law, future).nanmean()) for law in laws)
+        return ours, theirs
+
+    def ungated(self) -> tuple[QuantileFunction, QuantileFunction]:
+        r"""Trains, and returns the law that `gate` sees and the frozen model's on the validation windows."""
         for stage in (self.probe, self.covariates, self.train):
             torch.manual_seed(self.seed)
             stage()
+        windows = self.windows["validation"]
         adapter, frozen = self.both("validation")
         self.fitted.noise = self.noise(windows, adapter)
-        future, laws = self.truth(windows), (self.pipeline.noisy(windows, adapter), frozen)
-        ours, theirs = (2 * float(mean_pinball(law, future).nanmean()) for law in laws)
-        return ours, theirs
+        return self.pipeline.noisy(windows, adapter), frozen
 
     def noise(self, windows: Windows, adapter: QuantileFunction) -> Tensor:
         if self.fitted.module.family == "identity":
