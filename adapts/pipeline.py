@@ -194,13 +194,24 @@ class Pipeline:
         r"""The adapter's law, and the variance over its draws of itself, with shape :math:`(n, H, D)`."""
         laws, variances, start = [], [], 0
         for batch in self._batches(windows, self._decoded_at_a_time(windows)):
-            law, variance = self._adapted(batch, frozen.values[start : start + len(batch)])
-            laws.append(law)
+            raw = frozen.values[start : start + len(batch)]
+            law, variance = self._adapted(batch, raw)
+            laws.append(law if self.module.observed_latents else self._widened(batch.past(), law, raw))
             variances.append(variance)
             start += len(batch)
         values = torch.cat([law.values for law in laws])
         law = self.observed(windows, QuantileFunction(laws[0].levels, values, self.bounds(windows)))
         return law, torch.cat(variances)[..., : self._targets] * windows.factor().square()
+
+    def _widened(self, past: Tensor, law: QuantileFunction, raw: Tensor) -> QuantileFunction:
+        r"""The law of a batch, as wide as the raw one in channels that were not observed."""
+        # What was filled in for them before encoding knows no spread.
+        known = (~past.isnan()).sum(1) >= KNOWN  # (B, D)
+        if bool(known.all()):
+            return law
+        middle = self.model.median_index
+        moved = law.values[..., middle, None] + raw - raw[..., middle, None]
+        return QuantileFunction(law.levels, torch.where(known[:, None, :, None], law.values, moved))
 
     @torch.no_grad()
     def _adapted(self, batch: Windows, raw: Tensor) -> tuple[QuantileFunction, Tensor]:
@@ -226,7 +237,7 @@ class Pipeline:
         if state.draws == 1:
             return law, torch.zeros(law.shape)
         means = QuantileFunction(levels, values).mean.expand(state.draws, *values.shape[1:-1])  # (M, B, H, K)
-        return law, module.decode(means, state).var(0)
+        return law, module.decode(means, state).var(0, correction=0)  # of the draws that the law is the mixture of
 
     def _level_paths(self, values: Tensor, levels: Tensor, state: State) -> Tensor:
         r"""The decoded paths :math:`(Q, B, H, D)` of a family that mixes no channels: one a level."""

@@ -202,6 +202,20 @@ def test_missing_values_are_forecast_over() -> None:
         assert np.isfinite(forecast.samples).all()
 
 
+@pytest.mark.parametrize("family", ["linear", "autoencoder", "flow", "weave", "vae", Projection(latent_channels=2)])
+@pytest.mark.parametrize("left", [0, 2])
+def test_a_channel_that_was_not_observed_is_as_uncertain_as_it_ever_was(family: object, left: int) -> None:
+    r"""Its forecast comes from the others, its width is that of its train rows."""
+    options = {"max_epochs": 1, "enable_progress_bar": False}
+    one = adapter(family, context_length=36, gate=False, trainer_options=options).fit(series(600))
+    dark = series(600)
+    dark.iloc[-36 : 600 - left, 1] = np.nan
+    for steps in (dark, series(600).assign(b=np.nan).iloc[-36:] if left == 0 else dark):
+        out = one.predict(steps).interval(0.8)
+        width = (out[1] - out[0])[:, 1] / series(600)["b"][:420].std()
+        assert (width > 1.5).all() and (width < 4.5).all()
+
+
 def test_support_clips_the_law() -> None:
     free = adapter().fit(series()).predict()
     clipped = adapter(support={"a": (90.0, np.inf)}).fit(series()).predict(num_samples=500)
