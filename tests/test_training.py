@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from seasonal import SeasonalModel
 
 from adapts.adapters import (
@@ -199,6 +199,11 @@ def test_one_callback_many_or_none_are_taken_as_lightning_takes_them() -> None:
     plain = fit("both", max_epochs=1)[1]
     for callbacks in (None, Counting(), [Counting()], (Counting(), Counting())):
         assert fit("both", max_epochs=1, callbacks=callbacks)[1] == plain
+
+
+def test_a_checkpoint_among_the_callbacks_is_written(tmp_path) -> None:
+    fit("both", max_epochs=1, callbacks=ModelCheckpoint(dirpath=tmp_path, filename="best", monitor="val_loss"))
+    assert (tmp_path / "best.ckpt").is_file()
 
 
 def test_epochs_may_go_by_without_validation() -> None:

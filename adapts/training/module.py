@@ -14,7 +14,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 from torch import Tensor, nn
 
 from .._logging import quiet
@@ -304,6 +304,7 @@ def train(
         else:
             given = (options or {}).get("callbacks") or []
             callbacks = [*([given] if isinstance(given, Callback) else given), best, keep]
+            settings["enable_checkpointing"] = any(isinstance(each, Checkpoint) for each in callbacks)
             trainer = pl.Trainer(**{**settings, **(options or {}), "callbacks": callbacks})
             trainer.fit(module.train(), *data, ckpt_path=held, weights_only=True)  # Lightning keeps the mode it finds
             if held is None and module.outcome[2] > 0 and "val_loss" not in trainer.callback_metrics:
