@@ -272,6 +272,26 @@ def test_laplace_stands_at_the_mode_of_its_own_law_wherever_training_stops() -> 
             assert moments(adapter)[0].abs().max() < 0.001
 
 
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+def test_laplace_finds_the_mode_whatever_is_missing(missing: float) -> None:
+    r"""As far from the start as no slope at all would leave it: cells that are missing count for nothing."""
+    evidence, adapter = regression(orthogonal=False), linear("laplace", prior_scale=0.2)
+    evidence.future[torch.rand(evidence.future.shape, generator=torch.Generator().manual_seed(1)) < missing] = math.nan
+    adapter.after_training(evidence)
+    ours, spread = moments(adapter)
+    x = evidence.forecast.double().flatten(0, 1)
+    y = evidence.future.double().flatten(0, 1) - x
+    for channel in range(3):
+        seen = ~y[:, channel].isnan()
+        own, target, noise = x[seen], y[seen, channel], torch.ones(()).double()
+        for _ in range(30):
+            covariance = torch.linalg.inv(own.mT @ own / noise + torch.eye(3) / 0.2**2)
+            mean = covariance @ own.mT @ target / noise
+            noise = (target - own @ mean).square().mean()
+        assert ((ours[:, channel] - mean) / covariance.diagonal().sqrt()).abs().max() < 0.05
+        assert_close(spread[:, channel], covariance.diagonal(), rtol=0.05, atol=0)
+
+
 @pytest.mark.parametrize("guide", ["mean-field", "low-rank"])
 def test_the_divergence_is_its_monte_carlo_estimate(guide: str) -> None:
     import pyro

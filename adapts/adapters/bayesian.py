@@ -371,9 +371,10 @@ class Bayesian(AdapterModule):
         slope = torch.zeros(len(location), dtype=torch.float64)
         for part in parts:
             forecast, scale = self._at(part, None)
+            cells = _cells(part, weight / scale)
             free = location.clone().requires_grad_()
-            error = (part.future - forecast(free)) * (weight / scale)
-            slope -= torch.autograd.grad(0.5 * error.square().nansum(), free)[0].double()
+            error = (part.future.nan_to_num(0.0) - forecast(free)) * cells  # no gradient comes from a missing cell
+            slope -= torch.autograd.grad(0.5 * error.square().sum(), free)[0].double()
         return slope
 
     def _curvature(self, parts: list[Evidence], location: Tensor, weight: Tensor) -> Tensor:
@@ -381,7 +382,7 @@ class Bayesian(AdapterModule):
         curvature = torch.zeros(len(location), len(location), dtype=torch.float64)
         for part in parts:
             forecast, scale = self._at(part, None)
-            cells = torch.where(part.future.isnan(), 0.0, weight / scale)  # (b, H, D)
+            cells = _cells(part, weight / scale)
             slopes = torch.func.jacfwd(forecast)(location)  # (b, H, D, P)
             slopes = (slopes * cells.unsqueeze(-1)).flatten(0, 2).double()
             curvature += slopes.mT @ slopes
@@ -395,7 +396,7 @@ class Bayesian(AdapterModule):
         generator = torch.Generator().manual_seed(0)
         for part in parts:
             forecast, scale = self._at(part, through)
-            cells = torch.where(part.future.isnan(), 0.0, weight / scale)  # (b, H, D)
+            cells = _cells(part, weight / scale)
             with torch.enable_grad():
                 free = location.clone().requires_grad_()
                 made = forecast(free)
@@ -554,6 +555,11 @@ def _changing(result: Tensor, named: Mapping[str, Tensor]) -> frozenset[str]:
         return frozenset()
     gradients = torch.autograd.grad(result.sum(), list(named.values()), allow_unused=True)
     return frozenset(name for name, gradient in zip(named, gradients, strict=True) if gradient is not None)
+
+
+def _cells(evidence: Evidence, weight: Tensor) -> Tensor:
+    r"""What the errors of cells are multiplied by, (n, H, D): 0 where a target is missing."""
+    return torch.where(evidence.future.isnan(), 0.0, weight)
 
 
 def _rows(evidence: Evidence, rows: slice) -> Evidence:
