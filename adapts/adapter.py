@@ -244,11 +244,12 @@ class Adapter:
             series: A wide frame, a long frame, an array :math:`(T, D)` or :math:`(N, T, D)`, a path, the name of a
                 data card, a Dataset or a Panel: see `Panel.of` and `adapts.readers.read`. NaN marks a missing value.
             target: The columns to forecast; all that are no covariates if None.
-            past_covariates: Columns that are known up to now only: the adapter reads them beside the targets, and they
-                are not forecast.
+            past_covariates: Columns that are known up to now only: the adapter reads them beside the targets, unless
+                its gate finds no sure gain in that, and they are not forecast.
             known_covariates: Columns whose future values `predict(future=...)` will be given, such as a planned action:
-                what they explain of a target, linearly, is taken off it before all else and added to its law, where
-                train and validation rows show for sure that this helps. A missing value counts as the mean.
+                what they explain of a target, linearly or as a ratio, is taken out of it before all else and put back
+                into its law, where train and validation rows show for sure that this helps. A missing value counts as
+                the mean.
             calendar: Whether the dates are known covariates too: the time of day, the day of the week and the time of
                 the year, as far as steps are shorter than these.
             item_column: The column of a long frame that names the item; recognised by its name if None.
