@@ -10,6 +10,7 @@ from adapts.adapters import (
     VAE,
     AdapterModule,
     Autoencoder,
+    Bayesian,
     Dropout,
     Evidence,
     Flow,
@@ -270,6 +271,58 @@ def test_residual_scales_with_the_window() -> None:
     residual.solve(evidence(residual, past, future, forecast), choose=True)
     moved = correction(residual, 10 * past + 5, 10 * forecast + 5)
     torch.testing.assert_close(moved, 10 * correction(residual, past, forecast), atol=1e-3, rtol=1e-3)
+
+
+def echo(missing: float) -> Evidence:
+    r"""The targets are what the frozen model says and .8 of the last step but one; cells are missing at random."""
+    generator = torch.Generator().manual_seed(0)
+    past = torch.randn(800, 24, 2, generator=generator)
+    forecast = past[:, -1:].expand(-1, 6, -1).contiguous()
+    future = forecast + 0.8 * past[:, -2:-1] + 0.2 * torch.randn(800, 6, 2, generator=generator)
+    future[torch.rand(future.shape, generator=generator) < missing] = torch.nan
+    return Evidence(past, future, forecast, torch.arange(800) * 5 // 800)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2, 0.5, 0.8])
+def test_missing_targets_do_not_shrink_a_residual(missing: float) -> None:
+    problem = echo(missing)
+    for family in (Residual(lags=4, components=0), Bayesian(base_options={"lags": 4, "components": 0})):
+        adapter = family.build(2).eval()
+        adapter.solve(problem, choose=True)
+        residual = adapter.inner if isinstance(adapter, Bayesian) else adapter
+        _, state = residual.encode(problem.past)
+        state.forecast = problem.forecast
+        found = residual.decode(problem.forecast.unsqueeze(0), state)[0] - problem.forecast
+        truth = 0.8 * problem.past[:, -2:-1].expand_as(found)
+        assert 0.9 < float((found * truth).sum() / truth.square().sum()) < 1.02
+
+
+def test_what_a_bayesian_residual_knows_goes_by_the_targets_seen() -> None:
+    spreads = []
+    for missing in (0.0, 0.5, 0.8):
+        adapter = Bayesian(base_options={"lags": 4, "components": 0}, prior_scale=0.3).build(2).eval()
+        adapter.solve(echo(missing), choose=True)
+        spreads.append(adapter.posterior.draw(4000, torch.Generator().manual_seed(0)).std(0).mean())
+    torch.testing.assert_close(spreads[1] / spreads[0], torch.tensor(2**0.5), rtol=0.1, atol=0)
+    torch.testing.assert_close(spreads[2] / spreads[0], torch.tensor(5**0.5), rtol=0.15, atol=0)
+
+
+def test_windows_and_leads_of_which_nothing_is_seen_say_nothing_to_a_residual() -> None:
+    problem = echo(0.0)
+    outage = Evidence(*(torch.cat([of, of[:200]]) for of in (problem.past, problem.future, problem.forecast)),
+                      torch.cat([problem.fold, problem.fold[:200]]))  # fmt: skip
+    outage.future[800:, :, 0] = torch.nan
+    without = Evidence(problem.past, problem.future.clone(), problem.forecast, problem.fold)
+    without.future[:, 3, 0] = torch.nan
+    every, some, but_one = (Residual(lags=4, components=0).build(2) for _ in range(3))
+    every.solve(problem, choose=True)
+    some.solve(outage, choose=True)
+    torch.testing.assert_close(some.weights[0], every.weights[0])
+    but_one.solve(without, choose=True)  # its strength is chosen by the errors of rows, not of sums
+    assert not but_one.weights[0, :, 3].any()
+    kept = [0, 1, 2, 4, 5]
+    torch.testing.assert_close(but_one.strength[0], every.strength[0])
+    torch.testing.assert_close(but_one.weights[0][:, kept], every.weights[0][:, kept])
 
 
 def test_saved_tensors_restore_a_solved_residual() -> None:

@@ -15,7 +15,7 @@ from torch.distributions import kl_divergence
 
 from ..solvers import BayesianRegression
 from ..solvers.bayesian import draw_deviation
-from .base import AdapterModule, Evidence, window_statistics
+from .base import AdapterModule, Evidence
 from .linear import Linear
 from .residual import Residual
 
@@ -221,8 +221,8 @@ class Problem(NamedTuple):
 
     Arguments:
         channel: The channel.
-        gram: :math:`X^	op X`, with shape :math:`(p, p)`.
-        cross: :math:`X^	op Y`, with shape :math:`(p, q)`.
+        gram: :math:`X^\top X`, with shape :math:`(p, p)`.
+        cross: :math:`X^\top Y`, with shape :math:`(p, q)`.
         square: The sums of squares of the targets, with shape :math:`(q,)`.
         rows: The numbers of rows, with shape :math:`(q,)`.
         typical: What the strength is relative to.
@@ -264,20 +264,22 @@ def regressions(family: Linear | Residual, evidence: Evidence) -> Iterator[Probl
             yield Problem(channel, gram, x.mT @ y, y.square().sum(0), seen.sum().expand(1), typical, precision,
                            torch.zeros(1, dtype=torch.long))  # fmt: skip
         return
-    scale = window_statistics(evidence.past)[1]
     own, joint = family._regressors(evidence.past, evidence.forecast)
-    joint = joint @ family.basis
-    missed = evidence.future - evidence.forecast  # (n, H, D)
-    horizon, blocks = missed.shape[1], family.strength.shape[1]
+    horizon, blocks = evidence.future.shape[1], family.strength.shape[1]
     block = torch.arange(horizon) * blocks // horizon
     for channel in range(family.channels):
-        root = scale[:, :, channel].double().sqrt()  # (n, 1)
-        seen = ~missed[..., channel].isnan()
-        x = torch.cat([own[channel], joint], -1).double() * root
-        y = torch.where(seen, missed[..., channel], 0.0).double() / root
-        gram = x.mT @ x
+        equations = family.equations(channel, own, joint, evidence)
+        gram, cross, gap = equations.sums()
+        # Of a lead that is seen a share r of the time, data and prior precision count r times: as if all were seen, at
+        # a noise of variance 1 / r.
+        inflation = family.inflation(gram, gap)
+        seen = (~evidence.future[..., channel].isnan()).sum(0)
         typical = gram.diagonal()[: own.shape[-1]].mean().clamp(min=1e-12)
         shares = family.share[channel].unsqueeze(-1).repeat(1, len(gram))
         shares[:, : own.shape[-1]] = 1.0
         precision = family.strength[channel].unsqueeze(-1) * typical / shares.square()  # (blocks, p)
-        yield Problem(channel, gram, x.mT @ y, y.square().sum(0), seen.sum(0), typical, precision, block)
+        cross, square = cross * inflation, equations.y.square().sum(0)
+        if bool(gap.any()):  # the noise is that of the errors seen, not the difference of sums over other windows
+            weights = family.weights[channel].double()
+            square = inflation * equations.error(weights) + (weights * (2 * cross - gram @ weights)).sum(0)
+        yield Problem(channel, gram, cross, square, seen, typical, precision, block)

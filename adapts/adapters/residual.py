@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Residual"]
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +18,29 @@ STRENGTHS = torch.logspace(-3, 5, 17, dtype=torch.float64)
 AGEING = 12
 #: What the channels' joint regressors are multiplied by before the ridge: 0 leaves a channel to its own past.
 SHARES = (0.0, 0.3, 1.0)
-_BUFFERS = ("basis", "weights", "strength", "share", "gram", "cross")
+_BUFFERS = ("basis", "weights", "strength", "share", "gram", "cross", "gap")
+
+
+class Equations(NamedTuple):
+    r"""The regression of one channel's errors, all in double precision.
+
+    Arguments:
+        x: The regressors, with shape :math:`(n, p)`; zero where no target of the window is seen.
+        y: The targets, with shape :math:`(n, H)`; zero where missing.
+        gap: The weights of the targets that are missing of windows that have others, with shape :math:`(n, H)`.
+    """
+
+    x: Tensor
+    y: Tensor
+    gap: Tensor
+
+    def sums(self) -> tuple[Tensor, Tensor, Tensor]:
+        r"""All that a solution needs: :math:`X^\top X`, :math:`X^\top Y` and the sums of what is missing."""
+        return self.x.mT @ self.x, self.x.mT @ self.y, self.gap.sum(0)
+
+    def error(self, weights: Tensor) -> Tensor:
+        r"""The squared errors of coefficients :math:`(p, H)`, summed over the targets seen, with shape :math:`(H,)`."""
+        return torch.where(self.gap > 0, 0.0, self.y - self.x @ weights).square().sum(0)
 
 
 @register("residual")
@@ -37,6 +59,10 @@ class Residual(AdapterModule):
     ones, so one frozen pass serves the adapter and its gate; costs one matrix product. `Adapter.update` solves it again
     with the windows that came since, from sums alone, at the strengths chosen. Not meant for fewer train windows than a
     hundred or so: it then stays at zero.
+
+    Windows of which a channel's targets are all missing are left out for it. Those that miss some count at these leads
+    as the others do, so that one matrix serves all leads: right in the mean where cells are missing at random, however
+    many, with more variance than a solution a lead. A strength is relative to what is seen.
 
     References:
         | Lightweight Online Adaption for Time Series Foundation Model Forecasts (Lee et al., 2025), the ridge beside
@@ -71,6 +97,7 @@ class Residual(AdapterModule):
     share: Tensor
     gram: Tensor  # (C, p, p), of the channels that are corrected: what `learn` adds to
     cross: Tensor  # (C, p, H)
+    gap: Tensor  # (C, H), the weights of the targets that are missing
 
     def _check(self) -> None:
         for name in ("lags", "components", "lead_blocks"):
@@ -131,29 +158,34 @@ class Residual(AdapterModule):
             self.share = torch.zeros_like(self.strength)
         self.weights = own.new_zeros(self.channels, own.shape[-1] + self.basis.shape[1], horizon)
         fold = evidence.fold if choose else torch.zeros(len(joint))
-        grams, crosses = [], []
+        parts = [fold == one for one in range(int(fold.max()) + 1)]
+        kept: list[tuple[Tensor, ...]] = []
         for channel in range(self.channels):
-            gram, cross, square = self._folded(*self._equations(channel, own, joint, evidence), fold)
+            equations = self.equations(channel, own, joint, evidence)
+            each = [Equations(*(of[part] for of in equations)) for part in parts]
+            sums = [one.sums() for one in each]
             if choose:
-                self._choose(channel, gram, cross, square)
+                self._choose(channel, each, sums)
             if bool(self.strength[channel].isfinite().any()):  # the others are zero
-                grams.append(gram.sum(0))
-                crosses.append(cross.sum(0))
-        self.gram, self.cross = (torch.stack(each).float() if each else torch.empty(0) for each in (grams, crosses))
+                kept.append(tuple(torch.stack(of).sum(0) for of in zip(*sums, strict=True)))
+        self.gram, self.cross, self.gap = (
+            torch.stack(of).float() if of else torch.empty(0) for of in (zip(*kept, strict=True) if kept else [()] * 3)
+        )
         self.settle()
 
     @torch.no_grad()
     def learn(self, evidence: Evidence) -> None:
         own, joint = self._regressors(evidence.past, evidence.forecast)
         for number, channel in enumerate(self._correcting):
-            x, y = self._equations(channel, own, joint, evidence)
-            self.gram[number] += (x.mT @ x).float()
-            self.cross[number] += (x.mT @ y).float()
+            sums = self.equations(channel, own, joint, evidence).sums()
+            for of, added in zip((self.gram, self.cross, self.gap), sums, strict=True):
+                of[number] += added.float()
 
     @torch.no_grad()
     def settle(self) -> None:
         for number, channel in enumerate(self._correcting):
-            gram, cross = self.gram[number].double(), self.cross[number].double()
+            gram, gap = self.gram[number].double(), self.gap[number].double()
+            cross = self.cross[number].double() * self.inflation(gram, gap)
             blocks, typical = self._blocks(cross.shape[1]), self._typical(gram)
             solution = torch.zeros_like(cross)
             for share in SHARES:
@@ -175,12 +207,21 @@ class Residual(AdapterModule):
         r"""The block of leads of each lead, (H,)."""
         return torch.arange(horizon) * min(self.lead_blocks, horizon) // horizon
 
-    def _equations(self, channel: int, own: Tensor, joint: Tensor, evidence: Evidence) -> tuple[Tensor, Tensor]:
-        r"""A channel's regressors (n, p) and targets (n, H), each window with the weight of its scale, float64."""
+    def equations(self, channel: int, own: Tensor, joint: Tensor, evidence: Evidence) -> Equations:
+        r"""A channel's regression, each window with the weight of its scale."""
         missed = evidence.future[..., channel] - evidence.forecast[..., channel]  # (n, H)
         x = torch.cat([own[channel], joint @ self.basis], -1).double()
         unit = window_statistics(evidence.past)[1][:, :, channel].double()  # (n, 1)
-        return x * unit.sqrt(), missed.nan_to_num(0.0).double() / unit.sqrt()
+        seen = ~missed.isnan()
+        told = seen.any(1, keepdim=True)  # a window of which nothing is seen says nothing
+        x = torch.where(told, x * unit.sqrt(), 0.0)
+        return Equations(x, missed.nan_to_num(0.0).double() / unit.sqrt(), (~seen & told) * unit)
+
+    def inflation(self, gram: Tensor, gap: Tensor) -> Tensor:
+        r"""What the sums over the targets seen of each lead are multiplied by to stand for all, (*, H)."""
+        constant = gram.shape[-1] - self.basis.shape[1] - 1  # its square is the weight of the windows
+        total = gram[..., constant, constant].unsqueeze(-1).clamp(min=1e-30)
+        return total / (total - gap).clamp(min=1e-6 * total)
 
     def _typical(self, gram: Tensor) -> Tensor:
         r"""The mean square of a channel's own regressors, which strengths are relative to."""
@@ -193,22 +234,24 @@ class Residual(AdapterModule):
         scaling[: regressors - self.basis.shape[1]] = 1.0
         return scaling
 
-    @staticmethod
-    def _folded(x: Tensor, y: Tensor, fold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        parts = [fold == one for one in range(int(fold.max()) + 1)]
-        return (
-            torch.stack([x[part].mT @ x[part] for part in parts]),
-            torch.stack([x[part].mT @ y[part] for part in parts]),
-            torch.stack([y[part].square().sum(0) for part in parts]),
-        )
-
-    def _choose(self, channel: int, gram: Tensor, cross: Tensor, square: Tensor) -> None:
-        r"""Sets the channel's strength and share a block of leads to those of the least error left out."""
-        blocks, typical = self._blocks(cross.shape[-1]), self._typical(gram.sum(0))
+    def _choose(self, channel: int, each: list[Equations], sums: list[tuple[Tensor, Tensor, Tensor]]) -> None:
+        r"""Sets the channel's strength and share a block of leads to those of the least error left out of each fold."""
+        gram, cross, gap = (torch.stack(of) for of in zip(*sums, strict=True))
+        square = torch.stack([one.y.square().sum(0) for one in each])
+        blocks, strengths = self._blocks(cross.shape[-1]), STRENGTHS * self._typical(gram.sum(0))
         best = torch.zeros(int(blocks.max()) + 1, dtype=torch.float64).index_add_(0, blocks, square.sum(0))
         for share in SHARES:
             scaling = self._scaling(gram.shape[-1], share)
-            errors = cross_validated_error(gram * scaling * scaling.mT, cross * scaling, square, STRENGTHS * typical)
+            if bool(gap.any()):
+                inflated = (cross.sum(0) - cross) * self.inflation(gram.sum(0) - gram, gap.sum(0) - gap).unsqueeze(1)
+                rest = RidgePath((gram.sum(0) - gram) * scaling * scaling.mT, inflated * scaling)
+                solutions = (rest.solve(strength) * scaling for strength in strengths)
+                errors = torch.stack([
+                    torch.stack([one.error(weights) for one, weights in zip(each, those, strict=True)]).sum(0)
+                    for those in solutions
+                ])  # fmt: skip
+            else:
+                errors = cross_validated_error(gram * scaling * scaling.mT, cross * scaling, square, strengths)
             for number in range(len(best)):
                 error = errors[:, blocks == number].sum(1)  # (m,)
                 least = int(error.argmin())
