@@ -508,17 +508,18 @@ class Adapter:
                 "backtest expects models to map names to Adapters, and this one is called 'adapter'; got "
                 + (repr(list(models)) if isinstance(models, Mapping) else type(models).__name__)
             )
-        if target is None and self._fitted and not (calendar or len(past_covariates) or len(known_covariates)):
+        named = target is not None or calendar or len(past_covariates) or len(known_covariates)
+        if not named and self._fitted is not None and "covariates" in self._fitted.stages:
             target, past_covariates, known_covariates, calendar = _roles(self._fitted.panel)
         dataset = self._dataset(
             series, target=target, past_covariates=past_covariates, known_covariates=known_covariates,
             calendar=calendar, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
             regularise=regularise,
         )  # fmt: skip
-        named = {"adapter": self, **(models or {})}
-        with progress_bar(count_stages(named, baselines, refit=refit), shown=progress) as tell:
+        contestants = {"adapter": self, **(models or {})}
+        with progress_bar(count_stages(contestants, baselines, refit=refit), shown=progress) as tell:
             result = roll(
-                named, dataset, windows=windows, stride=stride, scale=scale, baselines=baselines, refit=refit,
+                contestants, dataset, windows=windows, stride=stride, scale=scale, baselines=baselines, refit=refit,
                 forecasts=return_forecasts, checkpoint_dir=checkpoint_dir, on_progress=tell,
             )  # fmt: skip
         return result.frame if result.forecasts is None else (result.frame, result.forecasts)
@@ -934,10 +935,8 @@ def _has_names(series: Any) -> bool:
     return bool(len(entries)) and all(isinstance(entry, kinds) or hasattr(entry, "columns") for entry in entries)
 
 
-def _roles(panel: Panel) -> tuple[Sequence[str] | None, Sequence[str], Sequence[str], bool]:
+def _roles(panel: Panel) -> tuple[Sequence[str], Sequence[str], Sequence[str], bool]:
     r"""What gave the columns of a panel their roles: target, past and known covariates, calendar."""
-    if panel.targets == panel.channels:
-        return None, (), (), False
     known = [name for name in panel.known_covariates if name not in panel.calendar]
     return list(panel.targets), list(panel.past_covariates), known, bool(panel.calendar)
 

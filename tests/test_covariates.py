@@ -150,6 +150,8 @@ def test_the_frozen_row_stands_on_the_raw_targets(fitted: Adapter) -> None:
     with_both = fitted.backtest(series, baselines=True)  # the columns of the fit are remembered
     alone = adapter().backtest(series[["a", "b"]], baselines=True)
     assert set(with_both["channel"]) == {"a", "b", "all"}
+    left_out = adapter().fit(series[["a", "b", "noise"]], past_covariates="noise")
+    assert set(left_out.backtest(series, windows=2, baselines=False)["channel"]) == {"a", "b", "all"}
     for model in ("frozen model", "last value", "seasonal naive"):
         assert crps(with_both, model=model) == pytest.approx(crps(alone, model=model), rel=1e-12)
 
