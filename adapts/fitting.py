@@ -614,7 +614,7 @@ class _Stages:
         for part, about in zip(("train", "validation"), known, strict=True):
             if module.fixed_latents:
                 about["latents"] = self.latent_quantiles(part)
-            if module.needs_forecast or type(module).penalty is not AdapterModule.penalty:
+            if module.needs_forecast or module.penalised:
                 about["forecast"] = self.frozen(part).values[..., self.model.median_index]
         training = AdapterTraining(
             module, self.model, loss=settings["objective"] or module.objective,
@@ -628,7 +628,7 @@ class _Stages:
             checkpoint=self.checkpoints.path("training.ckpt"),
         )  # fmt: skip
         module.eval()
-        if type(module).after_training is not AdapterModule.after_training:
+        if module.unfinished:
             fold = torch.zeros(len(windows), dtype=torch.long)
             module.after_training(self.evidence(["train"], fold), self.medians)
         self.fitted.stages["train"] = (

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.testing import assert_close
 
+from adapts import Adapter
 from adapts.adapters import AdapterModule, Ensemble, Evidence, State, make
 from adapts.panel import Panel
 from adapts.testing import AdapterConformance
@@ -125,6 +126,96 @@ def test_an_ensemble_of_one_is_its_member(name: str) -> None:
         "stochastic_latents", "fixed_latents", "beta",
     ):  # fmt: skip
         assert getattr(one, declared) == getattr(member, declared), declared
+
+
+def bayesian(guide: str, base: str = "linear", sites: str = "decoder*", **options: object) -> dict[str, object]:
+    return {"base": base, "sites": sites, "guide": guide, "base_options": options}
+
+
+MEMBERS: dict[str, tuple[str, dict[str, object]]] = {
+    **{name: (name, {}) for name in ("projection", "linear", "autoencoder", "vae", "weave", "residual")},
+    "dropout": ("dropout", {"p": 0.2}),
+    "flow": ("flow", {}),
+    "decoder in closed form": ("linear", {"free": "decoder"}),
+    "exact": ("bayesian", {}),
+    "mean field": ("bayesian", bayesian("mean-field")),
+    "low rank": ("bayesian", bayesian("low-rank", sites="*")),
+    "laplace": ("bayesian", bayesian("laplace", free="decoder")),
+    "laplace behind a trained encoder": ("bayesian", bayesian("laplace")),
+    "laplace of encoders": ("bayesian", bayesian("laplace", sites="encoder")),
+    "mean field of a weave": ("bayesian", bayesian("mean-field", "weave", "log_a")),
+}
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_an_ensemble_of_one_is_fitted_as_its_member(name: str) -> None:
+    if name == "flow":
+        pytest.importorskip("zuko")
+    member, options = MEMBERS[name]
+    generator = np.random.default_rng(0)
+    rows = np.sin(np.arange(500)[:, None] / 4 + np.arange(2)) + 0.3 * generator.standard_normal((500, 2)).cumsum(0)
+    rows[generator.random(rows.shape) < 0.02] = np.nan
+    results = []
+    for family in (make(member, options), Ensemble(member=member, members=1, member_options=options)):
+        trained = not family.closed_form and member != "projection"
+        adapter = Adapter(
+            family, foundation_model=SeasonalModel(), prediction_length=4, context_length=24, max_windows=40,
+            gate=False, trainer_options={"max_epochs": 2, "enable_progress_bar": False} if trained else None,
+        ).fit(rows[:450])  # fmt: skip
+        before = adapter.predict()
+        results.append((before, adapter.update(rows[450:]).predict()))
+        assert trained == ("by gradient" in adapter.summary().stages.get("train", ""))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one.samples, other.samples, rtol=1e-3, atol=1e-3)
+        for part in ("posterior", "noise", "total"):
+            parts = one.variance_parts()[part], other.variance_parts()[part]
+            np.testing.assert_allclose(*parts, rtol=1e-2, atol=1e-5)
+
+
+@pytest.mark.parametrize("free", ["decoder", "both"])
+def test_every_member_has_the_posterior_of_its_own_latents(free: str) -> None:
+    problem = evidence()
+
+    def through(z: Tensor) -> Tensor:  # a frozen model that repeats the last steps
+        return z[:, -5:]
+
+    options = bayesian("laplace", free=free)
+    ensemble = built(Ensemble(member="bayesian", members=3, member_options=options, distance=0.3))
+    assert isinstance(ensemble, Ensemble)
+    alone = copy.deepcopy(ensemble.each)
+    medians = [through(member.encode(problem.past)[0][0]) for member in alone]
+    if free == "both":
+        with pytest.raises(ValueError, match="latent channels of their own"):
+            ensemble.after_training(problem)
+    ensemble.after_training(replace(problem, forecast=medians[0].detach()), through)
+    for number, (member, other) in enumerate(zip(ensemble.each, alone, strict=True)):
+        other.after_training(replace(problem, forecast=medians[number].detach()), through)
+        assert member.stochastic
+        assert_close(member.state_dict(), other.state_dict(), rtol=1e-3, atol=1e-4)
+    assert ensemble.count_draws(20) == 18
+
+
+def test_members_are_penalised_for_their_own_surrogates() -> None:
+    past, future = windows(), torch.randn(6, 5, 3)
+    ensemble = built(Ensemble(member="weave", members=2))
+    assert isinstance(ensemble, Ensemble)
+    z, state = ensemble.encode(past)
+    state.forecast = torch.randn(6, 5, 3)
+    medians = torch.randn(2, 6, 5, 6)
+    each = []
+    for member, own in zip(ensemble.each, medians, strict=True):
+        _, alone = member.encode(past)
+        alone.forecast = state.forecast
+        each.append(member.penalty(own[None], future, alone))
+    assert_close(ensemble.penalty(medians, future, state), torch.stack(each).mean())
+    assert not built(Ensemble(member="weave", member_options={"regularisation": 0.0})).penalised
+
+
+def test_what_has_a_prior_of_its_own_is_not_decayed_in_members() -> None:
+    options = bayesian("mean-field")
+    ensemble = built(Ensemble(member="bayesian", members=2, member_options=options))
+    kept = {name for name, _ in ensemble.named_parameters() if name.startswith(ensemble.undecayed)}
+    assert kept == {name for name, _ in ensemble.named_parameters() if ".posterior." in name} != set()
 
 
 @pytest.mark.parametrize("name", TRAINED)

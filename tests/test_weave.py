@@ -122,7 +122,7 @@ def test_surrogates_of_the_future_follow_those_of_the_past(network: str) -> None
 def penalised(weave: Weave, past: Tensor, future: Tensor, latent: Tensor, raw: Tensor) -> tuple[Tensor, State]:
     _, state = weave.encode(past)
     state.forecast = raw
-    return weave.penalty(latent, future, state), state
+    return weave.penalty(latent[None], future, state), state
 
 
 @pytest.mark.parametrize("network", ["mlp", "conv"])
@@ -181,7 +181,7 @@ def test_penalty_has_finite_gradients(network: str, name: str) -> None:
     z, state = weave.encode(past)
     latent = model(z[0].mT.flatten(0, 1), 8, unroll="median")[:, 4].unflatten(0, (4, 6)).mT
     state.forecast = model.predict(past.mT.flatten(0, 1), 8)[:, 4].unflatten(0, (4, 3)).mT
-    penalty = weave.penalty(latent, future, state)
+    penalty = weave.penalty(latent[None], future, state)
     assert penalty.isfinite()
     penalty.backward()
     for parameter in weave.parameters():

@@ -213,6 +213,16 @@ class AdapterModule(nn.Module):
         return False
 
     @property
+    def penalised(self) -> bool:
+        r"""Whether `penalty` adds anything, for which the state holds the frozen model's forecasts as well."""
+        return type(self).penalty is not AdapterModule.penalty
+
+    @property
+    def unfinished(self) -> bool:
+        r"""Whether `after_training` finds anything."""
+        return type(self).after_training is not AdapterModule.after_training
+
+    @property
     def fixed_latents(self) -> bool:
         r"""Whether no training changes the latent channels: the frozen model's forecasts of them are made once."""
         return self.observed_latents
@@ -385,7 +395,8 @@ class AdapterModule(nn.Module):
         r"""Returns what a family adds to the objective that it is trained by; a scalar, 0 for most.
 
         Arguments:
-            forecast: The frozen model's median forecasts of the latent channels, with shape :math:`(B, H, K)`.
+            forecast: The frozen model's median forecasts of each draw's latent channels, with shape
+                :math:`(M, B, H, K)`.
             future: The standardised targets, with shape :math:`(B, H, D)`. NaN marks a missing step.
             state: The state of these windows.
         """

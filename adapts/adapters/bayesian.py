@@ -168,6 +168,14 @@ class Bayesian(AdapterModule):
         return self.inner.objective if self.guide == "exact" else "elbo"
 
     @property
+    def penalised(self) -> bool:
+        return self.inner.penalised
+
+    @property
+    def unfinished(self) -> bool:
+        return self.guide == "laplace"
+
+    @property
     def latents(self) -> int:
         return self.inner.latents
 
@@ -477,8 +485,8 @@ class Bayesian(AdapterModule):
         return self.posterior.divergence()
 
     def penalty(self, forecast: Tensor, future: Tensor, state: State) -> Tensor:
-        added: Tensor = self._one("penalty", state, 0, forecast, future)
-        return added
+        each = [self._one("penalty", state, number, own.unsqueeze(0), future) for number, own in enumerate(forecast)]
+        return torch.stack(each).mean()
 
     def likelihood(self, prediction: Tensor, state: State) -> Distribution | None:
         paths = prediction.unflatten(0, (state.draws, -1))

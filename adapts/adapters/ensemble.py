@@ -4,7 +4,8 @@ from __future__ import annotations
 
 __all__ = ["Ensemble", "InTurn", "within"]
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from .base import AdapterModule, Evidence, State, families, make, register
 
 #: The blocks of consecutive windows that closed-form members draw from with replacement.
 BLOCKS = 20
+#: The windows whose latent channels the frozen model is asked about together, once members are trained.
+AT_ONCE = 64
 #: Where the members' own normalisation of the windows stands among what they drew.
 _LOCATION, _SCALE = "window location", "window scale"
 
@@ -27,8 +30,8 @@ class Ensemble(AdapterModule):
     Members trained by gradient start apart, the first where its family starts and the others at a small distance, and
     learn in one pass: their parameters are stacked, one call of the frozen model serves the latents of all, and one
     optimiser step moves all. Members with a closed form are solved in turn, each on the windows of blocks of time
-    drawn with replacement. Families that draw themselves by a `seed` have one after the other. An ensemble of one is
-    its member.
+    drawn with replacement; of those that learn from updates each learns all windows that came since. Families that draw
+    themselves by a `seed` have one after the other. An ensemble of one is its member.
 
     Stochastic, in that draw :math:`m` is member :math:`m`; costs as many frozen passes as members, or one where no
     member changes the latent channels. Members that are stochastic themselves share the draws out. Mistaken for a
@@ -97,6 +100,22 @@ class Ensemble(AdapterModule):
     @property
     def mixes_channels(self) -> bool:  # type: ignore[override]
         return self.first.mixes_channels
+
+    @property
+    def recursive(self) -> bool:  # type: ignore[override]
+        return self.first.recursive
+
+    @property
+    def penalised(self) -> bool:
+        return self.first.penalised
+
+    @property
+    def unfinished(self) -> bool:
+        return self.first.unfinished
+
+    @property
+    def undecayed(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(f"stack.{number}.{name}" for number in range(self.members) for name in self.first.undecayed)
 
     @property
     def needs_forecast(self) -> bool:  # type: ignore[override]
@@ -188,6 +207,36 @@ class Ensemble(AdapterModule):
             part = Evidence(evidence.past[rows], evidence.future[rows], evidence.forecast[rows], fold)
             member.solve(part, choose=choose)
 
+    def learn(self, evidence: Evidence) -> None:
+        for member in self.each:
+            member.learn(evidence)
+
+    def settle(self) -> None:
+        for member in self.each:
+            member.settle()
+
+    def after_training(self, evidence: Evidence, through: Callable[[Tensor], Tensor] | None = None) -> None:
+        r"""Finds what each member needs beside gradients; see `AdapterModule.after_training`.
+
+        Arguments:
+            evidence: The train windows, with the frozen model's median forecasts of the first member's latent channels.
+            through: The frozen model's median forecasts, with shape :math:`(b, H, K)`, of latent pasts
+                :math:`(b, L, K)`, with gradients; needed where members have latent channels of their own.
+
+        Raises:
+            ValueError: If it is needed and missing.
+        """
+        if not self.unfinished:
+            return
+        if self.members > 1 and self.stochastic_latents and through is None:
+            raise ValueError("the members have latent channels of their own: pass the frozen model as 'through'")
+        for number, member in enumerate(self.each):
+            own = evidence
+            if number and not self.fixed_latents and not member.stochastic_latents:  # those ask the model themselves
+                assert through is not None
+                own = replace(evidence, forecast=_forecast(member, evidence.past, through))
+            member.after_training(own, through)
+
     # ------------------------------------------------------------------ using
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -237,6 +286,10 @@ class Ensemble(AdapterModule):
 
     def weight_divergence(self) -> Tensor:
         return torch.stack([member.weight_divergence() for member in self.each]).mean()
+
+    def penalty(self, forecast: Tensor, future: Tensor, state: State) -> Tensor:
+        each = zip(self.each, forecast.unflatten(0, (self.members, -1)), self._states(state), strict=True)
+        return torch.stack([member.penalty(medians, future, own) for member, medians, own in each]).mean()
 
     def likelihood(self, prediction: Tensor, state: State) -> Distribution | None:
         parts = zip(self.each, prediction.unflatten(0, (self.members, -1)), self._states(state), strict=True)
@@ -307,6 +360,19 @@ def within(owner: AdapterModule, option: str) -> tuple[str, dict[str, Any]]:
         raise unknown("adapter", name, sorted({*families(), *recipes()}))
     recipe = load_recipe(name)
     return recipe["family"], {**recipe["options"], **options}
+
+
+@torch.no_grad()
+def _forecast(member: AdapterModule, past: Tensor, through: Callable[[Tensor], Tensor]) -> Tensor:
+    r"""The frozen model's median forecasts of a member's own latent channels, (n, H, K)."""
+    mode = member.training
+    member.eval()
+    forecasts = []
+    for some in past.split(AT_ONCE):
+        z, _ = member.encode(some, generator=torch.Generator().manual_seed(0))
+        forecasts.append(through(z[0]))
+    member.train(mode)
+    return torch.cat(forecasts)
 
 
 class _Method(nn.Module):

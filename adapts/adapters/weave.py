@@ -69,6 +69,10 @@ class Weave(Normalised):
     def latents(self) -> int:
         return 2 * self.channels
 
+    @property
+    def penalised(self) -> bool:
+        return self.regularisation > 0
+
     def latent_levels(self, u: Tensor) -> Tensor:
         return torch.cat([u, 1 - u], -1)
 
@@ -115,7 +119,8 @@ class Weave(Normalised):
         more than what the frozen model does by itself.
 
         Arguments:
-            forecast: The frozen model's median forecasts of the latent channels, with shape :math:`(B, H, 2 D)`.
+            forecast: The frozen model's median forecasts of the latent channels, with shape :math:`(M, B, H, 2 D)`,
+                where :math:`M = 1`: nothing is drawn.
             future: The standardised targets, with shape :math:`(B, H, D)`. NaN marks a missing step.
             state: The state of these windows, which holds the frozen model's median forecasts of the raw channels.
 
@@ -124,7 +129,7 @@ class Weave(Normalised):
         """
         assert state.forecast is not None
         target = self.encode_future(future, state)
-        first, second = _mean_squared_error(forecast, target).chunk(2)
+        first, second = _mean_squared_error(forecast[0], target).chunk(2)
         raw = _mean_squared_error(state.forecast / state.scale, future / state.scale).detach()
         a, b = self._scales()
         bound = 2 * (first + second) / (a + b).square()

@@ -114,8 +114,10 @@ class AdapterTraining(pl.LightningModule):
     def _loss(self, batch: tuple[Tensor, Tensor, dict[str, Tensor]]) -> Tensor:
         past, future, known = batch
         outlook = self(past, future.shape[1], known)
-        forecast = outlook.values[0, ..., self.model.median_index]
-        return self.loss(outlook, future) + self.adapter.penalty(forecast, future, outlook.state)
+        loss = self.loss(outlook, future)
+        if self.adapter.penalised:
+            loss = loss + self.adapter.penalty(outlook.values[..., self.model.median_index], future, outlook.state)
+        return loss
 
     def training_step(self, batch: tuple[Tensor, Tensor, dict[str, Tensor]], _: int) -> Tensor:
         loss = self._loss(batch)
