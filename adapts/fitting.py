@@ -630,7 +630,9 @@ class _Stages:
         module.eval()
         if module.unfinished:
             fold = torch.zeros(len(windows), dtype=torch.long)
-            module.after_training(self.evidence(["train"], fold), self.medians)
+            module.after_training(
+                self.evidence(["train"], fold), self.medians, horizon_weights=settings["horizon_weights"] or 1.0
+            )
         self.fitted.stages["train"] = (
             f"{losses['epochs']:.0f} epochs by gradient on {len(windows)} windows; validation loss "
             f"{losses['before']:.4g} before, {losses['best']:.4g} at its best"

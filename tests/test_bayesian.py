@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from seasonal import SeasonalModel
 from torch import Tensor
 from torch.testing import assert_close
 
+from adapts import Adapter
 from adapts.adapters import Bayesian, Evidence, make
 from adapts.foundation import FoundationModel
 from adapts.panel import Panel
@@ -290,6 +292,46 @@ def test_laplace_finds_the_mode_whatever_is_missing(missing: float) -> None:
             noise = (target - own @ mean).square().mean()
         assert ((ours[:, channel] - mean) / covariance.diagonal().sqrt()).abs().max() < 0.05
         assert_close(spread[:, channel], covariance.diagonal(), rtol=0.05, atol=0)
+
+
+def test_laplace_weighs_leads_as_training_does() -> None:
+    r"""Of two leads that say opposite things the one that counts is believed; what counts for little tells little."""
+    generator = torch.Generator().manual_seed(0)
+    forecast = torch.randn(400, 2, 3, generator=generator)
+    noise = torch.randn(400, 2, 3, generator=generator)
+    future = forecast * torch.tensor([1.3, 0.7]).view(2, 1) + noise
+    evidence = Evidence(torch.randn(400, 8, 3, generator=generator), future, forecast, torch.zeros(400))
+    for share in (1.0, 0.2, 1e-4):
+        adapter = linear("laplace", prior_scale=10.0)
+        adapter.after_training(evidence, horizon_weights=share)
+        leads = torch.tensor([1.0, share]).double() * 2 / (1 + share)
+        x, y = forecast.double(), (future - forecast).double()
+        weighed = (leads.view(2, 1) * x).flatten(0, 1)
+        x, y, mean = x.flatten(0, 1), y.flatten(0, 1), torch.zeros(3, 3).double()
+        ours, spread = moments(adapter)
+        for channel in range(3):
+            for _ in range(30):
+                error = (y[:, channel] - x @ mean[:, channel]).square().unflatten(0, (400, 2))
+                precision = 1 / (leads * error).mean()
+                covariance = torch.linalg.inv(precision * weighed.mT @ x + torch.eye(3) / 100)
+                mean[:, channel] = precision * covariance @ weighed.mT @ y[:, channel]
+            assert_close(ours[:, channel], mean[:, channel], rtol=0, atol=0.002)
+            assert_close(spread[:, channel], covariance.diagonal(), rtol=0.05, atol=0)
+        assert_close(mean.diagonal().mean(), 0.3 * (leads[0] - leads[1]) / 2, rtol=0, atol=0.1)
+
+
+def test_the_weights_of_leads_reach_laplace_through_an_adapter() -> None:
+    rows = np.random.default_rng(0).standard_normal((400, 2)).cumsum(0)
+    found = []
+    for share in (1.0, 0.1):
+        family = Bayesian(base="linear", base_options={"free": "decoder"}, sites="decoder", guide="laplace")
+        adapter = Adapter(
+            family, foundation_model=SeasonalModel(), prediction_length=4, context_length=24, max_windows=60,
+            horizon_weights=share, trainer_options={"max_epochs": 1, "enable_progress_bar": False},
+        ).fit(rows)  # fmt: skip
+        module = adapter._fitted.module
+        found.append(module.posterior.factor.diagonal())
+    assert (found[1] < 0.97 * found[0]).all()  # the first lead of a walk errs least, and tells most
 
 
 @pytest.mark.parametrize("guide", ["mean-field", "low-rank"])

@@ -402,13 +402,20 @@ class AdapterModule(nn.Module):
         """
         return self.covariance.new_zeros(())
 
-    def after_training(self, evidence: Evidence, through: Callable[[Tensor], Tensor] | None = None) -> None:
+    def after_training(
+        self,
+        evidence: Evidence,
+        through: Callable[[Tensor], Tensor] | None = None,
+        *,
+        horizon_weights: float = 1.0,
+    ) -> None:
         r"""Finds what a family needs beside what gradients trained; nothing for most.
 
         Arguments:
             evidence: The train windows, with the frozen model's median forecasts of the latent channels.
             through: The frozen model's median forecasts, with shape :math:`(b, H, K)`, of latent pasts
                 :math:`(b, L, K)`, with gradients.
+            horizon_weights: The weight of each lead as a share of that of the lead before, as training had it.
         """
 
     def likelihood(self, prediction: Tensor, state: State) -> Distribution | None:

@@ -58,8 +58,10 @@ class Bayesian(AdapterModule):
       and training ends where the validation loss does: after few epochs its means are right sooner than its widths,
       which are then too small.
     - `"laplace"`: a normal law about the most probable weights, with the inverse of the Gauss-Newton curvature there
-      as covariance: of all weights together up to 1024 of them behind fixed latent channels, found from wherever
-      training stopped; otherwise its diagonal, where training by the objective `"elbo"` stopped.
+      as covariance: of all weights together up to 1024 of them behind latent channels that no draw changes, the mode
+      found from wherever training stopped; otherwise its diagonal, where training by the objective `"elbo"` stopped.
+      The mode sought is that of normal errors, whatever the objective, which then trains the other weights alone;
+      `horizon_weights` weigh the errors of either.
 
     These three are trained by `"elbo"` unless another objective is asked for: no other knows of the prior.
 
@@ -288,7 +290,13 @@ class Bayesian(AdapterModule):
             self.inner.solve(evidence, choose=False)
         self.posterior.settle(regressions(self.inner, evidence))
 
-    def after_training(self, evidence: Evidence, through: Callable[[Tensor], Tensor] | None = None) -> None:
+    def after_training(
+        self,
+        evidence: Evidence,
+        through: Callable[[Tensor], Tensor] | None = None,
+        *,
+        horizon_weights: float = 1.0,
+    ) -> None:
         r"""Finds what the weights' law needs beside gradients: mode and curvature of the Laplace approximation.
 
         The errors count as the objective's likelihood counts them: normal, with a scale a channel in units of the
@@ -299,6 +307,8 @@ class Bayesian(AdapterModule):
             evidence: The train windows, with the frozen model's median forecasts of the latent channels.
             through: The frozen model's median forecasts, with shape :math:`(b, H, K)`, of latent pasts
                 :math:`(b, L, K)`, with gradients; needed where a drawn weight changes the latent channels.
+            horizon_weights: The weight of each lead as a share of that of the lead before, as training had it: what
+                the likelihood of its errors counts.
 
         Raises:
             ValueError: If it is needed and missing.
@@ -313,13 +323,16 @@ class Bayesian(AdapterModule):
         full = len(location) <= FULL and not self.stochastic_latents
         size = max(1, MAX_NUMBERS // (evidence.future[0].numel() * len(location))) if full else 32
         parts = [_rows(evidence, slice(first, first + size)) for first in range(0, len(evidence.past), size)]
-        energy, weight = self._energy(parts, location, through)
+        horizon = evidence.future.shape[1]
+        leads = horizon_weights ** torch.arange(horizon, dtype=torch.float64).unsqueeze(-1)  # (H, 1)
+        leads = leads / leads.mean()
+        energy, weight = self._energy(parts, location, through, leads)
         if full:
             for turn in range(TURNS):
                 curvature = self._curvature(parts, location, weight)
                 if turn == TURNS - 1:
                     break
-                lower, weight = self._climb(parts, location, curvature, energy, weight)
+                lower, weight = self._climb(parts, location, curvature, energy, weight, leads)
                 if lower >= energy:  # the mode is here, and so is the curvature
                     break
                 energy = lower
@@ -337,22 +350,28 @@ class Bayesian(AdapterModule):
 
     @torch.no_grad()
     def _energy(
-        self, parts: list[Evidence], location: Tensor, through: Callable[[Tensor], Tensor] | None
+        self, parts: list[Evidence], location: Tensor, through: Callable[[Tensor], Tensor] | None, leads: Tensor
     ) -> tuple[Tensor, Tensor]:
-        r"""Minus the log density of errors and weights, and one over the noise, :math:`(D,)`, that makes it least."""
+        r"""Minus the log density of errors and weights, and one over the noise, (H, D), that makes it least."""
         assert isinstance(self.posterior, Laplace)
         square, count = torch.zeros(2, self.channels, dtype=torch.float64)
         for part in parts:
             forecast, scale = self._at(part, through)
             error = (part.future - forecast(location)) / scale
-            square += error.double().square().nansum((0, 1))
-            count += (~error.isnan()).sum((0, 1))
+            square += (leads * error.double().square()).nansum((0, 1))
+            count += (leads * ~error.isnan()).sum((0, 1))
         square = square.clamp(min=1e-12)
         distance = (location.double() / self.posterior.width).square().sum()
-        return 0.5 * ((count * square.log()).sum() + distance), (count / square).sqrt().to(location)
+        return 0.5 * ((count * square.log()).sum() + distance), (leads * count / square).sqrt().to(location)
 
     def _climb(
-        self, parts: list[Evidence], location: Tensor, curvature: Tensor, energy: Tensor, weight: Tensor
+        self,
+        parts: list[Evidence],
+        location: Tensor,
+        curvature: Tensor,
+        energy: Tensor,
+        weight: Tensor,
+        leads: Tensor,
     ) -> tuple[Tensor, Tensor]:
         r"""Moves the weights' place, by steps of one curvature, as far as they lead: the energy there and its noise."""
         assert isinstance(self.posterior, Laplace)
@@ -364,7 +383,7 @@ class Bayesian(AdapterModule):
             if slope @ step < NEGLIGIBLE:
                 break
             for share in (1.0, 0.5, 0.25, 0.125):
-                lower, other = self._energy(parts, (location + share * step).to(location), None)
+                lower, other = self._energy(parts, (location + share * step).to(location), None, leads)
                 if lower < energy:
                     break
             else:

@@ -215,13 +215,20 @@ class Ensemble(AdapterModule):
         for member in self.each:
             member.settle()
 
-    def after_training(self, evidence: Evidence, through: Callable[[Tensor], Tensor] | None = None) -> None:
+    def after_training(
+        self,
+        evidence: Evidence,
+        through: Callable[[Tensor], Tensor] | None = None,
+        *,
+        horizon_weights: float = 1.0,
+    ) -> None:
         r"""Finds what each member needs beside gradients; see `AdapterModule.after_training`.
 
         Arguments:
             evidence: The train windows, with the frozen model's median forecasts of the first member's latent channels.
             through: The frozen model's median forecasts, with shape :math:`(b, H, K)`, of latent pasts
                 :math:`(b, L, K)`, with gradients; needed where members have latent channels of their own.
+            horizon_weights: The weight of each lead as a share of that of the lead before, as training had it.
 
         Raises:
             ValueError: If it is needed and missing.
@@ -235,7 +242,7 @@ class Ensemble(AdapterModule):
             if number and not self.fixed_latents and not member.stochastic_latents:  # those ask the model themselves
                 assert through is not None
                 own = replace(evidence, forecast=_forecast(member, evidence.past, through))
-            member.after_training(own, through)
+            member.after_training(own, through, horizon_weights=horizon_weights)
 
     # ------------------------------------------------------------------ using
 
