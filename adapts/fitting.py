@@ -702,6 +702,7 @@ class _Stages:
 
     def calibration(self) -> None:
         if not self.enough("calibration", "calibration"):
+            self.dependence_alone()
             return
         windows = self.windows["calibration"]
         said = []
@@ -717,6 +718,15 @@ class _Stages:
             self.fitted.recalibration = Recalibration.conformal(pits)
         said.append(f"{self.settings['copula']} copula and recalibration fitted on {len(windows)} windows")
         self.fitted.stages["calibration"] = "; ".join(said)
+
+    def dependence_alone(self) -> None:
+        r"""Fits the copula where calibration rows are too few: it hardly needs them, and it is shrunk by itself."""
+        origin, item = self.errors[1:]
+        known = self.settings["copula"] in ("gaussian-history", "schaake")
+        if known or independent_windows(origin, self.horizon, item) >= ENOUGH:
+            self.fitted.copula = self.copula()
+            told = "the train rows" if known else f"the {len(origin)} windows of all parts before the confirmation rows"
+            self.fitted.stages["calibration"] += f"; {self.settings['copula']} copula fitted on {told}"
 
     def copula(self) -> Copula:
         r"""The dependence that was asked for."""
@@ -752,8 +762,12 @@ class _Stages:
             else:
                 law = self.frozen_law(f"some-{part}", windows[-1])
             pits.append(self.pits(self.pipeline.observed(windows[-1], law), windows[-1]))
-        windows.append(self.windows["calibration"])
-        pits.append(self.pits(self.law("calibration"), windows[-1]))
+        if len(self.windows["calibration"]):
+            windows.append(self.windows["calibration"])
+            pits.append(self.pits(self.law("calibration"), windows[-1]))
+        if not windows:
+            nothing = np.empty(0, dtype=int)
+            return torch.empty(0, self.horizon, len(self.fitted.panel.targets)), nothing, nothing
         origin, item = (np.concatenate([getattr(each, name) for each in windows]) for name in ("origin", "item"))
         return torch.cat(pits), origin, item
 

@@ -263,6 +263,17 @@ def test_short_parts_leave_their_stages_out_and_say_so() -> None:
     assert np.isfinite(one.predict().mean).all()
 
 
+def test_dependence_needs_no_calibration_rows() -> None:
+    r"""A tenth of few rows is too little to calibrate on; what channels share is seen on all before."""
+    one = adapter().fit(series(300))
+    assert "left out" in one.summary().stages["calibration"]
+    assert "residual copula fitted on the" in one.summary().stages["calibration"]
+    errors = one.predict(num_samples=1000).samples - one.predict().mean  # (S, H, D)
+    assert np.corrcoef(errors[:, 0].T)[0, 1] > 0.4
+    schaake = adapter(copula="schaake").fit(series(300))
+    assert "schaake copula fitted on the train rows" in schaake.summary().stages["calibration"]
+
+
 def test_summary_counts_windows_and_tells_what_was_decided(fitted: Adapter) -> None:
     summary = fitted.summary()
     assert set(summary.windows) == {"train", "validation", "calibration", "confirmation"}

@@ -78,14 +78,15 @@ def reranked(copula: Copula, margins: QuantileFunction, future: Tensor) -> Tenso
     return torch.cat(parts)
 
 
-def marginal_scores(law: QuantileFunction, future: Tensor, windows: Windows) -> dict[str, float]:
+def marginal_scores(law: QuantileFunction, future: Tensor, origin: np.ndarray, scale: Tensor) -> dict[str, float]:
+    r"""The scores of margins in the channels' own units, where bounds are what they are."""
     pits = law.pit(future, torch.Generator().manual_seed(SEED))
     covered = scores.coverage(pits)
     found = {
-        "crps": float(2 * scores.pinball(law.at(_LEVELS), future, _LEVELS).mean(-1).nanmean()),
+        "crps": float((2 * scores.pinball(law.at(_LEVELS), future, _LEVELS).mean(-1) / scale).nanmean()),
         "coverage_80": float(covered.nanmean()),
         "pit_ece": float(scores.pit_ece(pits.flatten(0, 1)).nanmean()),
-        "pit_ece_floor": float(scores.pit_ece_floor(pits, windows.origin).nanmean()),
+        "pit_ece_floor": float(scores.pit_ece_floor(pits, origin).nanmean()),
     }
     blocks = lead_blocks(future.shape[1])
     found["coverage_80_worst_block"] = min(float(covered[:, blocks == each].nanmean()) for each in blocks.unique())
@@ -128,8 +129,8 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
     before = replace(dataset, panel=panel.rows(borders), end=None)
     adapter = Adapter("identity", foundation_model=model, prediction_length=horizon, seed=SEED).fit(before)
     raw = Windows(panel, windows["test"].item, windows["test"].origin, model.context_length, horizon)
-    units = (-location / scale, 1 / scale)
-    default = adapter.law(raw).rescaled(*units)
+    truth = raw.future(torch.float64)
+    default = adapter.law(raw)
     chosen, bands = adapter._fitted.copula, {"default": [adapter._fitted.bands] * len(raw)}
     latest, bands["updated"] = [], []
     for number, origin in enumerate(raw.origin):
@@ -137,10 +138,10 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
         if new.start < new.stop:
             rows_since = Item(panel.items[0].item_id, panel.items[0].values[new], panel.items[0].index[new])
             adapter.update(replace(panel, items=(rows_since,)))
-        latest.append(adapter.law(raw[[number]]).rescaled(*units))
+        latest.append(adapter.law(raw[[number]]))
         bands["updated"].append(adapter._fitted.bands)
     margins = {
-        "frozen model": laws["test"],
+        "frozen model": adapter.frozen_law(raw).marginals,
         "default": default.marginals,
         "updated": QuantileFunction(
             _LEVELS, torch.cat([each.marginals.at(_LEVELS) for each in latest]), default.marginals.support
@@ -157,7 +158,7 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
         for metric, values in zip(("pit_ece_cell", "pit_ece_cell_floor"), zip(*cells, strict=True), strict=True):
             yield {**about, "law": law, "metric": metric, "value": float(torch.stack(values).nanmean())}
     for law, each in margins.items():
-        for metric, value in marginal_scores(each, futures["test"], windows["test"]).items():
+        for metric, value in marginal_scores(each, truth, raw.origin, scale).items():
             yield {**about, "law": law, "metric": metric, "value": value}
 
     # --- dependence
@@ -196,7 +197,7 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
 
     # --- joint bands
     for law, mine in bands.items():
-        found = margins[law].pit(futures["test"], torch.Generator().manual_seed(SEED))
+        found = margins[law].pit(truth, torch.Generator().manual_seed(SEED))
         for joint, axes in (("time", (1,)), ("channels", (2,)), ("all", (1, 2))):
             inner = torch.stack(
                 [
