@@ -1,0 +1,41 @@
+r"""Writes the table of docs/covariates.md from `scores.csv`, between marks: no figure is typed by hand.
+
+python -m benchmarks.covariates.table
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent.parent / "docs" / "covariates.md"
+START, STOP = "<!-- made by benchmarks/covariates/table.py -->", "<!-- /made -->"
+
+
+def table(scores: pd.DataFrame) -> str:
+    lines = [
+        "| data, covariate | channel | windows | CRPS without | with | change, %, and its interval | decision |",
+        "|---" * 7 + "|",
+    ]
+    for row in scores.itertuples():
+        change = "0" if row.difference == 0 else f"{row.change_percent:+.1f}"
+        if row.difference != 0:
+            low, high = (100 * end / row.crps_without for end in (row.low, row.high))
+            change += f" ({low:+.1f} to {high:+.1f})"
+        decision = row.stage.partition(": ")[2].partition(";")[0]
+        lines.append(
+            f"| {row.set} | {row.channel} | {row.windows} | {row.crps_without:.4f} | {row.crps_with:.4f} | {change} | "
+            f"{decision} |"
+        )
+    first = scores.iloc[0]
+    return "\n".join([*lines, "", f"{first.foundation_model}; torch {first.torch}; commit {first.commit}."])
+
+
+def main() -> None:
+    before, rest = PAGE.read_text().split(START)
+    made = table(pd.read_csv(HERE / "scores.csv"))
+    PAGE.write_text(f"{before}{START}\n{made}\n{STOP}{rest.split(STOP)[1]}")
+
+
+if __name__ == "__main__":
+    main()
