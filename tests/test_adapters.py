@@ -297,6 +297,28 @@ def test_missing_targets_do_not_shrink_a_residual(missing: float) -> None:
         assert 0.9 < float((found * truth).sum() / truth.square().sum()) < 1.02
 
 
+@pytest.mark.parametrize("missing", [0.0, 0.2, 0.5])
+def test_a_residual_is_the_ridge_of_the_cells_seen(missing: float) -> None:
+    r"""To the cell on the windows that strengths are chosen on; nearly so with as many more."""
+    problem, residual = echo(missing), Residual(lags=4, components=0).build(2)
+    half = Evidence(problem.past[:400], problem.future[:400], problem.forecast[:400], problem.fold[:400])
+    for part, choose, near in ((half, True, 0.002), (problem, False, 0.03)):
+        residual.solve(part, choose=choose)
+        own, joint = residual._regressors(part.past, part.forecast)
+        for channel in range(2):
+            x = residual.equations(channel, own, joint, part).x
+            root = part.past.std(1, correction=0)[:, channel].double().sqrt()
+            for lead in range(6):
+                error = (part.future - part.forecast)[:, lead, channel].double() / root
+                seen = ~error.isnan()
+                gram = x[seen].mT @ x[seen]
+                strength = float(residual.strength[channel, 0]) * residual._typical(x.mT @ x)
+                strength = strength * x[seen, -1].square().sum() / x[:, -1].square().sum()
+                exact = torch.linalg.solve(gram + strength * torch.eye(len(gram)), x[seen].mT @ error[seen])
+                distance = (x @ (residual.weights[channel, :, lead].double() - exact)).norm() / (x @ exact).norm()
+                assert float(distance) < (near if missing else 1e-4)
+
+
 def test_what_a_bayesian_residual_knows_goes_by_the_targets_seen() -> None:
     spreads = []
     for missing in (0.0, 0.5, 0.8):

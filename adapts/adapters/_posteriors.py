@@ -278,7 +278,8 @@ def regressions(family: Linear | Residual, evidence: Evidence) -> Iterator[Probl
         shares = family.share[channel].unsqueeze(-1).repeat(1, len(gram))
         shares[:, : own.shape[-1]] = 1.0
         precision = family.strength[channel].unsqueeze(-1) * typical / shares.square()  # (blocks, p)
-        cross, square = cross * inflation, equations.y.square().sum(0)
+        filled = equations.filled(family.guess[channel].double())
+        cross, square = family.completed(channel, gram, cross, gap, filled)[1], equations.y.square().sum(0)
         if bool(gap.any()):  # the noise is that of the errors seen, not the difference of sums over other windows
             weights = family.weights[channel].double()
             square = inflation * equations.error(weights) + (weights * (2 * cross - gram @ weights)).sum(0)

@@ -18,7 +18,9 @@ STRENGTHS = torch.logspace(-3, 5, 17, dtype=torch.float64)
 AGEING = 12
 #: What the channels' joint regressors are multiplied by before the ridge: 0 leaves a channel to its own past.
 SHARES = (0.0, 0.3, 1.0)
-_BUFFERS = ("basis", "weights", "strength", "share", "gram", "cross", "gap")
+_BUFFERS = ("basis", "weights", "strength", "share", "gram", "cross", "gap", "guess", "filled")
+#: The times that missing targets are filled with what the weights say, before these are the guess.
+FILLINGS = 10
 
 
 class Equations(NamedTuple):
@@ -35,8 +37,13 @@ class Equations(NamedTuple):
     gap: Tensor
 
     def sums(self) -> tuple[Tensor, Tensor, Tensor]:
-        r"""All that a solution needs: :math:`X^\top X`, :math:`X^\top Y` and the sums of what is missing."""
+        r"""What can be known without weights: :math:`X^\top X`, :math:`X^\top Y` and the sums of what is missing."""
         return self.x.mT @ self.x, self.x.mT @ self.y, self.gap.sum(0)
+
+    def filled(self, weights: Tensor) -> Tensor:
+        r"""What coefficients :math:`(p, H)` add to :math:`X^\top Y` where they fill what is missing."""
+        missing = self.gap > 0
+        return self.x.mT @ (missing * (self.x @ weights)) if bool(missing.any()) else torch.zeros_like(weights)
 
     def error(self, weights: Tensor) -> Tensor:
         r"""The squared errors of coefficients :math:`(p, H)`, summed over the targets seen, with shape :math:`(H,)`."""
@@ -60,9 +67,10 @@ class Residual(AdapterModule):
     with the windows that came since, from sums alone, at the strengths chosen. Not meant for fewer train windows than a
     hundred or so: it then stays at zero.
 
-    Windows of which a channel's targets are all missing are left out for it. Those that miss some count at these leads
-    as the others do, so that one matrix serves all leads: right in the mean where cells are missing at random, however
-    many, with more variance than a solution a lead. A strength is relative to what is seen.
+    Windows of which a channel's targets are all missing are left out for it. Of those that miss some, one matrix serves
+    all leads: the errors seen, of weights that were first found by filling in what these say, stand for those missing.
+    That is the ridge of the cells seen on the windows that strengths are chosen on; with the windows that came since,
+    right in the mean where cells are missing at random, however many. A strength is relative to what is seen.
 
     References:
         | Lightweight Online Adaption for Time Series Foundation Model Forecasts (Lee et al., 2025), the ridge beside
@@ -98,6 +106,8 @@ class Residual(AdapterModule):
     gram: Tensor  # (C, p, p), of the channels that are corrected: what `learn` adds to
     cross: Tensor  # (C, p, H)
     gap: Tensor  # (C, H), the weights of the targets that are missing
+    guess: Tensor  # (D, p, H), the weights that say what the missing targets were
+    filled: Tensor  # (C, p, H), what these add to `cross`
 
     def _check(self) -> None:
         for name in ("lags", "components", "lead_blocks"):
@@ -158,6 +168,8 @@ class Residual(AdapterModule):
             self.share = torch.zeros_like(self.strength)
         self.weights = own.new_zeros(self.channels, own.shape[-1] + self.basis.shape[1], horizon)
         fold = evidence.fold if choose else torch.zeros(len(joint))
+        if choose:
+            self.guess = torch.zeros_like(self.weights)
         parts = [fold == one for one in range(int(fold.max()) + 1)]
         kept: list[tuple[Tensor, ...]] = []
         for channel in range(self.channels):
@@ -167,9 +179,13 @@ class Residual(AdapterModule):
             if choose:
                 self._choose(channel, each, sums)
             if bool(self.strength[channel].isfinite().any()):  # the others are zero
-                kept.append(tuple(torch.stack(of).sum(0) for of in zip(*sums, strict=True)))
-        self.gram, self.cross, self.gap = (
-            torch.stack(of).float() if of else torch.empty(0) for of in (zip(*kept, strict=True) if kept else [()] * 3)
+                gram, cross, gap = (torch.stack(of).sum(0) for of in zip(*sums, strict=True))
+                if choose:
+                    self.guess[channel] = self._guess(channel, each, gram, cross, gap).to(self.guess)
+                guess = self.guess[channel].double()
+                kept.append((gram, cross, gap, torch.stack([one.filled(guess) for one in each]).sum(0)))
+        self.gram, self.cross, self.gap, self.filled = (
+            torch.stack(of).float() if of else torch.empty(0) for of in (zip(*kept, strict=True) if kept else [()] * 4)
         )
         self.settle()
 
@@ -177,26 +193,47 @@ class Residual(AdapterModule):
     def learn(self, evidence: Evidence) -> None:
         own, joint = self._regressors(evidence.past, evidence.forecast)
         for number, channel in enumerate(self._correcting):
-            sums = self.equations(channel, own, joint, evidence).sums()
-            for of, added in zip((self.gram, self.cross, self.gap), sums, strict=True):
+            equations = self.equations(channel, own, joint, evidence)
+            sums = *equations.sums(), equations.filled(self.guess[channel].double())
+            for of, added in zip((self.gram, self.cross, self.gap, self.filled), sums, strict=True):
                 of[number] += added.float()
 
     @torch.no_grad()
     def settle(self) -> None:
         for number, channel in enumerate(self._correcting):
-            gram, gap = self.gram[number].double(), self.gap[number].double()
-            cross = self.cross[number].double() * self.inflation(gram, gap)
-            blocks, typical = self._blocks(cross.shape[1]), self._typical(gram)
-            solution = torch.zeros_like(cross)
-            for share in SHARES:
-                chosen = (self.share[channel] == share)[blocks]  # (H,)
-                if not bool(chosen.any()):
-                    continue
-                scaling = self._scaling(len(gram), share)
-                path = RidgePath(gram * scaling * scaling.mT, cross * scaling)
-                strength = self.strength[channel][blocks] * typical  # (H,)
-                solution += torch.where(chosen, path.solve(strength) * scaling, 0.0)
-            self.weights[channel] = solution.to(self.weights)
+            sums = (of[number].double() for of in (self.gram, self.cross, self.gap, self.filled))
+            gram, cross = self.completed(channel, *sums)
+            self.weights[channel] = self._ridge(channel, gram, cross).to(self.weights)
+
+    def _ridge(self, channel: int, gram: Tensor, cross: Tensor, inflation: float | Tensor = 1.0) -> Tensor:
+        r"""The solution (p, H) at the strengths chosen, over what sums were inflated by."""
+        blocks, typical = self._blocks(cross.shape[1]), self._typical(gram)
+        solution = torch.zeros_like(cross)
+        for share in SHARES:
+            chosen = (self.share[channel] == share)[blocks]  # (H,)
+            if not bool(chosen.any()):
+                continue
+            scaling = self._scaling(len(gram), share)
+            path = RidgePath(gram * scaling * scaling.mT, cross * scaling)
+            strength = self.strength[channel][blocks] * typical / inflation  # (H,)
+            solution += torch.where(chosen, path.solve(strength) * scaling, 0.0)
+        return solution
+
+    def _guess(self, channel: int, each: list[Equations], gram: Tensor, cross: Tensor, gap: Tensor) -> Tensor:
+        r"""The ridge of the cells seen, to which filling in what the last weights say leads."""
+        inflation = self.inflation(gram, gap)
+        weights = self._ridge(channel, gram, cross * inflation)
+        for _ in range(FILLINGS if bool(gap.any()) else 0):
+            filled = torch.stack([one.filled(weights) for one in each]).sum(0)
+            weights = self._ridge(channel, gram, cross + filled, inflation)
+        return weights
+
+    def completed(
+        self, channel: int, gram: Tensor, cross: Tensor, gap: Tensor, filled: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        r"""The sums as if all targets had been seen: by the guess, and by its errors where they were seen."""
+        inflation, guess = self.inflation(gram, gap), self.guess[channel].double()
+        return gram, inflation * (cross + filled) + (1 - inflation) * (gram @ guess)
 
     @property
     def _correcting(self) -> list[int]:
