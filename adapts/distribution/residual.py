@@ -84,8 +84,9 @@ class StructuredCopula(Copula):
 
     def _scores(self, num_samples: int, windows: int, generator: torch.Generator | None) -> Tensor:
         white = torch.randn(num_samples * windows, self.channels, self.prediction_length, generator=generator)
-        own = torch.bmm(self.roots, white.permute(1, 2, 0)).permute(2, 1, 0)  # (S*n, H, K)
-        scores = (own @ self.basis.T).mul_(self.scale.float())
+        own = torch.bmm(self.roots, white.permute(1, 2, 0))  # (K, H, S*n)
+        mixed = (self.basis @ own.flatten(1)).view(-1, *own.shape[1:])  # (D, H, S*n)
+        scores = mixed.permute(2, 1, 0).contiguous().mul_(self.scale.float())
         if len(self.factors):
             weights = torch.randn(len(scores), len(self.factors), generator=generator)
             scores += (weights @ (self.factors * self.shrink.float()).flatten(1)).view_as(scores)
