@@ -104,7 +104,7 @@ def updates(simulated: pd.DataFrame) -> list[str]:
     some = simulated[simulated["what"].isin(["shift", "long run"])]
     rows = []
     for (what, law), each in some.groupby(["what", "law"], sort=False):
-        rows.append([what, law, str(len(each)), f"{each['value'].mean():.3f}", f"{each['value'].std():.3f}"])
+        rows.append([what, law, str(len(each)), f"{each['value'].mean():.3f}", number(each["value"].std(), 3)])
     return grid(["series", "adapter", "seeds", "80 % coverage", "standard deviation over seeds"], rows)
 
 
