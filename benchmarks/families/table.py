@@ -73,7 +73,8 @@ def speed(figures: pd.DataFrame) -> str:
     first = figures.iloc[0]
     lines += [
         "",
-        f"{first.threads} threads; commit {', '.join(figures['commit'].unique())}. Peak memory beyond the joint paths of 32 windows themselves: "
+        f"{first.threads} threads; commit {', '.join(figures['commit'].unique())}. Peak memory beyond the joint paths of 32 "
+        "windows themselves: "
         f"{taken}.",
     ]
     return "\n".join(lines)
