@@ -70,12 +70,11 @@ def speed(figures: pd.DataFrame) -> str:
         lines.append(f"| {family} | {' | '.join(cells)} |")
     memory = figures[figures["what"] == "peak memory"]
     taken = ", ".join(f"{row.value:.0f} MB for {row.num_samples:,.0f}" for row in memory.itertuples())
-    first = figures.iloc[0]
+    commits = ", ".join(figures["commit"].unique())
     lines += [
         "",
-        f"{first.threads} threads; commit {', '.join(figures['commit'].unique())}. Peak memory beyond the joint paths of 32 "
-        "windows themselves: "
-        f"{taken}.",
+        f"{figures.iloc[0].threads} threads; commit {commits}. Peak memory beyond the joint paths of 32 windows "
+        f"themselves: {taken}.",
     ]
     return "\n".join(lines)
 
