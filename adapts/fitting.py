@@ -768,7 +768,7 @@ class _Stages:
         if not windows:
             nothing = np.empty(0, dtype=int)
             return torch.empty(0, self.horizon, len(self.fitted.panel.targets)), nothing, nothing
-        origin, item = (np.concatenate([getattr(each, name) for each in windows]) for name in ("origin", "item"))
+        origin, item = _places(windows)
         return torch.cat(pits), origin, item
 
     def pits(self, law: QuantileFunction, windows: Windows) -> Tensor:
@@ -818,7 +818,7 @@ class _Stages:
             for each in (noisy, [law for _, law in laws])
         )
         future = torch.cat([self.truth(some) for some in windows])
-        origin, item = (np.concatenate([getattr(some, name) for some in windows]) for name in ("origin", "item"))
+        origin, item = _places(windows)
         closed = contradicted(fitted.gate, adapter, frozen, future, origin, item, seed=self.seed)
         if not bool(closed.any()):
             return
@@ -950,6 +950,12 @@ class _Stages:
 def _few(names: Sequence[str]) -> str:
     r"""Names as a sentence holds them, at most eight."""
     return ", ".join(names[:8]) + f" and {len(names) - 8} more" * (len(names) > 8)
+
+
+def _places(windows: Sequence[Windows]) -> tuple[np.ndarray, np.ndarray]:
+    r"""The origins and the items of windows of several parts, one after the other."""
+    origin, item = (np.concatenate([getattr(some, name) for some in windows]) for name in ("origin", "item"))
+    return origin, item
 
 
 def _evenly(number: int, most: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from torch import Tensor
 from .adapters import AdapterModule, State
 from .adapters.base import window_moments
 from .distribution.copula import Copula, Independent, fit_gaussian
+from .distribution.gate import is_closed
 from .distribution.quantiles import QuantileFunction
 from .distribution.variance import VarianceParts
 from .foundation import FoundationModel
@@ -116,7 +117,7 @@ class Pipeline:
     @property
     def closed(self) -> bool:
         r"""Whether the gate leaves the frozen model alone."""
-        return self.gate is not None and not bool(self.gate.any())
+        return is_closed(self.gate)
 
     def mixed(self, windows: Windows, adapter: QuantileFunction, frozen: QuantileFunction) -> QuantileFunction:
         r"""Adds the noise to the adapter's law and mixes it with the frozen one, level by level."""
@@ -175,7 +176,7 @@ class Pipeline:
         quantiles = self.model.predict(past.mT.flatten(0, 1), prediction_length)  # (B*K, Q, H)
         values = quantiles.view(len(past), -1, *quantiles.shape[1:]).permute(0, 3, 1, 2)  # (B, H, K, Q)
         # One or two values tell no spread, and a model would take them for a constant: they get that of the train rows.
-        known = (~past.isnan()).sum(1) >= KNOWN  # (B, K)
+        known = _known(past)  # (B, K)
         if bool(known.all()):
             return values
         spread = torch.special.ndtri(torch.tensor(self.model.quantile_levels))
@@ -206,7 +207,7 @@ class Pipeline:
     def _widened(self, past: Tensor, law: QuantileFunction, raw: Tensor) -> QuantileFunction:
         r"""The law of a batch, as wide as the raw one in channels that were not observed."""
         # What was filled in for them before encoding knows no spread.
-        known = (~past.isnan()).sum(1) >= KNOWN  # (B, D)
+        known = _known(past)  # (B, D)
         if bool(known.all()):
             return law
         middle = self.model.median_index
@@ -259,6 +260,11 @@ class Pipeline:
         generator = torch.Generator().manual_seed(self.seed)
         each = -(-DRAWS // draws)
         return torch.stack([copula.uniforms(each, generator) for _ in range(draws)], dim=1)
+
+
+def _known(past: Tensor) -> Tensor:
+    r"""Whether windows (B, L, C) show enough of each channel for a forecast of its spread, (B, C)."""
+    return (~past.isnan()).sum(1) >= KNOWN
 
 
 def noise_ratio(law: QuantileFunction, future: Tensor, spread: Tensor, blocks: Tensor) -> Tensor:

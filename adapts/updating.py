@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ._logging import get_logger
 from .adapters import Evidence
+from .distribution.gate import is_closed
 from .distribution.online import OnlineRecalibration
 from .fitting import Fitted
 from .panel import Item, Panel
@@ -128,7 +129,7 @@ def follow(fitted: Fitted, panel: Panel, forecast: Callable[[Fitted, Windows], F
     online = OnlineRecalibration(horizon, len(panel.targets))
     if fitted.online is not None:
         online = OnlineRecalibration.from_state(fitted.online.state())
-    recursive = fitted.module.recursive and not (fitted.gate is not None and not bool(fitted.gate.any()))
+    recursive = fitted.module.recursive and not is_closed(fitted.gate)
     live = replace(fitted, panel=panel, online=online, module=copy.deepcopy(fitted.module))
     _, step, at_once = np.unique(made_whole[order], return_inverse=True, return_counts=True)
     counts = torch.from_numpy((online.count + step) % _stride(fitted) == 0)

@@ -7,6 +7,7 @@ __all__ = [
     "block_bootstrap",
     "contradicted",
     "fit_gate",
+    "is_closed",
     "independent_windows",
     "lead_blocks",
     "smooth_shares",
@@ -202,6 +203,18 @@ def contradicted(
     alone = added.nanmean(0) - few * resampled.std(0) > 0
     together = added.nanmean() - few * resampled.nanmean(1).std() > 0
     return (alone | together) & (shares > 0).any(0)
+
+
+def is_closed(shares: Tensor | None) -> bool:
+    r"""Whether a gate stands and leaves the frozen model alone.
+
+    Arguments:
+        shares: The gate's values, with shape :math:`(H, D)`; None where no gate stands.
+
+    Returns:
+        True if every share is zero.
+    """
+    return shares is not None and not bool(shares.any())
 
 
 def _few(clock: Clock) -> float:

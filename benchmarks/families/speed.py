@@ -14,7 +14,6 @@ Peak memory is what drawing the joint paths of those windows takes beyond the pa
 """
 
 import argparse
-import ctypes
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -33,6 +32,7 @@ from adapts.readers import Dataset
 from adapts.shelf import load_recipe, recipes
 from adapts.training import AdapterTraining
 from adapts.windows import Windows
+from benchmarks import memory
 from benchmarks.provenance import provenance
 
 HERE = Path(__file__).parent
@@ -103,16 +103,9 @@ def _peak(rows: np.ndarray, num_samples: int) -> float:
     adapter = Adapter(prediction_length=24, context_length=CONTEXT, max_windows=100).fit(rows)
     law = adapter.law(batch(rows, 24))
     law.sample(10)
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what the fit left would be used again, unseen
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = _resident("VmRSS")
+    before = memory.begin()
     paths = law.sample(num_samples)
-    return _resident("VmHWM") - before - paths.numel() * paths.element_size() / 2**20
-
-
-def _resident(field: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+    return 1024 * (memory.peak() - before) - paths.numel() * paths.element_size() / 2**20
 
 
 def batch(rows: np.ndarray, horizon: int) -> Windows:

@@ -10,7 +10,6 @@ leads.
 """
 
 import argparse
-import ctypes
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +33,7 @@ from adapts.distribution import (
     fit_residual,
     independent_windows,
 )
+from benchmarks import memory
 from benchmarks.joint_law.run import JOINT, joint_scores
 from benchmarks.provenance import provenance
 
@@ -201,17 +201,14 @@ def large(channels: int = 321, horizon: int = 96, number: int = 1000) -> Iterato
     values = torch.special.ndtri(torch.tensor(LEVELS)).double().expand(1, horizon, channels, -1)
     law = Law(QuantileFunction(LEVELS, values), copula)
     law.sample(2)
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak of memory starts anew
+    memory.begin()
     start = time.perf_counter()
     law.sample(number, generator)
     taken = time.perf_counter() - start
-    lines = Path("/proc/self/status").read_text().splitlines()
-    peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
     about = {"what": "large", "data": f"{channels} channels, {horizon} leads, {number} samples",
              "law": type(copula).__name__, **provenance(Panel.of(errors[0].double().numpy()), 0)}  # fmt: skip
     yield {**about, "metric": "seconds", "value": taken}
-    yield {**about, "metric": "peak_gb", "value": peak}
+    yield {**about, "metric": "peak_gb", "value": memory.peak()}
 
 
 def main() -> None:
