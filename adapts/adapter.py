@@ -333,26 +333,7 @@ class Adapter:
         if series is not None:
             panel = self._later(series, frequency=frequency, regularise=regularise, **columns).panel
         ahead = self._ahead(panel, future, **columns)
-        windows = last_windows(panel, context_length=fitted.context_length, prediction_length=self.prediction_length)
-        law = self.law(replace(windows, panel=ahead))
-        panel = panel.select(panel.targets)
-        forecasts = []
-        for number, item in enumerate(panel.items):
-            tail = slice(max(0, len(item) - 4 * self.prediction_length), None)
-            forecasts.append(
-                Forecast(
-                    item_id=item.item_id,
-                    index=panel.future_index(item, self.prediction_length),
-                    channels=panel.channels,
-                    frequency=panel.frequency,
-                    law=law[number],
-                    num_samples=num_samples,
-                    seed=self.seed if seed is None else seed,
-                    quantile_levels=tuple(quantile_levels),
-                    history=_frame(item.values[tail], item.index[tail], panel.channels),
-                    bands=fitted.bands,
-                )
-            )
+        forecasts = self._forecasts(panel, ahead, num_samples=num_samples, quantile_levels=quantile_levels, seed=seed)
         return forecasts[0] if panel.single else forecasts
 
     def update(
@@ -826,6 +807,39 @@ class Adapter:
             except ValueError as error:
                 raise ValueError(f"future: {error}") from error
         return followed(panel, read, int(self.prediction_length))
+
+    def _forecasts(
+        self,
+        panel: Panel,
+        ahead: Panel,
+        *,
+        num_samples: int,
+        quantile_levels: Sequence[float] = LEVELS,
+        seed: int | None = None,
+    ) -> list[Forecast]:
+        r"""The forecasts of the steps after each item's end; `ahead` holds the known covariates of these steps too."""
+        fitted = self._require_fitted("predict")
+        windows = last_windows(panel, context_length=fitted.context_length, prediction_length=self.prediction_length)
+        law = self.law(replace(windows, panel=ahead))
+        panel = panel.select(panel.targets)
+        forecasts = []
+        for number, item in enumerate(panel.items):
+            tail = slice(max(0, len(item) - 4 * self.prediction_length), None)
+            forecasts.append(
+                Forecast(
+                    item_id=item.item_id,
+                    index=panel.future_index(item, self.prediction_length),
+                    channels=panel.channels,
+                    frequency=panel.frequency,
+                    law=law[number],
+                    num_samples=num_samples,
+                    seed=self.seed if seed is None else seed,
+                    quantile_levels=tuple(quantile_levels),
+                    history=_frame(item.values[tail], item.index[tail], panel.channels),
+                    bands=fitted.bands,
+                )
+            )
+        return forecasts
 
     def _future(self, panel: Panel, given: list[str], future: Any, **columns: Any) -> Panel:
         r"""Reads the known covariates of the steps ahead."""

@@ -5,7 +5,7 @@ r"""At home in gluonts: an estimator and a predictor that stand wherever gluonts
 __all__ = ["AdapterEstimator", "AdapterPredictor"]
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,8 @@ from pandas.tseries.frequencies import to_offset
 
 from . import __version__
 from ._logging import quiet
-from .adapter import Adapter
+from .adapter import Adapter, _assigned
+from .dates import calendar as dates_from
 from .dates import period_of, steps_from
 from .panel import Item, Panel
 from .panel.columns import as_array
@@ -29,13 +30,15 @@ with quiet():  # gluonts has advice on JSON libraries
     from gluonts.model.predictor import Predictor
 
 ADAPTER, OPTIONS = "adapter", "predictor.json"
+#: The fields of entries that hold past and known covariates.
+PAST, KNOWN = "past_feat_dynamic_real", "feat_dynamic_real"
 
 
 class AdapterPredictor(Predictor):  # type: ignore[misc]
     r"""Forecasts gluonts datasets with a fitted adapter, whichever way it was fitted.
 
-    Channels go by their position, for gluonts has no names of them; where a dataset has, as PandasDataset, they must be
-    those of the fit, in that order. Items that were not in training are taken too.
+    Channels and features go by their position, for gluonts has no names of them; where a dataset has, as PandasDataset,
+    they must be those of the fit, in that order. Items that were not in training are taken too.
 
     Arguments:
         adapter: The fitted adapter.
@@ -52,11 +55,7 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
     def __init__(self, adapter: Adapter, num_samples: int = 200, batch_size: int = 64, freq: str | None = None) -> None:
         super().__init__(prediction_length=adapter.prediction_length)
         _require_positive(num_samples=num_samples, batch_size=batch_size)
-        panel = adapter._require_fitted("predict").panel
-        if panel.targets != panel.channels:
-            raise ValueError(
-                "the adapter was fitted with covariates, which are not read from gluonts entries: use Adapter.predict"
-            )
+        adapter._require_fitted("predict")
         self.adapter, self.num_samples, self.batch_size, self.freq = adapter, num_samples, batch_size, freq
         self.context_length = adapter.context_length_
 
@@ -67,7 +66,10 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
 
         Arguments:
             dataset: The entries, with the fitted channels in their order: `target` has shape :math:`(D, T)`, or
-                :math:`(T,)` for a single channel. NaN marks a missing value; features are not looked at.
+                :math:`(T,)` for a single channel. NaN marks a missing value. Where the adapter was fitted with known
+                covariates, `feat_dynamic_real` holds them in their order, :math:`(C, T + H)`, its last :math:`H` steps
+                without NaN; with past ones, `past_feat_dynamic_real`, :math:`(C, T)`. Both may be longer; other fields
+                are not looked at.
             num_samples: The number of joint samples :math:`S`; the predictor's own if None.
             **kwargs: What gluonts passes to predictors of other kinds, and means nothing here.
 
@@ -76,26 +78,28 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
             Its samples have shape :math:`(S, H, D)`, and :math:`(S, H)` where the target is one-dimensional.
 
         Raises:
-            ValueError: If the dataset has other channels or another frequency than the adapter was fitted on.
+            ValueError: If the dataset has other channels, covariates or another frequency than the adapter was fitted
+                on, or lacks a known covariate at a step ahead.
         """
         samples = self.num_samples if num_samples is None else num_samples
         _require_positive(num_samples=samples)
-        channels, names = self.adapter.channels, _names(dataset)
-        if not _alike(names, channels):
-            raise ValueError(
-                f"the dataset's channels are {_some(names)}, the adapter was fitted on {_some(channels)}: name "
-                "these in the dataset's target=[...], in that order"
-            )
+        fitted = self.adapter._require_fitted("predict").panel
+        features = _fields(fitted)
+        for field, fitted_names in (("target", fitted.targets), *features.items()):
+            names = _names(dataset, field)
+            if not _alike(names, fitted_names, _numbered(field, len(fitted_names))):
+                what = "channels" if field == "target" else field
+                raise ValueError(
+                    f"the dataset's {what} are {_some(names)}, the adapter was fitted on {_some(fitted_names)}: "
+                    f"name these in the dataset's {field}=[...], in that order"
+                )
         numbered = enumerate(dataset)
         while batch := list(islice(numbered, self.batch_size)):
-            entries = [self._checked(number, entry) for number, entry in batch]
-            # Undated: what follows is dated by periods, and dates of the fit may have had a time zone.
-            panel = Panel.of([np.atleast_2d(entry["target"]).T[-self.context_length :] for entry in entries])
-            ids = [str(number if entry.get("item_id") is None else entry["item_id"]) for number, entry in batch]
-            items = tuple(replace(item, item_id=name) for item, name in zip(panel.items, ids, strict=True))
-            forecasts = self.adapter.predict(replace(panel, items=items, channels=channels), num_samples=samples)
-            assert isinstance(forecasts, list)
-            for entry, forecast in zip(entries, forecasts, strict=True):
+            entries = {number: self._checked(fitted, number, entry) for number, entry in batch}
+            ahead = self._ahead(fitted, features, entries)
+            panel = ahead.rows([length - self.prediction_length for length in ahead.lengths])
+            forecasts = self.adapter._forecasts(panel, ahead, num_samples=samples)
+            for entry, forecast in zip(entries.values(), forecasts, strict=True):
                 yield SampleForecast(
                     samples=forecast.samples[..., 0] if entry["target"].ndim == 1 else forecast.samples,
                     start_date=entry["start"] + entry["target"].shape[-1],
@@ -103,16 +107,43 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
                     info=entry.get("info"),
                 )
 
-    def _checked(self, number: int, entry: Mapping[str, Any]) -> dict[str, Any]:
+    def _ahead(
+        self, fitted: Panel, features: Mapping[str, tuple[str, ...]], entries: Mapping[int, Mapping[str, Any]]
+    ) -> Panel:
+        r"""The last rows of entries and, behind them, the steps ahead, in which known covariates alone have values."""
+        horizon, arrays, starts = self.prediction_length, [], []
+        for number, entry in entries.items():
+            target = np.atleast_2d(entry["target"])
+            rows = [target]
+            for field, names in features.items():
+                rows.append(_feature(number, entry, field, names, target.shape[1], horizon if field == KNOWN else 0))
+            first = max(0, target.shape[1] - self.context_length)
+            ends = [((0, 0), (0, target.shape[1] + horizon - row.shape[1])) for row in rows]
+            padded = [np.pad(row, end, constant_values=np.nan) for row, end in zip(rows, ends, strict=True)]
+            arrays.append(np.concatenate(padded)[:, first:].T)
+            starts.append(entry["start"] + first)
+        panel = Panel.of(arrays)
+        ids = [str(number if entry.get("item_id") is None else entry["item_id"]) for number, entry in entries.items()]
+        items = [replace(item, item_id=name) for item, name in zip(panel.items, ids, strict=True)]
+        # Undated but for a calendar: what follows is dated by periods, and dates of the fit may have had a time zone.
+        if fitted.calendar:
+            panel = replace(panel, frequency=fitted.frequency)
+            items = [
+                replace(item, index=_dates(fitted, start, len(item))) for item, start in zip(items, starts, strict=True)
+            ]
+        names = tuple(name for name in fitted.channels if name not in fitted.calendar)
+        panel = replace(panel, items=tuple(items), channels=names)
+        return panel if fitted.targets == fitted.channels else _assigned(fitted, panel)
+
+    def _checked(self, fitted: Panel, number: int, entry: Mapping[str, Any]) -> dict[str, Any]:
         r"""An entry of the fitted channels and frequency."""
-        entry, channels = _dated(number, entry, self.freq), self.adapter.channels
+        entry, channels = _dated(number, entry, self.freq), fitted.targets
         shape = np.atleast_2d(entry["target"]).shape
         if len(shape) != 2 or shape[0] != len(channels) or not shape[1]:
             raise ValueError(
                 f"entry {number} has a target of shape {shape}, expected one or more steps of the {len(channels)} "
                 f"channels of the fit ({_some(channels)})"
             )
-        fitted = self.adapter._require_fitted("predict").panel
         if not _in_steps_of(fitted, entry["start"]):
             raise ValueError(
                 f"entry {number} has periods of {entry['start'].freqstr!r}, the adapter was fitted on rows of "
@@ -186,6 +217,11 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         trainer_kwargs: Options of `lightning.pytorch.Trainer`, for families trained by gradient.
         num_samples: The number of joint samples of a forecast.
         freq: The frequency of entries whose start is text or a date, as those of a bare `JsonLinesFile` are.
+        num_feat_dynamic_real: How many known covariates entries have in `feat_dynamic_real`, :math:`(C, T)` in training
+            and :math:`(C, T + H)` to predict; not looked at if 0. See `known_covariates` of `Adapter.fit`. They are
+            called "feat_dynamic_real 0", ... unless a PandasDataset names them.
+        num_past_feat_dynamic_real: The same of past covariates in `past_feat_dynamic_real`, :math:`(C, T)`.
+        calendar: Whether the dates are known covariates too, as for `Adapter.fit`.
 
     Raises:
         ValueError: If an option is not fit for its purpose.
@@ -225,9 +261,15 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         trainer_kwargs: dict[str, Any] | None = None,
         num_samples: int = 200,
         freq: str | None = None,
+        num_feat_dynamic_real: int = 0,
+        num_past_feat_dynamic_real: int = 0,
+        calendar: bool = False,
     ) -> None:
         super().__init__()
         _require_positive(num_samples=num_samples)
+        self.features = {PAST: num_past_feat_dynamic_real, KNOWN: num_feat_dynamic_real}
+        self.calendar = calendar
+        _require_positive(least=0, **{f"num_{field}": count for field, count in self.features.items()})
         self.prediction_length, self.num_samples, self.freq = prediction_length, num_samples, freq
         self.adapter = Adapter(
             family, foundation_model=foundation_model, prediction_length=prediction_length,
@@ -248,8 +290,9 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
 
         Arguments:
             training_data: The entries: `start`, a Period, and `target`, :math:`(D, T)` or :math:`(T,)`; NaN marks a
-                missing value. Features are not looked at. The last 30 % of the rows are held back from the parameters
-                to validate and to calibrate, unless there is `validation_data`.
+                missing value. The declared features hold a value for each of its steps, and may go on behind them. The
+                last 30 % of the rows are held back from the parameters to validate and to calibrate, unless there is
+                `validation_data`.
             validation_data: The same items, grown longer or going on where training data end: only the rows after that
                 end are read, and their first third validates, the second calibrates, the last confirms.
             checkpoint_dir: As for `Adapter.fit`.
@@ -263,14 +306,43 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         """
         panel, borders = self._panel(training_data), None
         if validation_data is not None:
-            panel, borders = _joined(panel, self._panel(validation_data), 3 * self.prediction_length)
-        adapter = self.adapter.clone().fit(panel, borders=borders, checkpoint_dir=checkpoint_dir)
+            panel, borders = _joined(panel, self._panel(validation_data), 3 * self.prediction_length, self._numbered)
+        targets, past, known = self._split(panel.channels)
+        adapter = self.adapter.clone().fit(
+            panel, target=targets, past_covariates=past, known_covariates=known, calendar=self.calendar,
+            borders=borders, checkpoint_dir=checkpoint_dir,
+        )  # fmt: skip
         return AdapterPredictor(adapter, self.num_samples, adapter.batch_size, self.freq)
 
     def _panel(self, dataset: Iterable[Mapping[str, Any]]) -> Panel:
-        panel = Panel.of([_dated(number, entry, self.freq) for number, entry in enumerate(dataset)])
-        names = _names(dataset)
-        return replace(panel, channels=names) if len(names) == panel.num_channels else panel
+        r"""The targets of a dataset and, behind them, its declared features."""
+        entries = []
+        for number, entry in enumerate(dataset):
+            entry = _dated(number, entry, self.freq)
+            target = np.atleast_2d(entry["target"])
+            rows = [
+                _feature(number, entry, field, _numbered(field, count), target.shape[-1], 0)
+                for field, count in self.features.items() if count and target.ndim == 2
+            ]  # fmt: skip
+            entries.append({**entry, "target": np.concatenate([target, *rows])})
+        panel = Panel.of(entries)
+        names: list[str] = []
+        fields = ("target", *self.features)
+        for field, numbered in zip(fields, self._split(self._numbered(panel.num_channels)), strict=True):
+            told = _names(dataset, field)
+            names.extend(told if len(told) == len(numbered) else numbered)
+        return replace(panel, channels=tuple(names))
+
+    def _numbered(self, width: int) -> tuple[str, ...]:
+        r"""What targets, past and known covariates are called where nothing names them."""
+        counts = {"target": width - sum(self.features.values()), **self.features}
+        return tuple(name for field, count in counts.items() for name in _numbered(field, count))
+
+    def _split(self, names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        r"""The names of targets, past and known covariates, which stand in this order."""
+        known = len(names) - self.features[KNOWN]
+        past = known - self.features[PAST]
+        return names[:past], names[past:known], names[known:]
 
 
 def _in_steps_of(panel: Panel, start: pd.Period) -> bool:
@@ -281,19 +353,62 @@ def _in_steps_of(panel: Panel, start: pd.Period) -> bool:
     return bool(start.freq == period.freq) or steps_from(start, None, 1)[1] == panel.frequency
 
 
-def _names(dataset: Any) -> tuple[str, ...]:
-    r"""The channels' names, where the dataset, or the one that `split` cut it from, is a PandasDataset; else none."""
+def _fields(fitted: Panel) -> dict[str, tuple[str, ...]]:
+    r"""The fitted covariates that entries hold, by their field."""
+    known = tuple(name for name in fitted.known_covariates if name not in fitted.calendar)
+    return {field: names for field, names in ((PAST, fitted.past_covariates), (KNOWN, known)) if names}
+
+
+def _dates(fitted: Panel, start: pd.Period, periods: int) -> pd.DatetimeIndex:
+    r"""Dates of periods, in local time, that stand to them as the fitted dates to theirs."""
+    first, frequency = fitted.items[0].index[:1], str(fitted.frequency)
+    begin = period_of(first, frequency, "the fit")
+    if start.freq != begin.freq:
+        return steps_from(start, None, periods)[0]
+    steps = (start.ordinal - begin.ordinal) // start.freq.n
+    return dates_from(first[0].tz_localize(None) + steps * to_offset(frequency), frequency, periods=periods, unit="ns")
+
+
+def _names(dataset: Any, field: str) -> tuple[str, ...]:
+    r"""What the rows of a field are called, where the dataset, or the one it was cut from, is a PandasDataset."""
     for wrapped in ("test_data", "dataset"):
         dataset = getattr(dataset, wrapped, dataset)
-    names = getattr(dataset, "target", None)
+    names = getattr(dataset, field, None)
     names = [names] if isinstance(names, str) else names
     return tuple(str(name) for name in names) if isinstance(names, list | tuple) else ()
 
 
-def _alike(names: tuple[str, ...], others: tuple[str, ...]) -> bool:
-    r"""Whether channels are the same in the same order, as far as both have names and not only numbers."""
-    numbered = [tuple(str(number) for number in range(len(each))) for each in (names, others)]
-    return names in (others, numbered[0]) or others == numbered[1]
+def _numbered(field: str, count: int) -> tuple[str, ...]:
+    r"""What the rows of a field are called where nothing names them."""
+    return tuple(str(number) if field == "target" else f"{field} {number}" for number in range(count))
+
+
+def _alike(names: tuple[str, ...], others: tuple[str, ...], numbered: tuple[str, ...]) -> bool:
+    r"""Whether rows are the same in the same order, as far as both have names and not only numbers."""
+    return not names or names in (others, numbered) or others == numbered
+
+
+def _feature(
+    number: int, entry: Mapping[str, Any], field: str, names: tuple[str, ...], steps: int, ahead: int
+) -> np.ndarray:
+    r"""The covariates that an entry has in a field, at the steps of its target and at those ahead, (C, T + H)."""
+    expected = f"expected {len(names)} rows ({_some(names)}) of {steps + ahead} steps or more"
+    if ahead:
+        expected += f", the {steps} of its target and the {ahead} ahead"
+    if entry.get(field) is None:
+        raise ValueError(f"entry {number} has no {field}: {expected}")
+    values = np.atleast_2d(as_array(entry[field]))
+    if values.ndim != 2 or len(values) != len(names) or values.shape[1] < steps + ahead:
+        raise ValueError(f"entry {number} has {field} of shape {values.shape}: {expected}")
+    values = values[:, : steps + ahead]
+    lacking = np.isnan(values[:, steps:]).sum(1)
+    if lacking.any():
+        row = int(lacking.argmax())
+        raise ValueError(
+            f"entry {number} lacks {lacking[row]} of the {ahead} steps ahead of {names[row]!r} (row {row} of {field}): "
+            "known covariates need a value at each"
+        )
+    return values
 
 
 def _dated(number: int, entry: Mapping[str, Any], freq: str | None) -> dict[str, Any]:
@@ -313,14 +428,16 @@ def _dated(number: int, entry: Mapping[str, Any], freq: str | None) -> dict[str,
     return {**entry, "start": pd.Period(start, to_offset(freq)), "target": target}  # type: ignore[arg-type]
 
 
-def _joined(training: Panel, validation: Panel, needed: int) -> tuple[Panel, tuple[int, int]]:
+def _joined(
+    training: Panel, validation: Panel, needed: int, numbered: Callable[[int], tuple[str, ...]]
+) -> tuple[Panel, tuple[int, int]]:
     r"""Puts the rows of validation data behind those of training data, and counts the dates where both end."""
     if (validation.frequency, validation.num_channels) != (training.frequency, training.num_channels):
         raise ValueError(
             f"validation_data holds {validation.num_channels} channels of frequency {validation.frequency!r}, "
             f"training_data {training.num_channels} of {training.frequency!r}: both must be alike"
         )
-    if not _alike(validation.channels, training.channels):
+    if not _alike(validation.channels, training.channels, numbered(training.num_channels)):
         raise ValueError(
             f"validation_data's channels are {_some(validation.channels)}, those of training_data "
             f"{_some(training.channels)}: both must name the same, in the same order"
@@ -361,10 +478,10 @@ def _joined(training: Panel, validation: Panel, needed: int) -> tuple[Panel, tup
     return replace(training, items=tuple(items)), (train, len(dates))
 
 
-def _require_positive(**numbers: Any) -> None:
+def _require_positive(least: int = 1, **numbers: Any) -> None:
     for name, value in numbers.items():
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"expected {name} to be a positive integer, got {value!r}")
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+            raise ValueError(f"expected {name} to be a positive integer{' or 0' * (not least)}, got {value!r}")
 
 
 def _some(names: Iterable[str]) -> str:

@@ -26,7 +26,8 @@ from lightning.pytorch import Callback
 from seasonal import SeasonalModel
 
 from adapts import Adapter
-from adapts.gluonts import AdapterEstimator, AdapterPredictor
+from adapts.gluonts import AdapterEstimator, AdapterPredictor, _dates
+from adapts.panel import Panel
 from adapts.testing import tiny_chronos_bolt
 
 H = 6
@@ -106,7 +107,9 @@ def test_options_are_those_of_adapter() -> None:
     ours = dict(inspect.signature(AdapterEstimator).parameters)
     theirs = dict(inspect.signature(Adapter).parameters)
     theirs["trainer_kwargs"] = theirs.pop("trainer_options")
-    assert set(ours) - set(theirs) == {"family_options", "num_samples", "freq"}
+    assert set(ours) - set(theirs) == {
+        "family_options", "num_samples", "freq", "num_feat_dynamic_real", "num_past_feat_dynamic_real", "calendar",
+    }  # fmt: skip
     assert set(theirs) <= set(ours), "AdapterEstimator lacks options of Adapter"
     assert {name: option.default for name, option in theirs.items()} == {name: ours[name].default for name in theirs}
     default = inspect.signature(Adapter.predict).parameters["num_samples"].default
@@ -442,6 +445,150 @@ def test_validation_data_that_cannot_serve_are_refused() -> None:
     ]:
         with pytest.raises(ValueError, match=says):
             make().train(data, validation_data=validation)
+
+
+# ---------------------------------------------------------------------------------------------------- covariates
+
+FEATURES = {"num_feat_dynamic_real": 2, "num_past_feat_dynamic_real": 1}
+ROLES = {"target": ["x", "y"], "past_covariates": ["z"], "known_covariates": ["price", "holiday"]}
+
+
+def driven(length: int = 600, ahead: int = H, seed: int = 0) -> pd.DataFrame:
+    r"""Channels x and y, of which the price moves the first, and z, which tells x a few steps before."""
+    table = frame(length + ahead, seed)
+    rng = np.random.default_rng(seed + 100)
+    table["price"] = np.round(64 * rng.normal(size=len(table))) / 64 + 3
+    table["holiday"] = (rng.random(len(table)) < 0.1).astype(float)
+    table["x"] += 4 * table["price"]
+    table["z"] = table["x"].shift(-H, fill_value=0.0)
+    table.iloc[20:25, -2:] = np.nan
+    return table
+
+
+def driven_dataset(length: int = 600, **options: Any) -> PandasDataset:
+    return PandasDataset(
+        {f"item{n}": driven(length, seed=n) for n in range(2)}, target=["x", "y"], past_feat_dynamic_real=["z"],
+        feat_dynamic_real=["price", "holiday"], future_length=H, **options,
+    )  # fmt: skip
+
+
+def driven_frame(length: int = 600) -> pd.DataFrame:
+    tables = [driven(length, seed=n).reset_index().assign(item_id=f"item{n}") for n in range(2)]
+    return pd.concat(tables, ignore_index=True)
+
+
+def before_end(table: pd.DataFrame, length: int = 600) -> pd.DataFrame:
+    return table[table["timestamp"] < table["timestamp"].iloc[0] + pd.Timedelta(hours=length)]
+
+
+@pytest.fixture(scope="module")
+def with_features() -> AdapterPredictor:
+    return make(**FEATURES).train(driven_dataset())
+
+
+@pytest.mark.parametrize("calendar", [False, True])
+def test_covariates_through_both_doors_give_the_same_bits(calendar: bool, tmp_path: Path) -> None:
+    adapter = Adapter(prediction_length=H, context_length=48, foundation_model=SeasonalModel())
+    adapter.fit(before_end(driven_frame()), calendar=calendar, **ROLES)
+    predictor = make(**FEATURES, calendar=calendar).train(driven_dataset())
+    assert predictor.adapter.summary().to_dict() == adapter.summary().to_dict()
+    assert "used for 1 of 2 channels; quantile loss lower by x" in adapter.summary().stages["covariates"]
+    direct = adapter.predict(future=driven_frame(), num_samples=60)
+    for one, other in zip(predictor.predict(driven_dataset()), direct, strict=True):
+        np.testing.assert_array_equal(one.samples, other.samples)
+    for one, other in zip(AdapterPredictor(adapter, 60).predict(driven_dataset()), direct, strict=True):
+        np.testing.assert_array_equal(one.samples, other.samples)
+    predictor.serialize(tmp_path)
+    again = Predictor.deserialize(tmp_path, foundation_model=SeasonalModel())
+    for one, other in zip(again.predict(driven_dataset()), direct, strict=True):
+        np.testing.assert_allclose(one.samples, other.samples, atol=1e-5)
+    shorter = driven_dataset(400)  # an earlier end, with its own dates
+    past = before_end(driven_frame(400), 400)
+    direct = adapter.predict(past, future=driven_frame(400), num_samples=60)
+    for one, other in zip(predictor.predict(shorter), direct, strict=True):
+        np.testing.assert_array_equal(one.samples, other.samples)
+
+
+def test_datasets_without_names_hold_the_same_features(tmp_path: Path, with_features: AdapterPredictor) -> None:
+    plain = [{name: value.copy() if name != "start" and name != "item_id" else value for name, value in entry.items()}
+             for entry in driven_dataset()]  # fmt: skip
+    JsonLinesWriter(use_gzip=False).write_to_folder(plain, tmp_path)
+    file = next(tmp_path.glob("*.json"))
+    for dataset in (
+        plain,
+        ListDataset(plain, freq="h", one_dim_target=False),
+        FileDataset(file, freq="h", one_dim_target=False),
+    ):
+        trained = make(**FEATURES).train(dataset)
+        panel = trained.adapter._fitted.panel
+        assert panel.known_covariates == ("feat_dynamic_real 0", "feat_dynamic_real 1") and panel.targets == ("0", "1")
+        for one, other in zip(trained.predict(dataset), with_features.predict(driven_dataset()), strict=True):
+            np.testing.assert_allclose(one.samples, other.samples, rtol=1e-4, atol=1e-4)  # float32
+    for one, other in zip(with_features.predict(plain), trained.predict(driven_dataset()), strict=True):
+        np.testing.assert_allclose(one.samples, other.samples, rtol=1e-4, atol=1e-4)
+
+
+def test_features_in_gluonts_pipelines() -> None:
+    dataset = driven_dataset(660)
+    training, template = split(dataset, offset=-60)
+    test = template.generate_instances(H, windows=6, distance=H)
+    metrics = [MeanWeightedSumQuantileLoss(DECILES)]
+    trained = make(**FEATURES).train(training)
+    with_them = evaluate_model(trained, test_data=test, metrics=metrics)
+    without = evaluate_model(make().train(training), test_data=test, metrics=metrics)
+    assert with_them.iloc[0, 0] < 0.8 * without.iloc[0, 0]
+    window, label = next(iter(test))
+    alone, batched = next(trained.predict([window])), next(trained.predict(test.input))
+    np.testing.assert_allclose(alone.samples, batched.samples, atol=1e-3)
+    assert batched.start_date == label["start"]
+    forecasts, _ = make_evaluation_predictions(dataset, trained, num_samples=20)
+    assert [forecast.samples.shape for forecast in forecasts] == [(20, H, 2)] * 2
+    whole = make(**FEATURES).train(training, validation_data=dataset)
+    assert whole.adapter.summary().spans["train"]["rows"] == 1200
+
+
+def test_features_that_nobody_declared_are_not_looked_at() -> None:
+    bare = [{name: entry[name] for name in ("start", "target", "item_id")} for entry in driven_dataset()]
+    one, other = (next(make().train(dataset).predict(bare)) for dataset in (driven_dataset(), bare))
+    np.testing.assert_array_equal(one.samples, other.samples)
+
+
+def test_features_that_are_missing_short_or_unknown_ahead_are_refused(with_features: AdapterPredictor) -> None:
+    first, entry = driven_dataset()
+    known = entry["feat_dynamic_real"]
+    hole = known.copy()
+    hole[1, 601:604] = np.nan
+    steps = r"expected 2 rows \(price, holiday\) of 606 steps or more, the 600 of its target and the 6 ahead"
+    for change, says in [
+        ({"feat_dynamic_real": None}, rf"entry 1 has no feat_dynamic_real: {steps}"),
+        ({"feat_dynamic_real": known[:, :603]}, rf"entry 1 has feat_dynamic_real of shape \(2, 603\): {steps}"),
+        ({"feat_dynamic_real": known[:1]}, rf"entry 1 has feat_dynamic_real of shape \(1, 606\): {steps}"),
+        (
+            {"feat_dynamic_real": hole},
+            r"entry 1 lacks 3 of the 6 steps ahead of 'holiday' \(row 1 of feat_dynamic_real",
+        ),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            list(with_features.predict([first, entry | change]))
+    with pytest.raises(ValueError, match=r"entry 0 has past_feat.* of shape \(1, 9\): expected 1 rows .* of 600 steps"):
+        make(**FEATURES).train([first | {"past_feat_dynamic_real": np.zeros((1, 9))}, entry])
+    swapped = PandasDataset(driven(), target=["x", "y"], feat_dynamic_real=["holiday", "price"], future_length=H)
+    with pytest.raises(ValueError, match=r"dataset's feat_dynamic_real are holiday, price, the adapter .* price, holi"):
+        next(with_features.predict(swapped))
+    with pytest.raises(ValueError, match="num_feat_dynamic_real to be a positive integer or 0, got -1"):
+        make(num_feat_dynamic_real=-1)
+
+
+@pytest.mark.parametrize(
+    ("freq", "period"), [("ME", "M"), ("MS", "M"), ("QE-NOV", "Q-NOV"), ("W-TUE", "W-TUE"), ("D", "D"), ("15min", None)]
+)
+def test_calendars_of_periods_are_those_of_the_fitted_dates(freq: str, period: str | None) -> None:
+    dates = pd.date_range("2001-01-31 00:05", periods=100, freq=freq)
+    for fitted in (0, 60):
+        panel = Panel.of(pd.DataFrame({"x": np.arange(40.0)}, dates[fitted : fitted + 40]), frequency=freq)
+        for first in (0, 37, 80):
+            start = pd.Period(dates[first], period or freq)
+            pd.testing.assert_index_equal(_dates(panel, start, 20), dates[first : first + 20], check_exact=True)
 
 
 # ---------------------------------------------------------------------------------------------------- kept
