@@ -7,13 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Adapter", "Forecast", "Panel", "__version__", "load_foundation_model", "set_verbosity", "tune"]
+__all__ = [
+    "Adapter",
+    "Forecast",
+    "GroupedAdapter",
+    "Panel",
+    "__version__",
+    "load_foundation_model",
+    "set_verbosity",
+    "tune",
+]
 
 if TYPE_CHECKING:
     from ._logging import set_verbosity
     from .adapter import Adapter
     from .distribution.forecast import Forecast
     from .foundation import load_foundation_model
+    from .grouped import GroupedAdapter
     from .panel import Panel
     from .tuning import tune
 
@@ -21,6 +31,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Adapter": ".adapter",
     "Forecast": ".distribution.forecast",
+    "GroupedAdapter": ".grouped",
     "Panel": ".panel",
     "load_foundation_model": ".foundation",
     "set_verbosity": "._logging",

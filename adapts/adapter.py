@@ -484,11 +484,7 @@ class Adapter:
         from .evaluation.backtest import count_stages, roll
         from .evaluation.progress import progress_bar
 
-        if not isinstance(models or {}, Mapping) or "adapter" in (models or {}):
-            raise ValueError(
-                "backtest expects models to map names to Adapters, and this one is called 'adapter'; got "
-                + (repr(list(models)) if isinstance(models, Mapping) else type(models).__name__)
-            )
+        contestants = _contestants(self, models)
         named = target is not None or calendar or len(past_covariates) or len(known_covariates)
         if not named and self._fitted is not None and "covariates" in self._fitted.stages:
             target, past_covariates, known_covariates, calendar = _roles(self._fitted.panel)
@@ -497,7 +493,6 @@ class Adapter:
             calendar=calendar, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
             regularise=regularise,
         )  # fmt: skip
-        contestants = {"adapter": self, **(models or {})}
         with progress_bar(count_stages(contestants, baselines, refit=refit), shown=progress) as tell:
             result = roll(
                 contestants, dataset, windows=windows, stride=stride, scale=scale, baselines=baselines, refit=refit,
@@ -940,6 +935,16 @@ def _family(family: str | Path | AdapterModule) -> tuple[AdapterModule, dict[str
     if family in families():
         return make(family), {}
     raise unknown("adapter", family, sorted({*known, *families()}))
+
+
+def _contestants(adapter: Adapter, models: Mapping[str, Adapter] | None) -> dict[str, Adapter]:
+    r"""The models of a backtest by name, the adapter first."""
+    if not isinstance(models or {}, Mapping) or "adapter" in (models or {}):
+        raise ValueError(
+            "backtest expects models to map names to Adapters, and this one is called 'adapter'; got "
+            + (repr(list(models)) if isinstance(models, Mapping) else type(models).__name__)
+        )
+    return {"adapter": adapter, **(models or {})}
 
 
 def _has_names(series: Any) -> bool:

@@ -32,6 +32,7 @@ from .panel import Item, Panel
 
 if TYPE_CHECKING:
     from .adapter import Adapter
+    from .foundation import FoundationModel
 
 CONFIG, TENSORS = "config.json", "adapter.safetensors"
 ROLES = ("past_covariates", "known_covariates", "calendar")
@@ -209,7 +210,14 @@ def save(fitted: Fitted, adapter: Adapter, path: str | Path, *, overwrite: bool)
         (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
-def load(adapter_class: type[Adapter], path: str | Path, *, foundation_model: Any, device: str) -> Adapter:
+def load(
+    adapter_class: type[Adapter],
+    path: str | Path,
+    *,
+    foundation_model: Any,
+    device: str,
+    loaded: FoundationModel | None = None,
+) -> Adapter:
     r"""Reads a saved adapter.
 
     Arguments:
@@ -217,6 +225,7 @@ def load(adapter_class: type[Adapter], path: str | Path, *, foundation_model: An
         path: The folder.
         foundation_model: Another frozen model to use, or None.
         device: Where the frozen model runs.
+        loaded: The frozen model, where it is loaded already.
 
     Returns:
         The fitted adapter.
@@ -242,6 +251,7 @@ def load(adapter_class: type[Adapter], path: str | Path, *, foundation_model: An
         address = expected["name"], expected["version"], expected["sha256"][:12]
     except (AssertionError, AttributeError, IndexError, KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ValueError(f"{path} is a corrupt adapter, or another version's: {error!r}") from error
+    adapter._model = loaded
     found = adapter.model.fingerprint()
     if foundation_model is None and found["sha256"] != expected["sha256"]:
         raise ValueError(

@@ -46,7 +46,7 @@ LAYERS = [
     ["fitting"],
     ["saving", "updating"],
     ["adapter"],
-    ["tuning"],
+    ["grouped", "tuning"],
     ["testing", "gluonts", "cli", "report"],
 ]
 HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}

@@ -205,11 +205,6 @@ class Reader:
     def read_frame(self, frame: pd.DataFrame) -> Panel:
         r"""Reads a wide or a long pandas frame."""
         frame, item_column, timestamp_column = self.flat(frame)
-        if frame.columns.has_duplicates:
-            twice = frame.columns[frame.columns.duplicated()].unique()
-            raise ValueError(f"expected columns of different names, but {listed(twice)} came more than once")
-        if len(frame) == 0:
-            raise ValueError("expected at least one row, got an empty frame")
         if (item_column, timestamp_column) != (self.item_column, self.timestamp_column):
             return replace(self, item_column=item_column, timestamp_column=timestamp_column).read_frame(frame)
         dates, column = self.find_dates(frame)
@@ -260,7 +255,13 @@ class Reader:
             counts = pd.api.types.is_numeric_dtype(index.dtype) and index.is_unique  # a number a row names no series
             if item or (str(index.name).lower() in ITEM_NAMES and not counts):
                 frame = frame.reset_index()
-        return frame.set_axis([str(name) for name in frame.columns], axis=1), item, timestamp
+        frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
+        if frame.columns.has_duplicates:
+            twice = frame.columns[frame.columns.duplicated()].unique()
+            raise ValueError(f"expected columns of different names, but {listed(twice)} came more than once")
+        if len(frame) == 0:
+            raise ValueError("expected at least one row, got an empty frame")
+        return frame, item, timestamp
 
     def find_dates(self, frame: pd.DataFrame) -> tuple[pd.DatetimeIndex | None, str | None]:
         r"""The dates of the rows, None if undated, and the column they come from, None if the index."""

@@ -1,0 +1,116 @@
+r"""Long frames with a column that names the group of each item, cut into a frame a group."""
+
+from __future__ import annotations
+
+__all__ = ["Grouped", "split"]
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .columns import groups
+from .frames import as_pandas
+from .reader import Reader
+
+
+@dataclass(frozen=True)
+class Grouped:
+    r"""A long frame, cut.
+
+    Arguments:
+        frames: The rows of each group, in the order in which the groups first come, without the group column. What
+            tells items and dates apart is read from the whole frame, so that a group reads as its neighbours do.
+        group_of: The group of each item, in the order in which the items first come.
+        columns: The item and the timestamp column, as `Panel.of` takes them with these rows.
+    """
+
+    frames: dict[str, pd.DataFrame]
+    group_of: dict[str, str]
+    columns: dict[str, Any]
+
+
+def split(
+    series: Any,
+    group_column: str,
+    *,
+    item_column: str | None,
+    timestamp_column: str | None,
+    known: Mapping[str, str] | None = None,
+) -> Grouped:
+    r"""Cuts a long frame into a frame a group.
+
+    Arguments:
+        series: A long frame, of any library that `Panel.of` takes.
+        group_column: The column that names the group of each row, the same in all rows of an item. It may be the item
+            column: each item is then a group.
+        item_column: The column that names the item; recognised by its name if None.
+        timestamp_column: The column that holds the dates; recognised if None.
+        known: The groups of items, for a frame without the group column; such a frame is refused if None.
+
+    Returns:
+        The frames. Names of groups and items are text.
+
+    Raises:
+        ValueError: If it is no long frame with these columns, an item is in two groups or in an unknown one, or a row
+            has no group.
+    """
+    frame = as_pandas(series)
+    if not isinstance(frame, pd.DataFrame):
+        raise ValueError(
+            f"expected a long frame with a column {group_column!r}, got {type(series).__name__}"
+            + (": read the file first, as with pandas.read_csv" if isinstance(series, str | PathLike) else "")
+        )
+    reader = Reader(None, item_column, timestamp_column, None, False)
+    frame, item_column, timestamp_column = reader.flat(frame)
+    reader = replace(reader, item_column=item_column, timestamp_column=timestamp_column)
+    if known is None and group_column not in frame.columns:
+        raise ValueError(f"there is no group column {group_column!r}; the columns are {', '.join(frame.columns)}")
+    rest = frame if item_column == group_column else frame.drop(columns=group_column, errors="ignore")
+    dates, timestamp = reader.find_dates(rest)
+    item = reader.find_items(rest, dates, timestamp)
+    if item is None:
+        raise ValueError(
+            f"expected a long frame, in which a column names the item of each row, got only {', '.join(rest.columns)} "
+            f"beside the group: item_column= names it, item_column={group_column!r} where each group is one item"
+        )
+    rows_of = groups(rest[item])
+    if group_column in frame.columns:
+        group_of = _groups(frame[group_column], rows_of)
+    else:
+        group_of = _remembered(known or {}, rows_of, group_column)
+    if dates is not None:  # text may be read in one order in all groups, and in another in one of them
+        rest = rest.set_axis(dates, axis=0) if timestamp is None else rest.assign(**{timestamp: dates})
+    rows_in: dict[str, list[np.ndarray]] = {}
+    for name, rows in rows_of.items():
+        rows_in.setdefault(group_of[name], []).append(rows)
+    frames = {group: rest.iloc[np.sort(np.concatenate(rows))] for group, rows in rows_in.items()}
+    return Grouped(frames, group_of, {"item_column": item, "timestamp_column": timestamp})
+
+
+def _groups(column: pd.Series[Any], rows_of: Mapping[str, np.ndarray]) -> dict[str, str]:
+    r"""The group of each item by its rows."""
+    codes, names = pd.factorize(column.map(str, na_action="ignore"))
+    if (codes < 0).any():
+        raise ValueError(f"column {column.name!r} names no group in row {int(np.argmin(codes))}: every row needs one")
+    for item, rows in rows_of.items():
+        found = pd.unique(codes[rows])
+        if len(found) > 1:
+            raise ValueError(
+                f"item {item!r} is in two groups, {names[found[0]]!r} and {names[found[1]]!r}: column "
+                f"{column.name!r} needs the same group in all rows of an item"
+            )
+    return {item: str(names[codes[rows[0]]]) for item, rows in rows_of.items()}
+
+
+def _remembered(known: Mapping[str, str], items: Mapping[str, Any], group_column: str) -> dict[str, str]:
+    r"""The group of each item by what is known."""
+    strange = [item for item in items if item not in known]
+    if strange:
+        raise ValueError(
+            f"item {strange[0]!r} was not fitted, and there is no column {group_column!r} to tell its group: add it"
+        )
+    return {item: known[item] for item in items}
