@@ -2,7 +2,7 @@ r"""What `Adapter.fit` does with its rows, stage by stage, and what it leaves be
 
 from __future__ import annotations
 
-__all__ = ["Fitted", "fit", "rows_digest", "validate"]
+__all__ = ["Fitted", "Found", "Shared", "fit", "rows_digest", "validate"]
 
 import hashlib
 import json
@@ -267,8 +267,8 @@ def fit(
     said = []
     if panel.past_covariates:
         named = f"past {_few(panel.past_covariates)}: "
-        if settings["gate"] and not _past_helps(panel, module, model, **options):
-            panel, module = _without_past(panel), make(module.family, module.options()).build(len(panel.targets))
+        if settings["gate"] and _tried_both_ways(panel, module, model, {}, **options).fitted.panel is not panel:
+            panel, module = _without_past(panel, module, settings["seed"])
             said.append(named + "left out, for no gain is sure")
         else:
             said.append(named + "encoded beside the targets")
@@ -279,57 +279,84 @@ def fit(
     return stages.fitted
 
 
-def _without_past(panel: Panel) -> Panel:
-    return panel.select((*panel.targets, *panel.known_covariates))
+def _without_past(panel: Panel, module: AdapterModule, seed: int) -> tuple[Panel, AdapterModule]:
+    r"""The panel without past covariates, and a module as it would have been built for it."""
+    torch.manual_seed(seed)
+    fresh = make(module.family, module.options()).build(len(panel.targets))
+    return panel.select((*panel.targets, *panel.known_covariates)), fresh
 
 
-def _past_helps(panel: Panel, module: AdapterModule, model: FoundationModel, **options: Any) -> bool:
-    r"""Whether past covariates surely make the adapter better for any target, on validation windows."""
-    losses = []
-    for each in (_without_past(panel), panel):
-        width = len(each.targets) + len(each.past_covariates)
-        torch.manual_seed(options["settings"]["seed"])
-        try:
-            fresh = make(module.family, module.options()).build(width)
-        except ValueError:  # more latent channels than there are targets: it was meant for both
-            return True
-        stages = _begin(each, fresh, model, checkpoint_dir=None, **options)
-        windows = stages.windows["validation"]
-        if not len(windows):
-            return False
-        losses.append(mean_pinball(stages.ungated()[0], stages.truth(windows)).nanmean(1))  # (n, D)
-    chosen, _ = choose(torch.stack(losses), stages.horizon, windows.origin, windows.item, stages.seed)
-    return bool(chosen.any())
+def _tried_both_ways(
+    panel: Panel, module: AdapterModule, model: FoundationModel, shared: Shared, **options: Any
+) -> _Stages:
+    r"""The stages as trained with past covariates, if these surely make any target better on validation windows."""
+    seed = options["settings"]["seed"]
+    try:
+        alone = _without_past(panel, module, seed)
+    except ValueError:  # more latent channels than there are targets: it was meant for both
+        return _trial(panel, module, model, shared, **options)
+    without = _trial(*alone, model, shared, **options)
+    windows = without.windows["validation"]
+    if not len(windows):
+        return without
+    torch.manual_seed(seed)
+    fresh = make(module.family, module.options()).build(module.channels)
+    both = without, _trial(panel, fresh, model, shared, **options)
+    losses = [mean_pinball(each.ungated[0], each.truth(each.windows["validation"])).nanmean(1) for each in both]
+    chosen, _ = choose(torch.stack(losses), without.horizon, windows.origin, windows.item, without.seed)  # of (2, n, D)
+    return both[int(chosen.any())]
+
+
+@dataclass
+class Found:
+    r"""What fits of several families to the same windows have in common: all that the frozen model says of them.
+
+    Arguments:
+        effect: What known covariates explain, and the words for it; None as long as nobody has looked.
+        laws: The frozen model's laws by part, of the windows that are left when the effect is taken off.
+        raw: The frozen model's law of the raw targets of the validation windows.
+    """
+
+    effect: tuple[KnownEffect, str] | None = None
+    laws: dict[str, QuantileFunction] = field(default_factory=dict)
+    raw: QuantileFunction | None = None
+
+
+#: What was found, by the columns that the adapter was shown.
+Shared = dict[tuple[str, ...], Found]
 
 
 def validate(
-    panel: Panel,
-    module: AdapterModule,
-    model: FoundationModel,
-    *,
-    frozen_laws: dict[str, QuantileFunction],
-    **options: Any,
+    panel: Panel, module: AdapterModule, model: FoundationModel, *, shared: Shared, **options: Any
 ) -> tuple[float, float]:
     r"""Fits the parameters alone, and scores the adapter on the validation windows; no later row is read.
+
+    Covariates are used where `fit` would use them, which the train and validation rows tell.
 
     Arguments:
         panel: As for `fit`.
         module: As for `fit`.
         model: As for `fit`.
-        frozen_laws: The frozen model's laws by part, as far as they are known of the same windows; those found are
-            added.
+        shared: What was found in earlier calls with the same panel, frozen model and options, those of the family and
+            of its training aside; what is found is added.
         **options: As for `fit`.
 
     Returns:
         Twice the quantile loss, a coarse CRPS, averaged over our levels, windows, leads and channels in units of the
-        train rows: of the law that the gate would see, and of the frozen model's.
+        train rows: of the law that the gate would see, and of the frozen model's, which sees no covariates.
 
     Raises:
         ValueError: If there is no train or no validation window.
     """
+    tried = _tried_both_ways if panel.past_covariates and options["settings"]["gate"] else _trial
+    return tried(panel, module, model, shared, **options).validate()
+
+
+def _trial(panel: Panel, module: AdapterModule, model: FoundationModel, shared: Shared, **options: Any) -> _Stages:
+    r"""The stages of a fit that is to be scored on the validation windows, and goes no further."""
     stages = _begin(panel, module, model, checkpoint_dir=None, **options)
-    stages.frozen_laws = frozen_laws
-    return stages.validate()
+    stages.found = shared.setdefault(panel.channels, Found())
+    return stages
 
 
 def _begin(
@@ -399,7 +426,7 @@ class _Stages:
         self.checkpoints, self.stage = checkpoints, ""
         self.fitted, self.loaded, self.train_part, self.laid = fitted, model, train_part, windows
         self.said: list[str] = []  # of covariates, before the first stage
-        self.frozen_laws: dict[str, QuantileFunction] = {}
+        self.found = Found()
         self.adapted_laws: dict[str, QuantileFunction] = {}
         self.settings, self.seed = settings, int(settings["seed"])
         self.horizon = windows["train"].prediction_length
@@ -487,9 +514,20 @@ class _Stages:
         if self.fitted.effect is not None and self.enough("train", "covariates"):
             given = [name for name in panel.known_covariates if name not in panel.calendar]
             names = [*given, "the calendar"] if panel.calendar else given
-            said.append(f"known {_few(names)}: {self.regress(self.fitted.effect)}")
+            said.append(f"known {_few(names)}: {self.known()}")
         if said:
             self.fitted.stages["covariates"] = "; ".join(said)
+
+    def known(self) -> str:
+        r"""Takes off what known covariates explain, as it was found before, or as it is found now; says what it is."""
+        if self.found.effect is None:
+            assert self.fitted.effect is not None
+            said = self.regress(self.fitted.effect)
+            self.found.effect = self.fitted.effect, said
+        elif self.found.effect[0].used:
+            self.fitted.effect = self.found.effect[0]
+            self.lay()
+        return self.found.effect[1]
 
     def regress(self, effect: KnownEffect) -> str:
         r"""Takes off each target what known covariates explain, where that surely helps; says where and how much."""
@@ -679,10 +717,19 @@ class _Stages:
                 f"too short a series: the validation rows hold no target of {self.horizon} steps, and nothing can be "
                 "chosen on them"
             )
-        laws, future = self.ungated(), self.truth(windows)
+        laws, future = (self.ungated[0], self.raw()), self.truth(windows)
         ours, theirs = (2 * float(mean_pinball(law, future).nanmean()) for law in laws)
         return ours, theirs
 
+    def raw(self) -> QuantileFunction:
+        r"""The frozen model's law of the validation windows, of the raw targets alone."""
+        if self.windows["validation"].shifts is None:
+            return self.ungated[1]
+        if self.found.raw is None:
+            self.found.raw = self.frozen_law("raw", self.fitted.plain(self.laid["validation"]))
+        return self.found.raw
+
+    @cached_property
     def ungated(self) -> tuple[QuantileFunction, QuantileFunction]:
         r"""Trains, and returns the law that `gate` sees and the frozen model's on the validation windows."""
         for stage in (self.probe, self.covariates, self.train):
@@ -872,9 +919,10 @@ class _Stages:
 
     def frozen(self, part: str) -> QuantileFunction:
         r"""The frozen model's law of a part, of all that the adapter sees; computed once."""
-        if part not in self.frozen_laws:
-            self.frozen_laws[part] = self.frozen_law(f"frozen-{part}", self.windows[part])
-        return self.frozen_laws[part]
+        laws = self.found.laws
+        if part not in laws:
+            laws[part] = self.frozen_law(f"frozen-{part}", self.windows[part])
+        return laws[part]
 
     def frozen_law(self, name: str, windows: Windows) -> QuantileFunction:
         law = self.law_in_chunks(name, len(windows), lambda some: self.pipeline.frozen(windows[some]))

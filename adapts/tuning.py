@@ -16,8 +16,7 @@ from . import __version__
 from ._logging import get_logger, quiet
 from .adapter import TRAINING, Adapter, _trained
 from .checkpoints import Checkpoints
-from .distribution.quantiles import QuantileFunction
-from .fitting import rows_digest, validate
+from .fitting import Shared, rows_digest, validate
 from .foundation import FoundationModel
 from .readers import Dataset
 from .shelf import unknown
@@ -94,6 +93,9 @@ def tune(
     folder: str | Path | None = None,
     on_trial: Callable[[str], None] | None = None,
     target: str | Sequence[str] | None = None,
+    past_covariates: str | Sequence[str] = (),
+    known_covariates: str | Sequence[str] = (),
+    calendar: bool = False,
     item_column: str | None = None,
     timestamp_column: str | None = None,
     frequency: str | None = None,
@@ -109,6 +111,10 @@ def tune(
     and a gated law would tie wherever the gate is closed. Calibration and confirmation rows are not read, nor any row
     behind them, so that what `fit` decides there is decided on rows that no search has seen. The validation windows
     themselves are used up: `loss` is a little too low, the more so the more trials there are.
+
+    Covariates are used where `fit` would use them, and what a trial costs grows likewise: past ones are tried both ways
+    in each trial, what known ones explain is found once as long as the frozen model and its context stay. The frozen
+    model's loss is that of the raw targets without covariates.
 
     Trials are drawn by a tree-structured Parzen estimator, the first ten at random.
 
@@ -128,6 +134,9 @@ def tune(
             it is called again, to the same trials as one that was not.
         on_trial: Called after each trial with what came of it, in words.
         target: As for `Adapter.fit`.
+        past_covariates: As for `Adapter.fit`.
+        known_covariates: As for `Adapter.fit`.
+        calendar: As for `Adapter.fit`.
         item_column: As for `Adapter.fit`.
         timestamp_column: As for `Adapter.fit`.
         frequency: As for `Adapter.fit`.
@@ -151,10 +160,10 @@ def tune(
     if not isinstance(trials, int | np.integer) or isinstance(trials, bool) or trials < 1:
         raise ValueError(f"tune expects trials to be a positive integer, got {trials!r}")
     dataset = adapter._dataset(
-        series, target=target, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
-        regularise=regularise,
+        series, target=target, past_covariates=past_covariates, known_covariates=known_covariates, calendar=calendar,
+        item_column=item_column, timestamp_column=timestamp_column, frequency=frequency, regularise=regularise,
     )  # fmt: skip
-    searched = _Space(adapter, space, dataset.panel.num_channels)
+    searched = _Space(adapter, space, _width(dataset))
     kept = Checkpoints(folder, {} if folder is None else _fingerprint(adapter, dataset, borders, searched))
     backend = optuna.storages.journal.JournalFileBackend
     journal = kept.path("trials.log")
@@ -261,23 +270,28 @@ class _Search:
     def __init__(self, adapter: Adapter, dataset: Dataset, borders: tuple[int, int] | None, space: _Space) -> None:
         self.adapter, self.dataset, self.borders, self.space = adapter, dataset, borders, space
         self.models: dict[str, FoundationModel] = {}
-        self.laws: tuple[Any, dict[str, QuantileFunction]] = (None, {})
+        self.found: tuple[Any, Shared] = (None, {})
 
     def candidate(self, params: Mapping[str, Any]) -> Adapter:
         made = _with(self.adapter, _taken(self.adapter, params))
-        made.family.build(self.dataset.panel.num_channels)
+        made.family.build(_width(self.dataset))
         return made
 
     def losses(self, made: Adapter) -> tuple[float, float]:
         name = _label(made.foundation_model)
         made._model = self.models.get(name, made._model)
         self.models[name] = made.model
-        # As long as these stay, so do the frozen model's forecasts; a head depends on the batches.
+        # As long as these stay, so does all that the frozen model says; a head depends on the batches.
         same = (name, made.context_length, made.batch_size, made.probe_head)
-        if self.laws[0] != same:
-            self.laws = (same, {})
-        ours, theirs = made._through(validate, self.dataset, self.borders, frozen_laws=self.laws[1])
+        if self.found[0] != same:
+            self.found = (same, {})
+        ours, theirs = made._through(validate, self.dataset, self.borders, shared=self.found[1])
         return (ours if np.isfinite(ours) else float("inf")), theirs
+
+
+def _width(dataset: Dataset) -> int:
+    r"""The number of channels that an adapter is shown."""
+    return len(dataset.panel.targets) + len(dataset.panel.past_covariates)
 
 
 def _taken(adapter: Adapter, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -344,7 +358,12 @@ def _fingerprint(adapter: Adapter, dataset: Dataset, borders: tuple[int, int] | 
     options = {name: _label(x) for name, x in adapter.get_params(deep=False).items() if name != "device"}
     return {
         "versions": {"adapts": __version__},
-        "data": {"sha256": rows_digest(dataset.panel, stops), "channels": list(dataset.panel.channels)},
+        "data": {
+            "sha256": rows_digest(dataset.panel, stops),
+            "channels": list(dataset.panel.targets),
+            "past_covariates": list(dataset.panel.past_covariates),
+            "known_covariates": list(dataset.panel.known_covariates),
+        },
         "option": {**options, "family": repr(adapter.family)},
         "space": {name: _label(list(way)) for name, way in space.ways.items()},
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from seasonal import SeasonalModel
@@ -167,6 +168,99 @@ def test_the_recipe_makes_the_same_adapter(tmp_path: Path) -> None:
     assert "To be used with context_length=36." in recipe["when"]
     again = base.clone().set_params(family=tmp_path / "tuned.yaml", context_length=36)
     np.testing.assert_array_equal(again.fit(rows).predict().mean, tuned.adapter.fit(rows).predict().mean)
+
+
+# ---------------------------------------------------------------------- covariates
+
+
+def driven(rows: int = 700) -> pd.DataFrame:
+    r"""Two targets: `a` driven by a column that is known ahead, and led by another by more steps than are forecast."""
+    noise = np.random.default_rng(0).standard_normal((rows + 10, 5))
+    season = np.sin(2 * np.pi * np.arange(rows) / 12)
+    lead, driver = noise[:, 0], noise[:rows, 1]
+    values = {
+        "a": season + 2 * driver + 1.5 * lead[:rows] + 0.3 * noise[:rows, 2] + 5, "b": season + 0.3 * noise[:rows, 3],
+        "driver": driver, "ahead": lead[10:], "noise": noise[:rows, 4],
+    }  # fmt: skip
+    return pd.DataFrame(values, pd.date_range("2024-01-01", periods=rows, freq="h"))
+
+
+TARGETS = {"target": ["a", "b"]}
+
+
+def test_covariates_lower_the_loss_and_leave_the_frozen_models() -> None:
+    rows, space = driven(), {"context_length": [48]}
+    without = tune(adapter(), rows, space, trials=1, **TARGETS)
+    known = tune(adapter(), rows, space, trials=1, known_covariates="driver", **TARGETS)
+    both = tune(
+        adapter(), rows, space, trials=1, known_covariates=["driver"], past_covariates=["ahead"], calendar=True,
+        **TARGETS,
+    )  # fmt: skip
+    assert known.loss < 0.8 * without.loss
+    assert both.loss < 0.9 * known.loss
+    assert known.frozen_loss == pytest.approx(without.frozen_loss, rel=1e-5)
+    assert both.frozen_loss == pytest.approx(without.frozen_loss, rel=1e-5)
+
+
+def test_covariates_that_fit_would_not_use_change_nothing() -> None:
+    rows, space = driven(), {"context_length": [48], "family": ["residual", "autoencoder"]}
+    options = {"trainer_options": {"max_epochs": 1}}
+    without = tune(adapter(**options), rows, space, trials=3, **TARGETS)
+    noise = tune(adapter(**options), rows, space, trials=3, past_covariates=["noise"], **TARGETS)
+    assert noise.trials.equals(without.trials)
+    known = tune(adapter(**options), rows, space, trials=3, known_covariates=["noise"], **TARGETS)
+    assert known.trials.equals(without.trials)
+    unasked = tune(adapter(gate=False), rows, {"context_length": [48]}, trials=1, past_covariates=["noise"], **TARGETS)
+    assert unasked.loss != without.trials["loss"][0]  # without a gate past covariates stay
+
+
+def test_trials_share_only_what_is_the_same() -> None:
+    r"""Each loss is that of a search of its own, whatever trials came before."""
+    rows = driven()
+    roles = {**TARGETS, "known_covariates": ["driver"], "past_covariates": ["ahead", "noise"]}
+    space = {
+        "family": ["residual", "pca", "identity"], "family__latent_channels": [1, 3], "context_length": [36, 48],
+        "family__lags": [4, 12], "batch_size": [32, 64],
+    }  # fmt: skip
+    frame = tune(adapter(), rows, space, trials=9, **roles).trials
+    assert frame["family"].nunique() == 3 and frame["context_length"].nunique() == 2
+    for trial in frame.to_dict("records"):
+        options = {name: int(x) if isinstance(x, float) else x for name, x in trial.items() if name in space and x == x}
+        family = options.pop("family")
+        alone = tune(adapter(family), rows, {name: [value] for name, value in options.items()}, trials=1, **roles)
+        assert alone.loss == trial["loss"], options
+
+
+def test_a_trial_scores_what_fit_would_fit() -> None:
+    r"""The identity's loss with a known driver is that of the fitted law, which nothing else has touched."""
+    rows, roles = driven(), {**TARGETS, "known_covariates": ["driver"]}
+    tuned = tune(adapter("identity"), rows, {"context_length": [48]}, trials=1, **roles)
+    fitted = adapter("identity", context_length=48, recalibration="none").fit(rows, **roles)
+    panel = fitted._fitted.panel
+    windows = adapts.windows.part_windows(
+        panel, adapts.windows.split_parts(panel)["validation"], context_length=48, prediction_length=8, max_windows=50
+    )
+    future, levels = windows.future(torch.float64)[..., :2], torch.tensor(LEVELS, dtype=torch.float64)
+    for law, loss in ((fitted.law(windows), tuned.loss), (fitted.frozen_law(windows), tuned.frozen_loss)):
+        found = 2 * pinball(law.marginals.at(levels), future, levels) / torch.from_numpy(fitted.scale_)[:, None]
+        assert loss == pytest.approx(float(found.mean()), rel=1e-3)
+
+
+def test_a_search_with_other_covariates_is_another_search(tmp_path: Path) -> None:
+    rows, space = driven(), {"context_length": [48]}
+    tune(adapter(), rows, space, trials=1, folder=tmp_path, known_covariates="noise", **TARGETS)
+    with pytest.raises(ValueError, match="differs in .*past_covariates"):
+        tune(adapter(), rows, space, trials=1, folder=tmp_path, past_covariates="noise", **TARGETS)
+    later = rows.copy()
+    later.iloc[-100:] += 100  # calibration rows and those behind them are not read
+    tune(adapter(), later, space, trials=1, folder=tmp_path, known_covariates="noise", **TARGETS)
+
+
+def test_the_latent_channels_of_past_covariates_are_searched_too() -> None:
+    space = {"family__latent_channels": [2, 3]}
+    assert tune(adapter("pca"), driven(), space, trials=2, past_covariates=["ahead"], **TARGETS).loss > 0
+    with pytest.raises(ValueError, match="at most as many latent channels as observed ones, got latent_channels=3"):
+        tune(adapter("pca"), driven(), space, trials=2, known_covariates=["driver"], **TARGETS)
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def closed_form(adapter: Adapter, rows: np.ndarray) -> list[float]:
     series = torch.randn(len(windows) * module.latents, CONTEXT)
 
     def solve() -> None:
-        stages.frozen_laws.clear()
+        stages.found.laws.clear()
         stages.train()
 
     return medians(solve, lambda: adapter.model.predict(series, adapter.prediction_length))
