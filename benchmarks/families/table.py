@@ -7,12 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks import pages
+
 HERE = Path(__file__).parent
-PAGE = HERE.parent.parent / "docs" / "families.md"
-MARKS = {
-    name: (f"<!-- {name}: made by benchmarks/families/table.py -->", f"<!-- /{name} -->")
-    for name in ("families", "speed")
-}
 
 
 def spread(values: pd.Series) -> str:
@@ -80,13 +77,8 @@ def speed(figures: pd.DataFrame) -> str:
 
 
 def main() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    for name, make, file in (("families", table, "scores.csv"), ("speed", speed, "speed.csv")):
-        begin, end = MARKS[name]
-        before, rest = text.split(begin)
-        after = rest.split(end)[1]
-        text = f"{before}{begin}\n{make(pd.read_csv(HERE / file))}\n{end}{after}"
-    PAGE.write_text(text, encoding="utf-8")
+    scores, figures = (pd.read_csv(HERE / name) for name in ("scores.csv", "speed.csv"))
+    pages.write("docs/families.md", __file__, {"families": table(scores), "speed": speed(figures)})
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks import pages
+
 HERE = Path(__file__).parent
-PAGE = HERE.parent.parent / "docs" / "gluonts.md"
-BEGIN, END = "<!-- scores: made by benchmarks/gluonts/table.py -->", "<!-- /scores -->"
 COLUMNS = {
     "mean_wql": "mean wQL", "crps_sum": "CRPS-sum", "mase": "MASE", "coverage_80": "80 % coverage",
     "train_s": "train s", "predict_s": "predict s",
@@ -45,11 +45,7 @@ def table(scores: pd.DataFrame) -> str:
 
 
 def main() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    written = table(pd.read_csv(HERE / "scores.csv"))
-    PAGE.write_text(f"{before}{BEGIN}\n{written}\n{END}{after}", encoding="utf-8")
+    pages.write("docs/gluonts.md", __file__, {"scores": table(pd.read_csv(HERE / "scores.csv"))})
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks import pages
+
 HERE = Path(__file__).parent
-PAGE = HERE.parent.parent / "docs" / "joint_law.md"
 JOINT = {
     "energy": "energy",
     "variogram_channels": "channel variogram",
@@ -134,12 +135,7 @@ def main() -> None:
         "updates": updates(simulated),
         "large": large(simulated),
     }
-    page = PAGE.read_text()
-    for name, lines in tables.items():
-        start, stop = f"<!-- {name}: made by benchmarks/joint_law/table.py -->", f"<!-- /{name} -->"
-        before, rest = page.split(start)
-        page = before + start + "\n" + "\n".join(lines) + "\n" + stop + rest.split(stop)[1]
-    PAGE.write_text(page)
+    pages.write("docs/joint_law.md", __file__, {name: "\n".join(lines) for name, lines in tables.items()})
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks import pages
+
 HERE = Path(__file__).parent
-README = HERE.parent.parent / "README.md"
-BEGIN, END = "<!-- scores: made by benchmarks/main_job/table.py -->", "<!-- /scores -->"
 COLUMNS = {
     "mse": "MSE", "mae": "MAE", "crps": "CRPS", "coverage_80": "80 % coverage", "width_80": "width",
     "pit_ece": "PIT-ECE", "pit_ece_floor": "its floor",
@@ -37,11 +37,7 @@ def table(scores: pd.DataFrame) -> str:
 
 
 def main() -> None:
-    scores = pd.read_csv(HERE / "scores.csv")
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    README.write_text(f"{before}{BEGIN}\n{table(scores)}\n{END}{after}", encoding="utf-8")
+    pages.write("README.md", __file__, {"scores": table(pd.read_csv(HERE / "scores.csv"))})
 
 
 if __name__ == "__main__":
