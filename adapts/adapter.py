@@ -29,6 +29,7 @@ from .distribution.variance import VarianceParts
 from .fitting import Fitted, fit
 from .foundation import FoundationModel, load_foundation_model
 from .panel import Panel, as_pandas, require_length
+from .panel.static import as_fitted
 from .pipeline import Pipeline
 from .readers import Dataset, read
 from .shelf import load_recipe, recipes, unknown
@@ -231,6 +232,7 @@ class Adapter:
         past_covariates: str | Sequence[str] = (),
         known_covariates: str | Sequence[str] = (),
         calendar: bool = False,
+        static: str | Sequence[str] = (),
         item_column: str | None = None,
         timestamp_column: str | None = None,
         frequency: str | None = None,
@@ -252,6 +254,10 @@ class Adapter:
                 the mean.
             calendar: Whether the dates are known covariates too: the time of day, the day of the week and the time of
                 the year, as far as steps are shorter than these.
+            static: Columns that say something of each item of a panel as a whole, in numbers, text or categories, such
+                as the kind of a shop: what the known covariates and the calendar explain may differ by them, where
+                train and validation rows show for sure that this helps. A missing number counts as the mean over the
+                items, a missing category as none.
             item_column: The column of a long frame that names the item; recognised by its name if None.
             timestamp_column: The column that holds the dates; recognised if None.
             frequency: The pandas alias of the time step, inferred if None.
@@ -268,12 +274,13 @@ class Adapter:
 
         Raises:
             ValueError: If the series are unfit: see `Panel.of`; or too short, or a channel is NaN throughout; or if
-                covariates are no columns or have two roles; or if the folder holds another fit.
+                covariates are no columns or have two roles; or if static columns change within an item, tell no items
+                apart, or have no known covariate to act through; or if the folder holds another fit.
         """
         dataset = self._dataset(
             series, target=target, past_covariates=past_covariates, known_covariates=known_covariates,
-            calendar=calendar, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
-            regularise=regularise,
+            calendar=calendar, static=static, item_column=item_column, timestamp_column=timestamp_column,
+            frequency=frequency, regularise=regularise,
         )  # fmt: skip
         self._fitted = self._through(fit, dataset, borders, checkpoint_dir=checkpoint_dir)
         return self
@@ -297,7 +304,8 @@ class Adapter:
 
         Arguments:
             series: Later or other series with the fitted channels and covariates, in any form that `fit` takes; the
-                fitted ones if None. Where channels have names, others are not looked at.
+                fitted ones if None. Where channels have names, others are not looked at. Items of the fit need no
+                static columns; a category that the fit did not see counts as none.
             future: The known covariates at the :math:`H` steps after the end of each series, in any form that `fit`
                 takes, such as a frame with their dates; rows of other dates are not looked at.
             num_samples: The number of joint samples :math:`S` that each forecast draws.
@@ -436,6 +444,7 @@ class Adapter:
         past_covariates: str | Sequence[str] = (),
         known_covariates: str | Sequence[str] = (),
         calendar: bool = False,
+        static: str | Sequence[str] = (),
         item_column: str | None = None,
         timestamp_column: str | None = None,
         frequency: str | None = None,
@@ -468,6 +477,7 @@ class Adapter:
             past_covariates: As for `fit`.
             known_covariates: As for `fit`; the values that came are given as those of the steps ahead.
             calendar: As for `fit`.
+            static: As for `fit`.
             item_column: As for `fit`.
             timestamp_column: As for `fit`.
             frequency: As for `fit`.
@@ -485,13 +495,14 @@ class Adapter:
         from .evaluation.progress import progress_bar
 
         contestants = _contestants(self, models)
-        named = target is not None or calendar or len(past_covariates) or len(known_covariates)
+        named = target is not None or calendar or len(past_covariates) or len(known_covariates) or len(static)
         if not named and self._fitted is not None and "covariates" in self._fitted.stages:
             target, past_covariates, known_covariates, calendar = _roles(self._fitted.panel)
+            static = list(self._fitted.panel.static)
         dataset = self._dataset(
             series, target=target, past_covariates=past_covariates, known_covariates=known_covariates,
-            calendar=calendar, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
-            regularise=regularise,
+            calendar=calendar, static=static, item_column=item_column, timestamp_column=timestamp_column,
+            frequency=frequency, regularise=regularise,
         )  # fmt: skip
         with progress_bar(count_stages(contestants, baselines, refit=refit), shown=progress) as tell:
             result = roll(
@@ -696,29 +707,33 @@ class Adapter:
         past_covariates: str | Sequence[str] = (),
         known_covariates: str | Sequence[str] = (),
         calendar: bool = False,
+        static: str | Sequence[str] = (),
         **options: Any,
     ) -> Dataset:
         r"""Reads series, and gives their columns their roles."""
         past = column_names("past_covariates", past_covariates)
         known = column_names("known_covariates", known_covariates)
-        if not (past or known or calendar):
+        kinds = column_names("static", static)
+        if not (past or known or calendar or kinds):
             return self._read(series, target=target, **options)
-        if (past or known) and not _has_names(series):
+        if (past or known or kinds) and not _has_names(series):
             raise ValueError(f"covariates are columns with names, and {type(series).__name__} has none: pass a frame")
         columns = None if target is None else [*dict.fromkeys([*column_names("target", target), *past, *known])]
-        dataset = self._read(series, target=columns, **options)
+        dataset = self._read(series, target=columns, static=kinds, **options)
         panel = assign(dataset.panel, target=target, past_covariates=past, known_covariates=known, calendar=calendar)
         return replace(dataset, panel=panel)
 
     def _read(self, series: Any, **options: Any) -> Dataset:
         if isinstance(series, Dataset):
-            target = options.pop("target", None)
+            target, static = options.pop("target", None), options.pop("static", ())
             given = [name for name, value in options.items() if value not in (None, False)]
             if given:
                 raise ValueError(
                     f"a Dataset is read already, {given[0]}= cannot change it: give it to adapts.readers.read"
                 )
-            return series if target is None else replace(series, panel=Panel.of(series.panel, target=target))
+            if target is None and not static:
+                return series
+            return replace(series, panel=Panel.of(series.panel, target=target, static=static))
         if isinstance(series, str | Path):
             target = options.pop("target", None)
             return read(series, columns=target, **options)
@@ -760,7 +775,7 @@ class Adapter:
             series = [as_pandas(entry) for entry in series]
         elif not isinstance(series, Path | Dataset | Panel):
             series = as_pandas(series)
-        columns = tuple(name for name in panel.channels if name not in panel.calendar)
+        columns = tuple(name for name in panel.channels if name not in (*panel.static_columns, *panel.calendar))
         named = columns != tuple(map(str, range(len(columns))))
         frames = [entry for entry in (series if isinstance(series, list) else [series]) if hasattr(entry, "columns")]
         whole = [{str(column) for column in frame.columns}.issuperset(columns) for frame in frames]
@@ -772,10 +787,11 @@ class Adapter:
         problem = None
         for number, step in enumerate(dict.fromkeys(steps)):
             try:
-                later = self._read(series, target=target, frequency=step, **options)
+                later = self._read(series, target=target, frequency=step, static=panel.static, **options)
+                kept = (*columns, *later.panel.static_columns)
                 if named and set(later.panel.channels).issuperset(columns):
-                    later = replace(later, panel=later.panel.select(columns))
-                later = replace(later, panel=later.panel.require_channels(columns))
+                    later = replace(later, panel=later.panel.select(kept))
+                later = replace(later, panel=later.panel.require_channels(kept))
                 later = replace(later, panel=_in_steps_of(panel, later.panel, given=number == 0 and step is not None))
                 return later if panel.targets == panel.channels else replace(later, panel=_assigned(panel, later.panel))
             except ValueError as error:
@@ -785,7 +801,7 @@ class Adapter:
 
     def _ahead(self, panel: Panel, future: Any, **columns: Any) -> Panel:
         r"""A panel with the steps ahead behind it, in which known covariates have values; itself where none are."""
-        given = [name for name in panel.known_covariates if name not in panel.calendar]
+        given = list(panel.given)
         if future is not None and not given:
             raise ValueError("future holds known covariates, and the adapter was fitted with none: leave it out")
         if given and future is None:
@@ -956,13 +972,13 @@ def _has_names(series: Any) -> bool:
 
 def _roles(panel: Panel) -> tuple[Sequence[str], Sequence[str], Sequence[str], bool]:
     r"""What gave the columns of a panel their roles: target, past and known covariates, calendar."""
-    known = [name for name in panel.known_covariates if name not in panel.calendar]
-    return list(panel.targets), list(panel.past_covariates), known, bool(panel.calendar)
+    return list(panel.targets), list(panel.past_covariates), list(panel.given), bool(panel.calendar)
 
 
 def _assigned(fitted: Panel, later: Panel) -> Panel:
     r"""Gives the columns of later rows the roles that they had in the fit."""
     target, past, known, calendar = _roles(fitted)
+    later = as_fitted(later, fitted) if fitted.static else later
     return assign(later, target=target, past_covariates=past, known_covariates=known, calendar=calendar)
 
 

@@ -2,9 +2,11 @@ r"""Covariates: which columns they are, their future rows, and what known ones e
 
 from __future__ import annotations
 
-__all__ = ["KnownEffect", "assign", "choose", "column_names", "followed", "slopes"]
+__all__ = [
+    "KnownEffect", "assign", "choose", "column_names", "followed", "location_scale", "require_tellable", "slopes",
+]  # fmt: skip
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +19,7 @@ from .dates import calendar as dates_from
 from .distribution.blocks import block_bootstrap, resampling_clock, student
 from .panel import Item, Panel
 from .panel.columns import listed
+from .panel.panel import columns_of
 from .shelf import unknown
 from .solvers import RidgePath, cross_validated_error
 
@@ -26,6 +29,8 @@ STRENGTHS = torch.logspace(-5, 3, 17, dtype=torch.float64)
 FLOOR = 0.2
 #: How likely a target without any effect may be given one.
 DOUBT = 0.02
+#: The most known covariates and products of these with static columns.
+MOST_PRODUCTS = 256
 #: The cycles of the calendar: their name, their harmonics, and how many days a step must be shorter than for them.
 CYCLES = (("day", 2, 0.6), ("week", 3, 6.9), ("year", 2, 190.0))
 
@@ -45,7 +50,7 @@ def assign(
     r"""Gives the columns of a panel their roles.
 
     Arguments:
-        panel: The panel.
+        panel: The panel. Its static columns stay what they are.
         target: The columns to forecast; all that are no covariates if None.
         past_covariates: The columns that are known up to now only.
         known_covariates: The columns whose future values will be given.
@@ -53,7 +58,7 @@ def assign(
             as far as the steps are shorter.
 
     Returns:
-        The panel of these columns alone: targets, past covariates, known ones, the calendar.
+        The panel of these columns alone: targets, past covariates, known ones, static ones, the calendar.
 
     Raises:
         ValueError: If a column is unknown or has two roles, none is left to forecast, or a panel without dates is to
@@ -65,24 +70,60 @@ def assign(
         "past_covariates": column_names("past_covariates", past_covariates),
         "known_covariates": column_names("known_covariates", known_covariates),
     }
-    role_of: dict[str, str] = {}
+    static = panel.static_columns
+    columns = [name for name in panel.channels if name not in static]
+    role_of = dict.fromkeys(panel.static, "static")
     for role, names in roles.items():
         for name in names or ():
-            if name not in panel.channels:
-                raise ValueError(unknown(f"column for {role}", name, panel.channels))
             if name in role_of:
                 both = role if role == role_of[name] else f"{role_of[name]} and {role}"
                 raise ValueError(f"column {name!r} is named twice, in {both}: a column has one role")
+            if name not in columns:
+                raise ValueError(unknown(f"column for {role}", name, columns))
             role_of[name] = role
     targets = roles["target"]
     if targets is None:
-        targets = [name for name in panel.channels if name not in role_of]
+        targets = [name for name in columns if name not in role_of]
     if not targets:
-        raise ValueError(f"all {len(panel.channels)} columns are covariates, and none is left to forecast")
-    past, known = roles["past_covariates"] or [], roles["known_covariates"] or []
+        raise ValueError(f"all {len(columns)} columns are covariates, and none is left to forecast")
+    past, known = roles["past_covariates"] or [], [*(roles["known_covariates"] or []), *static]
+    held = panel.static
     panel = replace(panel, past_covariates=(), known_covariates=(), calendar=()).select([*targets, *past, *known])
-    panel = replace(panel, past_covariates=tuple(past), known_covariates=tuple(known))
+    panel = replace(panel, past_covariates=tuple(past), known_covariates=tuple(known), static=held)
     return _with_calendar(panel) if calendar else panel
+
+
+def require_tellable(panel: Panel) -> None:
+    r"""Checks that the static columns of a panel, if it has any, can tell how items react to what is known.
+
+    Arguments:
+        panel: The panel.
+
+    Raises:
+        ValueError: If there is one item, nothing known that changes, a column that is the same in all items, or more
+            products than are tried.
+    """
+    if not panel.static:
+        return
+    said, columns = listed(panel.static), panel.static_columns
+    moving = len(panel.known_covariates) - len(columns)
+    if len(panel) == 1:
+        raise ValueError(f"static columns ({said}) tell items apart, and there is one: leave static= out")
+    if not moving:
+        raise ValueError(
+            f"static columns ({said}) tell how items react to known covariates, and there are none: name "
+            "known_covariates=, or pass calendar=True"
+        )
+    values = panel.select(columns)
+    for name, categories in panel.static.items():
+        rows = np.stack([item.values[0] for item in values.select(columns_of({name: categories})).items])
+        if len(np.unique(rows[~np.isnan(rows).any(1)], axis=0)) < 2:
+            raise ValueError(f"static column {name!r} is the same in all {len(panel)} items: leave it out")
+    if moving * (1 + len(columns)) > MOST_PRODUCTS:
+        raise ValueError(
+            f"static columns ({said}) make {len(columns)} numbers and categories; with {moving} known covariates "
+            f"that are {moving * (1 + len(columns))} products, {MOST_PRODUCTS} at most are tried: join rare categories"
+        )
 
 
 def column_names(role: str, given: str | Sequence[str]) -> list[str]:
@@ -155,8 +196,8 @@ def followed(panel: Panel, future: Panel | None, prediction_length: int) -> Pane
 
     Arguments:
         panel: The panel.
-        future: The known covariates of the steps ahead, without the calendar's; of a dated panel at these dates (others
-            are left aside), of an undated one in order. Not looked at where the calendar is all that is known.
+        future: The given known covariates of the steps ahead; of a dated panel at these dates (others are left aside),
+            of an undated one in order. Not looked at where the calendar is all that is known.
         prediction_length: The number of steps :math:`H`.
 
     Returns:
@@ -165,8 +206,9 @@ def followed(panel: Panel, future: Panel | None, prediction_length: int) -> Pane
     Raises:
         ValueError: If a value is missing.
     """
-    given = [name for name in panel.known_covariates if name not in panel.calendar]
+    given = panel.given
     columns = [panel.channels.index(name) for name in given]
+    static = [panel.channels.index(name) for name in panel.static_columns]
     items = []
     for item in panel.items:
         index = panel.future_index(item, prediction_length)
@@ -174,6 +216,7 @@ def followed(panel: Panel, future: Panel | None, prediction_length: int) -> Pane
         if given:
             assert future is not None
             rows[:, columns] = _values_ahead(panel, item, index, future.select(given))
+        rows[:, static] = item.values[-1, static]
         if panel.calendar:
             rows[:, -len(panel.calendar) :] = _calendar_values(index, _cycles(panel))
         items.append(Item(item.item_id, np.concatenate([item.values, rows]), item.index.append(index)))
@@ -235,41 +278,73 @@ class KnownEffect:
 
     A target has either slopes or a divisor, the :math:`j`-th covariate, whose floor :math:`\delta` is a fifth of its
     mean: what is divided by next to nothing would be noise. A missing value of a covariate counts as its mean.
+    Static columns let the slopes differ by item: their products with the covariates stand in :math:`c_t` too.
 
     Arguments:
-        names: The :math:`C` known covariates.
-        location: Their means over the train rows, with shape :math:`(C,)`.
-        scale: Their standard deviations over the train rows, 1 where constant, with shape :math:`(C,)`.
+        names: The :math:`C` known covariates that change, the calendar last.
+        static: The :math:`S` static columns.
+        location: The means of both, with shape :math:`(C + S,)`: over the train rows, of static numbers over the items,
+            and 0 of indicators.
+        scale: Their standard deviations over the same, 1 where constant and of indicators, with shape :math:`(C + S,)`.
         weights: The matrix :math:`B` between standardised covariates and standardised targets, with shape
-            :math:`(C, D)`.
+            :math:`(C, D)`, or :math:`(C (1 + S), D)` where static columns are used.
         divisor: The number of the covariate that divides each target, -1 for none, with shape :math:`(D,)`.
     """
 
     names: tuple[str, ...]
+    static: tuple[str, ...]
     location: np.ndarray
     scale: np.ndarray
     weights: np.ndarray
     divisor: np.ndarray
 
     @staticmethod
-    def none(names: tuple[str, ...], location: np.ndarray, scale: np.ndarray, targets: int) -> KnownEffect:
+    def none(panel: Panel, rows: Callable[[Panel], np.ndarray]) -> KnownEffect:
         r"""Makes the effect that explains nothing.
 
         Arguments:
-            names: As for the class.
-            location: As for the class.
-            scale: As for the class.
-            targets: The number of targets :math:`D`.
+            panel: The panel of the fit.
+            rows: Gives the train rows of a panel, with shape :math:`(n, C)`.
 
         Returns:
             The effect.
         """
-        return KnownEffect(names, location, scale, np.zeros((len(names), targets)), np.full(targets, -1))
+        static = panel.static_columns
+        names = tuple(name for name in panel.known_covariates if name not in static)
+        location, scale = location_scale(rows(panel.select(names)))
+        each = np.stack([item.values[0] for item in panel.select(static).items])  # an item once, however long
+        middle, width = location_scale(each)
+        numbers = np.array([name in panel.static for name in static], dtype=bool)
+        location = np.concatenate([location, np.where(numbers, middle, 0.0)])
+        scale = np.concatenate([scale, np.where(numbers, width, 1.0)])
+        targets = len(panel.targets)
+        return KnownEffect(names, static, location, scale, np.zeros((len(names), targets)), np.full(targets, -1))
+
+    def with_slopes(self, weights: np.ndarray, divisor: np.ndarray) -> KnownEffect:
+        r"""The effect with other slopes and divisors; without static columns where the slopes are without products.
+
+        Arguments:
+            weights: As for the class.
+            divisor: As for the class.
+
+        Returns:
+            The effect.
+        """
+        effect = replace(self, weights=weights, divisor=divisor)
+        if effect.tells_apart:
+            return effect
+        count = len(self.names)
+        return replace(effect, static=(), location=self.location[:count], scale=self.scale[:count])
 
     @property
     def divides(self) -> bool:
         r"""Whether any target is divided."""
         return bool((self.divisor >= 0).any())
+
+    @property
+    def tells_apart(self) -> bool:
+        r"""Whether static columns are used."""
+        return len(self.weights) > len(self.names)
 
     @property
     def used(self) -> bool:
@@ -283,21 +358,37 @@ class KnownEffect:
             panel: A panel with all columns.
 
         Returns:
-            The panel of these columns.
+            The panel of these columns, those that change and behind them the static ones.
         """
-        known = panel.select(self.names).standardised(self.location, self.scale)
+        known = panel.select((*self.names, *self.static)).standardised(self.location, self.scale)
         return replace(known, items=tuple(replace(i, values=np.nan_to_num(i.values, nan=0.0)) for i in known.items))
+
+    def crossed(self, known: Tensor) -> Tensor:
+        r"""The products of covariates with static columns behind the covariates themselves.
+
+        Arguments:
+            known: Standardised covariates and static columns, with shape :math:`(*, C + S)`.
+
+        Returns:
+            The covariates and, static column by static column, the products, with shape :math:`(*, C (1 + S))`.
+        """
+        if not self.static:
+            return known
+        moving, kind = known.split([len(self.names), len(self.static)], -1)
+        return torch.cat([moving, (kind.unsqueeze(-1) * moving.unsqueeze(-2)).flatten(-2)], -1)
 
     def ratio(self, known: Tensor) -> Tensor:
         r"""The divisors :math:`m` that covariates would be.
 
         Arguments:
-            known: Standardised covariates, with shape :math:`(*, C)`.
+            known: Standardised covariates, with shape :math:`(*, C)`; static columns behind them are not looked at.
 
         Returns:
-            The divisors, with the same shape; 1 at the mean.
+            The divisors, with shape :math:`(*, C)`; 1 at the mean.
         """
-        location, scale = (torch.from_numpy(unit).to(known) for unit in (self.location, self.scale))
+        count = len(self.names)
+        known = known[..., :count]
+        location, scale = (torch.from_numpy(unit[:count]).to(known) for unit in (self.location, self.scale))
         floor = FLOOR * location
         return ((location + scale * known).clamp(min=0) + floor) / (location + floor)
 
@@ -319,10 +410,11 @@ class KnownEffect:
             if self.divides:
                 divided = self.divisor >= 0
                 factor[:, divided] = self.ratio(torch.from_numpy(item.values)).numpy()[:, self.divisor[divided]]
-            shifts.append(replace(item, values=item.values @ self.weights + (factor - 1) * offset))
+            known = self.crossed(torch.from_numpy(item.values)).numpy()
+            shifts.append(replace(item, values=known @ self.weights + (factor - 1) * offset))
             factors.append(replace(item, values=factor))
         return tuple(  # type: ignore[return-value]
-            replace(panel, items=tuple(items), channels=targets, past_covariates=(), known_covariates=(), calendar=())
+            Panel(tuple(items), targets, panel.frequency, panel.single, panel.item_column)
             for items in (shifts, factors)
         )
 
@@ -335,17 +427,35 @@ class KnownEffect:
         return {name: torch.from_numpy(getattr(self, name)) for name in _TENSORS}
 
     @staticmethod
-    def from_state(names: tuple[str, ...], state: Mapping[str, Tensor]) -> KnownEffect:
+    def from_state(panel: Panel, state: Mapping[str, Tensor]) -> KnownEffect:
         r"""Makes an effect again from its `state()`.
 
         Arguments:
-            names: The known covariates.
+            panel: The panel of the fit.
             state: The tensors.
 
         Returns:
             The effect.
         """
-        return KnownEffect(names, *(state[name].numpy() for name in _TENSORS))
+        names = tuple(name for name in panel.known_covariates if name not in panel.static_columns)
+        static = panel.static_columns[: len(state["location"]) - len(names)]
+        return KnownEffect(names, static, *(state[name].numpy() for name in _TENSORS))
+
+
+def location_scale(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    r"""Finds the units of columns.
+
+    Arguments:
+        rows: The rows, with shape :math:`(n, C)`. NaN marks a missing value.
+
+    Returns:
+        Means and population standard deviations; 1 where constant, 0 and 1 where nothing was seen.
+    """
+    seen = ~np.isnan(rows)
+    count = np.maximum(seen.sum(0), 1)
+    location = np.where(seen, rows, 0.0).sum(0) / count
+    scale = np.sqrt((np.where(seen, rows - location, 0.0) ** 2).sum(0) / count)
+    return location, np.where(scale > 1e-9 * np.maximum(np.abs(location), 1e-300), scale, 1.0)
 
 
 def slopes(x: Tensor, y: Tensor, fold: Tensor, folds: int) -> Tensor:

@@ -20,7 +20,7 @@ from . import __version__
 from ._logging import get_logger
 from .adapters import AdapterModule, Evidence, make
 from .checkpoints import Checkpoints
-from .covariates import KnownEffect, choose, slopes
+from .covariates import KnownEffect, choose, location_scale, require_tellable, slopes
 from .distribution.bands import JointBands
 from .distribution.blocks import independent_windows, lead_blocks
 from .distribution.confirmation import choose_copula, mean_pinball
@@ -224,7 +224,7 @@ class Fitted:
         self.latent_copula = Copula.from_state(part("latent_copula")) if part("latent_copula") else None
         self.noise, self.gate = tensors.get("noise"), tensors.get("gate")
         self.head, self._headed = part("head"), None
-        self.effect = KnownEffect.from_state(self.panel.known_covariates, part("effect")) if part("effect") else None
+        self.effect = KnownEffect.from_state(self.panel, part("effect")) if part("effect") else None
 
 
 def fit(
@@ -375,14 +375,12 @@ def _begin(
     r"""Lays the windows of a fit and makes its stages ready."""
     if settings.get("probe_head") and model.untrained_head() is None:
         raise ValueError(f"probe_head=True is for models whose head is untrained, {model.name} is none: leave it out")
+    require_tellable(panel)
     parts = split_parts(panel, borders=borders)
     targets, known = panel.select(panel.targets), panel.known_covariates
     seen = panel.select((*panel.targets, *panel.past_covariates))
-    location, scale = _location_scale(_rows(seen, parts["train"]))
-    effect = None
-    if known:
-        units = _location_scale(_rows(panel.select(known), parts["train"]))
-        effect = KnownEffect.none(known, *units, targets.num_channels)
+    location, scale = location_scale(_rows(seen, parts["train"]))
+    effect = KnownEffect.none(panel, lambda some: _rows(some, parts["train"])) if known else None
     fitted = Fitted(
         panel, context_length, season_length, support, location, scale, module,
         copula=Independent(prediction_length, targets.num_channels), recalibration=Recalibration.identity(),
@@ -512,9 +510,10 @@ class _Stages:
     def covariates(self) -> None:
         panel, said = self.fitted.panel, [*self.said]
         if self.fitted.effect is not None and self.enough("train", "covariates"):
-            given = [name for name in panel.known_covariates if name not in panel.calendar]
-            names = [*given, "the calendar"] if panel.calendar else given
+            names = [*panel.given, "the calendar"] if panel.calendar else panel.given
             said.append(f"known {_few(names)}: {self.known()}")
+            if panel.static and not self.fitted.effect.tells_apart:
+                said.append(f"static {_few(tuple(panel.static))}: not used, for no gain is sure")
         if said:
             self.fitted.stages["covariates"] = "; ".join(said)
 
@@ -536,51 +535,69 @@ class _Stages:
         fold = blocked_folds(torch.as_tensor(train.origin), torch.as_tensor(train.item), self.horizon, FOLDS)
         folds, inside = int(fold.max()) + 1, np.flatnonzero(fold.numpy() >= 0)
         some = inside[_evenly(len(inside), FEW)]
-        target, covariate = fitted.plain(train), replace(train, panel=known)
+        target, covariate = fitted.plain(train), replace(train, panel=known.select(effect.names))
         # What they add, seen in two ways: in distances from the context's mean, and in what the frozen model misses of
         # both, which is right where a target wanders. What they multiply has nothing to be found.
-        candidates = [
-            slopes(self.above(covariate), self.above(target), fold, folds),
-            slopes(self.missed(covariate[some]), self.missed(target[some]), fold[some], folds),
+        seen = [
+            (self.above(covariate), self.above(target), fold),
+            (self.missed(covariate[some]), self.missed(target[some]), fold[some]),
         ]
+        candidates: list[Tensor | int] = [slopes(x, y, which, folds) for x, y, which in seen]
+        candidates += self.ratios(effect)
+        alike = len(candidates)  # the same for all items
+        if effect.static:  # a forecast of what is multiplied by a constant is multiplied by it
+            kind = replace(train, panel=known.select(effect.static)).future()
+            for (x, y, which), each in zip(seen, (kind, kind[some]), strict=True):
+                candidates.append(slopes(effect.crossed(torch.cat([x, each], -1)), y, which, folds))
         few = later[_evenly(len(later), FEW)] if len(later) else later
-        ratios = self.ratios(effect)
         losses = torch.cat([
-            self.tried(train[some], known, candidates, fold[some], effect, ratios),  # as found without their fold
-            self.tried(few, known, candidates, torch.full((len(few),), -1), effect, ratios),
+            self.tried(train[some], known, candidates, fold[some], effect),  # as found without their fold
+            self.tried(few, known, candidates, torch.full((len(few),), -1), effect),
         ], 1)  # fmt: skip
         lowest = np.nanmin(_rows(fitted.panel.select(fitted.panel.targets), self.train_part), axis=0, initial=np.inf)
         negative = torch.from_numpy(lowest < 0)  # such targets are no ratios
-        losses[1 + len(candidates) :, :, negative] = losses[0][:, negative]
+        for number, candidate in enumerate(candidates, 1):
+            if isinstance(candidate, int):
+                losses[number][:, negative] = losses[0][:, negative]
         origin, item = (np.concatenate([getattr(train, name)[some], getattr(few, name)]) for name in ("origin", "item"))
-        chosen, gains = choose(losses, self.horizon, origin, item, self.seed)
-        for number, which in enumerate(chosen.tolist()):
-            later_losses = losses[:, len(some) :, number].nanmean(1)  # NaN without validation windows
-            if later_losses[which] >= later_losses[0]:
-                chosen[number] = 0
+
+        def surest(losses: Tensor) -> Tensor:
+            chosen, _ = choose(losses, self.horizon, origin, item, self.seed)
+            means = losses[:, len(some) :].nanmean(1)  # NaN without validation windows
+            return torch.where(means.gather(0, chosen.unsqueeze(0))[0] >= means[0], 0, chosen)
+
+        chosen = surest(losses[: 1 + alike])
+        if effect.static:  # items differ only if that is surely better than the best that is the same for all
+            best = losses.gather(0, chosen.expand(1, *losses.shape[1:]))
+            apart = surest(torch.cat([best, losses[1 + alike :]]))
+            chosen = torch.where(apart > 0, apart + alike, chosen)
         if not bool(chosen.any()):
             return "not used, for no gain is sure"
-        weights, divisor, told = effect.weights.copy(), effect.divisor.copy(), []
+        products = len(effect.static) if int(chosen.max()) > alike else 0
+        weights = np.zeros((len(effect.names) * (1 + products), self.channels))
+        divisor, told = effect.divisor.copy(), []
+        gains = 1 - losses.gather(0, chosen.expand(1, *losses.shape[1:]))[0].nanmean(0) / losses[0].nanmean(0)
         for number, name in enumerate(fitted.panel.targets):
-            which = int(chosen[number]) - 1
-            if which < 0:
+            if not chosen[number]:
                 continue
+            candidate = candidates[int(chosen[number]) - 1]
             told.append(f"{name} {100 * float(gains[number]):.1f} %")
-            if which < len(candidates):
-                weights[:, number] = candidates[which][-1, :, number].numpy()
+            if isinstance(candidate, int):
+                divisor[number] = candidate
+                told[-1] += f" (as a ratio to {effect.names[candidate]})"
             else:
-                divisor[number] = ratios[which - len(candidates)]
-                told[-1] += f" (as a ratio to {effect.names[divisor[number]]})"
-        fitted.effect = replace(effect, weights=weights, divisor=divisor)
+                weights[: candidate.shape[1], number] = candidate[-1, :, number].numpy()
+            if chosen[number] > alike:
+                told[-1] += f" (apart by {_few(tuple(fitted.panel.static))})"
+        fitted.effect = effect.with_slopes(weights, divisor)
         self.lay()
         return f"used for {len(told)} of {self.channels} channels; quantile loss lower by {_few(told)}"
 
     def ratios(self, effect: KnownEffect) -> list[int]:
         r"""The covariates that targets may be divided by: given ones that are never negative."""
         panel = self.fitted.panel
-        lowest = np.nanmin(_rows(panel.select(effect.names), self.train_part), axis=0, initial=np.inf)
-        given = len(effect.names) - len(panel.calendar)
-        return [n for n in range(given) if lowest[n] >= 0 and effect.location[n] > 0][:MOST_RATIOS]
+        lowest = np.nanmin(_rows(panel.select(panel.given), self.train_part), axis=0, initial=np.inf)
+        return [n for n, low in enumerate(lowest) if low >= 0 and effect.location[n] > 0][:MOST_RATIOS]
 
     def above(self, windows: Windows) -> Tensor:
         r"""The steps ahead as distances from the context's mean, (n, H, D)."""
@@ -598,28 +615,31 @@ class _Stages:
         self,
         windows: Windows,
         known: Panel,
-        candidates: Sequence[Tensor],
+        candidates: Sequence[Tensor | int],
         which: Tensor,
         effect: KnownEffect,
-        ratios: Sequence[int],
     ) -> Tensor:
         r"""The frozen model's quantile loss of each target, alone and around each candidate, (1 + k, n, D)."""
+        # A candidate is either slopes, of covariates and perhaps of their products, or the covariate that divides.
         pipeline, levels = self.pipeline, torch.tensor(self.model.quantile_levels)
         offset = torch.from_numpy(self.fitted.location / self.fitted.scale)[: self.channels].float()
         target, covariate = self.fitted.plain(windows), replace(windows, panel=known)
-        losses = [torch.zeros(1 + len(candidates) + len(ratios), 0, self.channels)]
+        losses = [torch.zeros(1 + len(candidates), 0, self.channels)]
         step = max(1, min(CHUNK, TRIED // (self.horizon * self.channels)))
         for part in (slice(start, start + step) for start in range(0, len(windows), step)):
             past, future = target[part].past(), target[part].future()
             before, ahead = covariate[part].past().nan_to_num(0.0), covariate[part].future().nan_to_num(0.0)
+            behind, onward = effect.crossed(before), effect.crossed(ahead)
             laws = [pipeline.raw(past, self.horizon)]
             for candidate in candidates:
-                weights = candidate[which[part]].float()  # (b, C, D)
-                laws.append(pipeline.raw(past - before @ weights, self.horizon) + (ahead @ weights).unsqueeze(-1))
-            for number in ratios:
-                over, under = (effect.ratio(c)[..., number, None] for c in (ahead, before))
-                law = pipeline.raw((past + offset) / under, self.horizon)
-                laws.append(law * over.unsqueeze(-1) - offset.unsqueeze(-1))
+                if isinstance(candidate, int):
+                    over, under = (effect.ratio(c)[..., candidate, None] for c in (ahead, before))
+                    law = pipeline.raw((past + offset) / under, self.horizon)
+                    laws.append(law * over.unsqueeze(-1) - offset.unsqueeze(-1))
+                else:
+                    weights, width = candidate[which[part]].float(), candidate.shape[1]  # (b, C, D)
+                    law = pipeline.raw(past - behind[..., :width] @ weights, self.horizon)
+                    laws.append(law + (onward[..., :width] @ weights).unsqueeze(-1))
             each = [mean_pinball(QuantileFunction(levels, law, pipeline.support), future).nanmean(1) for law in laws]
             losses.append(torch.stack(each))
         return torch.cat(losses, 1)
@@ -1048,6 +1068,7 @@ def _fingerprint(
             "channels": list(fitted.panel.targets),
             "past_covariates": list(fitted.panel.past_covariates),
             "known_covariates": list(fitted.panel.known_covariates),
+            "static": {name: held and list(held) for name, held in fitted.panel.static.items()},
             "frequency": fitted.panel.frequency,
             "borders": borders,
             "support": [bound.tolist() for bound in fitted.support],
@@ -1072,12 +1093,3 @@ def _plain(value: Any) -> Any:
 
 def _rows(panel: Panel, part: Part) -> np.ndarray:
     return np.concatenate([i.values[start:stop] for i, (start, stop) in zip(panel.items, part.ranges, strict=True)])
-
-
-def _location_scale(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    r"""Mean and population standard deviation of each channel; 1 where constant, 0 and 1 where nothing was seen."""
-    seen = ~np.isnan(rows)
-    count = np.maximum(seen.sum(0), 1)
-    location = np.where(seen, rows, 0.0).sum(0) / count
-    scale = np.sqrt((np.where(seen, rows - location, 0.0) ** 2).sum(0) / count)
-    return location, np.where(scale > 1e-9 * np.maximum(np.abs(location), 1e-300), scale, 1.0)

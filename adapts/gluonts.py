@@ -5,9 +5,9 @@ r"""At home in gluonts: an estimator and a predictor that stand wherever gluonts
 __all__ = ["AdapterEstimator", "AdapterPredictor"]
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from .dates import calendar as dates_from
 from .dates import period_of, steps_from
 from .panel import Item, Panel
 from .panel.columns import as_array
+from .panel.panel import columns_of
 
 with quiet():  # gluonts has advice on JSON libraries
     from gluonts.core.component import validated
@@ -30,8 +31,9 @@ with quiet():  # gluonts has advice on JSON libraries
     from gluonts.model.predictor import Predictor
 
 ADAPTER, OPTIONS = "adapter", "predictor.json"
-#: The fields of entries that hold past and known covariates.
+#: The fields of entries that hold past and known covariates, and static numbers and categories.
 PAST, KNOWN = "past_feat_dynamic_real", "feat_dynamic_real"
+REAL, CAT = "feat_static_real", "feat_static_cat"
 
 
 class AdapterPredictor(Predictor):  # type: ignore[misc]
@@ -68,8 +70,9 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
             dataset: The entries, with the fitted channels in their order: `target` has shape :math:`(D, T)`, or
                 :math:`(T,)` for a single channel. NaN marks a missing value. Where the adapter was fitted with known
                 covariates, `feat_dynamic_real` holds them in their order, :math:`(C, T + H)`, its last :math:`H` steps
-                without NaN; with past ones, `past_feat_dynamic_real`, :math:`(C, T)`. Both may be longer; other fields
-                are not looked at.
+                without NaN; with past ones, `past_feat_dynamic_real`, :math:`(C, T)`. Both may be longer. With static
+                columns, `feat_static_real` holds those of numbers and `feat_static_cat` the categories: their names,
+                or their places where names are no numbers. Other fields are not looked at.
             num_samples: The number of joint samples :math:`S`; the predictor's own if None.
             **kwargs: What gluonts passes to predictors of other kinds, and means nothing here.
 
@@ -117,6 +120,8 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
             rows = [target]
             for field, names in features.items():
                 rows.append(_feature(number, entry, field, names, target.shape[1], horizon if field == KNOWN else 0))
+            kinds = np.array(_kinds(number, entry, fitted.static))
+            rows.append(np.tile(kinds[:, None], (1, target.shape[1] + horizon)))
             first = max(0, target.shape[1] - self.context_length)
             ends = [((0, 0), (0, target.shape[1] + horizon - row.shape[1])) for row in rows]
             padded = [np.pad(row, end, constant_values=np.nan) for row, end in zip(rows, ends, strict=True)]
@@ -132,7 +137,9 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
                 replace(item, index=_dates(fitted, start, len(item))) for item, start in zip(items, starts, strict=True)
             ]
         names = tuple(name for name in fitted.channels if name not in fitted.calendar)
-        panel = replace(panel, items=tuple(items), channels=names)
+        panel = replace(
+            panel, items=tuple(items), channels=names, known_covariates=fitted.static_columns, static=fitted.static
+        )
         return panel if fitted.targets == fitted.channels else _assigned(fitted, panel)
 
     def _checked(self, fitted: Panel, number: int, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,6 +229,9 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
             called "feat_dynamic_real 0", ... unless a PandasDataset names them.
         num_past_feat_dynamic_real: The same of past covariates in `past_feat_dynamic_real`, :math:`(C, T)`.
         calendar: Whether the dates are known covariates too, as for `Adapter.fit`.
+        num_feat_static_real: How many static numbers entries have in `feat_static_real`, :math:`(S,)`; not looked at if
+            0. See `static` of `Adapter.fit`.
+        num_feat_static_cat: The same of categories in `feat_static_cat`.
 
     Raises:
         ValueError: If an option is not fit for its purpose.
@@ -264,12 +274,15 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         num_feat_dynamic_real: int = 0,
         num_past_feat_dynamic_real: int = 0,
         calendar: bool = False,
+        num_feat_static_real: int = 0,
+        num_feat_static_cat: int = 0,
     ) -> None:
         super().__init__()
         _require_positive(num_samples=num_samples)
         self.features = {PAST: num_past_feat_dynamic_real, KNOWN: num_feat_dynamic_real}
-        self.calendar = calendar
-        _require_positive(least=0, **{f"num_{field}": count for field, count in self.features.items()})
+        self.static, self.calendar = {REAL: num_feat_static_real, CAT: num_feat_static_cat}, calendar
+        counts = {f"num_{field}": count for field, count in (self.features | self.static).items()}
+        _require_positive(least=0, **counts)
         self.prediction_length, self.num_samples, self.freq = prediction_length, num_samples, freq
         self.adapter = Adapter(
             family, foundation_model=foundation_model, prediction_length=prediction_length,
@@ -306,43 +319,53 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         """
         panel, borders = self._panel(training_data), None
         if validation_data is not None:
-            panel, borders = _joined(panel, self._panel(validation_data), 3 * self.prediction_length, self._numbered)
-        targets, past, known = self._split(panel.channels)
+            later = self._panel(validation_data, panel.static)
+            panel, borders = _joined(panel, later, 3 * self.prediction_length, self._counts(len(panel.targets)))
+        ends = np.cumsum([0, *self._counts(len(panel.targets)).values()])  # static columns have their role already
+        targets, past, known = (panel.channels[start:end] for start, end in pairwise(ends))
         adapter = self.adapter.clone().fit(
             panel, target=targets, past_covariates=past, known_covariates=known, calendar=self.calendar,
             borders=borders, checkpoint_dir=checkpoint_dir,
         )  # fmt: skip
         return AdapterPredictor(adapter, self.num_samples, adapter.batch_size, self.freq)
 
-    def _panel(self, dataset: Iterable[Mapping[str, Any]]) -> Panel:
-        r"""The targets of a dataset and, behind them, its declared features."""
-        entries = []
-        for number, entry in enumerate(dataset):
-            entry = _dated(number, entry, self.freq)
+    def _panel(
+        self, dataset: Iterable[Mapping[str, Any]], static: Mapping[str, tuple[str, ...] | None] | None = None
+    ) -> Panel:
+        r"""The targets of a dataset and, behind them, its declared features; `static` are the categories, if known."""
+        entries = [_dated(number, entry, self.freq) for number, entry in enumerate(dataset)]
+        static = self._categories(dataset, entries) if static is None else static
+        for number, entry in enumerate(entries):
             target = np.atleast_2d(entry["target"])
             rows = [
                 _feature(number, entry, field, _numbered(field, count), target.shape[-1], 0)
                 for field, count in self.features.items() if count and target.ndim == 2
             ]  # fmt: skip
-            entries.append({**entry, "target": np.concatenate([target, *rows])})
-        panel = Panel.of(entries)
+            if static and target.ndim == 2:
+                rows.append(np.tile(np.array(_kinds(number, entry, static))[:, None], (1, target.shape[-1])))
+            entries[number] = {**entry, "target": np.concatenate([target, *rows])}
+        panel, made = Panel.of(entries), columns_of(static)
         names: list[str] = []
-        fields = ("target", *self.features)
-        for field, numbered in zip(fields, self._split(self._numbered(panel.num_channels)), strict=True):
+        for field, count in self._counts(panel.num_channels - len(made)).items():
             told = _names(dataset, field)
-            names.extend(told if len(told) == len(numbered) else numbered)
-        return replace(panel, channels=tuple(names))
+            names.extend(told if len(told) == count else _numbered(field, count))
+        return replace(panel, channels=(*names, *made), known_covariates=made, static=static)
 
-    def _numbered(self, width: int) -> tuple[str, ...]:
-        r"""What targets, past and known covariates are called where nothing names them."""
-        counts = {"target": width - sum(self.features.values()), **self.features}
-        return tuple(name for field, count in counts.items() for name in _numbered(field, count))
+    def _categories(self, dataset: Any, entries: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...] | None]:
+        r"""The declared static features by name, with the categories that entries have."""
+        found: dict[str, tuple[str, ...] | None] = {}
+        for field, count in self.static.items():
+            told = _names(dataset, field)
+            names = told if len(told) == count else _numbered(field, count)
+            rows = [_static(number, entry, field, names) for number, entry in enumerate(entries)] if count else []
+            for place, name in enumerate(names):
+                kinds = sorted({int(row[place]) for row in rows if row[place] >= 0})  # -1 and NaN are none
+                found[name] = None if field == REAL else tuple(map(str, kinds))
+        return found
 
-    def _split(self, names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-        r"""The names of targets, past and known covariates, which stand in this order."""
-        known = len(names) - self.features[KNOWN]
-        past = known - self.features[PAST]
-        return names[:past], names[past:known], names[known:]
+    def _counts(self, width: int) -> dict[str, int]:
+        r"""How many columns are targets, past and known covariates, which stand in this order, static ones aside."""
+        return {"target": width - sum(self.features.values()), **self.features}
 
 
 def _in_steps_of(panel: Panel, start: pd.Period) -> bool:
@@ -355,8 +378,7 @@ def _in_steps_of(panel: Panel, start: pd.Period) -> bool:
 
 def _fields(fitted: Panel) -> dict[str, tuple[str, ...]]:
     r"""The fitted covariates that entries hold, by their field."""
-    known = tuple(name for name in fitted.known_covariates if name not in fitted.calendar)
-    return {field: names for field, names in ((PAST, fitted.past_covariates), (KNOWN, known)) if names}
+    return {field: names for field, names in ((PAST, fitted.past_covariates), (KNOWN, fitted.given)) if names}
 
 
 def _dates(fitted: Panel, start: pd.Period, periods: int) -> pd.DatetimeIndex:
@@ -373,6 +395,9 @@ def _names(dataset: Any, field: str) -> tuple[str, ...]:
     r"""What the rows of a field are called, where the dataset, or the one it was cut from, is a PandasDataset."""
     for wrapped in ("test_data", "dataset"):
         dataset = getattr(dataset, wrapped, dataset)
+    if field in (REAL, CAT):  # PandasDataset keeps them in frames of its own, a row a feature
+        field = {REAL: "_static_reals", CAT: "_static_cats"}[field]
+        return tuple(str(name) for name in getattr(getattr(dataset, field, None), "index", ()))
     names = getattr(dataset, field, None)
     names = [names] if isinstance(names, str) else names
     return tuple(str(name) for name in names) if isinstance(names, list | tuple) else ()
@@ -428,8 +453,37 @@ def _dated(number: int, entry: Mapping[str, Any], freq: str | None) -> dict[str,
     return {**entry, "start": pd.Period(start, to_offset(freq)), "target": target}  # type: ignore[arg-type]
 
 
+def _static(number: int, entry: Mapping[str, Any], field: str, names: Sequence[str]) -> np.ndarray:
+    r"""The static features that an entry has in a field, (S,)."""
+    values = np.zeros(0) if entry.get(field) is None else np.atleast_1d(as_array(entry[field]))
+    if values.shape != (len(names),):
+        raise ValueError(
+            f"entry {number} has {field} of shape {values.shape}, expected ({len(names)},): {_some(names)}"
+        )
+    return values
+
+
+def _kinds(number: int, entry: Mapping[str, Any], static: Mapping[str, tuple[str, ...] | None]) -> list[float]:
+    r"""The static columns of an entry: numbers as they are, an indicator a category."""
+    values: dict[str, float] = {}
+    for field in (REAL, CAT):
+        names = [name for name, categories in static.items() if (categories is None) == (field == REAL)]
+        values |= dict(zip(names, _static(number, entry, field, names) if names else (), strict=True))
+    row: list[float] = []
+    for name, categories in static.items():
+        if categories is None:
+            row.append(values[name])
+        else:  # gluonts counts categories; those of a fit that had names stand in their order
+            counted = all(category.isdigit() for category in categories)
+            row += [
+                float(values[name] == (int(category) if counted else place))
+                for place, category in enumerate(categories)
+            ]  # fmt: skip
+    return row
+
+
 def _joined(
-    training: Panel, validation: Panel, needed: int, numbered: Callable[[int], tuple[str, ...]]
+    training: Panel, validation: Panel, needed: int, counts: Mapping[str, int]
 ) -> tuple[Panel, tuple[int, int]]:
     r"""Puts the rows of validation data behind those of training data, and counts the dates where both end."""
     if (validation.frequency, validation.num_channels) != (training.frequency, training.num_channels):
@@ -437,10 +491,11 @@ def _joined(
             f"validation_data holds {validation.num_channels} channels of frequency {validation.frequency!r}, "
             f"training_data {training.num_channels} of {training.frequency!r}: both must be alike"
         )
-    if not _alike(validation.channels, training.channels, numbered(training.num_channels)):
+    numbered = tuple(name for field, count in counts.items() for name in _numbered(field, count))
+    if not _alike(validation.targets, training.targets, numbered):
         raise ValueError(
-            f"validation_data's channels are {_some(validation.channels)}, those of training_data "
-            f"{_some(training.channels)}: both must name the same, in the same order"
+            f"validation_data's channels are {_some(validation.targets)}, those of training_data "
+            f"{_some(training.targets)}: both must name the same, in the same order"
         )
     longer = {item.item_id: item for item in validation.items}
     names = {item.item_id for item in training.items}

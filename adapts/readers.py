@@ -55,6 +55,7 @@ def read(
     columns: str | Sequence[str] | None = None,
     item_column: str | None = None,
     regularise: bool = False,
+    static: str | Sequence[str] | Mapping[str, tuple[str, ...] | None] = (),
 ) -> Dataset:
     r"""Reads a file, or the data set of a card.
 
@@ -69,6 +70,7 @@ def read(
         columns: The channels to forecast, all by default.
         item_column: The column of a long file that names the item, recognised by default; see `Panel.of`.
         regularise: Whether to mend dates that are not regular, for a file; see `Panel.of`.
+        static: The columns that say something of each item as a whole, for a long file; see `Panel.of`.
 
     Returns:
         The data set.
@@ -79,8 +81,8 @@ def read(
     known = {_plain(name): name for name in cards()}
     name = known.get(_plain(str(data)))
     if name is not None and not Path(data).is_file():
-        given = {"timestamp_column": timestamp_column, "frequency": frequency, "regularise": regularise or None}
-        given["item_column"] = item_column
+        given: dict[str, Any] = {"timestamp_column": timestamp_column, "frequency": frequency}
+        given |= {"regularise": regularise or None, "item_column": item_column, "static": static or None}
         for option, value in given.items():
             if value is not None:
                 raise ValueError(f"the card {name!r} states how it is read, {option}= cannot change it: read the file")
@@ -94,6 +96,7 @@ def read(
         "timestamp_column": timestamp_column,
         "frequency": frequency,
         "regularise": regularise,
+        "static": static,
     }
     try:
         return Dataset(Path(path.name.removesuffix(".gz")).stem, **_panel(table, options))

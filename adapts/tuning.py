@@ -96,6 +96,7 @@ def tune(
     past_covariates: str | Sequence[str] = (),
     known_covariates: str | Sequence[str] = (),
     calendar: bool = False,
+    static: str | Sequence[str] = (),
     item_column: str | None = None,
     timestamp_column: str | None = None,
     frequency: str | None = None,
@@ -137,6 +138,7 @@ def tune(
         past_covariates: As for `Adapter.fit`.
         known_covariates: As for `Adapter.fit`.
         calendar: As for `Adapter.fit`.
+        static: As for `Adapter.fit`.
         item_column: As for `Adapter.fit`.
         timestamp_column: As for `Adapter.fit`.
         frequency: As for `Adapter.fit`.
@@ -161,7 +163,8 @@ def tune(
         raise ValueError(f"tune expects trials to be a positive integer, got {trials!r}")
     dataset = adapter._dataset(
         series, target=target, past_covariates=past_covariates, known_covariates=known_covariates, calendar=calendar,
-        item_column=item_column, timestamp_column=timestamp_column, frequency=frequency, regularise=regularise,
+        static=static, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
+        regularise=regularise,
     )  # fmt: skip
     searched = _Space(adapter, space, _width(dataset))
     kept = Checkpoints(folder, {} if folder is None else _fingerprint(adapter, dataset, borders, searched))
@@ -363,6 +366,7 @@ def _fingerprint(adapter: Adapter, dataset: Dataset, borders: tuple[int, int] | 
             "channels": list(dataset.panel.targets),
             "past_covariates": list(dataset.panel.past_covariates),
             "known_covariates": list(dataset.panel.known_covariates),
+            "static": {name: held and list(held) for name, held in dataset.panel.static.items()},
         },
         "option": {**options, "family": repr(adapter.family)},
         "space": {name: _label(list(way)) for name, way in space.ways.items()},

@@ -268,6 +268,35 @@ class TestCovariates:
         assert again.exit_code == 0, again.stderr
         pd.testing.assert_frame_equal(pd.read_csv(files / "again" / "forecast.csv"), table, rtol=1e-4)
 
+    def test_static_columns(self, files):
+        rows = pd.read_csv(files / "rows.csv", index_col=0)
+        other = rows.assign(a=rows["a"] - 2 * rows["plan"])
+        names = {"up": rows, "down": other}
+        long = pd.concat([table.assign(item_id=f"{name} 1", kind=name) for name, table in names.items()])
+        long.to_csv(files / "long.csv")
+        ahead = pd.read_csv(files / "plan.csv", index_col=0)
+        pd.concat([ahead.assign(item_id=f"{name} 1") for name in names]).to_csv(files / "long plan.csv")
+        roles = ["--columns", "a", "--known-covariates", "plan", "--static", "kind"]
+        result = forecast(files / "long.csv", files / "static", *roles, "--future", files / "long plan.csv")
+        assert result.exit_code == 0, result.stderr
+        about = json.loads((files / "static" / "scores.json").read_text())
+        assert about["settings"]["static"] == ["kind"]
+        assert "(apart by kind)" in about["adapter"]["stages"]["covariates"]
+        saved = [
+            "--from",
+            files / "static" / "adapter",
+            "--future",
+            files / "long plan.csv",
+            "--output",
+            files / "more",
+        ]
+        long.drop(columns="kind").to_csv(files / "later.csv")  # items of the fit
+        assert run("forecast", files / "later.csv", *saved).exit_code == 0
+        tables = (pd.read_csv(files / folder / "forecast.csv") for folder in ("static", "more"))
+        pd.testing.assert_frame_equal(*tables, rtol=1e-4)
+        refused = run("forecast", files / "long.csv", *saved, "--static", "kind")
+        assert refused.exit_code == 2 and "takes no --static" in " ".join(refused.stderr.split())
+
     def test_errors(self, files):
         for options, error in (
             (["--known-covariates", "plan"], "--future the file of their values"),

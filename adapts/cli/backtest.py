@@ -70,6 +70,7 @@ def backtest(
     past_covariates: o.PastCovariates = None,
     known_covariates: o.KnownCovariates = None,
     calendar: o.Calendar = False,
+    static: o.Static = None,
     timestamp_column: o.TimestampColumn = None,
     item_column: o.ItemColumn = None,
     frequency: o.Frequency = None,

@@ -30,8 +30,8 @@ PREDICTED = ("forecast.csv", "forecast.png")  # all that --from writes
 # What a saved adapter holds, so that --from takes no other.
 _SAVED = ("family", "recipe", "option", "context_length", "objective", "horizon_weights",
           "learning_rate", "posterior_draws", "copula", "recalibration", "gate", "support",
-          "probe_head", "max_windows", "columns", "past_covariates", "known_covariates", "calendar", "num_samples",
-          "seed", "checkpoint_dir")  # fmt: skip
+          "probe_head", "max_windows", "columns", "past_covariates", "known_covariates", "calendar", "static",
+          "num_samples", "seed", "checkpoint_dir")  # fmt: skip
 
 EXAMPLES = """\
 **Examples**
@@ -76,6 +76,7 @@ def forecast(
     past_covariates: o.PastCovariates = None,
     known_covariates: o.KnownCovariates = None,
     calendar: o.Calendar = False,
+    static: o.Static = None,
     future: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The known covariates at the steps ahead.", rich_help_panel=o._READING),

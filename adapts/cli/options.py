@@ -60,6 +60,10 @@ Calendar = Annotated[
     bool,
     typer.Option("--calendar", help="Take the time of day, week and year as known.", rich_help_panel=_READING),
 ]
+Static = Annotated[
+    list[str] | None,
+    typer.Option(help="Columns that say something of each series as a whole; as --columns.", rich_help_panel=_READING),
+]
 TimestampColumn = Annotated[
     str | None, typer.Option(help="The column of the dates; found by default.", rich_help_panel=_READING)
 ]

@@ -113,13 +113,15 @@ def data_of(asked: Mapping[str, Any], adapter: Adapter | None = None) -> Dataset
     reading = {name: asked[name] for name in READING}
     if adapter is not None:
         return adapter._later(asked["data"], **reading)
-    columns, past, known = (_names(asked, role) for role in ("columns", "past_covariates", "known_covariates"))
-    if not (past or known or asked["calendar"]):
+    columns, past, known, static = (
+        _names(asked, role) for role in ("columns", "past_covariates", "known_covariates", "static")
+    )
+    if not (past or known or asked["calendar"] or static):
         return read(asked["data"], columns=columns or None, **reading)
     from ..covariates import assign
 
     wanted = [*dict.fromkeys([*columns, *past, *known])] if columns else None
-    dataset = read(asked["data"], columns=wanted, **reading)
+    dataset = read(asked["data"], columns=wanted, static=static, **reading)
     panel = assign(
         dataset.panel, target=columns or None, past_covariates=past, known_covariates=known, calendar=asked["calendar"]
     )

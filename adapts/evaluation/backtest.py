@@ -449,6 +449,7 @@ def _facts(series: Panel | Dataset, panel: Panel) -> dict[str, Any]:
             "channels": list(panel.targets),
             "past_covariates": list(panel.past_covariates),
             "known_covariates": list(panel.known_covariates),
+            "static": {name: held and list(held) for name, held in panel.static.items()},
             "frequency": panel.frequency,
             "borders": None if isinstance(series, Panel) or series.borders is None else list(series.borders),
         },

@@ -2,10 +2,10 @@ r"""The panel: items x time x channels, with names and dates."""
 
 from __future__ import annotations
 
-__all__ = ["Item", "Panel", "require_length"]
+__all__ = ["Item", "Panel", "columns_of", "require_length"]
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -61,6 +61,8 @@ class Panel:
         past_covariates: Those of the channels that are known up to now only and not forecast, behind the targets.
         known_covariates: Those whose future values are given, behind all others.
         calendar: Those of the known covariates that were made of the dates, the last ones.
+        static: What is said of items as a whole: the categories of each such column, None for numbers. Their columns,
+            `static_columns`, are the known covariates before the calendar, and constant within each item.
     """
 
     items: tuple[Item, ...]
@@ -71,6 +73,7 @@ class Panel:
     past_covariates: tuple[str, ...] = ()
     known_covariates: tuple[str, ...] = ()
     calendar: tuple[str, ...] = ()
+    static: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         assert self.items and all(item.values.shape[1] == len(self.channels) for item in self.items)
@@ -90,6 +93,17 @@ class Panel:
         if not (self.past_covariates or self.known_covariates):
             return self.channels
         return tuple(name for name in self.channels if name not in (*self.past_covariates, *self.known_covariates))
+
+    @property
+    def static_columns(self) -> tuple[str, ...]:
+        r"""The names of the channels that the static columns are: numbers under their own, an indicator a category."""
+        return columns_of(self.static)
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        r"""The names of the known covariates whose future values a caller gives: all but static ones and calendar."""
+        made = {*self.static_columns, *self.calendar}
+        return tuple(name for name in self.known_covariates if name not in made)
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -112,6 +126,7 @@ class Panel:
         timestamp_column: str | None = None,
         frequency: str | None = None,
         regularise: bool = False,
+        static: str | Sequence[str] | Mapping[str, tuple[str, ...] | None] = (),
     ) -> Panel:
         r"""Makes a panel of whatever holds series.
 
@@ -128,17 +143,20 @@ class Panel:
             frequency: The pandas alias of the time step, inferred by default.
             regularise: Whether to mend dates that are not regular: sort the rows, keep one row of each repeated date
                 (their mean where they differ), put rows of NaN where dates are missing.
+            static: Columns that say something of each item as a whole: numbers, text or categories, beside the target.
+                Or those of another panel, its `static`, which then are read as there, as far as they are here.
 
         Returns:
             The panel.
 
         Raises:
-            ValueError: If the input is of an unknown kind, empty, not numeric or infinite, or its dates are unknown
-                or not regular.
+            ValueError: If the input is of an unknown kind, empty, not numeric or infinite, its dates are unknown or
+                not regular, or a static column is not constant within an item.
         """
         from .reader import Reader
 
-        return Reader(target, item_column, timestamp_column, frequency, regularise).read(series)
+        static = [static] if isinstance(static, str) else static
+        return Reader(target, item_column, timestamp_column, frequency, regularise, static).read(series)
 
     def standardised(self, location: np.ndarray, scale: np.ndarray) -> Panel:
         r"""Changes the units of the channels, :math:`(x - location) / scale`.
@@ -309,9 +327,30 @@ class Panel:
         targets = [name for name in names if name not in (*past, *known)]
         if [*targets, *past, *known] != list(names):
             past, known, made = (), (), ()  # columns in an order of the caller's have no roles
+        static = {name: held for name, held in self.static.items() if set(columns_of({name: held})) <= set(known)}
         return replace(
-            self, items=items, channels=tuple(names), past_covariates=past, known_covariates=known, calendar=made
-        )
+            self, items=items, channels=tuple(names), past_covariates=past, known_covariates=known, calendar=made,
+            static=static,
+        )  # fmt: skip
+
+
+def columns_of(static: Mapping[str, tuple[str, ...] | None]) -> tuple[str, ...]:
+    r"""Names the channels that static columns become.
+
+    Arguments:
+        static: The categories of each, None for numbers.
+
+    Returns:
+        The names, in order.
+
+    Example:
+        >>> columns_of({"size": None, "kind": ("shop", "store")})
+        ('size', 'kind=shop', 'kind=store')
+    """
+    made: list[str] = []
+    for name, categories in static.items():
+        made += [name] if categories is None else [f"{name}={category}" for category in categories]
+    return tuple(made)
 
 
 def require_length(panel: Panel, needed: int, why: str) -> None:

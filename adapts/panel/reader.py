@@ -30,6 +30,7 @@ from ..dates import (
 from .columns import as_array, groups, listed, named, numeric, why_not_numeric
 from .frames import as_pandas
 from .panel import Item, Panel
+from .static import coded, with_static
 
 #: The names, in any case, by which an item column is recognised; those of `id` alone often are something else.
 ITEM_NAMES = ("item_id", "unique_id", "series_id", "time_series_id", "ts_id", "series_name", "id")
@@ -45,16 +46,35 @@ class Reader:
     timestamp_column: str | None
     frequency: str | None
     regularise: bool
+    static: Sequence[str] | Mapping[str, tuple[str, ...] | None] = ()
 
     def read(self, series: Any) -> Panel:
         r"""Makes a panel of whatever holds series; see `Panel.of`."""
         if isinstance(series, Panel):
-            self.require_as_read(series)
-            return series if self.target is None else series.select(self.wanted(series.channels))
+            return self.read_panel(series)
         try:
             return self.read_any(as_pandas(series))
         except pd.errors.OutOfBoundsDatetime as error:
             raise ValueError(f"{error}: {RANGE}") from None
+
+    def read_panel(self, panel: Panel) -> Panel:
+        r"""Picks columns of a panel; its static columns stay with them, or those of its numbers that are named are."""
+        self.require_as_read(panel)
+        new = {name: None for name in self.static if name not in panel.static}
+        if isinstance(self.static, Mapping):
+            new = {name: None for name in new if name in panel.channels and self.static[name] is None}
+        if new and panel.static:
+            raise ValueError(
+                f"the panel was read with the static columns {listed(panel.static)}, without {listed(new)}: name all "
+                "where it is read"
+            )
+        if self.target is not None:
+            wanted = replace(self, static=()).wanted(panel.channels)
+            panel = panel.select([*dict.fromkeys([*wanted, *new, *panel.static_columns])])
+        unknown = [name for name in new if name not in panel.channels]
+        if unknown:
+            raise ValueError(f"there is no column {listed(unknown)}; the columns are {listed(panel.channels)}")
+        return with_static(panel, new)
 
     def read_any(self, series: Any) -> Panel:
         r"""Reads what is no panel."""
@@ -92,9 +112,23 @@ class Reader:
         if all(isinstance(entry, Mapping) for entry in series):
             return self.read_gluonts(series)
         series = [as_pandas(entry) for entry in series]
+        if self.static and not isinstance(self.static, Mapping):
+            return self.of_one_kind(series).read_list(series)
         if not any(isinstance(entry, pd.DataFrame | pd.Series | np.ndarray | torch.Tensor | Panel) for entry in series):
             return self.read_array(as_array(series))
         return self.join(self.read_all(series))
+
+    def of_one_kind(self, series: list[Any]) -> Reader:
+        r"""The reader that gives a list of frames the same categories."""
+        static = {}
+        for name in self.static:
+            columns = [entry[name] for entry in series if isinstance(entry, pd.DataFrame) and name in entry.columns]
+            if len(columns) < len(series):
+                raise ValueError(
+                    f"expected the static column {name!r} in each entry, {len(columns)} of {len(series)} have it"
+                )
+            static[name] = coded(pd.concat(columns, ignore_index=True))[1]
+        return replace(self, static=static)
 
     def read_all(self, series: list[Any]) -> list[Panel]:
         r"""Reads the entries of a list; those too short to show a frequency take that of the longest."""
@@ -133,7 +167,10 @@ class Reader:
             if len(panel) != 1:
                 raise ValueError(f"expected a list of single series, but entry {number} holds {len(panel)} items")
             items.append(replace(panel.require_channels(first.channels).items[0], item_id=str(number)))
-        return Panel(tuple(items), first.channels, first.frequency, single=False)
+        return Panel(
+            tuple(items), first.channels, first.frequency, single=False, known_covariates=first.known_covariates,
+            static=first.static,
+        )  # fmt: skip
 
     def read_array(self, values: np.ndarray) -> Panel:
         r"""Reads numbers (T,), (T, D) or (N, T, D)."""
@@ -205,6 +242,9 @@ class Reader:
     def read_frame(self, frame: pd.DataFrame) -> Panel:
         r"""Reads a wide or a long pandas frame."""
         frame, item_column, timestamp_column = self.flat(frame)
+        if isinstance(self.static, Mapping) and not self.static.keys() <= set(frame.columns):
+            here = {name: held for name, held in self.static.items() if name in frame.columns}
+            return replace(self, static=here).read_frame(frame)
         if (item_column, timestamp_column) != (self.item_column, self.timestamp_column):
             return replace(self, item_column=item_column, timestamp_column=timestamp_column).read_frame(frame)
         dates, column = self.find_dates(frame)
@@ -214,6 +254,7 @@ class Reader:
             self.require_row_numbers(frame)
         if item is None and dates is not None:
             self.require_one_series(frame.drop(columns=[] if column is None else column), dates)
+        frame, static = self.with_codes(frame)
         values = self.numbers(frame, channels, dated=dates is not None)  # (rows, D)
         rows_of = {"0": np.arange(len(frame))} if item is None else groups(frame[item])
         items = []
@@ -231,7 +272,17 @@ class Reader:
                 index, mended = regular_dates(index, frequency, values[rows], regularise=self.regularise, whose=whose)
                 items.append(Item(name, mended, index))
         panel = Panel(tuple(items), channels, frequency, single=len(items) == 1)
-        return self.finish(panel if item is None else replace(panel, item_column=item))
+        return with_static(self.finish(panel if item is None else replace(panel, item_column=item)), static)
+
+    def with_codes(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, tuple[str, ...] | None]]:
+        r"""A frame with numbers in place of the categories of its static columns, and these categories."""
+        fitted = isinstance(self.static, Mapping)
+        static = dict(self.static) if isinstance(self.static, Mapping) else dict.fromkeys(self.static)
+        for name, categories in static.items():
+            if name in frame.columns and not (fitted and categories is None):  # text is no number, as `numbers` says
+                codes, static[name] = coded(frame[name], categories)
+                frame = frame.assign(**{name: codes})
+        return frame, static
 
     def flat(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, str | None, str | None]:
         r"""A frame whose columns have text as names and whose index names no items, and what the index named."""
@@ -439,13 +490,13 @@ class Reader:
         return panel
 
     def wanted(self, channels: Sequence[str]) -> Sequence[str]:
-        r"""The channels that the caller asks for, of those there are; all by default."""
-        if self.target is None:
-            return channels
-        names = [self.target] if isinstance(self.target, str) else [str(name) for name in self.target]
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"expected target to name columns, each once, got {names}")
-        return names
+        r"""The channels that the caller asks for, of those there are, all by default; behind them the static ones."""
+        names = list(channels)
+        if self.target is not None:
+            names = [self.target] if isinstance(self.target, str) else [str(name) for name in self.target]
+            if not names or len(set(names)) < len(names):
+                raise ValueError(f"expected target to name columns, each once, got {names}")
+        return [*names, *(name for name in self.static if name not in names)]
 
     def require_as_read(self, panel: Panel) -> None:
         r"""Checks that no option asks to read a panel otherwise than it was."""
@@ -464,7 +515,9 @@ class Reader:
 
     def refuse_columns(self) -> None:
         r"""Checks that no option names columns where there are none."""
-        for option, name in (("item_column", self.item_column), ("timestamp_column", self.timestamp_column)):
+        static = None if isinstance(self.static, Mapping) or not self.static else self.static[0]
+        columns = {"item_column": self.item_column, "timestamp_column": self.timestamp_column, "static": static}
+        for option, name in columns.items():
             if name is not None:
                 raise ValueError(f"the data have no columns, of which {option}={name!r} could be one: leave it out")
 

@@ -1,13 +1,14 @@
 r"""What covariates bring: a simulated driver, noise, and the clear sky over greensboro's irradiance.
 
-    python -m benchmarks.covariates.run
+    python -m benchmarks.covariates.run [SET ...]
 
 Each set is scored with and without its covariates on the same windows, every six rows so that forecasts begin at all
 times of day; the difference comes with the 90 % interval of a paired block bootstrap. "Recalibration none" tells what
-the covariates do by themselves: maps of the levels that are kept here and dropped there differ by more. One CSV row a
-set.
+the covariates do by themselves: maps of the levels that are kept here and dropped there differ by more. Static columns
+are compared with the same known covariate without them. One CSV row a set; the others keep theirs where some are named.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,27 @@ def simulated(rows: int = 4000, seed: int = SEED) -> pd.DataFrame:
     return pd.DataFrame(columns, pd.date_range("2024-01-01", periods=rows, freq="h"))
 
 
+def kinds(items: int = 8, rows: int = 1000, seed: int = SEED) -> pd.DataFrame:
+    r"""Items with daily channels: an action raises `a` of one kind of them and lowers that of the other, `b` of all."""
+    generator = np.random.default_rng(seed)
+    tables = []
+    for number in range(items):
+        action, first, second = generator.standard_normal((3, rows))
+        hour = 2 * np.pi * np.arange(rows) / 24
+        kind = 1.0 if number % 2 else -1.0
+        columns = {
+            "item_id": str(number),
+            "timestamp": pd.date_range("2024-01-01", periods=rows, freq="h"),
+            "a": np.sin(hour) + kind * action + 0.5 * first,
+            "b": np.cos(hour) + action + 0.5 * second,
+            "action": action,
+            "kind": kind,
+            "noise": float(number // 2),  # as often with one kind as with the other
+        }
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)
+
+
 def clear_sky(index: pd.DatetimeIndex) -> np.ndarray:
     r"""The irradiance under a clear sky in the middle of each hour, W/m^2, from the sun's place alone (Haurwitz)."""
     from pvlib.clearsky import haurwitz
@@ -62,13 +84,16 @@ def sets() -> dict[str, tuple[Dataset, str, dict[str, object]]]:
         "greensboro", Panel.of(frame, frequency="h"), greensboro.borders, greensboro.end, greensboro.season_length,
         greensboro.support,
     )  # fmt: skip
-    driven = Dataset("simulated", Panel.of(simulated()))
+    driven, apart = Dataset("simulated", Panel.of(simulated())), Dataset("kinds", Panel.of(kinds()))
+    acted = {"target": ["a", "b"], "known_covariates": ["action"]}
     others = ["DNI", "DHI", "dry_bulb", "dew_point", "relative_humidity", "pressure", "wind_speed"]
     return {
         "simulated, action known": (driven, "a", {"target": ["a", "b"], "known_covariates": ["action"]}),
         "simulated, noise known": (driven, "all", {"target": ["a", "b"], "known_covariates": ["noise"]}),
         "simulated, walk known": (driven, "all", {"target": ["a", "b"], "known_covariates": ["walk"]}),
         "simulated, noise past": (driven, "all", {"target": ["a", "b"], "past_covariates": ["noise"]}),
+        "simulated, kind static": (apart, "a", {**acted, "static": ["kind"]}),
+        "simulated, noise static": (apart, "all", {**acted, "static": ["noise"]}),
         "greensboro, clear sky known": (weather, "GHI", {"target": ["GHI"], "known_covariates": ["clear sky"]}),
         "greensboro, clear sky known, recalibration none": (
             weather,
@@ -84,7 +109,7 @@ def sets() -> dict[str, tuple[Dataset, str, dict[str, object]]]:
 
 def scored(dataset: Dataset, roles: dict[str, object], recalibration: str) -> Backtest:
     options = {"past_covariates": (), "known_covariates": (), "calendar": False, **roles}
-    panel = assign(dataset.panel, **options)
+    panel = assign(Panel.of(dataset.panel, static=options.pop("static", ())), **options)
     support = {name: bounds for name, bounds in dataset.support.items() if name in panel.targets}
     dataset = Dataset(dataset.name, panel, dataset.borders, dataset.end, dataset.season_length, support)
     adapter = Adapter(prediction_length=PREDICTION_LENGTH, recalibration=recalibration, seed=SEED)
@@ -92,10 +117,14 @@ def scored(dataset: Dataset, roles: dict[str, object], recalibration: str) -> Ba
 
 
 def main() -> None:
-    rows = []
-    for name, (dataset, channel, roles) in sets().items():
+    whole, place = sets(), HERE / "scores.csv"
+    asked = sys.argv[1:] or list(whole)
+    rows = [row for row in pd.read_csv(place).to_dict("records") if row["set"] not in asked] if sys.argv[1:] else []
+    for name in asked:
+        dataset, channel, roles = whole[name]
         recalibration = str(roles.pop("recalibration", "auto"))
-        without = scored(dataset, {"target": roles["target"]}, recalibration)
+        plain = {**roles, "static": ()} if "static" in roles else {"target": roles["target"]}
+        without = scored(dataset, plain, recalibration)
         with_them = scored(dataset, roles, recalibration)
         scores = {"without": without.scores["adapter"], "with": with_them.scores["adapter"]}
         found = difference_table(scores, without.windows, against="without", metrics=["crps"], seed=SEED)
@@ -111,7 +140,8 @@ def main() -> None:
         })  # fmt: skip
         print(f"{name}: {crps['without']:.4f} -> {crps['with']:.4f} ({rows[-1]['change_percent']:+.2f} %; difference "
               f"{found['low']:+.4f} to {found['high']:+.4f}). {stage}", flush=True)  # fmt: skip
-        pd.DataFrame(rows).to_csv(HERE / "scores.csv", index=False)
+        rows.sort(key=lambda row: list(whole).index(row["set"]))
+        pd.DataFrame(rows).to_csv(place, index=False)
 
 
 def _crps(result: Backtest, channel: str) -> float:

@@ -22,13 +22,13 @@ def table(scores: pd.DataFrame) -> str:
         if row.difference != 0:
             low, high = (100 * end / row.crps_without for end in (row.low, row.high))
             change += f" ({low:+.1f} to {high:+.1f})"
-        decision = row.stage.partition(": ")[2].partition(";")[0]
+        decision = row.stage.rpartition(": ")[2].partition(";")[0]
         lines.append(
             f"| {row.set} | {row.channel} | {row.windows} | {row.crps_without:.4f} | {row.crps_with:.4f} | {change} | "
             f"{decision} |"
         )
-    first = scores.iloc[0]
-    return "\n".join([*lines, "", f"{first.foundation_model}; torch {first.torch}; commit {first.commit}."])
+    first, commits = scores.iloc[0], ", ".join(scores["commit"].unique())
+    return "\n".join([*lines, "", f"{first.foundation_model}; torch {first.torch}; commit {commits}."])
 
 
 def main() -> None:

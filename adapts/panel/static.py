@@ -1,0 +1,120 @@
+r"""Static columns: what is said of an item as a whole, in numbers, in text or in categories."""
+
+from __future__ import annotations
+
+__all__ = ["as_fitted", "coded", "with_static"]
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .columns import listed, numeric
+from .panel import Panel, columns_of
+
+
+def coded(column: pd.Series[Any], categories: tuple[str, ...] | None = None) -> tuple[np.ndarray, Any]:
+    r"""Makes numbers of a static column.
+
+    Arguments:
+        column: The column: numbers, truths, text or categories.
+        categories: The categories of the fit; those that are there if None.
+
+    Returns:
+        The numbers, float64, and None; or the place of each entry among the sorted categories, NaN where it is missing
+        or is none of them, and the categories.
+    """
+    plain = numeric(column)
+    if categories is None and plain is not None:
+        return plain, None
+    # A file reads categories that are whole numbers as numbers.
+    texts = column.astype(object).map(_text, na_action="ignore")
+    found = tuple(sorted(texts.dropna().unique())) if categories is None else categories
+    codes = pd.Categorical(texts, categories=list(found)).codes.astype(np.float64)
+    return np.where(codes < 0, np.nan, codes), found
+
+
+def _text(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
+
+
+def with_static(panel: Panel, static: Mapping[str, tuple[str, ...] | None]) -> Panel:
+    r"""Makes columns of a panel static: they move behind all others, one value an item, categories as indicators.
+
+    Arguments:
+        panel: A panel with a column of numbers, or of places among the categories, for each static one.
+        static: The categories of each static column, None for numbers.
+
+    Returns:
+        The panel. A number that is missing in some rows of an item is that of the others, one that is missing in all
+        is NaN; a category that is missing, or none of those given, has no indicator.
+
+    Raises:
+        ValueError: If a column is not constant within an item, no other column is left, or two are called alike.
+    """
+    if not static:
+        return panel
+    rest = [number for number, name in enumerate(panel.channels) if name not in static]
+    channels, made = tuple(panel.channels[number] for number in rest), columns_of(static)
+    if not channels:
+        raise ValueError(f"all columns ({listed(static)}) are static, and none is left to forecast")
+    taken = [name for name in made if name in channels]
+    if taken:
+        raise ValueError(f"static columns make a column {taken[0]!r}, and there is one already: rename that one")
+    items = []
+    for item in panel.items:
+        row: list[float] = []
+        for name, categories in static.items():
+            column = item.values[:, panel.channels.index(name)]
+            held = np.unique(column[~np.isnan(column)])
+            if len(held) > 1:
+                said = [f"{value:g}" if categories is None else repr(categories[int(value)]) for value in held[:2]]
+                raise ValueError(
+                    f"column {name!r} is static, one value an item, and item {item.item_id!r} has {said[0]} and "
+                    f"{said[1]}: name it in known_covariates= or past_covariates= if it changes"
+                )
+            value = held[0] if len(held) else np.nan
+            row += [value] if categories is None else [float(value == place) for place in range(len(categories))]
+        items.append(replace(item, values=np.hstack([item.values[:, rest], np.tile(row, (len(item), 1))])))
+    return replace(panel, items=tuple(items), channels=(*channels, *made), known_covariates=made, static=dict(static))
+
+
+def as_fitted(panel: Panel, fitted: Panel) -> Panel:
+    r"""Gives later rows the static columns of the fit.
+
+    Arguments:
+        panel: The rows. Static columns that they lack are those of the fit, if their items were in it.
+        fitted: The fitted panel.
+
+    Returns:
+        The panel, with the static columns of the fit behind all others; categories that the fit did not see have no
+        indicator.
+
+    Raises:
+        ValueError: If an item that was not in the fit lacks static columns, or numbers were text or the other way.
+    """
+    absent = [name for name in fitted.static if name not in panel.static]
+    for name in fitted.static:
+        kinds = ["numbers" if each.static.get(name) is None else "text" for each in (fitted, panel)]
+        if name not in absent and kinds[0] != kinds[1]:
+            raise ValueError(f"static column {name!r} holds {kinds[1]}, and held {kinds[0]} in the fit")
+    known = {item.item_id: item for item in fitted.items} if absent else {}
+    rest = [number for number, name in enumerate(panel.channels) if name not in panel.static_columns]
+    items = []
+    for item in panel.items:
+        if absent and item.item_id not in known:
+            raise ValueError(
+                f"item {item.item_id!r} was not in the fit, which read static columns: give its {listed(absent)}"
+            )
+        row: list[float] = []
+        for name, categories in fitted.static.items():
+            source, rows = (fitted, known[item.item_id]) if name in absent else (panel, item)
+            for made in columns_of({name: categories}):
+                row.append(rows.values[-1, source.channels.index(made)] if made in source.channels else 0.0)
+        items.append(replace(item, values=np.hstack([item.values[:, rest], np.tile(row, (len(item), 1))])))
+    return replace(
+        panel, items=tuple(items), channels=(*(panel.channels[number] for number in rest), *fitted.static_columns),
+        past_covariates=(), known_covariates=fitted.static_columns, static=fitted.static,
+    )  # fmt: skip
