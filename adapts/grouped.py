@@ -21,6 +21,7 @@ from .adapter import Adapter, Summary, _contestants, _some
 from .panel import as_pandas
 from .panel.columns import listed
 from .panel.grouping import Grouped, split
+from .readers import read_table
 from .shelf import unknown
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ class GroupedAdapter:
         r"""Fits an adapter to the items of each group.
 
         Arguments:
-            series: A long frame with the group column, of pandas or any library that `Panel.of` takes. NaN marks a
-                missing value; every row has an item and a group.
+            series: A long frame with the group column, of pandas or any library that `Panel.of` takes, or the path of
+                its file. NaN marks a missing value; every row has an item and a group.
             item_column: As for `Adapter.fit`.
             timestamp_column: As for `Adapter.fit`.
             checkpoint_dir: As for `Adapter.fit`; each group has a folder of its own in it.
@@ -109,9 +110,10 @@ class GroupedAdapter:
             logger.info("group %s", group)
             folder = None if checkpoint_dir is None else Path(checkpoint_dir) / _folder(group)
             with _naming(group):
-                fitted[group] = self.adapter.clone().fit(rows, checkpoint_dir=folder, **given.columns, **options)
+                clone = self.adapter.clone()
+                fitted[group] = clone.fit(rows, item_column=given.item_column, checkpoint_dir=folder, **options)
         self.adapters_, self.items_ = fitted, given.group_of
-        self._item_column = given.columns["item_column"]
+        self._item_column = given.item_column
         roles = {name: value for name, value in options.items() if name not in _OF_READING}
         self._roles = {name: _plain(value) for name, value in roles.items() if value is not None}
         return self
@@ -146,21 +148,22 @@ class GroupedAdapter:
         adapters = self._require_fitted("predict")
         group_of: Mapping[str, str] = self.items_
         frames: Mapping[str, pd.DataFrame | None] = dict.fromkeys(adapters)
-        columns: dict[str, Any] = {}
+        column: str | None = None
         if series is not None:
             given = self._later(series, item_column, timestamp_column)
-            group_of, frames, columns = given.group_of, given.frames, given.columns
+            group_of, frames, column = given.group_of, given.frames, given.item_column
         ahead: Mapping[str, pd.DataFrame] = {}
         if future is not None:
             try:
                 later = self._split(future, item_column, timestamp_column, {**self.items_, **group_of})
             except ValueError as error:
                 raise ValueError(f"future: {error}") from error
-            ahead, columns = later.frames, {**later.columns, **columns}
+            column = column or later.item_column
+            ahead = {group: rows.rename(columns={later.item_column: column}) for group, rows in later.frames.items()}
         found: dict[str, Forecast] = {}
         for group, rows in frames.items():
             with _naming(group):
-                forecast = adapters[group].predict(rows, future=ahead.get(group), **columns, **options)
+                forecast = adapters[group].predict(rows, future=ahead.get(group), item_column=column, **options)
             found |= {each.item_id: each for each in (forecast if isinstance(forecast, list) else [forecast])}
         forecasts = [found[item] for item in group_of]
         return forecasts[0] if len(forecasts) == 1 else forecasts
@@ -206,7 +209,7 @@ class GroupedAdapter:
         try:
             for group, rows in given.frames.items():
                 with _naming(group):
-                    adapters[group].update(rows, **given.columns, **options)
+                    adapters[group].update(rows, item_column=given.item_column, **options)
         except BaseException:
             for group, fitted in before.items():
                 if adapters[group]._fitted is not fitted:
@@ -286,10 +289,11 @@ class GroupedAdapter:
             for group, rows in given.frames.items():
                 folder = None if checkpoint_dir is None else Path(checkpoint_dir) / _folder(group)
                 with _naming(group):
+                    dataset = self.adapter._dataset(rows, item_column=given.item_column, **options)
                     results[group] = roll(
-                        contestants, self.adapter._dataset(rows, **given.columns, **options), windows=windows,
-                        stride=stride, scale=scale, baselines=baselines, refit=refit, forecasts=return_forecasts,
-                        checkpoint_dir=folder, on_progress=partial(_tell, tell, group),
+                        contestants, dataset, windows=windows, stride=stride, scale=scale, baselines=baselines,
+                        refit=refit, forecasts=return_forecasts, checkpoint_dir=folder,
+                        on_progress=partial(_tell, tell, group),
                     )  # fmt: skip
         each = list(results.values())
         origin = np.concatenate([result.windows.origin for result in each])
@@ -456,10 +460,17 @@ class GroupedAdapter:
         known: Mapping[str, str] | None = None,
     ) -> Grouped:
         r"""Cuts a long frame into groups; where these are known, it may be without the group column."""
+        remembered = None if known is None else self._item_column
+        if isinstance(series, str | Path):
+            if not Path(series).is_file():
+                raise ValueError(
+                    f"there is no file {str(series)!r}: expected a long frame with a column {self.group_column!r}, or "
+                    "its file"
+                )
+            series = read_table(Path(series), item_column or remembered).series
         frame = as_pandas(series)
-        if item_column is None and known is not None:
-            there = [str(name) for name in getattr(frame, "columns", ())]
-            item_column = self._item_column if self._item_column in there else None
+        if item_column is None and remembered in [str(name) for name in getattr(frame, "columns", ())]:
+            item_column = remembered
         return split(frame, self.group_column, item_column=item_column, timestamp_column=timestamp_column, known=known)
 
     def _later(self, series: Any, item_column: str | None, timestamp_column: str | None) -> Grouped:

@@ -2,7 +2,7 @@ r"""Readers: files and data cards become a panel, with what is known of the data
 
 from __future__ import annotations
 
-__all__ = ["Dataset", "read"]
+__all__ = ["Dataset", "read", "read_table"]
 
 import hashlib
 import os
@@ -88,8 +88,7 @@ def read(
                 raise ValueError(f"the card {name!r} states how it is read, {option}= cannot change it: read the file")
         return _read_card(load_card(name), columns)
     path = Path(data)
-    _require_file(path, list(cards()))
-    table = read_file(path, item_column)
+    table = read_table(path, item_column)
     options: dict[str, Any] = {
         "target": columns,
         "item_column": item_column,
@@ -102,6 +101,23 @@ def read(
         return Dataset(Path(path.name.removesuffix(".gz")).stem, **_panel(table, options))
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
+
+
+def read_table(path: Path, item_column: str | None = None) -> Table:
+    r"""Reads a file as it is, no panel made of it yet.
+
+    Arguments:
+        path: The path of the file; see `read`.
+        item_column: As for `read`.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        ValueError: If there is no such file, or it cannot be read.
+    """
+    _require_file(path, list(cards()))
+    return read_file(path, item_column)
 
 
 def _panel(table: Table, options: dict[str, Any]) -> dict[str, Any]:

@@ -113,8 +113,8 @@ def test_an_item_a_group() -> None:
     assert_same([one], [alone])
 
 
-@pytest.mark.parametrize("form", ["indexed", "text", "polars", "named"])
-def test_the_form_of_the_frame_does_not_matter(form: str, fitted: GroupedAdapter) -> None:
+@pytest.mark.parametrize("form", ["indexed", "text", "polars", "named", "file"])
+def test_the_form_of_the_frame_does_not_matter(form: str, fitted: GroupedAdapter, tmp_path: Path) -> None:
     frame, columns = plain(), {}
     if form == "indexed":
         frame = frame.set_index(["item_id", "timestamp"])
@@ -124,6 +124,10 @@ def test_the_form_of_the_frame_does_not_matter(form: str, fitted: GroupedAdapter
         frame = pytest.importorskip("polars").from_dict({name: frame[name].to_numpy() for name in frame})
     if form == "named":
         frame, columns = frame.rename(columns={"item_id": "shop"}), {"item_column": "shop"}
+    if form == "file":
+        frame = frame.assign(region=frame["region"].replace("", "none"))
+        frame.to_csv(tmp_path / "sales.csv", index=False)
+        frame = tmp_path / "sales.csv"
     ours = grouped().fit(frame, **columns)
     assert_same(ours.predict(), fitted.predict())
     if form == "named":  # the name of the column is remembered
@@ -195,6 +199,8 @@ def test_covariates_go_through() -> None:
         theirs = listed(one.predict(future=alone(ahead, group)))
         assert_same([each for each in forecasts if ITEMS[each.item_id] == group], theirs)
     assert_same(ours.predict(future=ahead.drop(columns="region")), forecasts)
+    renamed = past.rename(columns={"item_id": "unique_id", "timestamp": "when"})  # the future has names of its own
+    assert_same(ours.predict(renamed, future=ahead), forecasts)
     some = past[past["item_id"].isin(["b", "d"])]
     assert_same(ours.predict(some, future=ahead), [forecasts[1], forecasts[3]])
     with pytest.raises(ValueError, match=r"group 'south/1': the adapter was fitted with known covariates \(driver\)"):
@@ -348,7 +354,7 @@ def mixed(frame: pd.DataFrame) -> pd.DataFrame:
         (plain().drop(columns="region"), "there is no group column 'region'; the columns are item_id, timestamp, x, y"),
         (plain().drop(columns="item_id"), "item_column='region' where each group is one item"),
         (np.zeros((100, 2)), "expected a long frame with a column 'region', got ndarray"),
-        ("sales.csv", "got str: read the file first, as with pandas.read_csv"),
+        ("sales.csv", "there is no file 'sales.csv': expected a long frame with a column 'region', or its file"),
         (plain()[:0], "an empty frame"),
         (plain(300).query("item_id != 'd' or timestamp < '2024-01-01 05:00'"), "group '': too short a series"),
     ],

@@ -6,7 +6,6 @@ __all__ = ["Grouped", "split"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -22,15 +21,15 @@ class Grouped:
     r"""A long frame, cut.
 
     Arguments:
-        frames: The rows of each group, in the order in which the groups first come, without the group column. What
-            tells items and dates apart is read from the whole frame, so that a group reads as its neighbours do.
+        frames: The rows of each group, in the order in which the groups first come, without the group column. Dates
+            are read from the whole frame, so that a group reads as its neighbours do, and are the index.
         group_of: The group of each item, in the order in which the items first come.
-        columns: The item and the timestamp column, as `Panel.of` takes them with these rows.
+        item_column: The column that names the item.
     """
 
     frames: dict[str, pd.DataFrame]
     group_of: dict[str, str]
-    columns: dict[str, Any]
+    item_column: str
 
 
 def split(
@@ -60,10 +59,7 @@ def split(
     """
     frame = as_pandas(series)
     if not isinstance(frame, pd.DataFrame):
-        raise ValueError(
-            f"expected a long frame with a column {group_column!r}, got {type(series).__name__}"
-            + (": read the file first, as with pandas.read_csv" if isinstance(series, str | PathLike) else "")
-        )
+        raise ValueError(f"expected a long frame with a column {group_column!r}, got {type(series).__name__}")
     reader = Reader(None, item_column, timestamp_column, None, False)
     frame, item_column, timestamp_column = reader.flat(frame)
     reader = replace(reader, item_column=item_column, timestamp_column=timestamp_column)
@@ -83,12 +79,12 @@ def split(
     else:
         group_of = _remembered(known or {}, rows_of, group_column)
     if dates is not None:  # text may be read in one order in all groups, and in another in one of them
-        rest = rest.set_axis(dates, axis=0) if timestamp is None else rest.assign(**{timestamp: dates})
+        rest = rest.drop(columns=[] if timestamp is None else timestamp).set_axis(dates, axis=0)
     rows_in: dict[str, list[np.ndarray]] = {}
     for name, rows in rows_of.items():
         rows_in.setdefault(group_of[name], []).append(rows)
     frames = {group: rest.iloc[np.sort(np.concatenate(rows))] for group, rows in rows_in.items()}
-    return Grouped(frames, group_of, {"item_column": item, "timestamp_column": timestamp})
+    return Grouped(frames, group_of, item)
 
 
 def _groups(column: pd.Series[Any], rows_of: Mapping[str, np.ndarray]) -> dict[str, str]:
