@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from seasonal import SeasonalModel
 from sklearn.base import clone
+from test_static import shops, until
 
 from adapts import Adapter, Forecast, GroupedAdapter
 from adapts.testing import tiny_chronos_bolt
@@ -210,6 +211,22 @@ def test_covariates_go_through() -> None:
     pd.testing.assert_frame_equal(scores, grouped().backtest(frame, windows=2, baselines=False, **roles))
     others = ours.backtest(frame, windows=2, baselines=False, target=["x"])
     assert set(others["channel"]) == {"all", "x"}
+
+
+def test_static_columns_go_through(tmp_path: Path) -> None:
+    frame = shops(rows=200).assign(region=lambda rows: np.where(rows["item_id"] < "shop4", "west", "east"))
+    roles = {"target": ["sales"], "known_covariates": ["price"], "static": ["kind"]}
+    past, ahead = until(frame, 180), frame[["item_id", "timestamp", "price"]]
+    ours = grouped().fit(past, **roles)
+    ours.save(tmp_path / "grouped")
+    loaded = GroupedAdapter.load(tmp_path / "grouped", foundation_model=SeasonalModel())
+    one = adapter().fit(alone(past, "west"), **roles)
+    assert_same(ours.predict(future=ahead)[:4], one.predict(future=ahead))
+    known = past.drop(columns=["region", "kind"])  # what the fit knows of its items
+    for each in (ours, loaded):
+        assert_same(each.predict(known, future=ahead), ours.predict(future=ahead))
+    with pytest.raises(ValueError, match="group 'east': static column 'kind' is the same in all"):
+        grouped().fit(past[(past["region"] == "west") | (past["kind"] == "up")], **roles)
 
 
 def test_an_update_goes_to_each_group_or_to_none(fitted: GroupedAdapter, caplog: pytest.LogCaptureFixture) -> None:

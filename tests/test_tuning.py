@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from seasonal import SeasonalModel
+from test_static import shops
 
 import adapts
 from adapts import Adapter, Panel, tune
@@ -229,6 +230,18 @@ def test_trials_share_only_what_is_the_same() -> None:
         family = options.pop("family")
         alone = tune(adapter(family), rows, {name: [value] for name, value in options.items()}, trials=1, **roles)
         assert alone.loss == trial["loss"], options
+
+
+def test_static_columns_tell_items_apart_in_each_trial() -> None:
+    rows, space = shops(rows=300), {"family": ["residual", "identity"], "context_length": [36]}
+    roles = {"target": ["sales"], "known_covariates": ["price"]}
+    without = tune(adapter(), rows.drop(columns=["kind", "slope", "luck"]), space, trials=1, **roles)
+    apart = tune(adapter(), rows, space, trials=3, static=["kind"], **roles)
+    assert apart.loss < 0.7 * without.loss
+    assert apart.frozen_loss == pytest.approx(without.frozen_loss, rel=1e-5)
+    for family, loss in apart.trials[["family", "loss"]].itertuples(index=False):
+        alone = tune(adapter(), rows, {**space, "family": [family]}, trials=1, static=["kind"], **roles)
+        assert alone.loss == loss
 
 
 def test_a_trial_scores_what_fit_would_fit() -> None:
