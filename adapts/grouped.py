@@ -281,7 +281,7 @@ class GroupedAdapter:
                 f"scores name all groups together {_ALL!r}, and a group is called so too: give it another name"
             )
         roles = {name: value for name, value in options.items() if name not in _OF_READING}
-        if not any(value not in (None, False, (), []) for value in roles.values()):
+        if not any(len(value) if np.ndim(value) else value for value in roles.values()):
             options = {**options, **self._roles}
         stages = count_stages(contestants, baselines, refit=refit)
         results = {}

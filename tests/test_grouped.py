@@ -209,7 +209,7 @@ def test_covariates_go_through() -> None:
     # a backtest reads the columns that the fit was told of, unless it is told of others
     scores = ours.backtest(frame, windows=2, baselines=False)
     pd.testing.assert_frame_equal(scores, grouped().backtest(frame, windows=2, baselines=False, **roles))
-    others = ours.backtest(frame, windows=2, baselines=False, target=["x"])
+    others = ours.backtest(frame, windows=2, baselines=False, target=np.array(["x"]), known_covariates=pd.Index([]))
     assert set(others["channel"]) == {"all", "x"}
 
 
