@@ -119,7 +119,8 @@ def scored(dataset: Dataset, roles: dict[str, object], recalibration: str) -> Ba
 def main() -> None:
     whole, place = sets(), HERE / "scores.csv"
     asked = sys.argv[1:] or list(whole)
-    rows = [row for row in pd.read_csv(place).to_dict("records") if row["set"] not in asked] if sys.argv[1:] else []
+    kept = pd.read_csv(place, float_precision="round_trip") if sys.argv[1:] else pd.DataFrame({"set": []})
+    rows = kept[~kept["set"].isin(asked)].to_dict("records")
     for name in asked:
         dataset, channel, roles = whole[name]
         recalibration = str(roles.pop("recalibration", "auto"))
