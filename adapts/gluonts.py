@@ -88,13 +88,13 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
         _require_positive(num_samples=samples)
         fitted = self.adapter._require_fitted("predict").panel
         features = _fields(fitted)
-        for field, fitted_names in (("target", fitted.targets), *features.items()):
+        for field, fitted_names in {"target": fitted.targets, **features, **_static_fields(fitted.static)}.items():
             names = _names(dataset, field)
             if not _alike(names, fitted_names, _numbered(field, len(fitted_names))):
                 what = "channels" if field == "target" else field
                 raise ValueError(
                     f"the dataset's {what} are {_some(names)}, the adapter was fitted on {_some(fitted_names)}: "
-                    f"name these in the dataset's {field}=[...], in that order"
+                    "name these in the dataset, in that order"
                 )
         numbered = enumerate(dataset)
         while batch := list(islice(numbered, self.batch_size)):
@@ -463,12 +463,18 @@ def _static(number: int, entry: Mapping[str, Any], field: str, names: Sequence[s
     return values
 
 
+def _static_fields(static: Mapping[str, tuple[str, ...] | None]) -> dict[str, tuple[str, ...]]:
+    r"""The static columns that entries hold, by their field."""
+    numbers = tuple(name for name, categories in static.items() if categories is None)
+    kinds = tuple(name for name in static if name not in numbers)
+    return {field: names for field, names in ((REAL, numbers), (CAT, kinds)) if names}
+
+
 def _kinds(number: int, entry: Mapping[str, Any], static: Mapping[str, tuple[str, ...] | None]) -> list[float]:
     r"""The static columns of an entry: numbers as they are, an indicator a category."""
     values: dict[str, float] = {}
-    for field in (REAL, CAT):
-        names = [name for name, categories in static.items() if (categories is None) == (field == REAL)]
-        values |= dict(zip(names, _static(number, entry, field, names) if names else (), strict=True))
+    for field, names in _static_fields(static).items():
+        values |= dict(zip(names, _static(number, entry, field, names), strict=True))
     row: list[float] = []
     for name, categories in static.items():
         if categories is None:

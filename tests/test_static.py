@@ -14,7 +14,7 @@ from gluonts.dataset.pandas import PandasDataset
 from gluonts.model.predictor import Predictor
 from seasonal import SeasonalModel
 
-from adapts import Adapter, fitting
+from adapts import Adapter, fitting, tune
 from adapts.gluonts import AdapterEstimator, AdapterPredictor
 from adapts.panel import Panel
 from adapts.readers import read
@@ -95,6 +95,12 @@ def test_the_calendar_may_act_apart() -> None:
     table["sales"] += 2.0 * weekend * np.where(table["kind"] == "up", 1, -1)
     roles = {"known_covariates": (), "calendar": True}
     assert score(table, static=["kind"], **roles) < 0.9 * score(table, **roles)
+
+
+def test_a_search_reads_them_as_a_fit_does() -> None:
+    options = {"space": {"family__lags": [12]}, "trials": 1, **ROLES}
+    with_it, without = (tune(adapter(), until(shops(), 300), static=kinds, **options) for kinds in (["kind"], ()))
+    assert with_it.loss < 0.4 * without.loss and with_it.frozen_loss == pytest.approx(without.frozen_loss)
 
 
 @pytest.mark.parametrize("effect", [1.0, 0.0])
@@ -244,6 +250,11 @@ def test_static_features_of_gluonts_are_the_same_columns(tmp_path: Path) -> None
     assert later.adapter._fitted.panel.static == {"feat_static_real 0": None, "feat_static_cat 0": ("0", "1")}
     unseen = next(predictor.predict([entries[0] | {"feat_static_cat": np.array([7])}]))
     assert np.isfinite(unseen.samples).all()
+    with pytest.raises(ValueError, match="dataset's feat_static_cat are luck, the adapter was fitted on kind"):
+        luck = shops().groupby("item_id")[["slope", "luck"]].first().astype({"luck": "category"})
+        next(
+            predictor.predict(PandasDataset(frames, target="sales", feat_dynamic_real=["price"], static_features=luck))
+        )
     for change, says in (
         ({"feat_static_cat": None}, r"entry 0 has feat_static_cat of shape \(0,\), expected \(1,\): kind"),
         ({"feat_static_real": np.zeros(2)}, r"entry 0 has feat_static_real of shape \(2,\), expected \(1,\): slope"),
