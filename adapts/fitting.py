@@ -32,6 +32,7 @@ from .distribution.ranks import RankCopula, fit_empirical, fit_schaake
 from .distribution.recalibration import Recalibration
 from .distribution.residual import fit_residual
 from .foundation import FoundationModel
+from .gaps import Coupling, Told
 from .panel import Panel
 from .pipeline import Pipeline, noise_ratio
 from .solvers import blocked_folds
@@ -82,6 +83,7 @@ class Fitted:
         stages: What each stage decided, in words, by its name.
         head: The tensors of the frozen model's head, where it was trained for these series.
         effect: What known covariates explain of the targets; None where there are none.
+        coupling: What the channels that are seen tell of those that are not; None where nothing is filled.
     """
 
     panel: Panel
@@ -103,9 +105,13 @@ class Fitted:
     stages: dict[str, str] = field(default_factory=dict)
     head: dict[str, Tensor] = field(default_factory=dict)
     effect: KnownEffect | None = None
+    coupling: Coupling | None = None
     _headed: tuple[FoundationModel, FoundationModel] | None = field(default=None, repr=False)  # as loaded, and probed
-    # The panels last asked of, standardised, and what was taken off them.
+    # The panels last asked of, standardised, and what was taken off them; what is told of the gaps of such a one.
     _standard: tuple[Panel, Panel, Panel | None, Panel | None] | None = field(default=None, repr=False)
+    _told: tuple[Panel, Told | None] | None = field(
+        default=None, repr=False
+    )  # of the panel last asked of, standardised
     _targets: tuple[Panel, Panel] | None = field(default=None, repr=False)
 
     def headed(self, model: FoundationModel) -> FoundationModel:
@@ -153,7 +159,16 @@ class Fitted:
         held = self._standard  # read once: another thread may ask of another panel meanwhile
         if held is None or held[0] is not windows.panel:
             self._standard = held = windows.panel, *self._seen(windows.panel)
-        return replace(windows, panel=held[1], shifts=held[2], factors=held[3])
+        return replace(windows, panel=held[1], shifts=held[2], factors=held[3], told=self._tell(held[1]))
+
+    def _tell(self, standard: Panel) -> Told | None:
+        r"""What the channels of a standardised panel tell of each other."""
+        if self.coupling is None:
+            return None
+        held = self._told
+        if held is None or held[0] is not standard:
+            self._told = held = standard, self.coupling.tell(standard)
+        return held[1]
 
     def _seen(self, panel: Panel) -> tuple[Panel, Panel | None, Panel | None]:
         targets = self.panel.targets
@@ -181,13 +196,13 @@ class Fitted:
             The windows of the standardised targets.
         """
         if self.effect is None and not self.panel.past_covariates:
-            return self.standardised(windows)
+            return replace(self.standardised(windows), told=None)
         held = self._targets
         if held is None or held[0] is not windows.panel:
             targets = windows.panel.select(self.panel.targets)
             count = targets.num_channels
             self._targets = held = windows.panel, targets.standardised(self.location[:count], self.scale[:count])
-        return replace(windows, panel=held[1], shifts=None, factors=None)
+        return replace(windows, panel=held[1], shifts=None, factors=None, told=None)
 
     def state(self) -> dict[str, Tensor]:
         r"""Returns copies of the tensors that the stages leave behind, under names such as "module.weights"."""
@@ -200,6 +215,7 @@ class Fitted:
             "latent_copula": {} if self.latent_copula is None else self.latent_copula.state(),
             "head": self.head,
             "effect": {} if self.effect is None else self.effect.state(),
+            "coupling": {} if self.coupling is None else self.coupling.state(),
         }
         tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
         tensors |= {name: tensor for name in ("noise", "gate") if (tensor := getattr(self, name)) is not None}
@@ -225,6 +241,7 @@ class Fitted:
         self.noise, self.gate = tensors.get("noise"), tensors.get("gate")
         self.head, self._headed = part("head"), None
         self.effect = KnownEffect.from_state(self.panel, part("effect")) if part("effect") else None
+        self.coupling = Coupling.from_state(part("coupling")) if part("coupling") else None
 
 
 def fit(
@@ -435,10 +452,15 @@ class _Stages:
 
     def lay(self) -> None:
         r"""Makes the windows and rows that the adapter sees."""
-        self.fitted._standard = None
-        self.windows = {name: self.fitted.standardised(windows) for name, windows in self.laid.items()}
-        self.rows = torch.as_tensor(_rows(self.windows["train"].panel, self.train_part), dtype=torch.float32)
-        self.fitted.module.prepare(self.rows)
+        fitted = self.fitted
+        fitted._standard, fitted._told, fitted.coupling = None, None, None
+        panel = fitted.standardised(self.laid["train"]).panel
+        self.rows = torch.as_tensor(_rows(panel, self.train_part), dtype=torch.float32)
+        fitted.module.prepare(self.rows)
+        if fitted.module.family != "identity":  # which is the frozen model, and leaves gaps to it
+            apart = torch.from_numpy(_rows(panel, self.train_part, apart=self.horizon))
+            fitted.coupling = Coupling.fit(apart, self.horizon)
+        self.windows = {name: fitted.standardised(windows) for name, windows in self.laid.items()}
 
     def run(self) -> None:
         stages = (self.probe, self.covariates, self.train, self.gate, self.calibration, self.confirmation, self.refit)
@@ -1091,5 +1113,8 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else type(value).__qualname__
 
 
-def _rows(panel: Panel, part: Part) -> np.ndarray:
-    return np.concatenate([i.values[start:stop] for i, (start, stop) in zip(panel.items, part.ranges, strict=True)])
+def _rows(panel: Panel, part: Part, *, apart: int = 0) -> np.ndarray:
+    r"""The rows of a part, item by item, as many rows of NaN behind each."""
+    nothing = np.full((apart, panel.num_channels), np.nan)
+    ranges = zip(panel.items, part.ranges, strict=True)
+    return np.concatenate([rows for i, (start, stop) in ranges for rows in (i.values[start:stop], nothing)])

@@ -16,10 +16,9 @@ from .distribution.gate import is_closed
 from .distribution.quantiles import QuantileFunction
 from .distribution.variance import VarianceParts
 from .foundation import FoundationModel
+from .gaps import KNOWN
 from .windows import Windows
 
-#: The values that a window must show of a channel for the frozen model to be asked.
-KNOWN = 3
 #: Latent paths decoded for the margins where levels do not stay levels, all draws of the adapter together.
 DRAWS = 256
 #: The most numbers that the paths decoded at a time may hold: 128 MB.
@@ -58,9 +57,12 @@ class Pipeline:
 
     def frozen(self, windows: Windows) -> QuantileFunction:
         r"""The frozen model alone: values of shape :math:`(n, H, D, Q)`, of covariates too, known effects taken off."""
-        levels = self.model.quantile_levels
-        values = torch.cat([self.raw(batch.past(), windows.prediction_length) for batch in self._batches(windows)])
-        return QuantileFunction(torch.tensor(levels), values, self.bounds(windows))
+        levels = torch.tensor(self.model.quantile_levels)
+        laws = [
+            _doubted(QuantileFunction(levels, self.raw(batch.past(), windows.prediction_length)), batch)
+            for batch in self._batches(windows)
+        ]
+        return QuantileFunction(levels, torch.cat([law.values for law in laws]), self.bounds(windows))
 
     def bounds(self, windows: Windows) -> tuple[Tensor, Tensor] | None:
         r"""The support of the frozen model's law; none where that is of more or other than the targets themselves."""
@@ -197,7 +199,7 @@ class Pipeline:
         for batch in self._batches(windows, self._decoded_at_a_time(windows)):
             raw = frozen.values[start : start + len(batch)]
             law, variance = self._adapted(batch, raw)
-            laws.append(law if self.module.observed_latents else self._widened(batch.past(), law, raw))
+            laws.append(law if self.module.observed_latents else _doubted(self._widened(batch.past(), law, raw), batch))
             variances.append(variance)
             start += len(batch)
         values = torch.cat([law.values for law in laws])
@@ -260,6 +262,12 @@ class Pipeline:
         generator = torch.Generator().manual_seed(self.seed)
         each = -(-DRAWS // draws)
         return torch.stack([copula.uniforms(each, generator) for _ in range(draws)], dim=1)
+
+
+def _doubted(law: QuantileFunction, windows: Windows) -> QuantileFunction:
+    r"""The law of windows whose contexts were filled, with what that does not tell."""
+    doubt = windows.doubt()
+    return law if doubt is None else law.add_noise(doubt)
 
 
 def _known(past: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from .gaps import Told
 from .panel import Panel
 
 PARTS = ("train", "validation", "calibration", "confirmation")
@@ -97,6 +98,7 @@ class Windows:
         prediction_length: The number of target steps :math:`H`.
         shifts: What was taken off the targets, row by row, for known covariates; nothing if None.
         factors: What the rest was then divided by, positive; nothing if None.
+        told: What the channels tell of each other where cells are missing; these stay as they are if None.
     """
 
     panel: Panel
@@ -106,6 +108,7 @@ class Windows:
     prediction_length: int
     shifts: Panel | None = None
     factors: Panel | None = None
+    told: Told | None = None
 
     def __len__(self) -> int:
         return len(self.origin)
@@ -120,9 +123,19 @@ class Windows:
             dtype: The precision. Raw rows need float64, for their location may be far larger than their scale.
 
         Returns:
-            The contexts, with shape :math:`(n, L, D)`. Where an item is shorter they begin with NaN.
+            The contexts, with shape :math:`(n, L, D)`, gaps filled where the other channels tell more of them than the
+            channel itself. Where an item is shorter they begin with NaN.
         """
-        return self._gather(self.panel, np.arange(-self.context_length, 0), dtype)
+        return self._filled(dtype)[0]
+
+    def doubt(self) -> Tensor | None:
+        r"""Says what the forecasts of filled contexts do not know, a variance to be added to them.
+
+        Returns:
+            The variances, with shape :math:`(n, H, D)`; None where nothing was filled.
+        """
+        doubt = self._filled(torch.float32)[1]
+        return doubt if doubt is not None and bool(doubt.any()) else None
 
     def future(self, dtype: torch.dtype = torch.float32) -> Tensor:
         r"""Gathers the target rows, those from the origin on.
@@ -159,6 +172,16 @@ class Windows:
         if self.factors is None:
             return torch.ones(1, 1, 1, dtype=dtype)
         return self._gather(self.factors, np.arange(self.prediction_length), dtype).nan_to_num(1.0)
+
+    def _filled(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        r"""The contexts, and the variances that `doubt` tells."""
+        steps = np.arange(-self.context_length, 0)
+        if self.told is None:
+            return self._gather(self.panel, steps, dtype), None
+        panels = self.panel, self.told.mean, self.told.variance
+        past, mean, variance = (self._gather(panel, steps, torch.float64) for panel in panels)
+        filled, doubt = self.told.fill(past, mean, variance, self.prediction_length)
+        return filled.to(dtype), doubt.to(dtype)
 
     def _gather(self, panel: Panel, steps: np.ndarray, dtype: torch.dtype) -> Tensor:
         rows, starts = panel.concatenated  # (sum T, D), (N + 1,)

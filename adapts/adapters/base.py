@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from ..shelf import unknown
+from ..solvers.gaussian import made_definite, pairwise_covariance
 
 #: The variance, as a share of the squared mean, that rounding in single precision leaves to a constant window.
 FLAT = 1e-12
@@ -611,35 +612,3 @@ def fill_missing(x: Tensor, covariance: Tensor) -> Tensor:
         filled = filled.clone()
         filled[touched] = torch.cat(means)
     return filled
-
-
-def pairwise_covariance(rows: Tensor) -> Tensor:
-    r"""Returns the covariance about zero of the pairs of cells seen together, as it is, in double precision.
-
-    Arguments:
-        rows: Centred rows, with shape :math:`(T, D)`. NaN marks a missing cell.
-
-    Returns:
-        The covariance, with shape :math:`(D, D)`; not positive definite where cells are missing, or channels follow
-        from others.
-    """
-    seen = (~rows.isnan()).double()
-    values = torch.where(rows.isnan(), 0.0, rows).double()
-    covariance: Tensor = (values.mT @ values) / (seen.mT @ seen).clamp(min=1)
-    return covariance
-
-
-def made_definite(covariance: Tensor, ridge: float = 1e-3) -> Tensor:
-    r"""Raises a covariance's small eigenvalues, so that it can be conditioned on any of its channels.
-
-    Arguments:
-        covariance: The covariance, with shape :math:`(D, D)`.
-        ridge: The least eigenvalue, as a share of the largest.
-
-    Returns:
-        The positive definite covariance, of the same shape.
-    """
-    eigenvalues, vectors = torch.linalg.eigh(covariance)
-    floor = ridge * eigenvalues.max().clamp(min=1e-6)
-    definite: Tensor = (vectors * eigenvalues.clamp(min=float(floor))) @ vectors.mT
-    return definite

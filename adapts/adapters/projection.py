@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..shelf import unknown
-from .base import AdapterModule, Normalised, State, pairwise_covariance, register
+from ..solvers.gaussian import pairwise_covariance
+from .base import AdapterModule, Normalised, State, register
 
 
 @register("projection")
