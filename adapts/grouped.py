@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-_GROUPS = "groups"  # the folder that holds those of the groups
 _ALL = "all"  # stands where a group does, for the scores over all of them
 _OF_READING = ("frequency", "regularise", "borders")  # the options of `Adapter.fit` that give no column its role
 
@@ -334,10 +333,10 @@ class GroupedAdapter:
             "groups": {group: _folder(group) for group in adapters},
             "items": list(self.items_.items()),
         }
-        saving.refuse_foreign(path, (saving.CONFIG, _GROUPS))
+        saving.refuse_foreign(path, (saving.CONFIG, saving.GROUPS))
         with saving.replaced(path, overwrite=overwrite) as folder:
             for group, adapter in adapters.items():
-                adapter.save(folder / _GROUPS / _folder(group))
+                adapter.save(folder / saving.GROUPS / _folder(group))
             (folder / saving.CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -368,9 +367,10 @@ class GroupedAdapter:
         adapters: dict[str, Adapter] = {}
         for group, name in groups.items():
             shared = next(iter(adapters.values())).model if adapters else None
+            place = folder / saving.GROUPS / name
             with _naming(group):
                 adapters[group] = saving.load(
-                    Adapter, folder / _GROUPS / name, foundation_model=foundation_model, device=device, loaded=shared
+                    Adapter, place, foundation_model=foundation_model, device=device, loaded=shared
                 )
         made = cls(next(iter(adapters.values())).clone(), group_column)
         made.adapters_, made.items_ = adapters, items

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .foundation import FoundationModel
 
 CONFIG, TENSORS = "config.json", "adapter.safetensors"
+GROUPS = "groups"  # the folder that holds a GroupedAdapter's
 ROLES = ("past_covariates", "known_covariates", "calendar")
 FORMAT = 1
 
@@ -272,6 +273,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     for name in (CONFIG, TENSORS):
         if not (path / name).is_file():
             what = "is no folder" if not path.is_dir() else f"has no {name}"
+            if (path / GROUPS).is_dir():
+                what = "is a grouped one: GroupedAdapter.load reads it"
             raise ValueError(f"expected a folder that Adapter.save wrote ({CONFIG} and {TENSORS}), but {path} {what}")
     try:
         config = json.loads((path / CONFIG).read_text(encoding="utf-8"))

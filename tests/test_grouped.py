@@ -305,6 +305,8 @@ def test_what_cannot_be_loaded(fitted: GroupedAdapter, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected a folder that GroupedAdapter.save wrote"):
         GroupedAdapter.load(tmp_path / "nowhere")
     fitted.save(tmp_path / "grouped")
+    with pytest.raises(ValueError, match="is a grouped one: GroupedAdapter.load reads it"):
+        Adapter.load(tmp_path / "grouped")
     next((tmp_path / "grouped" / "groups").glob("*/adapter.safetensors")).write_bytes(b"")
     with pytest.raises(ValueError, match="group .* is a corrupt adapter"):
         GroupedAdapter.load(tmp_path / "grouped", foundation_model=SeasonalModel())
