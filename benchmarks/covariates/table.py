@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks import pages
+
 HERE = Path(__file__).parent
-PAGE = HERE.parent.parent / "docs" / "covariates.md"
-START, STOP = "<!-- made by benchmarks/covariates/table.py -->", "<!-- /made -->"
 
 
 def table(scores: pd.DataFrame) -> str:
@@ -32,9 +32,7 @@ def table(scores: pd.DataFrame) -> str:
 
 
 def main() -> None:
-    before, rest = PAGE.read_text().split(START)
-    made = table(pd.read_csv(HERE / "scores.csv"))
-    PAGE.write_text(f"{before}{START}\n{made}\n{STOP}{rest.split(STOP)[1]}")
+    pages.write("docs/covariates.md", __file__, {"scores": table(pd.read_csv(HERE / "scores.csv"))})
 
 
 if __name__ == "__main__":
