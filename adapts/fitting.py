@@ -1087,10 +1087,7 @@ def _fingerprint(
         "versions": {"adapts": __version__, "torch": torch.__version__},
         "data": {
             "sha256": rows_digest(fitted.panel),
-            "channels": list(fitted.panel.targets),
-            "past_covariates": list(fitted.panel.past_covariates),
-            "known_covariates": list(fitted.panel.known_covariates),
-            "static": {name: held and list(held) for name, held in fitted.panel.static.items()},
+            **fitted.panel.roles(),
             "frequency": fitted.panel.frequency,
             "borders": borders,
             "support": [bound.tolist() for bound in fitted.support],

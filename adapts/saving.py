@@ -165,7 +165,7 @@ def pack(fitted: Fitted, adapter: Adapter) -> tuple[dict[str, Any], dict[str, Te
         "foundation_model": adapter.model.fingerprint(),
         "channels": list(fitted.panel.channels),
         **{role: list(getattr(fitted.panel, role)) for role in ROLES},
-        "static": {name: held and list(held) for name, held in fitted.panel.static.items()},
+        "static": dict(fitted.panel.static),
         "frequency": fitted.panel.frequency,
         "single": fitted.panel.single,
         "items": [{"item_id": i.item_id, **_index_config(i.index)} for i in fitted.panel.items],
@@ -310,7 +310,7 @@ def unpack(config: Mapping[str, Any], tensors: Mapping[str, Tensor], family: Ada
     low, high = tensors["support"].numpy()
     panel = Panel(items, tuple(config["channels"]), config["frequency"], config["single"])
     past, known, calendar = (tuple(config.get(role, ())) for role in ROLES)
-    static = {name: held and tuple(held) for name, held in config.get("static", {}).items()}
+    static = {name: None if held is None else tuple(held) for name, held in config.get("static", {}).items()}
     panel = replace(panel, past_covariates=past, known_covariates=known, calendar=calendar, static=static)
     fitted = Fitted(
         panel=panel,

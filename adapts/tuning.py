@@ -363,10 +363,7 @@ def _fingerprint(adapter: Adapter, dataset: Dataset, borders: tuple[int, int] | 
         "versions": {"adapts": __version__},
         "data": {
             "sha256": rows_digest(dataset.panel, stops),
-            "channels": list(dataset.panel.targets),
-            "past_covariates": list(dataset.panel.past_covariates),
-            "known_covariates": list(dataset.panel.known_covariates),
-            "static": {name: held and list(held) for name, held in dataset.panel.static.items()},
+            **dataset.panel.roles(),
         },
         "option": {**options, "family": repr(adapter.family)},
         "space": {name: _label(list(way)) for name, way in space.ways.items()},

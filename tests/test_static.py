@@ -14,7 +14,7 @@ from gluonts.dataset.pandas import PandasDataset
 from gluonts.model.predictor import Predictor
 from seasonal import SeasonalModel
 
-from adapts import Adapter, fitting, tune
+from adapts import Adapter, fitting
 from adapts.gluonts import AdapterEstimator, AdapterPredictor
 from adapts.panel import Panel
 from adapts.readers import read
@@ -95,12 +95,6 @@ def test_the_calendar_may_act_apart() -> None:
     table["sales"] += 2.0 * weekend * np.where(table["kind"] == "up", 1, -1)
     roles = {"known_covariates": (), "calendar": True}
     assert score(table, static=["kind"], **roles) < 0.9 * score(table, **roles)
-
-
-def test_a_search_reads_them_as_a_fit_does() -> None:
-    options = {"space": {"family__lags": [12]}, "trials": 1, **ROLES}
-    with_it, without = (tune(adapter(), until(shops(), 300), static=kinds, **options) for kinds in (["kind"], ()))
-    assert with_it.loss < 0.4 * without.loss and with_it.frozen_loss == pytest.approx(without.frozen_loss)
 
 
 @pytest.mark.parametrize("effect", [1.0, 0.0])

@@ -446,10 +446,7 @@ def _facts(series: Panel | Dataset, panel: Panel) -> dict[str, Any]:
         "versions": {"adapts": __version__, "torch": str(torch.__version__)},
         "data": {
             "sha256": data.hexdigest(),
-            "channels": list(panel.targets),
-            "past_covariates": list(panel.past_covariates),
-            "known_covariates": list(panel.known_covariates),
-            "static": {name: held and list(held) for name, held in panel.static.items()},
+            **panel.roles(),
             "frequency": panel.frequency,
             "borders": None if isinstance(series, Panel) or series.borders is None else list(series.borders),
         },

@@ -105,6 +105,19 @@ class Panel:
         made = {*self.static_columns, *self.calendar}
         return tuple(name for name in self.known_covariates if name not in made)
 
+    def roles(self) -> dict[str, Any]:
+        r"""Tells the roles of the columns, as JSON can hold it.
+
+        Returns:
+            The names of the targets, "channels", and of the covariates by their kind.
+        """
+        return {
+            "channels": list(self.targets),
+            "past_covariates": list(self.past_covariates),
+            "known_covariates": list(self.known_covariates),
+            "static": dict(self.static),
+        }
+
     @property
     def lengths(self) -> tuple[int, ...]:
         r"""The number of rows of each item."""
