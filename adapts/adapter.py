@@ -388,7 +388,7 @@ class Adapter:
         def forecast(live: Fitted, windows: Windows) -> Forecasts:
             pipeline, windows = self._pipeline(live), live.standardised(windows)
             frozen = pipeline.frozen(windows)
-            law = live.recalibration.apply(pipeline.law(windows, frozen)[0])
+            law = live.recalibrated(pipeline.law(windows, frozen)[0], windows)
             pits = law.pit(pipeline.truth(windows), torch.Generator().manual_seed(self.seed))
             return Forecasts(windows, frozen.values[..., pipeline.model.median_index], pits)
 
@@ -407,7 +407,7 @@ class Adapter:
         """
         fitted = self._require_fitted("law")
         marginals, parts = self._pipeline(fitted).law(fitted.standardised(windows))
-        marginals = fitted.recalibration.apply(marginals)
+        marginals = fitted.recalibrated(marginals, windows)
         if fitted.online is not None:
             marginals = fitted.online.recalibration.apply(marginals)
         return self._units(marginals, fitted.copula, parts)

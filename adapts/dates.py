@@ -12,6 +12,8 @@ __all__ = [
     "parse_dates",
     "period_at",
     "period_of",
+    "phase_of",
+    "phases",
     "regular_dates",
     "season_length",
     "steps_from",
@@ -22,6 +24,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -474,6 +477,53 @@ def season_length(frequency: str | None) -> int:
     season = {"s": 3600, "min": 1440, "h": 24, "D": 7, "B": 5, "W": 52}.get(name)
     season = season or {"M": 12, "Q": 4}.get(_family(name), 1)
     return season // steps if season % steps == 0 else 1
+
+
+def phases(frequency: str | None) -> int:
+    r"""How many phases of the season dates of a frequency are told apart by.
+
+    Arguments:
+        frequency: The pandas alias, or None for undated data.
+
+    Returns:
+        The hours of the day for steps shorter than one (as many as there are steps, if fewer), the days of the week
+        for steps of days, the months of the year for longer ones; 1 where there is no season.
+
+    Example:
+        >>> phases("15min"), phases("6h"), phases("D"), phases("W-TUE"), phases("YS"), phases(None)
+        (24, 4, 7, 12, 1, 1)
+    """
+    days = 0.0 if frequency is None else _days(frequency)
+    if not days:
+        return 1
+    return min(24, round(1 / days)) if days < 0.6 else 7 if days < 6.9 else 12 if days < 190 else 1
+
+
+def phase_of(index: pd.Index[Any], frequency: str | None) -> np.ndarray:
+    r"""The phase of the season at dates, by local time.
+
+    Arguments:
+        index: The dates.
+        frequency: Their frequency, or None for undated data.
+
+    Returns:
+        Numbers from 0 to below `phases(frequency)`, with shape :math:`(T,)`.
+    """
+    number = phases(frequency)
+    if number == 1:
+        return np.zeros(len(index), dtype=np.int64)
+    assert frequency is not None and isinstance(index, pd.DatetimeIndex)
+    if _days(frequency) < 0.6:
+        seconds = index.hour * 3600 + index.minute * 60 + index.second
+        return np.asarray(seconds, dtype=np.int64) * number // 86400
+    return np.asarray(index.dayofweek if number == 7 else index.month - 1, dtype=np.int64)
+
+
+@cache
+def _days(frequency: str) -> float:
+    r"""How many days a step takes."""
+    first, second = calendar(pd.Timestamp("2001-01-01"), frequency, periods=2, unit="ns")
+    return float((second - first) / pd.Timedelta(days=1))
 
 
 def _offsets(index: pd.Index[Any]) -> set[str]:

@@ -204,6 +204,18 @@ class Fitted:
             self._targets = held = windows.panel, targets.standardised(self.location[:count], self.scale[:count])
         return replace(windows, panel=held[1], shifts=None, factors=None, told=None)
 
+    def recalibrated(self, law: QuantileFunction, windows: Windows) -> QuantileFunction:
+        r"""The margins of windows with their levels mapped.
+
+        Arguments:
+            law: The margins of windows, with batch shape :math:`(n, H, D)`.
+            windows: The windows, whose dates tell the season.
+
+        Returns:
+            The recalibrated margins.
+        """
+        return self.recalibration.apply(law, windows.phase() if self.recalibration.seasonal else None)
+
     def state(self) -> dict[str, Tensor]:
         r"""Returns copies of the tensors that the stages leave behind, under names such as "module.weights"."""
         parts: dict[str, Mapping[str, Tensor]] = {
@@ -443,6 +455,7 @@ class _Stages:
         self.said: list[str] = []  # of covariates, before the first stage
         self.found = Found()
         self.adapted_laws: dict[str, QuantileFunction] = {}
+        self.some_laws: dict[str, QuantileFunction] = {}
         self.settings, self.seed = settings, int(settings["seed"])
         self.horizon = windows["train"].prediction_length
         self.blocks = lead_blocks(self.horizon)
@@ -799,13 +812,11 @@ class _Stages:
             self.fitted.noise = self.noise(windows, self.both("calibration")[0])
             share = 100 * float(self.fitted.noise.mean())
             said.append(f"noise adds {share:.1f} % of the windows' variance on the mean")
-        pits = self.pits(self.law("calibration"), windows)
         self.fitted.copula = self.copula()
-        if self.settings["recalibration"] == "auto":
-            self.fitted.recalibration = Recalibration.fit(pits, self.blocks, windows.origin, windows.item)
-        elif self.settings["recalibration"] == "conformal":
-            self.fitted.recalibration = Recalibration.conformal(pits)
-        said.append(f"{self.settings['copula']} copula and recalibration fitted on {len(windows)} windows")
+        said.append(f"{self.settings['copula']} copula fitted on {len(windows)} windows")
+        if self.settings["recalibration"] == "conformal":
+            self.fitted.recalibration = Recalibration.conformal(self.pits(self.law("calibration"), windows))
+            said[-1] += ", and conformal levels"
         self.fitted.stages["calibration"] = "; ".join(said)
 
     def dependence_alone(self) -> None:
@@ -839,18 +850,12 @@ class _Stages:
     def errors(self) -> tuple[Tensor, np.ndarray, np.ndarray]:
         r"""The PITs of windows before the confirmation rows, with their origins and items."""
         # The law's own on calibration rows; before them, where it was trained and gated, the frozen model's.
-        solved = self.fitted.module.closed_form and self.fitted.module.observed_latents
         windows, pits = [], []
-        for part, computed in (("train", solved), ("validation", self.decided)):
-            some = _evenly(len(self.windows[part]), FEW)
-            if len(some) == 0:
-                continue
-            windows.append(self.windows[part][some])
-            if computed:  # by an earlier stage
-                law = self.frozen(part)[torch.from_numpy(some)]
-            else:
-                law = self.frozen_law(f"some-{part}", windows[-1])
-            pits.append(self.pits(self.pipeline.observed(windows[-1], law), windows[-1]))
+        for part in ("train", "validation"):
+            some, law = self.some(part)
+            if law is not None:
+                windows.append(some)
+                pits.append(self.pits(law, some))
         if len(self.windows["calibration"]):
             windows.append(self.windows["calibration"])
             pits.append(self.pits(self.law("calibration"), windows[-1]))
@@ -859,6 +864,20 @@ class _Stages:
             return torch.empty(0, self.horizon, len(self.fitted.panel.targets)), nothing, nothing
         origin, item = _places(windows)
         return torch.cat(pits), origin, item
+
+    def some(self, part: str) -> tuple[Windows, QuantileFunction | None]:
+        r"""Some windows of the train or the validation part, and the frozen model's law of them; None without any."""
+        some = _evenly(len(self.windows[part]), FEW)
+        windows = self.windows[part][some]
+        if part in self.some_laws or not len(some):
+            return windows, self.some_laws.get(part)
+        solved = self.fitted.module.closed_form and self.fitted.module.observed_latents
+        if solved if part == "train" else self.decided:  # by an earlier stage
+            law = self.frozen(part)[torch.from_numpy(some)]
+        else:
+            law = self.frozen_law(f"some-{part}", windows)
+        self.some_laws[part] = self.pipeline.observed(windows, law)
+        return windows, self.some_laws[part]
 
     def pits(self, law: QuantileFunction, windows: Windows) -> Tensor:
         return law.pit(self.truth(windows), torch.Generator().manual_seed(self.seed))
@@ -870,28 +889,62 @@ class _Stages:
 
     def confirmation(self) -> None:
         self.look_again()
-        fitted = self.fitted
-        identity = Recalibration.identity()
-        if not self.enough("confirmation", "confirmation"):
+        fitted, said = self.fitted, []
+        windows, pits, whole = self.outcomes()
+        worth = independent_windows(windows.origin, self.horizon, windows.item) if len(windows) else 0.0
+        if worth >= ENOUGH:
+            phase = windows.phase()
             if self.settings["recalibration"] == "auto":
-                fitted.recalibration = identity
-            return
-        windows = self.windows["confirmation"]
-        future, law = self.truth(windows), self.law("confirmation")
-        said = []
-        if self.settings["recalibration"] == "auto":
-            laws = (law, fitted.recalibration.apply(law))
-            before, after = (float(mean_pinball(each, future).nanmean()) for each in laws)
-            kept = after < before
-            fitted.recalibration = fitted.recalibration if kept else identity
-            said.append(f"recalibration {'kept' if kept else 'dropped'} (quantile loss {before:.4g} -> {after:.4g})")
+                fitted.recalibration, decided = Recalibration.chosen(
+                    pits, self.blocks, windows.origin, windows.item, phase=phase, phases=windows.phases
+                )
+                said.append(f"recalibration {decided}")
+            fitted.bands = JointBands.fit(fitted.recalibration.adapted(pits, phase)[whole])
         if self.settings["copula"] != "independent":
-            said.append(self.compare(self.pits(fitted.recalibration.apply(law), windows)))
-        fitted.bands = JointBands.fit(torch.cat([
-            self.pits(fitted.recalibration.apply(self.law(part)), self.windows[part])
-            for part in ("calibration", "confirmation") if len(self.windows[part])
-        ]))  # fmt: skip
-        fitted.stages["confirmation"] = "; ".join(said)
+            if self.enough("confirmation", "confirmation"):
+                windows = self.windows["confirmation"]
+                law = fitted.recalibrated(self.law("confirmation"), windows)
+                said.append(self.compare(self.pits(law, windows)))
+            else:
+                said.append(f"comparison of copulas {fitted.stages['confirmation']}")
+        fitted.stages["confirmation"] = "; ".join(said) or "nothing to confirm"
+
+    def outcomes(self) -> tuple[Windows, Tensor, Tensor]:
+        r"""Some windows of all parts, and their PITs (n, H, D) as far as the law was not fitted on them.
+
+        Channels whose law was fitted on train rows have none there. The third tells the windows that have all, (n,).
+        """
+        told, foretold = [], self.foretold
+        for part in PARTS:
+            if part == "train" or (part == "validation" and bool(foretold.all())):
+                some, law = self.some(part)
+            else:
+                few = _evenly(len(self.windows[part]), FEW)
+                some = self.windows[part][few]
+                law = self.law(part)[torch.from_numpy(few)] if len(few) else None
+            if law is not None:
+                pits = self.pits(law, some)
+                told.append((some, pits.where(foretold, torch.nan) if part == "train" else pits))
+        origin, item = _places([some for some, _ in told])
+        whole = torch.tensor(origin >= 0)
+        if not bool(foretold.all()):
+            whole[: len(told[0][0])] = len(told) == 1
+        return replace(told[0][0], origin=origin, item=item), torch.cat([pits for _, pits in told]), whole
+
+    @property
+    def foretold(self) -> Tensor:
+        r"""The channels (D,) whose law was not fitted on train rows: there it is the frozen model's as it came."""
+        fitted = self.fitted
+        if fitted.head:
+            return torch.zeros(self.channels, dtype=torch.bool)
+        if fitted.module.family == "identity":
+            alone = torch.ones(self.channels, dtype=torch.bool)
+        else:
+            alone = torch.zeros(self.channels, dtype=torch.bool) if fitted.gate is None else ~fitted.gate.any(0)
+        if fitted.effect is not None:
+            explained = fitted.effect.weights.any(0) | (fitted.effect.divisor >= 0)
+            alone &= ~torch.from_numpy(explained)
+        return alone
 
     def look_again(self) -> None:
         r"""Closes the gate in channels where the rows after those that it was fitted on speak against it."""

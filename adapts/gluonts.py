@@ -130,8 +130,8 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
         panel = Panel.of(arrays)
         ids = [str(number if entry.get("item_id") is None else entry["item_id"]) for number, entry in entries.items()]
         items = [replace(item, item_id=name) for item, name in zip(panel.items, ids, strict=True)]
-        # Undated but for a calendar: what follows is dated by periods, and dates of the fit may have had a time zone.
-        if fitted.calendar:
+        # In local time where the fit is dated, for the calendar and the season; what comes out is dated by periods.
+        if fitted.frequency is not None:
             panel = replace(panel, frequency=fitted.frequency)
             items = [
                 replace(item, index=_dates(fitted, start, len(item))) for item, start in zip(items, starts, strict=True)

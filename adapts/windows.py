@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from .dates import phase_of, phases
 from .gaps import Told
 from .panel import Panel
 
@@ -182,6 +183,31 @@ class Windows:
         past, mean, variance = (self._gather(panel, steps, torch.float64) for panel in panels)
         filled, doubt = self.told.fill(past, mean, variance, self.prediction_length)
         return filled.to(dtype), doubt.to(dtype)
+
+    @property
+    def phases(self) -> int:
+        r"""How many phases of the season steps are told apart by: hours, weekdays or months (see `dates.phases`)."""
+        return phases(self.panel.frequency)
+
+    def phase(self) -> Tensor:
+        r"""The phase of the season of the target steps.
+
+        Returns:
+            The phases, with shape :math:`(n, H)`; 0 for undated panels.
+        """
+        found = np.zeros((len(self), self.prediction_length), dtype=np.int64)
+        if self.phases == 1 or not len(self):
+            return torch.from_numpy(found)
+        order = np.argsort(self.item, kind="stable")
+        for mine in np.split(order, np.flatnonzero(np.diff(self.item[order])) + 1):
+            item, origin = self.panel.items[self.item[mine[0]]], self.origin[mine]
+            first, stop = int(origin.min()), int(origin.max()) + self.prediction_length
+            index = item.index[first:stop]
+            if stop > len(item):
+                index = index.append(self.panel.future_index(item, stop - len(item)))
+            steps = origin[:, None] - first + np.arange(self.prediction_length)
+            found[mine] = phase_of(index, self.panel.frequency)[steps]
+        return torch.from_numpy(found)
 
     def _gather(self, panel: Panel, steps: np.ndarray, dtype: torch.dtype) -> Tensor:
         rows, starts = panel.concatenated  # (sum T, D), (N + 1,)

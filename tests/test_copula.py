@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from adapts.distribution import LEVELS, Law, QuantileFunction
-from adapts.distribution.blocks import block_bootstrap, independent_windows, lead_blocks, resampling_clock
+from adapts.distribution.blocks import (
+    block_bootstrap,
+    block_variance,
+    independent_windows,
+    lead_blocks,
+    resampling_clock,
+)
 from adapts.distribution.copula import (
     Copula,
     GaussianCopula,
@@ -302,6 +308,15 @@ class TestBlocks:
         narrow = block_bootstrap(sums, origin, 1, 2000).std()
         wide = block_bootstrap(sums, origin, 96, 2000).std()
         assert float(wide / narrow) == pytest.approx(math.sqrt(24), rel=0.25)
+
+    def test_variance_in_closed_form_is_that_of_the_bootstrap(self):
+        x = torch.randn(2400, dtype=torch.float64).unfold(0, 24, 1).mean(-1, keepdim=True).repeat(1, 2)
+        x[torch.rand(len(x)) < 0.3, 1] = math.nan
+        origin, seen = np.arange(len(x)), (~x.isnan()).double()
+        drawn = block_bootstrap(x, origin, 96, 8000).var(0)
+        torch.testing.assert_close(block_variance(x.nan_to_num(), seen, origin, 96), drawn, rtol=0.06, atol=0)
+        independent = block_variance(torch.randn(400, 1), torch.ones(400, 1), np.arange(400), 1)
+        assert float(independent) == pytest.approx(1 / 400, rel=0.2)
 
     def test_bootstrap_keeps_items_of_one_time_together(self):
         x = torch.tensor([[1.0], [-1.0]]).repeat(50, 1)  # two items whose errors cancel

@@ -96,7 +96,7 @@ def test_too_few_windows_are_left_alone():
 def test_identity_is_exact():
     margins = law(torch.randn(4, HORIZON, CHANNELS), 1.0, (0.0, math.inf))
     assert Recalibration.identity().apply(margins) is margins
-    grid = torch.tensor(LEVELS, dtype=torch.float64).expand(4, CHANNELS, -1)
+    grid = torch.tensor(LEVELS, dtype=torch.float64).expand(4, 1, CHANNELS, -1)
     same = Recalibration(grid, BLOCKS).apply(margins)
     torch.testing.assert_close(same.values, margins.values)
 
@@ -141,14 +141,87 @@ def test_all_missing_is_the_identity():
     assert Recalibration.fit(pits, BLOCKS, np.arange(50) * HORIZON).maps is None
 
 
-def test_state_makes_it_again_and_a_seed_repeats_it():
+def test_state_makes_it_again_and_a_fit_repeats_it():
     y, origin = truth(100)
     margins = law(torch.zeros_like(y), 0.5)
     pits = margins.pit(y)
-    a, b = (Recalibration.fit(pits, BLOCKS, origin, seed=1) for _ in range(2))
+    a, b = (Recalibration.fit(pits, BLOCKS, origin) for _ in range(2))
     again = Recalibration.from_state(a.state())
     assert torch.equal(again.apply(margins).values, b.apply(margins).values)
     assert Recalibration.from_state(Recalibration.identity().state()).maps is None
+
+
+PHASES = 4
+
+
+def phase_of(origin):
+    return (torch.as_tensor(origin)[:, None] + torch.arange(HORIZON)) % PHASES
+
+
+class TestSeason:
+    def outcomes(self, number):
+        r"""Outcomes that lie a deviation too high in one phase, and are twice too wide in another, of channel 0."""
+        origin = np.arange(number) * (HORIZON + 1)  # every phase at every lead
+        y, phase = torch.randn(number, HORIZON, CHANNELS), phase_of(origin)
+        y[..., 0] += (phase == 1).float()
+        y[..., 0] *= 1 + (phase == 2).float()
+        return y, origin, phase
+
+    def test_each_phase_is_mended_alone(self):
+        y, origin, phase = self.outcomes(800)
+        margins = law(torch.zeros_like(y), 1.0)
+        mended = Recalibration.fit(margins.pit(y), BLOCKS, origin, phase=phase, phases=PHASES).apply(margins, phase)
+        median, width = mended.at((0.5,))[..., 0], mended.at((0.1, 0.9)).diff(dim=-1)[..., 0] / 2.563
+        for one, (shift, wide) in enumerate(((0.0, 1.0), (1.0, 1.0), (0.0, 2.0), (0.0, 1.0))):
+            torch.testing.assert_close(median[..., 0][phase == one].mean(), torch.tensor(shift), atol=0.12, rtol=0)
+            torch.testing.assert_close(width[..., 0][phase == one].mean(), torch.tensor(wide), atol=0.2, rtol=0)
+        torch.testing.assert_close(median[..., 1:], torch.zeros_like(median[..., 1:]), atol=0.12, rtol=0)
+
+    def test_adapted_pits_are_those_of_the_recalibrated_law(self):
+        y, origin, phase = self.outcomes(300)
+        margins = law(torch.zeros_like(y), 0.7)
+        found = Recalibration.fit(margins.pit(y), BLOCKS, origin, phase=phase, phases=PHASES)
+        assert found.seasonal
+        told = found.adapted(margins.pit(y), phase)
+        torch.testing.assert_close(told, found.apply(margins, phase).pit(y), atol=0.01, rtol=0)
+        y[0, 0, 0] = math.nan
+        assert bool(found.adapted(margins.pit(y), phase)[0, 0, 0].isnan())
+
+    def test_the_season_is_chosen_where_it_tells_something_and_nothing_where_nothing_does(self):
+        y, origin, phase = self.outcomes(300)
+        margins = law(torch.zeros_like(y), 1.0)
+        season = {"phase": phase, "phases": PHASES}
+        found, said = Recalibration.chosen(margins.pit(y), BLOCKS, origin, **season)
+        assert found.seasonal and "the season" in said
+        wide, _ = Recalibration.chosen(margins.pit(2 * torch.randn_like(y)), BLOCKS, origin, **season)
+        assert wide.maps is not None and coverage(wide.apply(margins), 2 * y[..., 1:2].expand_as(y)) > 0.77
+        left = [Recalibration.chosen(torch.rand_like(y), BLOCKS, origin, **season)[0].maps is None for _ in range(20)]
+        assert sum(left) >= 17
+
+    def test_what_helped_once_and_harms_since_is_left_out(self):
+        y, origin = truth(300)
+        margins = law(torch.zeros_like(y), 1.0)
+        turning = y * torch.linspace(2.0, 0.5, 300).view(-1, 1, 1)
+        found, said = Recalibration.chosen(margins.pit(turning), BLOCKS, origin)
+        assert found.maps is None and said == "left out, for no gain is sure"
+
+    def test_many_items_of_short_time_are_foretold_from_one_another(self):
+        item, origin = np.arange(60), np.zeros(60, dtype=int)
+        pits = law(torch.zeros(60, HORIZON, CHANNELS), 0.5).pit(torch.randn(60, HORIZON, CHANNELS))
+        assert Recalibration.chosen(pits, BLOCKS, origin, item)[0].maps is not None
+        found, said = Recalibration.chosen(pits, BLOCKS, origin)
+        assert found.maps is None and said == "left out, for windows are too few"
+
+    def test_log_score_is_the_mean_log_of_how_much_likelier_the_outcomes_were(self):
+        u = torch.rand(2000, HORIZON, CHANNELS).square()
+        grid = torch.tensor([0.0, *LEVELS, 1.0], dtype=torch.float64)
+        right = Recalibration(grid[1:-1].square().expand(4, 1, CHANNELS, -1), BLOCKS)
+        share = grid.sqrt().diff()  # of the outcomes between each two levels
+        known = float((share * (share / grid.diff()).log()).sum())
+        assert float(right.log_score(u).mean()) == pytest.approx(known, abs=0.01)
+        assert float(Recalibration.identity().log_score(u).abs().max()) == 0
+        u[0] = math.nan
+        assert bool(right.log_score(u)[0].isnan())
 
 
 class TestConformal:
@@ -167,8 +240,8 @@ class TestConformal:
     def test_the_rank_is_the_finite_sample_one(self):
         pits = (torch.arange(1.0, 10.0) / 10).square().view(-1, 1, 1)  # of nine, the 9th stands for .9
         mapped = Recalibration.conformal(pits)
-        assert float(mapped.maps[0, 0, LEVELS.index(0.9)]) == pytest.approx(0.81)
-        assert float(mapped.maps[0, 0, LEVELS.index(0.1)]) == pytest.approx(0.01)
+        assert float(mapped.maps[0, 0, 0, LEVELS.index(0.9)]) == pytest.approx(0.81)
+        assert float(mapped.maps[0, 0, 0, LEVELS.index(0.1)]) == pytest.approx(0.01)
 
     def test_levels_that_few_windows_do_not_tell_of_go_with_their_neighbours(self):
         mapped = Recalibration.conformal(torch.rand(5, HORIZON, CHANNELS).square())
@@ -184,6 +257,6 @@ class TestConformal:
     def test_nothing_seen_and_one_window(self):
         pits = torch.rand(30, HORIZON, CHANNELS)
         pits[..., 0] = math.nan
-        mapped = Recalibration.conformal(pits).maps[:, 0]
+        mapped = Recalibration.conformal(pits).maps[:, 0, 0]
         torch.testing.assert_close(mapped, torch.tensor(LEVELS, dtype=torch.float64).expand_as(mapped))
         assert Recalibration.conformal(pits[:1]).maps is None

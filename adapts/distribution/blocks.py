@@ -2,7 +2,15 @@ r"""Windows that share time: blocks of leads, blocks of windows, and how much ev
 
 from __future__ import annotations
 
-__all__ = ["Clock", "block_bootstrap", "independent_windows", "lead_blocks", "resampling_clock", "student"]
+__all__ = [
+    "Clock",
+    "block_bootstrap",
+    "block_variance",
+    "independent_windows",
+    "lead_blocks",
+    "resampling_clock",
+    "student",
+]
 
 from dataclasses import dataclass
 
@@ -126,21 +134,55 @@ def block_bootstrap(
     Returns:
         The means, with shape :math:`(R, C)`; NaN for a column without values.
     """
-    starts, place = np.unique(np.asarray(origin), return_inverse=True)
     seen = (~values.isnan()).double()
-    totals = torch.zeros(2, len(starts), values.shape[1], dtype=torch.float64)
-    totals.index_add_(1, torch.as_tensor(place), torch.stack([values.double().nan_to_num(), seen]))
-    span = starts[-1] - starts[0] + 1
-    size = min(len(starts), max(1, round(len(starts) * block_length / span)))  # origins a block
-    number = -(-len(starts) // size)
-    around = torch.cat([totals.new_zeros(2, 1, values.shape[1]), totals, totals[:, : size - 1]], 1).cumsum(1)
-    blocks = around[:, size:] - around[:, :-size]  # (2, origins, C)  what each block holds
-    drawn = torch.randint(len(starts), (replicates, number), generator=generator)
-    times = torch.zeros(replicates, len(starts), dtype=torch.float64).scatter_add_(
+    totals = _by_origin(torch.stack([values.double().nan_to_num(), seen]), origin)
+    blocks, number = _circular_blocks(totals, origin, block_length)
+    starts = totals.shape[1]
+    drawn = torch.randint(starts, (replicates, number), generator=generator)
+    times = torch.zeros(replicates, starts, dtype=torch.float64).scatter_add_(
         1, drawn, torch.ones(drawn.shape, dtype=torch.float64)
     )
     means: Tensor = torch.divide(times @ blocks[0], times @ blocks[1])  # (R, C)
     return means
+
+
+def block_variance(total: Tensor, count: Tensor, origin: np.ndarray, block_length: int) -> Tensor:
+    r"""The variance of means over windows by the circular block bootstrap of `block_bootstrap`, in closed form.
+
+    A mean is a ratio of sums, and is taken as linear in them.
+
+    Arguments:
+        total: The sum of each window's values, with shape :math:`(n, C)`.
+        count: How many values these are, with the same shape.
+        origin: As for `block_bootstrap`.
+        block_length: As for `block_bootstrap`.
+
+    Returns:
+        The variances of :math:`\sum` `total` :math:`/ \sum` `count`, with shape :math:`(C,)`, float64; NaN for a column
+        without values.
+    """
+    number = count.double().sum(0)
+    moved = total.double() - total.double().sum(0) / number * count.double()
+    blocks, drawn = _circular_blocks(_by_origin(moved.unsqueeze(0), origin), origin, block_length)
+    variance: Tensor = drawn * blocks[0].square().mean(0) / number.square()
+    return variance
+
+
+def _by_origin(values: Tensor, origin: np.ndarray) -> Tensor:
+    r"""The sums of values (A, n, C) over windows of one origin, in order of time."""
+    starts, place = np.unique(np.asarray(origin), return_inverse=True)
+    totals = values.new_zeros(len(values), len(starts), values.shape[2])
+    return totals.index_add_(1, torch.as_tensor(place), values)
+
+
+def _circular_blocks(totals: Tensor, origin: np.ndarray, block_length: int) -> tuple[Tensor, int]:
+    r"""What each block of consecutive origins holds of (A, starts, C), and how many blocks hold as many origins."""
+    starts = totals.shape[1]
+    span = np.ptp(np.asarray(origin)) + 1
+    size = min(starts, max(1, round(starts * block_length / span)))  # origins a block
+    none = totals.new_zeros(len(totals), 1, totals.shape[2])
+    around = torch.cat([none, totals, totals[:, : size - 1]], 1).cumsum(1)
+    return around[:, size:] - around[:, :-size], -(-starts // size)
 
 
 def student(freedom: float) -> float:

@@ -135,19 +135,7 @@ class OnlineRecalibration:
         Returns:
             Those under the adapted law, with the same shape.
         """
-        if self.count == 0:
-            return pits
-        read = self.scores.sort(-1).values.flatten(0, 1)  # (H*D, P): what the law's own levels have become
-        wanted = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64))
-        z = torch.special.ndtri(pits.double()).clamp(-2 * _REACH, 2 * _REACH).flatten(-2).reshape(-1, len(read)).T
-        right = torch.searchsorted(read, z.nan_to_num(0.0).contiguous()).clamp(1, len(wanted) - 1)
-        low, high = read.gather(1, right - 1), read.gather(1, right)
-        weight = ((z - low) / (high - low).clamp(min=1e-9)).clamp(0, 1)
-        moved = torch.lerp(wanted[right - 1], wanted[right], weight)
-        # Beyond the outer levels their shift goes on, as `Recalibration` reads them.
-        moved = moved + (z - read[:, :1]).clamp(max=0) + (z - read[:, -1:]).clamp(min=0)
-        levels: Tensor = torch.special.ndtr(moved)
-        return levels.T.reshape(pits.shape).to(pits.dtype)
+        return self.recalibration.adapted(pits)
 
     @property
     def recalibration(self) -> Recalibration:
@@ -155,7 +143,7 @@ class OnlineRecalibration:
         if self.count == 0:
             return Recalibration.identity()
         maps = torch.special.ndtr(self.scores.sort(-1).values)  # monotone rearrangement
-        return Recalibration(maps, torch.arange(len(maps)))
+        return Recalibration(maps.unsqueeze(1), torch.arange(len(maps)))
 
     def levels(self, level: float) -> Tensor:
         r"""The level that is read for one that is wanted.
