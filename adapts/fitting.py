@@ -910,9 +910,11 @@ class _Stages:
         fitted.stages["confirmation"] = "; ".join(said) or "nothing to confirm"
 
     def outcomes(self) -> tuple[Windows, Tensor, Tensor]:
-        r"""Some windows of all parts, and their PITs (n, H, D) as far as the law was not fitted on them.
+        r"""Some windows of all parts, and their PITs.
 
-        Channels whose law was fitted on train rows have none there. The third tells the windows that have all, (n,).
+        Returns:
+            The windows; their PITs, with shape :math:`(n, H, D)`, NaN on train rows in channels whose law was fitted on
+            them; and which windows have those of all channels, with shape :math:`(n,)`.
         """
         told, foretold = [], self.foretold
         for part in PARTS:
