@@ -899,7 +899,8 @@ class _Stages:
                     pits, self.blocks, windows.origin, windows.item, phase=phase, phases=windows.phases
                 )
                 said.append(f"recalibration {decided}")
-            fitted.bands = JointBands.fit(fitted.recalibration.adapted(pits, phase)[whole])
+            later = sum(len(self.windows[part]) for part in ("calibration", "confirmation"))
+            fitted.bands = JointBands.fit(fitted.recalibration.adapted(pits, phase)[whole], memory=later)
         if self.settings["copula"] != "independent":
             if self.enough("confirmation", "confirmation"):
                 windows = self.windows["confirmation"]

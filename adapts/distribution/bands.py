@@ -42,36 +42,38 @@ class JointBands:
         scores: The scores of calibration windows by what the band holds over jointly: of each channel with shape
             :math:`(n, 1, D)`, of each lead :math:`(n, H, 1)`, of all :math:`(n, 1, 1)`; none without windows. NaN
             marks a path without any outcome.
+        memory: How many of the latest windows are kept once later ones come.
     """
 
     scores: Mapping[str, Tensor] = field(default_factory=dict)
+    memory: int = _FEWEST
 
     @staticmethod
-    def fit(pits: Tensor) -> JointBands:
+    def fit(pits: Tensor, memory: int = 0) -> JointBands:
         r"""Scores calibration windows.
 
         Arguments:
-            pits: Their PITs, with shape :math:`(n, H, D)`. NaN marks a missing outcome.
+            pits: Their PITs, with shape :math:`(n, H, D)`, in order of time. NaN marks a missing outcome.
+            memory: How many windows are kept once later ones come, 100 at least.
 
         Returns:
             The bands.
         """
-        return JointBands({joint: _scores(pits, joint) for joint in JOINT})
+        return JointBands({joint: _scores(pits, joint) for joint in JOINT}, max(memory, _FEWEST))
 
     def follow(self, pits: Tensor) -> JointBands:
-        r"""Takes up later windows; as many of the oldest leave.
+        r"""Takes up later windows, and forgets the oldest beyond the memory.
 
         Arguments:
             pits: Their PITs under the law as it was forecast, with shape :math:`(n, H, D)`.
 
         Returns:
-            The bands of as many windows as before, and of 100 at least as soon as there are so many.
+            The bands.
         """
         new = {joint: _scores(pits, joint) for joint in JOINT}
-        if not self.scores:
-            return JointBands({joint: scores[-_FEWEST:] for joint, scores in new.items()})
-        most = max(_FEWEST, len(self.scores["all"]))
-        return JointBands({joint: torch.cat([self.scores[joint], new[joint]])[-most:] for joint in JOINT})
+        if self.scores:
+            new = {joint: torch.cat([self.scores[joint], new[joint]]) for joint in JOINT}
+        return JointBands({joint: scores[-self.memory :] for joint, scores in new.items()}, self.memory)
 
     def levels(self, law: Law, level: float, joint: str, generator: torch.Generator | None = None) -> Tensor:
         r"""The level of each cell's interval.
@@ -123,7 +125,7 @@ class JointBands:
         Returns:
             Tensors only; none without calibration windows.
         """
-        return dict(self.scores)
+        return {**self.scores, "memory": torch.tensor(self.memory)} if self.scores else {}
 
     @staticmethod
     def from_state(state: Mapping[str, Tensor]) -> JointBands:
@@ -135,7 +137,8 @@ class JointBands:
         Returns:
             The bands.
         """
-        return JointBands(dict(state))
+        scores = {joint: state[joint] for joint in JOINT if joint in state}
+        return JointBands(scores, int(state["memory"])) if scores else JointBands()
 
 
 def _scores(pits: Tensor, joint: str) -> Tensor:
