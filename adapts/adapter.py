@@ -77,7 +77,7 @@ class Adapter:
     An adapter family encodes :math:`D` channels to :math:`K` latent series, the frozen model forecasts each alone, the
     family decodes; what comes out is corrected where it was wrong on held-back rows, and drawn jointly.
     `fit` uses its rows in order of time: train (parameters), validation (early stopping, gate), calibration (noise,
-    copula, recalibration), confirmation (whether gate, copula and recalibration stay).
+    copula), confirmation (whether gate and copula stay). Levels are recalibrated by the errors of all of them.
 
     References:
         | AdaPTS: Adapting Univariate Foundation Models to Probabilistic Multivariate Time Series Forecasting
@@ -101,7 +101,8 @@ class Adapter:
             `"schaake"`, the ranks of past blocks of the series; `"empirical"`, the ranks of past blocks of forecast
             errors; `"independent"`. Each is kept only where it beats independence on the confirmation windows, and
             `"residual"` where it beats a Kronecker product and the empirical ranks there, else the best of these.
-        recalibration: `"auto"`, a monotone map of the levels, kept only if it helps on the confirmation windows;
+        recalibration: `"auto"`, a monotone map of the levels, by channel, block of leads and, where rows have dates,
+            phase of the season, as far as later rows were surely told better by what earlier ones taught;
             `"conformal"`, the levels that held as often as they say on the calibration windows, a channel and lead by
             itself, always kept; `"none"`.
         gate: Whether to mix the adapter's law with the frozen model's, a channel and block of leads, where validation
