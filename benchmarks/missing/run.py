@@ -11,7 +11,7 @@ at 99 levels, in train standard deviations. One CSV row a set and kind.
 """
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,20 +32,33 @@ HERE = Path(__file__).parent
 SETS = ("etth1", "ettm1", "exchange_rate", "greensboro", "illness", "weather")
 PREDICTION_LENGTH, ORIGINS, SEED, SHARE = 24, 100, 0, 0.2
 LEVELS = torch.arange(1, 100) / 100
+KINDS = ("crps", "coverage", "width")
 
 
+@dataclass(frozen=True)
 class Score:
-    r"""The scores of margins, a cell each, in train standard deviations."""
+    r"""The scores of margins, a cell each, (n, H, D), in train standard deviations."""
 
-    def __init__(self, quantiles: Tensor, truth: Tensor, scale: Tensor) -> None:
+    crps: Tensor
+    coverage: Tensor
+    width: Tensor
+
+    @classmethod
+    def of(cls, quantiles: Tensor, truth: Tensor, scale: Tensor) -> "Score":
         quantiles, truth = quantiles / scale[:, None], truth / scale  # (n, H, D, 99), (n, H, D)
         low, high = quantiles[..., 9], quantiles[..., 89]
-        self.crps = wql(quantiles, truth, LEVELS)
         inside = ((truth > low) & (truth < high)).double()
-        # What lies on an end is inside as often as the law says: of atoms, half.
-        inside = torch.where((truth == low) | (truth == high), 0.5, inside)
-        self.coverage = torch.where(truth.isnan(), torch.nan, inside)
-        self.width = high - low
+        inside = torch.where((truth == low) | (truth == high), 0.5, inside)  # of an atom, half
+        return cls(wql(quantiles, truth, LEVELS), torch.where(truth.isnan(), torch.nan, inside), high - low)
+
+    @classmethod
+    def diagonal(cls, scores: "list[Score]") -> "Score":
+        r"""Of each channel the scores by the entry of its number."""
+        parts = [[getattr(each, kind)[..., n] for n, each in enumerate(scores)] for kind in KINDS]
+        return cls(*(torch.stack(part, -1) for part in parts))
+
+    def means(self, name: str) -> dict[str, float]:
+        return {f"{kind}_{name}": float(getattr(self, kind).nanmean((0, 1)).nanmean()) for kind in KINDS}
 
 
 def lacking(panel: Panel, missing: np.ndarray) -> Panel:
@@ -56,7 +69,7 @@ def lacking(panel: Panel, missing: np.ndarray) -> Panel:
 
 def scored(adapter: Adapter, panel: Panel, windows: Windows, truth: Tensor) -> Score:
     law = adapter.law(replace(windows, panel=panel))
-    return Score(law.marginals.at(LEVELS.double()), truth, torch.from_numpy(adapter.scale_))
+    return Score.of(law.marginals.at(LEVELS.double()), truth, torch.from_numpy(adapter.scale_))
 
 
 def climate(adapter: Adapter, dataset: Dataset, truth: Tensor) -> Score:
@@ -64,63 +77,46 @@ def climate(adapter: Adapter, dataset: Dataset, truth: Tensor) -> Score:
     quantiles = location[:, None] + scale[:, None] * torch.special.ndtri(LEVELS.double())
     for number, name in enumerate(dataset.panel.targets):
         quantiles[number].clamp_(*dataset.support.get(name, (-np.inf, np.inf)))
-    return Score(quantiles.expand(*truth.shape, -1), truth, scale)
+    return Score.of(quantiles.expand(*truth.shape, -1), truth, scale)
 
 
-def compared(scores: dict[str, Tensor], windows: Windows, against: str) -> dict[str, float]:
-    r"""Mean CRPS by name, and the change of the first in percent of another's, with its 90 % interval."""
-    first = next(iter(scores))
-    cells = {name: {"crps": score} for name, score in scores.items()}
-    found = difference_table(cells, windows, against=against, metrics=["crps"], seed=SEED)
-    found = found.query("model == @first and channel == 'all'").iloc[0]
-    mean = {name: float(score.nanmean((0, 1)).nanmean()) for name, score in scores.items()}
-    change = {name: 100 * found[column] / mean[against] for name, column in
-              (("change_percent", "difference"), ("low", "low"), ("high", "high"))}  # fmt: skip
-    return {**{f"crps_{name}": value for name, value in mean.items()}, **change}
+def change(ours: Score, against: Score, windows: Windows) -> dict[str, float]:
+    r"""The change of the mean CRPS over channels, in percent of another's, with its 90 % interval."""
+    cells = {"ours": {"crps": ours.crps}, "against": {"crps": against.crps}}
+    found = difference_table(cells, windows, against="against", metrics=["crps"], seed=SEED)
+    found = found.query("channel == 'all'").iloc[0]
+    percent = 100 / against.means("")["crps_"]
+    names = {"change_percent": "difference", "low": "low", "high": "high"}
+    return {name: percent * float(found[column]) for name, column in names.items()}
 
 
 def measure(name: str) -> list[dict[str, object]]:
     dataset = read(name)
-    panel, first = dataset.panel, dataset.borders[1]
-    end = dataset.end or panel.lengths[0]
-    panel = panel.rows([end])
+    first, end = dataset.borders[1], dataset.end or dataset.panel.lengths[0]
+    panel = dataset.panel.rows([end])
     dataset = replace(dataset, panel=panel, end=None)
     adapter = Adapter(prediction_length=PREDICTION_LENGTH, seed=SEED).fit(dataset)
     stride = max(1, (end - first - PREDICTION_LENGTH) // ORIGINS)
     windows = rolling_windows(panel, first, None, stride, adapter.context_length_, PREDICTION_LENGTH)
-    truth = windows.future(torch.float64)
-    whole = scored(adapter, panel, windows, truth)
-    shape = panel.items[0].values.shape
-    about = {"set": name, "windows": len(windows), "stride": stride, "foundation_model": adapter.model.name,
+    truth, (rows, channels) = windows.future(torch.float64), panel.items[0].values.shape
+    observed = scored(adapter, panel, windows, truth)
+    about = {"windows": len(windows), "stride": stride, "channels": channels, "foundation_model": adapter.model.name,
              **provenance(panel, SEED)}  # fmt: skip
 
-    holes = lacking(panel, np.random.default_rng(SEED).random(shape) < SHARE)
+    holes = lacking(panel, np.random.default_rng(SEED).random((rows, channels)) < SHARE)
     again = Adapter(prediction_length=PREDICTION_LENGTH, seed=SEED).fit(replace(dataset, panel=holes))
     partly = scored(again, holes, windows, truth)
-    crps = compared({"missing": partly.crps, "observed": whole.crps}, windows, "observed")
-    rows = [{"kind": "cells", **crps, **summed("missing", partly), **summed("observed", whole), **about}]
 
-    dark = [
-        scored(adapter, lacking(panel, np.arange(shape[1]) == channel), windows, truth) for channel in range(shape[1])
-    ]
-    alone = Score.__new__(Score)  # of each channel the scores where it was missing
-    for kind in ("crps", "coverage", "width"):
-        setattr(alone, kind, torch.stack([getattr(each, kind)[..., n] for n, each in enumerate(dark)], -1))
+    each = [lacking(panel, np.arange(channels) == channel) for channel in range(channels)]
+    dark = Score.diagonal([scored(adapter, one, windows, truth) for one in each])
     base = climate(adapter, dataset, truth)
-    scores = {"missing": alone.crps, "observed": whole.crps, "climate": base.crps}
-    rows.append({
-        "kind": "channel", **compared(scores, windows, "climate"), **summed("missing", alone),
-        **summed("observed", whole), **summed("climate", base),
-        "worse_than_climate": int((alone.crps.nanmean((0, 1)) > base.crps.nanmean((0, 1))).sum()),
-        "channels": shape[1], **about,
-    })  # fmt: skip
-    return rows
-
-
-def summed(name: str, score: Score) -> dict[str, float]:
-    return {
-        f"{kind}_{name}": float(getattr(score, kind).nanmean((0, 1)).nanmean()) for kind in ("coverage", "width")
-    }
+    worse = int((dark.crps.nanmean((0, 1)) > base.crps.nanmean((0, 1))).sum())
+    return [
+        {"set": name, "kind": "cells", **partly.means("missing"), **observed.means("observed"),
+         **change(partly, observed, windows), **about},
+        {"set": name, "kind": "channel", **dark.means("missing"), **observed.means("observed"), **base.means("climate"),
+         **change(dark, base, windows), "worse_than_climate": worse, **about},
+    ]  # fmt: skip
 
 
 def main() -> None:
@@ -131,7 +127,8 @@ def main() -> None:
     for name in parser.parse_args().set:
         rows = measure(name)
         for row in rows:
-            print({key: row[key] for key in list(row)[:14]}, flush=True)
+            print({key: row.get(key) for key in ("set", "kind", "crps_missing", "crps_observed", "crps_climate", "low",
+                                                 "change_percent", "high", "coverage_missing")}, flush=True)  # fmt: skip
         held = pd.concat([held[held["set"] != name], pd.DataFrame(rows)]).sort_values(["kind", "set"])
         held.to_csv(path, index=False)
 

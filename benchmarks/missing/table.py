@@ -1,0 +1,57 @@
+r"""Writes the tables of docs/data.md from `scores.csv`, between marks: no figure is typed by hand.
+
+python -m benchmarks.missing.table
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks import pages
+
+SCORES = Path(__file__).parent / "scores.csv"
+
+
+def cells(scores: pd.DataFrame) -> str:
+    lines = [
+        "| data | windows | CRPS, all seen | 20 % missing | rise, %, and its interval | 80 % coverage, all seen | "
+        "20 % missing |",
+        "|---" * 7 + "|",
+    ]
+    for row in scores.query("kind == 'cells'").itertuples():
+        lines.append(
+            f"| {row.set} | {row.windows} | {row.crps_observed:.4f} | {row.crps_missing:.4f} | "
+            f"{row.change_percent:+.1f} ({row.low:+.1f} to {row.high:+.1f}) | {row.coverage_observed:.3f} | "
+            f"{row.coverage_missing:.3f} |"
+        )
+    return "\n".join([*lines, "", told(scores)])
+
+
+def channel(scores: pd.DataFrame) -> str:
+    lines = [
+        "| data | CRPS, seen | missing | train mean and spread | change against that, %, and its interval | 80 % width, "
+        "seen | missing | coverage, seen | missing | channels worse than the train mean |",
+        "|---" * 10 + "|",
+    ]
+    for row in scores.query("kind == 'channel'").itertuples():
+        lines.append(
+            f"| {row.set} | {row.crps_observed:.4f} | {row.crps_missing:.4f} | {row.crps_climate:.4f} | "
+            f"{row.change_percent:+.1f} ({row.low:+.1f} to {row.high:+.1f}) | {row.width_observed:.3f} | "
+            f"{row.width_missing:.3f} | {row.coverage_observed:.3f} | {row.coverage_missing:.3f} | "
+            f"{row.worse_than_climate:.0f} of {row.channels} |"
+        )
+    return "\n".join([*lines, "", told(scores)])
+
+
+def told(scores: pd.DataFrame) -> str:
+    first, commits = scores.iloc[0], ", ".join(scores["commit"].unique())
+    return f"{first.foundation_model}; seed {first.seed}; torch {first.torch}; commit {commits}."
+
+
+def main() -> None:
+    scores = pd.read_csv(SCORES)
+    pages.write("docs/data.md", __file__, {"cells": cells(scores), "channel": channel(scores)})
+
+
+if __name__ == "__main__":
+    main()
