@@ -127,8 +127,7 @@ def main() -> None:
     for name in parser.parse_args().set:
         rows = measure(name)
         for row in rows:
-            print({key: row.get(key) for key in ("set", "kind", "crps_missing", "crps_observed", "crps_climate", "low",
-                                                 "change_percent", "high", "coverage_missing")}, flush=True)  # fmt: skip
+            print({key: value for key, value in row.items() if not isinstance(value, str) or key == "kind"}, flush=True)
         held = pd.concat([held[held["set"] != name], pd.DataFrame(rows)]).sort_values(["kind", "set"])
         held.to_csv(path, index=False)
 
