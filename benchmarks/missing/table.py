@@ -29,7 +29,7 @@ def cells(scores: pd.DataFrame) -> str:
 
 def channel(scores: pd.DataFrame) -> str:
     lines = [
-        "| data | CRPS, seen | missing | train mean and spread | change against that, %, and its interval | 80 % width, "
+        "| data | CRPS, seen | missing | train mean and spread | change, %, and its interval | 80 % width, "
         "seen | missing | coverage, seen | missing | channels worse than that mean |",
         "|---" * 10 + "|",
     ]
