@@ -4,8 +4,9 @@ r"""What a large panel costs: 2,000 items of 5 channels and 300 to 500 hours, 24
 
 Simulated items with a daily season of their own size and hour, a level that wanders, and noise that the channels share;
 they end at one date. The default adapter is fitted by `AdapterEstimator` and forecasts each item with 100 joint
-samples. Seconds of each, on the clock and of all processors together (which other work on the machine leaves alone), and
-the most memory that the process holds from the fit on, imports and data included (Linux tells it). One CSV row a run.
+samples. Seconds of each, on the clock and of all processors together (the latter hardly depend on what else the machine
+does), and the most memory that the process holds from the fit on, imports and data included (Linux tells it). One CSV
+row a run.
 """
 
 import argparse
@@ -66,7 +67,8 @@ def main() -> None:
     row = {
         "items": options.items, "channels": CHANNELS, "rows": sum(entry["target"].shape[1] for entry in entries),
         "prediction_length": PREDICTION_LENGTH, "num_samples": SAMPLES, "fit_seconds": fit[0],
-        "fit_cpu_seconds": fit[1], "predict_seconds": predict[0], "predict_cpu_seconds": predict[1], "peak_gigabytes": memory.peak(), "threads": options.threads,
+        "fit_cpu_seconds": fit[1], "predict_seconds": predict[0], "predict_cpu_seconds": predict[1],
+        "peak_gigabytes": memory.peak(), "threads": options.threads,
         "foundation_model": predictor.adapter.model.name, **provenance(Panel.of(entries), SEED),
     }  # fmt: skip
     print(row)

@@ -15,7 +15,7 @@ SCORES = Path(__file__).parent / "scores.csv"
 def line(scores: pd.DataFrame) -> str:
     (row,) = scores.itertuples()
     return (
-        f"| items x channels | rows | fit s, on the clock (of processors) | predict s, {row.num_samples} samples each | "
+        f"| items x channels | rows | fit s, clock (processors) | predict s, {row.num_samples} samples each | "
         "peak memory, GB |\n|---|---|---|---|---|\n"
         f"| {row.items} x {row.channels} | {row.rows} | {row.fit_seconds:.0f} ({row.fit_cpu_seconds:.0f}) | "
         f"{row.predict_seconds:.0f} ({row.predict_cpu_seconds:.0f}) | {row.peak_gigabytes:.1f} |\n\n"
