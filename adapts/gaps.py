@@ -15,6 +15,9 @@ from .solvers.gaussian import conditional, persistence, shrunk_covariance
 
 #: The values that a window must show of a channel for the frozen model to be asked of it alone.
 KNOWN = 3
+#: What the others must leave untold of a gap at most, as a share of what a bridge between its ends does not know: the
+#: frozen model knows more of a channel's own past than that.
+UNTOLD = 0.5
 #: The numbers of contexts that are filled at a time.
 CELLS = 2**21
 
@@ -105,11 +108,12 @@ class Told:
     variance: Panel
 
     def fill(self, past: Tensor, mean: Tensor, variance: Tensor, prediction_length: int) -> tuple[Tensor, Tensor]:
-        r"""Fills the gaps of contexts, where the others tell more of a cell than the channel's own values about it.
+        r"""Fills the gaps of contexts, where the others tell much more of a cell than the channel's own values about it.
 
         A gap is what the others tell plus what they left untold at both its ends, which fades into it as an
         autoregression of first order does. Both variances, with the others and without, are those of a bridge between
-        the ends. Before a channel's first value nothing is filled, unless there are fewer than `KNOWN` values in all.
+        the ends, and the first must be less than half of the second. A channel of fewer than `KNOWN` values is filled
+        wherever the others tell anything; before the first value of another nothing is.
 
         What the others leave untold has a variance :math:`v` and a persistence :math:`\phi`. Of it a forecast of the
         filled series does not know what comes anew, as far as the series does not show how much that is, and what has
@@ -157,7 +161,8 @@ class Told:
             return (1 - one) * (1 - other) / (1 - one * other).clamp(min=1e-12)
 
         few = seen.sum(1, keepdim=True) < KNOWN
-        gap = ~seen & (first | few) & (variance * bridged(rest) < level * bridged(own))
+        alone = level * torch.where(few, 1.0, UNTOLD * bridged(own))
+        gap = ~seen & (first | few) & (variance * bridged(rest) < alone)
         beside = torch.where(seen, past - mean, 0.0)
         ends = beside.gather(1, before.clamp(min=0)), beside.gather(1, after.clamp(max=length - 1))
         one, other = left(rest)
