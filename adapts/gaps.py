@@ -108,7 +108,7 @@ class Told:
     variance: Panel
 
     def fill(self, past: Tensor, mean: Tensor, variance: Tensor, prediction_length: int) -> tuple[Tensor, Tensor]:
-        r"""Fills the gaps of contexts, where the others tell much more of a cell than the channel's own values about it.
+        r"""Fills the gaps of contexts, where the others tell much more of a cell than the channel's own values do.
 
         A gap is what the others tell plus what they left untold at both its ends, which fades into it as an
         autoregression of first order does. Both variances, with the others and without, are those of a bridge between
