@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .dates import calendar as dates_from
+from .dates import step_days
 from .distribution.blocks import block_bootstrap, resampling_clock, student
 from .panel import Item, Panel
 from .panel.columns import listed
@@ -167,9 +167,7 @@ def _with_calendar(panel: Panel) -> Panel:
 def _cycles(panel: Panel) -> list[tuple[str, int]]:
     r"""The cycles that are longer than a panel's steps, with the number of their harmonics."""
     assert panel.frequency is not None
-    first, second = dates_from(pd.Timestamp("2001-01-01"), panel.frequency, periods=2, unit="ns")
-    days = (second - first) / pd.Timedelta(days=1)
-    cycles = [(cycle, most) for cycle, most, longest in CYCLES if days < longest]
+    cycles = [(cycle, most) for cycle, most, longest in CYCLES if step_days(panel.frequency) < longest]
     if not cycles:
         raise ValueError(f"calendar=True has nothing to tell of steps of {panel.frequency!r}: leave it out")
     return cycles

@@ -16,6 +16,7 @@ __all__ = [
     "phases",
     "regular_dates",
     "season_length",
+    "step_days",
     "steps_from",
     "two_digit_years",
 ]
@@ -493,7 +494,7 @@ def phases(frequency: str | None) -> int:
         >>> phases("15min"), phases("6h"), phases("D"), phases("W-TUE"), phases("YS"), phases(None)
         (24, 4, 7, 12, 1, 1)
     """
-    days = 0.0 if frequency is None else _days(frequency)
+    days = 0.0 if frequency is None else step_days(frequency)
     if not days:
         return 1
     return min(24, round(1 / days)) if days < 0.6 else 7 if days < 6.9 else 12 if days < 190 else 1
@@ -513,15 +514,22 @@ def phase_of(index: pd.Index[Any], frequency: str | None) -> np.ndarray:
     if number == 1:
         return np.zeros(len(index), dtype=np.int64)
     assert frequency is not None and isinstance(index, pd.DatetimeIndex)
-    if _days(frequency) < 0.6:
+    if step_days(frequency) < 0.6:
         seconds = index.hour * 3600 + index.minute * 60 + index.second
         return np.asarray(seconds, dtype=np.int64) * number // 86400
     return np.asarray(index.dayofweek if number == 7 else index.month - 1, dtype=np.int64)
 
 
 @cache
-def _days(frequency: str) -> float:
-    r"""How many days a step takes."""
+def step_days(frequency: str) -> float:
+    r"""How many days a step takes.
+
+    Arguments:
+        frequency: The pandas alias.
+
+    Returns:
+        The days from the first of 2001, or the next date on the grid, to the date after it.
+    """
     first, second = calendar(pd.Timestamp("2001-01-01"), frequency, periods=2, unit="ns")
     return float((second - first) / pd.Timedelta(days=1))
 
