@@ -7,7 +7,6 @@ __all__ = ["Recalibration"]
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -117,8 +116,8 @@ class Recalibration:
 
         Time is cut into six spans. Each but the first two is foretold by maps that are fitted on what lies before it;
         the better of the candidates, by the mean log score, is fitted on all windows if the 95 % lower bound of its
-        gain, by the circular block bootstrap, lies above zero. Where windows are cut by items (see `resampling_clock`),
-        spans are of items.
+        gain, by the circular block bootstrap, lies above zero, and the last span shows a gain. Where windows are cut
+        by items (see `resampling_clock`), spans are of items.
 
         References:
             | Present Position and Potential Developments: Some Personal Views (Dawid, 1984), for the prequential way
@@ -135,17 +134,18 @@ class Recalibration:
             The recalibration, the identity if no gain is sure; and what was decided, in words.
         """
         item = np.zeros(len(pits), dtype=int) if item is None else np.asarray(item)
+        phase = torch.zeros(pits.shape[:2], dtype=torch.long) if phase is None else phase
         most = max(256, _NUMBERS // max(1, pits[0].numel()))
         if len(pits) > most:
             some = np.linspace(0, len(pits) - 1, most).round().astype(int)
             pits, origin, item = pits[some], origin[some], item[some]
-            phase = None if phase is None else phase[some]
+            phase = phase[some]
         clock = resampling_clock(origin, len(blocks), item)
         if clock is None:
             return Recalibration.identity(), "left out, for windows are too few"
-        ways: dict[str, dict[str, Any]] = {"by blocks of leads": {}}
-        if phase is not None and phases > 1:
-            ways["by blocks of leads and the season"] = {"phases": phases}
+        ways = {"by blocks of leads": 1}
+        if phases > 1:
+            ways["by blocks of leads and the season"] = phases
         edges = np.quantile(np.unique(clock.time), np.linspace(0, 1, _SPANS + 1)[_FIRST:])
         gains: dict[str, list[Tensor]] = {way: [] for way in ways}
         later = []
@@ -155,10 +155,11 @@ class Recalibration:
             if not (before.any() and now.any()):
                 continue
             later.append(np.flatnonzero(now))
-            for way, more in ways.items():
-                season = {"phase": phase[before], **more} if phase is not None and more else {}
-                told = Recalibration.fit(pits[before], blocks, origin[before], item[before], **season)
-                gains[way].append(told.log_score(pits[now], None if phase is None else phase[now]))
+            for way, number in ways.items():
+                told = Recalibration.fit(
+                    pits[before], blocks, origin[before], item[before], phase=phase[before], phases=number
+                )
+                gains[way].append(told.log_score(pits[now], phase[now]))
         if not later:
             return Recalibration.identity(), "left out, for windows are too few"
         time = clock.time[np.concatenate(later)]
@@ -169,13 +170,12 @@ class Recalibration:
             seen = (~gain.isnan()).double()
             spread = float(block_variance(gain.nan_to_num(0.0), seen, time, clock.block_length).sqrt())
             mean = float(gain.nanmean())
-            if mean > few * spread:
+            if mean > few * spread and float(parts[-1].nanmean()) > 0:
                 sure[way] = mean
         if not sure:
             return Recalibration.identity(), "left out, for no gain is sure"
         best = max(sure, key=sure.__getitem__)
-        season = {"phase": phase, **ways[best]} if ways[best] else {}
-        kept = Recalibration.fit(pits, blocks, origin, item, **season)
+        kept = Recalibration.fit(pits, blocks, origin, item, phase=phase, phases=ways[best])
         return kept, f"{best} (log score {sure[best]:+.3f} a step on what came after)"
 
     @staticmethod
