@@ -128,7 +128,8 @@ def main() -> None:
         rows = measure(name)
         for row in rows:
             print({key: value for key, value in row.items() if not isinstance(value, str) or key == "kind"}, flush=True)
-        held = pd.concat([held[held["set"] != name], pd.DataFrame(rows)]).sort_values(["kind", "set"])
+        others = held[held["set"] != name]
+        held = pd.concat([each for each in (others, pd.DataFrame(rows)) if len(each)]).sort_values(["kind", "set"])
         held.to_csv(path, index=False)
 
 

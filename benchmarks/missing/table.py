@@ -20,7 +20,7 @@ def cells(scores: pd.DataFrame) -> str:
     ]
     for row in scores.query("kind == 'cells'").itertuples():
         lines.append(
-            f"| {row.set} | {row.windows} | {row.crps_observed:.4f} | {row.crps_missing:.4f} | "
+            f"| {row.set} | {row.windows:.0f} | {row.crps_observed:.4f} | {row.crps_missing:.4f} | "
             f"{row.change_percent:+.1f} ({row.low:+.1f} to {row.high:+.1f}) | {row.coverage_observed:.3f} | "
             f"{row.coverage_missing:.3f} |"
         )
@@ -38,14 +38,14 @@ def channel(scores: pd.DataFrame) -> str:
             f"| {row.set} | {row.crps_observed:.4f} | {row.crps_missing:.4f} | {row.crps_climate:.4f} | "
             f"{row.change_percent:+.1f} ({row.low:+.1f} to {row.high:+.1f}) | {row.width_observed:.3f} | "
             f"{row.width_missing:.3f} | {row.coverage_observed:.3f} | {row.coverage_missing:.3f} | "
-            f"{row.worse_than_climate:.0f} of {row.channels} |"
+            f"{row.worse_than_climate:.0f} of {row.channels:.0f} |"
         )
     return "\n".join([*lines, "", told(scores)])
 
 
 def told(scores: pd.DataFrame) -> str:
     first, commits = scores.iloc[0], ", ".join(scores["commit"].unique())
-    return f"{first.foundation_model}; seed {first.seed}; torch {first.torch}; commit {commits}."
+    return f"{first.foundation_model}; seed {first.seed:.0f}; torch {first.torch}; commit {commits}."
 
 
 def main() -> None:
