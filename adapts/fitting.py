@@ -890,17 +890,24 @@ class _Stages:
     def confirmation(self) -> None:
         self.look_again()
         fitted, said = self.fitted, []
-        windows, pits, whole = self.outcomes()
-        worth = independent_windows(windows.origin, self.horizon, windows.item) if len(windows) else 0.0
-        if worth >= ENOUGH:
-            phase = windows.phase()
+        told = self.outcomes()
+        origin, item = _places([some for some, _ in told])
+        if len(origin) and independent_windows(origin, self.horizon, item) >= ENOUGH:
             if self.settings["recalibration"] == "auto":
+                pits = [self.pits(law, some) for some, law in told]
+                pits[0] = pits[0].where(self.foretold, torch.nan)  # of the train rows
                 fitted.recalibration, decided = Recalibration.chosen(
-                    pits, self.blocks, windows.origin, windows.item, phase=phase, phases=windows.phases
-                )
+                    torch.cat(pits), self.blocks, origin, item, phase=torch.cat([some.phase() for some, _ in told]),
+                    phases=told[0][0].phases,
+                )  # fmt: skip
                 said.append(f"recalibration {decided}")
-            later = sum(len(self.windows[part]) for part in ("calibration", "confirmation"))
-            fitted.bands = JointBands.fit(fitted.recalibration.adapted(pits, phase)[whole], memory=later)
+            honest = [
+                self.pits(fitted.recalibrated(law, some), some)
+                for some, law in (told if bool(self.foretold.all()) else told[1:])
+            ]
+            if honest:
+                later = sum(len(self.windows[part]) for part in ("calibration", "confirmation"))
+                fitted.bands = JointBands.fit(torch.cat(honest), memory=later)
         if self.settings["copula"] != "independent":
             if self.enough("confirmation", "confirmation"):
                 windows = self.windows["confirmation"]
@@ -910,29 +917,19 @@ class _Stages:
                 said.append(f"comparison of copulas {fitted.stages['confirmation']}")
         fitted.stages["confirmation"] = "; ".join(said) or "nothing to confirm"
 
-    def outcomes(self) -> tuple[Windows, Tensor, Tensor]:
-        r"""Some windows of all parts, and their PITs.
-
-        Returns:
-            The windows; their PITs, with shape :math:`(n, H, D)`, NaN on train rows in channels whose law was fitted on
-            them; and which windows have those of all channels, with shape :math:`(n,)`.
-        """
-        told, foretold = [], self.foretold
+    def outcomes(self) -> list[tuple[Windows, QuantileFunction]]:
+        r"""Some windows of each part, the train part first, and their laws: there it is the frozen model's."""
+        told = []
         for part in PARTS:
-            if part == "train" or (part == "validation" and bool(foretold.all())):
+            if part == "train" or (part == "validation" and bool(self.foretold.all())):
                 some, law = self.some(part)
             else:
                 few = _evenly(len(self.windows[part]), FEW)
                 some = self.windows[part][few]
                 law = self.law(part)[torch.from_numpy(few)] if len(few) else None
             if law is not None:
-                pits = self.pits(law, some)
-                told.append((some, pits.where(foretold, torch.nan) if part == "train" else pits))
-        origin, item = _places([some for some, _ in told])
-        whole = torch.tensor(origin >= 0)
-        if not bool(foretold.all()):
-            whole[: len(told[0][0])] = len(told) == 1
-        return replace(told[0][0], origin=origin, item=item), torch.cat([pits for _, pits in told]), whole
+                told.append((some, law))
+        return told
 
     @property
     def foretold(self) -> Tensor:

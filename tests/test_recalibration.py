@@ -184,6 +184,8 @@ class TestSeason:
         assert found.seasonal
         told = found.adapted(margins.pit(y), phase)
         torch.testing.assert_close(told, found.apply(margins, phase).pit(y), atol=0.01, rtol=0)
+        far = 1 - torch.logspace(-7, -3, 50).view(-1, 1, 1).expand(-1, HORIZON, CHANNELS)  # none is like another
+        assert len(found.adapted(far, phase[:1].expand(50, -1))[:, 0, 0].unique()) == len(far[:, 0, 0].unique())
         y[0, 0, 0] = math.nan
         assert bool(found.adapted(margins.pit(y), phase)[0, 0, 0].isnan())
 

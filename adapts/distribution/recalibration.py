@@ -368,7 +368,8 @@ def _inverse(maps: Tensor, z: Tensor) -> Tensor:
 
 def _through(maps: Tensor, pits: Tensor) -> Tensor:
     r"""What maps (D, P) of normal scores sent to PITs (*, D)."""
-    levels: Tensor = torch.special.ndtr(_inverse(maps, _score(pits).flatten(0, -2).T))
+    # Not held away from 0 and 1: joint bands look at the outermost of thousands of cells.
+    levels: Tensor = torch.special.ndtr(_inverse(maps, torch.special.ndtri(pits).flatten(0, -2).T))
     return levels.T.reshape(pits.shape)
 
 
