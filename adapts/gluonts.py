@@ -20,7 +20,7 @@ from ._logging import quiet
 from .adapter import Adapter, _assigned
 from .dates import calendar as dates_from
 from .dates import period_of, steps_from
-from .panel import Item, Panel
+from .panel import Categories, Item, Panel
 from .panel.columns import as_array
 from .panel.panel import columns_of
 
@@ -49,7 +49,8 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
         freq: The frequency of entries whose start is text or a date, as those of a bare `JsonLinesFile` are.
 
     Raises:
-        ValueError: If the adapter is not fitted, or a number is not positive.
+        ValueError: If the adapter is not fitted, a number is not positive, or the categories of a static column stand in
+            one order as numbers and in another as text.
     """
 
     __version__: str = __version__
@@ -57,7 +58,8 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
     def __init__(self, adapter: Adapter, num_samples: int = 200, batch_size: int = 64, freq: str | None = None) -> None:
         super().__init__(prediction_length=adapter.prediction_length)
         _require_positive(num_samples=num_samples, batch_size=batch_size)
-        adapter._require_fitted("predict")
+        for name, categories in adapter._require_fitted("predict").panel.static.items():
+            _require_countable(name, categories)
         self.adapter, self.num_samples, self.batch_size, self.freq = adapter, num_samples, batch_size, freq
         self.context_length = adapter.context_length_
 
@@ -71,8 +73,10 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
                 :math:`(T,)` for a single channel. NaN marks a missing value. Where the adapter was fitted with known
                 covariates, `feat_dynamic_real` holds them in their order, :math:`(C, T + H)`, its last :math:`H` steps
                 without NaN; with past ones, `past_feat_dynamic_real`, :math:`(C, T)`. Both may be longer. With static
-                columns, `feat_static_real` holds those of numbers and `feat_static_cat` the categories: their names,
-                or their places where names are no numbers. Other fields are not looked at.
+                columns, `feat_static_real` holds those of numbers and `feat_static_cat` the codes of categories: those of
+                its training where an `AdapterEstimator` fitted the adapter, else their places, from 0, among the sorted
+                categories of the fit, as pandas counts them. A code that the fit did not see is no category, and so are
+                -1 and NaN. Other fields are not looked at.
             num_samples: The number of joint samples :math:`S`; the predictor's own if None.
             **kwargs: What gluonts passes to predictors of other kinds, and means nothing here.
 
@@ -82,7 +86,7 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
 
         Raises:
             ValueError: If the dataset has other channels, covariates or another frequency than the adapter was fitted
-                on, or lacks a known covariate at a step ahead.
+                on, lacks a known covariate at a step ahead, or has a code of a category that is no whole number.
         """
         samples = self.num_samples if num_samples is None else num_samples
         _require_positive(num_samples=samples)
@@ -330,7 +334,7 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         return AdapterPredictor(adapter, self.num_samples, adapter.batch_size, self.freq)
 
     def _panel(
-        self, dataset: Iterable[Mapping[str, Any]], static: Mapping[str, tuple[str, ...] | None] | None = None
+        self, dataset: Iterable[Mapping[str, Any]], static: Mapping[str, Categories | None] | None = None
     ) -> Panel:
         r"""The targets of a dataset and, behind them, its declared features; `static` are the categories, if known."""
         entries = [_dated(number, entry, self.freq) for number, entry in enumerate(dataset)]
@@ -351,16 +355,16 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
             names.extend(told if len(told) == count else _numbered(field, count))
         return replace(panel, channels=(*names, *made), known_covariates=made, static=static)
 
-    def _categories(self, dataset: Any, entries: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...] | None]:
+    def _categories(self, dataset: Any, entries: Sequence[Mapping[str, Any]]) -> dict[str, Categories | None]:
         r"""The declared static features by name, with the categories that entries have."""
-        found: dict[str, tuple[str, ...] | None] = {}
+        found: dict[str, Categories | None] = {}
         for field, count in self.static.items():
             told = _names(dataset, field)
             names = told if len(told) == count else _numbered(field, count)
             rows = [_static(number, entry, field, names) for number, entry in enumerate(entries)] if count else []
             for place, name in enumerate(names):
-                kinds = sorted({int(row[place]) for row in rows if row[place] >= 0})  # -1 and NaN are none
-                found[name] = None if field == REAL else tuple(map(str, kinds))
+                kinds = () if field == REAL else sorted({int(row[place]) for row in rows if row[place] >= 0})
+                found[name] = None if field == REAL else tuple(kinds)  # -1 and NaN are none
         return found
 
     def _counts(self, width: int) -> dict[str, int]:
@@ -460,17 +464,38 @@ def _static(number: int, entry: Mapping[str, Any], field: str, names: Sequence[s
         raise ValueError(
             f"entry {number} has {field} of shape {values.shape}, expected ({len(names)},): {_some(names)}"
         )
+    for name, value in zip(names, values, strict=True):
+        if field == CAT and not (np.isnan(value) or value >= -1 and float(value).is_integer()):
+            raise ValueError(
+                f"entry {number} has {value:g} in {field} for {name!r}: expected the code of a category, a whole number "
+                "from 0, or -1 for none"
+            )
     return values
 
 
-def _static_fields(static: Mapping[str, tuple[str, ...] | None]) -> dict[str, tuple[str, ...]]:
+def _require_countable(name: str, categories: Categories | None) -> None:
+    r"""Checks that categories that were fitted by their names have one order, in which codes count them."""
+    if categories is None or any(isinstance(each, int) for each in categories):
+        return
+    try:
+        numbers = [float(each) for each in categories]
+    except ValueError:
+        return
+    if numbers != sorted(numbers):
+        raise ValueError(
+            f"codes of {name!r} cannot be told: its categories ({_some(map(str, categories))}) stand in one order as "
+            "numbers and in another as text; give them names that are none in the fit, or fit by AdapterEstimator"
+        )
+
+
+def _static_fields(static: Mapping[str, Categories | None]) -> dict[str, tuple[str, ...]]:
     r"""The static columns that entries hold, by their field."""
     numbers = tuple(name for name, categories in static.items() if categories is None)
     kinds = tuple(name for name in static if name not in numbers)
     return {field: names for field, names in ((REAL, numbers), (CAT, kinds)) if names}
 
 
-def _kinds(number: int, entry: Mapping[str, Any], static: Mapping[str, tuple[str, ...] | None]) -> list[float]:
+def _kinds(number: int, entry: Mapping[str, Any], static: Mapping[str, Categories | None]) -> list[float]:
     r"""The static columns of an entry: numbers as they are, an indicator a category."""
     values: dict[str, float] = {}
     for field, names in _static_fields(static).items():
@@ -479,12 +504,9 @@ def _kinds(number: int, entry: Mapping[str, Any], static: Mapping[str, tuple[str
     for name, categories in static.items():
         if categories is None:
             row.append(values[name])
-        else:  # gluonts counts categories; those of a fit that had names stand in their order
-            counted = all(category.isdigit() for category in categories)
-            row += [
-                float(values[name] == (int(category) if counted else place))
-                for place, category in enumerate(categories)
-            ]  # fmt: skip
+        else:  # an estimator knows the codes of its categories; those of a fit that had names count their places
+            codes = [each if isinstance(each, int) else place for place, each in enumerate(categories)]
+            row += [float(values[name] == code) for code in codes]
     return row
 
 

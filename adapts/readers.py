@@ -18,7 +18,7 @@ import pandas as pd
 
 from .dates import alias, season_length
 from .files import BINARY, ENDINGS, Table, ending, read_file
-from .panel import Panel
+from .panel import Categories, Panel
 from .shelf import cards, load_card, unknown
 
 
@@ -55,7 +55,7 @@ def read(
     columns: str | Sequence[str] | None = None,
     item_column: str | None = None,
     regularise: bool = False,
-    static: str | Sequence[str] | Mapping[str, tuple[str, ...] | None] = (),
+    static: str | Sequence[str] | Mapping[str, Categories | None] = (),
 ) -> Dataset:
     r"""Reads a file, or the data set of a card.
 

@@ -229,7 +229,7 @@ def test_static_features_of_gluonts_are_the_same_columns(tmp_path: Path) -> None
     predictor = AdapterEstimator(**options, **counts).train(dataset)
     direct = adapter().fit(until(table, 300), static=["slope", "kind"], **ROLES)
     assert predictor.adapter.summary().to_dict() == direct.summary().to_dict()
-    assert predictor.adapter._fitted.panel.static == {"slope": None, "kind": ("0", "1")}
+    assert predictor.adapter._fitted.panel.static == {"slope": None, "kind": (0, 1)}
     predictor.serialize(tmp_path)
     again = Predictor.deserialize(tmp_path, foundation_model=SeasonalModel())
     wanted = [forecast.samples[..., 0] for forecast in direct.predict(future=table, num_samples=50)]
@@ -241,7 +241,7 @@ def test_static_features_of_gluonts_are_the_same_columns(tmp_path: Path) -> None
     later = AdapterEstimator(**options, **counts).train(
         [entry | {"target": entry["target"][:200]} for entry in entries], validation_data=entries
     )
-    assert later.adapter._fitted.panel.static == {"feat_static_real 0": None, "feat_static_cat 0": ("0", "1")}
+    assert later.adapter._fitted.panel.static == {"feat_static_real 0": None, "feat_static_cat 0": (0, 1)}
     unseen = next(predictor.predict([entries[0] | {"feat_static_cat": np.array([7])}]))
     assert np.isfinite(unseen.samples).all()
     with pytest.raises(ValueError, match="dataset's feat_static_cat are luck, the adapter was fitted on kind"):
@@ -255,6 +255,54 @@ def test_static_features_of_gluonts_are_the_same_columns(tmp_path: Path) -> None
     ):
         with pytest.raises(ValueError, match=says):
             next(predictor.predict([entries[0] | change]))
+
+
+def test_codes_are_places_of_names_and_themselves_after_an_estimator(tmp_path: Path) -> None:
+    table = shops(4).assign(kind=lambda x: x["kind"].map({"down": 1, "up": 2}).astype("category"))
+    frames = {name: one.set_index("timestamp") for name, one in until(table, 312).groupby("item_id")}
+    kinds = table.groupby("item_id")[["kind"]].first()
+    dataset = PandasDataset(
+        frames, target="sales", feat_dynamic_real=["price"], static_features=kinds, future_length=H, dtype=np.float64
+    )
+    entries = [dict(entry) for entry in dataset]
+    assert [int(entry["feat_static_cat"][0]) for entry in entries] == [0, 1, 0, 1]
+    named = adapter().fit(until(table, 300), static="kind", **ROLES)
+    wanted = samples(named.predict(future=table, num_samples=50))
+    np.testing.assert_array_equal(samples(AdapterPredictor(named, 50).predict(dataset))[..., None], wanted)
+
+    counted = [entry | {"feat_static_cat": entry["feat_static_cat"] + 1} for entry in entries]
+    trained = AdapterEstimator(
+        H, foundation_model=SeasonalModel(), max_windows=300, num_feat_dynamic_real=1, num_feat_static_cat=1
+    ).train(counted)
+    trained.adapter.save(tmp_path / "run")
+    loaded = Adapter.load(tmp_path / "run", foundation_model=SeasonalModel())
+    assert loaded._fitted.panel.static == {"feat_static_cat 0": (1, 2)}
+    for predictor in (trained, AdapterPredictor(loaded)):
+        np.testing.assert_allclose(samples(predictor.predict(counted, 50))[..., None], wanted, atol=1e-5)
+        none = [samples(predictor.predict([counted[0] | {"feat_static_cat": [code]}])) for code in (-1, math.nan, 7)]
+        np.testing.assert_array_equal(none[0], none[1])
+        np.testing.assert_array_equal(none[0], none[2])
+        assert not np.allclose(none[0], samples(predictor.predict(counted[:1])))
+
+
+def test_codes_that_cannot_be_told_are_refused() -> None:
+    table = shops(4)
+    ten = table.assign(kind=table["kind"].map({"down": 2, "up": 10}).astype("category"))
+    with pytest.raises(
+        ValueError, match=r"codes of 'kind' cannot be told: its categories \(10, 2\) stand in one order"
+    ):
+        AdapterPredictor(adapter().fit(until(ten, 300), static="kind", **ROLES))
+    named = AdapterPredictor(adapter().fit(until(table, 300), static="kind", **ROLES))
+    estimator = AdapterEstimator(H, foundation_model=SeasonalModel(), num_feat_dynamic_real=1, num_feat_static_cat=1)
+    for code in (0.5, -2, math.inf):
+        entry = {
+            "start": pd.Period("2024-01-01", "h"), "target": np.zeros(40), "feat_dynamic_real": np.zeros((1, 40 + H)),
+            "feat_static_cat": [code],
+        }  # fmt: skip
+        with pytest.raises(ValueError, match=rf"entry 0 has {code:g} in feat_static_cat for 'kind': expected the code"):
+            next(named.predict([entry]))
+        with pytest.raises(ValueError, match=f"entry 0 has {code:g} in feat_static_cat for 'feat_static_cat 0'"):
+            estimator.train([entry])
 
 
 # ---------------------------------------------------------------------- errors

@@ -2,7 +2,7 @@ r"""The panel: items x time x channels, with names and dates."""
 
 from __future__ import annotations
 
-__all__ = ["Item", "Panel", "columns_of", "require_length"]
+__all__ = ["Categories", "Item", "Panel", "columns_of", "require_length"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +14,9 @@ import pandas as pd
 
 from ..dates import BEYOND, RANGE, calendar, period_of
 from .columns import listed, named
+
+#: The categories of a static column: their names, or the numbers that gluonts counts them by.
+Categories = tuple[str, ...] | tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +76,7 @@ class Panel:
     past_covariates: tuple[str, ...] = ()
     known_covariates: tuple[str, ...] = ()
     calendar: tuple[str, ...] = ()
-    static: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
+    static: Mapping[str, Categories | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         assert self.items and all(item.values.shape[1] == len(self.channels) for item in self.items)
@@ -139,7 +142,7 @@ class Panel:
         timestamp_column: str | None = None,
         frequency: str | None = None,
         regularise: bool = False,
-        static: str | Sequence[str] | Mapping[str, tuple[str, ...] | None] = (),
+        static: str | Sequence[str] | Mapping[str, Categories | None] = (),
     ) -> Panel:
         r"""Makes a panel of whatever holds series.
 
@@ -347,7 +350,7 @@ class Panel:
         )  # fmt: skip
 
 
-def columns_of(static: Mapping[str, tuple[str, ...] | None]) -> tuple[str, ...]:
+def columns_of(static: Mapping[str, Categories | None]) -> tuple[str, ...]:
     r"""Names the channels that static columns become.
 
     Arguments:

@@ -29,7 +29,7 @@ from ..dates import (
 )
 from .columns import as_array, groups, listed, named, numeric, why_not_numeric
 from .frames import as_pandas
-from .panel import Item, Panel
+from .panel import Categories, Item, Panel
 from .static import coded, with_static
 
 #: The names, in any case, by which an item column is recognised; those of `id` alone often are something else.
@@ -46,7 +46,7 @@ class Reader:
     timestamp_column: str | None
     frequency: str | None
     regularise: bool
-    static: Sequence[str] | Mapping[str, tuple[str, ...] | None] = ()
+    static: Sequence[str] | Mapping[str, Categories | None] = ()
 
     def read(self, series: Any) -> Panel:
         r"""Makes a panel of whatever holds series; see `Panel.of`."""
@@ -274,7 +274,7 @@ class Reader:
         panel = Panel(tuple(items), channels, frequency, single=len(items) == 1)
         return with_static(self.finish(panel if item is None else replace(panel, item_column=item)), static)
 
-    def with_codes(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, tuple[str, ...] | None]]:
+    def with_codes(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Categories | None]]:
         r"""A frame with numbers in place of the categories of its static columns, and these categories."""
         fitted = isinstance(self.static, Mapping)
         static = dict(self.static) if isinstance(self.static, Mapping) else dict.fromkeys(self.static)

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from .columns import listed, numeric
-from .panel import Panel, columns_of
+from .panel import Categories, Panel, columns_of
 
 
-def coded(column: pd.Series[Any], categories: tuple[str, ...] | None = None) -> tuple[np.ndarray, Any]:
+def coded(column: pd.Series[Any], categories: Categories | None = None) -> tuple[np.ndarray, Any]:
     r"""Makes numbers of a static column.
 
     Arguments:
@@ -32,7 +32,7 @@ def coded(column: pd.Series[Any], categories: tuple[str, ...] | None = None) -> 
     # A file reads categories that are whole numbers as numbers.
     texts = column.astype(object).map(_text, na_action="ignore")
     found = tuple(sorted(texts.dropna().unique())) if categories is None else categories
-    codes = pd.Categorical(texts, categories=list(found)).codes.astype(np.float64)
+    codes = pd.Categorical(texts, categories=[str(each) for each in found]).codes.astype(np.float64)
     return np.where(codes < 0, np.nan, codes), found
 
 
@@ -40,7 +40,7 @@ def _text(value: Any) -> str:
     return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
 
 
-def with_static(panel: Panel, static: Mapping[str, tuple[str, ...] | None]) -> Panel:
+def with_static(panel: Panel, static: Mapping[str, Categories | None]) -> Panel:
     r"""Makes columns of a panel static: they move behind all others, one value an item, categories as indicators.
 
     Arguments:
