@@ -49,8 +49,8 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
         freq: The frequency of entries whose start is text or a date, as those of a bare `JsonLinesFile` are.
 
     Raises:
-        ValueError: If the adapter is not fitted, a number is not positive, or the categories of a static column stand in
-            one order as numbers and in another as text.
+        ValueError: If the adapter is not fitted, a number is not positive, or the categories of a static column stand
+            in one order as numbers and in another as text.
     """
 
     __version__: str = __version__
@@ -73,10 +73,10 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
                 :math:`(T,)` for a single channel. NaN marks a missing value. Where the adapter was fitted with known
                 covariates, `feat_dynamic_real` holds them in their order, :math:`(C, T + H)`, its last :math:`H` steps
                 without NaN; with past ones, `past_feat_dynamic_real`, :math:`(C, T)`. Both may be longer. With static
-                columns, `feat_static_real` holds those of numbers and `feat_static_cat` the codes of categories: those of
-                its training where an `AdapterEstimator` fitted the adapter, else their places, from 0, among the sorted
-                categories of the fit, as pandas counts them. A code that the fit did not see is no category, and so are
-                -1 and NaN. Other fields are not looked at.
+                columns, `feat_static_real` holds those of numbers and `feat_static_cat` the codes of categories: those
+                of its training where an `AdapterEstimator` fitted the adapter, else their places, from 0, among the
+                sorted categories of the fit, as pandas counts them. A code that the fit did not see is no category, and
+                so are -1 and NaN. Other fields are not looked at.
             num_samples: The number of joint samples :math:`S`; the predictor's own if None.
             **kwargs: What gluonts passes to predictors of other kinds, and means nothing here.
 
@@ -467,8 +467,8 @@ def _static(number: int, entry: Mapping[str, Any], field: str, names: Sequence[s
     for name, value in zip(names, values, strict=True):
         if field == CAT and not (np.isnan(value) or value >= -1 and float(value).is_integer()):
             raise ValueError(
-                f"entry {number} has {value:g} in {field} for {name!r}: expected the code of a category, a whole number "
-                "from 0, or -1 for none"
+                f"entry {number} has {value:g} in {field} for {name!r}: expected the code of a category, a whole "
+                "number from 0, or -1 for none"
             )
     return values
 
