@@ -318,8 +318,8 @@ class Adapter:
             regularise: As for `fit`.
 
         Returns:
-            One forecast for one series, a list for a panel, in its order. No NaN is in them. Threads may share an
-            adapter: each gets what it would get alone.
+            One forecast for one series, a list for a panel, in its order, dated in the fitted time zone. No NaN is in
+            them. Threads may share an adapter: each gets what it would get alone.
 
         Raises:
             ValueError: If the adapter is not fitted, or the series do not have the fitted channels and frequency, or
@@ -993,6 +993,7 @@ def _in_steps_of(fitted: Panel, later: Panel, *, given: bool) -> Panel:
     # Friday, which may be business days.
     if fitted.frequency is None or later.frequency is None:
         return later
+    steps = later.frequency, fitted.frequency
     ours, theirs = (getattr(panel.items[0].index, "tz", None) for panel in (fitted, later))
     if ours is not None and theirs is None:
         raise ValueError(
@@ -1004,11 +1005,13 @@ def _in_steps_of(fitted: Panel, later: Panel, *, given: bool) -> Panel:
             f"the adapter was fitted on dates without a time zone, and these are in {theirs}: "
             "frame.tz_convert(zone).tz_localize(None), with the zone whose local time was fitted"
         )
+    if ours != theirs:  # hours of the day are those of the fitted zone
+        later = later.in_zone(ours)
     if later.frequency == fitted.frequency:
         return later
     for item in later.items:
         rows = max(len(item), 60) if given or len(item) == 1 else len(item)
-        dates = [calendar(item.index[0], step, periods=rows, unit="ns") for step in (later.frequency, fitted.frequency)]
+        dates = [calendar(item.index[0], step, periods=rows, unit="ns") for step in steps]
         if not np.array_equal(dates[0].asi8, dates[1].asi8):
             raise ValueError(
                 f"expected rows of the fitted frequency, {fitted.frequency!r}, got {later.frequency!r}: "

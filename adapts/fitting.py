@@ -209,12 +209,19 @@ class Fitted:
 
         Arguments:
             law: The margins of windows, with batch shape :math:`(n, H, D)`.
-            windows: The windows, whose dates tell the season.
+            windows: The windows, whose dates tell the season. Without dates the mean over the season is taken.
 
         Returns:
             The recalibrated margins.
         """
-        return self.recalibration.apply(law, windows.phase() if self.recalibration.seasonal else None)
+        if not self.recalibration.seasonal:
+            return self.recalibration.apply(law)
+        if windows.panel.frequency is None:
+            logger.warning(
+                "rows without dates, and the fit had some: recalibration by the phase of the season is averaged"
+            )
+            return self.recalibration.apply(law)
+        return self.recalibration.apply(law, windows.phase())
 
     def state(self) -> dict[str, Tensor]:
         r"""Returns copies of the tensors that the stages leave behind, under names such as "module.weights"."""
@@ -332,7 +339,7 @@ def _tried_both_ways(
     fresh = make(module.family, module.options()).build(module.channels)
     both = without, _trial(panel, fresh, model, shared, **options)
     losses = [mean_pinball(each.ungated[0], each.truth(each.windows["validation"])).nanmean(1) for each in both]
-    chosen, _ = choose(torch.stack(losses), without.horizon, windows.origin, windows.item, without.seed)  # of (2, n, D)
+    chosen, _ = choose(torch.stack(losses), without.horizon, windows.time, windows.item, without.seed)  # of (2, n, D)
     return both[int(chosen.any())]
 
 
@@ -567,7 +574,7 @@ class _Stages:
         r"""Takes off each target what known covariates explain, where that surely helps; says where and how much."""
         fitted, train, later = self.fitted, self.laid["train"], self.laid["validation"]
         known = effect.standardised(fitted.panel)
-        fold = blocked_folds(torch.as_tensor(train.origin), torch.as_tensor(train.item), self.horizon, FOLDS)
+        fold = blocked_folds(torch.as_tensor(train.time), torch.as_tensor(train.item), self.horizon, FOLDS)
         folds, inside = int(fold.max()) + 1, np.flatnonzero(fold.numpy() >= 0)
         some = inside[_evenly(len(inside), FEW)]
         target, covariate = fitted.plain(train), replace(train, panel=known.select(effect.names))
@@ -594,7 +601,7 @@ class _Stages:
         for number, candidate in enumerate(candidates, 1):
             if isinstance(candidate, int):
                 losses[number][:, negative] = losses[0][:, negative]
-        origin, item = (np.concatenate([getattr(train, name)[some], getattr(few, name)]) for name in ("origin", "item"))
+        origin, item = (np.concatenate([getattr(train, name)[some], getattr(few, name)]) for name in ("time", "item"))
 
         def surest(losses: Tensor) -> Tensor:
             chosen, _ = choose(losses, self.horizon, origin, item, self.seed)
@@ -685,9 +692,7 @@ class _Stages:
         module, windows = self.fitted.module, self.windows["train"]
         if module.closed_form:
             if self.enough("train", "train"):
-                fold = blocked_folds(
-                    torch.as_tensor(windows.origin), torch.as_tensor(windows.item), self.horizon, FOLDS
-                )
+                fold = blocked_folds(torch.as_tensor(windows.time), torch.as_tensor(windows.item), self.horizon, FOLDS)
                 module.solve(self.evidence(["train"], fold), choose=True)
                 self.fitted.stages["train"] = f"solved in closed form on {len(windows)} windows"
         elif any(parameter.requires_grad for parameter in module.parameters()):
@@ -758,7 +763,7 @@ class _Stages:
         # The noise of the calibration rows is not known yet; that of these rows stands in for it here.
         self.fitted.noise = self.noise(windows, adapter)
         gate = fit_gate(
-            self.pipeline.noisy(windows, adapter), frozen, self.truth(windows), windows.origin, windows.item,
+            self.pipeline.noisy(windows, adapter), frozen, self.truth(windows), windows.time, windows.item,
             seed=self.seed,
         )  # fmt: skip
         self.fitted.gate = gate.values
@@ -891,23 +896,11 @@ class _Stages:
         self.look_again()
         fitted, said = self.fitted, []
         told = self.outcomes()
-        origin, item = _places([some for some, _ in told])
-        if len(origin) and independent_windows(origin, self.horizon, item) >= ENOUGH:
+        time, item = _places([some for some, _ in told])
+        if len(time) and independent_windows(time, self.horizon, item) >= ENOUGH:
             if self.settings["recalibration"] == "auto":
-                pits = [self.pits(law, some) for some, law in told]
-                pits[0] = pits[0].where(self.foretold, torch.nan)  # of the train rows
-                fitted.recalibration, decided = Recalibration.chosen(
-                    torch.cat(pits), self.blocks, origin, item, phase=torch.cat([some.phase() for some, _ in told]),
-                    phases=told[0][0].phases,
-                )  # fmt: skip
-                said.append(f"recalibration {decided}")
-            honest = [
-                self.pits(fitted.recalibrated(law, some), some)
-                for some, law in (told if bool(self.foretold.all()) else told[1:])
-            ]
-            if honest:
-                later = sum(len(self.windows[part]) for part in ("calibration", "confirmation"))
-                fitted.bands = JointBands.fit(torch.cat(honest), memory=later)
+                said.append(f"recalibration {self.recalibrate(told, time, item)}")
+            self.band(told, time, item)
         if self.settings["copula"] != "independent":
             if self.enough("confirmation", "confirmation"):
                 windows = self.windows["confirmation"]
@@ -916,6 +909,44 @@ class _Stages:
             else:
                 said.append(f"comparison of copulas {fitted.stages['confirmation']}")
         fitted.stages["confirmation"] = "; ".join(said) or "nothing to confirm"
+
+    def recalibrate(self, told: Sequence[tuple[Windows, QuantileFunction]], time: np.ndarray, item: np.ndarray) -> str:
+        r"""Fits the map of the levels; says what was decided."""
+        self.fitted.recalibration, said = Recalibration.chosen(
+            self.honest(told), self.blocks, time, item, phase=torch.cat([some.phase() for some, _ in told]),
+            phases=told[0][0].phases,
+        )  # fmt: skip
+        return said
+
+    def band(self, told: Sequence[tuple[Windows, QuantileFunction]], time: np.ndarray, item: np.ndarray) -> None:
+        r"""Scores joint bands, under maps that did not see what is scored."""
+        whole = 0 if bool(self.foretold.all()) else len(told[0][0])  # from which window on all channels are honest
+        spans = [(np.arange(len(time)), self.fitted.recalibration)]
+        if self.settings["recalibration"] == "auto" and self.fitted.recalibration.maps is not None:
+            season = torch.cat([some.phase() for some, _ in told]) if self.fitted.recalibration.seasonal else None
+            spans = Recalibration.crossed(
+                self.honest(told), self.blocks, time, item, phase=season, phases=self.fitted.recalibration.phases
+            )
+        pits = torch.full((len(time), self.horizon, self.channels), torch.nan)
+        first = 0
+        for some, law in told:
+            for inside, maps in spans:
+                mine = inside[(inside >= max(first, whole)) & (inside < first + len(some))] - first
+                if len(mine):
+                    windows = some[mine]
+                    mapped = maps.apply(law[torch.from_numpy(mine)], windows.phase())
+                    pits[first + mine] = self.pits(mapped, windows)
+            first += len(some)
+        order = np.argsort(time[whole:], kind="stable") + whole
+        if len(order):
+            later = sum(len(self.windows[part]) for part in ("calibration", "confirmation"))
+            self.fitted.bands = JointBands.fit(pits[torch.from_numpy(order)], memory=later)
+
+    def honest(self, told: Sequence[tuple[Windows, QuantileFunction]]) -> Tensor:
+        r"""The PITs (n, H, D) of `outcomes`; NaN on train rows in channels whose law was fitted on them."""
+        pits = [self.pits(law, some) for some, law in told]
+        pits[0] = pits[0].where(self.foretold, torch.nan)
+        return torch.cat(pits)
 
     def outcomes(self) -> list[tuple[Windows, QuantileFunction]]:
         r"""Some windows of each part, the train part first, and their laws: there it is the frozen model's."""
@@ -980,7 +1011,7 @@ class _Stages:
         candidates: dict[str, Copula] = {"independent": Independent(self.horizon, channels)}
         if named == "residual" and len(self.windows["calibration"]):
             windows = self.windows["calibration"]
-            worth = independent_windows(windows.origin, self.horizon, windows.item)
+            worth = independent_windows(windows.time, self.horizon, windows.item)
             candidates["kronecker"] = fit_gaussian(self.pits(self.law("calibration"), windows), worth)
             if affordable >= ENOUGH:
                 candidates["empirical"] = fit_empirical(self.errors[0])
@@ -1080,7 +1111,7 @@ class _Stages:
     def enough(self, part: str, stage: str) -> bool:
         r"""Whether a part's windows hold enough to decide on; if not, says that the stage is left out."""
         windows = self.windows[part]
-        worth = independent_windows(windows.origin, self.horizon, windows.item) if len(windows) else 0.0
+        worth = independent_windows(windows.time, self.horizon, windows.item) if len(windows) else 0.0
         if worth >= ENOUGH:
             return True
         self.fitted.stages[stage] = (
@@ -1097,7 +1128,7 @@ def _few(names: Sequence[str]) -> str:
 
 def _places(windows: Sequence[Windows]) -> tuple[np.ndarray, np.ndarray]:
     r"""The origins and the items of windows of several parts, one after the other."""
-    origin, item = (np.concatenate([getattr(some, name) for some in windows]) for name in ("origin", "item"))
+    origin, item = (np.concatenate([getattr(some, name) for some in windows]) for name in ("time", "item"))
     return origin, item
 
 

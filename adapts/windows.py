@@ -185,6 +185,21 @@ class Windows:
         return filled.to(dtype), doubt.to(dtype)
 
     @property
+    def time(self) -> np.ndarray:
+        r"""When windows begin, on one clock for all items.
+
+        The row of each window's first target on the union of the items' dates, with shape :math:`(n,)`. The items of an
+        undated panel have no common clock: each is counted from its own end.
+        """
+        panel = self.panel
+        if panel.frequency is None:
+            lengths = np.asarray(panel.lengths)
+            counted: np.ndarray = self.origin + (lengths.max() - lengths)[self.item]
+            return counted
+        found: np.ndarray = panel.on_one_clock[panel.concatenated[1][self.item] + self.origin]
+        return found
+
+    @property
     def phases(self) -> int:
         r"""How many phases of the season steps are told apart by: hours, weekdays or months (see `dates.phases`)."""
         return phases(self.panel.frequency)

@@ -79,3 +79,12 @@ def test_errors():
         JointBands().band(law, 0.9, "leads")
     with pytest.raises(ValueError, match="levels lie within"):
         JointBands().band(law, np.float64(90), "all")
+
+
+def test_many_items_are_remembered_by_dates():
+    bands = JointBands.fit(torch.rand(300, HORIZON, CHANNELS), memory=200)
+    for _ in range(3):
+        bands = bands.follow(torch.rand(50, HORIZON, CHANNELS))
+    assert len(bands.scores["all"]) == 450  # all of them: fewer than 100 dates of 50 items
+    one = JointBands.fit(torch.rand(300, HORIZON, CHANNELS), memory=200).follow(torch.rand(1, HORIZON, CHANNELS))
+    assert len(one.scores["all"]) == 200

@@ -625,4 +625,26 @@ def test_later_rows_in_another_zone_are_the_same_instants() -> None:
     rows = plain(tz="UTC")
     one = fitted_on(rows)
     there = one.predict(rows.tz_convert("Asia/Tokyo"))
-    assert np.array_equal(there.mean, one.predict().mean) and (there.index == one.predict().index).all()
+    assert np.array_equal(there.mean, one.predict().mean) and there.index.equals(one.predict().index)
+
+
+def wide_by_day(rows: int = 2400, tz: str | None = "America/New_York") -> pd.DataFrame:
+    r"""Independent noise, ten times as wide from six to eighteen o'clock, local time."""
+    index = pd.date_range("2024-01-01", periods=rows, freq="h", tz=tz)
+    by_day = (index.hour >= 6) & (index.hour < 18)
+    noise = np.random.default_rng(0).normal(size=(rows, 2))
+    return pd.DataFrame(noise * np.where(by_day, 3.0, 0.3)[:, None], index, columns=["a", "b"])
+
+
+def test_the_season_of_widths_is_that_of_the_fitted_zone(caplog: pytest.LogCaptureFixture) -> None:
+    rows = wide_by_day()
+    one = Adapter("identity", foundation_model=SeasonalModel(24, 12), prediction_length=12, max_windows=200).fit(rows)
+    assert "the season" in one.summary().stages["confirmation"]
+    here, there = one.predict(rows[:2000]), one.predict(rows[:2000].tz_convert("UTC"))
+    assert np.array_equal(here.samples, there.samples) and here.index.equals(there.index)
+    low, high = here.interval(0.8)
+    by_day = (here.index.hour >= 6) & (here.index.hour < 18)
+    assert 0 < by_day.sum() < 12 and (high - low)[by_day].min() > 2 * (high - low)[~by_day].max()
+    # Without dates nobody knows the hour: widths lie between, and that is said.
+    low, high = one.predict(rows[:2000].reset_index(drop=True)).interval(0.8)
+    assert "rows without dates" in caplog.text and (high - low).max() < 2 * (high - low).min()

@@ -214,6 +214,17 @@ class TestSeason:
         found, said = Recalibration.chosen(pits, BLOCKS, origin)
         assert found.maps is None and said == "left out, for windows are too few"
 
+    def test_crossed_maps_did_not_see_their_span(self):
+        y, origin, phase = self.outcomes(300)
+        pits = law(torch.zeros_like(y), 0.7).pit(y)
+        season = {"phase": phase, "phases": PHASES}
+        found = Recalibration.crossed(pits, BLOCKS, origin, **season)
+        assert sorted(np.concatenate([inside for inside, _ in found])) == list(range(300))
+        changed = pits.clone()
+        changed[found[2][0]] = torch.rand(len(found[2][0]), HORIZON, CHANNELS)
+        again = Recalibration.crossed(changed, BLOCKS, origin, **season)
+        assert torch.equal(found[2][1].maps, again[2][1].maps) and not torch.equal(found[1][1].maps, again[1][1].maps)
+
     def test_log_score_is_the_mean_log_of_how_much_likelier_the_outcomes_were(self):
         u = torch.rand(2000, HORIZON, CHANNELS).square()
         grid = torch.tensor([0.0, *LEVELS, 1.0], dtype=torch.float64)

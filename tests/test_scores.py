@@ -9,7 +9,7 @@ import scoringrules
 import torch
 
 from adapts.distribution import LEVELS, GaussianCopula, JointBands, Law, QuantileFunction
-from adapts.evaluation.differences import difference_table, origin_times
+from adapts.evaluation.differences import difference_table
 from adapts.evaluation.scores import (
     DECILES,
     band_coverage,
@@ -489,9 +489,9 @@ class TestDifferences:
         index = pd.date_range("2024", periods=60, freq="h")
         panel = Panel.of([pd.DataFrame(np.zeros((60 - late, 1)), index[late:], columns=["a"]) for late in (0, 25)])
         windows = Windows(panel, np.array([0, 0, 1, 1]), np.array([40, 45, 15, 20]), 4, 6)
-        assert origin_times(windows).tolist() == [40, 45, 40, 45]
+        assert windows.time.tolist() == [40, 45, 40, 45]
         undated = Panel.of([np.zeros((60, 1)), np.zeros((35, 1))])
-        assert origin_times(Windows(undated, windows.item, windows.origin, 4, 6)).tolist() == [40, 45, 40, 45]
+        assert Windows(undated, windows.item, windows.origin, 4, 6).time.tolist() == [40, 45, 40, 45]
 
     def test_a_regime_that_some_draws_miss_has_an_interval(self):
         # Cells are seen in six consecutive windows of forty: many a draw of blocks holds none of them.

@@ -62,10 +62,11 @@ class JointBands:
         return JointBands({joint: _scores(pits, joint) for joint in JOINT}, max(memory, _FEWEST))
 
     def follow(self, pits: Tensor) -> JointBands:
-        r"""Takes up later windows, and forgets the oldest beyond the memory.
+        r"""Takes up the windows of one later date, and forgets the oldest beyond the memory.
 
         Arguments:
-            pits: Their PITs under the law as it was forecast, with shape :math:`(n, H, D)`.
+            pits: Their PITs under the law as it was forecast, with shape :math:`(n, H, D)`, one window an item. Of
+                many items, more windows are remembered: those of 100 dates at least.
 
         Returns:
             The bands.
@@ -73,7 +74,8 @@ class JointBands:
         new = {joint: _scores(pits, joint) for joint in JOINT}
         if self.scores:
             new = {joint: torch.cat([self.scores[joint], new[joint]]) for joint in JOINT}
-        return JointBands({joint: scores[-self.memory :] for joint, scores in new.items()}, self.memory)
+        memory = max(self.memory, _FEWEST * len(pits))
+        return JointBands({joint: scores[-memory:] for joint, scores in new.items()}, memory)
 
     def levels(self, law: Law, level: float, joint: str, generator: torch.Generator | None = None) -> Tensor:
         r"""The level of each cell's interval.

@@ -22,7 +22,7 @@ _SURE = 1.6449 / 1.2816  # 95 %, in units of the 90 % point
 _GRID = torch.tensor(LEVELS, dtype=torch.float64)
 _CHUNK = 2**22  # levels read at once
 _BINS = 1024  # of PITs, finer than any level
-_NUMBERS = 2**20  # PITs that maps are chosen and fitted on
+_NUMBERS, _FEWEST = 2**20, 64  # PITs that maps are chosen and fitted on, and windows at least
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,14 @@ class Recalibration:
         return Recalibration()
 
     @property
+    def phases(self) -> int:
+        r"""How many phases of the season the maps differ by."""
+        return 1 if self.maps is None else self.maps.shape[1]
+
+    @property
     def seasonal(self) -> bool:
         r"""Whether the maps differ by the phase of the season."""
-        return self.maps is not None and self.maps.shape[1] > 1
+        return self.phases > 1
 
     @staticmethod
     def fit(
@@ -135,11 +140,8 @@ class Recalibration:
         """
         item = np.zeros(len(pits), dtype=int) if item is None else np.asarray(item)
         phase = torch.zeros(pits.shape[:2], dtype=torch.long) if phase is None else phase
-        most = max(256, _NUMBERS // max(1, pits[0].numel()))
-        if len(pits) > most:
-            some = np.linspace(0, len(pits) - 1, most).round().astype(int)
-            pits, origin, item = pits[some], origin[some], item[some]
-            phase = phase[some]
+        some = _enough(pits)
+        pits, origin, item, phase = pits[some], np.asarray(origin)[some], item[some], phase[some]
         clock = resampling_clock(origin, len(blocks), item)
         if clock is None:
             return Recalibration.identity(), "left out, for windows are too few"
@@ -177,6 +179,55 @@ class Recalibration:
         best = max(sure, key=sure.__getitem__)
         kept = Recalibration.fit(pits, blocks, origin, item, phase=phase, phases=ways[best])
         return kept, f"{best} (log score {sure[best]:+.3f} a step on what came after)"
+
+    @staticmethod
+    def crossed(
+        pits: Tensor,
+        blocks: Tensor,
+        origin: np.ndarray,
+        item: np.ndarray | None = None,
+        *,
+        phase: Tensor | None = None,
+        phases: int = 1,
+    ) -> list[tuple[np.ndarray, Recalibration]]:
+        r"""Fits maps for each of six spans of time on the windows outside it that share no target with it.
+
+        What is scored under them (joint bands) is scored as later windows will be: by maps that did not see it.
+
+        Arguments:
+            pits: As for `fit`.
+            blocks: As for `fit`.
+            origin: As for `fit`.
+            item: As for `fit`.
+            phase: As for `fit`.
+            phases: As for `fit`.
+
+        Returns:
+            Of each span, the numbers of its windows, and their maps; the identity for all of them where windows make
+            too few blocks.
+        """
+        clock = resampling_clock(origin, len(blocks), item)
+        if clock is None:
+            return [(np.arange(len(pits)), Recalibration.identity())]
+        found = []
+        edges = np.quantile(np.unique(clock.time), np.linspace(0, 1, _SPANS + 1))
+        for first, stop in pairwise(edges):
+            last = stop == edges[-1]
+            inside = np.flatnonzero((clock.time >= first) & ((clock.time < stop) | last))
+            apart = np.flatnonzero(
+                (clock.time <= first - clock.reach) | ((clock.time >= stop + clock.reach) & (not last))
+            )
+            if not len(inside):
+                continue
+            rest = apart[_enough(pits[apart])] if len(apart) else apart
+            maps = Recalibration.identity()
+            if len(rest):
+                maps = Recalibration.fit(
+                    pits[rest], blocks, np.asarray(origin)[rest], None if item is None else np.asarray(item)[rest],
+                    phase=None if phase is None else phase[rest], phases=phases,
+                )  # fmt: skip
+            found.append((inside, maps))
+        return found
 
     @staticmethod
     def conformal(pits: Tensor, reach: int = 0) -> Recalibration:
@@ -225,7 +276,8 @@ class Recalibration:
 
         Arguments:
             law: The margins, with batch shape :math:`(n, H, D)`.
-            phase: The phase of the season of each step, with shape :math:`(n, H)`; needed where the maps are seasonal.
+            phase: The phase of the season of each step, with shape :math:`(n, H)`; the mean over the season is taken
+                if None.
 
         Returns:
             The recalibrated margins, at the law's levels and those of the grid; `law` itself by the identity.
@@ -234,9 +286,9 @@ class Recalibration:
             return law
         levels = torch.tensor(sorted({*LEVELS, *law.levels.tolist()}), dtype=torch.float64)
         moved = _read(self.maps, levels.expand(*self.maps.shape[:3], -1))
-        if not self.seasonal:
-            return law.reread(levels, moved[self.blocks, 0])  # (H, D, L)
-        assert phase is not None
+        if phase is None or not self.seasonal:
+            mean = torch.special.ndtr(_score(moved).mean(1)) if self.seasonal else moved[:, 0]
+            return law.reread(levels, mean[self.blocks])  # (H, D, L)
         step = max(1, _CHUNK // (law.shape[1:].numel() * len(levels)))
         parts = [
             law[start : start + step].reread(levels, moved[self.blocks, phase[start : start + step]])
@@ -327,6 +379,12 @@ def _edges(values: Tensor, told: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[T
     first = told.int().argmax(-1, keepdim=True)
     last = told.shape[-1] - 1 - told.flip(-1).int().argmax(-1, keepdim=True)
     return (values, first), (values, last)
+
+
+def _enough(pits: Tensor) -> np.ndarray:
+    r"""Which windows (n, H, D) to look at, evenly: as many as bound the cost, which maps do not feel."""
+    most = max(_FEWEST, _NUMBERS // max(1, pits[0].numel()))
+    return np.linspace(0, len(pits) - 1, min(len(pits), most)).round().astype(int)
 
 
 def _towards(maps: Tensor, pits: Tensor, group: Tensor, groups: int, clock: Clock) -> Tensor:

@@ -2,7 +2,7 @@ r"""Whether one model is better than another: differences of scores on the same 
 
 from __future__ import annotations
 
-__all__ = ["METRICS", "difference_table", "origin_times"]
+__all__ = ["METRICS", "difference_table"]
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,30 +22,6 @@ _BLOCKS = 10  # at most so many: long ones, for differences that persist
 #: Scores that are means over cells, and those of whole windows: what differences can be taken of.
 METRICS = ("mse", "mae", "crps", "wql", "coverage_80", "coverage_80_calm", "coverage_80_volatile", "width_80",
            "interval_score_80", "energy_score", "variogram_channels", "variogram_time", "crps_sum")  # fmt: skip
-
-
-def origin_times(windows: Windows) -> np.ndarray:
-    r"""Tells when windows begin, on one clock for all items.
-
-    Arguments:
-        windows: The windows.
-
-    Returns:
-        The row of each window's first target on the union of the items' dates, with shape :math:`(n,)`. The items of
-        an undated panel have no common clock: each is counted from its own end, as they are cut.
-    """
-    panel = windows.panel
-    if panel.frequency is None:
-        lengths = np.asarray(panel.lengths)
-        counted: np.ndarray = windows.origin + (lengths.max() - lengths)[windows.item]
-        return counted
-    clocks = [item.clock() for item in panel.items]
-    union = np.unique(np.concatenate(clocks))
-    times = np.empty(len(windows), dtype=np.int64)
-    for number in np.unique(windows.item):
-        mine = windows.item == number
-        times[mine] = np.searchsorted(union, clocks[number][windows.origin[mine]])
-    return times
 
 
 def difference_table(
@@ -100,7 +76,7 @@ def difference_table(
     if not 0 < level < 1:
         raise ValueError(f"expected the level of an interval within (0, 1), got {level}")
     time, item, horizon, channels = (
-        origin_times(windows),
+        windows.time,
         windows.item,
         windows.prediction_length,
         windows.panel.channels,

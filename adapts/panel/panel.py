@@ -132,6 +132,12 @@ class Panel:
         rows = np.concatenate([item.values for item in self.items])
         return rows, np.cumsum([0, *self.lengths])
 
+    @cached_property
+    def on_one_clock(self) -> np.ndarray:
+        r"""The place of each row of `concatenated` among the dates of all items of a dated panel, (sum T,)."""
+        places: np.ndarray = np.unique(np.concatenate([item.clock() for item in self.items]), return_inverse=True)[1]
+        return places
+
     @classmethod
     def of(
         cls,
@@ -197,6 +203,18 @@ class Panel:
         """
         stops = [stop] * len(self) if isinstance(stop, int | np.integer) else stop
         items = (Item(i.item_id, i.values[:n], i.index[:n]) for i, n in zip(self.items, stops, strict=True))
+        return replace(self, items=tuple(items))
+
+    def in_zone(self, zone: Any) -> Panel:
+        r"""The same instants in another time zone.
+
+        Arguments:
+            zone: The time zone, as pandas takes it.
+
+        Returns:
+            The panel, whose dates have a time zone, with those of this one.
+        """
+        items = (replace(item, index=pd.DatetimeIndex(item.index).tz_convert(zone)) for item in self.items)
         return replace(self, items=tuple(items))
 
     def future_index(self, item: Item, prediction_length: int) -> pd.Index[Any]:
