@@ -2,7 +2,7 @@ r"""Channels that are not observed, told from those that are."""
 
 from __future__ import annotations
 
-__all__ = ["KNOWN", "Coupling", "Told"]
+__all__ = ["Coupling", "Told"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,8 +13,8 @@ from torch import Tensor
 from .panel import Panel
 from .solvers.gaussian import conditional, persistence, shrunk_covariance
 
-#: The values that a window must show of a channel for the frozen model to be asked of it alone.
-KNOWN = 3
+#: The values that a window must show of a channel for the frozen model to know more of its past than others may tell.
+FEW = 24
 #: What the others must leave untold of a gap at most, as a share of what a bridge between its ends does not know: the
 #: frozen model knows more of a channel's own past than that.
 UNTOLD = 0.5
@@ -112,8 +112,10 @@ class Told:
 
         A gap is what the others tell plus what they left untold at both its ends, which fades into it as an
         autoregression of first order does. Both variances, with the others and without, are those of a bridge between
-        the ends, and the first must be less than half of the second. A channel of fewer than `KNOWN` values is filled
-        wherever the others tell anything; before the first value of another nothing is.
+        the ends, and the first must be less than half of the second. Before a channel's first value there is one end,
+        and both are those of what fades backwards from it. Of a channel of fewer than `FEW` values the frozen model
+        knows little: less than the whole of the second will do, and before the first value, or where there is none, a
+        gap is filled wherever the others tell anything.
 
         What the others leave untold has a variance :math:`v` and a persistence :math:`\phi`. Of it a forecast of the
         filled series does not know what comes anew, as far as the series does not show how much that is, and what has
@@ -160,9 +162,9 @@ class Told:
             one, other = (share.square() for share in left(kept))
             return (1 - one) * (1 - other) / (1 - one * other).clamp(min=1e-12)
 
-        few = seen.sum(1, keepdim=True) < KNOWN
-        alone = level * torch.where(few, 1.0, UNTOLD * bridged(own))
-        gap = ~seen & (first | few) & (variance * bridged(rest) < alone)
+        few = seen.sum(1, keepdim=True) < FEW
+        alone = level * torch.where(few, 1.0, UNTOLD) * torch.where(few & ~first, 1.0, bridged(own))
+        gap = ~seen & (variance * bridged(rest) < alone)
         beside = torch.where(seen, past - mean, 0.0)
         ends = beside.gather(1, before.clamp(min=0)), beside.gather(1, after.clamp(max=length - 1))
         one, other = left(rest)

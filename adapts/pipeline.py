@@ -16,9 +16,10 @@ from .distribution.gate import is_closed
 from .distribution.quantiles import QuantileFunction
 from .distribution.variance import VarianceParts
 from .foundation import FoundationModel
-from .gaps import KNOWN
 from .windows import Windows
 
+#: The values that a window must show of a channel for the frozen model to be asked of it.
+KNOWN = 3
 #: Latent paths decoded for the margins where levels do not stay levels, all draws of the adapter together.
 DRAWS = 256
 #: The most numbers that the paths decoded at a time may hold: 128 MB.

@@ -5,7 +5,7 @@ import torch
 from seasonal import SeasonalModel
 
 from adapts import Adapter
-from adapts.gaps import Coupling
+from adapts.gaps import FEW, Coupling
 from adapts.panel import Panel
 from adapts.solvers.gaussian import conditional, persistence, shrunk_covariance
 from adapts.windows import Windows
@@ -113,10 +113,32 @@ def test_a_channel_that_tells_more_by_itself_is_left_to_the_frozen_model() -> No
     assert not bool(filled(values, coupling(own=0.1))[0][-1, 1].isnan())
 
 
-def test_what_comes_before_the_first_value_and_rows_without_any_stay_missing() -> None:
+def test_rows_without_any_value_stay_missing() -> None:
     values = np.array([[1.0, np.nan], [1.0, 1.0], [np.nan, np.nan], [1.0, 1.0], [1.0, 1.0]])
     past = filled(values, coupling())[0]
-    assert bool(past[0, 1].isnan()) and bool(past[2].isnan().all())
+    assert bool(past[2].isnan().all()) and not bool(past[[0, 1, 3, 4]].isnan().any())
+
+
+def test_before_the_first_value_what_the_other_leaves_untold_fades_backwards() -> None:
+    past = filled(np.array([[1.0, np.nan]] * 3 + [[1.0, 1.8]] * 4), coupling(rest=0.5))[0]
+    torch.testing.assert_close(past[:3, 1], torch.tensor([0.8 + 0.125, 0.8 + 0.25, 0.8 + 0.5]).double())
+
+
+@pytest.mark.parametrize("values", [1, 3, FEW - 1, FEW, 2 * FEW])
+def test_of_few_values_the_beginning_is_filled_by_whatever_the_other_tells(values: int) -> None:
+    rows = np.array([[1.0, np.nan]] * 5 + [[1.0, 1.0]] * values)
+    assert bool(filled(rows, coupling(own=0.9, correlation=0.5))[0][:5, 1].isnan().all()) == (values >= FEW)
+    assert not bool(filled(rows, coupling(correlation=0.9))[0].isnan().any())
+
+
+def test_the_doubt_falls_with_every_value_seen() -> None:
+    doubts = []
+    for seen in range(0, 49, 3):
+        doubt = filled(np.array([[1.0, np.nan]] * (48 - seen) + [[1.0, 1.0]] * seen), coupling(rest=0.5))[1]
+        doubts.append(torch.zeros(3) if doubt is None else doubt[0, :, 1])
+    assert bool((torch.stack(doubts).diff(dim=0) < 0).all())
+    torch.testing.assert_close(doubts[0], torch.full((3,), 0.36))
+    assert not bool(doubts[-1].any())
 
 
 def test_doubt_is_all_that_is_untold_of_a_channel_never_seen_and_fades_after_short_gaps() -> None:
@@ -172,6 +194,24 @@ def test_intervals_of_a_channel_that_is_not_seen_are_wider_and_hold_what_they_sa
     truth, (low, high) = windows[0].future(torch.float64)[..., 1], dark.unbind(-1)
     assert bool((high - low).mean() > (seen[..., 1] - seen[..., 0]).mean())
     assert float(((truth > low) & (truth < high)).double().mean()) == pytest.approx(0.8, abs=0.06)
+
+
+def test_a_channel_that_is_back_is_forecast_about_as_well_as_one_that_was_never_seen() -> None:
+    frame = factors(3000, noise=1.0)[["a", "b", "c"]]
+    one = adapter(recalibration="none").fit(frame, borders=(1500, 2000))
+    origins = np.arange(2060, 2980, 10)
+    truth = torch.stack([torch.from_numpy(frame.iloc[o : o + H, 1].to_numpy()) for o in origins])
+    errors = []
+    for seen in (0, 3, 6, 12):
+        contexts = [frame.iloc[o - L : o].copy() for o in origins]
+        for context in contexts:
+            context.iloc[: L - seen, 1] = np.nan
+        forecasts = one.predict(contexts)
+        low, high = (torch.stack([torch.from_numpy(f.interval(0.8)[end][:, 1]) for f in forecasts]) for end in (0, 1))
+        assert float(((truth > low) & (truth < high)).double().mean()) == pytest.approx(0.8, abs=0.06)
+        mean = torch.stack([torch.as_tensor(f.mean[:, 1]) for f in forecasts])
+        errors.append(float((truth - mean).abs().mean()))
+    assert max(errors[1:]) < 1.1 * errors[0] and errors[3] < errors[0]
 
 
 def test_nothing_changes_where_nothing_is_missing(fitted: Adapter) -> None:
