@@ -783,7 +783,8 @@ class _Stages:
 
     def raw(self) -> QuantileFunction:
         r"""The frozen model's law of the validation windows, of the raw targets alone."""
-        if self.windows["validation"].shifts is None:
+        windows = self.windows["validation"]
+        if windows.shifts is None and windows.told is None:  # nothing taken off, nothing filled
             return self.ungated[1]
         if self.found.raw is None:
             self.found.raw = self.frozen_law("raw", self.fitted.plain(self.laid["validation"]))

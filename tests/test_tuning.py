@@ -203,6 +203,18 @@ def test_covariates_lower_the_loss_and_leave_the_frozen_models() -> None:
     assert both.frozen_loss == pytest.approx(without.frozen_loss, rel=1e-5)
 
 
+def test_gaps_that_are_filled_leave_the_frozen_models_loss() -> None:
+    r"""The frozen model's loss is that of the targets as they came, whether or not they tell of each other's gaps."""
+    rows = driven()
+    rows["b"] = rows["a"] + 0.1 * rows["noise"]
+    rows = rows.drop(columns="noise").mask(np.random.default_rng(1).random((len(rows), 4)) < [0.0, 0.2, 0.0, 0.0])
+    raw = tune(adapter("identity"), rows, {"context_length": [48]}, trials=1, **TARGETS)  # fills nothing
+    assert raw.loss == raw.frozen_loss
+    for roles in ({}, {"known_covariates": "driver"}, {"past_covariates": ["ahead"]}):
+        tuned = tune(adapter(), rows, {"context_length": [48]}, trials=1, **TARGETS, **roles)
+        assert tuned.frozen_loss == pytest.approx(raw.loss, rel=1e-5)
+
+
 def test_covariates_that_fit_would_not_use_change_nothing() -> None:
     rows, space = driven(), {"context_length": [48], "family": ["residual", "autoencoder"]}
     options = {"trainer_options": {"max_epochs": 1}}
