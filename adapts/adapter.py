@@ -19,7 +19,7 @@ import torch
 
 from . import saving
 from .adapters import AdapterModule, families, make
-from .covariates import assign, column_names, followed
+from .covariates import assign, column_names, followed, require_one_value
 from .dates import calendar
 from .distribution.copula import Copula, Independent
 from .distribution.forecast import LEVELS, Forecast
@@ -306,9 +306,10 @@ class Adapter:
         Arguments:
             series: Later or other series with the fitted channels and covariates, in any form that `fit` takes; the
                 fitted ones if None. Where channels have names, others are not looked at. Items of the fit need no
-                static columns; a category that the fit did not see counts as none.
+                static columns, and where they have them these are those of the fit; of other items, a category that the
+                fit did not see counts as none, and a number beyond those of the fit as the nearest of these.
             future: The known covariates at the :math:`H` steps after the end of each series, in any form that `fit`
-                takes, such as a frame with their dates; rows of other dates are not looked at.
+                takes, such as a frame with their dates, in any order; rows of other dates are not looked at.
             num_samples: The number of joint samples :math:`S` that each forecast draws.
             quantile_levels: The levels that `Forecast.to_pandas` writes.
             seed: The seed of the samples; the adapter's if None.
@@ -324,7 +325,8 @@ class Adapter:
         Raises:
             ValueError: If the adapter is not fitted, or the series do not have the fitted channels and frequency, or
                 have a time zone where the fitted ones have none, or none where they have one; or if a future value of
-                a known covariate is missing.
+                a known covariate is missing, or a date has two; or if a static column says something else of an item
+                than in the fit.
         """
         fitted = self._require_fitted("predict")
         if not isinstance(num_samples, int | np.integer) or isinstance(num_samples, bool) or num_samples < 1:
@@ -378,7 +380,8 @@ class Adapter:
 
         Raises:
             ValueError: If the adapter is not fitted, the series lack fitted channels or have items that were not
-                fitted, or rows are missing in between; the adapter then stays as it is.
+                fitted, or static columns that say something else of an item than in the fit, or rows are missing in
+                between; the adapter then stays as it is.
         """
         fitted = self._require_fitted("update")
         later = self._later(
@@ -476,7 +479,8 @@ class Adapter:
             target: As for `fit`. Where neither targets nor covariates are named, those of an adapter that was fitted
                 with covariates are read.
             past_covariates: As for `fit`.
-            known_covariates: As for `fit`; the values that came are given as those of the steps ahead.
+            known_covariates: As for `fit`; the values that came are given as those of the steps ahead. One that is
+                missing there counts as the mean, where `predict` would refuse it.
             calendar: As for `fit`.
             static: As for `fit`.
             item_column: As for `fit`.
@@ -712,6 +716,8 @@ class Adapter:
         **options: Any,
     ) -> Dataset:
         r"""Reads series, and gives their columns their roles."""
+        if not isinstance(calendar, bool):
+            raise ValueError(f"expected calendar to be True or False, got {calendar!r}")
         past = column_names("past_covariates", past_covariates)
         known = column_names("known_covariates", known_covariates)
         kinds = column_names("static", static)
@@ -873,6 +879,8 @@ class Adapter:
             options = {**options, "item_column": options["item_column"] or panel.item_column}
         if options and panel.frequency is not None:
             options = {**options, "frequency": panel.frequency, "regularise": True}
+            read_by = {name: options[name] for name in ("item_column", "timestamp_column")}
+            require_one_value(panel, given, future, int(self.prediction_length), **read_by)
         read = self._read(future, target=given, **options).panel
         return _in_steps_of(panel, read, given=True)
 

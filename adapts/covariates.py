@@ -3,11 +3,13 @@ r"""Covariates: which columns they are, their future rows, and what known ones e
 from __future__ import annotations
 
 __all__ = [
-    "KnownEffect", "assign", "choose", "column_names", "followed", "location_scale", "require_tellable", "slopes",
+    "KnownEffect", "assign", "choose", "column_names", "followed", "location_scale", "require_one_value",
+    "require_tellable", "slopes",
 ]  # fmt: skip
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,11 @@ from torch import Tensor
 
 from .dates import step_days
 from .distribution.blocks import block_bootstrap, resampling_clock, student
-from .panel import Item, Panel
-from .panel.columns import listed
+from .panel import Item, Panel, as_pandas
+from .panel.columns import groups, listed
 from .panel.panel import columns_of
+from .panel.reader import Reader
+from .readers import read_table
 from .shelf import unknown
 from .solvers import RidgePath, cross_validated_error
 
@@ -219,6 +223,68 @@ def followed(panel: Panel, future: Panel | None, prediction_length: int) -> Pane
             rows[:, -len(panel.calendar) :] = _calendar_values(index, _cycles(panel))
         items.append(Item(item.item_id, np.concatenate([item.values, rows]), item.index.append(index)))
     return replace(panel, items=tuple(items))
+
+
+def require_one_value(
+    panel: Panel,
+    given: Sequence[str],
+    future: Any,
+    prediction_length: int,
+    *,
+    item_column: str | None,
+    timestamp_column: str | None,
+) -> None:
+    r"""Checks that no date ahead has two values of a known covariate, of which one would be as good as the other.
+
+    Arguments:
+        panel: The dated panel that is to be forecast.
+        given: The known covariates.
+        future: What they are read from: a frame, a list of frames or a file; nothing else is looked at.
+        prediction_length: The number of steps :math:`H`.
+        item_column: The column of the items; recognised if None.
+        timestamp_column: The column of the dates; recognised if None.
+
+    Raises:
+        ValueError: If rows of one item and date differ in a value. Rows that are the same may be repeated, and a row
+            may have what another lacks.
+    """
+    columns = {"item_column": item_column, "timestamp_column": timestamp_column}
+    if isinstance(future, list | tuple):
+        for item, rows in zip(panel.items, future, strict=False):
+            require_one_value(replace(panel, items=(item,)), given, rows, prediction_length, **columns)
+        return
+    if isinstance(future, str | Path) and Path(future).is_file():
+        future = read_table(Path(future), item_column).series
+    future = as_pandas(future)
+    if not isinstance(future, pd.DataFrame):
+        return
+    reader = Reader(list(given), item_column, timestamp_column, panel.frequency, True)
+    frame, item_column, timestamp_column = reader.flat(future)
+    reader = replace(reader, item_column=item_column, timestamp_column=timestamp_column)
+    dates, timestamp = reader.find_dates(frame)
+    if dates is None or not set(given) <= set(frame.columns):
+        return
+    item_column = reader.find_items(frame, dates, timestamp)
+    whose_when = pd.DataFrame({"date": dates} | ({} if item_column is None else {"item": frame[item_column].array}))
+    if not whose_when.duplicated().any():
+        return
+    rows_of = {} if item_column is None else groups(frame[item_column])
+    for item in panel.items:
+        steps = panel.future_index(item, prediction_length)
+        assert isinstance(steps, pd.DatetimeIndex)
+        rows = rows_of.get(item.item_id, np.arange(len(frame) if len(rows_of) < 2 else 0))
+        if (steps.tz is None) != (dates.tz is None) or not len(rows):  # which reading them refuses
+            continue
+        mine = (dates if steps.tz is None else dates.tz_convert(steps.tz))[rows]
+        ahead = mine.isin(steps)
+        values, when = frame[list(given)].iloc[rows[ahead]], mine[ahead]
+        for name in given:
+            counts = values[name].groupby(when).nunique()
+            if (counts > 1).any():
+                date = counts.index[int((counts > 1).to_numpy().argmax())]
+                one, other = values[name][when == date].dropna().unique()[:2]
+                whose = "" if len(panel) == 1 else f" of item {item.item_id!r}"
+                raise ValueError(f"{name!r}{whose} is both {one} and {other} at {date}: one value a step is needed")
 
 
 def _values_ahead(panel: Panel, item: Item, expected: pd.Index[Any], future: Panel) -> np.ndarray:

@@ -132,7 +132,10 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
             arrays.append(np.concatenate(padded)[:, first:].T)
             starts.append(entry["start"] + first)
         panel = Panel.of(arrays)
-        ids = [str(number if entry.get("item_id") is None else entry["item_id"]) for number, entry in entries.items()]
+        ids = [
+            f"entry {number}" if entry.get("item_id") is None else str(entry["item_id"])  # the number names no item
+            for number, entry in entries.items()
+        ]
         items = [replace(item, item_id=name) for item, name in zip(panel.items, ids, strict=True)]
         # In local time where the fit is dated, for the calendar and the season; what comes out is dated by periods.
         if fitted.frequency is not None:

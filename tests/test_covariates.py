@@ -2,6 +2,7 @@ r"""Covariates: on series whose true law with them is known."""
 
 import math
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -240,6 +241,9 @@ def test_panels() -> None:
     hole.loc[(hole["item_id"] == "y") & (hole["timestamp"] == cut + pd.Timedelta("3h")), "driver"] = math.nan
     with pytest.raises(ValueError, match="future lacks values of 'driver' of item 'y' at 2024-01-28 05:00:00"):
         one.predict(future=hole)
+    twice = pd.concat([ahead, ahead[ahead["item_id"] == "y"].assign(driver=9.0)])
+    with pytest.raises(ValueError, match=f"future: 'driver' of item 'y' is both .* and 9.0 at {cut}: one value a step"):
+        one.predict(future=twice)
 
 
 def test_rows_without_dates_and_time_zones() -> None:
@@ -381,6 +385,30 @@ def test_errors_of_the_future(fitted: Adapter, future: object, error: str) -> No
         future = ahead[1400:].tz_localize("UTC")
     with pytest.raises(ValueError, match=error):
         fitted.predict(future=future)
+
+
+def test_a_date_of_the_future_has_one_value(fitted: Adapter, tmp_path: Path) -> None:
+    ahead = driven()[["driver"]]
+    wanted = fitted.predict(future=ahead).quantile(0.5)
+    twice = pd.concat([ahead[::-1], ahead])
+    np.testing.assert_array_equal(fitted.predict(future=twice).quantile(0.5), wanted)
+    past = pd.concat([ahead, 1 + ahead[:1400]])  # dates that are not looked at may say what they like
+    np.testing.assert_array_equal(fitted.predict(future=past).quantile(0.5), wanted)
+    date = ahead.index[1403]
+    filled = pd.concat([ahead, pd.DataFrame({"driver": [math.nan]}, index=[date])])
+    np.testing.assert_array_equal(fitted.predict(future=filled).quantile(0.5), wanted)
+    other = pd.concat([ahead, pd.DataFrame({"driver": [7.5]}, index=[date])])
+    other.rename_axis("date").to_csv(tmp_path / "plan.csv")
+    for future in (other, tmp_path / "plan.csv", other[1400:].rename_axis("date").reset_index()):
+        with pytest.raises(ValueError, match=rf"future: 'driver' is both .* and 7\.5 at {date}: one value a step is"):
+            fitted.predict(future=future)
+
+
+def test_a_calendar_is_true_or_false() -> None:
+    with pytest.raises(ValueError, match="expected calendar to be True or False, got 'no'"):
+        adapter().fit(driven(), calendar="no")
+    with pytest.raises(ValueError, match="expected calendar to be True or False, got 1"):
+        adapter().backtest(driven(), calendar=1)
 
 
 def test_a_future_without_known_covariates(fitted: Adapter) -> None:

@@ -135,6 +135,35 @@ def test_an_unseen_or_missing_category_reacts_as_none(fitted: Adapter, kind: str
     np.testing.assert_allclose(moved, common, atol=1e-4)
 
 
+def test_items_of_the_fit_keep_what_was_said_of_them(fitted: Adapter, tmp_path: Path) -> None:
+    later, ahead = until(shops(), 320), shops()
+    for kind, said in (("down", "kind='down'"), ("sideways", "no kind of the fit"), (None, "no kind of the fit")):
+        other = later.assign(kind=later["kind"].where(later["item_id"] != "shop3", kind))
+        with pytest.raises(ValueError, match=f"item 'shop3' was fitted with kind='up', and comes with {said}: give"):
+            fitted.predict(other, future=ahead)
+        with pytest.raises(ValueError, match="item 'shop3' was fitted with kind='up', and comes with"):
+            fitted.update(other)
+    table = shops().assign(slope=lambda x: x["slope"] / 7)
+    adapter().fit(until(table, 300), static="slope", **ROLES).save(tmp_path / "run")
+    one = Adapter.load(tmp_path / "run", foundation_model=SeasonalModel())
+    one.predict(until(table, 320), future=ahead)
+    with pytest.raises(ValueError, match="item 'shop0' was fitted with slope=1, and comes with slope=1.5"):
+        one.predict(until(table, 320).replace({"slope": {1.0: 1.5}}), future=ahead)
+    lists = [[shop.drop(columns="item_id") for _, shop in rows.groupby("item_id")] for rows in (later, ahead)]
+    unnamed = adapter().fit(lists[0], static="kind", **ROLES)
+    swapped = unnamed.predict(lists[0][1::-1], future=lists[1][1::-1])  # places in a list name nothing
+    np.testing.assert_allclose(swapped[0].quantile(0.5), unnamed.predict(future=lists[1])[1].quantile(0.5), atol=1e-4)
+
+
+def test_numbers_beyond_the_fit_are_the_nearest_of_it() -> None:
+    table, ahead = until(shops(), 300), shops()
+    one = adapter().fit(table, static="slope", **ROLES)  # 7 and 13
+    new = [rows[rows["item_id"] == "shop3"].assign(item_id="new") for rows in (until(shops(), 320), ahead)]
+    for number, nearest in ((1e9, 13), (13.5, 13), (-1e9, 7)):
+        beyond, within = (one.predict(new[0].assign(slope=each), future=new[1]) for each in (number, nearest))
+        np.testing.assert_array_equal(beyond.samples, within.samples)
+
+
 def test_a_missing_number_is_the_mean_over_items_each_once() -> None:
     table = until(shops(), 300)
     table = table[(table["item_id"] != "shop7") | (table["timestamp"].dt.day < 6)]
@@ -242,7 +271,7 @@ def test_static_features_of_gluonts_are_the_same_columns(tmp_path: Path) -> None
         [entry | {"target": entry["target"][:200]} for entry in entries], validation_data=entries
     )
     assert later.adapter._fitted.panel.static == {"feat_static_real 0": None, "feat_static_cat 0": (0, 1)}
-    unseen = next(predictor.predict([entries[0] | {"feat_static_cat": np.array([7])}]))
+    unseen = next(predictor.predict([entries[0] | {"item_id": None, "feat_static_cat": np.array([7])}]))
     assert np.isfinite(unseen.samples).all()
     with pytest.raises(ValueError, match="dataset's feat_static_cat are luck, the adapter was fitted on kind"):
         luck = shops().groupby("item_id")[["slope", "luck"]].first().astype({"luck": "category"})
@@ -279,10 +308,15 @@ def test_codes_are_places_of_names_and_themselves_after_an_estimator(tmp_path: P
     assert loaded._fitted.panel.static == {"feat_static_cat 0": (1, 2)}
     for predictor in (trained, AdapterPredictor(loaded)):
         np.testing.assert_allclose(samples(predictor.predict(counted, 50))[..., None], wanted, atol=1e-5)
-        none = [samples(predictor.predict([counted[0] | {"feat_static_cat": [code]}])) for code in (-1, math.nan, 7)]
+        new = counted[0] | {"item_id": "new"}
+        none = [samples(predictor.predict([new | {"feat_static_cat": [code]}])) for code in (-1, math.nan, 7)]
         np.testing.assert_array_equal(none[0], none[1])
         np.testing.assert_array_equal(none[0], none[2])
         assert not np.allclose(none[0], samples(predictor.predict(counted[:1])))
+        with pytest.raises(
+            ValueError, match="item 'shop0' was fitted with .*=1, and comes with .*=2: give it as it was"
+        ):
+            next(predictor.predict([counted[0] | {"feat_static_cat": [2]}]))
 
 
 def test_codes_that_cannot_be_told_are_refused() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["as_fitted", "coded", "with_static"]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .columns import listed, numeric
-from .panel import Categories, Panel, columns_of
+from .panel import Categories, Item, Panel, columns_of
 
 
 def coded(column: pd.Series[Any], categories: Categories | None = None) -> tuple[np.ndarray, Any]:
@@ -90,17 +90,24 @@ def as_fitted(panel: Panel, fitted: Panel) -> Panel:
 
     Returns:
         The panel, with the static columns of the fit behind all others; categories that the fit did not see have no
-        indicator.
+        indicator, and numbers beyond those of the fit's items are the nearest of these.
 
     Raises:
-        ValueError: If an item that was not in the fit lacks static columns, or numbers were text or the other way.
+        ValueError: If an item that was not in the fit lacks static columns, one that was has other values than there,
+            or numbers were text or the other way. Items that only have numbers for names, as those of a list or an
+            array, are told apart by nothing, and may be others.
     """
     absent = [name for name in fitted.static if name not in panel.static]
     for name in fitted.static:
         kinds = ["numbers" if each.static.get(name) is None else "text" for each in (fitted, panel)]
         if name not in absent and kinds[0] != kinds[1]:
             raise ValueError(f"static column {name!r} holds {kinds[1]}, and held {kinds[0]} in the fit")
-    known = {item.item_id: item for item in fitted.items} if absent else {}
+    known = {item.item_id: item for item in fitted.items}
+    numbered = all(item.item_id == str(number) for number, item in enumerate(panel.items))
+    ranges = {
+        name: np.array([item.values[-1, fitted.channels.index(name)] for item in fitted.items])
+        for name, categories in fitted.static.items() if categories is None
+    }  # fmt: skip
     rest = [number for number, name in enumerate(panel.channels) if name not in panel.static_columns]
     items = []
     for item in panel.items:
@@ -110,11 +117,33 @@ def as_fitted(panel: Panel, fitted: Panel) -> Panel:
             )
         row: list[float] = []
         for name, categories in fitted.static.items():
-            source, rows = (fitted, known[item.item_id]) if name in absent else (panel, item)
-            for made in columns_of({name: categories}):
-                row.append(rows.values[-1, source.channels.index(made)] if made in source.channels else 0.0)
+            columns = columns_of({name: categories})
+            value = _values(panel, item, columns) if name not in absent else None
+            if value is None or not numbered and item.item_id in known:
+                held = _values(fitted, known[item.item_id], columns)
+                if value is not None and not np.allclose(value, held, equal_nan=True):
+                    raise ValueError(
+                        f"item {item.item_id!r} was fitted with {_said(name, categories, held)}, and comes with "
+                        f"{_said(name, categories, value)}: give it as it was, or fit(series) anew"
+                    )
+                value = held
+            if name in ranges:
+                value = np.clip(value, np.nanmin(ranges[name]), np.nanmax(ranges[name]))
+            row += value.tolist()
         items.append(replace(item, values=np.hstack([item.values[:, rest], np.tile(row, (len(item), 1))])))
     return replace(
         panel, items=tuple(items), channels=(*(panel.channels[number] for number in rest), *fitted.static_columns),
         past_covariates=(), known_covariates=fitted.static_columns, static=fitted.static,
     )  # fmt: skip
+
+
+def _values(panel: Panel, item: Item, columns: Sequence[str]) -> np.ndarray:
+    r"""What the columns of a static one say of an item; 0 for categories that the panel does not have."""
+    places = [panel.channels.index(name) if name in panel.channels else None for name in columns]
+    return np.array([0.0 if place is None else item.values[-1, place] for place in places])
+
+
+def _said(name: str, categories: Categories | None, value: np.ndarray) -> str:
+    if categories is None:
+        return f"{name}={value[0]:g}"
+    return f"{name}={categories[int(value.argmax())]!r}" if value.any() else f"no {name} of the fit"
