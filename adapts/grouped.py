@@ -141,8 +141,8 @@ class GroupedAdapter:
             One forecast for one item, a list for several, in the order in which the items first come.
 
         Raises:
-            ValueError: If nothing is fitted, a group is unknown, the group of an item is not told, or a group cannot be
-                forecast (see `Adapter.predict`), which the error names.
+            ValueError: If nothing is fitted, a group is unknown, the group of an item is not told or has changed since
+                the fit, or a group cannot be forecast (see `Adapter.predict`), which the error names.
         """
         adapters = self._require_fitted("predict")
         group_of: Mapping[str, str] = self.items_
@@ -193,16 +193,11 @@ class GroupedAdapter:
         """
         adapters = self._require_fitted("update")
         given = self._later(series, item_column, timestamp_column)
-        for item, group in given.group_of.items():
+        for item in given.group_of:
             if item not in self.items_:
                 raise ValueError(
                     f"update expects rows of the fitted items, got rows of {item!r}: predict(series) forecasts other "
                     "items, fit(series) takes them in"
-                )
-            if group != self.items_[item]:
-                raise ValueError(
-                    f"item {item!r} was fitted in group {self.items_[item]!r}, got rows of it in {group!r}: an update "
-                    "leaves items where they are, fit(series) moves them"
                 )
         before = {group: adapters[group]._fitted for group in given.frames}
         try:
@@ -481,6 +476,12 @@ class GroupedAdapter:
                 raise ValueError(
                     f"group {group!r} was not fitted; the groups are {listed(self.adapters_)}: leave its rows out, or "
                     "fit(series) with it"
+                )
+        for item, group in given.group_of.items():
+            if group != self.items_.get(item, group):
+                raise ValueError(
+                    f"item {item!r} was fitted in group {self.items_[item]!r}, got rows of it in {group!r}: only "
+                    "fit(series) moves items"
                 )
         return given
 
