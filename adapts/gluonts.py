@@ -133,7 +133,7 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
             starts.append(entry["start"] + first)
         panel = Panel.of(arrays)
         ids = [
-            f"entry {number}" if entry.get("item_id") is None else str(entry["item_id"])  # the number names no item
+            f"entry {number}" if entry.get("item_id") is None else str(entry["item_id"])  # its place is no item's name
             for number, entry in entries.items()
         ]
         items = [replace(item, item_id=name) for item, name in zip(panel.items, ids, strict=True)]
@@ -147,7 +147,12 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
         panel = replace(
             panel, items=tuple(items), channels=names, known_covariates=fitted.static_columns, static=fitted.static
         )
-        return panel if fitted.targets == fitted.channels else _assigned(fitted, panel)
+        if fitted.targets != fitted.channels:
+            panel = _assigned(fitted, panel)
+        ids = [str(number if entry.get("item_id") is None else entry["item_id"]) for number, entry in entries.items()]
+        return replace(
+            panel, items=tuple(replace(item, item_id=name) for item, name in zip(panel.items, ids, strict=True))
+        )
 
     def _checked(self, fitted: Panel, number: int, entry: Mapping[str, Any]) -> dict[str, Any]:
         r"""An entry of the fitted channels and frequency."""
