@@ -49,13 +49,18 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
         freq: The frequency of entries whose start is text or a date, as those of a bare `JsonLinesFile` are.
 
     Raises:
-        ValueError: If the adapter is not fitted, a number is not positive, or the categories of a static column stand
-            in one order as numbers and in another as text.
+        ValueError: If it is no fitted adapter, a number is not positive, or the categories of a static column stand in
+            one order as numbers and in another as text.
     """
 
     __version__: str = __version__
 
     def __init__(self, adapter: Adapter, num_samples: int = 200, batch_size: int = 64, freq: str | None = None) -> None:
+        if not isinstance(adapter, Adapter):
+            raise ValueError(
+                f"AdapterPredictor expects a fitted Adapter, got {type(adapter).__name__}"
+                + (": each of its adapters_ is one, of a group" if hasattr(adapter, "adapters_") else "")
+            )
         super().__init__(prediction_length=adapter.prediction_length)
         _require_positive(num_samples=num_samples, batch_size=batch_size)
         for name, categories in adapter._require_fitted("predict").panel.static.items():
@@ -157,6 +162,7 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
     def _checked(self, fitted: Panel, number: int, entry: Mapping[str, Any]) -> dict[str, Any]:
         r"""An entry of the fitted channels and frequency."""
         entry, channels = _dated(number, entry, self.freq), fitted.targets
+        _require_finite(number, "target", channels, np.atleast_2d(entry["target"]))
         shape = np.atleast_2d(entry["target"]).shape
         if len(shape) != 2 or shape[0] != len(channels) or not shape[1]:
             raise ValueError(
@@ -438,6 +444,7 @@ def _feature(
     if values.ndim != 2 or len(values) != len(names) or values.shape[1] < steps + ahead:
         raise ValueError(f"entry {number} has {field} of shape {values.shape}: {expected}")
     values = values[:, : steps + ahead]
+    _require_finite(number, field, names, values)
     lacking = np.isnan(values[:, steps:]).sum(1)
     if lacking.any():
         row = int(lacking.argmax())
@@ -472,6 +479,8 @@ def _static(number: int, entry: Mapping[str, Any], field: str, names: Sequence[s
         raise ValueError(
             f"entry {number} has {field} of shape {values.shape}, expected ({len(names)},): {_some(names)}"
         )
+    if field == REAL:
+        _require_finite(number, field, names, values[:, None])
     for name, value in zip(names, values, strict=True):
         if field == CAT and not (np.isnan(value) or value >= -1 and float(value).is_integer()):
             raise ValueError(
@@ -479,6 +488,17 @@ def _static(number: int, entry: Mapping[str, Any], field: str, names: Sequence[s
                 "number from 0, or -1 for none"
             )
     return values
+
+
+def _require_finite(number: int, field: str, names: Sequence[str], values: np.ndarray) -> None:
+    r"""Checks that rows (C, T) of an entry hold no infinity."""
+    rows, steps = np.nonzero(np.isinf(values))
+    if len(rows):
+        name = names[rows[0]] if rows[0] < len(names) else str(rows[0])
+        raise ValueError(
+            f"entry {number} has an infinite value of {name!r} (row {rows[0]} of {field}), first at step {steps[0]}: a "
+            "missing value is NaN"
+        )
 
 
 def _require_countable(name: str, categories: Categories | None) -> None:

@@ -102,6 +102,12 @@ class GroupedAdapter:
             ValueError: If it is no long frame with these columns, a row has no group, or an item is in two; or if a
                 group cannot be fitted (see `Adapter.fit`), which the error names. What was fitted before then stays.
         """
+        static = options.get("static", ())
+        if self.group_column in ([static] if isinstance(static, str) else list(static)):
+            raise ValueError(
+                f"column {self.group_column!r} names the groups, and is the same for all items of one: leave it out of "
+                "static="
+            )
         given = self._split(series, item_column, timestamp_column)
         self.adapter.model  # noqa: B018  loaded once, before it is cloned with the adapter
         fitted = {}

@@ -14,6 +14,7 @@ from sklearn.base import clone
 from test_static import shops, until
 
 from adapts import Adapter, Forecast, GroupedAdapter
+from adapts.gluonts import AdapterPredictor
 from adapts.testing import tiny_chronos_bolt
 
 H = 6
@@ -250,6 +251,21 @@ def test_an_update_goes_to_each_group_or_to_none(fitted: GroupedAdapter, caplog:
     ours.update(plain(312).query("item_id == 'd'"))
     assert "no new rows of 2 of 3 groups (../north, south/1): their forecasts stay" in caplog.text
     assert [each.index[0].hour for each in ours.predict()] == [22, 22, 22, 0, 22]
+
+
+def test_whole_floats_name_the_groups_of_integers() -> None:
+    numbers = plain().assign(region=lambda x: x["region"].map({"../north": 1, "south/1": 2, "": 3}))
+    ours = grouped().fit(numbers)
+    assert list(ours.adapters_) == ["1", "2", "3"]
+    assert_same(ours.predict(numbers.assign(region=numbers["region"].astype(float))), ours.predict())
+
+
+def test_a_group_is_no_static_column_and_goes_through_no_door_of_gluonts(fitted: GroupedAdapter) -> None:
+    for static in ("region", ["region"]):
+        with pytest.raises(ValueError, match="column 'region' names the groups, .*: leave it out of static="):
+            grouped().fit(plain(), static=static)
+    with pytest.raises(ValueError, match="expects a fitted Adapter, got GroupedAdapter: each of its adapters_ is one"):
+        AdapterPredictor(fitted)
 
 
 # ---------------------------------------------------------------------- how it is scored

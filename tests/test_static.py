@@ -339,6 +339,23 @@ def test_codes_that_cannot_be_told_are_refused() -> None:
             estimator.train([entry])
 
 
+def test_infinities_are_named_by_entry_row_and_step() -> None:
+    predictor = AdapterPredictor(adapter().fit(until(shops(4), 300), static="slope", **ROLES))
+    entry = {
+        "start": pd.Period("2024-01-01", "h"), "target": np.zeros(40), "feat_dynamic_real": np.zeros((1, 40 + H)),
+        "feat_static_real": [7.0],
+    }  # fmt: skip
+    for field, shape, place, says in (
+        ("target", (40,), 5, r"'sales' \(row 0 of target\), first at step 5"),
+        ("feat_dynamic_real", (1, 40 + H), (0, 45), r"'price' \(row 0 of feat_dynamic_real\), first at step 45"),
+        ("feat_static_real", (1,), 0, r"'slope' \(row 0 of feat_static_real\), first at step 0"),
+    ):
+        values = np.zeros(shape)
+        values[place] = math.inf
+        with pytest.raises(ValueError, match=f"entry 1 has an infinite value of {says}: a missing value is NaN"):
+            list(predictor.predict([entry, entry | {field: values}]))
+
+
 # ---------------------------------------------------------------------- errors
 
 

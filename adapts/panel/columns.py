@@ -2,7 +2,7 @@ r"""The columns of a frame: numbers, items, and how they are named in messages."
 
 from __future__ import annotations
 
-__all__ = ["as_array", "groups", "listed", "named", "numeric", "why_not_numeric"]
+__all__ = ["as_array", "groups", "listed", "named", "numeric", "text", "why_not_numeric"]
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -96,6 +96,11 @@ def as_array(values: Any) -> np.ndarray:
             f"expected numbers in a (T,), (T, D) or (N, T, D) arrangement, got {type(values).__name__}: {error}; "
             "items of unequal length go in a list of arrays"
         ) from None
+
+
+def text(value: Any) -> str:
+    r"""A name as text; a whole float as the integer that it is elsewhere."""
+    return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
 
 
 def listed(names: Iterable[Any]) -> str:

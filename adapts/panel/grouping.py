@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .columns import groups
+from .columns import groups, text
 from .frames import as_pandas
 from .reader import Reader
 
@@ -89,7 +89,8 @@ def split(
 
 def _groups(column: pd.Series[Any], rows_of: Mapping[str, np.ndarray]) -> dict[str, str]:
     r"""The group of each item by its rows."""
-    codes, names = pd.factorize(column.map(str, na_action="ignore"))
+    # A file, or a missing value beside them, makes floats of whole numbers.
+    codes, names = pd.factorize(column.astype(object).map(text, na_action="ignore"))
     if (codes < 0).any():
         raise ValueError(f"column {column.name!r} names no group in row {int(np.argmin(codes))}: every row needs one")
     for item, rows in rows_of.items():

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .columns import listed, numeric
+from .columns import listed, numeric, text
 from .panel import Categories, Item, Panel, columns_of
 
 
@@ -30,14 +30,10 @@ def coded(column: pd.Series[Any], categories: Categories | None = None) -> tuple
     if categories is None and plain is not None:
         return plain, None
     # A file reads categories that are whole numbers as numbers.
-    texts = column.astype(object).map(_text, na_action="ignore")
+    texts = column.astype(object).map(text, na_action="ignore")
     found = tuple(sorted(texts.dropna().unique())) if categories is None else categories
     codes = pd.Categorical(texts, categories=[str(each) for each in found]).codes.astype(np.float64)
     return np.where(codes < 0, np.nan, codes), found
-
-
-def _text(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
 
 
 def with_static(panel: Panel, static: Mapping[str, Categories | None]) -> Panel:
