@@ -14,7 +14,7 @@ COLUMNS = {
     "mean_wql": "mean wQL", "crps_sum": "CRPS-sum", "mase": "MASE", "coverage_80": "80 % coverage",
     "train_s": "train s", "predict_s": "predict s",
 }  # fmt: skip
-DIGITS = {"train_s": 1, "predict_s": 1}
+DIGITS = {"mean_wql": 4, "crps_sum": 4, "train_s": 1, "predict_s": 1}
 LOWER_IS_BETTER = ("mean_wql", "crps_sum", "mase")
 
 
@@ -36,12 +36,16 @@ def table(scores: pd.DataFrame) -> str:
     )
     sizes = "; ".join(
         f"H = {horizon}, {epochs} epochs of {batches} batches, {threads} thread{'s' if threads > 1 else ''}, gluonts "
-        f"{version}, commit {commit}"
-        for horizon, epochs, batches, threads, version, commit in scores[
-            ["prediction_length", "epochs", "batches", "threads", "gluonts", "commit"]
+        f"{version}"
+        for horizon, epochs, batches, threads, version in scores[
+            ["prediction_length", "epochs", "batches", "threads", "gluonts"]
         ].drop_duplicates().itertuples(index=False)
     )  # fmt: skip
-    return "\n".join([*lines, "", f"{runs}; {sizes}."])
+    commits = "; ".join(
+        f"{', '.join(rows['model'].unique())} on {', '.join(rows['data'].unique())} at commit {commit}"
+        for commit, rows in scores.groupby("commit", sort=False)
+    )
+    return "\n".join([*lines, "", f"{runs}; {sizes}; {commits}."])
 
 
 def main() -> None:
