@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Fitted", "Found", "Shared", "fit", "rows_digest", "validate"]
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -950,26 +951,71 @@ class _Stages:
         return torch.cat(pits)
 
     def outcomes(self) -> list[tuple[Windows, QuantileFunction]]:
-        r"""Some windows of each part, the train part first, and their laws: there it is the frozen model's."""
+        r"""Takes some windows of each part, the train part first.
+
+        Returns:
+            The windows and their laws: on train rows that of a closed form solved without them, else the frozen
+            model's.
+        """
         told = []
         for part in PARTS:
-            if part == "train" or (part == "validation" and bool(self.foretold.all())):
+            few = _evenly(len(self.windows[part]), FEW)
+            if not len(few):
+                continue
+            if part == "train" and self.crossed:
+                told.append(self.without_their_block())
+            elif part == "train" or (part == "validation" and self.frozen_alone):
                 some, law = self.some(part)
-            else:
-                few = _evenly(len(self.windows[part]), FEW)
-                some = self.windows[part][few]
-                law = self.law(part)[torch.from_numpy(few)] if len(few) else None
-            if law is not None:
+                assert law is not None
                 told.append((some, law))
+            else:
+                told.append((self.windows[part][few], self.law(part)[torch.from_numpy(few)]))
         return told
+
+    def without_their_block(self) -> tuple[Windows, QuantileFunction]:
+        r"""Leaves each block of time out of a closed form.
+
+        Returns:
+            Some train windows, block by block, and their law, solved without the block that they lie in.
+        """
+        windows, frozen, pipeline = self.windows["train"], self.frozen("train"), self.pipeline
+        fold = blocked_folds(torch.as_tensor(windows.time), torch.as_tensor(windows.item), self.horizon, FOLDS)
+        whole = self.evidence(["train"], fold)
+        inside = (fold >= 0).nonzero().flatten()
+        few = inside[torch.from_numpy(_evenly(len(inside), FEW))]
+        order, laws = [], []
+        for one in fold[few].unique():
+            mine, rest = few[fold[few] == one], (fold >= 0) & (fold != one)
+            module = copy.deepcopy(self.fitted.module)
+            module.solve(Evidence(*(x[rest] for x in (whole.past, whole.future, whole.forecast, fold))), choose=False)
+            some = windows[mine.numpy()]
+            apart = replace(pipeline, module=module)
+            adapter = apart.adapted(some, frozen[mine])
+            adapter = QuantileFunction(adapter.levels, adapter.values, pipeline.support)
+            laws.append(apart.mixed(some, adapter, apart.observed(some, frozen[mine])))
+            order.append(mine)
+        values = torch.cat([law.values for law in laws])
+        return windows[torch.cat(order).numpy()], QuantileFunction(laws[0].levels, values, pipeline.support)
+
+    @property
+    def frozen_alone(self) -> bool:
+        r"""Whether the law is the frozen model's in all channels, as it came."""
+        return not self.fitted.head and (self.fitted.module.family == "identity" or self.pipeline.closed)
+
+    @property
+    def crossed(self) -> bool:
+        r"""Whether the law on train rows can be had of a closed form that did not see them."""
+        module = self.fitted.module
+        solved = module.closed_form and module.observed_latents and "solved" in self.fitted.stages.get("train", "")
+        return solved and not self.frozen_alone and not self.fitted.head
 
     @property
     def foretold(self) -> Tensor:
-        r"""The channels (D,) whose law was not fitted on train rows: there it is the frozen model's as it came."""
+        r"""The channels (D,) whose law on train rows, as `outcomes` has it, was not fitted on them."""
         fitted = self.fitted
         if fitted.head:
             return torch.zeros(self.channels, dtype=torch.bool)
-        if fitted.module.family == "identity":
+        if self.frozen_alone or self.crossed:
             alone = torch.ones(self.channels, dtype=torch.bool)
         else:
             alone = torch.zeros(self.channels, dtype=torch.bool) if fitted.gate is None else ~fitted.gate.any(0)
