@@ -116,7 +116,7 @@ def large(simulated: pd.DataFrame) -> list[str]:
 
 
 def about(frame: pd.DataFrame) -> str:
-    return f"bolt-nano; torch {frame.iloc[0]['torch']}; commit {frame.iloc[0]['commit']}."
+    return f"bolt-nano; torch {frame.iloc[0]['torch']}; commit {', '.join(frame['commit'].unique())}."
 
 
 def main() -> None:
