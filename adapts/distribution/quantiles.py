@@ -331,7 +331,7 @@ class QuantileFunction:
     @property
     def mean(self) -> Tensor:
         r"""The mean, exact (with tails and the atoms of the support), with shape :math:`(*)`."""
-        return self._moments()[0].to(self.values)
+        return self._clip(self._moments()[0].to(self.values))  # rounding alone may take it beyond a bound
 
     @property
     def variance(self) -> Tensor:
