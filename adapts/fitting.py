@@ -110,9 +110,7 @@ class Fitted:
     _headed: tuple[FoundationModel, FoundationModel] | None = field(default=None, repr=False)  # as loaded, and probed
     # The panels last asked of, standardised, and what was taken off them; what is told of the gaps of such a one.
     _standard: tuple[Panel, Panel, Panel | None, Panel | None] | None = field(default=None, repr=False)
-    _told: tuple[Panel, Told | None] | None = field(
-        default=None, repr=False
-    )  # of the panel last asked of, standardised
+    _told: tuple[Panel, Told | None] | None = field(default=None, repr=False)
     _targets: tuple[Panel, Panel] | None = field(default=None, repr=False)
 
     def headed(self, model: FoundationModel) -> FoundationModel:
@@ -359,6 +357,8 @@ class Found:
     raw: QuantileFunction | None = None
 
 
+#: Some windows, and their law.
+Outcomes = tuple[Windows, QuantileFunction]
 #: What was found, by the columns that the adapter was shown.
 Shared = dict[tuple[str, ...], Found]
 
@@ -575,7 +575,7 @@ class _Stages:
         r"""Takes off each target what known covariates explain, where that surely helps; says where and how much."""
         fitted, train, later = self.fitted, self.laid["train"], self.laid["validation"]
         known = effect.standardised(fitted.panel)
-        fold = blocked_folds(torch.as_tensor(train.time), torch.as_tensor(train.item), self.horizon, FOLDS)
+        fold = self.folds(train)
         folds, inside = int(fold.max()) + 1, np.flatnonzero(fold.numpy() >= 0)
         some = inside[_evenly(len(inside), FEW)]
         target, covariate = fitted.plain(train), replace(train, panel=known.select(effect.names))
@@ -693,8 +693,7 @@ class _Stages:
         module, windows = self.fitted.module, self.windows["train"]
         if module.closed_form:
             if self.enough("train", "train"):
-                fold = blocked_folds(torch.as_tensor(windows.time), torch.as_tensor(windows.item), self.horizon, FOLDS)
-                module.solve(self.evidence(["train"], fold), choose=True)
+                module.solve(self.evidence(["train"], self.folds(windows)), choose=True)
                 self.fitted.stages["train"] = f"solved in closed form on {len(windows)} windows"
         elif any(parameter.requires_grad for parameter in module.parameters()):
             if self.enough("train", "train") and self.enough("validation", "train"):
@@ -900,9 +899,10 @@ class _Stages:
         told = self.outcomes()
         time, item = _places([some for some, _ in told])
         if len(time) and independent_windows(time, self.horizon, item) >= ENOUGH:
+            honest = self.honest(told)
             if self.settings["recalibration"] == "auto":
-                said.append(f"recalibration {self.recalibrate(told, time, item)}")
-            self.band(told, time, item)
+                said.append(f"recalibration {self.recalibrate(told, honest, time, item)}")
+            self.band(told, honest, time, item)
         if self.settings["copula"] != "independent":
             if self.enough("confirmation", "confirmation"):
                 windows = self.windows["confirmation"]
@@ -912,22 +912,22 @@ class _Stages:
                 said.append(f"comparison of copulas {fitted.stages['confirmation']}")
         fitted.stages["confirmation"] = "; ".join(said) or "nothing to confirm"
 
-    def recalibrate(self, told: Sequence[tuple[Windows, QuantileFunction]], time: np.ndarray, item: np.ndarray) -> str:
+    def recalibrate(self, told: Sequence[Outcomes], honest: Tensor, time: np.ndarray, item: np.ndarray) -> str:
         r"""Fits the map of the levels; says what was decided."""
         self.fitted.recalibration, said = Recalibration.chosen(
-            self.honest(told), self.blocks, time, item, phase=torch.cat([some.phase() for some, _ in told]),
+            honest, self.blocks, time, item, phase=torch.cat([some.phase() for some, _ in told]),
             phases=told[0][0].phases,
         )  # fmt: skip
         return said
 
-    def band(self, told: Sequence[tuple[Windows, QuantileFunction]], time: np.ndarray, item: np.ndarray) -> None:
+    def band(self, told: Sequence[Outcomes], honest: Tensor, time: np.ndarray, item: np.ndarray) -> None:
         r"""Scores joint bands, under maps that did not see what is scored."""
         whole = 0 if bool(self.foretold.all()) else len(told[0][0])  # from which window on all channels are honest
         spans = [(np.arange(len(time)), self.fitted.recalibration)]
         if self.settings["recalibration"] == "auto" and self.fitted.recalibration.maps is not None:
             season = torch.cat([some.phase() for some, _ in told]) if self.fitted.recalibration.seasonal else None
             spans = Recalibration.crossed(
-                self.honest(told), self.blocks, time, item, phase=season, phases=self.fitted.recalibration.phases
+                honest, self.blocks, time, item, phase=season, phases=self.fitted.recalibration.phases
             )
         pits = torch.full((len(time), self.horizon, self.channels), torch.nan)
         first = 0
@@ -944,13 +944,13 @@ class _Stages:
             later = sum(len(self.windows[part]) for part in ("calibration", "confirmation"))
             self.fitted.bands = JointBands.fit(pits[torch.from_numpy(order)], memory=later)
 
-    def honest(self, told: Sequence[tuple[Windows, QuantileFunction]]) -> Tensor:
+    def honest(self, told: Sequence[Outcomes]) -> Tensor:
         r"""The PITs (n, H, D) of `outcomes`; NaN on train rows in channels whose law was fitted on them."""
         pits = [self.pits(law, some) for some, law in told]
         pits[0] = pits[0].where(self.foretold, torch.nan)
         return torch.cat(pits)
 
-    def outcomes(self) -> list[tuple[Windows, QuantileFunction]]:
+    def outcomes(self) -> list[Outcomes]:
         r"""Takes some windows of each part, the train part first.
 
         Returns:
@@ -972,14 +972,14 @@ class _Stages:
                 told.append((self.windows[part][few], self.law(part)[torch.from_numpy(few)]))
         return told
 
-    def without_their_block(self) -> tuple[Windows, QuantileFunction]:
+    def without_their_block(self) -> Outcomes:
         r"""Leaves each block of time out of a closed form.
 
         Returns:
             Some train windows, block by block, and their law, solved without the block that they lie in.
         """
         windows, frozen, pipeline = self.windows["train"], self.frozen("train"), self.pipeline
-        fold = blocked_folds(torch.as_tensor(windows.time), torch.as_tensor(windows.item), self.horizon, FOLDS)
+        fold = self.folds(windows)
         whole = self.evidence(["train"], fold)
         inside = (fold >= 0).nonzero().flatten()
         few = inside[torch.from_numpy(_evenly(len(inside), FEW))]
@@ -1089,6 +1089,10 @@ class _Stages:
         self.fitted.stages["refit"] = f"solved again on the {count} windows of all parts, with the strengths chosen"
 
     # ------------------------------------------------------------------ shared
+
+    def folds(self, windows: Windows) -> Tensor:
+        r"""The block of time that each window lies in, (n,), -1 for those that straddle two."""
+        return blocked_folds(torch.as_tensor(windows.time), torch.as_tensor(windows.item), self.horizon, FOLDS)
 
     def frozen(self, part: str) -> QuantileFunction:
         r"""The frozen model's law of a part, of all that the adapter sees; computed once."""

@@ -148,12 +148,9 @@ class Recalibration:
         ways = {"by blocks of leads": 1}
         if phases > 1:
             ways["by blocks of leads and the season"] = phases
-        edges = np.quantile(np.unique(clock.time), np.linspace(0, 1, _SPANS + 1)[_FIRST:])
         gains: dict[str, list[Tensor]] = {way: [] for way in ways}
         later = []
-        for first, stop in pairwise(edges):
-            before = clock.time <= first - clock.reach
-            now = (clock.time >= first) & ((clock.time < stop) | (stop == edges[-1]))
+        for now, before, _ in _spans(clock)[_FIRST:]:
             if not (before.any() and now.any()):
                 continue
             later.append(np.flatnonzero(now))
@@ -210,13 +207,8 @@ class Recalibration:
         if clock is None:
             return [(np.arange(len(pits)), Recalibration.identity())]
         found = []
-        edges = np.quantile(np.unique(clock.time), np.linspace(0, 1, _SPANS + 1))
-        for first, stop in pairwise(edges):
-            last = stop == edges[-1]
-            inside = np.flatnonzero((clock.time >= first) & ((clock.time < stop) | last))
-            apart = np.flatnonzero(
-                (clock.time <= first - clock.reach) | ((clock.time >= stop + clock.reach) & (not last))
-            )
+        for now, before, behind in _spans(clock):
+            inside, apart = np.flatnonzero(now), np.flatnonzero(before | behind)
             if not len(inside):
                 continue
             rest = apart[_enough(pits[apart])] if len(apart) else apart
@@ -379,6 +371,19 @@ def _edges(values: Tensor, told: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[T
     first = told.int().argmax(-1, keepdim=True)
     last = told.shape[-1] - 1 - told.flip(-1).int().argmax(-1, keepdim=True)
     return (values, first), (values, last)
+
+
+def _spans(clock: Clock) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    r"""Which windows (n,) lie in each span of time, and which before and behind it share no target with these."""
+    edges = np.quantile(np.unique(clock.time), np.linspace(0, 1, _SPANS + 1))
+    return [
+        (
+            (clock.time >= first) & ((clock.time < stop) | (stop == edges[-1])),
+            clock.time <= first - clock.reach,
+            (clock.time >= stop + clock.reach) & (stop != edges[-1]),
+        )
+        for first, stop in pairwise(edges)
+    ]
 
 
 def _enough(pits: Tensor) -> np.ndarray:
