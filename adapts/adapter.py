@@ -393,7 +393,7 @@ class Adapter:
             pipeline, windows = self._pipeline(live), live.standardised(windows)
             frozen = pipeline.frozen(windows)
             law = live.recalibrated(pipeline.law(windows, frozen)[0], windows)
-            pits = law.pit(pipeline.truth(windows), torch.Generator().manual_seed(self.seed))
+            pits = law.pits(pipeline.truth(windows), torch.Generator().manual_seed(self.seed))
             return Forecasts(windows, frozen.values[..., pipeline.model.median_index], pits)
 
         self._fitted = follow(fitted, extend(fitted.panel, later), forecast)

@@ -28,6 +28,7 @@ from .distribution.confirmation import choose_copula, mean_pinball
 from .distribution.copula import Copula, Independent, fit_gaussian, fit_history, normal_scores
 from .distribution.gate import contradicted, fit_gate
 from .distribution.online import OnlineRecalibration
+from .distribution.pits import Pits
 from .distribution.quantiles import QuantileFunction
 from .distribution.ranks import RankCopula, fit_empirical, fit_schaake
 from .distribution.recalibration import Recalibration
@@ -821,7 +822,7 @@ class _Stages:
         self.fitted.copula = self.copula()
         said.append(f"{self.settings['copula']} copula fitted on {len(windows)} windows")
         if self.settings["recalibration"] == "conformal":
-            self.fitted.recalibration = Recalibration.conformal(self.pits(self.law("calibration"), windows))
+            self.fitted.recalibration = Recalibration.conformal(self.pits(self.law("calibration"), windows).values)
             said[-1] += ", and conformal levels"
         self.fitted.stages["calibration"] = "; ".join(said)
 
@@ -861,10 +862,10 @@ class _Stages:
             some, law = self.some(part)
             if law is not None:
                 windows.append(some)
-                pits.append(self.pits(law, some))
+                pits.append(self.pits(law, some).values)
         if len(self.windows["calibration"]):
             windows.append(self.windows["calibration"])
-            pits.append(self.pits(self.law("calibration"), windows[-1]))
+            pits.append(self.pits(self.law("calibration"), windows[-1]).values)
         if not windows:
             nothing = np.empty(0, dtype=int)
             return torch.empty(0, self.horizon, len(self.fitted.panel.targets)), nothing, nothing
@@ -885,8 +886,8 @@ class _Stages:
         self.some_laws[part] = self.pipeline.observed(windows, law)
         return windows, self.some_laws[part]
 
-    def pits(self, law: QuantileFunction, windows: Windows) -> Tensor:
-        return law.pit(self.truth(windows), torch.Generator().manual_seed(self.seed))
+    def pits(self, law: QuantileFunction, windows: Windows) -> Pits:
+        return law.pits(self.truth(windows), torch.Generator().manual_seed(self.seed))
 
     def truth(self, windows: Windows) -> Tensor:
         return self.pipeline.truth(windows)
@@ -907,12 +908,12 @@ class _Stages:
             if self.enough("confirmation", "confirmation"):
                 windows = self.windows["confirmation"]
                 law = fitted.recalibrated(self.law("confirmation"), windows)
-                said.append(self.compare(self.pits(law, windows)))
+                said.append(self.compare(self.pits(law, windows).values))
             else:
                 said.append(f"comparison of copulas {fitted.stages['confirmation']}")
         fitted.stages["confirmation"] = "; ".join(said) or "nothing to confirm"
 
-    def recalibrate(self, told: Sequence[Outcomes], honest: Tensor, time: np.ndarray, item: np.ndarray) -> str:
+    def recalibrate(self, told: Sequence[Outcomes], honest: Pits, time: np.ndarray, item: np.ndarray) -> str:
         r"""Fits the map of the levels; says what was decided."""
         self.fitted.recalibration, said = Recalibration.chosen(
             honest, self.blocks, time, item, phase=torch.cat([some.phase() for some, _ in told]),
@@ -920,7 +921,7 @@ class _Stages:
         )  # fmt: skip
         return said
 
-    def band(self, told: Sequence[Outcomes], honest: Tensor, time: np.ndarray, item: np.ndarray) -> None:
+    def band(self, told: Sequence[Outcomes], honest: Pits, time: np.ndarray, item: np.ndarray) -> None:
         r"""Scores joint bands, under maps that did not see what is scored."""
         whole = 0 if bool(self.foretold.all()) else len(told[0][0])  # from which window on all channels are honest
         spans = [(np.arange(len(time)), self.fitted.recalibration)]
@@ -937,18 +938,18 @@ class _Stages:
                 if len(mine):
                     windows = some[mine]
                     mapped = maps.apply(law[torch.from_numpy(mine)], windows.phase())
-                    pits[first + mine] = self.pits(mapped, windows)
+                    pits[first + mine] = self.pits(mapped, windows).values
             first += len(some)
         order = np.argsort(time[whole:], kind="stable") + whole
         if len(order):
             later = sum(len(self.windows[part]) for part in ("calibration", "confirmation"))
             self.fitted.bands = JointBands.fit(pits[torch.from_numpy(order)], memory=later)
 
-    def honest(self, told: Sequence[Outcomes]) -> Tensor:
+    def honest(self, told: Sequence[Outcomes]) -> Pits:
         r"""The PITs (n, H, D) of `outcomes`; NaN on train rows in channels whose law was fitted on them."""
         pits = [self.pits(law, some) for some, law in told]
-        pits[0] = pits[0].where(self.foretold, torch.nan)
-        return torch.cat(pits)
+        pits[0] = pits[0].through(lambda levels: levels.where(self.foretold, torch.nan))
+        return Pits.cat(pits)
 
     def outcomes(self) -> list[Outcomes]:
         r"""Takes some windows of each part, the train part first.
@@ -1059,7 +1060,7 @@ class _Stages:
         if named == "residual" and len(self.windows["calibration"]):
             windows = self.windows["calibration"]
             worth = independent_windows(windows.time, self.horizon, windows.item)
-            candidates["kronecker"] = fit_gaussian(self.pits(self.law("calibration"), windows), worth)
+            candidates["kronecker"] = fit_gaussian(self.pits(self.law("calibration"), windows).values, worth)
             if affordable >= ENOUGH:
                 candidates["empirical"] = fit_empirical(self.errors[0])
         candidates[named] = fitted.copula

@@ -7,6 +7,7 @@ __all__ = ["Forecasts", "extend", "follow"]
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from ._logging import get_logger
 from .adapters import Evidence
 from .distribution.gate import is_closed
 from .distribution.online import OnlineRecalibration
+from .distribution.pits import Pits
 from .fitting import Fitted
 from .panel import Item, Panel
 from .windows import Windows
@@ -33,12 +35,12 @@ class Forecasts:
     Arguments:
         windows: The windows, standardised.
         medians: The frozen model's medians of all that the adapter sees, with shape :math:`(n, H, D)`.
-        pits: The PITs of what came true, with shape :math:`(n, H, D)`. NaN marks a missing step.
+        pits: The PITs of what came true, of shape :math:`(n, H, D)`. NaN marks a missing step.
     """
 
     windows: Windows
     medians: Tensor
-    pits: Tensor
+    pits: Pits
 
     def evidence(self, some: Tensor) -> Evidence:
         r"""What a family may learn from some of the windows."""
@@ -143,11 +145,13 @@ def follow(fitted: Fitted, panel: Panel, forecast: Callable[[Fitted, Windows], F
             if recursive and bool(counted.any()):
                 live.module.learn(told[-1].evidence(counted))
                 learned += int(counted.sum())
-        for now in torch.cat([each.pits for each in told]).tensor_split([stop - some[0] for stop in some[1:-1]]):
+        pits = Pits.cat([each.pits for each in told])
+        for first, stop in pairwise(some):
+            now = pits[first - some[0] : stop - some[0]]
             adapted = online.adapted(now)  # as it was forecast
             inside.append(adapted[~adapted.isnan()])
             live.bands = live.bands.follow(adapted)
-            online.update(now.unsqueeze(0))
+            online.update(now[None])
         if recursive and online.count % horizon == 0:
             live.module.settle()
     levels = torch.cat(inside)

@@ -7,6 +7,7 @@ import torch
 
 from adapts.distribution import LEVELS, Independent, Law, QuantileFunction
 from adapts.distribution.online import OnlineRecalibration
+from adapts.evaluation.scores import pit_ece
 
 HORIZON, CHANNELS = 6, 2
 
@@ -167,3 +168,31 @@ def test_errors():
         OnlineRecalibration(HORIZON, CHANNELS, overlap=0)
     with pytest.raises(ValueError, match=r"pits have shape \(6, 2\) or \(n, 6, 2\), got \(2, 6\)"):
         OnlineRecalibration(HORIZON, CHANNELS, overlap=1).update(torch.rand(CHANNELS, HORIZON))
+
+
+def dry(number, seed, shift):
+    r"""Laws that give the bound more or less weight, and outcomes that lie lower than they say."""
+    generator = torch.Generator().manual_seed(seed)
+    middle = 2 * torch.rand(number, 1, 1, generator=generator).expand(-1, HORIZON, CHANNELS) - 0.5
+    grid = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()
+    margins = QuantileFunction(LEVELS, middle.unsqueeze(-1) + grid, (0.0, torch.inf))
+    outcome = middle - shift + torch.randn(middle.shape, generator=generator)
+    return margins, outcome.clamp(min=0.0)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.8])
+def test_atoms_are_calibrated_as_they_come(shift):
+    margins, outcomes = dry(3000, 0, shift)
+    online = OnlineRecalibration(HORIZON, CHANNELS, overlap=1)
+    online.update(margins.pits(outcomes)[:2000])
+    told = online.recalibration.apply(margins[slice(2000, None)]).pit(outcomes[2000:])
+    assert float(pit_ece(told.flatten(0, 1)).max()) < 0.04
+    if not shift:
+        assert abs(float(online.levels(0.9).mean()) - 0.9) < 0.03
+
+
+def test_certain_outcomes_move_nothing():
+    certain = QuantileFunction(LEVELS, torch.zeros(50, HORIZON, CHANNELS, len(LEVELS)))
+    online = OnlineRecalibration(HORIZON, CHANNELS, overlap=1)
+    online.update(certain.pits(torch.zeros(50, HORIZON, CHANNELS)))
+    torch.testing.assert_close(online.levels(0.2), torch.full((HORIZON, CHANNELS), 0.2).double(), atol=1e-6, rtol=0)

@@ -9,6 +9,7 @@ import torch
 from adapts.distribution import LEVELS, QuantileFunction
 from adapts.distribution.blocks import lead_blocks
 from adapts.distribution.recalibration import Recalibration
+from adapts.evaluation.scores import pit_ece
 
 HORIZON, CHANNELS = 8, 3
 NORMAL = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()
@@ -273,3 +274,62 @@ class TestConformal:
         mapped = Recalibration.conformal(pits).maps[:, 0, 0]
         torch.testing.assert_close(mapped, torch.tensor(LEVELS, dtype=torch.float64).expand_as(mapped))
         assert Recalibration.conformal(pits[:1]).maps is None
+
+
+class TestAtoms:
+    r"""Rain: laws that give the bound more or less weight, window by window, all of them less than it has."""
+
+    DRY = 0.9  # how often the bound comes true
+
+    def windows(self, number, seed):
+        generator = torch.Generator().manual_seed(seed)
+        doubt = torch.rand(number, 1, 1, generator=generator).expand(-1, HORIZON, CHANNELS)
+        margins = law(2 * doubt - 0.5, 1.0, support=(0.0, math.inf))  # P(0) from .69 down to .07
+        wet = torch.rand(number, HORIZON, CHANNELS, generator=generator) > self.DRY
+        size = torch.randn(number, HORIZON, CHANNELS, generator=generator).abs()
+        return margins, torch.where(wet, size, 0.0), np.arange(number) * HORIZON
+
+    def test_a_law_recalibrated_is_calibrated(self):
+        margins, y, origin = self.windows(1500, 0)
+        maps = Recalibration.fit(margins.pits(y), BLOCKS, origin)
+        later, truth, _ = self.windows(1500, 1)
+        before, after = (pit_ece(each.pit(truth).flatten(0, 1)) for each in (later, maps.apply(later)))
+        assert float(before.min()) > 0.25
+        assert float(after.max()) < 0.02
+        drawn = Recalibration.fit(margins.pits(y).values, BLOCKS, origin)  # what quantiles of drawn levels give
+        assert float(pit_ece(drawn.apply(later).pit(truth).flatten(0, 1)).min()) > 0.08
+
+    def test_a_bound_that_always_comes_true_gets_all_weight(self):
+        margins, y, origin = self.windows(600, 0)
+        mended = Recalibration.fit(margins.pits(torch.zeros_like(y)), BLOCKS, origin).apply(margins)
+        assert float((mended(0.9) == 0).double().mean()) > 0.99
+        upper = QuantileFunction(LEVELS, -margins.values.flip(-1), (-math.inf, 0.0))
+        mirrored = Recalibration.fit(upper.pits(torch.zeros_like(y)), BLOCKS, origin).apply(upper)
+        torch.testing.assert_close(mirrored(0.3), -mended(0.7), atol=1e-5, rtol=0)
+
+    def test_pits_of_mapped_levels_are_those_of_the_mapped_law(self):
+        margins, y, origin = self.windows(600, 0)
+        found = Recalibration.fit(margins.pits(y), BLOCKS, origin)
+        told = margins.pits(y, torch.Generator().manual_seed(3)).through(found.adapted)
+        held = found.apply(margins).pits(y, torch.Generator().manual_seed(3))
+        torch.testing.assert_close(told.upper, held.upper, atol=5e-3, rtol=0)
+        torch.testing.assert_close(told.values, held.values, atol=5e-3, rtol=0)
+
+    def test_the_log_score_of_an_atom_is_its_weight(self):
+        margins, y, _ = self.windows(50, 0)
+        pits = margins.pits(torch.zeros_like(y))
+        grid = torch.tensor(LEVELS, dtype=torch.float64)
+        half = Recalibration(torch.special.ndtr(torch.special.ndtri(grid) - 1).expand(4, 1, CHANNELS, -1), BLOCKS)
+        expected = (torch.special.ndtr(torch.special.ndtri(pits.upper) + 1) / pits.upper).log().mean((1, 2))
+        torch.testing.assert_close(half.log_score(pits), expected.double(), atol=1e-4, rtol=0)
+
+    def test_the_choice_takes_it_up(self):
+        margins, y, origin = self.windows(600, 0)
+        found, said = Recalibration.chosen(margins.pits(y), BLOCKS, origin)
+        assert found.maps is not None
+        assert "log score" in said
+
+    def test_a_level_that_may_be_any_tells_nothing(self):
+        _, y, origin = self.windows(600, 0)
+        certain = QuantileFunction(LEVELS, torch.zeros(600, HORIZON, CHANNELS, len(LEVELS)), (0.0, math.inf))
+        assert Recalibration.fit(certain.pits(torch.zeros_like(y)), BLOCKS, origin).maps is None

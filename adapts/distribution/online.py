@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from .law import Law
+from .pits import Pits
 from .quantiles import LEVELS, QuantileFunction
-from .recalibration import Recalibration
+from .recalibration import Recalibration, inverse
 
 _STEPS = (0.1, 0.15, 0.05)  # on normal scores, of what all cells share, a channel's leads share, a cell has alone
 _REACH = 5.0  # normal scores beyond which nothing is asked: one in three million
@@ -80,41 +81,63 @@ class OnlineRecalibration:
         mixed: Tensor = torch.einsum("r,rhdp->hdp", self.weights, self._tracked)
         return mixed
 
-    def update(self, pits: Tensor) -> None:
+    def update(self, pits: Pits | Tensor) -> None:
         r"""Takes up what came true.
 
         Arguments:
             pits: The PITs under the law that is not adapted, of one window, with shape :math:`(H, D)`, of several in
                 order of time, with shape :math:`(n, H, D)`, or of those of :math:`m` series at each time, which count
                 as one on their mean, with shape :math:`(n, m, H, D)`. NaN marks a step that is missing or still to
-                come.
+                come. A tensor is of laws without atoms.
 
         Raises:
             ValueError: If the shape is another.
         """
         shape = tuple(self._tracked.shape[1:3])
-        if pits.shape[-2:] != shape or pits.ndim not in (2, 3, 4):
+        pits = Pits.of(pits)
+        if pits.shape[-2:] != shape or len(pits.shape) not in (2, 3, 4):
             raise ValueError(f"pits have shape {shape} or (n, {shape[0]}, {shape[1]}), got {tuple(pits.shape)}")
-        series = pits.shape[1] if pits.ndim == 4 else 1
+        series = pits.shape[1] if len(pits.shape) == 4 else 1
         grid = torch.tensor(LEVELS, dtype=torch.float64)
         rates = torch.tensor(_RATES, dtype=torch.float64) / self.overlap
         common, channel, alone = (rates.view(-1, 1, 1, 1) * step for step in _STEPS)
-        for window in pits.double().reshape(-1, series, *shape):
-            if bool(window.isnan().all()):
+        stream = pits.reshape(-1, series, *shape)
+        for window in (stream[number] for number in range(len(stream))):
+            if bool(window.lower.isnan().all()):
                 continue
-            z = torch.special.ndtri(window).clamp(-_REACH, _REACH)[:, None, ..., None]  # (m, 1, H, D, 1)
+            z = _scores(window.values)[:, None, ..., None]  # (m, 1, H, D, 1)
             self.count += 1
             if self.count % self.overlap == 0:
                 error = z - self._before  # (m, R, H, D, P)
                 losses = torch.maximum(grid * error, (grid - 1) * error).nanmean((0, 2, 3, 4))
                 self._losses = (1 - 1 / _MEMORY) * self._losses + losses
-            below = (z <= self._tracked).double().where(~z.isnan(), torch.nan)
+            below = self._below(z, window)
             lack = (grid - below).nanmean(0)  # (R, H, D, P)
             shared = lack.nanmean(1, keepdim=True)
             move = common * lack.nanmean((1, 2), keepdim=True) + channel * shared.nan_to_num(0.0)
             self._tracked = (self._tracked + move + alone * lack.nan_to_num(0.0)).clamp(-_REACH, _REACH)
             if self.count % self.overlap == 0:
                 self._before = self._tracked.clone()
+
+    def _below(self, z: Tensor, window: Pits) -> Tensor:
+        r"""Whether normal scores (m, 1, H, D, 1) lie below each level, (m, R, H, D, P); at an atom, how much of it."""
+        below: Tensor = (z <= self._tracked).double().where(~z.isnan(), torch.nan)
+        some = window.jumps.flatten(0, 1).any(0)  # (D,)
+        if not bool(some.any()):
+            return below
+        jumps = window[..., some]
+        maps = self._tracked[..., some, :].sort(-1).values
+        rates, horizon, channels, _ = maps.shape
+        low, high = (
+            torch.special.ndtr(inverse(maps.flatten(0, 2), _scores(end).flatten(1).T.repeat(rates, 1)))
+            .view(rates, horizon, channels, -1)
+            .movedim(-1, 0)
+            .unsqueeze(-1)
+            for end in (jumps.lower, jumps.upper)
+        )  # (m, R, H, D', 1)
+        inside = ((torch.tensor(LEVELS) - low) / (high - low).clamp(min=1e-9)).clamp(0, 1)
+        below[..., some, :] = below[..., some, :].where(~jumps.jumps[:, None, ..., None], inside)
+        return below
 
     def score(self, future: Tensor, law: Law, generator: torch.Generator | None = None) -> None:
         r"""Takes up what came true of forecasts.
@@ -124,18 +147,19 @@ class OnlineRecalibration:
             law: Their law, not adapted.
             generator: The source of what randomises PITs at atoms.
         """
-        self.update(law.marginals.pit(future, generator))
+        self.update(law.marginals.pits(future, generator))
 
-    def adapted(self, pits: Tensor) -> Tensor:
+    def adapted(self, pits: Pits | Tensor) -> Tensor:
         r"""What PITs are under the law as it is adapted now.
 
         Arguments:
-            pits: The PITs under the law that is not adapted, with shape :math:`(*, H, D)`. NaN marks a missing step.
+            pits: The PITs under the law that is not adapted, with shape :math:`(*, H, D)`. NaN marks a missing step. A
+                tensor is of laws without atoms.
 
         Returns:
             Those under the adapted law, with the same shape.
         """
-        return self.recalibration.adapted(pits)
+        return Pits.of(pits).through(self.recalibration.adapted).values
 
     @property
     def recalibration(self) -> Recalibration:
@@ -199,3 +223,9 @@ class OnlineRecalibration:
         online._tracked, online._before = state["tracked"].clone(), state["before"].clone()
         online._losses, online.count = state["losses"].clone(), int(state["count"])
         return online
+
+
+def _scores(levels: Tensor) -> Tensor:
+    r"""Levels as normal scores, of which none is asked beyond a reach; NaN stays."""
+    scores: Tensor = torch.special.ndtri(levels.double()).clamp(-_REACH, _REACH)
+    return scores

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .pits import JUMP, Pits
+
 LEVELS: tuple[float, ...] = (0.01, 0.025, *(round(0.05 * i, 2) for i in range(1, 20)), 0.975, 0.99)
 r"""The default level grid: a superset of the deciles, so that going from deciles to it loses nothing."""
 
@@ -292,9 +294,22 @@ class QuantileFunction:
         Returns:
             The transforms, with the shape of `y`; NaN where `y` is.
         """
+        return self.pits(y, generator).values
+
+    def pits(self, y: Tensor, generator: torch.Generator | None = None) -> Pits:
+        r"""The probability integral transform, with the jump that it lies in where the law has an atom.
+
+        Arguments:
+            y: As for `pit`.
+            generator: As for `pit`.
+
+        Returns:
+            The transforms, with the shape of `y`; NaN where `y` is.
+        """
         lower, upper = self._jump(y)
-        v = torch.rand(lower.shape, generator=generator, dtype=lower.dtype)
-        return torch.lerp(lower, upper, v.to(lower.device))
+        place = torch.rand(lower.shape, generator=generator, dtype=lower.dtype).to(lower.device)
+        drawn, jump = torch.lerp(lower, upper, place), upper - lower > JUMP
+        return Pits(lower.where(jump, drawn), upper.where(jump, drawn), place)
 
     def _jump(self, y: Tensor) -> tuple[Tensor, Tensor]:
         r"""F(y-) and F(y), read some rounding errors apart so that computed atoms are found too."""

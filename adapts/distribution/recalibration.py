@@ -2,10 +2,11 @@ r"""Recalibration of margins, by a monotone map of their levels."""
 
 from __future__ import annotations
 
-__all__ = ["Recalibration"]
+__all__ = ["Recalibration", "inverse"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .blocks import Clock, block_variance, resampling_clock, student
+from .pits import Pits
 from .quantiles import LEVELS, QuantileFunction
 
 _CAUTION = 2.0  # how many times its noise a deviation must be before half of it is believed
@@ -23,6 +25,7 @@ _GRID = torch.tensor(LEVELS, dtype=torch.float64)
 _CHUNK = 2**22  # levels read at once
 _BINS = 1024  # of PITs, finer than any level
 _NUMBERS, _FEWEST = 2**20, 64  # PITs that maps are chosen and fitted on, and windows at least
+_ROUNDS = 30  # of self-consistency: the most that atoms are off by then is far below the noise
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Recalibration:
 
     @staticmethod
     def fit(
-        pits: Tensor,
+        pits: Pits | Tensor,
         blocks: Tensor,
         origin: np.ndarray,
         item: np.ndarray | None = None,
@@ -82,8 +85,17 @@ class Recalibration:
         chance, by the circular block bootstrap. Twice the noise, as later windows are never quite like earlier ones.
         Hence calibrated margins, and few windows, are left alone. The phases come last, for what the others left.
 
+        At an atom of its law (a night without sun, a day without rain) an outcome only tells that its level lies within
+        a jump. The quantiles then are those of the nonparametric maximum-likelihood law of levels that are known up to
+        intervals, by self-consistency; quantiles of transforms drawn evenly from their jumps would not make the
+        recalibrated law calibrated unless all windows jumped alike.
+
+        References:
+            | The Empirical Distribution Function with Arbitrarily Grouped, Censored and Truncated Data (Turnbull, 1976)
+
         Arguments:
-            pits: The transforms of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing outcome.
+            pits: The transforms of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing outcome. A
+                tensor is of laws without atoms.
             blocks: The block of each lead, with shape :math:`(H,)`.
             origin: The row of each window's first target, with shape :math:`(n,)`.
             item: The item of each window, with shape :math:`(n,)`; one item if None.
@@ -94,7 +106,7 @@ class Recalibration:
             The recalibration; the identity if nothing moved, or the windows make too few blocks (see
             `resampling_clock`).
         """
-        clock = resampling_clock(origin, len(blocks), item)
+        pits, clock = Pits.of(pits), resampling_clock(origin, len(blocks), item)
         if clock is None:
             return Recalibration.identity()
         number = int(blocks.max()) + 1
@@ -104,12 +116,14 @@ class Recalibration:
         maps = _towards(maps, pits, by_block, number, clock)  # (N, D, P)
         found = Recalibration(maps.unsqueeze(1), blocks)
         if phase is not None and phases > 1:
-            found = found._after(_towards(_GRID, found.adapted(pits), phase, phases, clock).unsqueeze(0))
+            found = found._after(
+                _towards(_GRID, pits.through(partial(found.adapted, phase=phase)), phase, phases, clock).unsqueeze(0)
+            )
         return Recalibration.identity() if found.maps is not None and bool((found.maps == _GRID).all()) else found
 
     @staticmethod
     def chosen(
-        pits: Tensor,
+        pits: Pits | Tensor,
         blocks: Tensor,
         origin: np.ndarray,
         item: np.ndarray | None = None,
@@ -138,7 +152,7 @@ class Recalibration:
         Returns:
             The recalibration, the identity if no gain is sure; and what was decided, in words.
         """
-        item = np.zeros(len(pits), dtype=int) if item is None else np.asarray(item)
+        pits, item = Pits.of(pits), np.zeros(len(pits), dtype=int) if item is None else np.asarray(item)
         phase = torch.zeros(pits.shape[:2], dtype=torch.long) if phase is None else phase
         some = _enough(pits)
         pits, origin, item, phase = pits[some], np.asarray(origin)[some], item[some], phase[some]
@@ -179,7 +193,7 @@ class Recalibration:
 
     @staticmethod
     def crossed(
-        pits: Tensor,
+        pits: Pits | Tensor,
         blocks: Tensor,
         origin: np.ndarray,
         item: np.ndarray | None = None,
@@ -203,7 +217,7 @@ class Recalibration:
             Of each span, the numbers of its windows, and their maps; the identity for all of them where windows make
             too few blocks.
         """
-        clock = resampling_clock(origin, len(blocks), item)
+        pits, clock = Pits.of(pits), resampling_clock(origin, len(blocks), item)
         if clock is None:
             return [(np.arange(len(pits)), Recalibration.identity())]
         found = []
@@ -315,7 +329,7 @@ class Recalibration:
             found.index_copy_(-2, leads, own)
         return found
 
-    def log_score(self, pits: Tensor, phase: Tensor | None = None) -> Tensor:
+    def log_score(self, pits: Pits | Tensor, phase: Tensor | None = None) -> Tensor:
         r"""How much likelier than under the law itself is what came true, between which levels.
 
         Arguments:
@@ -325,18 +339,26 @@ class Recalibration:
         Returns:
             The mean over the steps and channels of each window of the logarithm of how much of the recalibrated law
             lies between the two levels of the grid that the PIT lies between, over how much of the law itself, with
-            shape :math:`(n,)`, float64; NaN for a window without outcomes.
+            shape :math:`(n,)`, float64; NaN for a window without outcomes. At an atom it is how much of each law lies
+            on it.
         """
+        pits = Pits.of(pits)
         if self.maps is None or self.blocks is None:
-            return torch.where(pits.isnan(), torch.nan, 0.0).double().nanmean((1, 2))
+            return torch.where(pits.lower.isnan(), torch.nan, 0.0).double().nanmean((1, 2))
         z = _score(_GRID).expand(self.maps.shape)
-        below = torch.special.ndtr(_inverse(_score(self.maps).flatten(0, 2), z.flatten(0, 2)).view(z.shape))
+        below = torch.special.ndtr(inverse(_score(self.maps).flatten(0, 2), z.flatten(0, 2)).view(z.shape))
         inside, own = (torch.cat([edge[..., :1], edge.diff(dim=-1), 1 - edge[..., -1:]], -1) for edge in (below, _GRID))
         scores = (inside.clamp(min=1e-4) / own).log()  # (N, F, D, P + 1)
-        place = torch.searchsorted(_GRID, pits.double().nan_to_num(0.5).contiguous())
+        place = torch.searchsorted(_GRID, pits.values.double().nan_to_num(0.5).contiguous())
         cell = torch.zeros(pits.shape[:2], dtype=torch.long) if not self.seasonal or phase is None else phase
         mine = scores[self.blocks[:, None], cell.unsqueeze(-1), torch.arange(pits.shape[2]), place]
-        mean: Tensor = torch.where(pits.isnan(), torch.nan, mine).nanmean((1, 2))
+        some = pits.jumps.flatten(0, 1).any(0)  # (D,)
+        if bool(some.any()):
+            jumps = pits[..., some]
+            mapped = jumps.through(partial(Recalibration(self.maps[:, :, some], self.blocks).adapted, phase=phase))
+            atom = ((mapped.upper - mapped.lower).clamp(min=1e-4) / (jumps.upper - jumps.lower)).log()
+            mine[..., some] = mine[..., some].where(~jumps.jumps, atom.double())
+        mean: Tensor = torch.where(pits.lower.isnan(), torch.nan, mine).nanmean((1, 2))
         return mean
 
     def _after(self, maps: Tensor) -> Recalibration:
@@ -386,20 +408,35 @@ def _spans(clock: Clock) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     ]
 
 
-def _enough(pits: Tensor) -> np.ndarray:
+def _enough(pits: Pits) -> np.ndarray:
     r"""Which windows (n, H, D) to look at, evenly: as many as bound the cost, which maps do not feel."""
-    most = max(_FEWEST, _NUMBERS // max(1, pits[0].numel()))
+    most = max(_FEWEST, _NUMBERS // max(1, pits.shape[1:].numel()))
     return np.linspace(0, len(pits) - 1, min(len(pits), most)).round().astype(int)
 
 
-def _towards(maps: Tensor, pits: Tensor, group: Tensor, groups: int, clock: Clock) -> Tensor:
+def _consistent(points: Tensor, below: Tensor, above: Tensor) -> Tensor:
+    r"""Counts (C, B) in bins, of which some are only known to lie in a bin or below it, others there or above it."""
+    seen = ((below + above).sum(-1) > 0).nonzero().squeeze(-1)
+    own, low, high = points[seen], below[seen], above[seen]
+    total = (own + low + high).sum(-1, keepdim=True)
+    found = (total / own.shape[-1]).expand_as(own)
+    for _ in range(_ROUNDS):
+        under, over = found.cumsum(-1), found.flip(-1).cumsum(-1).flip(-1)
+        told = (low / under.clamp(min=1e-9)).flip(-1).cumsum(-1).flip(-1) + (high / over.clamp(min=1e-9)).cumsum(-1)
+        found = own + found * told
+    counts: Tensor = points.index_copy(0, seen, found)
+    return counts
+
+
+def _towards(maps: Tensor, pits: Pits, group: Tensor, groups: int, clock: Clock) -> Tensor:
     r"""Maps, moved towards the quantiles (G, D, P) of PITs (n, H, D) in groups of steps (n, H), as noise allows."""
     target = _quantiles(pits, group, groups)
     member = torch.nn.functional.one_hot(group, groups).float()  # (n, H, G)
-    count = torch.einsum("nhd,nhg->ngd", (~pits.isnan()).float(), member).flatten(1)
+    values = pits.values
+    count = torch.einsum("nhd,nhg->ngd", (~values.isnan()).float(), member).flatten(1)
     noise = torch.zeros(count.shape[1], dtype=torch.float64)
     for level in _NOISED:
-        total = torch.einsum("nhd,nhg->ngd", (pits <= level).float(), member).flatten(1)
+        total = torch.einsum("nhd,nhg->ngd", (values <= level).float(), member).flatten(1)
         noise += block_variance(total, count, clock.time, clock.block_length) / len(_NOISED)
     noise *= clock.blocks / (clock.blocks - 1)
     apart = (target - maps).square().mean(-1)
@@ -418,8 +455,13 @@ def _read(maps: Tensor, levels: Tensor) -> Tensor:
     return found
 
 
-def _inverse(maps: Tensor, z: Tensor) -> Tensor:
-    r"""The normal scores (C, m) that maps (C, P) of normal scores send to z; NaN stays."""
+def inverse(maps: Tensor, z: Tensor) -> Tensor:
+    r"""Returns the normal scores that increasing maps of the grid send to others.
+
+    Arguments:
+        maps: The maps on the default level grid, as normal scores, with shape :math:`(C, P)`.
+        z: The normal scores that are sent to, with shape :math:`(C, m)`. NaN stays.
+    """
     grid, maps, z = _score(_GRID).to(maps.dtype), maps.contiguous(), z.contiguous()
     right = torch.searchsorted(maps, z).clamp_(1, len(grid) - 1)
     low, high = maps.gather(1, right - 1), maps.gather(1, right)
@@ -432,7 +474,7 @@ def _inverse(maps: Tensor, z: Tensor) -> Tensor:
 def _through(maps: Tensor, pits: Tensor) -> Tensor:
     r"""What maps (D, P) of normal scores sent to PITs (*, D)."""
     # Not held away from 0 and 1: joint bands look at the outermost of thousands of cells.
-    levels: Tensor = torch.special.ndtr(_inverse(maps, torch.special.ndtri(pits).flatten(0, -2).T))
+    levels: Tensor = torch.special.ndtr(inverse(maps, torch.special.ndtri(pits).flatten(0, -2).T))
     return levels.T.reshape(pits.shape)
 
 
@@ -441,12 +483,19 @@ def _score(levels: Tensor) -> Tensor:
     return scores
 
 
-def _quantiles(pits: Tensor, group: Tensor, groups: int) -> Tensor:
+def _quantiles(pits: Pits, group: Tensor, groups: int) -> Tensor:
     r"""The quantiles of PITs (n, H, D) in groups of steps (n, H), (G, D, P) float64; the grid where nothing is seen."""
     channels = pits.shape[2]
-    fine = (pits.nan_to_num(0.0) * _BINS).long().clamp_(0, _BINS - 1)
-    cell = (group.unsqueeze(-1) * channels + torch.arange(channels)) * _BINS + fine
-    counts = torch.bincount(cell[~pits.isnan()], minlength=groups * channels * _BINS).view(-1, _BINS).double()
+    cell = group.unsqueeze(-1) * channels + torch.arange(channels)  # (n, H, D)
+
+    def histogram(of: Tensor, some: Tensor) -> Tensor:
+        fine = (of.nan_to_num(0.0) * _BINS).long().clamp_(0, _BINS - 1)
+        return torch.bincount((cell * _BINS + fine)[some], minlength=groups * channels * _BINS).view(-1, _BINS).double()
+
+    lowest, highest = (pits.jumps & side for side in (pits.lower <= 0, pits.upper >= 1))  # atoms on bounds
+    counts = histogram(pits.values, ~(pits.lower.isnan() | lowest | highest))
+    if bool((lowest | highest).any()):
+        counts = _consistent(counts, histogram(pits.upper, lowest & ~highest), histogram(pits.lower, highest & ~lowest))
     below = counts.cumsum(-1)
     total = below[:, -1:]
     wanted = _GRID * total  # (G * D, P)
