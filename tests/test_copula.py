@@ -18,12 +18,12 @@ from adapts.distribution.copula import (
     Copula,
     GaussianCopula,
     Independent,
-    _order,
     as_correlation,
     fit_gaussian,
     fit_history,
+    order,
 )
-from adapts.distribution.ranks import RankCopula
+from adapts.distribution.ranks import PathCopula, RankCopula
 from adapts.distribution.residual import StructuredCopula
 
 HORIZON, CHANNELS = 6, 4
@@ -44,7 +44,7 @@ def random_correlation(size):
 @pytest.mark.parametrize("number", [1, 2, 200, 1000])
 def test_order_is_that_of_a_stable_argsort(number):
     x = torch.cat([torch.randn(50, number), torch.randint(-3, 4, (50, number)).float(), 1e-40 * torch.randn(9, number)])
-    assert torch.equal(_order(x), x.argsort(dim=-1, stable=True))
+    assert torch.equal(order(x), x.argsort(dim=-1, stable=True))
 
 
 def gaussian():
@@ -62,6 +62,7 @@ COPULAS = {
     "structured": lambda: structured(math.inf),
     "student": lambda: structured(4),
     "ranks": lambda: RankCopula(torch.randn(4000, HORIZON, CHANNELS)),
+    "paths": lambda: PathCopula(torch.randn(4000, 1, HORIZON, CHANNELS)),
 }
 
 
@@ -274,6 +275,91 @@ class TestLaw:
             ValueError, match=r"6 leads and 4 channels takes marginals of shape \(n, 6, 4\), got \(3, 5"
         ):
             Law(QuantileFunction(LEVELS, torch.zeros(3, 5, 4, len(LEVELS))), gaussian())
+
+
+class TestPaths:
+    def paths(self, number=100):
+        r"""Of three windows: cells that all rise together, cells that rise or fall by channel, cells left apart."""
+        one = torch.randn(number, 1, 1).expand(-1, HORIZON, CHANNELS)
+        signs = torch.tensor([1.0, -1.0]).repeat(CHANNELS // 2)
+        return torch.stack([one, one * signs, torch.randn(number, HORIZON, CHANNELS)], 1)
+
+    def law(self):
+        values = torch.randn(3, HORIZON, CHANNELS, len(LEVELS)).sort(-1).values
+        return Law(QuantileFunction(LEVELS, values), PathCopula(self.paths()))
+
+    def correlations(self, samples):
+        r"""Of the ranks of two channels and of two leads of each window, (n, 2)."""
+        ranks = samples.argsort(0).argsort(0).double()
+        pairs = (ranks[..., 0, 0], ranks[..., 0, 1]), (ranks[..., 0, 0], ranks[..., 1, 0])
+        return torch.stack([
+            torch.stack([torch.corrcoef(torch.stack([a[:, n], b[:, n]]))[0, 1] for a, b in pairs])
+            for n in range(ranks.shape[1])
+        ])  # fmt: skip
+
+    def expected(self, some=slice(None)):
+        return torch.tensor([[1.0, 1.0], [-1.0, 1.0], [0.0, 0.0]], dtype=torch.float64)[some]
+
+    def test_all_paths_drawn_once_keep_their_ranks(self):
+        paths = self.paths()
+        u = PathCopula(paths).uniforms(100, windows=3)
+        for n in range(3):
+            mine, theirs = (x[:, n][x[:, n, 0, 0].argsort()].argsort(0).argsort(0) for x in (u, paths))
+            assert torch.equal(mine, theirs)
+
+    @pytest.mark.parametrize(("number", "stratified"), [(20, True), (100, True), (350, True), (400, False)])
+    def test_each_window_follows_its_own(self, number, stratified, monkeypatch):
+        law = self.law()
+        for chunk in (1, 2**18):
+            monkeypatch.setattr("adapts.distribution.law.CHUNK", chunk)
+            found = self.correlations(law.sample(number, stratified=stratified))
+            atol = 0.02 if stratified and number == 100 else 0.05
+            torch.testing.assert_close(found[:2], self.expected()[:2], atol=atol, rtol=0)
+            assert float(found[2].abs().max()) < 0.65
+
+    @pytest.mark.parametrize("some", [slice(1, 3), torch.tensor([2, 0]), [1]])
+    def test_some_of_the_windows_are_drawn_as_theirs(self, some):
+        law = self.law()[some]
+        expected = self.expected(some)
+        sure = expected[:, 0] != 0
+        found = self.correlations(law.sample(100))
+        torch.testing.assert_close(found[sure], expected[sure], atol=0.02, rtol=0)
+        assert law.copula.windows == len(law) == len(expected)
+
+    def test_one_window_by_its_number(self):
+        law = self.law()
+        assert torch.equal(law[-2].copula.ranks, law.copula.ranks[:, 1:2])
+        torch.testing.assert_close(self.correlations(law[-2].sample(100)), self.expected([1]), atol=0.02, rtol=0)
+
+    def test_ranks_do_not_depend_on_the_other_windows(self):
+        paths = self.paths().round()  # ties
+        paths[::7, :, 0, 0] = math.nan
+        copula = PathCopula(paths)
+        for n in range(3):
+            alone = PathCopula(paths[:, [n]])
+            assert torch.equal(alone.ranks, copula.of([n]).ranks)
+            assert torch.equal(alone.ranks[:, 0].int(), RankCopula(paths[:, n]).ranks)
+        assert torch.equal(PathCopula.joined([copula.of([0]), copula.of([1, 2])]).ranks, copula.ranks)
+
+    @pytest.mark.parametrize(("number", "kind"), [(256, torch.uint8), (257, torch.int16)])
+    def test_ranks_take_little_memory_and_come_back(self, number, kind):
+        copula = PathCopula(self.paths(number))
+        assert copula.ranks.dtype == kind and int(copula.ranks.max()) == number - 1
+        again = Copula.from_state(copula.state())
+        assert again.windows == 3 and torch.equal(again.ranks, copula.ranks)
+
+    def test_a_copula_for_all_windows_is_that_of_some(self):
+        copula = gaussian()
+        assert copula.of([0]) is copula and copula.windows is None
+
+    def test_errors(self):
+        law = self.law()
+        with pytest.raises(ValueError, match="a copula of 3 windows takes the marginals of as many, got 2"):
+            Law(law.marginals[:2], law.copula)
+        with pytest.raises(ValueError, match="a copula of 3 windows draws for a multiple of them, got windows=4"):
+            law.copula.uniforms(10, windows=4)
+        with pytest.raises(ValueError, match=r"S of two or more and n of one or more, got \(1, 3, 6, 4\)"):
+            PathCopula(torch.zeros(1, 3, HORIZON, CHANNELS))
 
 
 class TestBlocks:

@@ -10,6 +10,7 @@ __all__ = [
     "JointBands",
     "Law",
     "OnlineRecalibration",
+    "PathCopula",
     "QuantileFunction",
     "RankCopula",
     "Recalibration",
@@ -37,7 +38,7 @@ from .gate import Gate, fit_gate
 from .law import Law
 from .online import OnlineRecalibration
 from .quantiles import LEVELS, QuantileFunction
-from .ranks import RankCopula, fit_empirical, fit_schaake
+from .ranks import PathCopula, RankCopula, fit_empirical, fit_schaake
 from .recalibration import Recalibration
 from .residual import StructuredCopula, fit_residual
 from .scenarios import Scenarios

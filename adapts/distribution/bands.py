@@ -87,7 +87,7 @@ class JointBands:
             generator: The source of the samples that stand in.
 
         Returns:
-            The levels, which broadcast to :math:`(H, D)`.
+            The levels, which broadcast to :math:`(n', H, D)`.
 
         Raises:
             ValueError: If `joint` or `level` is none of these.
@@ -98,8 +98,9 @@ class JointBands:
             raise ValueError(f"levels lie within (0, 1), as 0.9 does; got {level}")
         found, enough = _ranked(self.scores[joint], level) if self.scores else (None, torch.tensor(False))
         if found is None or not bool(enough.all()):
-            drawn = law.copula.uniforms(1, generator, windows=_SAMPLES)[0]
-            instead, _ = _ranked(_scores(drawn, joint), level)
+            each = law.copula.windows or 1  # each window's own draws, where dependence differs
+            drawn = law.copula.uniforms(1, generator, windows=_SAMPLES * each)[0].unflatten(0, (_SAMPLES, each))
+            instead = torch.stack([_ranked(_scores(own, joint), level)[0] for own in drawn.unbind(1)])
             found = instead if found is None else torch.where(enough, found, instead)
         return found
 
@@ -117,7 +118,7 @@ class JointBands:
         Returns:
             The lower and the upper end, each with shape :math:`(n', H, D)`.
         """
-        inner = self.levels(law, level, joint, generator).expand(law.marginals.shape[1:]).to(law.marginals.values)
+        inner = self.levels(law, level, joint, generator).expand(law.marginals.shape).to(law.marginals.values)
         lower, upper = (_read(law.marginals, u) for u in ((1 - inner) / 2, (1 + inner) / 2))
         return lower, upper
 
@@ -159,5 +160,5 @@ def _ranked(scores: Tensor, level: float) -> tuple[Tensor, Tensor]:
 
 
 def _read(marginals: QuantileFunction, level: Tensor) -> Tensor:
-    r"""The quantiles (n, H, D) at a level a cell (H, D)."""
-    return marginals(level.expand(marginals.shape).contiguous())
+    r"""The quantiles (n, H, D) at a level a cell (n, H, D)."""
+    return marginals(level.contiguous())

@@ -53,7 +53,7 @@ def copula_sample_score(copula: Copula, pits: Tensor, num_samples: int = 100, se
         | Variogram-based proper scoring rules (Scheuerer and Hamill, 2015)
 
     Arguments:
-        copula: The copula.
+        copula: The copula, of these windows where it differs by window.
         pits: The transforms of what came true, with shape :math:`(n, H, D)`. A missing step (NaN) counts as the median.
         num_samples: The number of samples :math:`S` a window.
         seed: The seed of the samples.
@@ -67,8 +67,10 @@ def copula_sample_score(copula: Copula, pits: Tensor, num_samples: int = 100, se
         generator = torch.Generator().manual_seed(seed)
         step = max(1, _CHUNK // (num_samples * truth[0].numel()))
         parts = []
-        for outcome in truth.split(step):
-            levels = each.uniforms(num_samples, generator, windows=len(outcome))
+        for start in range(0, len(truth), step):
+            some = slice(start, start + step)
+            outcome = truth[some]
+            levels = each.of(some).uniforms(num_samples, generator, windows=len(outcome))
             parts.append(_joint_scores(torch.special.ndtri(levels.clamp(1e-3, 1 - 1e-3)), outcome))
         scores.append(torch.cat(parts, 1))  # (3, n)
     unit = scores[0].mean(1, keepdim=True)

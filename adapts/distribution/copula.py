@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Copula", "GaussianCopula", "Independent", "fit_gaussian", "fit_history"]
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Self
 
 import numpy as np
@@ -26,6 +26,8 @@ class Copula(ABC):
     """
 
     name: str
+    #: The number of windows that it is of, where their dependence differs; None where it is the same for all.
+    windows: int | None = None
     _families: ClassVar[list[type[Copula]]] = []
 
     def __init_subclass__(cls) -> None:
@@ -34,6 +36,14 @@ class Copula(ABC):
     def __init__(self, prediction_length: int, channels: int) -> None:
         self.prediction_length = prediction_length
         self.channels = channels
+
+    def of(self, some: slice | Sequence[int] | Tensor) -> Copula:
+        r"""Returns the copula of some of the windows: itself, where it is the same for all.
+
+        Arguments:
+            some: A slice, or indices with shape :math:`(n',)`.
+        """
+        return self
 
     def uniforms(
         self, num_samples: int, generator: torch.Generator | None = None, windows: int | None = None
@@ -49,10 +59,14 @@ class Copula(ABC):
         Arguments:
             num_samples: The number of samples :math:`S`.
             generator: The source of randomness.
-            windows: The number of independent windows :math:`n`; one, without an axis for it, if None.
+            windows: The number of independent windows :math:`n`; one, without an axis for it, if None. A copula that
+                differs by window takes a multiple of its own number of windows, which then come in turn.
 
         Returns:
             The levels, with shape :math:`(S, H, D)`, or :math:`(S, n, H, D)`.
+
+        Raises:
+            ValueError: If `windows` is no multiple of the copula's own number of windows.
         """
         count = 1 if windows is None else windows
         levels = torch.empty(num_samples, count, self.prediction_length, self.channels)
@@ -69,22 +83,32 @@ class Copula(ABC):
         Arguments:
             num_samples: The number of samples :math:`S`.
             generator: The source of randomness.
-            windows: The number of independent windows :math:`n`.
+            windows: The number of independent windows :math:`n`, as for `uniforms`.
 
         Yields:
             Which :math:`C` of the :math:`n H D` cells these are, which sample has the level of each stratum, and its
             place :math:`v` within the stratum, both with shape :math:`(C, S)`: sample `order[c, i]` has the level
             `(i + place[c, i]) / S` in the `c`-th of the cells.
+
+        Raises:
+            ValueError: If `windows` is no multiple of the copula's own number of windows.
         """
+        if windows % (self.windows or 1):
+            raise ValueError(
+                f"a copula of {self.windows} windows draws for a multiple of them, got windows={windows}: take the "
+                "copula of some of them with copula.of(some)"
+            )
         scores, second = self._scores(num_samples, windows, generator).flatten(1).T, None  # (n*H*D, S)
         if num_samples < MANY:
             second = self._levels(self._scores(num_samples, windows, generator)).flatten(1).T
         step = max(1, CHUNK // num_samples)
         for start in range(0, len(scores), step):
             cells = slice(start, start + step)
-            order = _order(scores[cells])
-            chance = torch.rand(order.shape, generator=generator) if second is None else second[cells].gather(1, order)
-            yield cells, order, chance
+            lowest = order(scores[cells])
+            chance = (
+                torch.rand(lowest.shape, generator=generator) if second is None else second[cells].gather(1, lowest)
+            )
+            yield cells, lowest, chance
 
     @abstractmethod
     def _scores(self, num_samples: int, windows: int, generator: torch.Generator | None) -> Tensor:
@@ -325,7 +349,7 @@ def fit_history(values: Tensor, prediction_length: int) -> GaussianCopula:
     return GaussianCopula(channel, _autoregression(min(max(rho, 0.0), 0.99), prediction_length))
 
 
-def _order(x: Tensor) -> Tensor:
+def order(x: Tensor) -> Tensor:
     r"""Which entry is the smallest, the next, ... of each row (C, S) of finite numbers; the earlier one where equal."""
     # `argsort` by numpy's sort of integers, which is ten times as fast: the bits of a float order as it does once those
     # of negative ones are flipped, and behind them comes the entry's number.

@@ -16,13 +16,13 @@ from .variance import VarianceParts
 
 @dataclass(frozen=True)
 class Law:
-    r"""The joint predictive law of :math:`n` windows: marginals, and one copula for all windows.
+    r"""The joint predictive law of :math:`n` windows: marginals, and a copula.
 
     Windows are independent of each other.
 
     Arguments:
         marginals: The law a window, lead and channel, with batch shape :math:`(n, H, D)`.
-        copula: The dependence over :math:`H` leads and :math:`D` channels.
+        copula: The dependence over :math:`H` leads and :math:`D` channels, one for all windows or one a window.
         parts: Where the margins' variance comes from, if that is known.
     """
 
@@ -36,6 +36,11 @@ class Law:
             raise ValueError(
                 f"a copula over {expected[0]} leads and {expected[1]} channels takes marginals of shape "
                 f"(n, {expected[0]}, {expected[1]}), got {tuple(self.marginals.shape)}"
+            )
+        if self.copula.windows not in (None, len(self)):
+            raise ValueError(
+                f"a copula of {self.copula.windows} windows takes the marginals of as many, got {len(self)}: take the "
+                "copula of some of them with copula.of(some)"
             )
 
     def __len__(self) -> int:
@@ -51,7 +56,7 @@ class Law:
             Their law.
         """
         some = [index] if isinstance(index, int) else index
-        return Law(self.marginals[some], self.copula, None if self.parts is None else self.parts[some])
+        return Law(self.marginals[some], self.copula.of(some), None if self.parts is None else self.parts[some])
 
     @property
     def mean(self) -> Tensor:
@@ -75,15 +80,16 @@ class Law:
         paths = self.marginals.values.new_empty(num_samples, *self.marginals.shape)
         step = max(1, CHUNK // paths[:, :1].numel())
         for start in range(0, len(self), step):
-            marginals = self.marginals[start : start + step]
-            part = paths[:, start : start + step]
+            some = slice(start, start + step)
+            marginals, copula = self.marginals[some], self.copula.of(some)
+            part = paths[:, some]
             if stratified:
                 variables = marginals.flatten()
-                for cells, order, place in self.copula.strata(num_samples, generator, windows=len(part[0])):
+                for cells, order, place in copula.strata(num_samples, generator, windows=len(part[0])):
                     ordered = variables[cells].stratified(place)
                     part.flatten(1)[:, cells].T.scatter_(1, order, ordered)
             else:  # one sample each of S times as many windows
-                levels = self.copula.uniforms(1, generator, windows=num_samples * len(part[0]))
+                levels = copula.uniforms(1, generator, windows=num_samples * len(part[0]))
                 part.copy_(marginals(levels.view(part.shape)))
         return paths
 
