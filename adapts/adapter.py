@@ -100,7 +100,8 @@ class Adapter:
             structure as they tell of; `"gaussian-history"`, that of the channels' past values, with no forecast needed;
             `"schaake"`, the ranks of past blocks of the series; `"empirical"`, the ranks of past blocks of forecast
             errors; `"independent"`. Each is kept only where it beats independence on the confirmation windows, and
-            `"residual"` where it beats a Kronecker product and the empirical ranks there, else the best of these.
+            `"residual"` where it beats a Kronecker product, the empirical ranks and, of a family that mixes channels,
+            the ranks of each window's decoded latent paths there, else the best of these.
         recalibration: `"auto"`, a monotone map of the levels, by channel, block of leads and, where rows have dates,
             phase of the season, as far as later rows were surely told better by what earlier ones taught;
             `"conformal"`, the levels that held as often as they say on the calibration windows, a channel and lead by
@@ -410,11 +411,16 @@ class Adapter:
             The law of these windows' :math:`H` steps.
         """
         fitted = self._require_fitted("law")
-        marginals, parts = self._pipeline(fitted).law(fitted.standardised(windows))
+        pipeline, standard = self._pipeline(fitted), fitted.standardised(windows)
+        copula: Copula = fitted.copula
+        if fitted.latent_ranks and pipeline.tells_dependence:
+            marginals, parts, copula = pipeline.joint(standard)
+        else:
+            marginals, parts = pipeline.law(standard)
         marginals = fitted.recalibrated(marginals, windows)
         if fitted.online is not None:
             marginals = fitted.online.recalibration.apply(marginals)
-        return self._units(marginals, fitted.copula, parts)
+        return self._units(marginals, copula, parts)
 
     def frozen_law(self, windows: Windows) -> Law:
         r"""Returns what the frozen model alone says of windows: its margins, independent, nothing fitted.

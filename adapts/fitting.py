@@ -77,6 +77,8 @@ class Fitted:
         bands: The joint bands, made of the outcomes of the calibration and confirmation rows.
         online: How the levels have moved since the fit; None before the first update.
         latent_copula: The dependence of the latent channels, where the family mixes channels.
+        latent_ranks: Whether each window is ranked as its decoded latent paths are (see `Pipeline.joint`), in place of
+            `copula`, as long as the gate is not closed.
         noise: The variance added, as a share of the window's own, with shape :math:`(H, D)`.
         gate: The adapter's share of the law, with shape :math:`(H, D)`; None where no gate stands.
         windows: The number of windows a part.
@@ -100,6 +102,7 @@ class Fitted:
     bands: JointBands = field(default_factory=JointBands)
     online: OnlineRecalibration | None = None
     latent_copula: Copula | None = None
+    latent_ranks: bool = False
     noise: Tensor | None = None
     gate: Tensor | None = None
     windows: dict[str, int] = field(default_factory=dict)
@@ -238,6 +241,8 @@ class Fitted:
         }
         tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
         tensors |= {name: tensor for name in ("noise", "gate") if (tensor := getattr(self, name)) is not None}
+        if self.latent_ranks:
+            tensors["latent_ranks"] = torch.tensor(True)
         return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
@@ -257,6 +262,7 @@ class Fitted:
         self.bands = JointBands.from_state(part("bands"))
         self.online = OnlineRecalibration.from_state(part("online")) if part("online") else None
         self.latent_copula = Copula.from_state(part("latent_copula")) if part("latent_copula") else None
+        self.latent_ranks = "latent_ranks" in tensors
         self.noise, self.gate = tensors.get("noise"), tensors.get("gate")
         self.head, self._headed = part("head"), None
         self.effect = KnownEffect.from_state(self.panel, part("effect")) if part("effect") else None
@@ -1063,12 +1069,16 @@ class _Stages:
             candidates["kronecker"] = fit_gaussian(self.pits(self.law("calibration"), windows).values, worth)
             if affordable >= ENOUGH:
                 candidates["empirical"] = fit_empirical(self.errors[0])
+        some = _evenly(len(pits), max(ENOUGH, min(COMPARED, affordable)))
+        if named == "residual" and affordable >= ENOUGH and self.pipeline.tells_dependence:
+            frozen = self.frozen("confirmation")[torch.from_numpy(some)]
+            candidates["latent"] = self.pipeline.joint(self.windows["confirmation"][some], frozen)[2]
         candidates[named] = fitted.copula
         # Ranks, as the fits see them: margins that are too narrow would speak for independence.
         ranked = torch.special.ndtr(normal_scores(pits.flatten(1))).view_as(pits)
-        some = _evenly(len(pits), max(ENOUGH, min(COMPARED, affordable)))
         chosen, gains = choose_copula(candidates, ranked[torch.from_numpy(some)])
-        fitted.copula = candidates[chosen]
+        fitted.latent_ranks = chosen == "latent"
+        fitted.copula = candidates[max((name for name in candidates if name != "latent"), key=gains.__getitem__)]
         sampled = any(isinstance(each, RankCopula) for each in candidates.values())
         told = [
             f"{name} {100 * gain:+.1f} %" if sampled else f"{name} {gain:+.3g}"

@@ -14,6 +14,7 @@ from .adapters.base import window_moments
 from .distribution.copula import Copula, Independent, fit_gaussian
 from .distribution.gate import is_closed
 from .distribution.quantiles import QuantileFunction
+from .distribution.ranks import PathCopula
 from .distribution.variance import VarianceParts
 from .foundation import FoundationModel
 from .windows import Windows
@@ -94,7 +95,7 @@ class Pipeline:
 
     def adapted(self, windows: Windows, frozen: QuantileFunction) -> QuantileFunction:
         r"""The adapter's law, without noise, given the frozen model's, whose pass serves both where one can."""
-        return self._decoded(windows, frozen)[0]
+        return self._decoded(windows, frozen, ranked=False)[0]
 
     def law(self, windows: Windows, frozen: QuantileFunction | None = None) -> tuple[QuantileFunction, VarianceParts]:
         r"""The adapter's law as fitted, noise added, gated against the frozen model; and where its variance is from.
@@ -106,21 +107,51 @@ class Pipeline:
         Returns:
             The law and the parts of its variance.
         """
+        law, parts, _ = self._law(windows, frozen, ranked=False)
+        return law, parts
+
+    def joint(
+        self, windows: Windows, frozen: QuantileFunction | None = None
+    ) -> tuple[QuantileFunction, VarianceParts, PathCopula]:
+        r"""The law as `law` has it, with the dependence that the decoder tells of each window.
+
+        Every window is ranked as its decoded latent paths are, to which the noise is added as independent normals. The
+        gate moves margins alone. Only where `tells_dependence`.
+
+        Arguments:
+            windows: As for `law`.
+            frozen: As for `law`.
+
+        Returns:
+            The law, the parts of its variance, and the copula of these windows.
+        """
+        law, parts, copula = self._law(windows, frozen, ranked=True)
+        assert copula is not None, "a closed gate or a family that mixes no channels tells no dependence"
+        return law, parts, copula
+
+    def _law(
+        self, windows: Windows, frozen: QuantileFunction | None, *, ranked: bool
+    ) -> tuple[QuantileFunction, VarianceParts, PathCopula | None]:
         frozen = self.frozen(windows) if frozen is None else frozen
         around = self.observed(windows, frozen)
         if self.closed:
             none = torch.zeros(around.shape)
-            return around, VarianceParts.of(around, none, none)
-        adapter, posterior = self._decoded(windows, frozen)
+            return around, VarianceParts.of(around, none, none), None
+        adapter, posterior, copula = self._decoded(windows, frozen, ranked=ranked)
         noise = self._noise(windows)
         law = self._gated(adapter.add_noise(noise), around)
         share = torch.ones(()) if self.gate is None else self.gate.square()
-        return law, VarianceParts.of(law, share * posterior, share * noise)
+        return law, VarianceParts.of(law, share * posterior, share * noise), copula
 
     @property
     def closed(self) -> bool:
         r"""Whether the gate leaves the frozen model alone."""
         return is_closed(self.gate)
+
+    @property
+    def tells_dependence(self) -> bool:
+        r"""Whether the law is made of joint paths, so that `joint` says how cells go together."""
+        return self.module.mixes_channels and not self.module.observed_latents and not self.closed
 
     def mixed(self, windows: Windows, adapter: QuantileFunction, frozen: QuantileFunction) -> QuantileFunction:
         r"""Adds the noise to the adapter's law and mixes it with the frozen one, level by level."""
@@ -194,18 +225,34 @@ class Pipeline:
         values = self.raw(z.flatten(0, 1), batch.prediction_length)
         return values.unflatten(0, z.shape[:2]), state
 
-    def _decoded(self, windows: Windows, frozen: QuantileFunction) -> tuple[QuantileFunction, Tensor]:
-        r"""The adapter's law, and the variance over its draws of itself, with shape :math:`(n, H, D)`."""
-        laws, variances, start = [], [], 0
+    def _decoded(
+        self, windows: Windows, frozen: QuantileFunction, *, ranked: bool
+    ) -> tuple[QuantileFunction, Tensor, PathCopula | None]:
+        r"""The adapter's law, the variance over its draws of itself (n, H, D), and how its paths rank where asked."""
+        laws, variances, copulas, start = [], [], [], 0
         for batch in self._batches(windows, self._decoded_at_a_time(windows)):
             raw = frozen.values[start : start + len(batch)]
-            law, variance = self._adapted(batch, raw)
+            law, variance, paths = self._adapted(batch, raw)
             laws.append(law if self.module.observed_latents else _doubted(self._widened(batch.past(), law, raw), batch))
             variances.append(variance)
+            if ranked and paths is not None:
+                copulas.append(PathCopula(self._noisy_paths(batch, paths)))
             start += len(batch)
         values = torch.cat([law.values for law in laws])
         law = self.observed(windows, QuantileFunction(laws[0].levels, values, self.bounds(windows)))
-        return law, torch.cat(variances)[..., : self._targets] * windows.factor().square()
+        variance = torch.cat(variances)[..., : self._targets] * windows.factor().square()
+        return law, variance, PathCopula.joined(copulas) if copulas else None
+
+    def _noisy_paths(self, batch: Windows, paths: Tensor) -> Tensor:
+        r"""The targets' share of decoded paths, (S, B, H, D), with the noise of the law; shifts move no rank."""
+        variance, doubt = self._noise(batch), batch.doubt()
+        factor = batch.factor()
+        if doubt is not None:
+            variance = variance + doubt[..., : self._targets] * factor.square()
+        # The same draws for every window, and others than those of the latent paths.
+        generator = torch.Generator().manual_seed(self.seed + 1)
+        white = torch.randn(len(paths), 1, *variance.shape[1:], generator=generator)
+        return paths[..., : self._targets] * factor + variance.sqrt() * white
 
     def _widened(self, past: Tensor, law: QuantileFunction, raw: Tensor) -> QuantileFunction:
         r"""The law of a batch, as wide as the raw one in channels that were not observed."""
@@ -218,8 +265,17 @@ class Pipeline:
         return QuantileFunction(law.levels, torch.where(known[:, None, :, None], law.values, moved))
 
     @torch.no_grad()
-    def _adapted(self, batch: Windows, raw: Tensor) -> tuple[QuantileFunction, Tensor]:
-        r"""The decoded law of a batch, given the frozen model's quantiles of its raw channels."""
+    def _adapted(self, batch: Windows, raw: Tensor) -> tuple[QuantileFunction, Tensor, Tensor | None]:
+        r"""The decoded law of a batch, given the frozen model's quantiles of its raw channels.
+
+        Arguments:
+            batch: The windows.
+            raw: The quantiles, with shape :math:`(B, H, D, Q)`.
+
+        Returns:
+            The law, the variance over the adapter's draws of itself, with shape :math:`(B, H, D)`, and the joint paths
+            that the law is made of, with shape :math:`(S, B, H, D)`; None where each level is a path.
+        """
         module, levels = self.module, torch.tensor(self.model.quantile_levels)
         if module.observed_latents:
             generator = torch.Generator().manual_seed(self.seed)
@@ -231,17 +287,19 @@ class Pipeline:
             state.forecast = raw[..., self.model.median_index]
         if not (module.mixes_channels or module.stochastic):  # each level is a path that stays one
             law = QuantileFunction(levels, self._level_paths(values[0], levels, state).movedim(0, -1))
-            return law, torch.zeros(law.shape)
+            return law, torch.zeros(law.shape), None
         latent = QuantileFunction(levels, values)
         u = self._uniforms(state.draws, batch.prediction_length).unsqueeze(2)  # (S / M, M, 1, H, K): of all windows
         if len(values) < state.draws:
             latent = QuantileFunction(levels, values.expand(state.draws, *values.shape[1:]))
         paths = latent(u).transpose(0, 1).flatten(0, 1)  # (S, B, H, K), draw by draw
-        law = QuantileFunction.from_samples(module.decode(paths, state), levels)
+        decoded = module.decode(paths, state)
+        law = QuantileFunction.from_samples(decoded, levels)
         if state.draws == 1:
-            return law, torch.zeros(law.shape)
+            return law, torch.zeros(law.shape), decoded
         means = QuantileFunction(levels, values).mean.expand(state.draws, *values.shape[1:-1])  # (M, B, H, K)
-        return law, module.decode(means, state).var(0, correction=0)  # of the draws that the law is the mixture of
+        variance = module.decode(means, state).var(0, correction=0)  # of the draws that the law is the mixture of
+        return law, variance, decoded
 
     def _level_paths(self, values: Tensor, levels: Tensor, state: State) -> Tensor:
         r"""The decoded paths :math:`(Q, B, H, D)` of a family that mixes no channels: one a level."""
