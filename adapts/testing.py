@@ -251,6 +251,7 @@ class FoundationModelConformance:
         r"""`predict` gives the numbers of `forward` for any chunk size, and no gradient."""
         horizon = foundation_model.prediction_length + 1
         many = torch.cat([context, torch.stack(list(degenerate_rows(context.shape[1]).values()))])
+        many = many[~many[:, -1].isnan() | many.isnan().all(1)]  # no gap at the end
         whole = foundation_model(many, horizon)
         kept = foundation_model.memory_budget
         try:
@@ -264,6 +265,21 @@ class FoundationModelConformance:
             assert foundation_model.chunk_rows(100, horizon) == 1
         finally:
             foundation_model.memory_budget = kept
+
+    def test_predict_looks_past_a_gap_at_the_end(self, foundation_model: FoundationModel, context: Tensor) -> None:
+        r"""Behind missing last steps `predict` goes on from the last observation; without any, from nothing."""
+        block, number = foundation_model.prediction_length, len(foundation_model.quantile_levels)
+        gaps = torch.tensor([0, 1, block, 0][: len(context)])
+        holed = context.clone()
+        for row, gap in enumerate(gaps.tolist()):
+            holed[row, context.shape[1] - gap :] = torch.nan
+        holed = torch.cat([holed, torch.full_like(context[:1], torch.nan)])
+        forecasts = foundation_model.predict(holed, 3)
+        assert forecasts.shape == (len(holed), number, 3)
+        for row, gap in enumerate(gaps.tolist()):
+            known = context[row : row + 1, : context.shape[1] - gap]
+            self.assert_near(forecasts[row], foundation_model(known, gap + 3)[0, :, gap:].detach())
+        self.assert_near(forecasts[-1], foundation_model(holed[-1:], 3)[0].detach())
 
     @pytest.mark.parametrize("name", _ROWS)
     def test_every_row_has_a_finite_forecast_and_gradient(

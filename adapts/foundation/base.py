@@ -120,7 +120,9 @@ class FoundationModel(nn.Module, ABC):
     def predict(self, context: Tensor, prediction_length: int) -> Tensor:
         r"""Forecasts any number of series without gradients, in chunks that fit in `memory_budget` bytes.
 
-        The numbers are those of `forward`, up to the rounding of matrix products of another batch size.
+        A series whose last :math:`g` steps are missing is forecast from its last observation on, :math:`g` steps
+        further: models are made for contexts that end with a value, and forecast much worse behind a gap. Otherwise
+        the numbers are those of `forward`, up to the rounding of matrix products of another batch size.
 
         Arguments:
             context: The series, with shape :math:`(N, L)`, as `forward` takes them.
@@ -130,9 +132,21 @@ class FoundationModel(nn.Module, ABC):
             The sorted quantiles, with shape :math:`(N, Q, H)`; float32, on the context's device.
         """
         self._require(context, prediction_length)
-        rows = self.chunk_rows(context.shape[1], prediction_length)
-        starts = range(0, max(1, len(context)), rows)
-        return torch.cat([self.forward(context[start : start + rows], prediction_length) for start in starts])
+        gap = (~context.isnan()).flip(1).int().argmax(1)  # (N,), 0 where nothing is observed
+        if not bool(gap.any()):
+            rows = self.chunk_rows(context.shape[1], prediction_length)
+            starts = range(0, max(1, len(context)), rows)
+            return torch.cat([self.forward(context[start : start + rows], prediction_length) for start in starts])
+        place = torch.arange(context.shape[1], device=context.device) - gap.unsqueeze(1)  # (N, L)
+        ended = context.gather(1, place.clamp(min=0)).masked_fill(place < 0, torch.nan)
+        leads = gap.unsqueeze(1) + torch.arange(prediction_length, device=context.device)  # (N, H)
+        passes = leads[:, -1] // self.prediction_length
+        quantiles = ended.new_empty(len(ended), len(self.quantile_levels), prediction_length, dtype=torch.float32)
+        for number in passes.unique():  # no series is unrolled for the sake of another
+            some = passes == number
+            further = self.predict(ended[some], int(leads[some].max()) + 1)
+            quantiles[some] = further.gather(2, leads[some].unsqueeze(1).expand(-1, further.shape[1], -1))
+        return quantiles
 
     def chunk_rows(self, length: int, prediction_length: int) -> int:
         r"""Returns how many series of that length `predict` puts through the model at a time, one at least.
