@@ -41,7 +41,7 @@ def score(data: str, family: str, seed: int) -> pd.DataFrame:
     begun = {}
     result = roll(
         adapter, dataset, stride=max(stride, 1), baselines=["frozen model"], seed=0,
-        on_progress=lambda stage: begun.setdefault(stage, time.perf_counter()),
+        on_progress=lambda stage: begun.setdefault(stage, time.process_time()),
     )  # fmt: skip
     fit, scored, *_ = begun.values()
     frame = result.frame.query("channel == 'all' and lead_block == 'all'")
