@@ -1027,8 +1027,7 @@ class _Stages:
         else:
             alone = torch.zeros(self.channels, dtype=torch.bool) if fitted.gate is None else ~fitted.gate.any(0)
         if fitted.effect is not None:
-            explained = fitted.effect.weights.any(0) | (fitted.effect.divisor >= 0)
-            alone &= ~torch.from_numpy(explained)
+            alone &= ~torch.from_numpy(fitted.effect.weights.any(0))  # a ratio has no slopes
         return alone
 
     def look_again(self) -> None:
