@@ -60,10 +60,7 @@ class Pipeline:
     def frozen(self, windows: Windows) -> QuantileFunction:
         r"""The frozen model alone: values of shape :math:`(n, H, D, Q)`, of covariates too, known effects taken off."""
         levels = torch.tensor(self.model.quantile_levels)
-        laws = [
-            _doubted(QuantileFunction(levels, self.raw(batch.past(), windows.prediction_length)), batch)
-            for batch in self._batches(windows)
-        ]
+        laws = [_doubted(QuantileFunction(levels, self._remembered(batch)), batch) for batch in self._batches(windows)]
         return QuantileFunction(levels, torch.cat([law.values for law in laws]), self.bounds(windows))
 
     def bounds(self, windows: Windows) -> tuple[Tensor, Tensor] | None:
@@ -217,6 +214,21 @@ class Pipeline:
         centre = window_moments(past)[0][:, 0, :, None]  # (B, K, 1), the train rows' mean where nothing was seen
         return torch.where(known[:, None, :, None], values, (centre + spread).unsqueeze(1))
 
+    def _remembered(self, batch: Windows) -> Tensor:
+        r"""The frozen model's quantiles (B, H, D, Q), mixed with what the train rows know where values are few."""
+        past = batch.past()
+        values = self.raw(past, batch.prediction_length)
+        part = _left(batch, past)
+        if batch.memory is None or part is None:
+            return values
+        window, channel = (part < 1).nonzero().T
+        memory = QuantileFunction(batch.memory.levels, batch.memory.law(past[window, :, channel], channel))
+        levels = torch.tensor(self.model.quantile_levels)
+        frozen = QuantileFunction(levels, values[window, :, channel])
+        told = QuantileFunction(levels, memory.at(levels))
+        values[window, :, channel] = QuantileFunction.mix(part[window, channel, None], frozen, told).values
+        return values
+
     def _latents(self, batch: Windows, draws: int = 1) -> tuple[Tensor, State]:
         r"""The quantiles of the latent channels, :math:`(M, B, H, K, Q)`, and the state that decoding needs."""
         generator = torch.Generator().manual_seed(self.seed)  # the same draws for every batch
@@ -233,7 +245,14 @@ class Pipeline:
         for batch in self._batches(windows, self._decoded_at_a_time(windows)):
             raw = frozen.values[start : start + len(batch)]
             law, variance, paths = self._adapted(batch, raw)
-            laws.append(law if self.module.observed_latents else _doubted(self._widened(batch.past(), law, raw), batch))
+            past = batch.past()
+            if not self.module.observed_latents:
+                law = _doubted(self._widened(past, law, raw), batch)
+            part = _left(batch, past)
+            if part is not None:  # of few values the adapter knows no more than the frozen model does
+                part = part.unsqueeze(1)
+                law, variance = QuantileFunction.mix(part, law, QuantileFunction(law.levels, raw)), variance * part**2
+            laws.append(law)
             variances.append(variance)
             if ranked and paths is not None:
                 copulas.append(PathCopula(self._noisy_paths(batch, paths)))
@@ -327,6 +346,14 @@ def _doubted(law: QuantileFunction, windows: Windows) -> QuantileFunction:
     r"""The law of windows whose contexts were filled, with what that does not tell."""
     doubt = windows.doubt()
     return law if doubt is None else law.add_noise(doubt)
+
+
+def _left(windows: Windows, past: Tensor) -> Tensor | None:
+    r"""The shares (B, D) of laws that the few values of windows leave to the frozen model; None where all is left."""
+    if windows.memory is None:
+        return None
+    left = windows.memory.left(past)
+    return left if bool((left < 1).any()) else None
 
 
 def _known(past: Tensor) -> Tensor:

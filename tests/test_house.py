@@ -36,7 +36,7 @@ LAYERS = [
     ["panel"],
     ["files"],
     ["solvers"],
-    ["gaps"],
+    ["gaps", "memory"],
     ["windows", "readers"],
     ["adapters", "foundation"],
     ["distribution"],

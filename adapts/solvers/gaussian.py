@@ -2,7 +2,14 @@ r"""Channels as jointly normal: their covariance, and what some of them tell of 
 
 from __future__ import annotations
 
-__all__ = ["conditional", "made_definite", "pairwise_covariance", "persistence", "shrunk_covariance"]
+__all__ = [
+    "autocovariance",
+    "conditional",
+    "made_definite",
+    "pairwise_covariance",
+    "persistence",
+    "shrunk_covariance",
+]
 
 from collections.abc import Sequence
 
@@ -15,7 +22,9 @@ SHRINKAGE = (1e-5, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
 FOLDS = 5
 #: The most multiplications that conditioning may take: seconds.
 MOST = 2**38
-#: The numbers of matrices that are held at a time.
+#: The pairs that a lag must have, as a share of those that the lag 0 has, for a covariance to be taken of them.
+PAIRS = 0.1
+#: The numbers of matrices, or of spectra, that are held at a time.
 HELD = 2**22
 
 
@@ -104,6 +113,44 @@ def persistence(rows: Tensor, precision: Tensor, lag: int) -> Tensor:
     sums = [_moments(*pair) for pair in ((rows, rows), (rows[:-lag], rows[lag:]))]
     now, later = (((precision @ _covariance([each])) * precision).sum(1) for each in sums)
     return (later / now.clamp(min=1e-12)).clamp(0, 0.9999) ** (1 / lag)
+
+
+def autocovariance(items: Sequence[Tensor], lags: int) -> Tensor:
+    r"""Returns each channel's covariance about zero with itself some steps later, over all items together.
+
+    It is the mean over the pairs of cells that are both seen, its negative frequencies set to zero, so that the
+    covariances of cells at any steps are a positive semidefinite matrix. A lag that few pairs show takes the covariance
+    of the longest one before it that more do.
+
+    References:
+        | Spectral Analysis and Time Series (Priestley, 1981), the spectrum of a positive semidefinite function
+
+    Arguments:
+        items: Centred rows of each item in order of time, each with shape :math:`(T_i, D)`. NaN marks a missing cell.
+        lags: The longest lag :math:`M`.
+
+    Returns:
+        The covariances at the lags from 0 to :math:`M`, with shape :math:`(M + 1, D)`, in double precision.
+    """
+    total, count = torch.zeros(2, lags + 1, items[0].shape[1], dtype=torch.float64)
+    for rows in items:
+        if not len(rows):
+            continue
+        reach = min(lags, len(rows) - 1)
+        length = 2 ** (len(rows) + reach).bit_length()  # longer than both, so that the ends do not meet
+        for some in torch.arange(rows.shape[1]).split(max(1, HELD // length)):
+            seen = ~rows[:, some].isnan()
+            for sums, values in ((total, torch.where(seen, rows[:, some], 0.0)), (count, seen)):
+                spectrum = torch.fft.rfft(values.double(), n=length, dim=0)
+                found = torch.fft.irfft(spectrum.abs().square(), n=length, dim=0)
+                sums[: reach + 1, some] += found[: reach + 1]
+    count = count.round()
+    told = torch.where(count > PAIRS * count[0], torch.arange(lags + 1)[:, None], 0).cummax(0).values
+    covariance = (total / count.clamp(min=1)).gather(0, told)
+    power = torch.fft.rfft(torch.cat([covariance, covariance[1:-1].flip(0)]), dim=0).real.clamp(min=0)
+    definite = torch.fft.irfft(power, n=2 * lags, dim=0)[: lags + 1]
+    scaled: Tensor = definite * (covariance[0] / definite[0].clamp(min=1e-12))
+    return scaled
 
 
 def conditional(rows: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor] | None:

@@ -1,0 +1,165 @@
+r"""Channels of which a context shows a few values only, told by what the train rows know of how long values last."""
+
+from __future__ import annotations
+
+__all__ = ["ENOUGH", "Memory"]
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .solvers.gaussian import autocovariance
+
+#: The values that a window must show of a channel for the frozen model alone to be asked of it.
+ENOUGH = 16
+#: What a value says of itself that is not the channel's: a share of the variance, which makes the equations soluble.
+NUGGET = 1e-3
+#: The errors that quantiles are taken of, at least; a normal law's stand in where there are fewer.
+ERRORS = 50
+#: The origins that errors are measured at, and the numbers that these errors may take together.
+ORIGINS, CELLS = 2000, 2**23
+#: The numbers of equations that are held at a time, and the channels whose quantiles are found together.
+HELD, WIDTH = 2**22, 256
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    r"""What a few values of a channel tell of those to come.
+
+    The train rows' correlations over time give the best linear forecast from whatever values there are, at any ages
+    (simple kriging): with :math:`R` the correlations of the values :math:`x` with each other and :math:`r_h` those
+    with the value :math:`h` steps ahead,
+
+    .. math:: \mu_h = r_h^\top R^{-1} x, \qquad \sigma_h^2 = \gamma_0 (1 - r_h^\top R^{-1} r_h)
+
+    For a single value :math:`a` steps old these are :math:`\rho_{h+a} x` and :math:`\gamma_0 (1 - \rho_{h+a}^2)`. Rows
+    are standardised over all items, so that where items have levels of their own, values far apart are correlated too,
+    and the forecast stays near the level of the item. The quantiles about the mean are those of the train rows' errors,
+    forecast from one value, in units of :math:`\sigma_h`.
+
+    References:
+        | Interpolation of Spatial Data: Some Theory for Kriging (Stein, 1999)
+
+    Arguments:
+        correlation: The correlations :math:`\rho` at lags from 0 on, with shape :math:`(M, D)`, positive semidefinite.
+        variance: The variance :math:`\gamma_0` about zero, with shape :math:`(D,)`.
+        levels: The levels of the quantiles, with shape :math:`(Q,)`.
+        errors: The quantiles of the errors at each lead, with shape :math:`(H, D, Q)`.
+    """
+
+    correlation: Tensor
+    variance: Tensor
+    levels: Tensor
+    errors: Tensor
+
+    @classmethod
+    def fit(
+        cls, items: Sequence[Tensor], context_length: int, blocks: Tensor, levels: Tensor | Sequence[float]
+    ) -> Memory:
+        r"""Estimates it of train rows.
+
+        Arguments:
+            items: The standardised rows of each item in order of time, each with shape :math:`(T_i, D)`. NaN marks a
+                missing cell.
+            context_length: The number of context steps :math:`L`.
+            blocks: The block of leads that each lead belongs to, with shape :math:`(H,)`; the errors of a block share
+                their quantiles.
+            levels: The levels of these, with shape :math:`(Q,)`.
+
+        Returns:
+            The memory. A channel that never changes is forecast to stay as it is, with no width.
+        """
+        horizon, levels = len(blocks), torch.as_tensor(levels, dtype=torch.float64)
+        covariance = autocovariance(items, context_length + horizon)
+        variance = covariance[0]
+        correlation = torch.where(variance > 1e-12, covariance / variance.clamp(min=1e-12), 1.0)
+        errors = _errors(items, correlation[1 : horizon + 1], variance)  # (n, H, D)
+        normal = torch.special.ndtri(levels)
+        quantiles = torch.empty(horizon, errors.shape[-1], len(levels), dtype=torch.float64)
+        for block in blocks.unique():
+            some = errors[:, blocks == block].flatten(0, 1)
+            enough = (~some.isnan()).sum(0) >= ERRORS
+            found = torch.cat([torch.nanquantile(part, levels, dim=0) for part in some.split(WIDTH, 1)], 1).mT  # (D, Q)
+            quantiles[blocks == block] = torch.where(enough[:, None], found, normal)
+        return cls(correlation, variance, levels, quantiles)
+
+    @staticmethod
+    def left(past: Tensor) -> Tensor:
+        r"""Returns what share of the law of a channel is left to the frozen model.
+
+        Arguments:
+            past: The contexts, with shape :math:`(n, L, D)`. NaN marks a missing step.
+
+        Returns:
+            The shares, with shape :math:`(n, D)`: 0 of one or two values, which tell a model no spread, then rising to
+            1 for `ENOUGH`; 1 where no value is seen, which tells nothing of those to come.
+        """
+        count = (~past.isnan()).sum(1)
+        return torch.where(count > 0, ((count - 2) / (ENOUGH - 2)).clamp(0, 1).square(), 1.0)
+
+    def law(self, past: Tensor, channel: Tensor) -> Tensor:
+        r"""Forecasts windows of one channel each from the values that they show, the last `ENOUGH` - 1 of them.
+
+        Arguments:
+            past: The contexts, with shape :math:`(p, L)`. NaN marks a missing step.
+            channel: The channel of each, with shape :math:`(p,)`.
+
+        Returns:
+            The quantiles at `levels`, with shape :math:`(p, H, Q)`, of the precision of `past`.
+        """
+        step = max(1, HELD // (ENOUGH * (ENOUGH + len(self.errors))))
+        pairs = zip(past.split(step), channel.split(step), strict=True)
+        return torch.cat([self._law(*some) for some in pairs]).to(past)
+
+    def _law(self, past: Tensor, channel: Tensor) -> Tensor:
+        length, horizon = past.shape[1], len(self.errors)
+        seen = torch.where(past.isnan(), -1, torch.arange(length))
+        at = seen.topk(min(ENOUGH - 1, length), dim=1).values  # (p, k), -1 where there are fewer values
+        known = at >= 0
+        x = torch.where(known, past.double().gather(1, at.clamp(min=0)), 0.0)
+        between = self._at((at[:, :, None] - at[:, None, :]).abs(), channel)
+        ahead = self._at(torch.arange(length, length + horizon) - at[:, :, None], channel)  # (p, k, H)
+        own = torch.where(known, NUGGET, 1.0)  # a unit equation for each value that is not there
+        matrix = between * (known[:, :, None] & known[:, None, :]) + torch.diag_embed(own)
+        ahead = ahead * known[:, :, None]
+        weights = torch.linalg.solve(matrix, ahead)  # (p, k, H)
+        mean = (weights * x[:, :, None]).sum(1)
+        left = (1 - (weights * ahead).sum(1)).clamp(min=0)
+        spread = (self.variance[channel, None] * left).sqrt()
+        quantiles: Tensor = mean[..., None] + spread[..., None] * self.errors[:, channel].transpose(0, 1)
+        return quantiles
+
+    def _at(self, lag: Tensor, channel: Tensor) -> Tensor:
+        r"""The correlations of one channel each at lags (p, *)."""
+        found: Tensor = self.correlation[lag.clamp(max=len(self.correlation) - 1), channel[:, None, None]]
+        return found
+
+    def state(self) -> dict[str, Tensor]:
+        r"""Returns the tensors, by name."""
+        return {name: getattr(self, name) for name in ("correlation", "variance", "levels", "errors")}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> Memory:
+        r"""Makes it of its tensors.
+
+        Arguments:
+            state: What `state` returned.
+
+        Returns:
+            The memory.
+        """
+        return cls(**state)
+
+
+def _errors(items: Sequence[Tensor], correlation: Tensor, variance: Tensor) -> Tensor:
+    r"""The errors (n, H, D) of forecasts from one value, at origins that lie evenly in the rows, in their own units."""
+    horizon, channels = correlation.shape
+    apart = torch.full((horizon, channels), torch.nan, dtype=torch.float64)
+    rows = torch.cat([piece for item in items for piece in (item.double(), apart)])
+    number = min(len(rows) - horizon, ORIGINS, max(ERRORS, CELLS // (horizon * channels)))
+    origin = torch.linspace(0, len(rows) - horizon - 1, number).long()
+    now, later = rows[origin, None], rows[origin[:, None] + torch.arange(1, horizon + 1)]
+    spread = (variance * (1 - correlation.square())).clamp(min=1e-12).sqrt()
+    return (later - correlation * now) / spread
