@@ -58,7 +58,7 @@ class Pipeline:
     # ------------------------------------------------------------------ the two laws
 
     def frozen(self, windows: Windows) -> QuantileFunction:
-        r"""The frozen model alone: values of shape :math:`(n, H, D, Q)`, of covariates too, known effects taken off."""
+        r"""The frozen model's law: values of shape :math:`(n, H, D, Q)`, of covariates too, known effects taken off."""
         levels = torch.tensor(self.model.quantile_levels)
         laws = [_doubted(QuantileFunction(levels, self._remembered(batch)), batch) for batch in self._batches(windows)]
         return QuantileFunction(levels, torch.cat([law.values for law in laws]), self.bounds(windows))

@@ -1,4 +1,4 @@
-r"""Writes the tables of docs/data.md from `scores.csv`, between marks: no figure is typed by hand.
+r"""Writes the tables of docs/data.md from `scores.csv` and `cold.csv`, between marks: no figure is typed by hand.
 
 python -m benchmarks.missing.table
 """
@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchmarks import pages
 
-SCORES = Path(__file__).parent / "scores.csv"
+SCORES, COLD = (Path(__file__).parent / name for name in ("scores.csv", "cold.csv"))
 
 
 def cells(scores: pd.DataFrame) -> str:
@@ -43,6 +43,20 @@ def channel(scores: pd.DataFrame) -> str:
     return "\n".join([*lines, "", told(scores)])
 
 
+def cold(scores: pd.DataFrame) -> str:
+    lines = [
+        "| data | rows | CRPS, frozen model | adapter | 80 % coverage, frozen model | adapter | 80 % width, "
+        "frozen model | adapter |",
+        "|---" * 8 + "|",
+    ]
+    for row in scores.itertuples():
+        lines.append(
+            f"| {row.set} | {row.rows} | {row.crps_frozen:.4f} | {row.crps_ours:.4f} | {row.coverage_frozen:.3f} | "
+            f"{row.coverage_ours:.3f} | {row.width_frozen:.3f} | {row.width_ours:.3f} |"
+        )
+    return "\n".join([*lines, "", told(scores)])
+
+
 def told(scores: pd.DataFrame) -> str:
     first, commits = scores.iloc[0], ", ".join(scores["commit"].unique())
     return f"{first.foundation_model}; seed {first.seed:.0f}; torch {first.torch}; commit {commits}."
@@ -50,7 +64,8 @@ def told(scores: pd.DataFrame) -> str:
 
 def main() -> None:
     scores = pd.read_csv(SCORES)
-    pages.write("docs/data.md", __file__, {"cells": cells(scores), "channel": channel(scores)})
+    tables = {"cells": cells(scores), "channel": channel(scores), "cold": cold(pd.read_csv(COLD))}
+    pages.write("docs/data.md", __file__, tables)
 
 
 if __name__ == "__main__":
