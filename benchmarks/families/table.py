@@ -19,7 +19,8 @@ def spread(values: pd.Series) -> str:
 
 
 def table(scores: pd.DataFrame) -> str:
-    lines = ["| data | family | MSE | CRPS | CRPS v. frozen | PIT-ECE (floor) | fit, s of a processor |", "|---" * 7 + "|"]
+    head = "| data | family | MSE | CRPS | CRPS v. frozen | PIT-ECE (floor) | fit, s of a processor |"
+    lines = [head, "|---" * 7 + "|"]
     for data, rows in scores.groupby("data", sort=False):
         wide = rows.pivot_table(index=["family", "seed", "model"], columns="metric", values="value")
         frozen = wide.xs("frozen model", level="model")
