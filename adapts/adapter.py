@@ -414,7 +414,7 @@ class Adapter:
         pipeline, standard = self._pipeline(fitted), fitted.standardised(windows)
         copula: Copula = fitted.copula
         if fitted.latent_ranks and pipeline.tells_dependence:
-            marginals, parts, copula = pipeline.joint(standard)
+            marginals, parts, copula = pipeline.joint(standard, fitted.copula)
         else:
             marginals, parts = pipeline.law(standard)
         marginals = fitted.recalibrated(marginals, windows)

@@ -78,8 +78,8 @@ class Fitted:
         bands: The joint bands, made of the outcomes of the calibration and confirmation rows.
         online: How the levels have moved since the fit; None before the first update.
         latent_copula: The dependence of the latent channels, where the family mixes channels.
-        latent_ranks: Whether each window is ranked as its decoded latent paths are (see `Pipeline.joint`), in place of
-            `copula`, as long as the gate is not closed.
+        latent_ranks: Whether each window is ranked as its decoded latent paths are (see `Pipeline.joint`), to which
+            `copula` adds the noise, as long as the gate is not closed; by `copula` alone otherwise.
         noise: The variance added, as a share of the window's own, with shape :math:`(H, D)`.
         gate: The adapter's share of the law, with shape :math:`(H, D)`; None where no gate stands.
         windows: The number of windows a part.
@@ -1078,16 +1078,20 @@ class _Stages:
             candidates["kronecker"] = fit_gaussian(self.pits(self.law("calibration"), windows).values, worth)
             if affordable >= ENOUGH:
                 candidates["empirical"] = fit_empirical(self.errors[0])
-        some = _evenly(len(pits), max(ENOUGH, min(COMPARED, affordable)))
-        if named == "residual" and affordable >= ENOUGH and self.pipeline.tells_dependence:
-            frozen = self.frozen("confirmation")[torch.from_numpy(some)]
-            candidates["latent"] = self.pipeline.joint(self.windows["confirmation"][some], frozen)[2]
         candidates[named] = fitted.copula
         # Ranks, as the fits see them: margins that are too narrow would speak for independence.
         ranked = torch.special.ndtr(normal_scores(pits.flatten(1))).view_as(pits)
-        chosen, gains = choose_copula(candidates, ranked[torch.from_numpy(some)])
+        some = _evenly(len(pits), max(ENOUGH, min(COMPARED, affordable)))
+        outcomes = ranked[torch.from_numpy(some)]
+        chosen, gains = choose_copula(candidates, outcomes)
+        fitted.copula = candidates[chosen]
+        if named == "residual" and affordable >= ENOUGH and self.pipeline.tells_dependence:
+            windows, frozen = self.windows["confirmation"][some], self.frozen("confirmation")[torch.from_numpy(some)]
+            candidates["latent"] = self.pipeline.joint(windows, fitted.copula, frozen)[2]
+            chosen, gains = choose_copula(candidates, outcomes)
         fitted.latent_ranks = chosen == "latent"
-        fitted.copula = candidates[max((name for name in candidates if name != "latent"), key=gains.__getitem__)]
+        if not fitted.latent_ranks:
+            fitted.copula = candidates[chosen]
         sampled = any(isinstance(each, RankCopula) for each in candidates.values())
         told = [
             f"{name} {100 * gain:+.1f} %" if sampled else f"{name} {gain:+.3g}"

@@ -92,7 +92,7 @@ class Pipeline:
 
     def adapted(self, windows: Windows, frozen: QuantileFunction) -> QuantileFunction:
         r"""The adapter's law, without noise, given the frozen model's, whose pass serves both where one can."""
-        return self._decoded(windows, frozen, ranked=False)[0]
+        return self._decoded(windows, frozen)[0]
 
     def law(self, windows: Windows, frozen: QuantileFunction | None = None) -> tuple[QuantileFunction, VarianceParts]:
         r"""The adapter's law as fitted, noise added, gated against the frozen model; and where its variance is from.
@@ -104,37 +104,38 @@ class Pipeline:
         Returns:
             The law and the parts of its variance.
         """
-        law, parts, _ = self._law(windows, frozen, ranked=False)
+        law, parts, _ = self._law(windows, frozen)
         return law, parts
 
     def joint(
-        self, windows: Windows, frozen: QuantileFunction | None = None
+        self, windows: Windows, errors: Copula, frozen: QuantileFunction | None = None
     ) -> tuple[QuantileFunction, VarianceParts, PathCopula]:
         r"""The law as `law` has it, with the dependence that the decoder tells of each window.
 
-        Every window is ranked as its decoded latent paths are, to which the noise is added as independent normals. The
-        gate moves margins alone. Only where `tells_dependence`.
+        Every window is ranked as its decoded latent paths are, to which the noise is added as normals. The gate moves
+        margins alone. Only where `tells_dependence`.
 
         Arguments:
             windows: As for `law`.
+            errors: The dependence of the noise, for which that of past errors stands.
             frozen: As for `law`.
 
         Returns:
             The law, the parts of its variance, and the copula of these windows.
         """
-        law, parts, copula = self._law(windows, frozen, ranked=True)
+        law, parts, copula = self._law(windows, frozen, errors)
         assert copula is not None, "a closed gate or a family that mixes no channels tells no dependence"
         return law, parts, copula
 
     def _law(
-        self, windows: Windows, frozen: QuantileFunction | None, *, ranked: bool
+        self, windows: Windows, frozen: QuantileFunction | None, errors: Copula | None = None
     ) -> tuple[QuantileFunction, VarianceParts, PathCopula | None]:
         frozen = self.frozen(windows) if frozen is None else frozen
         around = self.observed(windows, frozen)
         if self.closed:
             none = torch.zeros(around.shape)
             return around, VarianceParts.of(around, none, none), None
-        adapter, posterior, copula = self._decoded(windows, frozen, ranked=ranked)
+        adapter, posterior, copula = self._decoded(windows, frozen, errors)
         noise = self._noise(windows)
         law = self._gated(adapter.add_noise(noise), around)
         share = torch.ones(()) if self.gate is None else self.gate.square()
@@ -238,9 +239,9 @@ class Pipeline:
         return values.unflatten(0, z.shape[:2]), state
 
     def _decoded(
-        self, windows: Windows, frozen: QuantileFunction, *, ranked: bool
+        self, windows: Windows, frozen: QuantileFunction, errors: Copula | None = None
     ) -> tuple[QuantileFunction, Tensor, PathCopula | None]:
-        r"""The adapter's law, the variance over its draws of itself (n, H, D), and how its paths rank where asked."""
+        r"""The adapter's law, the variance over its draws of itself (n, H, D), and how its paths rank with `errors`."""
         laws, variances, copulas, start = [], [], [], 0
         for batch in self._batches(windows, self._decoded_at_a_time(windows)):
             raw = frozen.values[start : start + len(batch)]
@@ -254,15 +255,15 @@ class Pipeline:
                 law, variance = QuantileFunction.mix(part, law, QuantileFunction(law.levels, raw)), variance * part**2
             laws.append(law)
             variances.append(variance)
-            if ranked and paths is not None:
-                copulas.append(PathCopula(self._noisy_paths(batch, paths)))
+            if errors is not None and paths is not None:
+                copulas.append(PathCopula(self._noisy_paths(batch, paths, errors)))
             start += len(batch)
         values = torch.cat([law.values for law in laws])
         law = self.observed(windows, QuantileFunction(laws[0].levels, values, self.bounds(windows)))
         variance = torch.cat(variances)[..., : self._targets] * windows.factor().square()
         return law, variance, PathCopula.joined(copulas) if copulas else None
 
-    def _noisy_paths(self, batch: Windows, paths: Tensor) -> Tensor:
+    def _noisy_paths(self, batch: Windows, paths: Tensor, errors: Copula) -> Tensor:
         r"""The targets' share of decoded paths, (S, B, H, D), with the noise of the law; shifts move no rank."""
         variance, doubt = self._noise(batch), batch.doubt()
         factor = batch.factor()
@@ -270,8 +271,9 @@ class Pipeline:
             variance = variance + doubt[..., : self._targets] * factor.square()
         # The same draws for every window, and others than those of the latent paths.
         generator = torch.Generator().manual_seed(self.seed + 1)
-        white = torch.randn(len(paths), 1, *variance.shape[1:], generator=generator)
-        return paths[..., : self._targets] * factor + variance.sqrt() * white
+        noise = torch.special.ndtri(errors.uniforms(len(paths), generator).clamp(1e-6, 1 - 1e-6)).unsqueeze(1)
+        noisy: Tensor = paths[..., : self._targets] * factor + variance.sqrt() * noise
+        return noisy
 
     def _widened(self, past: Tensor, law: QuantileFunction, raw: Tensor) -> QuantileFunction:
         r"""The law of a batch, as wide as the raw one in channels that were not observed."""

@@ -11,13 +11,14 @@ from seasonal import SeasonalModel
 
 from adapts import Adapter
 from adapts.adapters import AdapterModule, Linear, Projection, Residual
-from adapts.distribution import Independent, Law, PathCopula, QuantileFunction
+from adapts.distribution import GaussianCopula, Independent, Law, PathCopula, QuantileFunction
 from adapts.distribution.bands import JointBands
 from adapts.panel import Panel
 from adapts.pipeline import Pipeline
 from adapts.windows import last_windows, part_windows, split_parts
 
 HORIZON = 6
+INDEPENDENT = Independent(HORIZON, 2)
 
 
 def alternating(rows=3000, seed=0):
@@ -94,15 +95,15 @@ def correlation(paths):
 class TestPipeline:
     def test_samples_correlate_as_the_decoded_paths_do(self):
         pipeline, windows = pipeline_of(Projection(), alternating(600))
-        marginals, _, copula = pipeline.joint(windows)
+        marginals, _, copula = pipeline.joint(windows, INDEPENDENT)
         frozen = pipeline.frozen(windows)
         parts = [pipeline._adapted(windows[[n]], frozen.values[[n]])[2] for n in range(len(windows))]
         decoded = torch.cat(parts, 1)  # (S, n, H, D)
         samples = Law(marginals, copula).sample(len(decoded))
         torch.testing.assert_close(rank_correlation(samples), rank_correlation(decoded), atol=1e-3, rtol=0)
 
-    @pytest.mark.parametrize("noise", [None, 0.25])
-    def test_a_rotation_of_independent_normals_correlates_as_their_variances_say(self, noise, monkeypatch):
+    @pytest.mark.parametrize(("noise", "common"), [(None, 0.0), (0.25, 0.0), (0.25, 0.9)])
+    def test_a_rotation_of_independent_normals_correlates_as_their_variances_say(self, noise, common, monkeypatch):
         monkeypatch.setattr("adapts.pipeline.DRAWS", 8000)
         series = alternating(600)
         series /= series.std(0)
@@ -118,14 +119,19 @@ class TestPipeline:
         covariance = torch.einsum("nhk,ik,jk->nhij", latent.variance, directions, directions)
         covariance = covariance * scale.unsqueeze(-1) * scale.unsqueeze(-2)
         variance = covariance.diagonal(dim1=-2, dim2=-1) + (noise or 0.0) * spread
-        expected = covariance[..., 0, 1] / variance.prod(-1).sqrt()
+        errors = GaussianCopula(torch.tensor([[1.0, common], [common, 1.0]]), torch.eye(HORIZON))
+        shared = covariance[..., 0, 1] + (noise or 0.0) * common * spread.prod(-1).sqrt()
+        expected = shared / variance.prod(-1).sqrt()
         assert float(expected.min()) < -0.2 and float(expected.max()) > 0.2
-        marginals, _, copula = pipeline.joint(windows)
+        marginals, _, copula = pipeline.joint(windows, errors)
         torch.testing.assert_close(correlation(Law(marginals, copula).sample(8000)), expected, atol=0.05, rtol=0)
 
     def test_the_margins_are_those_of_the_law(self):
         pipeline, windows = pipeline_of(Linear(latent_channels=1), in_pairs(600), torch.full((HORIZON, 4), 0.3))
-        (law, parts), (marginals, same, copula) = pipeline.law(windows), pipeline.joint(windows)
+        (law, parts), (marginals, same, copula) = (
+            pipeline.law(windows),
+            pipeline.joint(windows, Independent(HORIZON, 4)),
+        )
         assert torch.equal(law.values, marginals.values) and torch.equal(parts.noise, same.noise)
         samples = Law(marginals, copula).sample(400, torch.Generator().manual_seed(0)).sort(0).values
         other = Law(marginals, Independent(HORIZON, 4)).sample(400, torch.Generator().manual_seed(1)).sort(0).values
@@ -134,14 +140,14 @@ class TestPipeline:
 
     def test_a_window_is_ranked_alike_whatever_the_batch(self):
         pipeline, windows = pipeline_of(Projection(), alternating(600), torch.full((HORIZON, 2), 0.1))
-        ranks = pipeline.joint(windows)[2].ranks
+        ranks = pipeline.joint(windows, INDEPENDENT)[2].ranks
         for number in range(len(windows)):
-            alone = pipeline.joint(windows[[number]])[2].ranks[:, 0]
+            alone = pipeline.joint(windows[[number]], INDEPENDENT)[2].ranks[:, 0]
             assert float((alone == ranks[:, number]).double().mean()) > 0.99  # but for a digit of a batch's product
 
     def test_draws_of_a_stochastic_family_are_kept_apart(self):
         pipeline, windows = pipeline_of(Shifted(), in_pairs(600), posterior_draws=20)
-        marginals, _, copula = pipeline.joint(windows)
+        marginals, _, copula = pipeline.joint(windows, Independent(HORIZON, 4))
         assert copula.ranks.shape == (260, 7, HORIZON, 4)
         assert float(rank_correlation(Law(marginals, copula).sample(260)).min()) > 0.95
 
@@ -176,9 +182,9 @@ class TestPipeline:
         windows = last_windows(fitted.panel, context_length=48, prediction_length=HORIZON)
         windows = replace(windows, origin=windows.origin - HORIZON)
         pipeline, standard = adapter._pipeline(fitted), fitted.standardised(windows)
-        ranks = pipeline.joint(standard)[2].ranks
+        ranks = pipeline.joint(standard, INDEPENDENT)[2].ranks
         plain = replace(standard, shifts=None, factors=None)
-        decoded = pipeline._noisy_paths(plain, pipeline._adapted(plain, pipeline.frozen(plain).values)[2])
+        decoded = pipeline._noisy_paths(plain, pipeline._adapted(plain, pipeline.frozen(plain).values)[2], INDEPENDENT)
         assert ranks.shape == (256, 1, HORIZON, 2)
         assert float((PathCopula(decoded).ranks == ranks).double().mean()) > 0.99
 
