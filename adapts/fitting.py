@@ -35,7 +35,7 @@ from .distribution.recalibration import Recalibration
 from .distribution.residual import fit_residual
 from .foundation import FoundationModel
 from .gaps import Coupling, Told
-from .memory import Memory
+from .kriging import Kriging
 from .panel import Panel
 from .pipeline import Pipeline, noise_ratio
 from .solvers import blocked_folds
@@ -89,7 +89,7 @@ class Fitted:
         head: The tensors of the frozen model's head, where it was trained for these series.
         effect: What known covariates explain of the targets; None where there are none.
         coupling: What the channels that are seen tell of those that are not; None where nothing is filled.
-        memory: What a few values of a channel tell of those to come; None where they are left to the frozen model.
+        kriging: What a few values of a channel tell of those to come; None where they are left to the frozen model.
     """
 
     panel: Panel
@@ -113,7 +113,7 @@ class Fitted:
     head: dict[str, Tensor] = field(default_factory=dict)
     effect: KnownEffect | None = None
     coupling: Coupling | None = None
-    memory: Memory | None = None
+    kriging: Kriging | None = None
     _headed: tuple[FoundationModel, FoundationModel] | None = field(default=None, repr=False)  # as loaded, and probed
     # The panels last asked of, standardised, and what was taken off them; what is told of the gaps of such a one.
     _standard: tuple[Panel, Panel, Panel | None, Panel | None] | None = field(default=None, repr=False)
@@ -166,7 +166,7 @@ class Fitted:
         if held is None or held[0] is not windows.panel:
             self._standard = held = windows.panel, *self._seen(windows.panel)
         return replace(
-            windows, panel=held[1], shifts=held[2], factors=held[3], told=self._tell(held[1]), memory=self.memory
+            windows, panel=held[1], shifts=held[2], factors=held[3], told=self._tell(held[1]), kriging=self.kriging
         )
 
     def _tell(self, standard: Panel) -> Told | None:
@@ -204,13 +204,13 @@ class Fitted:
             The windows of the standardised targets.
         """
         if self.effect is None and not self.panel.past_covariates:
-            return replace(self.standardised(windows), told=None, memory=None)
+            return replace(self.standardised(windows), told=None, kriging=None)
         held = self._targets
         if held is None or held[0] is not windows.panel:
             targets = windows.panel.select(self.panel.targets)
             count = targets.num_channels
             self._targets = held = windows.panel, targets.standardised(self.location[:count], self.scale[:count])
-        return replace(windows, panel=held[1], shifts=None, factors=None, told=None, memory=None)
+        return replace(windows, panel=held[1], shifts=None, factors=None, told=None, kriging=None)
 
     def recalibrated(self, law: QuantileFunction, windows: Windows) -> QuantileFunction:
         r"""The margins of windows with their levels mapped.
@@ -243,7 +243,7 @@ class Fitted:
             "head": self.head,
             "effect": {} if self.effect is None else self.effect.state(),
             "coupling": {} if self.coupling is None else self.coupling.state(),
-            "memory": {} if self.memory is None else self.memory.state(),
+            "kriging": {} if self.kriging is None else self.kriging.state(),
         }
         tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
         tensors |= {name: tensor for name in ("noise", "gate") if (tensor := getattr(self, name)) is not None}
@@ -273,7 +273,7 @@ class Fitted:
         self.head, self._headed = part("head"), None
         self.effect = KnownEffect.from_state(self.panel, part("effect")) if part("effect") else None
         self.coupling = Coupling.from_state(part("coupling")) if part("coupling") else None
-        self.memory = Memory.from_state(part("memory")) if part("memory") else None
+        self.kriging = Kriging.from_state(part("kriging")) if part("kriging") else None
 
 
 def fit(
@@ -488,7 +488,7 @@ class _Stages:
     def lay(self) -> None:
         r"""Makes the windows and rows that the adapter sees."""
         fitted = self.fitted
-        fitted._standard, fitted._told, fitted.coupling, fitted.memory = None, None, None, None
+        fitted._standard, fitted._told, fitted.coupling, fitted.kriging = None, None, None, None
         panel = fitted.standardised(self.laid["train"]).panel
         self.rows = torch.as_tensor(_rows(panel, self.train_part), dtype=torch.float32)
         fitted.module.prepare(self.rows)
@@ -497,7 +497,7 @@ class _Stages:
             fitted.coupling = Coupling.fit(apart, self.horizon)
             ranges = zip(panel.items, self.train_part.ranges, strict=True)
             items = [torch.from_numpy(item.values[start:stop]) for item, (start, stop) in ranges]
-            fitted.memory = Memory.fit(items, fitted.context_length, self.blocks, self.loaded.quantile_levels)
+            fitted.kriging = Kriging.fit(items, fitted.context_length, self.blocks, self.loaded.quantile_levels)
         self.windows = {name: fitted.standardised(windows) for name, windows in self.laid.items()}
 
     def run(self) -> None:

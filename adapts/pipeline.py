@@ -60,7 +60,7 @@ class Pipeline:
     def frozen(self, windows: Windows) -> QuantileFunction:
         r"""The frozen model's law: values of shape :math:`(n, H, D, Q)`, of covariates too, known effects taken off."""
         levels = torch.tensor(self.model.quantile_levels)
-        laws = [_doubted(QuantileFunction(levels, self._remembered(batch)), batch) for batch in self._batches(windows)]
+        laws = [_doubted(QuantileFunction(levels, self._frozen(batch)), batch) for batch in self._batches(windows)]
         return QuantileFunction(levels, torch.cat([law.values for law in laws]), self.bounds(windows))
 
     def bounds(self, windows: Windows) -> tuple[Tensor, Tensor] | None:
@@ -215,18 +215,18 @@ class Pipeline:
         centre = window_moments(past)[0][:, 0, :, None]  # (B, K, 1), the train rows' mean where nothing was seen
         return torch.where(known[:, None, :, None], values, (centre + spread).unsqueeze(1))
 
-    def _remembered(self, batch: Windows) -> Tensor:
+    def _frozen(self, batch: Windows) -> Tensor:
         r"""The frozen model's quantiles (B, H, D, Q), mixed with what the train rows know where values are few."""
         past = batch.past()
         values = self.raw(past, batch.prediction_length)
         part = _left(batch, past)
-        if batch.memory is None or part is None:
+        if batch.kriging is None or part is None:
             return values
         window, channel = (part < 1).nonzero().T
-        memory = QuantileFunction(batch.memory.levels, batch.memory.law(past[window, :, channel], channel))
+        known = QuantileFunction(batch.kriging.levels, batch.kriging.law(past[window, :, channel], channel))
         levels = torch.tensor(self.model.quantile_levels)
         frozen = QuantileFunction(levels, values[window, :, channel])
-        told = QuantileFunction(levels, memory.at(levels))
+        told = QuantileFunction(levels, known.at(levels))
         values[window, :, channel] = QuantileFunction.mix(part[window, channel, None], frozen, told).values
         return values
 
@@ -352,9 +352,9 @@ def _doubted(law: QuantileFunction, windows: Windows) -> QuantileFunction:
 
 def _left(windows: Windows, past: Tensor) -> Tensor | None:
     r"""The shares (B, D) of laws that the few values of windows leave to the frozen model; None where all is left."""
-    if windows.memory is None:
+    if windows.kriging is None:
         return None
-    left = windows.memory.left(past)
+    left = windows.kriging.left(past)
     return left if bool((left < 1).any()) else None
 
 

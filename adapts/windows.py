@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .dates import phase_of, phases
 from .gaps import Told
-from .memory import Memory
+from .kriging import Kriging
 from .panel import Panel
 
 PARTS = ("train", "validation", "calibration", "confirmation")
@@ -101,7 +101,7 @@ class Windows:
         shifts: What was taken off the targets, row by row, for known covariates; nothing if None.
         factors: What the rest was then divided by, positive; nothing if None.
         told: What the channels tell of each other where cells are missing; these stay as they are if None.
-        memory: What a few values tell of those to come; they are left to the frozen model if None.
+        kriging: What a few values tell of those to come; they are left to the frozen model if None.
     """
 
     panel: Panel
@@ -112,7 +112,7 @@ class Windows:
     shifts: Panel | None = None
     factors: Panel | None = None
     told: Told | None = None
-    memory: Memory | None = None
+    kriging: Kriging | None = None
 
     def __len__(self) -> int:
         return len(self.origin)

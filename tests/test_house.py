@@ -36,7 +36,7 @@ LAYERS = [
     ["panel"],
     ["files"],
     ["solvers"],
-    ["gaps", "memory"],
+    ["gaps", "kriging"],
     ["windows", "readers"],
     ["adapters", "foundation"],
     ["distribution"],

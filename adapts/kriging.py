@@ -2,7 +2,7 @@ r"""Channels of which a context shows a few values only, told by what the train 
 
 from __future__ import annotations
 
-__all__ = ["ENOUGH", "Memory"]
+__all__ = ["ENOUGH", "Kriging"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ HELD, WIDTH = 2**22, 256
 
 
 @dataclass(frozen=True, eq=False)
-class Memory:
+class Kriging:
     r"""What a few values of a channel tell of those to come.
 
     The train rows' correlations over time give the best linear forecast from whatever values there are, at any ages
@@ -57,7 +57,7 @@ class Memory:
     @classmethod
     def fit(
         cls, items: Sequence[Tensor], context_length: int, blocks: Tensor, levels: Tensor | Sequence[float]
-    ) -> Memory:
+    ) -> Kriging:
         r"""Estimates it of train rows.
 
         Arguments:
@@ -69,7 +69,7 @@ class Memory:
             levels: The levels of these, with shape :math:`(Q,)`.
 
         Returns:
-            The memory. A channel that never changes is forecast to stay as it is, with no width.
+            What a few values tell. A channel that never changes is forecast to stay as it is, with no width.
         """
         horizon, levels = len(blocks), torch.as_tensor(levels, dtype=torch.float64)
         covariance = autocovariance(items, context_length + horizon)
@@ -141,14 +141,14 @@ class Memory:
         return {name: getattr(self, name) for name in ("correlation", "variance", "levels", "errors")}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> Memory:
+    def from_state(cls, state: Mapping[str, Tensor]) -> Kriging:
         r"""Makes it of its tensors.
 
         Arguments:
             state: What `state` returned.
 
         Returns:
-            The memory.
+            What a few values tell.
         """
         return cls(**state)
 

@@ -10,7 +10,7 @@ from seasonal import LEVELS, SeasonalModel
 
 from adapts import Adapter
 from adapts.distribution.blocks import lead_blocks
-from adapts.memory import ENOUGH, ERRORS, Memory
+from adapts.kriging import ENOUGH, ERRORS, Kriging
 from adapts.panel import Panel
 from adapts.solvers.gaussian import autocovariance
 from adapts.windows import Windows
@@ -46,7 +46,7 @@ def starting(panel: Panel, rows: int) -> Windows:
 def forgetful(fitted: Adapter) -> Adapter:
     r"""The same adapter without what the train rows know of few values."""
     other = pickle.loads(pickle.dumps(fitted))
-    other._fitted.memory = None
+    other._fitted.kriging = None
     return other
 
 
@@ -101,14 +101,14 @@ def test_levels_of_their_own_stay_correlated_beyond_the_longest_item() -> None:
 # ------------------------------------------------------------------------------------------------ the law of few values
 
 
-def memory(correlation: torch.Tensor, variance: float = 1.0) -> Memory:
-    return Memory(
+def kriging(correlation: torch.Tensor, variance: float = 1.0) -> Kriging:
+    return Kriging(
         correlation[:, None].double(), torch.tensor([variance]).double(), torch.tensor(LEVELS).double(),
         NORMAL.expand(H, 1, -1),
     )  # fmt: skip
 
 
-def told(of: Memory, past: list[float]) -> torch.Tensor:
+def told(of: Kriging, past: list[float]) -> torch.Tensor:
     r"""The law of one context, (H, Q)."""
     return of.law(torch.tensor([past]).double(), torch.zeros(1, dtype=torch.long))[0]
 
@@ -116,7 +116,7 @@ def told(of: Memory, past: list[float]) -> torch.Tensor:
 def test_one_value_fades_with_its_age_as_the_correlations_do() -> None:
     rho = 0.9 ** torch.arange(40).double()
     for age in (0, 3):
-        law = told(memory(rho, variance=4.0), [torch.nan, 2.0] + [torch.nan] * age)
+        law = told(kriging(rho, variance=4.0), [torch.nan, 2.0] + [torch.nan] * age)
         kept = rho[age + 1 : age + 1 + H]
         torch.testing.assert_close(law[:, 4], 2 * kept, rtol=2e-3, atol=0.0)
         spread = 2 * (1 - kept.square()).sqrt()
@@ -124,7 +124,7 @@ def test_one_value_fades_with_its_age_as_the_correlations_do() -> None:
 
 
 def test_of_an_autoregression_the_last_value_tells_all() -> None:
-    of = memory(0.8 ** torch.arange(40).double())
+    of = kriging(0.8 ** torch.arange(40).double())
     torch.testing.assert_close(told(of, [3.0, -1.0, 2.0, 0.5]), told(of, [0.5]), rtol=0.0, atol=0.01)
 
 
@@ -134,21 +134,21 @@ def test_of_noise_about_a_level_of_its_own_the_mean_tells_all(count: int) -> Non
     rho = torch.full((40,), between)
     rho[0] = 1.0
     values = torch.linspace(-1.0, 3.0, count + 1)[1:]
-    law = told(memory(rho), values.tolist())
+    law = told(kriging(rho), values.tolist())
     share = count * between / (1 + (count - 1) * between)
     torch.testing.assert_close(law[:, 4], (share * values.mean()).double().expand(H), rtol=5e-3, atol=0.0)
     assert float(law[0, 8] - law[0, 4]) == pytest.approx(float(NORMAL[8]) * (1 - share * between) ** 0.5, rel=5e-3)
 
 
 def test_what_is_missing_between_does_not_matter_and_ages_do() -> None:
-    of = memory(torch.cos(torch.arange(60) / 4).double() * 0.97 ** torch.arange(60))
+    of = kriging(torch.cos(torch.arange(60) / 4).double() * 0.97 ** torch.arange(60))
     whole = told(of, [1.0, torch.nan, torch.nan, -0.5, 2.0])
     torch.testing.assert_close(told(of, [torch.nan] * 9 + [1.0, torch.nan, torch.nan, -0.5, 2.0]), whole)
     assert not torch.allclose(told(of, [1.0, -0.5, torch.nan, torch.nan, 2.0]), whole, atol=0.1)
 
 
 def test_a_channel_that_never_changes_stays_as_it_is_with_no_width() -> None:
-    still = Memory.fit([torch.zeros(80, 1)], L, lead_blocks(H), LEVELS)
+    still = Kriging.fit([torch.zeros(80, 1)], L, lead_blocks(H), LEVELS)
     law = still.law(torch.tensor([[torch.nan, 2.0, 2.0]]), torch.zeros(1, dtype=torch.long))
     torch.testing.assert_close(law, torch.full((1, H, len(LEVELS)), 2.0), rtol=1e-3, atol=0.0)
     assert not bool(law.diff(dim=-1).any())
@@ -162,7 +162,7 @@ def test_intervals_hold_of_values_that_are_far_from_normal() -> None:
     for step in range(1, 4000):
         values[:, step] = 0.9 * values[:, step - 1] + steps[:, step]
     train, test = torch.from_numpy(values / values.std())
-    of = Memory.fit([train], L, lead_blocks(H), LEVELS)
+    of = Kriging.fit([train], L, lead_blocks(H), LEVELS)
     law = of.law(test[:-H], torch.zeros(len(test) - H, dtype=torch.long))
     truth = test[1:].unfold(0, H, 1)[:, 0]
     inside = (truth > law[..., 0]) & (truth < law[..., -1])
@@ -171,7 +171,7 @@ def test_intervals_hold_of_values_that_are_far_from_normal() -> None:
 
 def test_too_few_errors_are_taken_for_normal() -> None:
     rows = torch.randn(5, 1, generator=torch.Generator().manual_seed(0))
-    of = Memory.fit([rows], L, lead_blocks(H), LEVELS)
+    of = Kriging.fit([rows], L, lead_blocks(H), LEVELS)
     assert len(rows) * H < ERRORS * 4
     torch.testing.assert_close(of.errors, NORMAL.expand(H, 1, -1))
 
@@ -194,9 +194,9 @@ def test_from_sixteen_values_on_and_where_none_is_seen_no_bit_changes(fitted: Ad
 def test_the_frozen_model_gets_its_share_of_few_values(fitted: Adapter, cold: Panel, rows: int) -> None:
     windows = fitted._fitted.standardised(starting(cold, rows))
     pipeline = fitted._pipeline(fitted._fitted)
-    ours, theirs = (pipeline.frozen(some).values for some in (windows, replace(windows, memory=None)))
+    ours, theirs = (pipeline.frozen(some).values for some in (windows, replace(windows, kriging=None)))
     past = windows.past()
-    known = torch.stack([windows.memory.law(past[..., n], torch.full((len(past),), n)) for n in range(2)], 2)
+    known = torch.stack([windows.kriging.law(past[..., n], torch.full((len(past),), n)) for n in range(2)], 2)
     share = ((rows - 2) / 14) ** 2 if rows > 2 else 0.0
     torch.testing.assert_close(ours, share * theirs + (1 - share) * known)
 
@@ -239,7 +239,7 @@ def test_the_frozen_model_alone_is_told_nothing(cold: Panel, fitted: Adapter) ->
     before = forgetful(fitted).frozen_law(windows).marginals.values
     assert torch.equal(fitted.frozen_law(windows).marginals.values, before)
     identity = adapter("identity").fit(long(autoregression(20, 120)))
-    assert identity._fitted.memory is None
+    assert identity._fitted.kriging is None
 
 
 def test_saved_and_loaded_it_says_the_same(fitted: Adapter, cold: Panel, tmp_path: Path) -> None:
