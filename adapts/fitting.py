@@ -946,20 +946,21 @@ class _Stages:
             spans = Recalibration.crossed(
                 honest, self.blocks, time, item, phase=season, phases=self.fitted.recalibration.phases
             )
-        pits = torch.full((len(time), self.horizon, self.channels), torch.nan)
-        first = 0
+        pits, order, first = [], [], 0
         for some, law in told:
             for inside, maps in spans:
                 mine = inside[(inside >= max(first, whole)) & (inside < first + len(some))] - first
                 if len(mine):
                     windows = some[mine]
                     mapped = maps.apply(law[torch.from_numpy(mine)], windows.phase())
-                    pits[first + mine] = self.pits(mapped, windows).values
+                    pits.append(self.pits(mapped, windows))
+                    order.append(first + mine)
             first += len(some)
-        order = np.argsort(time[whole:], kind="stable") + whole
-        if len(order):
+        if order:
             later = sum(len(self.windows[part]) for part in ("calibration", "confirmation"))
-            self.fitted.bands = JointBands.fit(pits[torch.from_numpy(order)], memory=later)
+            number = np.concatenate(order)
+            dated = torch.from_numpy(np.lexsort((number, time[number])))
+            self.fitted.bands = JointBands.fit(Pits.cat(pits)[dated], memory=later)
 
     def honest(self, told: Sequence[Outcomes]) -> Pits:
         r"""The PITs (n, H, D) of `outcomes`; NaN on train rows in channels whose law was fitted on them."""

@@ -149,7 +149,7 @@ def follow(fitted: Fitted, panel: Panel, forecast: Callable[[Fitted, Windows], F
         for first, stop in pairwise(some):
             now = pits[first - some[0] : stop - some[0]]
             adapted = online.adapted(now)  # as it was forecast
-            inside.append(adapted[~adapted.isnan()])
+            inside.append(adapted.values[~adapted.lower.isnan()])
             live.bands = live.bands.follow(adapted)
             online.update(now[None])
         if recursive and online.count % horizon == 0:

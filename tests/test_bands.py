@@ -8,6 +8,7 @@ import torch
 
 from adapts.distribution import LEVELS, GaussianCopula, Independent, Law, QuantileFunction
 from adapts.distribution.bands import JOINT, JointBands
+from adapts.distribution.pits import Pits
 
 HORIZON, CHANNELS = 8, 3
 TIME = 0.8 ** (torch.arange(HORIZON)[:, None] - torch.arange(HORIZON)).abs().float()
@@ -88,3 +89,28 @@ def test_many_items_are_remembered_by_dates():
     assert len(bands.scores["all"]) == 450  # all of them: fewer than 100 dates of 50 items
     one = JointBands.fit(torch.rand(300, HORIZON, CHANNELS), memory=200).follow(torch.rand(1, HORIZON, CHANNELS))
     assert len(one.scores["all"]) == 200
+
+
+def test_certain_channels_widen_no_band():
+    truth = normal_law(200, copula()).sample(1, torch.Generator().manual_seed(0))[0]  # (n, H, D)
+    law = normal_law(1, Independent(HORIZON, CHANNELS))
+    pits = law.marginals[torch.zeros(200, dtype=torch.long)].pits(truth)
+    nothing = QuantileFunction(LEVELS, torch.zeros(200, HORIZON, CHANNELS, len(LEVELS)))  # nights
+    sure = nothing.pits(torch.zeros(200, HORIZON, CHANNELS))
+    both = Pits(*(torch.cat([getattr(pits, end), getattr(sure, end)], 2) for end in ("lower", "upper", "place")))
+    for joint in ("channels", "all"):  # whose levels are of no channel
+        assert torch.equal(JointBands.fit(both).levels(law, 0.9, joint), JointBands.fit(pits).levels(law, 0.9, joint))
+
+
+def test_bands_of_laws_with_atoms_cover_as_they_say():
+    generator, covered = torch.Generator().manual_seed(0), []
+    middle = 2 * torch.rand(400, 1, 1, generator=generator).expand(-1, HORIZON, CHANNELS) - 1.5
+    grid = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()
+    margins = QuantileFunction(LEVELS, middle.unsqueeze(-1) + grid, (0.0, torch.inf))
+    for _ in range(20):
+        levels = copula().uniforms(1, generator, windows=400)[0]
+        truth = (middle + torch.special.ndtri(levels)).clamp(min=0)
+        bands = JointBands.fit(margins[slice(200)].pits(truth[:200], generator))
+        low, high = bands.band(Law(margins[slice(200, None)], copula()), 0.9, "all", generator)
+        covered.append(((truth[200:] >= low) & (truth[200:] <= high)).float().amin((1, 2)).mean())
+    assert 0.88 < float(torch.stack(covered).mean()) < 0.93

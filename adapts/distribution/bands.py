@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .law import Law
+from .pits import Pits
 from .quantiles import QuantileFunction
 
 #: Over what a band holds at once, and the axes of (n, H, D) that this is.
@@ -25,7 +26,8 @@ class JointBands:
     r"""Simultaneous bands, by the largest score of a path (max-statistic conformal prediction).
 
     A window's score is how far its worst cell lies in the tails of its own margin,
-    :math:`m = \max |2 u - 1|` over leads, channels or both, with :math:`u` the randomised PITs. The band is every
+    :math:`m = \max |2 u - 1|` over leads, channels or both, with :math:`u` its PIT; at an atom, that level of the
+    atom's jump which is nearest to the median, for an interval that reaches this holds the atom. The band is every
     cell's central interval of level :math:`q`, the :math:`\lceil (n + 1) p \rceil`-th smallest of :math:`n` scores: if
     the new window is exchangeable with those, the band holds a whole path with probability :math:`p` at least and
     :math:`p + 1 / (n + 1)` at most. Scores are kept, not levels, so that any level can be asked for. Missing cells are
@@ -49,29 +51,32 @@ class JointBands:
     memory: int = _FEWEST
 
     @staticmethod
-    def fit(pits: Tensor, memory: int = 0) -> JointBands:
+    def fit(pits: Pits | Tensor, memory: int = 0) -> JointBands:
         r"""Scores calibration windows.
 
         Arguments:
-            pits: Their PITs, with shape :math:`(n, H, D)`, in order of time. NaN marks a missing outcome.
+            pits: Their PITs, with shape :math:`(n, H, D)`, in order of time. NaN marks a missing outcome. A tensor is
+                of laws without atoms.
             memory: How many windows are kept once later ones come, 100 at least.
 
         Returns:
             The bands.
         """
-        return JointBands({joint: _scores(pits, joint) for joint in JOINT}, max(memory, _FEWEST))
+        levels = Pits.of(pits).innermost
+        return JointBands({joint: _scores(levels, joint) for joint in JOINT}, max(memory, _FEWEST))
 
-    def follow(self, pits: Tensor) -> JointBands:
+    def follow(self, pits: Pits | Tensor) -> JointBands:
         r"""Takes up the windows of one later date, and forgets the oldest beyond the memory.
 
         Arguments:
             pits: Their PITs under the law as it was forecast, with shape :math:`(n, H, D)`, one window an item. Of
-                many items, more windows are remembered: those of 100 dates at least.
+                many items, more windows are remembered: those of 100 dates at least. A tensor is of laws without atoms.
 
         Returns:
             The bands.
         """
-        new = {joint: _scores(pits, joint) for joint in JOINT}
+        levels = Pits.of(pits).innermost
+        new = {joint: _scores(levels, joint) for joint in JOINT}
         if self.scores:
             new = {joint: torch.cat([self.scores[joint], new[joint]]) for joint in JOINT}
         memory = max(self.memory, _FEWEST * len(pits))
@@ -144,9 +149,9 @@ class JointBands:
         return JointBands(scores, int(state["memory"])) if scores else JointBands()
 
 
-def _scores(pits: Tensor, joint: str) -> Tensor:
+def _scores(levels: Tensor, joint: str) -> Tensor:
     r"""How far the worst cell of each path lies in its tails, (n, 1 or H, 1 or D); NaN where a path has none."""
-    worst = (2 * pits - 1).abs().nan_to_num(-1.0).amax(JOINT[joint], keepdim=True)
+    worst = (2 * levels - 1).abs().nan_to_num(-1.0).amax(JOINT[joint], keepdim=True)
     return worst.where(worst >= 0, torch.nan)
 
 

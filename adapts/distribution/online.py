@@ -149,7 +149,7 @@ class OnlineRecalibration:
         """
         self.update(law.marginals.pits(future, generator))
 
-    def adapted(self, pits: Pits | Tensor) -> Tensor:
+    def adapted(self, pits: Pits | Tensor) -> Pits:
         r"""What PITs are under the law as it is adapted now.
 
         Arguments:
@@ -159,7 +159,7 @@ class OnlineRecalibration:
         Returns:
             Those under the adapted law, with the same shape.
         """
-        return Pits.of(pits).through(self.recalibration.adapted).values
+        return Pits.of(pits).through(self.recalibration.adapted)
 
     @property
     def recalibration(self) -> Recalibration:
