@@ -395,7 +395,8 @@ class Adapter:
             frozen = pipeline.frozen(windows)
             law = live.recalibrated(pipeline.law(windows, frozen)[0], windows)
             pits = law.pits(pipeline.truth(windows), torch.Generator().manual_seed(self.seed))
-            return Forecasts(windows, frozen.values[..., pipeline.model.median_index], pits)
+            medians = frozen.values[..., pipeline.model.median_index]
+            return Forecasts(pipeline.continued(windows), windows.future(), medians, pits)
 
         self._fitted = follow(fitted, extend(fitted.panel, later), forecast)
         return self

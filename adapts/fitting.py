@@ -1153,7 +1153,8 @@ class _Stages:
         r"""The windows of some parts with the forecasts of their latent channels: what a closed form is solved on."""
         windows = [self.windows[part] for part in parts]
         forecasts = [self.latent_quantiles(part)[..., self.model.median_index] for part in parts]
-        past, future = (torch.cat(each) for each in ([w.past() for w in windows], [w.future() for w in windows]))
+        past = torch.cat([self.pipeline.continued(some) for some in windows])
+        future = torch.cat([some.future() for some in windows])
         return Evidence(past, future, torch.cat(forecasts), fold)
 
     def latent_quantiles(self, part: str) -> Tensor:

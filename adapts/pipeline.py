@@ -16,7 +16,7 @@ from .distribution.gate import is_closed
 from .distribution.quantiles import QuantileFunction
 from .distribution.ranks import PathCopula
 from .distribution.variance import VarianceParts
-from .foundation import FoundationModel
+from .foundation import FoundationModel, bridged
 from .windows import Windows
 
 #: The values that a window must show of a channel for the frozen model to be asked of it.
@@ -194,6 +194,31 @@ class Pipeline:
 
     # ------------------------------------------------------------------ steps
 
+    @torch.no_grad()
+    def continued(self, windows: Windows) -> Tensor:
+        r"""The contexts (n, L, D) that an adapter reads: bridged, and gone on as medians do behind a last value."""
+        past = windows.past()
+        if not bool(past.isnan().any()):
+            return past
+        past = bridged(past.mT.flatten(0, 1)).view(len(past), -1, past.shape[1]).mT
+        gap = (~past.isnan()).flip(1).int().argmax(1)  # (n, D), 0 where nothing is observed
+        window, channel = gap.nonzero().T
+        if not len(window):
+            return past
+        series, length, missing = past[window, :, channel], past.shape[1], gap[window, channel].unsqueeze(1)  # (p, L)
+        place = torch.arange(length) - missing  # each series moved to its end
+        ended = series.gather(1, place.clamp(min=0)).masked_fill(place < 0, torch.nan)
+        ahead = torch.arange(length) - (length - missing)
+        passes = (missing[:, 0] - 1) // self.model.prediction_length
+        for number in passes.unique():
+            for some in (passes == number).nonzero().squeeze(1).split(self.model.chunk_rows(length, 1)):
+                told = self.model(ended[some], int(missing[some].max()), unroll="median")[:, self.model.median_index]
+                onward = told.to(past).gather(1, ahead[some].clamp(0, told.shape[1] - 1))
+                series[some] = torch.where(ahead[some] < 0, series[some], onward)
+        gone_on: Tensor = past.clone()
+        gone_on[window, :, channel] = series
+        return gone_on
+
     def _batches(self, windows: Windows, size: int | None = None) -> list[Windows]:
         size = size or self.batch_size
         return [windows[start : start + size] for start in range(0, len(windows), size)]
@@ -234,7 +259,8 @@ class Pipeline:
         r"""The quantiles of the latent channels, :math:`(M, B, H, K, Q)`, and the state that decoding needs."""
         generator = torch.Generator().manual_seed(self.seed)  # the same draws for every batch
         with torch.no_grad():
-            z, state = self.module.encode(batch.past(), draws=draws, generator=generator)
+            z, state = self.module.encode(self.continued(batch), draws=draws, generator=generator)
+            z = z.masked_fill(batch.past().isnan().all(-1)[..., None], torch.nan)  # rows that show nothing
         values = self.raw(z.flatten(0, 1), batch.prediction_length)
         return values.unflatten(0, z.shape[:2]), state
 
@@ -276,9 +302,10 @@ class Pipeline:
         return noisy
 
     def _widened(self, past: Tensor, law: QuantileFunction, raw: Tensor) -> QuantileFunction:
-        r"""The law of a batch, as wide as the raw one in channels that were not observed."""
-        # What was filled in for them before encoding knows no spread.
-        known = _known(past)  # (B, D)
+        r"""The law of a batch, as wide as the raw one in channels that are not observed to the end."""
+        # What was filled in for them before encoding knows no spread; where all end early, so do the latent series.
+        late = past[:, -1].isnan()
+        known = _known(past) & (~late | late.all(-1, keepdim=True))  # (B, D)
         if bool(known.all()):
             return law
         middle = self.model.median_index
@@ -300,7 +327,7 @@ class Pipeline:
         module, levels = self.module, torch.tensor(self.model.quantile_levels)
         if module.observed_latents:
             generator = torch.Generator().manual_seed(self.seed)
-            state = module.encode(batch.past(), draws=self.posterior_draws, generator=generator)[1]
+            state = module.encode(self.continued(batch), draws=self.posterior_draws, generator=generator)[1]
             values = raw.unsqueeze(0)
         else:
             values, state = self._latents(batch, self.posterior_draws)  # (M, B, H, K, Q), or M = 1

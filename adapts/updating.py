@@ -33,19 +33,21 @@ class Forecasts:
     r"""What was said of windows that have come true.
 
     Arguments:
-        windows: The windows, standardised.
+        past: The standardised contexts as the adapter reads them, with shape :math:`(n, L, D)`.
+        future: What came true, standardised, with shape :math:`(n, H, D)`. NaN marks a missing step.
         medians: The frozen model's medians of all that the adapter sees, with shape :math:`(n, H, D)`.
         pits: The PITs of what came true, of shape :math:`(n, H, D)`. NaN marks a missing step.
     """
 
-    windows: Windows
+    past: Tensor
+    future: Tensor
     medians: Tensor
     pits: Pits
 
     def evidence(self, some: Tensor) -> Evidence:
         r"""What a family may learn from some of the windows."""
         fold = torch.zeros(int(some.sum()))
-        return Evidence(self.windows.past()[some], self.windows.future()[some], self.medians[some], fold)
+        return Evidence(self.past[some], self.future[some], self.medians[some], fold)
 
 
 def extend(panel: Panel, later: Panel) -> Panel:

@@ -244,3 +244,41 @@ def test_the_frozen_model_alone_is_told_nothing(fitted: Adapter) -> None:
     windows = Windows(panel, np.zeros(1, int), np.array([1000]), L, H)
     law = fitted.frozen_law(windows).marginals
     np.testing.assert_allclose(law.mean[0, :, 1], fitted.location_[1], atol=1e-4)
+
+
+# ------------------------------------------------------------------------------------------------ what no channel tells
+
+
+def test_a_value_every_third_row_is_enough() -> None:
+    steps = np.arange(1200)
+    line = pd.DataFrame({"a": 0.5 * steps, "b": 100 - 0.2 * steps})
+    whole = adapter(gate=False).fit(line)
+    thin = line.copy()
+    thin[steps % 3 != 2] = np.nan  # but for the first rows of the context, what is left says the same
+    np.testing.assert_allclose(whole.predict(thin).quantile(0.5), whole.predict(line).quantile(0.5), rtol=2e-3)
+
+
+@pytest.mark.parametrize("family", ["identity", "residual", "projection"])
+def test_behind_missing_last_rows_forecasts_go_on_from_the_last_value(family: str) -> None:
+    steps = np.random.default_rng(0).standard_normal((2000, 3))
+    walks = 100 + 0.1 * np.cumsum(steps, 0)
+    model = adapter(family, foundation_model="bolt-nano", context_length=128, gate=False).fit(walks)
+    for gap in (1, 12):
+        late = walks.copy()
+        late[-gap:] = np.nan
+        low, high = model.predict(late).interval(0.8)
+        assert (np.abs((low + high)[0] / 2 - walks[-gap - 1]) < 0.5).all()  # the windows' means are up to 3 away
+        assert ((high - low)[0] > 0.8 * width(model.predict(walks))[0]).all()
+
+
+def test_an_adapter_reads_the_medians_behind_a_last_value() -> None:
+    model = adapter()
+    model.fit(factors())
+    fitted, panel = model._fitted, Panel.of(factors(seed=3).iloc[: L + H])
+    panel.items[0].values[L - 5 : L] = np.nan
+    windows = Windows(panel, np.array([0]), np.array([L]), L, H)
+    read = model._pipeline(fitted).continued(windows)[0]
+    ended = torch.from_numpy(panel.items[0].values[: L - 5].T).float()
+    told = model.model(ended, 5, unroll="median")[:, model.model.median_index].T
+    torch.testing.assert_close(read[-5:], told.to(read))
+    torch.testing.assert_close(read[:-5], windows.past()[0, :-5])

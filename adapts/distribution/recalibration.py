@@ -241,8 +241,10 @@ class Recalibration:
 
         The level that is read for :math:`\tau` is the :math:`\lceil (n + 1) \tau \rceil`-th smallest of :math:`n` PITs
         above the median, the :math:`\lfloor (n + 1) \tau \rfloor`-th below: if the new window is exchangeable with
-        these, its interval covers at least what it says, for any law and any :math:`n`. A level for which :math:`n` is
-        too small is shifted as the outermost one that it tells of, on normal scores, and has no guarantee.
+        these, its interval covers at least what it says, for any law and any :math:`n`. An atom is covered whole, so
+        that with atoms intervals cover more, and the weight of the atom itself is not made right: `fit` does that. A
+        level for which :math:`n` is too small is shifted as the outermost one that it tells of, on normal scores, and
+        has no guarantee.
 
         References:
             | Conformalized Quantile Regression (Romano et al., 2019)

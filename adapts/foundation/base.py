@@ -2,7 +2,7 @@ r"""What every frozen foundation model shares: checks, unrolling, chunks, the fi
 
 from __future__ import annotations
 
-__all__ = ["FoundationModel", "Unroll"]
+__all__ = ["BRIDGED", "FoundationModel", "Unroll", "bridged"]
 
 import copy
 import hashlib
@@ -15,6 +15,9 @@ import torch
 from torch import Tensor, nn
 
 Unroll = Literal["quantile", "median"]
+
+#: The longest gap that is bridged by a line: of longer ones models themselves make as much.
+BRIDGED = 12
 
 
 class FoundationModel(nn.Module, ABC):
@@ -121,8 +124,9 @@ class FoundationModel(nn.Module, ABC):
         r"""Forecasts any number of series without gradients, in chunks that fit in `memory_budget` bytes.
 
         A series whose last :math:`g` steps are missing is forecast from its last observation on, :math:`g` steps
-        further: models are made for contexts that end with a value, and forecast much worse behind a gap. Otherwise
-        the numbers are those of `forward`, up to the rounding of matrix products of another batch size.
+        further: models are made for contexts that end with a value, and forecast much worse behind a gap. Short gaps
+        within are bridged (see `bridged`): models take a series of which every other step is missing for another one.
+        Otherwise the numbers are those of `forward`, up to the rounding of matrix products of another batch size.
 
         Arguments:
             context: The series, with shape :math:`(N, L)`, as `forward` takes them.
@@ -132,6 +136,7 @@ class FoundationModel(nn.Module, ABC):
             The sorted quantiles, with shape :math:`(N, Q, H)`; float32, on the context's device.
         """
         self._require(context, prediction_length)
+        context = bridged(context)
         gap = (~context.isnan()).flip(1).int().argmax(1)  # (N,), 0 where nothing is observed
         if not bool(gap.any()):
             rows = self.chunk_rows(context.shape[1], prediction_length)
@@ -259,6 +264,30 @@ class FoundationModel(nn.Module, ABC):
             )
         if prediction_length < 1:
             raise ValueError(f"{self.name} forecasts at least one step, got prediction_length={prediction_length}")
+
+
+def bridged(context: Tensor) -> Tensor:
+    r"""Bridges short gaps within series by straight lines.
+
+    Arguments:
+        context: The series, with shape :math:`(N, L)`. NaN marks a missing step.
+
+    Returns:
+        The series, with a line in each gap of `BRIDGED` steps or fewer between two observations; `context` itself where
+        there is none.
+    """
+    missing, length = context.isnan(), context.shape[1]
+    if not bool(missing.any()):
+        return context
+    step = torch.arange(length, device=context.device)
+    before = torch.where(missing, -1, step).cummax(1).values
+    after = torch.where(missing, length, step).flip(1).cummin(1).values.flip(1)
+    gap = missing & (before >= 0) & (after < length) & (after - before <= BRIDGED + 1)
+    if not bool(gap.any()):
+        return context
+    one, other = (context.gather(1, end.clamp(0, length - 1)) for end in (before, after))
+    weight = ((step - before) / (after - before).clamp(min=1)).to(context)
+    return torch.where(gap, torch.lerp(one, other, weight), context)
 
 
 def _empirical_quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
