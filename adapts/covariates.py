@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .dates import step_days
 from .distribution.blocks import block_bootstrap, resampling_clock, student
+from .foundation import bridged
 from .panel import Item, Panel, as_pandas
 from .panel.columns import groups, listed
 from .panel.panel import columns_of
@@ -341,8 +342,9 @@ class KnownEffect:
         m_t = \frac{c_{jt} + \delta}{\bar c_j + \delta}
 
     A target has either slopes or a divisor, the :math:`j`-th covariate, whose floor :math:`\delta` is a fifth of its
-    mean: what is divided by next to nothing would be noise. A missing value of a covariate counts as its mean.
-    Static columns let the slopes differ by item: their products with the covariates stand in :math:`c_t` too.
+    mean: what is divided by next to nothing would be noise. Where a covariate that a target reads is missing in a short
+    gap, :math:`r` is missing; in longer ones the covariate counts as its mean. Static columns let the slopes differ by
+    item: their products with the covariates stand in :math:`c_t` too.
 
     Arguments:
         names: The :math:`C` known covariates that change, the calendar last.
@@ -481,6 +483,27 @@ class KnownEffect:
             Panel(tuple(items), targets, panel.frequency, panel.single, panel.item_column)
             for items in (shifts, factors)
         )
+
+    def unknown(self, panel: Panel) -> list[np.ndarray]:
+        r"""Tells of which cells the effect is unknown: a covariate that the target reads is missing for a short while.
+
+        Arguments:
+            panel: A panel with all columns.
+
+        Returns:
+            For each item which of its rows and targets these are, with shape :math:`(T, D)`; gaps that are short enough
+            to be bridged (see `adapts.foundation.bridged`) count.
+        """
+        count = len(self.names)
+        reads = np.asarray(self.weights.reshape(-1, count, self.weights.shape[1]).any(0))  # (C, D)
+        divided = self.divisor >= 0
+        reads[self.divisor[divided], divided] = True
+        found = []
+        for item in panel.select(self.names).items:
+            values = torch.from_numpy(item.values.T)
+            short = values.isnan() & ~bridged(values).isnan()  # (C, T)
+            found.append(short.numpy().T.astype(float) @ reads > 0)
+        return found
 
     def state(self) -> dict[str, Tensor]:
         r"""What the effect is made of, beside the names.

@@ -185,13 +185,11 @@ class Fitted:
             return standard, None, None
         count = len(targets)
         shifts, factors = self.effect.maps(panel, targets, self.location[:count] / self.scale[:count])
-        items = (
-            replace(
-                item,
-                values=np.hstack([(item.values[:, :count] - shift.values) / factor.values, item.values[:, count:]]),
-            )
-            for item, shift, factor in zip(standard.items, shifts.items, factors.items, strict=True)
-        )
+        items = []
+        every = zip(standard.items, shifts.items, factors.items, self.effect.unknown(panel), strict=True)
+        for item, shift, factor, unknown in every:
+            rest = np.where(unknown, np.nan, (item.values[:, :count] - shift.values) / factor.values)
+            items.append(replace(item, values=np.hstack([rest, item.values[:, count:]])))
         return replace(standard, items=tuple(items)), shifts, factors if self.effect.divides else None
 
     def plain(self, windows: Windows) -> Windows:

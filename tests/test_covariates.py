@@ -259,6 +259,23 @@ def test_rows_without_dates_and_time_zones() -> None:
     np.testing.assert_allclose(zoned.predict(future=ahead).quantile(0.3), wanted, atol=1e-6)
 
 
+def test_where_a_covariate_that_is_read_is_missing_the_target_is_too(fitted: Adapter) -> None:
+    past, future = driven()[:1400], driven()[["driver"]].iloc[1400:1412]
+    rows = np.random.default_rng(1).random(len(past)) < 0.2
+    without_driver, without_both = past.copy(), past.copy()
+    without_driver.loc[rows, "driver"] = np.nan
+    without_both.loc[rows, ["driver", "a"]] = np.nan  # only `a` is driven
+    one, other = (
+        fitted.predict(some, future=future).quantile([0.1, 0.5, 0.9]) for some in (without_driver, without_both)
+    )
+    np.testing.assert_array_equal(one, other)
+    far = past.copy()
+    far.loc[far.index[600:700], "driver"] = np.nan  # of a long gap the target stays
+    assert not np.isnan(
+        fitted._fitted._seen(fitted._later(far, frequency=None).panel)[0].items[0].values[600:700, 0]
+    ).any()
+
+
 def test_missing_values_of_covariates_and_targets() -> None:
     series = driven()
     holes = np.random.default_rng(1).random(series.shape) < 0.1
