@@ -396,7 +396,7 @@ class Adapter:
             law = live.recalibrated(pipeline.law(windows, frozen)[0], windows)
             pits = law.pits(pipeline.truth(windows), torch.Generator().manual_seed(self.seed))
             medians = frozen.values[..., pipeline.model.median_index]
-            return Forecasts(pipeline.continued(windows), windows.future(), medians, pits)
+            return Forecasts(windows, pipeline.continued, medians, pits)
 
         self._fitted = follow(fitted, extend(fitted.panel, later), forecast)
         return self

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .dates import step_days
 from .distribution.blocks import block_bootstrap, resampling_clock, student
-from .foundation import bridged
+from .gaps import bridged
 from .panel import Item, Panel, as_pandas
 from .panel.columns import groups, listed
 from .panel.panel import columns_of
@@ -492,7 +492,7 @@ class KnownEffect:
 
         Returns:
             For each item which of its rows and targets these are, with shape :math:`(T, D)`; gaps that are short enough
-            to be bridged (see `adapts.foundation.bridged`) count.
+            to be bridged (see `adapts.gaps.bridged`) count.
         """
         count = len(self.names)
         reads = np.asarray(self.weights.reshape(-1, count, self.weights.shape[1]).any(0))  # (C, D)

@@ -2,7 +2,7 @@ r"""Channels that are not observed, told from those that are."""
 
 from __future__ import annotations
 
-__all__ = ["Coupling", "Told"]
+__all__ = ["BRIDGED", "Coupling", "Told", "bridged", "to_its_end"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +18,8 @@ FEW = 24
 #: What the others must leave untold of a gap at most, as a share of what a bridge between its ends does not know: the
 #: frozen model knows more of a channel's own past than that.
 UNTOLD = 0.5
+#: The longest gap that is bridged by a line: of longer ones models themselves make as much.
+BRIDGED = 12
 #: The numbers of contexts that are filled at a time.
 CELLS = 2**21
 
@@ -151,8 +153,7 @@ class Told:
         length = past.shape[1]
         steps = torch.arange(length)
         seen = ~past.isnan()
-        before = torch.where(seen, steps, -1).cummax(1).values  # the last step seen, -1 where there is none
-        after = torch.where(seen, steps, length).flip(1).cummin(1).values.flip(1)  # the next one
+        before, after = _neighbours(seen)
         first, last = before >= 0, after < length
 
         def left(kept: Tensor) -> tuple[Tensor, Tensor]:
@@ -178,3 +179,52 @@ class Told:
         faded = rest ** (2 * torch.arange(1, prediction_length + 1))  # (p, H)
         new = (1 - one[:, -1:].square()) * (gap & ~last).any(1, keepdim=True)  # since the last value
         return filled, untold * (share * (1 - faded) + new * faded)
+
+
+def bridged(context: Tensor) -> Tensor:
+    r"""Bridges short gaps within series by straight lines.
+
+    Arguments:
+        context: The series, with shape :math:`(N, L)`. NaN marks a missing step.
+
+    Returns:
+        The series, with a line in each gap of `BRIDGED` steps or fewer between two observations; `context` itself where
+        there is none.
+    """
+    missing, length = context.isnan(), context.shape[1]
+    if not bool(missing.any()):
+        return context
+    step = torch.arange(length, device=context.device)
+    before, after = _neighbours(~missing)
+    gap = missing & (before >= 0) & (after < length) & (after - before <= BRIDGED + 1)
+    if not bool(gap.any()):
+        return context
+    one, other = (context.gather(1, end.clamp(0, length - 1)) for end in (before, after))
+    weight = ((step - before) / (after - before).clamp(min=1)).to(context)
+    return torch.where(gap, torch.lerp(one, other, weight), context)
+
+
+def to_its_end(context: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Moves each series so that it ends with its last observation.
+
+    Arguments:
+        context: The series, with shape :math:`(N, L)`. NaN marks a missing step.
+
+    Returns:
+        The series, later by as many steps as are missing at the end, with NaN before; and how many these are, with
+        shape :math:`(N,)`, 0 where nothing is observed.
+    """
+    gap = (~context.isnan()).flip(1).int().argmax(1)
+    if not bool(gap.any()):
+        return context, gap
+    place = torch.arange(context.shape[1], device=context.device) - gap.unsqueeze(1)
+    return context.gather(1, place.clamp(min=0)).masked_fill(place < 0, torch.nan), gap
+
+
+def _neighbours(seen: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The last step that is seen up to each step (N, L), -1 where there is none, and the next, :math:`L` for none."""
+    length = seen.shape[1]
+    steps = torch.arange(length, device=seen.device)
+    before = torch.where(seen, steps, -1).cummax(1).values
+    after = torch.where(seen, steps, length).flip(1).cummin(1).values.flip(1)
+    return before, after

@@ -16,7 +16,8 @@ from .distribution.gate import is_closed
 from .distribution.quantiles import QuantileFunction
 from .distribution.ranks import PathCopula
 from .distribution.variance import VarianceParts
-from .foundation import FoundationModel, bridged
+from .foundation import FoundationModel
+from .gaps import bridged, to_its_end
 from .windows import Windows
 
 #: The values that a window must show of a channel for the frozen model to be asked of it.
@@ -201,18 +202,18 @@ class Pipeline:
         if not bool(past.isnan().any()):
             return past
         past = bridged(past.mT.flatten(0, 1)).view(len(past), -1, past.shape[1]).mT
-        gap = (~past.isnan()).flip(1).int().argmax(1)  # (n, D), 0 where nothing is observed
-        window, channel = gap.nonzero().T
+        late = past[:, -1].isnan() & ~past.isnan().all(1)  # (n, D)
+        window, channel = late.nonzero().T
         if not len(window):
             return past
-        series, length, missing = past[window, :, channel], past.shape[1], gap[window, channel].unsqueeze(1)  # (p, L)
-        place = torch.arange(length) - missing  # each series moved to its end
-        ended = series.gather(1, place.clamp(min=0)).masked_fill(place < 0, torch.nan)
+        series, length = past[window, :, channel], past.shape[1]  # (p, L)
+        ended, gap = to_its_end(series)
+        missing = gap.unsqueeze(1)
         ahead = torch.arange(length) - (length - missing)
-        passes = (missing[:, 0] - 1) // self.model.prediction_length
+        passes = (gap - 1) // self.model.prediction_length
         for number in passes.unique():
             for some in (passes == number).nonzero().squeeze(1).split(self.model.chunk_rows(length, 1)):
-                told = self.model(ended[some], int(missing[some].max()), unroll="median")[:, self.model.median_index]
+                told = self.model(ended[some], int(gap[some].max()), unroll="median")[:, self.model.median_index]
                 onward = told.to(past).gather(1, ahead[some].clamp(0, told.shape[1] - 1))
                 series[some] = torch.where(ahead[some] < 0, series[some], onward)
         gone_on: Tensor = past.clone()

@@ -33,21 +33,21 @@ class Forecasts:
     r"""What was said of windows that have come true.
 
     Arguments:
-        past: The standardised contexts as the adapter reads them, with shape :math:`(n, L, D)`.
-        future: What came true, standardised, with shape :math:`(n, H, D)`. NaN marks a missing step.
+        windows: The windows, standardised.
+        read: Gives the contexts of windows as the adapter reads them, with shape :math:`(n, L, D)`.
         medians: The frozen model's medians of all that the adapter sees, with shape :math:`(n, H, D)`.
         pits: The PITs of what came true, of shape :math:`(n, H, D)`. NaN marks a missing step.
     """
 
-    past: Tensor
-    future: Tensor
+    windows: Windows
+    read: Callable[[Windows], Tensor]
     medians: Tensor
     pits: Pits
 
     def evidence(self, some: Tensor) -> Evidence:
         r"""What a family may learn from some of the windows."""
-        fold = torch.zeros(int(some.sum()))
-        return Evidence(self.past[some], self.future[some], self.medians[some], fold)
+        windows = self.windows[some.numpy()]
+        return Evidence(self.read(windows), windows.future(), self.medians[some], torch.zeros(len(windows)))
 
 
 def extend(panel: Panel, later: Panel) -> Panel:

@@ -2,7 +2,7 @@ r"""Frozen univariate foundation models, and the loader that finds them."""
 
 from __future__ import annotations
 
-__all__ = ["FoundationModel", "bridged", "foundation_models", "load_foundation_model"]
+__all__ = ["FoundationModel", "foundation_models", "load_foundation_model"]
 
 import json
 import re
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..shelf import unknown
-from .base import FoundationModel, bridged
+from .base import FoundationModel
 
 #: The bundled checkpoints by name: the package folder each lies in.
 _BUNDLED = {"bolt-nano": "bolt_nano"}

@@ -2,7 +2,7 @@ r"""What every frozen foundation model shares: checks, unrolling, chunks, the fi
 
 from __future__ import annotations
 
-__all__ = ["BRIDGED", "FoundationModel", "Unroll", "bridged"]
+__all__ = ["FoundationModel", "Unroll"]
 
 import copy
 import hashlib
@@ -14,10 +14,9 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
-Unroll = Literal["quantile", "median"]
+from ..gaps import bridged, to_its_end
 
-#: The longest gap that is bridged by a line: of longer ones models themselves make as much.
-BRIDGED = 12
+Unroll = Literal["quantile", "median"]
 
 
 class FoundationModel(nn.Module, ABC):
@@ -125,8 +124,9 @@ class FoundationModel(nn.Module, ABC):
 
         A series whose last :math:`g` steps are missing is forecast from its last observation on, :math:`g` steps
         further: models are made for contexts that end with a value, and forecast much worse behind a gap. Short gaps
-        within are bridged (see `bridged`): models take a series of which every other step is missing for another one.
-        Otherwise the numbers are those of `forward`, up to the rounding of matrix products of another batch size.
+        within are bridged (see `adapts.gaps.bridged`): models take a series of which every other step is missing for
+        another one. Otherwise the numbers are those of `forward`, up to the rounding of matrix products of another
+        batch size.
 
         Arguments:
             context: The series, with shape :math:`(N, L)`, as `forward` takes them.
@@ -137,13 +137,11 @@ class FoundationModel(nn.Module, ABC):
         """
         self._require(context, prediction_length)
         context = bridged(context)
-        gap = (~context.isnan()).flip(1).int().argmax(1)  # (N,), 0 where nothing is observed
+        ended, gap = to_its_end(context)
         if not bool(gap.any()):
             rows = self.chunk_rows(context.shape[1], prediction_length)
             starts = range(0, max(1, len(context)), rows)
             return torch.cat([self.forward(context[start : start + rows], prediction_length) for start in starts])
-        place = torch.arange(context.shape[1], device=context.device) - gap.unsqueeze(1)  # (N, L)
-        ended = context.gather(1, place.clamp(min=0)).masked_fill(place < 0, torch.nan)
         leads = gap.unsqueeze(1) + torch.arange(prediction_length, device=context.device)  # (N, H)
         passes = leads[:, -1] // self.prediction_length
         quantiles = ended.new_empty(len(ended), len(self.quantile_levels), prediction_length, dtype=torch.float32)
@@ -264,30 +262,6 @@ class FoundationModel(nn.Module, ABC):
             )
         if prediction_length < 1:
             raise ValueError(f"{self.name} forecasts at least one step, got prediction_length={prediction_length}")
-
-
-def bridged(context: Tensor) -> Tensor:
-    r"""Bridges short gaps within series by straight lines.
-
-    Arguments:
-        context: The series, with shape :math:`(N, L)`. NaN marks a missing step.
-
-    Returns:
-        The series, with a line in each gap of `BRIDGED` steps or fewer between two observations; `context` itself where
-        there is none.
-    """
-    missing, length = context.isnan(), context.shape[1]
-    if not bool(missing.any()):
-        return context
-    step = torch.arange(length, device=context.device)
-    before = torch.where(missing, -1, step).cummax(1).values
-    after = torch.where(missing, length, step).flip(1).cummin(1).values.flip(1)
-    gap = missing & (before >= 0) & (after < length) & (after - before <= BRIDGED + 1)
-    if not bool(gap.any()):
-        return context
-    one, other = (context.gather(1, end.clamp(0, length - 1)) for end in (before, after))
-    weight = ((step - before) / (after - before).clamp(min=1)).to(context)
-    return torch.where(gap, torch.lerp(one, other, weight), context)
 
 
 def _empirical_quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:

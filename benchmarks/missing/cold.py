@@ -7,19 +7,17 @@ each with a few rows before its origin; the frozen model alone sees the same row
 at 99 levels, in train standard deviations. One CSV row a set and number of rows.
 """
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
 from adapts import Adapter
 from adapts.panel import Item
 from adapts.readers import read
 from adapts.windows import Windows
-from benchmarks.missing.run import LEVELS, ORIGINS, PREDICTION_LENGTH, SEED, Score
+from benchmarks.missing.run import LEVELS, ORIGINS, PREDICTION_LENGTH, SEED, Score, run
 from benchmarks.provenance import provenance
 
 HERE = Path(__file__).parent
@@ -52,19 +50,5 @@ def measure(name: str) -> list[dict[str, object]]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--set", nargs="+", default=SETS, choices=SETS)
-    path = HERE / "cold.csv"
-    held = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["set", "rows"])
-    for name in parser.parse_args().set:
-        rows = measure(name)
-        for row in rows:
-            print({key: value for key, value in row.items() if not isinstance(value, str)}, flush=True)
-        others = held[held["set"] != name]
-        held = pd.concat([each for each in (others, pd.DataFrame(rows)) if len(each)]).sort_values(["set", "rows"])
-        held.to_csv(path, index=False)
-
-
 if __name__ == "__main__":
-    main()
+    run(measure, SETS, HERE / "cold.csv", ["set", "rows"], (__doc__ or "").splitlines()[0])

@@ -11,6 +11,7 @@ at 99 levels, in train standard deviations. One CSV row a set and kind.
 """
 
 import argparse
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -119,19 +120,21 @@ def measure(name: str) -> list[dict[str, object]]:
     ]  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--set", nargs="+", default=SETS, choices=SETS)
-    path = HERE / "scores.csv"
-    held = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["set", "kind"])
+def run(
+    measure: Callable[[str], list[dict[str, object]]], sets: Sequence[str], path: Path, order: list[str], about: str
+) -> None:
+    r"""Measures the sets that the command line names, and writes the rows of each as they come."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--set", nargs="+", default=sets, choices=sets)
+    held = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=order)
     for name in parser.parse_args().set:
         rows = measure(name)
         for row in rows:
-            print({key: value for key, value in row.items() if not isinstance(value, str) or key == "kind"}, flush=True)
+            print({key: x for key, x in row.items() if not isinstance(x, str) or key in order}, flush=True)
         others = held[held["set"] != name]
-        held = pd.concat([each for each in (others, pd.DataFrame(rows)) if len(each)]).sort_values(["kind", "set"])
+        held = pd.concat([each for each in (others, pd.DataFrame(rows)) if len(each)]).sort_values(order)
         held.to_csv(path, index=False)
 
 
 if __name__ == "__main__":
-    main()
+    run(measure, SETS, HERE / "scores.csv", ["kind", "set"], (__doc__ or "").splitlines()[0])
