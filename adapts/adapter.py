@@ -394,9 +394,8 @@ class Adapter:
             pipeline, windows = self._pipeline(live), live.standardised(windows)
             frozen = pipeline.frozen(windows)
             law = live.recalibrated(pipeline.law(windows, frozen)[0], windows)
-            pits = law.pits(pipeline.truth(windows), torch.Generator().manual_seed(self.seed))
             medians = frozen.values[..., pipeline.model.median_index]
-            return Forecasts(windows, pipeline.continued, medians, pits)
+            return Forecasts(windows, pipeline.continued, medians, law, pipeline.truth(windows), self.seed)
 
         self._fitted = follow(fitted, extend(fitted.panel, later), forecast)
         return self

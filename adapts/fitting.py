@@ -22,7 +22,7 @@ from ._logging import get_logger
 from .adapters import AdapterModule, Evidence, make
 from .checkpoints import Checkpoints
 from .covariates import KnownEffect, choose, location_scale, require_tellable, slopes
-from .distribution.bands import JointBands
+from .distribution.bands import JointBands, least_tail_scale
 from .distribution.blocks import independent_windows, lead_blocks
 from .distribution.confirmation import choose_copula, mean_pinball
 from .distribution.copula import Copula, Independent, fit_gaussian, fit_history, normal_scores
@@ -944,21 +944,22 @@ class _Stages:
             spans = Recalibration.crossed(
                 honest, self.blocks, time, item, phase=season, phases=self.fitted.recalibration.phases
             )
-        pits, order, first = [], [], 0
+        least = least_tail_scale(torch.cat([law.tail_scale for _, law in told]), item)
+        reach, order, first = [], [], 0
         for some, law in told:
             for inside, maps in spans:
                 mine = inside[(inside >= max(first, whole)) & (inside < first + len(some))] - first
                 if len(mine):
                     windows = some[mine]
                     mapped = maps.apply(law[torch.from_numpy(mine)], windows.phase())
-                    pits.append(self.pits(mapped, windows))
+                    reach.append(mapped.reach(self.truth(windows), least))
                     order.append(first + mine)
             first += len(some)
         if order:
             later = sum(len(self.windows[part]) for part in ("calibration", "confirmation"))
             number = np.concatenate(order)
             dated = torch.from_numpy(np.lexsort((number, time[number])))
-            self.fitted.bands = JointBands.fit(Pits.cat(pits)[dated], memory=later)
+            self.fitted.bands = JointBands.fit(torch.cat(reach)[dated], least, memory=later)
 
     def honest(self, told: Sequence[Outcomes]) -> Pits:
         r"""The PITs (n, H, D) of `outcomes`; NaN on train rows in channels whose law was fitted on them."""

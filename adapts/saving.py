@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 CONFIG, TENSORS = "config.json", "adapter.safetensors"
 GROUPS = "groups"  # the folder that holds a GroupedAdapter's
 ROLES = ("past_covariates", "known_covariates", "calendar")
-FORMAT = 1
+FORMAT = 2
 
 
 @contextmanager

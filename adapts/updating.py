@@ -5,8 +5,10 @@ from __future__ import annotations
 __all__ = ["Forecasts", "extend", "follow"]
 
 import copy
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -19,13 +21,14 @@ from .adapters import Evidence
 from .distribution.gate import is_closed
 from .distribution.online import OnlineRecalibration
 from .distribution.pits import Pits
+from .distribution.quantiles import QuantileFunction
 from .fitting import Fitted
 from .panel import Item, Panel
 from .windows import Windows
 
 logger = get_logger(__name__)
 
-_CHUNK = 256  # windows whose law is held at once
+_CHUNK = 256  # windows whose law is held at once, or those of one step
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,22 @@ class Forecasts:
         windows: The windows, standardised.
         read: Gives the contexts of windows as the adapter reads them, with shape :math:`(n, L, D)`.
         medians: The frozen model's medians of all that the adapter sees, with shape :math:`(n, H, D)`.
-        pits: The PITs of what came true, of shape :math:`(n, H, D)`. NaN marks a missing step.
+        law: Their law, levels not yet adapted, with batch shape :math:`(n, H, D)`.
+        future: What came true, with shape :math:`(n, H, D)`. NaN marks a missing step.
+        seed: The seed of what randomises PITs at atoms.
     """
 
     windows: Windows
     read: Callable[[Windows], Tensor]
     medians: Tensor
-    pits: Pits
+    law: QuantileFunction
+    future: Tensor
+    seed: int
+
+    @cached_property
+    def pits(self) -> Pits:
+        r"""The PITs of what came true, of shape :math:`(n, H, D)`. NaN marks a missing step."""
+        return self.law.pits(self.future, torch.Generator().manual_seed(self.seed))
 
     def evidence(self, some: Tensor) -> Evidence:
         r"""What a family may learn from some of the windows."""
@@ -139,21 +151,18 @@ def follow(fitted: Fitted, panel: Panel, forecast: Callable[[Fitted, Windows], F
     counts = torch.from_numpy((online.count + step) % _stride(fitted) == 0)
     inside, learned = [], 0
     for some in _between_solutions(at_once, online.count, horizon):
-        told = []
-        for start in range(some[0], some[-1], _CHUNK):
-            part = slice(start, min(start + _CHUNK, some[-1]))
-            told.append(forecast(live, windows[part]))
-            counted = counts[part]
+        for steps in _chunks(some):
+            told = forecast(live, windows[steps[0] : steps[-1]])
+            counted = counts[steps[0] : steps[-1]]
             if recursive and bool(counted.any()):
-                live.module.learn(told[-1].evidence(counted))
+                live.module.learn(told.evidence(counted))
                 learned += int(counted.sum())
-        pits = Pits.cat([each.pits for each in told])
-        for first, stop in pairwise(some):
-            now = pits[first - some[0] : stop - some[0]]
-            adapted = online.adapted(now)  # as it was forecast
-            inside.append(adapted.values[~adapted.lower.isnan()])
-            live.bands = live.bands.follow(adapted)
-            online.update(now[None])
+            for first, stop in pairwise(steps):
+                now = slice(first - steps[0], stop - steps[0])
+                adapted = online.adapted(told.pits[now]).values  # as it was forecast
+                inside.append(adapted[~adapted.isnan()])
+                live.bands = live.bands.follow(online.recalibration.apply(told.law[now]), told.future[now])
+                online.update(told.pits[now][None])
         if recursive and online.count % horizon == 0:
             live.module.settle()
     levels = torch.cat(inside)
@@ -164,6 +173,15 @@ def follow(fitted: Fitted, panel: Panel, forecast: Callable[[Fitted, Windows], F
         f"forecasts, as they then were, held {share:.1f} %"
     ) + (f"; the correction learned from {learned} of their windows" if learned else "")
     return live
+
+
+def _chunks(firsts: list[int]) -> Iterator[list[int]]:
+    r"""Cuts the first windows of steps into runs of steps that are forecast together, each with the window behind."""
+    start = 0
+    while start < len(firsts) - 1:
+        stop = max(start + 1, bisect_right(firsts, firsts[start] + _CHUNK) - 1)
+        yield firsts[start : stop + 1]
+        start = stop
 
 
 def _stride(fitted: Fitted) -> int:

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from adapts.distribution import LEVELS, GaussianCopula, Independent, Law, QuantileFunction
-from adapts.distribution.bands import JOINT, JointBands
-from adapts.distribution.pits import Pits
+from adapts.distribution.bands import JOINT, JointBands, least_tail_scale
 
 HORIZON, CHANNELS = 8, 3
 TIME = 0.8 ** (torch.arange(HORIZON)[:, None] - torch.arange(HORIZON)).abs().float()
@@ -30,8 +29,8 @@ class TestCoverage:
         law = normal_law(1, Independent(HORIZON, CHANNELS))  # wrong dependence, and margins half as wide as the truth
         for seed in range(40):
             truth = torch.special.ndtri(copula().uniforms(1, torch.Generator().manual_seed(seed), windows=300)[0]) * 2
-            pits = law.marginals[torch.zeros(300, dtype=torch.long)].pit(truth)
-            low, high = JointBands.fit(pits[:100]).band(law, 0.9, joint)
+            reach = law.marginals[torch.zeros(100, dtype=torch.long)].reach(truth[:100])
+            low, high = JointBands.fit(reach).band(law, 0.9, joint)
             inside = ((truth[100:] >= low) & (truth[100:] <= high)).float()
             covered.append(inside.amin(JOINT[joint]).mean())
         assert 0.87 < float(torch.stack(covered).mean()) < 0.93
@@ -39,7 +38,7 @@ class TestCoverage:
     def test_too_few_windows_read_the_copula(self, joint):
         law = normal_law(1, copula())
         truth = law.sample(1000, torch.Generator().manual_seed(1))[:, 0]
-        for bands in (JointBands(), JointBands.fit(torch.full((3, HORIZON, CHANNELS), 0.5))):
+        for bands in (JointBands(), JointBands.fit(torch.zeros(3, HORIZON, CHANNELS))):
             low, high = bands.band(law, 0.9, joint, torch.Generator().manual_seed(0))
             inside = ((truth >= low[0]) & (truth <= high[0])).float().amin([axis for axis in JOINT[joint]])
             assert 0.86 < float(inside.mean()) < 0.94
@@ -52,25 +51,32 @@ class TestCoverage:
 
 
 def test_missing_outcomes_are_left_out():
-    pits = torch.rand(200, HORIZON, CHANNELS)
+    reach = torch.rand(200, HORIZON, CHANNELS)
     law = normal_law(1, copula())
-    some = pits.clone()
+    some = reach.clone()
     some[:50], some[50:, 0, 0] = math.nan, math.nan
-    a = JointBands.fit(some).levels(law, 0.9, "channels")
-    assert a.shape == (HORIZON, 1) and torch.equal(a[1:], JointBands.fit(pits[50:]).levels(law, 0.9, "channels")[1:])
+    a = JointBands.fit(some).reach(law, 0.9, "channels")
+    assert a.shape == (HORIZON, 1) and torch.equal(a[1:], JointBands.fit(reach[50:]).reach(law, 0.9, "channels")[1:])
+    some[..., 0] = math.nan  # a channel of which nothing is known reaches as far as the others do on the mean
+    each = JointBands.fit(some).reach(law, 0.9, "all")[0]
+    assert float(each[0]) == pytest.approx(float(each[1:].mean()))
 
 
 def test_the_rank_is_the_finite_sample_one():
-    pits = 0.5 + torch.arange(1.0, 10.0).view(-1, 1, 1).expand(-1, HORIZON, CHANNELS) / 20  # scores .1, .2, ... .9
-    level = JointBands.fit(pits).levels(normal_law(1, copula()), 0.9, "all")
-    assert float(level) == pytest.approx(0.9)  # ceil(10 * .9) = 9th of 9
+    reach = torch.arange(1.0, 10.0).view(-1, 1, 1).expand(-1, HORIZON, CHANNELS) / 10
+    for joint in JOINT:
+        far = JointBands.fit(reach).reach(normal_law(1, copula()), 0.9, joint)
+        assert far.numpy() == pytest.approx(0.9)  # ceil(10 * .9) = 9th of 9
 
 
 def test_state_makes_them_again():
-    bands = JointBands.fit(torch.rand(20, HORIZON, CHANNELS))
     law = normal_law(1, copula())
-    again = JointBands.from_state(bands.state())
-    assert torch.equal(bands.levels(law, 0.8, "all"), again.levels(law, 0.8, "all"))
+    margins, truth = law.marginals[torch.zeros(20, dtype=torch.long)], law.sample(20)[:, 0]
+    for bands in (JointBands.fit(margins.reach(truth)), JointBands().follow(margins, truth)):
+        again = JointBands.from_state(bands.state())
+        for joint in JOINT:
+            for one, other in zip(bands.band(law, 0.8, joint), again.band(law, 0.8, joint), strict=True):
+                assert torch.equal(one, other)
     assert not JointBands.from_state(JointBands().state()).scores
 
 
@@ -83,23 +89,67 @@ def test_errors():
 
 
 def test_many_items_are_remembered_by_dates():
-    bands = JointBands.fit(torch.rand(300, HORIZON, CHANNELS), memory=200)
+    law, scores = normal_law(50, copula()), torch.rand(300, HORIZON, CHANNELS)
+    bands = JointBands.fit(scores, memory=200)
     for _ in range(3):
-        bands = bands.follow(torch.rand(50, HORIZON, CHANNELS))
-    assert len(bands.scores["all"]) == 450  # all of them: fewer than 100 dates of 50 items
-    one = JointBands.fit(torch.rand(300, HORIZON, CHANNELS), memory=200).follow(torch.rand(1, HORIZON, CHANNELS))
-    assert len(one.scores["all"]) == 200
+        bands = bands.follow(law.marginals, law.sample(1)[0])
+    assert len(bands.scores["time"]) == 450  # all of them: fewer than 100 dates of 50 items
+    one = JointBands.fit(scores, memory=200).follow(law.marginals[[0]], law.sample(1)[0, :1])
+    assert len(one.scores["time"]) == 200
 
 
 def test_certain_channels_widen_no_band():
-    truth = normal_law(200, copula()).sample(1, torch.Generator().manual_seed(0))[0]  # (n, H, D)
-    law = normal_law(1, Independent(HORIZON, CHANNELS))
-    pits = law.marginals[torch.zeros(200, dtype=torch.long)].pits(truth)
+    law = normal_law(200, Independent(HORIZON, CHANNELS))
+    reach = law.marginals.reach(normal_law(200, copula()).sample(1, torch.Generator().manual_seed(0))[0])
     nothing = QuantileFunction(LEVELS, torch.zeros(200, HORIZON, CHANNELS, len(LEVELS)))  # nights
-    sure = nothing.pits(torch.zeros(200, HORIZON, CHANNELS))
-    both = Pits(*(torch.cat([getattr(pits, end), getattr(sure, end)], 2) for end in ("lower", "upper", "place")))
-    for joint in ("channels", "all"):  # whose levels are of no channel
-        assert torch.equal(JointBands.fit(both).levels(law, 0.9, joint), JointBands.fit(pits).levels(law, 0.9, joint))
+    sure = nothing.reach(torch.zeros(200, HORIZON, CHANNELS))
+    assert not bool(sure.any())
+    for joint in ("channels", "all"):
+        far, own = (JointBands.fit(some).reach(law, 0.9, joint) for some in (torch.cat([reach, sure], 2), reach))
+        assert torch.equal(far[:, : own.shape[1]], own)
+
+
+def test_one_channel_that_errs_far_does_not_widen_the_others():
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()
+    margins = QuantileFunction(LEVELS, grid.expand(400, HORIZON, CHANNELS + 1, -1))
+    inside, widths, plain = [], [], []
+    for _ in range(20):
+        truth = torch.randn(800, HORIZON, CHANNELS + 1, generator=generator)
+        far = torch.rand(800, 1, generator=generator) < 0.05  # now and then, by a hundred deviations
+        truth[:, :, 0] += 100 * far * torch.randn(800, 1, generator=generator)
+        bands = JointBands.fit(margins.reach(truth[:400]))
+        low, high = bands.band(Law(margins[[0]], Independent(HORIZON, CHANNELS + 1)), 0.9)
+        inside.append(((truth[400:] >= low) & (truth[400:] <= high)).all(2).all(1).float().mean())
+        widths.append((high - low)[..., 1:].mean())
+        plain.append(2 * truth[400:, :, 1:].abs().amax((1, 2)).quantile(0.95))  # the band of the others alone
+    assert 0.88 < float(torch.stack(inside).mean()) < 0.92
+    assert float(torch.stack(widths).mean()) < 1.15 * float(torch.stack(plain).mean())
+
+
+def test_laws_that_are_at_times_too_sure_keep_bands_finite_and_narrow():
+    # Half of the windows say that nothing will happen, in which something does one time in twenty.
+    generator, covered = torch.Generator().manual_seed(0), []
+    sure = torch.arange(400) % 2 == 0
+    spread = torch.where(sure, 1e-6, 1.0).view(-1, 1, 1, 1)
+    grid = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()
+    margins = QuantileFunction(LEVELS, (spread * grid).expand(-1, HORIZON, CHANNELS, -1), (0.0, torch.inf))
+    least = least_tail_scale(margins.tail_scale, np.zeros(400))
+    for _ in range(20):
+        truth = torch.randn(400, HORIZON, CHANNELS, generator=generator)
+        seen = (torch.rand(400, 1, 1, generator=generator) < 0.05) | ~sure.view(-1, 1, 1)
+        truth = (truth * seen).clamp(min=0)
+        bands = JointBands.fit(margins[slice(200)].reach(truth[:200], least), least)
+        low, high = bands.band(Law(margins[slice(200, None)], Independent(HORIZON, CHANNELS)), 0.9)
+        covered.append(((truth[200:] >= low) & (truth[200:] <= high)).float().amin((1, 2)).mean())
+        assert float(high.max()) < 15 and float(low.min()) == 0
+    assert 0.88 < float(torch.stack(covered).mean()) < 0.94
+
+
+def test_tails_are_least_as_those_of_an_item_with_small_ones():
+    scale = torch.tensor([1.0, 10.0, 100.0])[[0, 0, 1, 2, 2, 2]].view(-1, 1, 1).expand(-1, HORIZON, 1)
+    assert float(least_tail_scale(scale, np.array([0, 0, 1, 2, 2, 2]))) == pytest.approx(2.8)  # 1 + .2 * 9
+    assert float(least_tail_scale(scale[:2], np.zeros(2))) == 1
 
 
 def test_bands_of_laws_with_atoms_cover_as_they_say():
@@ -110,7 +160,7 @@ def test_bands_of_laws_with_atoms_cover_as_they_say():
     for _ in range(20):
         levels = copula().uniforms(1, generator, windows=400)[0]
         truth = (middle + torch.special.ndtri(levels)).clamp(min=0)
-        bands = JointBands.fit(margins[slice(200)].pits(truth[:200], generator))
+        bands = JointBands.fit(margins[slice(200)].reach(truth[:200]))
         low, high = bands.band(Law(margins[slice(200, None)], copula()), 0.9, "all", generator)
         covered.append(((truth[200:] >= low) & (truth[200:] <= high)).float().amin((1, 2)).mean())
     assert 0.88 < float(torch.stack(covered).mean()) < 0.93

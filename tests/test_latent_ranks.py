@@ -1,5 +1,6 @@
 r"""Joint samples that are ranked as the decoded latent paths of each window are, and when they are."""
 
+import math
 import pickle
 from dataclasses import replace
 
@@ -262,9 +263,10 @@ def test_bands_of_several_windows_are_each_windows_own():
     together = torch.randn(200, 1, 1, 1).expand(-1, 1, HORIZON, 2)
     copula = PathCopula(torch.cat([together, torch.randn(200, 1, HORIZON, 2)], 1))
     marginals = QuantileFunction((0.1, 0.5, 0.9), torch.tensor([-1.0, 0.0, 1.0]).expand(2, HORIZON, 2, -1))
-    levels = JointBands().levels(Law(marginals, copula), 0.9, "all")
-    assert levels.shape == (2, 1, 1)
-    assert float(levels[0]) == pytest.approx(0.9, abs=0.03)  # all cells as one
-    assert float(levels[1]) == pytest.approx(0.9 ** (1 / (2 * HORIZON)), abs=0.01)
+    reach = JointBands().reach(Law(marginals, copula), 0.9, "all")
+    assert reach.shape == (2, 1, 2)
+    for level, one in zip((0.9, 0.9 ** (1 / (2 * HORIZON))), reach, strict=True):  # all cells as one, each alone
+        far = 0.8 + 0.2 * math.log(0.2 / (1 - level))
+        assert one.numpy() == pytest.approx(far, abs=0.06)
     low, high = JointBands().band(Law(marginals, copula), 0.9)
     assert bool((high[0] < high[1]).all()) and bool((low[0] > low[1]).all())

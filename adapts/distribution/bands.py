@@ -2,36 +2,46 @@ r"""Bands that hold a whole path at once, with stated coverage."""
 
 from __future__ import annotations
 
-__all__ = ["JOINT", "JointBands"]
+__all__ = ["JOINT", "JointBands", "least_tail_scale"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .law import Law
-from .pits import Pits
-from .quantiles import QuantileFunction
+from .quantiles import QuantileFunction, reach_of_levels
 
 #: Over what a band holds at once, and the axes of (n, H, D) that this is.
 JOINT = {"time": (1,), "channels": (2,), "all": (1, 2)}
 
 _SAMPLES = 1000  # draws that stand in where too few windows were kept
 _FEWEST = 100  # windows that are kept at least, once they came
+_USUAL = 0.9  # of a channel's scores are usual; what lies beyond shows how heavy their tail is
+_FAR = 1e6  # in units of the usual excess
+_SMALL = 0.1  # the share of items whose tails may be smaller than the least scale
 
 
 @dataclass(frozen=True)
 class JointBands:
     r"""Simultaneous bands, by the largest score of a path (max-statistic conformal prediction).
 
-    A window's score is how far its worst cell lies in the tails of its own margin,
-    :math:`m = \max |2 u - 1|` over leads, channels or both, with :math:`u` its PIT; at an atom, that level of the
-    atom's jump which is nearest to the median, for an interval that reaches this holds the atom. The band is every
-    cell's central interval of level :math:`q`, the :math:`\lceil (n + 1) p \rceil`-th smallest of :math:`n` scores: if
-    the new window is exchangeable with those, the band holds a whole path with probability :math:`p` at least and
-    :math:`p + 1 / (n + 1)` at most. Scores are kept, not levels, so that any level can be asked for. Missing cells are
-    left out of the maximum.
+    A cell's score is how far its outcome reaches into the tails of its own margin (`QuantileFunction.reach`), a path's
+    score :math:`m` that of its worst cell, over the leads of a channel or the channels at a lead. The band is every
+    cell's central interval that reaches as far as :math:`q`, the :math:`\lceil (n + 1) p \rceil`-th smallest of
+    :math:`n` scores: if the new window is exchangeable with those, the band holds a whole path with probability
+    :math:`p` at least and :math:`p + 1 / (n + 1)` at most. Scores are kept, not levels, so that any level can be asked
+    for. Missing cells are left out of the maximum.
+
+    A band over all cells compares channels by :math:`(m_d - a_d) / s_d`, with :math:`a_d` the 90 % quantile of channel
+    :math:`d`'s scores and :math:`s_d` their mean excess over it: one channel whose law errs far now and then (rain
+    where none was forecast) does not widen the others, each of which reaches as far as :math:`a_d + q s_d`. It is the
+    maximum of ranks, for windows too few to rank by.
+
+    A law may be surer than it should be, hours of rain whose quantiles are all but zero: beyond its outer quantiles,
+    no tail is taken to be thinner than the tails of the channel's laws are on the mean, of an item with small ones.
 
     Windows that overlap are not exchangeable: their number overstates the evidence, not the coverage on the mean.
     Where :math:`n` is too small for the level, the law's own joint samples stand in for the windows.
@@ -39,51 +49,55 @@ class JointBands:
     References:
         | Copula Conformal Prediction for Multi-step Time Series Forecasting (Sun and Yu, 2024)
         | Conformal Prediction Bands for Multivariate Functional Data (Diquigiovanni et al., 2022)
+        | Max-Rank: Efficient Multiple Testing for Conformal Prediction (Timans et al., 2025)
 
     Arguments:
-        scores: The scores of calibration windows by what the band holds over jointly: of each channel with shape
-            :math:`(n, 1, D)`, of each lead :math:`(n, H, 1)`, of all :math:`(n, 1, 1)`; none without windows. NaN
-            marks a path without any outcome.
+        scores: The scores of calibration windows by what the band holds over jointly: over "time" of each channel with
+            shape :math:`(n, 1, D)`, over "channels" of each lead with shape :math:`(n, H, 1)`; none without windows.
+            NaN marks a path without any outcome.
+        tail_scale: The least scale of tails, with shape :math:`(D,)`; none if None.
         memory: How many of the latest windows are kept once later ones come.
     """
 
     scores: Mapping[str, Tensor] = field(default_factory=dict)
+    tail_scale: Tensor | None = None
     memory: int = _FEWEST
 
     @staticmethod
-    def fit(pits: Pits | Tensor, memory: int = 0) -> JointBands:
+    def fit(reach: Tensor, tail_scale: Tensor | None = None, memory: int = 0) -> JointBands:
         r"""Scores calibration windows.
 
         Arguments:
-            pits: Their PITs, with shape :math:`(n, H, D)`, in order of time. NaN marks a missing outcome. A tensor is
-                of laws without atoms.
+            reach: The `QuantileFunction.reach` of what came true in :math:`n` windows in order of time, with shape
+                :math:`(n, H, D)`. NaN marks a missing outcome.
+            tail_scale: The least scale of tails that it was taken with, with shape :math:`(D,)`.
             memory: How many windows are kept once later ones come, 100 at least.
 
         Returns:
             The bands.
         """
-        levels = Pits.of(pits).innermost
-        return JointBands({joint: _scores(levels, joint) for joint in JOINT}, max(memory, _FEWEST))
+        return JointBands(_scores(reach), tail_scale, max(memory, _FEWEST))
 
-    def follow(self, pits: Pits | Tensor) -> JointBands:
+    def follow(self, law: QuantileFunction, future: Tensor) -> JointBands:
         r"""Takes up the windows of one later date, and forgets the oldest beyond the memory.
 
         Arguments:
-            pits: Their PITs under the law as it was forecast, with shape :math:`(n, H, D)`, one window an item. Of
-                many items, more windows are remembered: those of 100 dates at least. A tensor is of laws without atoms.
+            law: What was forecast of them, with batch shape :math:`(n, H, D)`, one window an item. Of many items, more
+                windows are remembered: those of 100 dates at least.
+            future: What came true, with shape :math:`(n, H, D)`. NaN marks a missing outcome.
 
         Returns:
             The bands.
         """
-        levels = Pits.of(pits).innermost
-        new = {joint: _scores(levels, joint) for joint in JOINT}
-        if self.scores:
-            new = {joint: torch.cat([self.scores[joint], new[joint]]) for joint in JOINT}
-        memory = max(self.memory, _FEWEST * len(pits))
-        return JointBands({joint: scores[-memory:] for joint, scores in new.items()}, memory)
+        memory = max(self.memory, _FEWEST * len(future))
+        least = self.tail_scale if self.scores else least_tail_scale(law.tail_scale, np.arange(len(future)))
+        new = _scores(law.reach(future, least))
+        scores = {joint: torch.cat([self.scores[joint], now])[-memory:] if self.scores else now
+                  for joint, now in new.items()}  # fmt: skip
+        return JointBands(scores, least, memory)
 
-    def levels(self, law: Law, level: float, joint: str, generator: torch.Generator | None = None) -> Tensor:
-        r"""The level of each cell's interval.
+    def reach(self, law: Law, level: float, joint: str, generator: torch.Generator | None = None) -> Tensor:
+        r"""How far each cell's interval reaches.
 
         Arguments:
             law: The law of :math:`n'` windows; only its copula is looked at, where the calibration windows are too few.
@@ -92,7 +106,7 @@ class JointBands:
             generator: The source of the samples that stand in.
 
         Returns:
-            The levels, which broadcast to :math:`(n', H, D)`.
+            The reach, as `QuantileFunction.central` takes it, with a shape that broadcasts to :math:`(n', H, D)`.
 
         Raises:
             ValueError: If `joint` or `level` is none of these.
@@ -101,11 +115,12 @@ class JointBands:
             raise ValueError(f"a band holds jointly over 'time', 'channels' or 'all', got {joint!r}")
         if not 0 < level < 1:
             raise ValueError(f"levels lie within (0, 1), as 0.9 does; got {level}")
-        found, enough = _ranked(self.scores[joint], level) if self.scores else (None, torch.tensor(False))
+        found, enough = _ranked(self.scores, level, joint) if self.scores else (None, torch.tensor(False))
         if found is None or not bool(enough.all()):
             each = law.copula.windows or 1  # each window's own draws, where dependence differs
             drawn = law.copula.uniforms(1, generator, windows=_SAMPLES * each)[0].unflatten(0, (_SAMPLES, each))
-            instead = torch.stack([_ranked(_scores(own, joint), level)[0] for own in drawn.unbind(1)])
+            samples = (_scores(reach_of_levels(own)) for own in drawn.unbind(1))
+            instead = torch.stack([_ranked(own, level, joint)[0] for own in samples])
             found = instead if found is None else torch.where(enough, found, instead)
         return found
 
@@ -123,9 +138,7 @@ class JointBands:
         Returns:
             The lower and the upper end, each with shape :math:`(n', H, D)`.
         """
-        inner = self.levels(law, level, joint, generator).expand(law.marginals.shape).to(law.marginals.values)
-        lower, upper = (_read(law.marginals, u) for u in ((1 - inner) / 2, (1 + inner) / 2))
-        return lower, upper
+        return law.marginals.central(self.reach(law, level, joint, generator), self.tail_scale)
 
     def state(self) -> dict[str, Tensor]:
         r"""What the bands are made of.
@@ -133,7 +146,8 @@ class JointBands:
         Returns:
             Tensors only; none without calibration windows.
         """
-        return {**self.scores, "memory": torch.tensor(self.memory)} if self.scores else {}
+        least = {} if self.tail_scale is None else {"tail_scale": self.tail_scale}
+        return {**self.scores, **least, "memory": torch.tensor(self.memory)} if self.scores else {}
 
     @staticmethod
     def from_state(state: Mapping[str, Tensor]) -> JointBands:
@@ -146,24 +160,49 @@ class JointBands:
             The bands.
         """
         scores = {joint: state[joint] for joint in JOINT if joint in state}
-        return JointBands(scores, int(state["memory"])) if scores else JointBands()
+        return JointBands(scores, state.get("tail_scale"), int(state["memory"])) if scores else JointBands()
 
 
-def _scores(levels: Tensor, joint: str) -> Tensor:
-    r"""How far the worst cell of each path lies in its tails, (n, 1 or H, 1 or D); NaN where a path has none."""
-    worst = (2 * levels - 1).abs().nan_to_num(-1.0).amax(JOINT[joint], keepdim=True)
-    return worst.where(worst >= 0, torch.nan)
+def least_tail_scale(scale: Tensor, item: np.ndarray) -> Tensor:
+    r"""The scale below which bands take no tail of a channel to be.
+
+    Arguments:
+        scale: The `QuantileFunction.tail_scale` of :math:`n` windows, with shape :math:`(n, H, D)`.
+        item: The item of each window, with shape :math:`(n,)`.
+
+    Returns:
+        The mean over the windows and leads of an item, of one with small tails, with shape :math:`(D,)`.
+    """
+    _, place, count = np.unique(item, return_inverse=True, return_counts=True)
+    total = torch.zeros(len(count), scale.shape[2], dtype=torch.float64)
+    total.index_add_(0, torch.from_numpy(place), scale.mean(1).double())
+    return (total / torch.from_numpy(count).unsqueeze(1)).quantile(_SMALL, 0).to(scale)
 
 
-def _ranked(scores: Tensor, level: float) -> tuple[Tensor, Tensor]:
-    r"""The conformal quantile of scores over windows, and whether there are enough of these for it."""
+def _scores(reach: Tensor) -> dict[str, Tensor]:
+    r"""How far the worst cell of each path lies in its tails, (n, 1, D) and (n, H, 1); NaN where a path has none."""
+    worst = {joint: reach.nan_to_num(-1.0).amax(JOINT[joint], keepdim=True) for joint in ("time", "channels")}
+    return {joint: m.where(m >= 0, torch.nan) for joint, m in worst.items()}
+
+
+def _ranked(scores: Mapping[str, Tensor], level: float, joint: str) -> tuple[Tensor, Tensor]:
+    r"""The conformal quantiles of scores over windows, and whether there are enough of these for them."""
+    if joint != "all":
+        return _quantile(scores[joint], level)
+    channels = scores["time"].double()
+    usual = channels.nanquantile(_USUAL, 0)  # (1, D)
+    excess = channels.sub(usual).where(channels > usual, torch.nan).nanmean(0)
+    excess = excess.where(~excess.isnan() | usual.isnan(), 0.0)  # of one that is certain, say, which widens nothing
+    units = ((channels - usual) / excess.clamp(min=1e-9)).clamp(min=-_FAR, max=_FAR)
+    worst = units.nan_to_num(-torch.inf).amax(2, keepdim=True)
+    found, enough = _quantile(worst.where(worst > -torch.inf, torch.nan), level)
+    far = (usual + found * excess).clamp(min=0.0)
+    return far.where(~far.isnan(), far.nanmean()).to(scores["time"]), enough  # a channel without outcomes: as others
+
+
+def _quantile(scores: Tensor, level: float) -> tuple[Tensor, Tensor]:
     count = (~scores.isnan()).sum(0)
     rank = torch.ceil((count + 1) * level - 1e-9).long()
     ordered = scores.sort(0).values  # windows without an outcome last
     found = ordered.gather(0, (rank - 1).clamp(min=0, max=len(ordered) - 1).unsqueeze(0))[0]
     return found, rank <= count
-
-
-def _read(marginals: QuantileFunction, level: Tensor) -> Tensor:
-    r"""The quantiles (n, H, D) at a level a cell (n, H, D)."""
-    return marginals(level.contiguous())

@@ -63,11 +63,6 @@ class Pits:
         return torch.lerp(self.lower, self.upper, self.place)
 
     @property
-    def innermost(self) -> Tensor:
-        r"""The level of each jump that is nearest to the median: central intervals that reach it hold the outcome."""
-        return self.values.new_tensor(0.5).clamp(self.lower, self.upper).where(~self.lower.isnan(), torch.nan)
-
-    @property
     def shape(self) -> torch.Size:
         r"""Their shape."""
         return self.lower.shape

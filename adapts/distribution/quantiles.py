@@ -2,7 +2,7 @@ r"""Predictive marginals as quantile functions."""
 
 from __future__ import annotations
 
-__all__ = ["LEVELS", "QuantileFunction"]
+__all__ = ["LEVELS", "QuantileFunction", "reach_of_levels"]
 
 import math
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ r"""The default level grid: a superset of the deciles, so that going from decile
 
 _LOW, _HIGH = 0.1, 0.9  # where the warp turns from linear to logarithmic
 _EDGE = 2.0**-24  # levels are held this far from 0 and 1, where the tails are infinite
+_FARTHEST = 1000.0  # reach: no finite law of any use is left behind so far
 _CHUNK = 2**22  # elements that one vectorised step may hold
 _CACHED = 2**18  # those of a step made of many passes over the same ones, so few that a cache holds them
 _BINS = 1024  # a power of two, so that the bin of a level is exact
@@ -236,6 +237,29 @@ class QuantileFunction:
         low, high = (bound.unsqueeze(-1) for bound in self.support)
         return values.maximum(low).minimum(high)
 
+    def central(self, reach: Tensor, tail_scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        r"""The interval about the median that holds the outcomes whose `reach` is no larger.
+
+        Arguments:
+            reach: How far each interval reaches, 0 or more, with a shape that broadcasts to :math:`(*)`. Up to .8 it is
+                the probability of the interval; from there on each .2 more divide what lies outside by :math:`e`.
+            tail_scale: As for `reach`.
+
+        Returns:
+            The lower and the upper end, within the support, with shape :math:`(*)`.
+        """
+        warped, scales = _warp(self.levels).to(self.values), self._tail_scales(tail_scale)
+        first, last = self.values[..., 0], self.values[..., -1]
+        ends = []
+        for w in ((1 - reach) / 2, (1 + reach) / 2):
+            w = w.to(self.values).expand(self.shape).contiguous()
+            below = torch.searchsorted(warped, w, right=True).sub_(1).clamp_(0, len(warped) - 2)
+            left, right = (self.values.gather(-1, (below + i).unsqueeze(-1)).squeeze(-1) for i in (0, 1))
+            x = torch.lerp(left, right, (w - warped[below]) / warped.diff()[below])
+            x = x.where(w >= warped[0], first + (w - warped[0]) * scales[0] / _LOW)
+            ends.append(self._clip(x.where(w <= warped[-1], last + (w - warped[-1]) * scales[1] / _LOW)))
+        return ends[0], ends[1]
+
     def _raw(self, levels: Tensor) -> Tensor:
         r"""The quantiles before the clip, (*, Q'), at levels (Q',) or (..., Q') that broadcast against the batch."""
         levels = levels.to(self.levels).clamp(_EDGE, 1 - _EDGE)
@@ -311,23 +335,61 @@ class QuantileFunction:
         drawn, jump = torch.lerp(lower, upper, place), upper - lower > JUMP
         return Pits(lower.where(jump, drawn), upper.where(jump, drawn), place)
 
+    def reach(self, y: Tensor, tail_scale: Tensor | None = None) -> Tensor:
+        r"""How far into the tails outcomes lie: how far `central` must reach to hold them.
+
+        It is :math:`|2 w - 1|` with :math:`w` the warped level of the outcome, and of the levels of an atom the one
+        that is nearest to the median. Unlike a level it tells outcomes apart however far out they lie.
+
+        Arguments:
+            y: Outcomes, with the shape :math:`(*)` of the batch. NaN marks a missing one.
+            tail_scale: The least scale that tails beyond the outer quantiles are taken to have, which broadcasts to
+                :math:`(*)`; none if None. For laws that are at times surer than they should be.
+
+        Returns:
+            The reach, 1,000 at most, with the shape of `y`; NaN where `y` is.
+        """
+        lower, upper = self._warped_jump(y, tail_scale)
+        nearest = lower.new_tensor(0.5).clamp(lower, upper)
+        return (2 * nearest - 1).abs().clamp(max=_FARTHEST).where(~y.isnan(), torch.nan)
+
+    @property
+    def tail_scale(self) -> Tensor:
+        r"""By how much an outcome beyond an outer quantile exceeds it on the mean; the mean of both tails.
+
+        It has shape :math:`(*)`, and is that of the variable before the clip to the support.
+        """
+        lower, upper = self._tail_scales()
+        return (lower + upper) / 2
+
+    def _tail_scales(self, least: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        steps = (self.values[..., 1] - self.values[..., 0], self.values[..., -1] - self.values[..., -2])
+        rises = _warp(self.levels).diff()[[0, -1]].tolist()
+        lower, upper = (_LOW * step / rise for step, rise in zip(steps, rises, strict=True))
+        return (lower, upper) if least is None else (lower.maximum(least.to(lower)), upper.maximum(least.to(upper)))
+
     def _jump(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        r"""F(y-) and F(y), read some rounding errors apart so that computed atoms are found too."""
+        r"""F(y-) and F(y)."""
+        lower, upper = (_unwarp(w).where(~y.isnan(), torch.nan) for w in self._warped_jump(y))
+        return lower, upper
+
+    def _warped_jump(self, y: Tensor, tail_scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        r"""w(F(y-)) and w(F(y)), read some rounding errors apart so that computed atoms are found too."""
         y = y.to(self.values)
         if y.shape[y.ndim - len(self.shape) :] != self.shape:
             raise ValueError(f"outcomes must have shape {tuple(self.shape)}, got {tuple(y.shape)}")
         size = torch.maximum(self.values[..., 0].abs(), self.values[..., -1].abs()).maximum(y.abs())
         slack = 4 * torch.finfo(y.dtype).eps * size
         before, after = y - slack, y + slack
-        lower, upper = self._level(before, right=False), self._level(after, right=True)
+        lower, upper = self._warped(before, False, tail_scale), self._warped(after, True, tail_scale)
         if self.support is not None:
             low, high = self.support
-            lower = lower.where(before > low, 0.0).where(before <= high, 1.0)
-            upper = upper.where(after >= low, 0.0).where(after < high, 1.0)
-        return lower.where(~y.isnan(), torch.nan), upper.where(~y.isnan(), torch.nan)
+            lower = lower.where(before > low, -torch.inf).where(before <= high, torch.inf)
+            upper = upper.where(after >= low, -torch.inf).where(after < high, torch.inf)
+        return lower, upper
 
-    def _level(self, y: Tensor, right: bool) -> Tensor:
-        r"""P(X <= y) before the clip if `right`, else P(X < y)."""
+    def _warped(self, y: Tensor, right: bool, tail_scale: Tensor | None) -> Tensor:
+        r"""w(P(X <= y)) before the clip if `right`, else w(P(X < y))."""
         batch = self.shape
         outcomes = y.reshape(-1, *batch).movedim(0, -1).contiguous()  # (*, S)
         count = torch.searchsorted(self.values.contiguous(), outcomes, right=right)  # quantiles below y
@@ -336,10 +398,14 @@ class QuantileFunction:
         warped = _warp(self.levels)
         left, right_ = self.values.gather(-1, below), self.values.gather(-1, below + 1)
         weight = (outcomes - left) / (right_ - left)
-        level = _unwarp(torch.lerp(warped.to(y)[below], warped.to(y)[below + 1], weight))
+        w = torch.lerp(warped.to(y)[below], warped.to(y)[below + 1], weight)
         flat = right_ <= left  # only in a tail without spread, where all of its mass sits on the outer quantile
-        level = torch.where(flat, (count > 0).to(level), level)
-        return level.movedim(-1, 0).reshape(y.shape)
+        w = torch.where(flat, torch.where(count > 0, torch.inf, -torch.inf).to(w), w)
+        if tail_scale is not None:
+            lower, upper = (scale.unsqueeze(-1) / _LOW for scale in self._tail_scales(tail_scale))
+            under, over = (outcomes - self.values[..., i : i + 1 or None] for i in (0, -1))
+            w = w.where(under >= 0, float(warped[0]) + under / lower).where(over <= 0, float(warped[-1]) + over / upper)
+        return w.movedim(-1, 0).reshape(y.shape)
 
     # Moments ---------------------------------------------------------------------------------------------------------
 
@@ -486,6 +552,11 @@ class QuantileFunction:
             left, right = a.support or everywhere, b.support or everywhere
             support = (blend(left[0], right[0], share), blend(left[1], right[1], share))
         return QuantileFunction(a.levels, blend(a.values, b.values, share.unsqueeze(-1)), support)
+
+
+def reach_of_levels(u: Tensor) -> Tensor:
+    r"""Returns the `QuantileFunction.reach` of outcomes whose levels are `u`."""
+    return (2 * _warp(u) - 1).abs()
 
 
 def _as_levels(levels: Tensor | Sequence[float]) -> Tensor:
