@@ -860,7 +860,7 @@ class Adapter:
                     seed=self.seed if seed is None else seed,
                     quantile_levels=tuple(quantile_levels),
                     history=_frame(item.values[tail], item.index[tail], panel.channels),
-                    bands=fitted.bands,
+                    bands=fitted.joint_bands,
                 )
             )
         return forecasts

@@ -55,6 +55,8 @@ TRIED = 2**18
 COMPARED, NUMBERS = 60, 2**23
 #: Folds of the blocked cross-validation that chooses the strengths of closed forms.
 FOLDS = 5
+#: The contexts of one channel that are cut short, to find how many values are enough for the frozen model.
+SHORT = 400
 #: How many windows without overlap those of a part must be worth for its stage to decide anything.
 ENOUGH = 8
 #: The windows whose forecasts are kept together, and lost together when a fit is killed; at least one batch.
@@ -119,6 +121,11 @@ class Fitted:
     _standard: tuple[Panel, Panel, Panel | None, Panel | None] | None = field(default=None, repr=False)
     _told: tuple[Panel, Told | None] | None = field(default=None, repr=False)
     _targets: tuple[Panel, Panel] | None = field(default=None, repr=False)
+
+    @property
+    def joint_bands(self) -> JointBands:
+        r"""The joint bands in the caller's units; `bands` is in those of the train rows' deviations."""
+        return self.bands.rescaled(torch.from_numpy(self.scale[: len(self.panel.targets)]))
 
     def headed(self, model: FoundationModel) -> FoundationModel:
         r"""Returns the frozen model with the head that was trained for these series, itself where none was.
@@ -496,10 +503,22 @@ class _Stages:
             ranges = zip(panel.items, self.train_part.ranges, strict=True)
             items = [torch.from_numpy(item.values[start:stop]) for item, (start, stop) in ranges]
             fitted.kriging = Kriging.fit(items, fitted.context_length, self.blocks, self.loaded.quantile_levels)
-        self.windows = {name: fitted.standardised(windows) for name, windows in self.laid.items()}
+        self.lay_windows()
+
+    def lay_windows(self) -> None:
+        self.windows = {name: self.fitted.standardised(windows) for name, windows in self.laid.items()}
 
     def run(self) -> None:
-        stages = (self.probe, self.covariates, self.train, self.gate, self.calibration, self.confirmation, self.refit)
+        stages = (
+            self.probe,
+            self.covariates,
+            self.few_values,
+            self.train,
+            self.gate,
+            self.calibration,
+            self.confirmation,
+            self.refit,
+        )
         done = self.done()
         for number, stage in enumerate(stages, 1):
             if number > done:
@@ -523,6 +542,7 @@ class _Stages:
         if self.fitted.effect is not None:
             self.lay()  # without what is explained; the module shows itself the rows, so it comes back once more
             self.fitted.restore(tensors)
+        self.lay_windows()
         self.fitted.stages = about["stages"]
         return int(about["done"])
 
@@ -562,6 +582,29 @@ class _Stages:
             f"the head of {self.loaded.name} trained for {losses['epochs']:.0f} epochs; validation loss "
             f"{losses['before']:.4g} before, {losses['best']:.4g} at its best"
         )
+
+    # ------------------------------------------------------------------ validation rows: how many values are few
+
+    def few_values(self) -> None:
+        r"""Finds from how many values on the frozen model is asked alone, on contexts cut short."""
+        fitted = self.fitted
+        windows = self.windows["validation"] if len(self.windows["validation"]) else self.windows["train"]
+        if fitted.kriging is None or not len(windows):
+            return
+        width = windows.panel.num_channels  # past covariates too
+        some = replace(windows[_evenly(len(windows), max(1, SHORT // width))], told=None)
+        past, future = (x.mT.flatten(0, 1) for x in (some.past(), some.future()))
+        channel = torch.arange(width).repeat(len(some))
+        few = torch.from_numpy(_evenly(len(past), SHORT))
+
+        def forecast(context: Tensor) -> Tensor:
+            return self.model.predict(context, self.horizon).mT
+
+        fitted.kriging = fitted.kriging.handed_over(past[few], future[few], channel[few], forecast)
+        fitted.stages["few_values"] = (
+            f"of fewer than {fitted.kriging.enough} values of a channel, the train rows' correlations tell too"
+        )
+        self.lay_windows()
 
     # ------------------------------------------------------------------ train and validation rows: covariates
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 __all__ = ["ENOUGH", "Kriging"]
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from .gaps import bridged
 from .solvers.gaussian import autocovariance
 
-#: The values that a window must show of a channel for the frozen model alone to be asked of it.
-ENOUGH = 16
+#: The values that a window must show of a channel for the frozen model alone to be asked of it: the fewest, and more.
+ENOUGH = (16, 24, 36, 48, 72, 96, 144, 192)
+#: The numbers of values that both laws are tried on, beside those.
+TRIED = (3, 6, 10)
+#: The last values that are looked at.
+LATEST = 64
+_TENSORS = ("correlation", "variance", "levels", "errors")
 #: What a value says of itself that is not the channel's: a share of the variance, which makes the equations soluble.
 NUGGET = 1e-3
 #: The errors that quantiles are taken of, at least; a normal law's stand in where there are fewer.
@@ -47,12 +53,14 @@ class Kriging:
         variance: The variance :math:`\gamma_0` about zero, with shape :math:`(D,)`.
         levels: The levels of the quantiles, with shape :math:`(Q,)`.
         errors: The quantiles of the errors at each lead, with shape :math:`(H, D, Q)`.
+        enough: The number of values from which on the frozen model is asked alone.
     """
 
     correlation: Tensor
     variance: Tensor
     levels: Tensor
     errors: Tensor
+    enough: int = ENOUGH[0]
 
     @classmethod
     def fit(
@@ -85,8 +93,7 @@ class Kriging:
             quantiles[blocks == block] = torch.where(enough[:, None], found, normal)
         return cls(correlation, variance, levels, quantiles)
 
-    @staticmethod
-    def left(past: Tensor) -> Tensor:
+    def left(self, past: Tensor) -> Tensor:
         r"""Returns what share of the law of a channel is left to the frozen model.
 
         Arguments:
@@ -94,13 +101,49 @@ class Kriging:
 
         Returns:
             The shares, with shape :math:`(n, D)`: 0 of one or two values, which tell a model no spread, then rising to
-            1 for `ENOUGH`; 1 where no value is seen, which tells nothing of those to come.
+            1 for `enough`; 1 where no value is seen, which tells nothing of those to come. Of the steps of short gaps,
+            which the frozen model sees bridged, two count for each value.
         """
         count = (~past.isnan()).sum(1)
-        return torch.where(count > 0, ((count - 2) / (ENOUGH - 2)).clamp(0, 1).square(), 1.0)
+        count = torch.minimum(3 * count, (~bridged(past.mT.flatten(0, 1)).isnan()).sum(1).view_as(count))
+        return torch.where(count > 0, _share(count, self.enough), 1.0)
+
+    def handed_over(
+        self, past: Tensor, future: Tensor, channel: Tensor, forecast: Callable[[Tensor], Tensor]
+    ) -> Kriging:
+        r"""Finds how many values are enough for the frozen model alone, by contexts cut short.
+
+        Both laws are made of the last 3, 6, ... values of each context; what their mixtures lose, by the mean pinball
+        loss over all of these numbers, is least for the number that is taken.
+
+        Arguments:
+            past: The contexts of one channel each, with shape :math:`(p, L)`, best of rows behind those that it was
+                fitted on. NaN marks a missing step. No more than :math:`L / 2` values are ever asked for.
+            future: What came true, with shape :math:`(p, H)`.
+            channel: The channel of each, with shape :math:`(p,)`.
+            forecast: Gives the frozen model's quantiles at `levels`, :math:`(p, H, Q)`, of contexts.
+
+        Returns:
+            The same, handed over there.
+        """
+        most = past.shape[1] // 2
+        candidates = [number for number in ENOUGH if number <= most] or [ENOUGH[0]]
+        later = (~past.isnan()).flip(1).cumsum(1).flip(1)  # values from each step on
+        losses = torch.zeros(len(candidates), dtype=torch.float64)
+        for count in (*TRIED, *candidates[:-1]):
+            some = later[:, 0] >= count
+            if not bool(some.any()):
+                break
+            cut = past[some].where(later[some] <= count, torch.nan)
+            cut = cut[:, int((~cut.isnan()).any(0).int().argmax()) :]
+            frozen, told, truth = forecast(cut).double(), self.law(cut, channel[some]).double(), future[some, :, None]
+            for number, enough in enumerate(candidates):
+                error = truth - torch.lerp(told, frozen, float(_share(torch.tensor(count), enough)))
+                losses[number] += torch.maximum(self.levels * error, (self.levels - 1) * error).nanmean()
+        return replace(self, enough=candidates[int(losses.argmin())])
 
     def law(self, past: Tensor, channel: Tensor) -> Tensor:
-        r"""Forecasts windows of one channel each from the values that they show, the last `ENOUGH` - 1 of them.
+        r"""Forecasts windows of one channel each from the values that they show, the last `LATEST` of them.
 
         Arguments:
             past: The contexts, with shape :math:`(p, L)`. NaN marks a missing step.
@@ -109,14 +152,14 @@ class Kriging:
         Returns:
             The quantiles at `levels`, with shape :math:`(p, H, Q)`, of the precision of `past`.
         """
-        step = max(1, HELD // (ENOUGH * (ENOUGH + len(self.errors))))
+        step = max(1, HELD // (LATEST * (LATEST + len(self.errors))))
         pairs = zip(past.split(step), channel.split(step), strict=True)
         return torch.cat([self._law(*some) for some in pairs]).to(past)
 
     def _law(self, past: Tensor, channel: Tensor) -> Tensor:
         length, horizon = past.shape[1], len(self.errors)
         seen = torch.where(past.isnan(), -1, torch.arange(length))
-        at = seen.topk(min(ENOUGH - 1, length), dim=1).values  # (p, k), -1 where there are fewer values
+        at = seen.topk(min(LATEST, length), dim=1).values  # (p, k), -1 where there are fewer values
         known = at >= 0
         x = torch.where(known, past.double().gather(1, at.clamp(min=0)), 0.0)
         between = self._at((at[:, :, None] - at[:, None, :]).abs(), channel)
@@ -138,7 +181,7 @@ class Kriging:
 
     def state(self) -> dict[str, Tensor]:
         r"""Returns the tensors, by name."""
-        return {name: getattr(self, name) for name in ("correlation", "variance", "levels", "errors")}
+        return {name: torch.as_tensor(getattr(self, name)) for name in (*_TENSORS, "enough")}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Kriging:
@@ -150,7 +193,13 @@ class Kriging:
         Returns:
             What a few values tell.
         """
-        return cls(**state)
+        correlation, variance, levels, errors = (state[name] for name in _TENSORS)
+        return cls(correlation, variance, levels, errors, int(state["enough"]))
+
+
+def _share(count: Tensor, enough: int) -> Tensor:
+    r"""The frozen model's share of laws of so many values."""
+    return ((count - 2) / (enough - 2)).clamp(0, 1)
 
 
 def _errors(items: Sequence[Tensor], correlation: Tensor, variance: Tensor) -> Tensor:

@@ -246,15 +246,21 @@ class Pipeline:
         past = batch.past()
         values = self.raw(past, batch.prediction_length)
         part = _left(batch, past)
-        if batch.kriging is None or part is None:
+        if part is None:
             return values
+        levels, told = torch.tensor(self.model.quantile_levels), self._told(batch, past, part, values)
+        return QuantileFunction.mix(
+            part.unsqueeze(1), QuantileFunction(levels, values), QuantileFunction(levels, told)
+        ).values
+
+    def _told(self, batch: Windows, past: Tensor, part: Tensor, values: Tensor) -> Tensor:
+        r"""Quantiles (B, H, D, Q), those that the train rows know in place of them where values are few."""
+        assert batch.kriging is not None
         window, channel = (part < 1).nonzero().T
         known = QuantileFunction(batch.kriging.levels, batch.kriging.law(past[window, :, channel], channel))
-        levels = torch.tensor(self.model.quantile_levels)
-        frozen = QuantileFunction(levels, values[window, :, channel])
-        told = QuantileFunction(levels, known.at(levels))
-        values[window, :, channel] = QuantileFunction.mix(part[window, channel, None], frozen, told).values
-        return values
+        told = values.clone()
+        told[window, :, channel] = known.at(torch.tensor(self.model.quantile_levels))
+        return told
 
     def _latents(self, batch: Windows, draws: int = 1) -> tuple[Tensor, State]:
         r"""The quantiles of the latent channels, :math:`(M, B, H, K, Q)`, and the state that decoding needs."""
@@ -271,15 +277,18 @@ class Pipeline:
         r"""The adapter's law, the variance over its draws of itself (n, H, D), and how its paths rank with `errors`."""
         laws, variances, copulas, start = [], [], [], 0
         for batch in self._batches(windows, self._decoded_at_a_time(windows)):
-            raw = frozen.values[start : start + len(batch)]
+            raw, past = frozen.values[start : start + len(batch)], batch.past()
+            part = _left(batch, past)
+            if part is not None:  # the adapter is around the frozen model alone, and shares in its share
+                few = (part < 1).any(1)
+                raw = raw.index_copy(0, few.nonzero().flatten(), self.raw(past[few], batch.prediction_length))
             law, variance, paths = self._adapted(batch, raw)
-            past = batch.past()
             if not self.module.observed_latents:
                 law = _doubted(self._widened(past, law, raw), batch)
-            part = _left(batch, past)
-            if part is not None:  # of few values the adapter knows no more than the frozen model does
-                part = part.unsqueeze(1)
-                law, variance = QuantileFunction.mix(part, law, QuantileFunction(law.levels, raw)), variance * part**2
+            if part is not None:
+                told = QuantileFunction(frozen.levels, self._told(batch, past, part, raw))
+                law = QuantileFunction.mix(part.unsqueeze(1), law, told)
+                variance = variance * part.unsqueeze(1).square()
             laws.append(law)
             variances.append(variance)
             if errors is not None and paths is not None:

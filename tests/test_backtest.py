@@ -532,6 +532,18 @@ class TestForecasts:
         assert not np.allclose(plain.band(0.7), predicted.band(0.7))  # made of the law's own draws
         assert not rolled.forecasts["frozen model"][0].bands.scores
 
+    def test_joint_bands_are_the_same_in_any_units(self):
+        frame = dated(1200)
+        frame.iloc[::40] += 20.0  # far beyond the outer quantiles, where bands reach by the scale of the tails
+        both = [small().fit(some[:1100]) for some in (frame, 1000 * frame + 5)]
+        for later in (False, True):
+            if later:
+                both = [each.update(some) for each, some in zip(both, (frame, 1000 * frame + 5), strict=True)]
+            for joint in ("time", "channels", "all"):
+                own, other = (each.predict().band(0.9, joint) for each in both)
+                assert np.allclose(1000 * np.array(own) + 5, other, rtol=1e-3)
+                assert joint == "channels" or (own[1] - own[0]).max() > 15
+
     def test_none_unless_asked_for(self):
         assert roll(KnownLaw(), Panel.of(dated()), windows=3).forecasts is None
 

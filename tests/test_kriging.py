@@ -179,10 +179,12 @@ def test_too_few_errors_are_taken_for_normal() -> None:
 # ------------------------------------------------------------------------------------------------ around a frozen model
 
 
-def test_from_sixteen_values_on_and_where_none_is_seen_no_bit_changes(fitted: Adapter, cold: Panel) -> None:
-    assert ENOUGH == 16
+def test_of_enough_values_and_where_none_is_seen_no_bit_changes(fitted: Adapter, cold: Panel) -> None:
+    enough = fitted._fitted.kriging.enough
+    assert enough in ENOUGH and enough <= L / 2
+    assert f"fewer than {enough} values" in fitted.summary().stages["few_values"]
     before = forgetful(fitted)
-    for rows in (ENOUGH, ENOUGH + 1, L):
+    for rows in (enough, enough + 1, L):
         windows = starting(cold, rows)
         assert torch.equal(fitted.law(windows).marginals.values, before.law(windows).marginals.values)
     empty = replace(cold, items=tuple(replace(i, values=np.full_like(i.values, np.nan)) for i in cold.items))
@@ -197,7 +199,7 @@ def test_the_frozen_model_gets_its_share_of_few_values(fitted: Adapter, cold: Pa
     ours, theirs = (pipeline.frozen(some).values for some in (windows, replace(windows, kriging=None)))
     past = windows.past()
     known = torch.stack([windows.kriging.law(past[..., n], torch.full((len(past),), n)) for n in range(2)], 2)
-    share = ((rows - 2) / 14) ** 2 if rows > 2 else 0.0
+    share = max(0, rows - 2) / (windows.kriging.enough - 2)
     torch.testing.assert_close(ours, share * theirs + (1 - share) * known)
 
 
@@ -223,6 +225,38 @@ def test_a_context_with_nearly_everything_missing_is_one_of_few_values(fitted: A
     truth = starting(cold, L).future()
     law = fitted.law(starting(replace(cold, items=items), L)).marginals
     assert float(((truth > law(0.1)) & (truth < law(0.9))).double().mean()) == pytest.approx(0.8, abs=0.07)
+
+
+@pytest.mark.parametrize("family", ["residual", "pca"])
+def test_an_adapter_is_around_the_frozen_model_alone(family: str, cold: Panel) -> None:
+    ours = adapter(family, gate=False).fit(long(autoregression(30, 120)))
+    windows = ours._fitted.standardised(starting(cold, 9))
+    pipeline, alone = ours._pipeline(ours._fitted), replace(windows, kriging=None)
+    adapted = pipeline.adapted(windows, pipeline.frozen(windows)).at(LEVELS)
+    around = pipeline.adapted(alone, pipeline.frozen(alone)).at(LEVELS)
+    past, share = windows.past(), 7 / (windows.kriging.enough - 2)
+    known = torch.stack([windows.kriging.law(past[..., n], torch.full((len(past),), n)) for n in range(2)], 2)
+    torch.testing.assert_close(adapted, share * around + (1 - share) * known.to(around), rtol=1e-4, atol=1e-4)
+
+
+def test_the_frozen_model_takes_over_where_it_is_better() -> None:
+    r"""Of a frozen model that knows nothing never before the most values, of one that knows all from the fewest on."""
+    rows = torch.from_numpy(autoregression(1, 4000)[0]).float()
+    of = Kriging.fit([rows[:2000]], 400, lead_blocks(H), LEVELS)
+    at = torch.arange(2400, 3900, 25)
+    past = torch.stack([rows[i - 400 : i, 0] for i in at])
+    future = torch.stack([rows[i : i + H, 0] for i in at])
+    channel = torch.zeros(len(at), dtype=torch.long)
+    width = 2.0 * NORMAL.float()
+    for forecast, enough in (
+        (lambda context: (100 + width).expand(len(context), H, -1), 192),
+        (lambda context: future[..., None] + 1e-3 * NORMAL.float(), 16),
+    ):
+        found = of.handed_over(past, future, channel, forecast)
+        assert found.enough == enough
+        assert Kriging.from_state(found.state()).enough == enough
+    short = of.handed_over(past[:, -60:], future, channel, lambda context: (100 + width).expand(len(context), H, -1))
+    assert short.enough == 24  # no more than half of a context
 
 
 @pytest.mark.parametrize("family", ["residual", "pca"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["JOINT", "JointBands", "least_tail_scale"]
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -95,6 +95,17 @@ class JointBands:
         scores = {joint: torch.cat([self.scores[joint], now])[-memory:] if self.scores else now
                   for joint, now in new.items()}  # fmt: skip
         return JointBands(scores, least, memory)
+
+    def rescaled(self, factor: Tensor) -> JointBands:
+        r"""The bands of the same laws in other units.
+
+        Arguments:
+            factor: What each channel was multiplied by, with shape :math:`(D,)`.
+
+        Returns:
+            The bands.
+        """
+        return self if self.tail_scale is None else replace(self, tail_scale=self.tail_scale * factor)
 
     def reach(self, law: Law, level: float, joint: str, generator: torch.Generator | None = None) -> Tensor:
         r"""How far each cell's interval reaches.

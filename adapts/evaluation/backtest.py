@@ -334,7 +334,7 @@ class _Contestant:
     def bands(self) -> JointBands:
         r"""The joint bands of the latest fit, as `predict` hands them out."""
         fitted = getattr(self.latest, "_fitted", None)
-        return JointBands() if fitted is None else fitted.bands
+        return JointBands() if fitted is None else fitted.joint_bands
 
 
 def _frozen(adapter: Adapter) -> _Laws:

@@ -131,7 +131,7 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
     raw = Windows(panel, windows["test"].item, windows["test"].origin, model.context_length, horizon)
     truth = raw.future(torch.float64)
     default = adapter.law(raw)
-    chosen, bands = adapter._fitted.copula, {"default": [adapter._fitted.bands] * len(raw)}
+    chosen, bands = adapter._fitted.copula, {"default": [adapter._fitted.joint_bands] * len(raw)}
     latest, bands["updated"] = [], []
     for number, origin in enumerate(raw.origin):
         new = slice(int(raw.origin[number - 1]) if number else borders, int(origin))
@@ -139,7 +139,7 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
             rows_since = Item(panel.items[0].item_id, panel.items[0].values[new], panel.items[0].index[new])
             adapter.update(replace(panel, items=(rows_since,)))
         latest.append(adapter.law(raw[[number]]))
-        bands["updated"].append(adapter._fitted.bands)
+        bands["updated"].append(adapter._fitted.joint_bands)
     margins = {
         "frozen model": adapter.frozen_law(raw).marginals,
         "default": default.marginals,

@@ -22,7 +22,7 @@ from benchmarks.provenance import provenance
 
 HERE = Path(__file__).parent
 SETS = ("etth1", "exchange_rate", "greensboro", "weather")
-ROWS = (1, 2, 3, 6, 12, 16)
+ROWS = (1, 2, 3, 6, 12, 24, 48, 96)
 
 
 def measure(name: str) -> list[dict[str, object]]:
