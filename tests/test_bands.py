@@ -98,6 +98,20 @@ def test_many_items_are_remembered_by_dates():
     assert len(one.scores["time"]) == 200
 
 
+def test_later_windows_move_all_channels_together():
+    r"""How channels compare is that of the fit, so that few later windows tell one number, not one a channel."""
+    law, truth = normal_law(400, copula()), normal_law(400, copula()).sample(1)[0]
+    fitted = JointBands.fit(law.marginals.reach(truth) * torch.tensor([1.0, 2.0, 3.0]))
+    later = fitted
+    for number in range(150):
+        later = later.follow(law.marginals[[number]], 3 * truth[[number]])
+    usual, excess = fitted.units
+    for bands in (fitted, later):
+        far = (bands.reach(law, 0.8, "all")[0] - usual) / excess
+        assert far.numpy() == pytest.approx(float(far[0]))
+    assert bool((later.reach(law, 0.8, "all") != fitted.reach(law, 0.8, "all")).all())
+
+
 def test_certain_channels_widen_no_band():
     law = normal_law(200, Independent(HORIZON, CHANNELS))
     reach = law.marginals.reach(normal_law(200, copula()).sample(1, torch.Generator().manual_seed(0))[0])

@@ -36,7 +36,7 @@ class JointBands:
     for. Missing cells are left out of the maximum.
 
     A band over all cells compares channels by :math:`(m_d - a_d) / s_d`, with :math:`a_d` the 90 % quantile of channel
-    :math:`d`'s scores and :math:`s_d` their mean excess over it: one channel whose law errs far now and then (rain
+    :math:`d`'s scores in the fit and :math:`s_d` their mean excess over it: one channel whose law errs far now and then (rain
     where none was forecast) does not widen the others, each of which reaches as far as :math:`a_d + q s_d`. It is the
     maximum of ranks, for windows too few to rank by.
 
@@ -56,11 +56,14 @@ class JointBands:
             shape :math:`(n, 1, D)`, over "channels" of each lead with shape :math:`(n, H, 1)`; none without windows.
             NaN marks a path without any outcome.
         tail_scale: The least scale of tails, with shape :math:`(D,)`; none if None.
+        units: The 90 % quantile of each channel's scores and their mean excess over it, with shape :math:`(2, D)`;
+            those of the scores that are kept if None.
         memory: How many of the latest windows are kept once later ones come.
     """
 
     scores: Mapping[str, Tensor] = field(default_factory=dict)
     tail_scale: Tensor | None = None
+    units: Tensor | None = None
     memory: int = _FEWEST
 
     @staticmethod
@@ -76,7 +79,8 @@ class JointBands:
         Returns:
             The bands.
         """
-        return JointBands(_scores(reach), tail_scale, max(memory, _FEWEST))
+        scores = _scores(reach)
+        return JointBands(scores, tail_scale, _units(scores), max(memory, _FEWEST))
 
     def follow(self, law: QuantileFunction, future: Tensor) -> JointBands:
         r"""Takes up the windows of one later date, and forgets the oldest beyond the memory.
@@ -94,7 +98,7 @@ class JointBands:
         new = _scores(law.reach(future, least))
         scores = {joint: torch.cat([self.scores[joint], now])[-memory:] if self.scores else now
                   for joint, now in new.items()}  # fmt: skip
-        return JointBands(scores, least, memory)
+        return JointBands(scores, least, self.units, memory)
 
     def rescaled(self, factor: Tensor) -> JointBands:
         r"""The bands of the same laws in other units.
@@ -126,7 +130,7 @@ class JointBands:
             raise ValueError(f"a band holds jointly over 'time', 'channels' or 'all', got {joint!r}")
         if not 0 < level < 1:
             raise ValueError(f"levels lie within (0, 1), as 0.9 does; got {level}")
-        found, enough = _ranked(self.scores, level, joint) if self.scores else (None, torch.tensor(False))
+        found, enough = _ranked(self.scores, level, joint, self.units) if self.scores else (None, torch.tensor(False))
         if found is None or not bool(enough.all()):
             each = law.copula.windows or 1  # each window's own draws, where dependence differs
             drawn = law.copula.uniforms(1, generator, windows=_SAMPLES * each)[0].unflatten(0, (_SAMPLES, each))
@@ -157,8 +161,9 @@ class JointBands:
         Returns:
             Tensors only; none without calibration windows.
         """
-        least = {} if self.tail_scale is None else {"tail_scale": self.tail_scale}
-        return {**self.scores, **least, "memory": torch.tensor(self.memory)} if self.scores else {}
+        more = {"tail_scale": self.tail_scale, "units": self.units, "memory": torch.tensor(self.memory)}
+        tensors = {**self.scores, **{name: x for name, x in more.items() if x is not None}}
+        return tensors if self.scores else {}
 
     @staticmethod
     def from_state(state: Mapping[str, Tensor]) -> JointBands:
@@ -171,7 +176,9 @@ class JointBands:
             The bands.
         """
         scores = {joint: state[joint] for joint in JOINT if joint in state}
-        return JointBands(scores, state.get("tail_scale"), int(state["memory"])) if scores else JointBands()
+        if not scores:
+            return JointBands()
+        return JointBands(scores, state.get("tail_scale"), state.get("units"), int(state["memory"]))
 
 
 def least_tail_scale(scale: Tensor, item: np.ndarray) -> Tensor:
@@ -196,19 +203,27 @@ def _scores(reach: Tensor) -> dict[str, Tensor]:
     return {joint: m.where(m >= 0, torch.nan) for joint, m in worst.items()}
 
 
-def _ranked(scores: Mapping[str, Tensor], level: float, joint: str) -> tuple[Tensor, Tensor]:
+def _units(scores: Mapping[str, Tensor]) -> Tensor:
+    r"""The 90 % quantile of each channel's scores and their mean excess over it, (2, D); NaN without any."""
+    channels = scores["time"][:, 0].double()
+    usual = channels.nanquantile(_USUAL, 0)
+    excess = channels.sub(usual).where(channels > usual, torch.nan).nanmean(0)
+    excess = excess.where(~excess.isnan() | usual.isnan(), 0.0)  # of one that is certain, say, which widens nothing
+    return torch.stack([usual, excess])
+
+
+def _ranked(
+    scores: Mapping[str, Tensor], level: float, joint: str, units: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     r"""The conformal quantiles of scores over windows, and whether there are enough of these for them."""
     if joint != "all":
         return _quantile(scores[joint], level)
-    channels = scores["time"].double()
-    usual = channels.nanquantile(_USUAL, 0)  # (1, D)
-    excess = channels.sub(usual).where(channels > usual, torch.nan).nanmean(0)
-    excess = excess.where(~excess.isnan() | usual.isnan(), 0.0)  # of one that is certain, say, which widens nothing
-    units = ((channels - usual) / excess.clamp(min=1e-9)).clamp(min=-_FAR, max=_FAR)
-    worst = units.nan_to_num(-torch.inf).amax(2, keepdim=True)
+    usual, excess = _units(scores) if units is None else units
+    far = ((scores["time"].double() - usual) / excess.clamp(min=1e-9)).clamp(min=-_FAR, max=_FAR)
+    worst = far.nan_to_num(-torch.inf).amax(2, keepdim=True)
     found, enough = _quantile(worst.where(worst > -torch.inf, torch.nan), level)
-    far = (usual + found * excess).clamp(min=0.0)
-    return far.where(~far.isnan(), far.nanmean()).to(scores["time"]), enough  # a channel without outcomes: as others
+    reach = (usual + found * excess).clamp(min=0.0)  # (1, D)
+    return reach.where(~reach.isnan(), reach.nanmean()).to(scores["time"]), enough  # a channel without any: as others
 
 
 def _quantile(scores: Tensor, level: float) -> tuple[Tensor, Tensor]:
