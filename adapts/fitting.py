@@ -34,7 +34,7 @@ from .distribution.ranks import RankCopula, fit_empirical, fit_schaake
 from .distribution.recalibration import Recalibration
 from .distribution.residual import fit_residual
 from .foundation import FoundationModel
-from .gaps import Coupling, Told
+from .gaps import Coupling, Told, bridged
 from .kriging import Kriging
 from .panel import Panel
 from .pipeline import Pipeline, noise_ratio
@@ -59,6 +59,8 @@ FOLDS = 5
 SHORT = 400
 #: How many windows without overlap those of a part must be worth for its stage to decide anything.
 ENOUGH = 8
+#: What is said first of a stage that has too few windows.
+LEFT_OUT = "left out"
 #: The windows whose forecasts are kept together, and lost together when a fit is killed; at least one batch.
 CHUNK = 64
 
@@ -729,19 +731,33 @@ class _Stages:
         step = max(1, min(CHUNK, TRIED // (self.horizon * self.channels)))
         for part in (slice(start, start + step) for start in range(0, len(windows), step)):
             past, future = target[part].past(), target[part].future()
+            # Covariates that are missing for a short while leave the rows of the past unknown, as where the effect is
+            # taken off; those of the future are always given, and say nothing where they are not.
+            series, count = covariate[part].past().mT.flatten(0, 1), len(effect.names)
+            short = (series.isnan() & ~bridged(series).isnan()).view(len(past), -1, past.shape[1]).mT[..., :count]
+            absent = covariate[part].future().isnan()[..., :count]
             before, ahead = covariate[part].past().nan_to_num(0.0), covariate[part].future().nan_to_num(0.0)
             behind, onward = effect.crossed(before), effect.crossed(ahead)
-            laws = [pipeline.raw(past, self.horizon)]
+
+            def lost(law: Tensor, future: Tensor = future) -> Tensor:
+                return mean_pinball(QuantileFunction(levels, law, pipeline.support), future)
+
+            alone = lost(pipeline.raw(past, self.horizon))
+            each = [alone]
             for candidate in candidates:
                 if isinstance(candidate, int):
+                    unknown, untold = (some[..., candidate, None] for some in (short, absent))
                     over, under = (effect.ratio(c)[..., candidate, None] for c in (ahead, before))
-                    law = pipeline.raw((past + offset) / under, self.horizon)
-                    laws.append(law * over.unsqueeze(-1) - offset.unsqueeze(-1))
+                    rest = ((past + offset) / under).where(~unknown, torch.nan)
+                    law = pipeline.raw(rest, self.horizon) * over.unsqueeze(-1) - offset.unsqueeze(-1)
                 else:
                     weights, width = candidate[which[part]].float(), candidate.shape[1]  # (b, C, D)
-                    law = pipeline.raw(past - behind[..., :width] @ weights, self.horizon)
-                    laws.append(law + (onward[..., :width] @ weights).unsqueeze(-1))
-            each = [mean_pinball(QuantileFunction(levels, law, pipeline.support), future).nanmean(1) for law in laws]
+                    reads = (weights.unflatten(1, (-1, count)) != 0).any(1).float()
+                    unknown, untold = (some.float() @ reads > 0 for some in (short, absent))
+                    rest = (past - behind[..., :width] @ weights).where(~unknown, torch.nan)
+                    law = pipeline.raw(rest, self.horizon) + (onward[..., :width] @ weights).unsqueeze(-1)
+                each.append(lost(law).where(~untold, alone))
+            each = [loss.nanmean(1) for loss in each]
             losses.append(torch.stack(each))
         return torch.cat(losses, 1)
 
@@ -758,6 +774,11 @@ class _Stages:
                 self.train_by_gradient()
         else:
             self.fitted.stages["train"] = "nothing to train"
+        if self.fitted.stages["train"].startswith(LEFT_OUT):
+            logger.warning(
+                "the %s adapter is not trained, %s: fit more rows or a shorter prediction_length",
+                module.family, self.fitted.stages["train"],
+            )  # fmt: skip
         module.requires_grad_(False).eval()
         if module.mixes_channels:
             self.fitted.latent_copula = self.latent_dependence()
@@ -1234,7 +1255,7 @@ class _Stages:
         if worth >= ENOUGH:
             return True
         self.fitted.stages[stage] = (
-            f"left out: the {len(windows)} windows of the {part} part are worth {worth:.1f} without overlap, "
+            f"{LEFT_OUT}: the {len(windows)} windows of the {part} part are worth {worth:.1f} without overlap, "
             f"{ENOUGH} are needed"
         )
         return False

@@ -67,8 +67,8 @@ def extend(panel: Panel, later: Panel) -> Panel:
 
     Arguments:
         panel: The rows so far.
-        later: Rows of the same channels and frequency. Of dated items those up to the end so far are left aside; of
-            undated ones all are new. Items that are not among them stay as they are.
+        later: Rows of the same channels and frequency. Of dated items those up to the end so far only complete what is
+            missing there; of undated ones all are new. Items that are not among them stay as they are.
 
     Returns:
         The panel with these rows behind its own.
@@ -103,10 +103,11 @@ def _extended(panel: Panel, item: Item, later: Item | None) -> Item:
     assert isinstance(item.index, pd.DatetimeIndex) and isinstance(index, pd.DatetimeIndex)
     if item.index.tz is not None:
         index = index.tz_convert(item.index.tz)
+    own = _completed(item, index, values)
     new = index > item.index[-1]
     index, values = index[new], values[new]
     if not len(index):
-        return item
+        return replace(item, values=own)
     expected = panel.future_index(item, len(index))
     wrong = np.flatnonzero(index != expected)
     if len(wrong):
@@ -114,7 +115,15 @@ def _extended(panel: Panel, item: Item, later: Item | None) -> Item:
             f"update expects the rows of {item.item_id!r} to go on at {expected[wrong[0]]}, got {index[wrong[0]]}: "
             "give all rows since the last ones, with NaN where a value is missing"
         )
-    return Item(item.item_id, np.concatenate([item.values, values]), item.index.append(index.as_unit(item.index.unit)))
+    return Item(item.item_id, np.concatenate([own, values]), item.index.append(index.as_unit(item.index.unit)))
+
+
+def _completed(item: Item, index: pd.DatetimeIndex, values: np.ndarray) -> np.ndarray:
+    r"""The values of an item with those that were missing and have come since; the others stay as they are."""
+    place = item.index.get_indexer(index)
+    late = np.full_like(item.values, np.nan)
+    late[place[place >= 0]] = values[place >= 0]
+    return np.where(np.isnan(item.values), late, item.values)
 
 
 def follow(fitted: Fitted, panel: Panel, forecast: Callable[[Fitted, Windows], Forecasts]) -> Fitted:

@@ -490,3 +490,11 @@ def test_other_channels_at_predict_are_refused(fitted: Adapter) -> None:
         fitted.predict(series()[["a", "b"]])
     with pytest.raises(ValueError, match="num_samples"):
         fitted.predict(num_samples=0)
+
+
+@pytest.mark.parametrize(("family", "told"), [("linear", True), ("residual", True), ("identity", False)])
+def test_an_adapter_that_is_not_trained_says_so(family: str, told: bool, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", "adapts"):
+        adapter(family).fit(series(150))
+    said = [message for message in caplog.messages if "is not trained, left out: the" in message]
+    assert len(said) == told and all(message.startswith(f"the {family} adapter") for message in said)

@@ -67,6 +67,22 @@ def test_rows_may_come_one_by_one_or_with_all_that_was(fitted: Adapter, tmp_path
     same(fitted.update(series()[:1030]), loaded.update(series()[1020:1030]))
 
 
+def test_values_that_come_late_are_taken_up_and_others_stay() -> None:
+    rows = series().fillna(0.0)
+    late = rows[:1000].copy()
+    late.iloc[-4:, 1] = math.nan  # reported later
+    one = adapter().fit(late).update(rows[990:1002])
+    whole = adapter().fit(late).update(rows[1000:1002])
+    assert not np.array_equal(one.predict().quantile(0.5), whole.predict().quantile(0.5))
+    seen = one.predict().history
+    assert seen is not None and np.array_equal(seen.to_numpy(), rows[1002 - len(seen) : 1002].to_numpy())
+    np.testing.assert_allclose(one.predict().samples, one.predict(rows[:1002]).samples, rtol=1e-6)
+    revised = adapter().fit(rows[:1000]).update(5 + rows[990:1002]).predict().history
+    assert revised is not None and np.array_equal(revised[:-2].to_numpy(), rows[1002 - len(seen) : 1000].to_numpy())
+    only = adapter().fit(late).update(rows[990:1000])  # nothing new but what was missing
+    np.testing.assert_allclose(only.predict().samples, only.predict(rows[:1000]).samples, rtol=1e-6)
+
+
 def test_intervals_cover_again_after_a_shift(fitted: Adapter) -> None:
     r"""The noise doubles, and the level moves by a standard deviation of what it was."""
     rows = series(2200, seed=3)

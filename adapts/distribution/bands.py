@@ -36,9 +36,9 @@ class JointBands:
     for. Missing cells are left out of the maximum.
 
     A band over all cells compares channels by :math:`(m_d - a_d) / s_d`, with :math:`a_d` the 90 % quantile of channel
-    :math:`d`'s scores in the fit and :math:`s_d` their mean excess over it: one channel whose law errs far now and then (rain
-    where none was forecast) does not widen the others, each of which reaches as far as :math:`a_d + q s_d`. It is the
-    maximum of ranks, for windows too few to rank by.
+    :math:`d`'s scores in the fit and :math:`s_d` their mean excess over it, and each reaches as far as
+    :math:`a_d + q s_d`: one channel whose law errs far now and then (rain where none was forecast) does not widen the
+    others. It is the maximum of ranks, for windows too few to rank by.
 
     A law may be surer than it should be, hours of rain whose quantiles are all but zero: beyond its outer quantiles,
     no tail is taken to be thinner than the tails of the channel's laws are on the mean, of an item with small ones.
