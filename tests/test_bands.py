@@ -22,6 +22,12 @@ def normal_law(windows, dependence):
     return Law(QuantileFunction(LEVELS, quantiles.expand(windows, HORIZON, CHANNELS, -1)), dependence)
 
 
+def uniform_law(channels):
+    return Law(
+        QuantileFunction((0.1, 0.9), torch.tensor([0.1, 0.9]).expand(1, 2, channels, -1)), Independent(2, channels)
+    )
+
+
 @pytest.mark.parametrize("joint", JOINT)
 class TestCoverage:
     def test_whole_paths_are_covered_whatever_the_law(self, joint):
@@ -60,6 +66,18 @@ def test_missing_outcomes_are_left_out():
     some[..., 0] = math.nan  # a channel of which nothing is known reaches as far as the others do on the mean
     each = JointBands.fit(some).reach(law, 0.9, "all")[0]
     assert float(each[0]) == pytest.approx(float(each[1:].mean()))
+
+
+@pytest.mark.parametrize(("windows", "channels"), [(30, 40), (100, 40), (400, 3)])
+def test_bands_of_many_channels_hold_of_few_windows_too(windows, channels):
+    inside = []
+    for seed in range(60):
+        reach = (
+            torch.rand(windows + 200, 2, channels, generator=torch.Generator().manual_seed(seed)).neg().log1p().neg()
+        )
+        far = JointBands.fit(reach[:windows]).reach(uniform_law(channels), 0.9, "all")
+        inside.append((reach[windows:] <= far).flatten(1).all(1).float().mean())
+    assert 0.88 < float(torch.stack(inside).mean()) < 0.93
 
 
 def test_the_rank_is_the_finite_sample_one():

@@ -20,7 +20,7 @@ JOINT = {"time": (1,), "channels": (2,), "all": (1, 2)}
 _SAMPLES = 1000  # draws that stand in where too few windows were kept
 _FEWEST = 100  # windows that are kept at least, once they came
 _USUAL = 0.9  # of a channel's scores are usual; what lies beyond shows how heavy their tail is
-_FAR = 1e6  # in units of the usual excess
+_LEAST = 0.1  # of the channels' mean excess, for one that exceeded nothing so far
 _SMALL = 0.1  # the share of items whose tails may be smaller than the least scale
 
 
@@ -35,10 +35,11 @@ class JointBands:
     :math:`p` at least and :math:`p + 1 / (n + 1)` at most. Scores are kept, not levels, so that any level can be asked
     for. Missing cells are left out of the maximum.
 
-    A band over all cells compares channels by :math:`(m_d - a_d) / s_d`, with :math:`a_d` the 90 % quantile of channel
-    :math:`d`'s scores in the fit and :math:`s_d` their mean excess over it, and each reaches as far as
-    :math:`a_d + q s_d`: one channel whose law errs far now and then (rain where none was forecast) does not widen the
-    others. It is the maximum of ranks, for windows too few to rank by.
+    A band over all cells compares channels by :math:`r_d = (m_d - a_d) / s_d`, with :math:`a_d` the 90 % quantile of a
+    channel's scores and :math:`s_d` their mean excess over it, and each reaches as far as :math:`a_d + q s_d`: one
+    channel whose law errs far now and then (rain where none was forecast) does not widen the others. The older half of
+    the calibration windows tells :math:`a` and :math:`s`, the later one :math:`q`, so that the guarantee stays; of
+    fewer than 100 windows all channels reach alike. Later windows move :math:`q` alone.
 
     A law may be surer than it should be, hours of rain whose quantiles are all but zero: beyond its outer quantiles,
     no tail is taken to be thinner than the tails of the channel's laws are on the mean, of an item with small ones.
@@ -53,11 +54,10 @@ class JointBands:
 
     Arguments:
         scores: The scores of calibration windows by what the band holds over jointly: over "time" of each channel with
-            shape :math:`(n, 1, D)`, over "channels" of each lead with shape :math:`(n, H, 1)`; none without windows.
-            NaN marks a path without any outcome.
+            shape :math:`(n, 1, D)`, over "channels" of each lead with shape :math:`(n, H, 1)`, over "all" with shape
+            :math:`(n', 1, 1)`, in units; none without windows. NaN marks a path without any outcome.
         tail_scale: The least scale of tails, with shape :math:`(D,)`; none if None.
-        units: The 90 % quantile of each channel's scores and their mean excess over it, with shape :math:`(2, D)`;
-            those of the scores that are kept if None.
+        units: What channels are compared by, :math:`a` and :math:`s`, with shape :math:`(2, D)`; 0 and 1 if None.
         memory: How many of the latest windows are kept once later ones come.
     """
 
@@ -79,8 +79,11 @@ class JointBands:
         Returns:
             The bands.
         """
-        scores = _scores(reach)
-        return JointBands(scores, tail_scale, _units(scores), max(memory, _FEWEST))
+        scores, units, half = _scores(reach, None), None, len(reach) // 2
+        if len(reach) >= _FEWEST:
+            units = _units(scores["time"][:half, 0])
+            scores["all"] = _scores(reach[half:], units)["all"]
+        return JointBands(scores, tail_scale, units, max(memory, _FEWEST))
 
     def follow(self, law: QuantileFunction, future: Tensor) -> JointBands:
         r"""Takes up the windows of one later date, and forgets the oldest beyond the memory.
@@ -95,7 +98,7 @@ class JointBands:
         """
         memory = max(self.memory, _FEWEST * len(future))
         least = self.tail_scale if self.scores else least_tail_scale(law.tail_scale, np.arange(len(future)))
-        new = _scores(law.reach(future, least))
+        new = _scores(law.reach(future, least), self.units)
         scores = {joint: torch.cat([self.scores[joint], now])[-memory:] if self.scores else now
                   for joint, now in new.items()}  # fmt: skip
         return JointBands(scores, least, self.units, memory)
@@ -130,12 +133,15 @@ class JointBands:
             raise ValueError(f"a band holds jointly over 'time', 'channels' or 'all', got {joint!r}")
         if not 0 < level < 1:
             raise ValueError(f"levels lie within (0, 1), as 0.9 does; got {level}")
-        found, enough = _ranked(self.scores, level, joint, self.units) if self.scores else (None, torch.tensor(False))
+        found, enough = _quantile(self.scores[joint], level) if self.scores else (None, torch.tensor(False))
+        if found is not None and joint == "all" and self.units is not None:
+            usual, excess = self.units
+            found = (usual + found * excess).clamp(min=0.0)  # (1, D)
         if found is None or not bool(enough.all()):
             each = law.copula.windows or 1  # each window's own draws, where dependence differs
             drawn = law.copula.uniforms(1, generator, windows=_SAMPLES * each)[0].unflatten(0, (_SAMPLES, each))
-            samples = (_scores(reach_of_levels(own)) for own in drawn.unbind(1))
-            instead = torch.stack([_ranked(own, level, joint)[0] for own in samples])
+            samples = (_scores(reach_of_levels(own), None)[joint] for own in drawn.unbind(1))
+            instead = torch.stack([_quantile(own, level)[0] for own in samples])
             found = instead if found is None else torch.where(enough, found, instead)
         return found
 
@@ -197,36 +203,30 @@ def least_tail_scale(scale: Tensor, item: np.ndarray) -> Tensor:
     return (total / torch.from_numpy(count).unsqueeze(1)).quantile(_SMALL, 0).to(scale)
 
 
-def _scores(reach: Tensor) -> dict[str, Tensor]:
-    r"""How far the worst cell of each path lies in its tails, (n, 1, D) and (n, H, 1); NaN where a path has none."""
-    worst = {joint: reach.nan_to_num(-1.0).amax(JOINT[joint], keepdim=True) for joint in ("time", "channels")}
-    return {joint: m.where(m >= 0, torch.nan) for joint, m in worst.items()}
+def _scores(reach: Tensor, units: Tensor | None) -> dict[str, Tensor]:
+    r"""How far the worst cell of each path lies in its tails, by what bands hold; NaN where a path has no cell."""
+    channels, leads = (_worst(reach, JOINT[joint]) for joint in ("time", "channels"))
+    far = channels if units is None else ((channels - units[0]) / units[1]).to(channels)
+    return {"time": channels, "channels": leads, "all": _worst(far, JOINT["channels"])}
 
 
-def _units(scores: Mapping[str, Tensor]) -> Tensor:
-    r"""The 90 % quantile of each channel's scores and their mean excess over it, (2, D); NaN without any."""
-    channels = scores["time"][:, 0].double()
-    usual = channels.nanquantile(_USUAL, 0)
-    excess = channels.sub(usual).where(channels > usual, torch.nan).nanmean(0)
-    excess = excess.where(~excess.isnan() | usual.isnan(), 0.0)  # of one that is certain, say, which widens nothing
-    return torch.stack([usual, excess])
+def _worst(scores: Tensor, axes: tuple[int, ...]) -> Tensor:
+    worst = scores.nan_to_num(-torch.inf).amax(axes, keepdim=True)
+    return worst.where(worst > -torch.inf, torch.nan)
 
 
-def _ranked(
-    scores: Mapping[str, Tensor], level: float, joint: str, units: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    r"""The conformal quantiles of scores over windows, and whether there are enough of these for them."""
-    if joint != "all":
-        return _quantile(scores[joint], level)
-    usual, excess = _units(scores) if units is None else units
-    far = ((scores["time"].double() - usual) / excess.clamp(min=1e-9)).clamp(min=-_FAR, max=_FAR)
-    worst = far.nan_to_num(-torch.inf).amax(2, keepdim=True)
-    found, enough = _quantile(worst.where(worst > -torch.inf, torch.nan), level)
-    reach = (usual + found * excess).clamp(min=0.0)  # (1, D)
-    return reach.where(~reach.isnan(), reach.nanmean()).to(scores["time"]), enough  # a channel without any: as others
+def _units(scores: Tensor) -> Tensor:
+    r"""The 90 % quantile of each channel's scores (n, D) and their mean excess over it, (2, D) float64."""
+    scores = scores.double()
+    usual = scores.nanquantile(_USUAL, 0)
+    excess = scores.sub(usual).where(scores > usual, torch.nan).nanmean(0)
+    excess = excess.where(~excess.isnan() | usual.isnan(), 0.0)
+    usual, excess = (x.where(~x.isnan(), x.nanmean()).nan_to_num(0.0) for x in (usual, excess))  # none seen: as others
+    return torch.stack([usual, excess.clamp(min=max(_LEAST * float(excess.mean()), 1e-6))])
 
 
 def _quantile(scores: Tensor, level: float) -> tuple[Tensor, Tensor]:
+    r"""The conformal quantiles of scores over windows, and whether there are enough of these for them."""
     count = (~scores.isnan()).sum(0)
     rank = torch.ceil((count + 1) * level - 1e-9).long()
     ordered = scores.sort(0).values  # windows without an outcome last
