@@ -2,16 +2,28 @@ r"""Trains bolt-nano, a small Chronos-Bolt model, from scratch on the synthetic 
 
 The network is the stock `ChronosBoltModelForForecasting`; what trains it is a lean forward pass over the same
 parameters (guarded norm, loss in units of the context's scale). The learning rate is constant and falls only at the
-end, so a run can be prolonged: copy its `last.pt` to a new folder and go on from there.
+end, so a run can be prolonged: copy its `last.pt` to a new folder and go on from there. A run that has ended can teach
+the next: the mean of its forecasts of a series and of the mirrored one is better than either, and is learnt at no cost
+to who forecasts.
 
     python -m adapts.foundation.bolt_nano.pretrain run/ --steps 60000 --decay 12000
     python -m adapts.foundation.bolt_nano.pretrain run/ --steps 60000 --decay 12000       # goes on where it was cut off
+    python -m adapts.foundation.bolt_nano.pretrain next/ --teacher run/ --steps 66000 --decay 5000 --rate 0.001
     python -m adapts.foundation.bolt_nano.pretrain run/ --export adapts/foundation/bolt_nano
 """
 
 from __future__ import annotations
 
-__all__ = ["Muon", "Settings", "Trainer", "build_model", "export", "quantile_loss", "scaled_quantiles"]
+__all__ = [
+    "Muon",
+    "Settings",
+    "Trainer",
+    "build_model",
+    "export",
+    "quantile_loss",
+    "scaled_quantiles",
+    "symmetric_quantiles",
+]
 
 import argparse
 import dataclasses
@@ -164,7 +176,23 @@ def scaled_quantiles(model: Any, context: Tensor) -> tuple[Tensor, Tensor, Tenso
     return y.float().view(len(context), len(LEVELS), HORIZON), location, scale
 
 
-def quantile_loss(model: Any, context: Tensor, target: Tensor) -> Tensor:
+def symmetric_quantiles(model: Any, context: Tensor) -> Tensor:
+    r"""Forecasts a series and its mirror image, and averages: better than either, at twice the cost.
+
+    Arguments:
+        model: The Chronos-Bolt model.
+        context: As for `scaled_quantiles`.
+
+    Returns:
+        The quantiles :math:`(B, Q, H)` in units of the context's location and scale, sorted.
+    """
+    upright, mirrored = (scaled_quantiles(model, x)[0].sort(1).values for x in (context, -context))
+    return (upright - mirrored.flip(1)) / 2
+
+
+def quantile_loss(
+    model: Any, context: Tensor, target: Tensor, taught: Tensor | None = None, teaching: float = 0.0
+) -> Tensor:
     r"""Returns the mean of twice the pinball loss over deciles and observed steps, in units of the context's scale.
 
     Targets are clamped to ten scales: a series that leaves its context far behind would else rule the gradient.
@@ -173,6 +201,8 @@ def quantile_loss(model: Any, context: Tensor, target: Tensor) -> Tensor:
         model: The Chronos-Bolt model.
         context: The past, with shape :math:`(B, L)`.
         target: The future, with shape :math:`(B, H)`. NaN marks a missing step, which has no loss.
+        taught: A teacher's quantiles, as `symmetric_quantiles` gives them.
+        teaching: The share of the loss that the mean distance from these makes.
 
     Returns:
         The loss of each window, with shape :math:`(B,)`.
@@ -183,6 +213,9 @@ def quantile_loss(model: Any, context: Tensor, target: Tensor) -> Tensor:
     error = y.unsqueeze(1) - quantiles  # (B, Q, H)
     levels = torch.tensor(LEVELS, device=error.device).view(1, -1, 1)
     loss = 2 * torch.maximum(levels * error, (levels - 1) * error).mean(1)
+    if taught is not None:
+        apart = (taught.clamp(-10, 10) - quantiles).abs().mean(1)  # (B, H)
+        loss = torch.lerp(loss, apart, teaching)
     return (loss * seen).sum(-1) / seen.sum(-1).clamp(min=1)
 
 
@@ -267,6 +300,7 @@ class Settings:
         averaging: The weight of the past in the average of the weights, which is what ships.
         full: The share of steps with contexts of full length; the others draw a number of patches.
         reuse: How often a series is drawn from the pool, on average.
+        teaching: The share of the loss of full contexts that a teacher makes, where there is one.
         seed: Of the initial weights and of every series.
     """
 
@@ -280,6 +314,7 @@ class Settings:
     averaging: float = 0.999
     full: float = 0.6
     reuse: int = 3
+    teaching: float = 0.6
     seed: int = 0
 
     def factor(self, step: int) -> float:
@@ -297,12 +332,16 @@ class Trainer:
         settings: The run's settings.
         architecture: Fields of `T5Config` that replace those of `ARCHITECTURE`.
         device: Where it runs.
+        teacher: A model whose symmetric forecasts of full contexts are learnt too; none if None.
     """
 
     POOL, REFILL = 16, 12  # refills that the pool holds, steps between two
     CHECK = 4096  # windows of the validation set
 
-    def __init__(self, settings: Settings, architecture: dict[str, Any], device: str = "cpu") -> None:
+    def __init__(
+        self, settings: Settings, architecture: dict[str, Any], device: str = "cpu", teacher: Any = None
+    ) -> None:
+        self.teacher = teacher
         self.settings, self.architecture, self.device = settings, architecture, torch.device(device)
         self.model = build_model(settings.seed, **architecture).to(self.device)
         named = dict(self.model.named_parameters())
@@ -342,10 +381,14 @@ class Trainer:
             length = PATCH * (1 + int(dice.uniform(1) * (CONTEXT // PATCH)))
         return x[:, CONTEXT - length : CONTEXT], x[:, CONTEXT:]
 
-    def loss(self, context: Tensor, target: Tensor) -> Tensor:
+    def loss(self, context: Tensor, target: Tensor, teach: bool = False) -> Tensor:
         r"""Returns the mean loss over the windows whose context moves and whose target is seen."""
         with torch.autocast(self.device.type, torch.bfloat16):
-            loss = quantile_loss(self.model, context, target)
+            taught = None
+            if teach and self.teacher is not None and context.shape[1] == CONTEXT:
+                with torch.no_grad():
+                    taught = symmetric_quantiles(self.teacher, context)
+            loss = quantile_loss(self.model, context, target, taught, self.settings.teaching)
         seen = ~context.isnan()
         centred = torch.where(seen, context - context.nanmean(-1, keepdim=True), 0.0)
         moves = centred.square().sum(-1) > 1e-3 * seen.sum(-1)
@@ -355,7 +398,7 @@ class Trainer:
     def advance(self) -> float:
         r"""Takes one step and returns its loss."""
         factor = self.settings.factor(self.step)
-        loss = self.loss(*self.batch())
+        loss = self.loss(*self.batch(), teach=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for rate, optimiser in self.optimisers:
@@ -466,6 +509,7 @@ def main() -> None:
     parser.add_argument("--architecture", type=json.loads, default={}, help="JSON, replaces fields of ARCHITECTURE")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--teacher", type=Path, help="a run whose averaged weights teach, by forecasts made symmetric")
     parser.add_argument("--every", type=int, default=500, help="steps between two checkpoints and validations")
     parser.add_argument("--export", type=Path, help="write the run's averaged weights to this directory and stop")
     parser.add_argument("--version", default="0", help="what the card of the exported weights calls them")
@@ -477,10 +521,17 @@ def main() -> None:
     torch.set_num_threads(options["threads"])
     run.mkdir(parents=True, exist_ok=True)
     settings = Settings(**{field.name: options[field.name] for field in dataclasses.fields(Settings)})
-    trainer = Trainer(settings, options["architecture"], options["device"])
+    teacher = None
+    if options["teacher"]:
+        state = torch.load(options["teacher"] / "last.pt", map_location="cpu", weights_only=True)
+        teacher = build_model(**state["architecture"])
+        teacher.load_state_dict(state["average"], strict=False)
+        teacher.requires_grad_(False).to(options["device"])
+    trainer = Trainer(settings, options["architecture"], options["device"], teacher)
     if (run / "last.pt").exists():
         trainer.load(run / "last.pt")
-    trainer.history.append({"from": trainer.step, "steps": settings.steps, "decay": settings.decay, "prior": VERSION})
+    begun = {"from": trainer.step, "steps": settings.steps, "decay": settings.decay, "prior": VERSION}
+    trainer.history.append(begun if teacher is None else {**begun, "teacher": f"step {state['step']}"})
     start, losses = time.perf_counter(), []
     while trainer.step < settings.steps:
         losses.append(trainer.advance())

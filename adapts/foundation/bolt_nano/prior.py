@@ -21,7 +21,7 @@ PERIODS = {
     10: 1, 20: 1, 72: 1,
 }  # fmt: skip
 DAYS = (24, 48, 72, 96, 144, 288)
-VERSION = "1.1"  # of what series look like; a run's history says which it saw
+VERSION = "1.2"  # of what series look like; a run's history says which it saw
 GRID = 384  # phases at which a season's shape is tabulated
 CYCLES = 256
 
@@ -495,11 +495,15 @@ def draw_windows(dice: Dice, pool: Tensor, n: int, *, short: float = 0.1, missin
     pick = (dice.uniform(2, n) * len(pool)).long()
     share = dice.uniform(n, 1, low=0.0, high=0.5) * dice.coin(n, 1, chance=0.35)
     x = pool[pick[0]] * (1 - share) + share * pool[pick[1]]
-    x = torch.where(dice.coin(n, 1, chance=0.3), -x, x)
+    x = torch.where(dice.coin(n, 1, chance=0.5), -x, x)
     t = torch.arange(length, device=pool.device)
     few = dice.coin(n, 1, chance=missing)
     lone = dice.uniform(n, length) < dice.uniform(n, 1, high=0.4) * dice.coin(n, 1, chance=0.5)
     start = dice.uniform(n, 1) * length
     gap = (t >= start) & (t < start + dice.log_uniform(n, 1, low=2, high=length / 3))
+    # measured less often than dated: every second to twelfth step alone
+    every = 2 + (dice.uniform(n, 1) * 11).long()
+    coarse = t % every != 0
+    gone = torch.where(dice.coin(n, 1, chance=0.2), coarse, lone | gap)
     late = t < dice.uniform(n, 1, high=0.8) * length * dice.coin(n, 1, chance=short)
-    return torch.where(late | few & (lone | gap), float("nan"), x)
+    return torch.where(late | few & gone, float("nan"), x)
