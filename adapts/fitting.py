@@ -589,9 +589,8 @@ class _Stages:
 
     def few_values(self) -> None:
         r"""Finds from how many values on the frozen model is asked alone, on contexts cut short."""
-        fitted = self.fitted
-        windows = self.windows["validation"] if len(self.windows["validation"]) else self.windows["train"]
-        if fitted.kriging is None or not len(windows):
+        fitted, windows = self.fitted, self.windows["validation"]
+        if fitted.kriging is None or not self.enough("validation", "few_values"):
             return
         width = windows.panel.num_channels  # past covariates too
         some = replace(windows[_evenly(len(windows), max(1, SHORT // width))], told=None)

@@ -17,6 +17,8 @@ from .solvers.gaussian import autocovariance
 ENOUGH = (16, 24, 36, 48, 72, 96, 144, 192)
 #: The numbers of values that both laws are tried on, beside those.
 TRIED = (3, 6, 10)
+#: The squared distance of values from the level of the train rows, in deviations, beyond which they have their own.
+ODD = 9.0
 #: The last values that are looked at.
 LATEST = 64
 _TENSORS = ("correlation", "variance", "levels", "errors")
@@ -44,6 +46,11 @@ class Kriging:
     are standardised over all items, so that where items have levels of their own, values far apart are correlated too,
     and the forecast stays near the level of the item. The quantiles about the mean are those of the train rows' errors,
     forecast from one value, in units of :math:`\sigma_h`.
+
+    With :math:`a = 1^\top R^{-1} 1` and :math:`b = 1^\top R^{-1} x / \sqrt{\gamma_0}`, values for which
+    :math:`b^2 / a > 9` lie more than three deviations from the level of the train rows. They have a level of their own,
+    normal with variance :math:`\tau^2 \gamma_0`, :math:`\tau^2 = (b^2 / a - 9) / a`, which is told with them: kriging
+    with an unknown mean, as :math:`\tau` grows.
 
     References:
         | Interpolation of Spatial Data: Some Theory for Kriging (Stein, 1999)
@@ -167,9 +174,17 @@ class Kriging:
         own = torch.where(known, NUGGET, 1.0)  # a unit equation for each value that is not there
         matrix = between * (known[:, :, None] & known[:, None, :]) + torch.diag_embed(own)
         ahead = ahead * known[:, :, None]
-        weights = torch.linalg.solve(matrix, ahead)  # (p, k, H)
-        mean = (weights * x[:, :, None]).sum(1)
-        left = (1 - (weights * ahead).sum(1)).clamp(min=0)
+        ones = known[:, :, None].double()
+        solved = torch.linalg.solve(matrix, torch.cat([ahead, ones], 2))
+        weights, even = solved[..., :-1], solved[..., -1]  # (p, k, H), (p, k)
+        # The level of its own that the values are likeliest about, where they are all but impossible about zero.
+        variance = self.variance[channel].clamp(min=1e-12)
+        told, far = (even * ones[..., 0]).sum(1), (even * x).sum(1) / variance.sqrt()
+        own = ((far.square() / told - ODD) / told).clamp(min=0)  # its variance, 0 mostly
+        level = (variance.sqrt() * own * far / (1 + own * told)).unsqueeze(1)
+        mean = level + (weights * (x - level)[:, :, None]).sum(1)
+        doubt = (1 - (weights * ones).sum(1)).square() * (own / (1 + own * told)).unsqueeze(1)
+        left = (1 - (weights * ahead).sum(1)).clamp(min=0) + doubt
         spread = (self.variance[channel, None] * left).sqrt()
         quantiles: Tensor = mean[..., None] + spread[..., None] * self.errors[:, channel].transpose(0, 1)
         return quantiles

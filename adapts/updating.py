@@ -86,7 +86,7 @@ def extend(panel: Panel, later: Panel) -> Panel:
             f"{strange[0]!r}: predict(series) forecasts other items, fit(series) takes them in"
         )
     grown = tuple(_extended(panel, item, items.get(item.item_id)) for item in panel.items)
-    still = [new.item_id for old, new in zip(panel.items, grown, strict=True) if len(old) == len(new)]
+    still = [new.item_id for old, new in zip(panel.items, grown, strict=True) if old is new]
     if still:
         named = ", ".join(still[:8]) + ", ..." * (len(still) > 8)
         logger.warning("no new rows of %d of %d items (%s): their forecasts stay", len(still), len(own), named)
@@ -107,7 +107,7 @@ def _extended(panel: Panel, item: Item, later: Item | None) -> Item:
     new = index > item.index[-1]
     index, values = index[new], values[new]
     if not len(index):
-        return replace(item, values=own)
+        return item if own is item.values else replace(item, values=own)
     expected = panel.future_index(item, len(index))
     wrong = np.flatnonzero(index != expected)
     if len(wrong):
@@ -123,7 +123,8 @@ def _completed(item: Item, index: pd.DatetimeIndex, values: np.ndarray) -> np.nd
     place = item.index.get_indexer(index)
     late = np.full_like(item.values, np.nan)
     late[place[place >= 0]] = values[place >= 0]
-    return np.where(np.isnan(item.values), late, item.values)
+    came = np.isnan(item.values) & ~np.isnan(late)
+    return np.where(came, late, item.values) if came.any() else item.values
 
 
 def follow(fitted: Fitted, panel: Panel, forecast: Callable[[Fitted, Windows], Forecasts]) -> Fitted:

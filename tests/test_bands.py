@@ -1,6 +1,7 @@
 r"""Joint bands: coverage of whole paths on simulated exchangeable data, and the law's own copula where windows lack."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -68,6 +69,26 @@ def test_missing_outcomes_are_left_out():
     assert float(each[0]) == pytest.approx(float(each[1:].mean()))
 
 
+def test_no_band_is_narrower_than_one_of_a_lower_level_or_than_intervals():
+    law = normal_law(1, copula())
+    for reach in (3 * torch.rand(60, HORIZON, CHANNELS), torch.zeros(5, HORIZON, CHANNELS)):
+        for joint in JOINT:
+            widths = []
+            for level in (0.9, 0.97, 0.99, 0.999, 0.99999):
+                low, high = JointBands.fit(reach).band(law, level, joint, torch.Generator().manual_seed(0))
+                widths.append(high - low)
+            assert all(bool((more >= less - 1e-6).all()) for less, more in pairwise(widths))
+            assert bool((widths[-1] >= law.marginals(0.999995) - law.marginals(0.000005) - 1e-4).all())
+
+
+def test_bands_that_were_not_fitted_wait_for_windows_without_overlap():
+    law, bands = normal_law(1, copula()), JointBands()
+    for number in range(1, 8 * HORIZON + 1):
+        bands = bands.follow(law.marginals, torch.full((1, HORIZON, CHANNELS), 0.1))
+        far = float(bands.reach(law, 0.8, "all", torch.Generator().manual_seed(0)).max())
+        assert (far < 0.2) == (number == 8 * HORIZON)
+
+
 @pytest.mark.parametrize(("windows", "channels"), [(30, 40), (100, 40), (400, 3)])
 def test_bands_of_many_channels_hold_of_few_windows_too(windows, channels):
     inside = []
@@ -93,8 +114,8 @@ def test_state_makes_them_again():
     for bands in (JointBands.fit(margins.reach(truth)), JointBands().follow(margins, truth)):
         again = JointBands.from_state(bands.state())
         for joint in JOINT:
-            for one, other in zip(bands.band(law, 0.8, joint), again.band(law, 0.8, joint), strict=True):
-                assert torch.equal(one, other)
+            ends = [each.band(law, 0.8, joint, torch.Generator().manual_seed(0)) for each in (bands, again)]
+            assert torch.equal(ends[0][0], ends[1][0]) and torch.equal(ends[0][1], ends[1][1])
     assert not JointBands.from_state(JointBands().state()).scores
 
 

@@ -147,6 +147,25 @@ def test_what_is_missing_between_does_not_matter_and_ages_do() -> None:
     assert not torch.allclose(told(of, [1.0, -0.5, torch.nan, torch.nan, 2.0]), whole, atol=0.1)
 
 
+def test_values_far_from_the_train_rows_have_a_level_of_their_own() -> None:
+    r"""From two deviations off the forecast goes back to the train rows' level, from twenty it does not."""
+    of = kriging(0.8 ** torch.arange(200).double())
+    noise = torch.from_numpy(autoregression(1, 48, kept=0.8)[0, :, 0])
+    near, far = (told(of, (shift + noise).tolist()) for shift in (0.0, 20.0))
+    torch.testing.assert_close(far[..., 4] - 20, near[..., 4], rtol=0.0, atol=0.35)  # all but for the level's own error
+    assert bool((far[..., -1] - far[..., 0] >= near[..., -1] - near[..., 0]).all())
+    one = told(of, [2.0])
+    assert float(one[-1, 4]) == pytest.approx(2 * 0.8**H, rel=0.02)
+    assert float(told(of, [20.0])[-1, 4]) > 19
+
+
+def test_short_series_leave_more_values_to_the_frozen_model() -> None:
+    r"""Without validation windows nothing tells how many values are few: no more than 16 are."""
+    short = adapter().fit(long(autoregression(1, 70)))
+    assert short._fitted.kriging.enough == 16
+    assert short.summary().stages["few_values"].startswith("left out: the ")
+
+
 def test_a_channel_that_never_changes_stays_as_it_is_with_no_width() -> None:
     still = Kriging.fit([torch.zeros(80, 1)], L, lead_blocks(H), LEVELS)
     law = still.law(torch.tensor([[torch.nan, 2.0, 2.0]]), torch.zeros(1, dtype=torch.long))

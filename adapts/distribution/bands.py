@@ -19,6 +19,7 @@ JOINT = {"time": (1,), "channels": (2,), "all": (1, 2)}
 
 _SAMPLES = 1000  # draws that stand in where too few windows were kept
 _FEWEST = 100  # windows that are kept at least, once they came
+_APART = 8  # windows without overlap that tell something
 _USUAL = 0.9  # of a channel's scores are usual; what lies beyond shows how heavy their tail is
 _LEAST = 0.1  # of the channels' mean excess, for one that exceeded nothing so far
 _SMALL = 0.1  # the share of items whose tails may be smaller than the least scale
@@ -45,7 +46,8 @@ class JointBands:
     no tail is taken to be thinner than the tails of the channel's laws are on the mean, of an item with small ones.
 
     Windows that overlap are not exchangeable: their number overstates the evidence, not the coverage on the mean.
-    Where :math:`n` is too small for the level, the law's own joint samples stand in for the windows.
+    Where :math:`n` is too small for the level, the law's own joint samples stand in for the windows, but no band
+    reaches less far than the largest score, or than the cell's own interval of that level.
 
     References:
         | Copula Conformal Prediction for Multi-step Time Series Forecasting (Sun and Yu, 2024)
@@ -59,12 +61,14 @@ class JointBands:
         tail_scale: The least scale of tails, with shape :math:`(D,)`; none if None.
         units: What channels are compared by, :math:`a` and :math:`s`, with shape :math:`(2, D)`; 0 and 1 if None.
         memory: How many of the latest windows are kept once later ones come.
+        needed: How many windows must have come before they are looked at.
     """
 
     scores: Mapping[str, Tensor] = field(default_factory=dict)
     tail_scale: Tensor | None = None
     units: Tensor | None = None
     memory: int = _FEWEST
+    needed: int = 0
 
     @staticmethod
     def fit(reach: Tensor, tail_scale: Tensor | None = None, memory: int = 0) -> JointBands:
@@ -89,19 +93,21 @@ class JointBands:
         r"""Takes up the windows of one later date, and forgets the oldest beyond the memory.
 
         Arguments:
-            law: What was forecast of them, with batch shape :math:`(n, H, D)`, one window an item. Of many items, more
-                windows are remembered: those of 100 dates at least.
+            law: What was forecast of them, with batch shape :math:`(n, H, D)`, one window an item. Windows of 100 dates
+                are remembered at least, and of :math:`8 H`, for they overlap; bands that were not fitted wait for so
+                many.
             future: What came true, with shape :math:`(n, H, D)`. NaN marks a missing outcome.
 
         Returns:
             The bands.
         """
-        memory = max(self.memory, _FEWEST * len(future))
+        apart = _APART * future.shape[1]
+        memory, needed = max(self.memory, max(_FEWEST, apart) * len(future)), self.needed if self.scores else apart
         least = self.tail_scale if self.scores else least_tail_scale(law.tail_scale, np.arange(len(future)))
         new = _scores(law.reach(future, least), self.units)
         scores = {joint: torch.cat([self.scores[joint], now])[-memory:] if self.scores else now
                   for joint, now in new.items()}  # fmt: skip
-        return JointBands(scores, least, self.units, memory)
+        return JointBands(scores, least, self.units, memory, needed)
 
     def rescaled(self, factor: Tensor) -> JointBands:
         r"""The bands of the same laws in other units.
@@ -134,6 +140,7 @@ class JointBands:
         if not 0 < level < 1:
             raise ValueError(f"levels lie within (0, 1), as 0.9 does; got {level}")
         found, enough = _quantile(self.scores[joint], level) if self.scores else (None, torch.tensor(False))
+        enough = enough & (len(self.scores.get("time", ())) >= self.needed)
         if found is not None and joint == "all" and self.units is not None:
             usual, excess = self.units
             found = (usual + found * excess).clamp(min=0.0)  # (1, D)
@@ -142,7 +149,9 @@ class JointBands:
             drawn = law.copula.uniforms(1, generator, windows=_SAMPLES * each)[0].unflatten(0, (_SAMPLES, each))
             samples = (_scores(reach_of_levels(own), None)[joint] for own in drawn.unbind(1))
             instead = torch.stack([_quantile(own, level)[0] for own in samples])
-            found = instead if found is None else torch.where(enough, found, instead)
+            own = reach_of_levels(torch.tensor((1 + level) / 2, dtype=torch.float64)).to(instead)
+            instead = torch.fmax(instead, own)
+            found = instead if found is None else torch.where(enough, found, torch.fmax(found, instead))
         return found
 
     def band(
@@ -167,9 +176,11 @@ class JointBands:
         Returns:
             Tensors only; none without calibration windows.
         """
-        more = {"tail_scale": self.tail_scale, "units": self.units, "memory": torch.tensor(self.memory)}
-        tensors = {**self.scores, **{name: x for name, x in more.items() if x is not None}}
-        return tensors if self.scores else {}
+        if not self.scores:
+            return {}
+        told = {"tail_scale": self.tail_scale, "units": self.units}
+        counts = {"memory": torch.tensor(self.memory), "needed": torch.tensor(self.needed)}
+        return {**self.scores, **{name: x for name, x in told.items() if x is not None}, **counts}
 
     @staticmethod
     def from_state(state: Mapping[str, Tensor]) -> JointBands:
@@ -184,7 +195,8 @@ class JointBands:
         scores = {joint: state[joint] for joint in JOINT if joint in state}
         if not scores:
             return JointBands()
-        return JointBands(scores, state.get("tail_scale"), state.get("units"), int(state["memory"]))
+        memory, needed = (int(state[name]) for name in ("memory", "needed"))
+        return JointBands(scores, state.get("tail_scale"), state.get("units"), memory, needed)
 
 
 def least_tail_scale(scale: Tensor, item: np.ndarray) -> Tensor:

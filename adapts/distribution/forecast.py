@@ -107,7 +107,7 @@ class Forecast:
         return both[..., 0], both[..., 1]
 
     def band(self, level: float = 0.9, joint: str = "all") -> tuple[np.ndarray, np.ndarray]:
-        r"""The band that holds whole paths: wider than `interval`, which holds each cell by itself.
+        r"""The band that holds whole paths, as a rule wider than `interval`, which holds each cell by itself.
 
         Its level is that of past outcomes (see `adapts.distribution.JointBands`), or, where these are too few, of the
         law's own joint draws.
