@@ -59,6 +59,8 @@ FOLDS = 5
 SHORT = 400
 #: How many windows without overlap those of a part must be worth for its stage to decide anything.
 ENOUGH = 8
+#: How many it takes to tell how many values are few.
+SOME = 2
 #: What is said first of a stage that has too few windows.
 LEFT_OUT = "left out"
 #: The windows whose forecasts are kept together, and lost together when a fit is killed; at least one batch.
@@ -590,7 +592,7 @@ class _Stages:
     def few_values(self) -> None:
         r"""Finds from how many values on the frozen model is asked alone, on contexts cut short."""
         fitted, windows = self.fitted, self.windows["validation"]
-        if fitted.kriging is None or not self.enough("validation", "few_values"):
+        if fitted.kriging is None or not self.enough("validation", "few_values", SOME):
             return
         width = windows.panel.num_channels  # past covariates too
         some = replace(windows[_evenly(len(windows), max(1, SHORT // width))], told=None)
@@ -1247,15 +1249,15 @@ class _Stages:
         chunks = [slice(start, start + step) for start in range(0, number, step)]
         return [self.checkpoints.kept(f"{name}-{chunk.start}", partial(compute, chunk)) for chunk in chunks]
 
-    def enough(self, part: str, stage: str) -> bool:
+    def enough(self, part: str, stage: str, least: int = ENOUGH) -> bool:
         r"""Whether a part's windows hold enough to decide on; if not, says that the stage is left out."""
         windows = self.windows[part]
         worth = independent_windows(windows.time, self.horizon, windows.item) if len(windows) else 0.0
-        if worth >= ENOUGH:
+        if worth >= least:
             return True
         self.fitted.stages[stage] = (
             f"{LEFT_OUT}: the {len(windows)} windows of the {part} part are worth {worth:.1f} without overlap, "
-            f"{ENOUGH} are needed"
+            f"{least} are needed"
         )
         return False
 
