@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .dates import step_days
 from .distribution.blocks import block_bootstrap, resampling_clock, student
-from .gaps import bridged
+from .gaps import short_gaps
 from .panel import Item, Panel, as_pandas
 from .panel.columns import groups, listed
 from .panel.panel import columns_of
@@ -491,8 +491,8 @@ class KnownEffect:
             panel: A panel with all columns.
 
         Returns:
-            For each item which of its rows and targets these are, with shape :math:`(T, D)`; gaps that are short enough
-            to be bridged (see `adapts.gaps.bridged`) count.
+            For each item which of its rows and targets these are, with shape :math:`(T, D)`; `adapts.gaps.short_gaps`
+            count.
         """
         count = len(self.names)
         reads = np.asarray(self.weights.reshape(-1, count, self.weights.shape[1]).any(0))  # (C, D)
@@ -500,8 +500,7 @@ class KnownEffect:
         reads[self.divisor[divided], divided] = True
         found = []
         for item in panel.select(self.names).items:
-            values = torch.from_numpy(item.values.T)
-            short = values.isnan() & ~bridged(values).isnan()  # (C, T)
+            short = short_gaps(torch.from_numpy(item.values.T))  # (C, T)
             found.append(short.numpy().T.astype(float) @ reads > 0)
         return found
 

@@ -34,7 +34,7 @@ from .distribution.ranks import RankCopula, fit_empirical, fit_schaake
 from .distribution.recalibration import Recalibration
 from .distribution.residual import fit_residual
 from .foundation import FoundationModel
-from .gaps import Coupling, Told, bridged
+from .gaps import Coupling, Told, short_gaps
 from .kriging import Kriging
 from .panel import Panel
 from .pipeline import Pipeline, noise_ratio
@@ -734,10 +734,10 @@ class _Stages:
             past, future = target[part].past(), target[part].future()
             # Covariates that are missing for a short while leave the rows of the past unknown, as where the effect is
             # taken off; those of the future are always given, and say nothing where they are not.
-            series, count = covariate[part].past().mT.flatten(0, 1), len(effect.names)
-            short = (series.isnan() & ~bridged(series).isnan()).view(len(past), -1, past.shape[1]).mT[..., :count]
-            absent = covariate[part].future().isnan()[..., :count]
-            before, ahead = covariate[part].past().nan_to_num(0.0), covariate[part].future().nan_to_num(0.0)
+            before, ahead, count = covariate[part].past(), covariate[part].future(), len(effect.names)
+            short = short_gaps(before.mT.flatten(0, 1)).view_as(before.mT).mT[..., :count]
+            absent = ahead.isnan()[..., :count]
+            before, ahead = before.nan_to_num(0.0), ahead.nan_to_num(0.0)
             behind, onward = effect.crossed(before), effect.crossed(ahead)
 
             def lost(law: Tensor, future: Tensor = future) -> Tensor:
@@ -758,8 +758,7 @@ class _Stages:
                     rest = (past - behind[..., :width] @ weights).where(~unknown, torch.nan)
                     law = pipeline.raw(rest, self.horizon) + (onward[..., :width] @ weights).unsqueeze(-1)
                 each.append(lost(law).where(~untold, alone))
-            each = [loss.nanmean(1) for loss in each]
-            losses.append(torch.stack(each))
+            losses.append(torch.stack(each).nanmean(2))
         return torch.cat(losses, 1)
 
     # ------------------------------------------------------------------ train rows: parameters

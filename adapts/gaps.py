@@ -2,7 +2,7 @@ r"""Channels that are not observed, told from those that are."""
 
 from __future__ import annotations
 
-__all__ = ["BRIDGED", "Coupling", "Told", "bridged", "to_its_end"]
+__all__ = ["BRIDGED", "Coupling", "Told", "bridged", "short_gaps", "to_its_end"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -188,20 +188,32 @@ def bridged(context: Tensor) -> Tensor:
         context: The series, with shape :math:`(N, L)`. NaN marks a missing step.
 
     Returns:
-        The series, with a line in each gap of `BRIDGED` steps or fewer between two observations; `context` itself where
-        there is none.
+        The series, with a line in each of `short_gaps`; `context` itself where there is none.
     """
-    missing, length = context.isnan(), context.shape[1]
-    if not bool(missing.any()):
-        return context
-    step = torch.arange(length, device=context.device)
-    before, after = _neighbours(~missing)
-    gap = missing & (before >= 0) & (after < length) & (after - before <= BRIDGED + 1)
+    gap, length = short_gaps(context), context.shape[1]
     if not bool(gap.any()):
         return context
+    step = torch.arange(length, device=context.device)
+    before, after = _neighbours(~context.isnan())
     one, other = (context.gather(1, end.clamp(0, length - 1)) for end in (before, after))
     weight = ((step - before) / (after - before).clamp(min=1)).to(context)
     return torch.where(gap, torch.lerp(one, other, weight), context)
+
+
+def short_gaps(context: Tensor) -> Tensor:
+    r"""Tells which steps lie in gaps of `BRIDGED` steps or fewer between two observations.
+
+    Arguments:
+        context: The series, with shape :math:`(N, L)`. NaN marks a missing step.
+
+    Returns:
+        Whether each step does, with shape :math:`(N, L)`.
+    """
+    missing = context.isnan()
+    if not bool(missing.any()):
+        return missing
+    before, after = _neighbours(~missing)
+    return missing & (before >= 0) & (after < context.shape[1]) & (after - before <= BRIDGED + 1)
 
 
 def to_its_end(context: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .gaps import bridged
+from .gaps import short_gaps
 from .solvers.gaussian import autocovariance
 
 #: The values that a window must show of a channel for the frozen model alone to be asked of it: the fewest, and more.
@@ -112,7 +112,8 @@ class Kriging:
             which the frozen model sees bridged, two count for each value.
         """
         count = (~past.isnan()).sum(1)
-        count = torch.minimum(3 * count, (~bridged(past.mT.flatten(0, 1)).isnan()).sum(1).view_as(count))
+        bridged = short_gaps(past.mT.flatten(0, 1)).sum(1).view_as(count)
+        count = count + torch.minimum(2 * count, bridged)
         return torch.where(count > 0, _share(count, self.enough), 1.0)
 
     def handed_over(

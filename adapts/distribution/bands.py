@@ -86,7 +86,7 @@ class JointBands:
         scores, units, half = _scores(reach, None), None, len(reach) // 2
         if len(reach) >= _FEWEST:
             units = _units(scores["time"][:half, 0])
-            scores["all"] = _scores(reach[half:], units)["all"]
+            scores["all"] = _together(scores["time"][half:], units)
         return JointBands(scores, tail_scale, units, max(memory, _FEWEST))
 
     def follow(self, law: QuantileFunction, future: Tensor) -> JointBands:
@@ -148,9 +148,8 @@ class JointBands:
             each = law.copula.windows or 1  # each window's own draws, where dependence differs
             drawn = law.copula.uniforms(1, generator, windows=_SAMPLES * each)[0].unflatten(0, (_SAMPLES, each))
             samples = (_scores(reach_of_levels(own), None)[joint] for own in drawn.unbind(1))
-            instead = torch.stack([_quantile(own, level)[0] for own in samples])
-            own = reach_of_levels(torch.tensor((1 + level) / 2, dtype=torch.float64)).to(instead)
-            instead = torch.fmax(instead, own)
+            cell = reach_of_levels(torch.tensor((1 + level) / 2, dtype=torch.float64))
+            instead = torch.stack([_quantile(own, level)[0] for own in samples]).clamp(min=float(cell))
             found = instead if found is None else torch.where(enough, found, torch.fmax(found, instead))
         return found
 
@@ -218,8 +217,13 @@ def least_tail_scale(scale: Tensor, item: np.ndarray) -> Tensor:
 def _scores(reach: Tensor, units: Tensor | None) -> dict[str, Tensor]:
     r"""How far the worst cell of each path lies in its tails, by what bands hold; NaN where a path has no cell."""
     channels, leads = (_worst(reach, JOINT[joint]) for joint in ("time", "channels"))
+    return {"time": channels, "channels": leads, "all": _together(channels, units)}
+
+
+def _together(channels: Tensor, units: Tensor | None) -> Tensor:
+    r"""The worst of the scores of a path's channels (n, 1, D), in units where there are some, (n, 1, 1)."""
     far = channels if units is None else ((channels - units[0]) / units[1]).to(channels)
-    return {"time": channels, "channels": leads, "all": _worst(far, JOINT["channels"])}
+    return _worst(far, JOINT["channels"])
 
 
 def _worst(scores: Tensor, axes: tuple[int, ...]) -> Tensor:
