@@ -68,7 +68,8 @@ def extend(panel: Panel, later: Panel) -> Panel:
     Arguments:
         panel: The rows so far.
         later: Rows of the same channels and frequency. Of dated items those up to the end so far only complete what is
-            missing there; of undated ones all are new. Items that are not among them stay as they are.
+            missing there, and a warning tells of values that differ from those known; of undated items all are new.
+            Items that are not among them stay as they are.
 
     Returns:
         The panel with these rows behind its own.
@@ -103,6 +104,7 @@ def _extended(panel: Panel, item: Item, later: Item | None) -> Item:
     assert isinstance(item.index, pd.DatetimeIndex) and isinstance(index, pd.DatetimeIndex)
     if item.index.tz is not None:
         index = index.tz_convert(item.index.tz)
+    _tell_revised(item, index, values)
     own = _completed(item, index, values)
     new = index > item.index[-1]
     index, values = index[new], values[new]
@@ -116,6 +118,18 @@ def _extended(panel: Panel, item: Item, later: Item | None) -> Item:
             "give all rows since the last ones, with NaN where a value is missing"
         )
     return Item(item.item_id, np.concatenate([own, values]), item.index.append(index.as_unit(item.index.unit)))
+
+
+def _tell_revised(item: Item, index: pd.DatetimeIndex, values: np.ndarray) -> None:
+    r"""Warns of values that differ from those known, which stay."""
+    place = item.index.get_indexer(index)
+    known = np.where(place[:, None] >= 0, item.values[place], np.nan)
+    revised = ~np.isnan(values) & ~np.isnan(known) & ~np.isclose(values, known)
+    if revised.any():
+        logger.warning(
+            "%d values of %r differ from those known, the first at %s, and are not taken up: fit again on a history "
+            "that holds them", revised.sum(), item.item_id, index[revised.any(1)].min(),
+        )  # fmt: skip
 
 
 def _completed(item: Item, index: pd.DatetimeIndex, values: np.ndarray) -> np.ndarray:

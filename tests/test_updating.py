@@ -83,6 +83,17 @@ def test_values_that_come_late_are_taken_up_and_others_stay() -> None:
     np.testing.assert_allclose(only.predict().samples, only.predict(rows[:1000]).samples, rtol=1e-6)
 
 
+def test_values_that_were_revised_stay_and_a_warning_tells(caplog) -> None:
+    one, other = (adapter().fit(series()[:1000]) for _ in range(2))
+    one.update(series()[900:1010])
+    assert "differ" not in caplog.text
+    revised = series()[900:1010]
+    revised.iloc[7:9, 1] += 1.0
+    other.update(revised)
+    assert f"2 values of '0' differ from those known, the first at {revised.index[7]}" in caplog.text
+    same(one, other)
+
+
 def test_intervals_cover_again_after_a_shift(fitted: Adapter) -> None:
     r"""The noise doubles, and the level moves by a standard deviation of what it was."""
     rows = series(2200, seed=3)
