@@ -368,10 +368,9 @@ class Adapter:
         Arguments:
             series: The new rows with the fitted channels and covariates, in any form that `fit` takes. Of dated
                 series a whole history may come: of rows up to the fitted end those values are taken that were missing
-                there, the others stay as they are (a warning tells where they differ); rows behind it must follow without a
-                gap. Undated ones hold new
-                rows alone. NaN marks a missing value, which is not scored. Items of a panel that get no new row are
-                forecast from their own end, which a warning tells.
+                there, the others stay as they are, and a warning tells where they differ; rows behind it must follow
+                without a gap. Undated ones hold new rows alone. NaN marks a missing value, which is not scored. Items
+                of a panel that get no new row are forecast from their own end, which a warning tells.
             item_column: As for `fit`.
             timestamp_column: As for `fit`.
             frequency: As for `fit`.
