@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from adapts.foundation.bolt_nano import prior
+from adapts.foundation.bolt_nano import pretrain, prior
 from adapts.foundation.bolt_nano.pretrain import (
     CONTEXT,
     HORIZON,
@@ -210,6 +210,26 @@ def test_resume_is_exact(tmp_path: Path) -> None:
         second.advance()
     for name, weight in straight.average.items():
         assert torch.equal(weight, second.average[name]), name
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--teacher", "nowhere"], "nowhere holds no run"),
+        (["--export", "folder"], "run holds no run"),
+        (["--architecture", "{bad"], "expected JSON of some of d_model"),
+        (["--architecture", '{"depth": 3}'], 'got {"depth": 3}'),
+        (["--steps", "0"], "steps must be from 1"),
+        (["--teaching", "2"], "teaching must be from 0 to 1, got 2.0"),
+    ],
+)
+def test_wrong_options_are_told_before_anything_is_written(options, said, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["pretrain", "run", *options])
+    with pytest.raises(SystemExit):
+        pretrain.main()
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_pool_is_the_same_after_a_resume_later_on() -> None:

@@ -302,6 +302,9 @@ class Settings:
         reuse: How often a series is drawn from the pool, on average.
         teaching: The share of the loss of full contexts that a teacher makes, where there is one.
         seed: Of the initial weights and of every series.
+
+    Raises:
+        ValueError: If a number is out of its range.
     """
 
     steps: int = 60_000
@@ -316,6 +319,16 @@ class Settings:
     reuse: int = 3
     teaching: float = 0.6
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "steps": 1, "warmup": 1, "batch": 1, "reuse": 1, "decay": 0, "weight_decay": 0, "seed": 0, "rate": 0,
+            "outer_rate": 0, "averaging": 0, "full": 0, "teaching": 0,
+        }  # fmt: skip
+        for name, least in ranges.items():
+            most = 1.0 if name in ("averaging", "full", "teaching") else math.inf
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must be from {least} to {most:g}, got {getattr(self, name)}")
 
     def factor(self, step: int) -> float:
         r"""Returns what the learning rates are multiplied with at a step."""
@@ -445,8 +458,13 @@ class Trainer:
 
         Arguments:
             path: The file.
+
+        Raises:
+            ValueError: If that run has another architecture.
         """
         state = torch.load(path, map_location=self.device, weights_only=True)
+        if {**ARCHITECTURE, **state["architecture"]} != {**ARCHITECTURE, **self.architecture}:
+            raise ValueError(f"{path} is of the architecture {state['architecture']}, not {self.architecture}")
         self.step, self.history = state["step"], state["history"]
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
@@ -467,8 +485,7 @@ def export(run: Path, folder: Path, version: str = "0", dtype: torch.dtype = tor
     import transformers
 
     state = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
-    model = build_model(**state["architecture"])
-    model.load_state_dict(state["average"], strict=False)
+    model, _ = _averaged(run)
     model.to(dtype).save_pretrained(folder)
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     card = {
@@ -499,6 +516,25 @@ def export(run: Path, folder: Path, version: str = "0", dtype: torch.dtype = tor
     (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
 
 
+def _averaged(run: Path) -> tuple[Any, int]:
+    r"""Builds the model of a run's averaged weights; and tells their step."""
+    state = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
+    model = build_model(**state["architecture"])
+    model.load_state_dict(state["average"], strict=False)
+    return model, state["step"]
+
+
+def _architecture(text: str) -> dict[str, Any]:
+    r"""Reads fields of `ARCHITECTURE` from JSON."""
+    try:
+        fields: Any = json.loads(text)
+    except json.JSONDecodeError:
+        fields = None
+    if not (isinstance(fields, dict) and set(fields) <= set(ARCHITECTURE)):
+        raise argparse.ArgumentTypeError(f"expected JSON of some of {', '.join(ARCHITECTURE)}, got {text}")
+    return fields
+
+
 def main() -> None:
     r"""Reads the options and trains, goes on with, or exports a run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -506,7 +542,7 @@ def main() -> None:
     for field in dataclasses.fields(Settings):
         option = "--" + field.name.replace("_", "-")
         parser.add_argument(option, type=type(field.default), default=field.default, help="default %(default)s")
-    parser.add_argument("--architecture", type=json.loads, default={}, help="JSON, replaces fields of ARCHITECTURE")
+    parser.add_argument("--architecture", type=_architecture, default={}, help="JSON, replaces fields of ARCHITECTURE")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--teacher", type=Path, help="a run whose averaged weights teach, by forecasts made symmetric")
@@ -515,23 +551,33 @@ def main() -> None:
     parser.add_argument("--version", default="0", help="what the card of the exported weights calls them")
     options = vars(parser.parse_args())
     run: Path = options["run"]
+    for folder in (run if options["export"] else None, options["teacher"]):
+        if folder and not (folder / "last.pt").is_file():
+            parser.error(f"{folder} holds no run: there is no last.pt in it, which training writes")
     if options["export"]:
         export(run, options["export"], options["version"])
         return
+    if options["device"].startswith("cuda") and not torch.cuda.is_available():
+        parser.error(f"--device {options['device']}: torch finds no GPU here; give --device cpu")
+    try:
+        settings = Settings(**{field.name: options[field.name] for field in dataclasses.fields(Settings)})
+    except ValueError as error:
+        parser.error(str(error))
     torch.set_num_threads(options["threads"])
-    run.mkdir(parents=True, exist_ok=True)
-    settings = Settings(**{field.name: options[field.name] for field in dataclasses.fields(Settings)})
-    teacher = None
+    teacher, told = None, {}
     if options["teacher"]:
-        state = torch.load(options["teacher"] / "last.pt", map_location="cpu", weights_only=True)
-        teacher = build_model(**state["architecture"])
-        teacher.load_state_dict(state["average"], strict=False)
+        teacher, step = _averaged(options["teacher"])
         teacher.requires_grad_(False).to(options["device"])
+        told = {"teacher": f"step {step}"}
     trainer = Trainer(settings, options["architecture"], options["device"], teacher)
     if (run / "last.pt").exists():
-        trainer.load(run / "last.pt")
+        try:
+            trainer.load(run / "last.pt")
+        except ValueError as error:
+            parser.error(str(error))
+    run.mkdir(parents=True, exist_ok=True)
     begun = {"from": trainer.step, "steps": settings.steps, "decay": settings.decay, "prior": VERSION}
-    trainer.history.append(begun if teacher is None else {**begun, "teacher": f"step {state['step']}"})
+    trainer.history.append({**begun, **told})
     start, losses = time.perf_counter(), []
     while trainer.step < settings.steps:
         losses.append(trainer.advance())
