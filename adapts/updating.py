@@ -104,7 +104,6 @@ def _extended(panel: Panel, item: Item, later: Item | None) -> Item:
     assert isinstance(item.index, pd.DatetimeIndex) and isinstance(index, pd.DatetimeIndex)
     if item.index.tz is not None:
         index = index.tz_convert(item.index.tz)
-    _tell_revised(item, index, values)
     own = _completed(item, index, values)
     new = index > item.index[-1]
     index, values = index[new], values[new]
@@ -120,25 +119,19 @@ def _extended(panel: Panel, item: Item, later: Item | None) -> Item:
     return Item(item.item_id, np.concatenate([own, values]), item.index.append(index.as_unit(item.index.unit)))
 
 
-def _tell_revised(item: Item, index: pd.DatetimeIndex, values: np.ndarray) -> None:
-    r"""Warns of values that differ from those known, which stay."""
-    place = item.index.get_indexer(index)
-    known = np.where(place[:, None] >= 0, item.values[place], np.nan)
-    revised = ~np.isnan(values) & ~np.isnan(known) & ~np.isclose(values, known)
-    if revised.any():
-        logger.warning(
-            "%d values of %r differ from those known, the first at %s, and are not taken up: fit again on a history "
-            "that holds them", revised.sum(), item.item_id, index[revised.any(1)].min(),
-        )  # fmt: skip
-
-
 def _completed(item: Item, index: pd.DatetimeIndex, values: np.ndarray) -> np.ndarray:
-    r"""The values of an item with those that were missing and have come since; the others stay as they are."""
+    r"""The values of an item with those that were missing and have come since; a warning tells where others differ."""
     place = item.index.get_indexer(index)
     late = np.full_like(item.values, np.nan)
     late[place[place >= 0]] = values[place >= 0]
-    came = np.isnan(item.values) & ~np.isnan(late)
-    return np.where(came, late, item.values) if came.any() else item.values
+    came, missing = ~np.isnan(late), np.isnan(item.values)
+    revised = came & ~missing & ~np.isclose(late, item.values)
+    if revised.any():
+        logger.warning(
+            "%d values of %r differ from those known, the first at %s, and are not taken up: fit again on a history "
+            "that holds them", revised.sum(), item.item_id, item.index[revised.any(1)][0],
+        )  # fmt: skip
+    return np.where(missing, late, item.values) if (came & missing).any() else item.values
 
 
 def follow(fitted: Fitted, panel: Panel, forecast: Callable[[Fitted, Windows], Forecasts]) -> Fitted:

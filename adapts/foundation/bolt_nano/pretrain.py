@@ -484,8 +484,7 @@ def export(run: Path, folder: Path, version: str = "0", dtype: torch.dtype = tor
     import chronos
     import transformers
 
-    state = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
-    model, _ = _averaged(run)
+    model, state = _averaged(run)
     model.to(dtype).save_pretrained(folder)
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     card = {
@@ -516,12 +515,12 @@ def export(run: Path, folder: Path, version: str = "0", dtype: torch.dtype = tor
     (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
 
 
-def _averaged(run: Path) -> tuple[Any, int]:
-    r"""Builds the model of a run's averaged weights; and tells their step."""
+def _averaged(run: Path) -> tuple[Any, dict[str, Any]]:
+    r"""Builds the model of a run's averaged weights, and returns it with all that the run saved."""
     state = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
     model = build_model(**state["architecture"])
     model.load_state_dict(state["average"], strict=False)
-    return model, state["step"]
+    return model, state
 
 
 def _architecture(text: str) -> dict[str, Any]:
@@ -566,9 +565,9 @@ def main() -> None:
     torch.set_num_threads(options["threads"])
     teacher, told = None, {}
     if options["teacher"]:
-        teacher, step = _averaged(options["teacher"])
+        teacher, state = _averaged(options["teacher"])
         teacher.requires_grad_(False).to(options["device"])
-        told = {"teacher": f"step {step}"}
+        told = {"teacher": f"step {state['step']}"}
     trainer = Trainer(settings, options["architecture"], options["device"], teacher)
     if (run / "last.pt").exists():
         try:
