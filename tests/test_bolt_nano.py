@@ -103,6 +103,31 @@ def test_counts_are_never_negative_and_often_zero() -> None:
     assert 0.1 < (x == 0).float().mean() < 0.7
 
 
+def test_spells_are_over_most_of_the_time_and_never_negative() -> None:
+    x = prior.spells(Dice(0), 512, 600)
+    assert x.min() == 0
+    assert 0.5 < (x == 0).float().mean() < 0.95
+
+
+def test_angles_stay_on_the_circle_and_states_stay_a_while() -> None:
+    x = prior.angles(Dice(0), 256, 600)
+    assert x.min() >= 0 and x.max() <= 1
+    y = prior.states(Dice(0), 512, 600)
+    y = prior.standardised(y)
+    still = (y[:, 1:] - y[:, :-1]).abs().median(-1).values
+    assert (still < 0.1).float().mean() > 0.25  # the level alone moves, and rarely
+
+
+def test_a_yearly_level_moves_at_the_cycles_border_alone() -> None:
+    dice = Dice(0)
+    cycle = torch.arange(600) / 52 + dice.uniform(64, 1)
+    x = prior.yearly_steps(dice, 64, 600, cycle)
+    assert bool((x[:, 0] == 0).all()) and x.std() > 0.5
+    for row in x:
+        moves = row.diff().nonzero().squeeze(-1)
+        assert len(moves) <= 12 and bool(((moves.diff() % 52) == 0).all())
+
+
 def test_windows_lose_the_asked_share() -> None:
     pool = draw_series(Dice(0), 64, 600)
     assert not draw_windows(Dice(1), pool, 64, short=0, missing=0).isnan().any()
@@ -212,9 +237,28 @@ def test_resume_is_exact(tmp_path: Path) -> None:
         assert torch.equal(weight, second.average[name]), name
 
 
+def test_a_run_begins_with_exported_weights_and_warms_up_again(tmp_path: Path) -> None:
+    trainer = Trainer(settings(), TINY)
+    trainer.history.append({"from": 0, "steps": 4, "decay": 2, "prior": prior.VERSION})
+    trainer.advance()
+    trainer.save(tmp_path / "last.pt")
+    (tmp_path / "log.jsonl").write_text(json.dumps({"step": 1, "validation": 0.5}) + "\n")
+    export(tmp_path, tmp_path / "model", "9.9", torch.float32)
+    second = Trainer(settings(), TINY)
+    assert second.begin(tmp_path / "model") == "9.9"
+    assert second.step == 1 and second.history == trainer.history
+    for name, weight in second.model.named_parameters():
+        assert torch.equal(weight, trainer.average[name]) and torch.equal(second.average[name], weight), name
+    with pytest.raises(ValueError, match="is of the architecture"):
+        Trainer(settings(), {**TINY, "d_ff": 32}).begin(tmp_path / "model")
+    run = Settings(steps=100, decay=20, warmup=10)
+    assert run.factor(40, begun=40) == 0.1 and run.factor(49, begun=40) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        (["--begin", "nowhere"], "nowhere holds no exported model"),
         (["--teacher", "nowhere"], "nowhere holds no run"),
         (["--export", "folder"], "run holds no run"),
         (["--architecture", "{bad"], "expected JSON of some of d_model"),

@@ -278,7 +278,9 @@ def write_card(folder: Path, rows: list[dict[str, object]], mean: float, seconds
     prior = ", ".join(f"{name} {share:.0%}" for name, share in card["prior"].items())
     schedule = [
         f"from step {part['from']:,} on prior {part['prior']}, set to end at {part['steps']:,} and to fall over "
-        f"{part['decay']:,}" + (f", taught by {part['teacher']}" if "teacher" in part else "")
+        f"{part['decay']:,}"
+        + (f", optimisers anew from the weights of {part['weights']}" if "weights" in part else "")
+        + (f", taught by {part['teacher']}" if "teacher" in part else "")
         for part in card["history"]
     ]
     strides = ", ".join(dict.fromkeys(f"{row['dataset']} {row['stride']}" for row in rows))

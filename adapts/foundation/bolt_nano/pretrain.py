@@ -2,14 +2,15 @@ r"""Trains bolt-nano, a small Chronos-Bolt model, from scratch on the synthetic 
 
 The network is the stock `ChronosBoltModelForForecasting`; what trains it is a lean forward pass over the same
 parameters (guarded norm, loss in units of the context's scale). The learning rate is constant and falls only at the
-end, so a run can be prolonged: copy its `last.pt` to a new folder and go on from there. A run that has ended can teach
-the next: the mean of its forecasts of a series and of the mirrored one is better than either, and is learnt at no cost
+end, so a run can be prolonged: copy its `last.pt` to a new folder and go on from there, or begin with the weights of an
+exported model, whose steps then count and whose optimisers start afresh. A run that has ended can teach the next: the mean of its forecasts of a series and of the mirrored one is better than either, and is learnt at no cost
 to who forecasts.
 
     python -m adapts.foundation.bolt_nano.pretrain run/ --steps 60000 --decay 12000
     python -m adapts.foundation.bolt_nano.pretrain run/ --steps 60000 --decay 12000       # goes on where it was cut off
     python -m adapts.foundation.bolt_nano.pretrain next/ --teacher run/ --steps 66000 --decay 5000 --rate 0.001
     python -m adapts.foundation.bolt_nano.pretrain run/ --export adapts/foundation/bolt_nano
+    python -m adapts.foundation.bolt_nano.pretrain new/ --begin adapts/foundation/bolt_nano --steps 40000 --decay 5000
 """
 
 from __future__ import annotations
@@ -292,7 +293,7 @@ class Settings:
     Arguments:
         steps: The last step.
         decay: Over how many last steps the learning rate falls to zero, as one minus a root.
-        warmup: Over how many first steps it rises.
+        warmup: Over how many steps it rises after the optimisers began.
         batch: Windows a step.
         rate: The learning rate of the matrices inside the network (Muon).
         outer_rate: That of everything else (AdamW).
@@ -330,10 +331,10 @@ class Settings:
             if not least <= getattr(self, name) <= most:
                 raise ValueError(f"{name} must be from {least} to {most:g}, got {getattr(self, name)}")
 
-    def factor(self, step: int) -> float:
-        r"""Returns what the learning rates are multiplied with at a step."""
+    def factor(self, step: int, begun: int = 0) -> float:
+        r"""Returns what the learning rates are multiplied with at a step, where the optimisers began at another."""
         fall = max(0, step - (self.steps - self.decay)) / max(1, self.decay)
-        return min(1.0, (step + 1) / self.warmup) * (1 - math.sqrt(min(1.0, fall)))
+        return min(1.0, (step - begun + 1) / self.warmup) * (1 - math.sqrt(min(1.0, fall)))
 
 
 class Trainer:
@@ -410,7 +411,8 @@ class Trainer:
 
     def advance(self) -> float:
         r"""Takes one step and returns its loss."""
-        factor = self.settings.factor(self.step)
+        begun = max((part["from"] for part in self.history if "weights" in part), default=0)
+        factor = self.settings.factor(self.step, begun)
         loss = self.loss(*self.batch(), teach=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -470,6 +472,30 @@ class Trainer:
         self.average = state["average"]
         for (_, optimiser), saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
+
+
+    def begin(self, folder: Path) -> str:
+        r"""Takes the weights of an exported model, its steps and its history; the optimisers start afresh.
+
+        Arguments:
+            folder: A directory that `export` wrote.
+
+        Returns:
+            The version of these weights.
+
+        Raises:
+            ValueError: If it has another architecture.
+        """
+        from safetensors.torch import load_file
+
+        card = json.loads((folder / "card.json").read_text())
+        if card["architecture"] != {**ARCHITECTURE, **self.architecture}:
+            raise ValueError(f"{folder} is of the architecture {card['architecture']}, not {self.architecture}")
+        weights = load_file(folder / "model.safetensors", device=str(self.device))
+        self.model.load_state_dict(weights, strict=False)
+        self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        self.step, self.history = card["steps"], card["history"]
+        return str(card["version"])
 
 
 def export(run: Path, folder: Path, version: str = "0", dtype: torch.dtype = torch.float16) -> None:
@@ -545,6 +571,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--teacher", type=Path, help="a run whose averaged weights teach, by forecasts made symmetric")
+    parser.add_argument("--begin", type=Path, help="an exported model, with whose weights a new run begins")
     parser.add_argument("--every", type=int, default=500, help="steps between two checkpoints and validations")
     parser.add_argument("--export", type=Path, help="write the run's averaged weights to this directory and stop")
     parser.add_argument("--version", default="0", help="what the card of the exported weights calls them")
@@ -553,6 +580,8 @@ def main() -> None:
     for folder in (run if options["export"] else None, options["teacher"]):
         if folder and not (folder / "last.pt").is_file():
             parser.error(f"{folder} holds no run: there is no last.pt in it, which training writes")
+    if options["begin"] and not (options["begin"] / "card.json").is_file():
+        parser.error(f"{options['begin']} holds no exported model: there is no card.json in it, which --export writes")
     if options["export"]:
         export(run, options["export"], options["version"])
         return
@@ -569,11 +598,13 @@ def main() -> None:
         teacher.requires_grad_(False).to(options["device"])
         told = {"teacher": f"step {state['step']}"}
     trainer = Trainer(settings, options["architecture"], options["device"], teacher)
-    if (run / "last.pt").exists():
-        try:
+    try:
+        if (run / "last.pt").exists():
             trainer.load(run / "last.pt")
-        except ValueError as error:
-            parser.error(str(error))
+        elif options["begin"]:
+            told["weights"] = trainer.begin(options["begin"])
+    except ValueError as error:
+        parser.error(str(error))
     run.mkdir(parents=True, exist_ok=True)
     begun = {"from": trainer.step, "steps": settings.steps, "decay": settings.decay, "prior": VERSION}
     trainer.history.append({**begun, **told})

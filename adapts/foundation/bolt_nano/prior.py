@@ -1,8 +1,8 @@
 r"""The synthetic prior: what univariate series look like, drawn many at a time.
 
 A series is a level that wanders, seasons of the calendar whose shape, amplitude and phase drift, and noise that is
-correlated, uneven and heavy-tailed; a part of them are random walks, coloured noise, Gaussian processes, bursts,
-counts. Sensors and clerks then clip, round, hold and mix them. Nothing here is fitted to any data set.
+correlated, uneven and heavy-tailed; a part of them are random walks, coloured noise, Gaussian processes, states,
+spells, angles, bursts, counts. Sensors and clerks then clip, round, hold and mix them. Nothing here is fitted to any data set.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PERIODS = {
     10: 1, 20: 1, 72: 1,
 }  # fmt: skip
 DAYS = (24, 48, 72, 96, 144, 288)
-VERSION = "1.2"  # of what series look like; a run's history says which it saw
+VERSION = "1.3"  # of what series look like; a run's history says which it saw
 GRID = 384  # phases at which a season's shape is tabulated
 CYCLES = 256
 
@@ -128,11 +128,18 @@ def weather(dice: Dice, n: int, length: int, day: Tensor) -> Tensor:
     r"""A level that remembers some days: spells that come and go, then back to the mean; rough or smooth."""
     size = 2 * length
     f = torch.fft.rfftfreq(size, device=dice.device)
-    days = dice.log_uniform(n, 1, low=0.5, high=10.0) * day
+    days = dice.log_uniform(n, 1, low=0.25, high=10.0) * day
     gain = (days.reciprocal().square() + (2 * math.pi * f).square()).pow(-dice.uniform(n, 1, low=0.4, high=1.0))
     noise = torch.complex(dice.normal(n, len(f)), dice.normal(n, len(f)))
     x: Tensor = torch.fft.irfft(gain * noise, n=size)[:, :length]
     return standardised(x)
+
+
+def yearly_steps(dice: Dice, n: int, length: int, cycle: Tensor) -> Tensor:
+    r"""A level that is set anew at each cycle's border, from where it was: reporting, tariffs, enrolment."""
+    steps = dice.heavy(n, CYCLES) * dice.coin(n, CYCLES, chance=0.7)
+    number = (cycle + dice.uniform(n, 1)).floor().long().clamp(max=CYCLES - 1)
+    return steps.cumsum(-1).gather(1, number) - steps.cumsum(-1).gather(1, number[:, :1])
 
 
 def damped_trend(dice: Dice, n: int, length: int) -> Tensor:
@@ -211,6 +218,35 @@ def noise(dice: Dice, n: int, length: int) -> Tensor:
     x = x * volatility(dice, n, length)
     hit = (dice.uniform(n, length) < 0.01) & dice.coin(n, 1, chance=0.1)
     return x + hit * dice.normal(n, length) * dice.uniform(n, 1, low=2, high=8)
+
+
+def states(dice: Dice, n: int, length: int) -> Tensor:
+    r"""Two to six levels that take turns: machines, tariffs, sectors of the wind; neighbours in turn, or any."""
+    rate = dice.log_uniform(n, 1, low=3, high=120) / length
+    turn = (dice.uniform(n, length) < rate).cumsum(-1)
+    choices = 2 + (dice.uniform(n, 1) * 5).long()
+    any_state = (dice.uniform(n, length) * choices).long().gather(1, turn)
+    near = torch.special.ndtr(autoregressive(dice, n, length)) * choices
+    at = torch.where(dice.coin(n, 1, chance=0.5), any_state, near.long()).clamp(0, 5)
+    x = dice.normal(n, 6).gather(1, at)
+    return x + dice.log_uniform(n, 1, low=0.01, high=1.0) * white(dice, n, length)
+
+
+def spells(dice: Dice, n: int, length: int) -> Tensor:
+    r"""Nothing, and now and then a while of something: showers, outages, gusts."""
+    mood = standardised(switch(dice, n, length, {coloured: 0.5, autoregressive: 0.5}))
+    over = mood - dice.uniform(n, 1, low=0.0, high=1.8)
+    size = dice.gamma(dice.log_uniform(n, 1, low=0.3, high=10.0).expand(n, length))
+    size = size / size.mean(-1, keepdim=True)
+    held = torch.where(dice.coin(n, 1, chance=0.3), 1.0, over.clamp(min=0))
+    return torch.where(over > 0, held * torch.where(dice.coin(n, 1, chance=0.6), size, 1.0), 0.0)
+
+
+def angles(dice: Dice, n: int, length: int) -> Tensor:
+    r"""A direction in turns, 0 to 1: it wanders about one or two of them, and jumps where the circle closes."""
+    two = dice.uniform(n, 1) + 0.3 * dice.normal(n, 1) * (autoregressive(dice, n, length) > 0)
+    swing = dice.log_uniform(n, 1, low=0.03, high=0.4) * switch(dice, n, length, {coloured: 0.6, walk: 0.4})
+    return (two + swing + dice.log_uniform(n, 1, low=0.003, high=0.15) * noise(dice, n, length)) % 1
 
 
 # --------------------------------------------------------------------------------------------------------- seasons
@@ -351,11 +387,13 @@ def structural(dice: Dice, n: int, length: int) -> Tensor:
     moves = dice.coin(n, 1, chance=0.75) * dice.log_uniform(n, 1, low=0.05, high=4.0)
     base = level(dice, n, length)
     # what is measured many times a day follows the weather, or what follows it
-    often = ((period >= 48) & (period <= 288) & dice.coin(n, 1, chance=0.4)).squeeze(1).nonzero().squeeze(-1)
+    often = ((period >= 24) & (period <= 288) & dice.coin(n, 1, chance=0.45)).squeeze(1).nonzero().squeeze(-1)
     if len(often):
         base[often] = weather(dice, len(often), length, period[often])
     base = moves * base
-    rough = dice.log_uniform(n, 1, low=0.02, high=1.2) * noise(dice, n, length)
+    steps = dice.coin(n, 1, chance=0.06) * dice.log_uniform(n, 1, low=0.1, high=1.0)
+    base = base + steps * yearly_steps(dice, n, length, torch.arange(length, device=dice.device) / period)
+    rough = dice.log_uniform(n, 1, low=0.02, high=2.0) * noise(dice, n, length)
     # the noise is louder where the season is high, in a third of the rows
     rough = rough * (dice.coin(n, 1, chance=0.33) * dice.uniform(n, 1, high=0.8) * standardised(x).clamp(-3, 3)).exp()
     added = base + x + rough
@@ -376,8 +414,15 @@ def wandering(dice: Dice, n: int, length: int) -> Tensor:
 
 
 def stationary(dice: Dice, n: int, length: int) -> Tensor:
-    r"""Coloured noise, autoregressions and Gaussian processes, sums and products of two."""
-    makers: dict[Callable[[Dice, int, int], Tensor], float] = {coloured: 0.4, autoregressive: 0.3, smooth: 0.3}
+    r"""Coloured noise, autoregressions, Gaussian processes, states, spells, angles; sums and products of two."""
+    makers: dict[Callable[[Dice, int, int], Tensor], float] = {
+        coloured: 0.3,
+        autoregressive: 0.22,
+        smooth: 0.2,
+        states: 0.1,
+        spells: 0.1,
+        angles: 0.08,
+    }
     x, y = switch(dice, n, length, makers), switch(dice, n, length, makers)
     kind = dice.uniform(n, 1)
     x = torch.where(kind < 0.3, x + y, torch.where(kind < 0.4, x * y, x))
@@ -388,12 +433,12 @@ def stationary(dice: Dice, n: int, length: int) -> Tensor:
 def bursts(dice: Dice, n: int, length: int) -> Tensor:
     r"""Epidemics and floods: a peak a cycle, of uneven height and date, or events at any time that decay."""
     yearly = torch.where(dice.coin(n, 1, chance=0.7), 365.25 / 7, 52.0)  # in weeks
-    period = torch.where(dice.coin(n, 1, chance=0.3), yearly, draw_period(dice, n).clamp(min=12))
+    period = torch.where(dice.coin(n, 1, chance=0.35), yearly, draw_period(dice, n).clamp(min=12))
     cycle = torch.arange(length, device=dice.device) / period + dice.uniform(n, 1)
     late = dice.log_uniform(n, 1, low=0.005, high=0.12)
     number = cycle.floor().long().clamp(max=CYCLES - 1)
     memory = coloured(dice, n, CYCLES, slope=dice.uniform(n, 1, high=1.5))
-    tall = (dice.log_uniform(n, 1, low=0.1, high=1.2) * memory).exp().gather(1, number)
+    tall = (dice.log_uniform(n, 1, low=0.15, high=1.2) * memory).exp().gather(1, number)
     when = 0.5 + late * dice.normal(n, CYCLES).clamp(-2.5, 2.5).gather(1, number)
     gap = cycle % 1 - when
     rise = dice.log_uniform(n, 1, low=0.02, high=0.2)
@@ -409,7 +454,9 @@ def bursts(dice: Dice, n: int, length: int) -> Tensor:
     shots = torch.fft.irfft(torch.fft.rfft(events, n=2 * length) / (1 - decay * z), n=2 * length)[:, :length]
     regular = dice.coin(n, 1, chance=0.6)
     x = torch.where(regular, peaks, shots / shots.amax(-1, keepdim=True).clamp(min=1e-3) * 2)
-    grown = (dice.coin(n, 1, chance=0.6) * dice.uniform(n, 1, high=0.8) * level(dice, n, length)).clamp(-3, 2).exp()
+    grown = dice.coin(n, 1, chance=0.6) * dice.uniform(n, 1, high=0.8) * level(dice, n, length)
+    steps = dice.coin(n, 1, chance=0.25) * dice.log_uniform(n, 1, low=0.03, high=0.3)
+    grown = (grown + steps * yearly_steps(dice, n, length, cycle)).clamp(-3, 2).exp()
     floor = dice.coin(n, 1, chance=0.6) * dice.uniform(n, 1, high=0.5)
     winter = floor * standardised(season(dice, n, length, period)).clamp(-2, 3)
     rough = dice.log_uniform(n, 1, low=0.01, high=0.3) * noise(dice, n, length)
@@ -456,10 +503,10 @@ def _handled(dice: Dice, x: Tensor) -> Tensor:
 
 
 KINDS: dict[Callable[[Dice, int, int], Tensor], float] = {
-    structural: 0.56,
-    wandering: 0.20,
-    stationary: 0.08,
-    bursts: 0.09,
+    structural: 0.54,
+    wandering: 0.19,
+    stationary: 0.10,
+    bursts: 0.10,
     counts: 0.07,
 }
 
