@@ -3,8 +3,9 @@ r"""Trains bolt-nano, a small Chronos-Bolt model, from scratch on the synthetic 
 The network is the stock `ChronosBoltModelForForecasting`; what trains it is a lean forward pass over the same
 parameters (guarded norm, loss in units of the context's scale). The learning rate is constant and falls only at the
 end, so a run can be prolonged: copy its `last.pt` to a new folder and go on from there, or begin with the weights of an
-exported model, whose steps then count and whose optimisers start afresh. A run that has ended can teach the next: the mean of its forecasts of a series and of the mirrored one is better than either, and is learnt at no cost
-to who forecasts.
+exported model, whose steps then count and whose optimisers start afresh. A run that has ended can teach the next: the
+mean of its forecasts of a series and of the mirrored one is better than either, and is learnt at no cost to who
+forecasts.
 
     python -m adapts.foundation.bolt_nano.pretrain run/ --steps 60000 --decay 12000
     python -m adapts.foundation.bolt_nano.pretrain run/ --steps 60000 --decay 12000       # goes on where it was cut off
@@ -472,7 +473,6 @@ class Trainer:
         self.average = state["average"]
         for (_, optimiser), saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
-
 
     def begin(self, folder: Path) -> str:
         r"""Takes the weights of an exported model, its steps and its history; the optimisers start afresh.

@@ -2,7 +2,8 @@ r"""The synthetic prior: what univariate series look like, drawn many at a time.
 
 A series is a level that wanders, seasons of the calendar whose shape, amplitude and phase drift, and noise that is
 correlated, uneven and heavy-tailed; a part of them are random walks, coloured noise, Gaussian processes, states,
-spells, angles, bursts, counts. Sensors and clerks then clip, round, hold and mix them. Nothing here is fitted to any data set.
+spells, angles, bursts, counts. Sensors and clerks then clip, round, hold and mix them. Nothing here is fitted to any
+data set.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ PERIODS = {
     10: 1, 20: 1, 72: 1,
 }  # fmt: skip
 DAYS = (24, 48, 72, 96, 144, 288)
+YEARS = (4, 12, 52, 365.25 / 7, 365)
 VERSION = "1.3"  # of what series look like; a run's history says which it saw
 GRID = 384  # phases at which a season's shape is tabulated
 CYCLES = 256
@@ -128,8 +130,8 @@ def weather(dice: Dice, n: int, length: int, day: Tensor) -> Tensor:
     r"""A level that remembers some days: spells that come and go, then back to the mean; rough or smooth."""
     size = 2 * length
     f = torch.fft.rfftfreq(size, device=dice.device)
-    days = dice.log_uniform(n, 1, low=0.25, high=10.0) * day
-    gain = (days.reciprocal().square() + (2 * math.pi * f).square()).pow(-dice.uniform(n, 1, low=0.4, high=1.0))
+    days = dice.log_uniform(n, 1, low=0.2, high=10.0) * day
+    gain = (days.reciprocal().square() + (2 * math.pi * f).square()).pow(-dice.uniform(n, 1, low=0.35, high=1.0))
     noise = torch.complex(dice.normal(n, len(f)), dice.normal(n, len(f)))
     x: Tensor = torch.fft.irfft(gain * noise, n=size)[:, :length]
     return standardised(x)
@@ -384,14 +386,17 @@ def structural(dice: Dice, n: int, length: int) -> Tensor:
     with_two = (two > 0).squeeze(1).nonzero().squeeze(-1)
     if len(with_two):
         x[with_two] += two[with_two] * season(dice, len(with_two), length, second[with_two])
+    # a season may be faint beside what else moves: a few cycles then tell little of it
+    x = x * torch.where(dice.coin(n, 1, chance=0.3), dice.log_uniform(n, 1, low=0.05, high=1.0), 1.0)
     moves = dice.coin(n, 1, chance=0.75) * dice.log_uniform(n, 1, low=0.05, high=4.0)
     base = level(dice, n, length)
     # what is measured many times a day follows the weather, or what follows it
-    often = ((period >= 24) & (period <= 288) & dice.coin(n, 1, chance=0.45)).squeeze(1).nonzero().squeeze(-1)
+    often = ((period >= 24) & (period <= 288) & dice.coin(n, 1, chance=0.5)).squeeze(1).nonzero().squeeze(-1)
     if len(often):
         base[often] = weather(dice, len(often), length, period[often])
     base = moves * base
-    steps = dice.coin(n, 1, chance=0.06) * dice.log_uniform(n, 1, low=0.1, high=1.0)
+    yearly = (period[..., None] == torch.tensor(YEARS, device=dice.device)).any(-1)
+    steps = (dice.uniform(n, 1) < torch.where(yearly, 0.2, 0.03)) * dice.log_uniform(n, 1, low=0.1, high=1.0)
     base = base + steps * yearly_steps(dice, n, length, torch.arange(length, device=dice.device) / period)
     rough = dice.log_uniform(n, 1, low=0.02, high=2.0) * noise(dice, n, length)
     # the noise is louder where the season is high, in a third of the rows
@@ -438,6 +443,7 @@ def bursts(dice: Dice, n: int, length: int) -> Tensor:
     late = dice.log_uniform(n, 1, low=0.005, high=0.12)
     number = cycle.floor().long().clamp(max=CYCLES - 1)
     memory = coloured(dice, n, CYCLES, slope=dice.uniform(n, 1, high=1.5))
+    memory = torch.where(dice.coin(n, 1, chance=0.35), dice.heavy(n, CYCLES).clamp(-4, 4), memory)
     tall = (dice.log_uniform(n, 1, low=0.15, high=1.2) * memory).exp().gather(1, number)
     when = 0.5 + late * dice.normal(n, CYCLES).clamp(-2.5, 2.5).gather(1, number)
     gap = cycle % 1 - when
