@@ -23,7 +23,7 @@ PERIODS = {
 }  # fmt: skip
 DAYS = (24, 48, 72, 96, 144, 288)
 YEARS = (4, 12, 52, 365.25 / 7, 365)
-VERSION = "1.3"  # of what series look like; a run's history says which it saw
+VERSION = "1.7"  # of what series look like; a run's history says which it saw
 GRID = 384  # phases at which a season's shape is tabulated
 CYCLES = 256
 
@@ -88,15 +88,24 @@ def switch(dice: Dice, n: int, length: int, makers: dict[Callable[[Dice, int, in
 # ---------------------------------------------------------------------------------------------- noise and levels
 
 
-def coloured(dice: Dice, n: int, length: int, *, slope: Tensor | None = None) -> Tensor:
+def coloured(dice: Dice, n: int, length: int, *, slope: Tensor | None = None, corner: Tensor | None = None) -> Tensor:
     r"""Stationary Gaussian noise with spectrum :math:`(f_0^2 + f^2)^{-\beta/2}`: white to smoother than a walk."""
     size = 2 * length
     f = torch.fft.rfftfreq(size, device=dice.device)
     slope = dice.uniform(n, 1, low=0.2, high=3.0) if slope is None else slope
-    corner = dice.log_uniform(n, 1, low=0.3 / length, high=0.3)
+    corner = dice.log_uniform(n, 1, low=0.3 / length, high=0.3) if corner is None else corner
     gain = (corner.square() + f.square()).pow(-slope / 4)
     noise = torch.complex(dice.normal(n, len(f)), dice.normal(n, len(f)))
     return standardised(torch.fft.irfft(gain * noise, n=size)[:, :length])
+
+
+def reverting(dice: Dice, n: int, length: int) -> Tensor:
+    r"""Comes back to its mean: Ornstein-Uhlenbeck, or rougher or smoother, of 4 steps' memory to half the window's."""
+    memory = dice.log_uniform(n, 1, low=4, high=length / 2)
+    slope = torch.where(dice.coin(n, 1, chance=0.5), 2.0, dice.uniform(n, 1, low=1.4, high=3.5))
+    x = coloured(dice, n, length, slope=slope, corner=1 / (2 * math.pi * memory))
+    x = torch.where(dice.coin(n, 1, chance=0.25), standardised((dice.uniform(n, 1, low=0.2) * x).exp()), x)
+    return x + dice.log_uniform(n, 1, low=0.05, high=1.0) * dice.coin(n, 1, chance=0.4) * dice.normal(n, length)
 
 
 def smooth(dice: Dice, n: int, length: int) -> Tensor:
@@ -130,7 +139,7 @@ def weather(dice: Dice, n: int, length: int, day: Tensor) -> Tensor:
     r"""A level that remembers some days: spells that come and go, then back to the mean; rough or smooth."""
     size = 2 * length
     f = torch.fft.rfftfreq(size, device=dice.device)
-    days = dice.log_uniform(n, 1, low=0.2, high=10.0) * day
+    days = dice.log_uniform(n, 1, low=0.15, high=6.0) * day
     gain = (days.reciprocal().square() + (2 * math.pi * f).square()).pow(-dice.uniform(n, 1, low=0.35, high=1.0))
     noise = torch.complex(dice.normal(n, len(f)), dice.normal(n, len(f)))
     x: Tensor = torch.fft.irfft(gain * noise, n=size)[:, :length]
@@ -138,8 +147,9 @@ def weather(dice: Dice, n: int, length: int, day: Tensor) -> Tensor:
 
 
 def yearly_steps(dice: Dice, n: int, length: int, cycle: Tensor) -> Tensor:
-    r"""A level that is set anew at each cycle's border, from where it was: reporting, tariffs, enrolment."""
+    r"""A level that is set anew at each cycle's border, either way or mostly one: reporting, tariffs, enrolment."""
     steps = dice.heavy(n, CYCLES) * dice.coin(n, CYCLES, chance=0.7)
+    steps = steps + dice.normal(n, 1) * dice.coin(n, 1, chance=0.5)
     number = (cycle + dice.uniform(n, 1)).floor().long().clamp(max=CYCLES - 1)
     return steps.cumsum(-1).gather(1, number) - steps.cumsum(-1).gather(1, number[:, :1])
 
@@ -183,10 +193,11 @@ def growth(dice: Dice, n: int, length: int) -> Tensor:
 def level(dice: Dice, n: int, length: int) -> Tensor:
     r"""What a series moves about: of unit size where it moves at all."""
     makers: dict[Callable[[Dice, int, int], Tensor], float] = {
-        coloured: 0.28,
-        walk: 0.28,
-        broken_line: 0.14,
-        smooth: 0.10,
+        coloured: 0.20,
+        reverting: 0.22,
+        walk: 0.18,
+        broken_line: 0.12,
+        smooth: 0.08,
         shifts: 0.08,
         damped_trend: 0.06,
         growth: 0.06,
@@ -236,7 +247,7 @@ def states(dice: Dice, n: int, length: int) -> Tensor:
 
 def spells(dice: Dice, n: int, length: int) -> Tensor:
     r"""Nothing, and now and then a while of something: showers, outages, gusts."""
-    mood = standardised(switch(dice, n, length, {coloured: 0.5, autoregressive: 0.5}))
+    mood = standardised(switch(dice, n, length, {coloured: 0.15, autoregressive: 0.85}))
     over = mood - dice.uniform(n, 1, low=0.0, high=1.8)
     size = dice.gamma(dice.log_uniform(n, 1, low=0.3, high=10.0).expand(n, length))
     size = size / size.mean(-1, keepdim=True)
@@ -247,7 +258,9 @@ def spells(dice: Dice, n: int, length: int) -> Tensor:
 def angles(dice: Dice, n: int, length: int) -> Tensor:
     r"""A direction in turns, 0 to 1: it wanders about one or two of them, and jumps where the circle closes."""
     two = dice.uniform(n, 1) + 0.3 * dice.normal(n, 1) * (autoregressive(dice, n, length) > 0)
-    swing = dice.log_uniform(n, 1, low=0.03, high=0.4) * switch(dice, n, length, {coloured: 0.6, walk: 0.4})
+    swing = dice.log_uniform(n, 1, low=0.03, high=0.4) * switch(
+        dice, n, length, {coloured: 0.4, autoregressive: 0.4, walk: 0.2}
+    )
     return (two + swing + dice.log_uniform(n, 1, low=0.003, high=0.15) * noise(dice, n, length)) % 1
 
 
@@ -390,8 +403,8 @@ def structural(dice: Dice, n: int, length: int) -> Tensor:
     x = x * torch.where(dice.coin(n, 1, chance=0.3), dice.log_uniform(n, 1, low=0.05, high=1.0), 1.0)
     moves = dice.coin(n, 1, chance=0.75) * dice.log_uniform(n, 1, low=0.05, high=4.0)
     base = level(dice, n, length)
-    # what is measured many times a day follows the weather, or what follows it
-    often = ((period >= 24) & (period <= 288) & dice.coin(n, 1, chance=0.5)).squeeze(1).nonzero().squeeze(-1)
+    # what is measured many times a day follows the weather, or what follows it: it comes back within days
+    often = ((period >= 24) & (period <= 288) & dice.coin(n, 1, chance=0.75)).squeeze(1).nonzero().squeeze(-1)
     if len(often):
         base[often] = weather(dice, len(often), length, period[often])
     base = moves * base
@@ -414,19 +427,20 @@ def wandering(dice: Dice, n: int, length: int) -> Tensor:
     r"""Prices and the like: walks, plain or of their exponential, with a little measurement noise at times."""
     x = switch(dice, n, length, {walk: 0.86, damped_trend: 0.08, shifts: 0.06})
     x = torch.where(dice.coin(n, 1, chance=0.25), (dice.uniform(n, 1, low=0.05, high=0.8) * x).exp(), x)
-    faint = dice.log_uniform(n, 1, low=0.01, high=0.5) * dice.coin(n, 1, chance=0.35)
+    faint = dice.log_uniform(n, 1, low=0.01, high=0.3) * dice.coin(n, 1, chance=0.2)
     return standardised(x) + faint * noise(dice, n, length)
 
 
 def stationary(dice: Dice, n: int, length: int) -> Tensor:
-    r"""Coloured noise, autoregressions, Gaussian processes, states, spells, angles; sums and products of two."""
+    r"""What comes back to its mean: noise of all colours, states, spells, angles; sums and products of two."""
     makers: dict[Callable[[Dice, int, int], Tensor], float] = {
-        coloured: 0.3,
-        autoregressive: 0.22,
-        smooth: 0.2,
-        states: 0.1,
-        spells: 0.1,
-        angles: 0.08,
+        reverting: 0.5,
+        coloured: 0.1,
+        autoregressive: 0.1,
+        smooth: 0.1,
+        states: 0.07,
+        spells: 0.08,
+        angles: 0.05,
     }
     x, y = switch(dice, n, length, makers), switch(dice, n, length, makers)
     kind = dice.uniform(n, 1)
@@ -509,10 +523,10 @@ def _handled(dice: Dice, x: Tensor) -> Tensor:
 
 
 KINDS: dict[Callable[[Dice, int, int], Tensor], float] = {
-    structural: 0.54,
-    wandering: 0.19,
-    stationary: 0.10,
-    bursts: 0.10,
+    structural: 0.47,
+    wandering: 0.16,
+    stationary: 0.21,
+    bursts: 0.09,
     counts: 0.07,
 }
 
