@@ -89,6 +89,13 @@ def test_a_walk_has_the_variogram_of_a_walk() -> None:
     assert far / near == pytest.approx(4, rel=0.15)  # grows like the lag
 
 
+def test_what_reverts_follows_its_last_value_for_a_while_and_then_its_mean() -> None:
+    x = prior.standardised(prior.reverting(Dice(0), 4000, 6000))
+    near, far = (float((x[:, lag:] * x[:, :-lag]).mean()) for lag in (1, 5999 // 2))
+    assert near > 0.7
+    assert abs(far) < 0.1
+
+
 def test_a_calm_season_repeats() -> None:
     period = torch.full((64, 1), 24.0)
     dice = Dice(0)
@@ -287,16 +294,17 @@ def test_pool_is_the_same_after_a_resume_later_on() -> None:
 def test_training_lowers_the_loss_and_export_loads(tmp_path: Path) -> None:
     from chronos import BaseChronosPipeline
 
-    trainer = Trainer(Settings(steps=60, decay=20, warmup=5, batch=48, rate=0.01, outer_rate=0.01, averaging=0.9), TINY)
+    run = Settings(steps=120, decay=40, warmup=5, batch=48, rate=0.01, outer_rate=0.01, averaging=0.9)
+    trainer = Trainer(run, TINY)
     before = trainer.validate()
-    for _ in range(60):
+    for _ in range(120):
         trainer.advance()
     assert trainer.validate() < before - 0.01
     trainer.save(tmp_path / "last.pt")
-    (tmp_path / "log.jsonl").write_text(json.dumps({"step": 60, "validation": 0.5}) + "\n")
+    (tmp_path / "log.jsonl").write_text(json.dumps({"step": 120, "validation": 0.5}) + "\n")
     export(tmp_path, tmp_path / "model", "9.9")
     card = json.loads((tmp_path / "model" / "card.json").read_text())
-    assert card["version"] == "9.9" and card["windows"] == 60 * 48 and card["validation_loss"] == {"60": 0.5}
+    assert card["version"] == "9.9" and card["windows"] == 120 * 48 and card["validation_loss"] == {"120": 0.5}
     model = BaseChronosPipeline.from_pretrained(tmp_path / "model", dtype=torch.float32).inner_model
     weight = model.state_dict()["encoder.block.0.layer.0.SelfAttention.q.weight"]
     trained = trainer.average["encoder.block.0.layer.0.SelfAttention.q.weight"]
