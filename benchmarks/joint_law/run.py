@@ -1,6 +1,6 @@
 r"""Dependence and calibration of the joint law: same margins, only the copula differs; and the margins by themselves.
 
-    python -m benchmarks.joint_law.run                        # all six jobs, 40 origins each
+    python -m benchmarks.joint_law.run                        # all six jobs, 130 origins each
     python -m benchmarks.joint_law.run etth1-24 --origins 200
 
 The frozen model on rolling origins over the test rows. Whatever is fitted sees earlier rows only, but for the ceiling,
@@ -217,7 +217,7 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("jobs", nargs="*", help="such as etth1-24; all if none")
-    parser.add_argument("--origins", type=int, default=40)
+    parser.add_argument("--origins", type=int, default=130)
     options = parser.parse_args()
     torch.set_num_threads(1)
     for name, horizon in JOBS:
