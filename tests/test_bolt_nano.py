@@ -266,6 +266,7 @@ def test_a_run_begins_with_exported_weights_and_warms_up_again(tmp_path: Path) -
     ("options", "said"),
     [
         (["--begin", "nowhere"], "nowhere holds no exported model"),
+        (["--begin", str(FOLDER), "--steps", "5"], "--steps 5: the weights stand at step"),
         (["--teacher", "nowhere"], "nowhere holds no run"),
         (["--export", "folder"], "run holds no run"),
         (["--architecture", "{bad"], "expected JSON of some of d_model"),

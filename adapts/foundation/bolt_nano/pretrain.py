@@ -11,7 +11,7 @@ forecasts.
     python -m adapts.foundation.bolt_nano.pretrain run/ --steps 60000 --decay 12000       # goes on where it was cut off
     python -m adapts.foundation.bolt_nano.pretrain next/ --teacher run/ --steps 66000 --decay 5000 --rate 0.001
     python -m adapts.foundation.bolt_nano.pretrain run/ --export adapts/foundation/bolt_nano
-    python -m adapts.foundation.bolt_nano.pretrain new/ --begin adapts/foundation/bolt_nano --steps 40000 --decay 5000
+    python -m adapts.foundation.bolt_nano.pretrain new/ --begin adapts/foundation/bolt_nano --steps 60000 --decay 5000
 """
 
 from __future__ import annotations
@@ -605,6 +605,8 @@ def main() -> None:
             told["weights"] = trainer.begin(options["begin"])
     except ValueError as error:
         parser.error(str(error))
+    if trainer.step >= settings.steps:
+        parser.error(f"--steps {settings.steps}: the weights stand at step {trainer.step} already; give more to go on")
     run.mkdir(parents=True, exist_ok=True)
     begun = {"from": trainer.step, "steps": settings.steps, "decay": settings.decay, "prior": VERSION}
     trainer.history.append({**begun, **told})
