@@ -137,21 +137,17 @@ def walk(dice: Dice, n: int, length: int) -> Tensor:
 
 def weather(dice: Dice, n: int, length: int, day: Tensor) -> Tensor:
     r"""A level that remembers some days: spells that come and go, then back to the mean; rough or smooth."""
-    size = 2 * length
-    f = torch.fft.rfftfreq(size, device=dice.device)
-    days = dice.log_uniform(n, 1, low=0.15, high=6.0) * day
-    gain = (days.reciprocal().square() + (2 * math.pi * f).square()).pow(-dice.uniform(n, 1, low=0.35, high=1.0))
-    noise = torch.complex(dice.normal(n, len(f)), dice.normal(n, len(f)))
-    x: Tensor = torch.fft.irfft(gain * noise, n=size)[:, :length]
-    return standardised(x)
+    memory = dice.log_uniform(n, 1, low=0.15, high=6.0) * day
+    slope = 4 * dice.uniform(n, 1, low=0.35, high=1.0)
+    return coloured(dice, n, length, slope=slope, corner=1 / (2 * math.pi * memory))
 
 
 def yearly_steps(dice: Dice, n: int, length: int, cycle: Tensor) -> Tensor:
     r"""A level that is set anew at each cycle's border, either way or mostly one: reporting, tariffs, enrolment."""
     steps = dice.heavy(n, CYCLES) * dice.coin(n, CYCLES, chance=0.7)
-    steps = steps + dice.normal(n, 1) * dice.coin(n, 1, chance=0.5)
+    set_to = (steps + dice.normal(n, 1) * dice.coin(n, 1, chance=0.5)).cumsum(-1)
     number = (cycle + dice.uniform(n, 1)).floor().long().clamp(max=CYCLES - 1)
-    return steps.cumsum(-1).gather(1, number) - steps.cumsum(-1).gather(1, number[:, :1])
+    return set_to.gather(1, number) - set_to.gather(1, number[:, :1])
 
 
 def damped_trend(dice: Dice, n: int, length: int) -> Tensor:
