@@ -174,6 +174,9 @@ def test_a_teacher_forecasts_the_mirrored_series_mirrored_and_is_met_where_nothi
         taught = symmetric_quantiles(model, x)
         torch.testing.assert_close(symmetric_quantiles(model, -x), -taught.flip(1))
         assert bool((taught.diff(dim=1) >= 0).all())
+        other = build_model(seed=1, **TINY)
+        both = symmetric_quantiles(model, x, other) + symmetric_quantiles(other, x, model)
+        torch.testing.assert_close(both, taught + symmetric_quantiles(other, x))
         own, target = scaled_quantiles(model, x)[0], torch.randn(len(x), HORIZON)
         assert float(quantile_loss(model, x, target, own, 1.0).abs().max()) == 0
         apart = quantile_loss(model, x, target, own + 0.5, 1.0)
@@ -182,14 +185,16 @@ def test_a_teacher_forecasts_the_mirrored_series_mirrored_and_is_met_where_nothi
         torch.testing.assert_close(half, (quantile_loss(model, x, target) + 0.5) / 2)
 
 
-def test_what_is_taught_is_learnt() -> None:
-    teacher = build_model(seed=1, **TINY)
-    trainer = Trainer(Settings(steps=30, decay=1, warmup=1, batch=32, full=1.0, teaching=1.0), TINY, teacher=teacher)
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_is_taught_is_learnt_of_all_teachers(number: int) -> None:
+    teachers = [build_model(seed=1 + i, **TINY) for i in range(number)]
+    trainer = Trainer(Settings(steps=30, decay=1, warmup=1, batch=32, full=1.0, teaching=1.0), TINY, teachers=teachers)
     x = torch.randn(64, CONTEXT).cumsum(-1)
 
     def apart() -> float:
         with torch.no_grad():
-            return float((scaled_quantiles(trainer.model, x)[0] - symmetric_quantiles(teacher, x)).abs().mean())
+            taught = sum(symmetric_quantiles(teacher, x) for teacher in teachers) / number
+            return float((scaled_quantiles(trainer.model, x)[0] - taught).abs().mean())
 
     before = apart()
     for _ in range(30):
@@ -267,7 +272,7 @@ def test_a_run_begins_with_exported_weights_and_warms_up_again(tmp_path: Path) -
     [
         (["--begin", "nowhere"], "nowhere holds no exported model"),
         (["--begin", str(FOLDER), "--steps", "5"], "--steps 5: the weights stand at step"),
-        (["--teacher", "nowhere"], "nowhere holds no run"),
+        (["--teacher", str(FOLDER), "--teacher", "nowhere"], "nowhere can not teach"),
         (["--export", "folder"], "run holds no run"),
         (["--architecture", "{bad"], "expected JSON of some of d_model"),
         (["--architecture", '{"depth": 3}'], 'got {"depth": 3}'),
@@ -282,6 +287,28 @@ def test_wrong_options_are_told_before_anything_is_written(options, said, tmp_pa
         pretrain.main()
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_and_the_model_exported_of_it_teach_the_same_by_their_names(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(Trainer, "CHECK", 32)
+    run, shape = tmp_path / "run", json.dumps(TINY)
+    common = ["--steps", "2", "--decay", "1", "--batch", "8", "--full", "1", "--device", "cpu", "--architecture", shape]
+    monkeypatch.setattr("sys.argv", ["pretrain", str(run), *common])
+    pretrain.main()
+    export(run, tmp_path / "model", "9.9", torch.float32)
+    histories = []
+    for teachers in ([run, tmp_path / "model"], [tmp_path / "model", run]):
+        taught = tmp_path / f"taught by {teachers[0].name}"
+        options = [part for folder in teachers for part in ("--teacher", str(folder))]
+        monkeypatch.setattr("sys.argv", ["pretrain", str(taught), *common, *options])
+        pretrain.main()
+        histories.append(torch.load(taught / "last.pt", weights_only=True))
+    assert [state["history"][-1]["teacher"] for state in histories] == [
+        "step 2 and version 9.9",
+        "version 9.9 and step 2",
+    ]
+    for name, weight in histories[0]["model"].items():
+        assert torch.equal(weight, histories[1]["model"][name]), name
 
 
 def test_pool_is_the_same_after_a_resume_later_on() -> None:

@@ -3,9 +3,9 @@ r"""Trains bolt-nano, a small Chronos-Bolt model, from scratch on the synthetic 
 The network is the stock `ChronosBoltModelForForecasting`; what trains it is a lean forward pass over the same
 parameters (guarded norm, loss in units of the context's scale). The learning rate is constant and falls only at the
 end, so a run can be prolonged: copy its `last.pt` to a new folder and go on from there, or begin with the weights of an
-exported model, whose steps then count and whose optimisers start afresh. A run that has ended can teach the next: the
-mean of its forecasts of a series and of the mirrored one is better than either, and is learnt at no cost to who
-forecasts.
+exported model, whose steps then count and whose optimisers start afresh. Runs that have ended and exported models can
+teach the next: the mean of two forecasts, of a series and of the mirrored one, is better than either, the more so where
+two models made them, and is learnt at no cost to who forecasts.
 
     python -m adapts.foundation.bolt_nano.pretrain run/ --steps 60000 --decay 12000
     python -m adapts.foundation.bolt_nano.pretrain run/ --steps 60000 --decay 12000       # goes on where it was cut off
@@ -33,7 +33,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,17 +178,19 @@ def scaled_quantiles(model: Any, context: Tensor) -> tuple[Tensor, Tensor, Tenso
     return y.float().view(len(context), len(LEVELS), HORIZON), location, scale
 
 
-def symmetric_quantiles(model: Any, context: Tensor) -> Tensor:
+def symmetric_quantiles(model: Any, context: Tensor, other: Any = None) -> Tensor:
     r"""Forecasts a series and its mirror image, and averages: better than either, at twice the cost.
 
     Arguments:
-        model: The Chronos-Bolt model.
+        model: The Chronos-Bolt model that forecasts the series.
         context: As for `scaled_quantiles`.
+        other: The model that forecasts the mirror image; the same if None.
 
     Returns:
         The quantiles :math:`(B, Q, H)` in units of the context's location and scale, sorted.
     """
-    upright, mirrored = (scaled_quantiles(model, x)[0].sort(1).values for x in (context, -context))
+    pairs = ((model, context), (model if other is None else other, -context))
+    upright, mirrored = (scaled_quantiles(m, x)[0].sort(1).values for m, x in pairs)
     return (upright - mirrored.flip(1)) / 2
 
 
@@ -347,16 +349,17 @@ class Trainer:
         settings: The run's settings.
         architecture: Fields of `T5Config` that replace those of `ARCHITECTURE`.
         device: Where it runs.
-        teacher: A model whose symmetric forecasts of full contexts are learnt too; none if None.
+        teachers: Models whose symmetric forecasts of full contexts are learnt too. Of several, one forecasts the series
+            and the next the mirrored one, in turn.
     """
 
     POOL, REFILL = 16, 12  # refills that the pool holds, steps between two
     CHECK = 4096  # windows of the validation set
 
     def __init__(
-        self, settings: Settings, architecture: dict[str, Any], device: str = "cpu", teacher: Any = None
+        self, settings: Settings, architecture: dict[str, Any], device: str = "cpu", teachers: Sequence[Any] = ()
     ) -> None:
-        self.teacher = teacher
+        self.teachers = teachers
         self.settings, self.architecture, self.device = settings, architecture, torch.device(device)
         self.model = build_model(settings.seed, **architecture).to(self.device)
         named = dict(self.model.named_parameters())
@@ -400,9 +403,10 @@ class Trainer:
         r"""Returns the mean loss over the windows whose context moves and whose target is seen."""
         with torch.autocast(self.device.type, torch.bfloat16):
             taught = None
-            if teach and self.teacher is not None and context.shape[1] == CONTEXT:
+            if teach and self.teachers and context.shape[1] == CONTEXT:
+                one, other = (self.teachers[(self.step + i) % len(self.teachers)] for i in (0, 1))
                 with torch.no_grad():
-                    taught = symmetric_quantiles(self.teacher, context)
+                    taught = symmetric_quantiles(one, context, other)
             loss = quantile_loss(self.model, context, target, taught, self.settings.teaching)
         seen = ~context.isnan()
         centred = torch.where(seen, context - context.nanmean(-1, keepdim=True), 0.0)
@@ -486,13 +490,10 @@ class Trainer:
         Raises:
             ValueError: If it has another architecture.
         """
-        from safetensors.torch import load_file
-
-        card = json.loads((folder / "card.json").read_text())
+        model, card = _exported(folder)
         if card["architecture"] != {**ARCHITECTURE, **self.architecture}:
             raise ValueError(f"{folder} is of the architecture {card['architecture']}, not {self.architecture}")
-        weights = load_file(folder / "model.safetensors", device=str(self.device))
-        self.model.load_state_dict(weights, strict=False)
+        self.model.load_state_dict(model.state_dict())
         self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         self.step, self.history = card["steps"], card["history"]
         return str(card["version"])
@@ -549,6 +550,25 @@ def _averaged(run: Path) -> tuple[Any, dict[str, Any]]:
     return model, state
 
 
+def _exported(folder: Path) -> tuple[Any, dict[str, Any]]:
+    r"""Builds the model that `export` wrote, in float32, and returns it with the facts of its card."""
+    from safetensors.torch import load_file
+
+    card = json.loads((folder / "card.json").read_text())
+    model = build_model(**card["architecture"])
+    model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    return model, card
+
+
+def _teacher(folder: Path) -> tuple[Any, str]:
+    r"""Builds a model that teaches, of a run or of an exported model, and returns it with what the card calls it."""
+    if (folder / "last.pt").is_file():
+        model, state = _averaged(folder)
+        return model, f"step {state['step']}"
+    model, card = _exported(folder)
+    return model, f"version {card['version']}"
+
+
 def _architecture(text: str) -> dict[str, Any]:
     r"""Reads fields of `ARCHITECTURE` from JSON."""
     try:
@@ -570,16 +590,24 @@ def main() -> None:
     parser.add_argument("--architecture", type=_architecture, default={}, help="JSON, replaces fields of ARCHITECTURE")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--teacher", type=Path, help="a run whose averaged weights teach, by forecasts made symmetric")
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        action="append",
+        default=[],
+        help="a run or an exported model that teaches, made symmetric; may be given more than once",
+    )
     parser.add_argument("--begin", type=Path, help="an exported model, with whose weights a new run begins")
     parser.add_argument("--every", type=int, default=500, help="steps between two checkpoints and validations")
     parser.add_argument("--export", type=Path, help="write the run's averaged weights to this directory and stop")
     parser.add_argument("--version", default="0", help="what the card of the exported weights calls them")
     options = vars(parser.parse_args())
     run: Path = options["run"]
-    for folder in (run if options["export"] else None, options["teacher"]):
-        if folder and not (folder / "last.pt").is_file():
-            parser.error(f"{folder} holds no run: there is no last.pt in it, which training writes")
+    if options["export"] and not (run / "last.pt").is_file():
+        parser.error(f"{run} holds no run: there is no last.pt in it, which training writes")
+    for folder in options["teacher"]:
+        if not any((folder / name).is_file() for name in ("last.pt", "card.json")):
+            parser.error(f"{folder} can not teach: neither last.pt of a run nor card.json of --export is in it")
     if options["begin"] and not (options["begin"] / "card.json").is_file():
         parser.error(f"{options['begin']} holds no exported model: there is no card.json in it, which --export writes")
     if options["export"]:
@@ -592,12 +620,10 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     torch.set_num_threads(options["threads"])
-    teacher, told = None, {}
-    if options["teacher"]:
-        teacher, state = _averaged(options["teacher"])
-        teacher.requires_grad_(False).to(options["device"])
-        told = {"teacher": f"step {state['step']}"}
-    trainer = Trainer(settings, options["architecture"], options["device"], teacher)
+    taught = [_teacher(folder) for folder in options["teacher"]]
+    told = {"teacher": " and ".join(name for _, name in taught)} if taught else {}
+    teachers = [model.requires_grad_(False).to(options["device"]) for model, _ in taught]
+    trainer = Trainer(settings, options["architecture"], options["device"], teachers)
     try:
         if (run / "last.pt").exists():
             trainer.load(run / "last.pt")
