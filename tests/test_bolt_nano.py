@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -114,6 +115,10 @@ def test_spells_are_over_most_of_the_time_and_never_negative() -> None:
     x = prior.spells(Dice(0), 512, 600)
     assert x.min() == 0
     assert 0.5 < (x == 0).float().mean() < 0.95
+    full = (x == x.amax(-1, keepdim=True)) & (x > 0)
+    assert (full.sum(-1) > 10).float().mean() > 0.2  # at the most that can be, and for a while
+    first = (x[:, :480] == 0).all(-1) & (x[:, 480:504] > 0).any(-1)
+    assert first.any()  # the first comes when the context ends
 
 
 def test_angles_stay_on_the_circle_and_states_stay_a_while() -> None:
@@ -200,6 +205,20 @@ def test_what_is_taught_is_learnt_of_all_teachers(number: int) -> None:
     for _ in range(30):
         trainer.advance()
     assert apart() < 0.7 * before
+
+
+def test_a_blurred_loss_is_the_expectation_over_noisy_targets() -> None:
+    model, x = build_model(**TINY), torch.randn(4, CONTEXT).cumsum(-1)
+    target = x[:, -1:] + torch.randn(4, HORIZON)
+    scale = x.std(-1, keepdim=True, correction=0)
+    node, weight = np.polynomial.hermite_e.hermegauss(99)
+    with torch.no_grad():
+        noisy = [quantile_loss(model, x, target + 0.3 * float(z) * scale) for z in node]
+        expected = sum(float(w) * loss for w, loss in zip(weight / weight.sum(), noisy, strict=True))
+        blurred = quantile_loss(model, x, target, blur=0.3)
+        torch.testing.assert_close(blurred, expected, atol=2e-3, rtol=0)
+        assert bool((blurred > quantile_loss(model, x, target)).all())
+        torch.testing.assert_close(quantile_loss(model, x, target, blur=1e-6), quantile_loss(model, x, target))
 
 
 def test_far_targets_have_a_bounded_loss_and_constant_contexts_finite_gradients() -> None:

@@ -195,7 +195,12 @@ def symmetric_quantiles(model: Any, context: Tensor, other: Any = None) -> Tenso
 
 
 def quantile_loss(
-    model: Any, context: Tensor, target: Tensor, taught: Tensor | None = None, teaching: float = 0.0
+    model: Any,
+    context: Tensor,
+    target: Tensor,
+    taught: Tensor | None = None,
+    teaching: float = 0.0,
+    blur: float = 0.0,
 ) -> Tensor:
     r"""Returns the mean of twice the pinball loss over deciles and observed steps, in units of the context's scale.
 
@@ -207,6 +212,8 @@ def quantile_loss(
         target: The future, with shape :math:`(B, H)`. NaN marks a missing step, which has no loss.
         taught: A teacher's quantiles, as `symmetric_quantiles` gives them.
         teaching: The share of the loss that the mean distance from these makes.
+        blur: The standard deviation, in scales, of normal noise that the targets are taken to have: the loss is its
+            expectation. Deciles of what stays as it is then stand apart, on both sides of it.
 
     Returns:
         The loss of each window, with shape :math:`(B,)`.
@@ -216,7 +223,13 @@ def quantile_loss(
     y = ((torch.where(seen, target, location) - location) / scale).clamp(-10, 10)
     error = y.unsqueeze(1) - quantiles  # (B, Q, H)
     levels = torch.tensor(LEVELS, device=error.device).view(1, -1, 1)
-    loss = 2 * torch.maximum(levels * error, (levels - 1) * error).mean(1)
+    loss: Tensor
+    if blur:
+        z = error / blur
+        density = (-0.5 * z.square()).exp() / math.sqrt(2 * math.pi)
+        loss = 2 * (error * (levels - torch.special.ndtr(-z)) + blur * density).mean(1)
+    else:
+        loss = 2 * torch.maximum(levels * error, (levels - 1) * error).mean(1)
     if taught is not None:
         apart = (taught.clamp(-10, 10) - quantiles).abs().mean(1)  # (B, H)
         loss = torch.lerp(loss, apart, teaching)
@@ -305,6 +318,7 @@ class Settings:
         full: The share of steps with contexts of full length; the others draw a number of patches.
         reuse: How often a series is drawn from the pool, on average.
         teaching: The share of the loss of full contexts that a teacher makes, where there is one.
+        blur: The standard deviation of the noise that targets are taken to have, in scales of the context.
         seed: Of the initial weights and of every series.
 
     Raises:
@@ -322,12 +336,13 @@ class Settings:
     full: float = 0.6
     reuse: int = 3
     teaching: float = 0.6
+    blur: float = 0.01
     seed: int = 0
 
     def __post_init__(self) -> None:
         ranges = {
             "steps": 1, "warmup": 1, "batch": 1, "reuse": 1, "decay": 0, "weight_decay": 0, "seed": 0, "rate": 0,
-            "outer_rate": 0, "averaging": 0, "full": 0, "teaching": 0,
+            "outer_rate": 0, "averaging": 0, "full": 0, "teaching": 0, "blur": 0,
         }  # fmt: skip
         for name, least in ranges.items():
             most = 1.0 if name in ("averaging", "full", "teaching") else math.inf
@@ -399,15 +414,22 @@ class Trainer:
             length = PATCH * (1 + int(dice.uniform(1) * (CONTEXT // PATCH)))
         return x[:, CONTEXT - length : CONTEXT], x[:, CONTEXT:]
 
-    def loss(self, context: Tensor, target: Tensor, teach: bool = False) -> Tensor:
-        r"""Returns the mean loss over the windows whose context moves and whose target is seen."""
+    def loss(self, context: Tensor, target: Tensor, training: bool = False) -> Tensor:
+        r"""Returns the mean loss over the windows whose context moves and whose target is seen.
+
+        Arguments:
+            context: The past, with shape :math:`(B, L)`.
+            target: The future, with shape :math:`(B, H)`.
+            training: Whether the targets are blurred and the teachers heard.
+        """
         with torch.autocast(self.device.type, torch.bfloat16):
             taught = None
-            if teach and self.teachers and context.shape[1] == CONTEXT:
+            if training and self.teachers and context.shape[1] == CONTEXT:
                 one, other = (self.teachers[(self.step + i) % len(self.teachers)] for i in (0, 1))
                 with torch.no_grad():
                     taught = symmetric_quantiles(one, context, other)
-            loss = quantile_loss(self.model, context, target, taught, self.settings.teaching)
+            blur = self.settings.blur if training else 0.0
+            loss = quantile_loss(self.model, context, target, taught, self.settings.teaching, blur)
         seen = ~context.isnan()
         centred = torch.where(seen, context - context.nanmean(-1, keepdim=True), 0.0)
         moves = centred.square().sum(-1) > 1e-3 * seen.sum(-1)
@@ -418,7 +440,7 @@ class Trainer:
         r"""Takes one step and returns its loss."""
         begun = max((part["from"] for part in self.history if "weights" in part), default=0)
         factor = self.settings.factor(self.step, begun)
-        loss = self.loss(*self.batch(), teach=True)
+        loss = self.loss(*self.batch(), training=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for rate, optimiser in self.optimisers:
@@ -635,7 +657,7 @@ def main() -> None:
         parser.error(f"--steps {settings.steps}: the weights stand at step {trainer.step} already; give more to go on")
     run.mkdir(parents=True, exist_ok=True)
     begun = {"from": trainer.step, "steps": settings.steps, "decay": settings.decay, "prior": VERSION}
-    trainer.history.append({**begun, **told})
+    trainer.history.append({**begun, "blur": settings.blur, **told})
     start, losses = time.perf_counter(), []
     while trainer.step < settings.steps:
         losses.append(trainer.advance())

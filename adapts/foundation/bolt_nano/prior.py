@@ -23,7 +23,7 @@ PERIODS = {
 }  # fmt: skip
 DAYS = (24, 48, 72, 96, 144, 288)
 YEARS = (4, 12, 52, 365.25 / 7, 365)
-VERSION = "1.7"  # of what series look like; a run's history says which it saw
+VERSION = "1.9"  # of what series look like; a run's history says which it saw
 GRID = 384  # phases at which a season's shape is tabulated
 CYCLES = 256
 
@@ -242,21 +242,33 @@ def states(dice: Dice, n: int, length: int) -> Tensor:
 
 
 def spells(dice: Dice, n: int, length: int) -> Tensor:
-    r"""Nothing, and now and then a while of something: showers, outages, gusts."""
-    mood = standardised(switch(dice, n, length, {coloured: 0.15, autoregressive: 0.85}))
-    over = mood - dice.uniform(n, 1, low=0.0, high=1.8)
+    r"""Nothing, and now and then a while of something: showers, outages, gusts; some at most full."""
+    # a mood above a threshold, or visits that come at random and stay
+    mood = standardised(switch(dice, n, length, {coloured: 0.15, autoregressive: 0.5, reverting: 0.35}))
+    mood = mood + dice.uniform(n, 1, high=0.6) * dice.coin(n, 1, chance=0.5) * autoregressive(dice, n, length)
+    over = mood - dice.uniform(n, 1, low=0.0, high=2.2)
+    t = torch.arange(length, device=dice.device)
+    comes = dice.uniform(n, length) < dice.log_uniform(n, 1, low=0.5, high=30) / length
+    stay = -dice.log_uniform(n, 1, low=3, high=120) * (1 - dice.uniform(n, length)).log()
+    there = t < torch.where(comes, t + stay, 0.0).cummax(-1).values
+    ragged = dice.uniform(n, 1, low=-1.0, high=2.5) + mood > 0
+    over = torch.where(dice.coin(n, 1, chance=0.5), over, torch.where(there & ragged, mood.abs(), -1.0))
     size = dice.gamma(dice.log_uniform(n, 1, low=0.3, high=10.0).expand(n, length))
     size = size / size.mean(-1, keepdim=True)
     held = torch.where(dice.coin(n, 1, chance=0.3), 1.0, over.clamp(min=0))
-    return torch.where(over > 0, held * torch.where(dice.coin(n, 1, chance=0.6), size, 1.0), 0.0)
+    x = torch.where(over > 0, held * torch.where(dice.coin(n, 1, chance=0.6), size, 1.0), 0.0)
+    full = dice.log_uniform(n, 1, low=0.05, high=1.0) * x.amax(-1, keepdim=True)
+    return torch.where(dice.coin(n, 1, chance=0.4), torch.minimum(x, full), x)
 
 
 def angles(dice: Dice, n: int, length: int) -> Tensor:
-    r"""A direction in turns, 0 to 1: it wanders about one or two of them, and jumps where the circle closes."""
+    r"""A direction in turns, 0 to 1: it wanders about one or two, some with the day, and jumps where it closes."""
     two = dice.uniform(n, 1) + 0.3 * dice.normal(n, 1) * (autoregressive(dice, n, length) > 0)
     swing = dice.log_uniform(n, 1, low=0.03, high=0.4) * switch(
-        dice, n, length, {coloured: 0.4, autoregressive: 0.4, walk: 0.2}
+        dice, n, length, {coloured: 0.25, autoregressive: 0.25, reverting: 0.4, walk: 0.1}
     )
+    breeze = dice.log_uniform(n, 1, low=0.03, high=0.3) * dice.coin(n, 1, chance=0.4)
+    swing = swing + breeze * standardised(season(dice, n, length, draw_period(dice, n)))
     return (two + swing + dice.log_uniform(n, 1, low=0.003, high=0.15) * noise(dice, n, length)) % 1
 
 
@@ -430,13 +442,13 @@ def wandering(dice: Dice, n: int, length: int) -> Tensor:
 def stationary(dice: Dice, n: int, length: int) -> Tensor:
     r"""What comes back to its mean: noise of all colours, states, spells, angles; sums and products of two."""
     makers: dict[Callable[[Dice, int, int], Tensor], float] = {
-        reverting: 0.5,
-        coloured: 0.1,
-        autoregressive: 0.1,
-        smooth: 0.1,
-        states: 0.07,
-        spells: 0.08,
-        angles: 0.05,
+        reverting: 0.36,
+        coloured: 0.08,
+        autoregressive: 0.08,
+        smooth: 0.07,
+        states: 0.08,
+        spells: 0.19,
+        angles: 0.14,
     }
     x, y = switch(dice, n, length, makers), switch(dice, n, length, makers)
     kind = dice.uniform(n, 1)
@@ -519,9 +531,9 @@ def _handled(dice: Dice, x: Tensor) -> Tensor:
 
 
 KINDS: dict[Callable[[Dice, int, int], Tensor], float] = {
-    structural: 0.47,
+    structural: 0.42,
     wandering: 0.16,
-    stationary: 0.21,
+    stationary: 0.26,
     bursts: 0.09,
     counts: 0.07,
 }
