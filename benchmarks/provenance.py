@@ -12,13 +12,15 @@ PACKAGES = ("torch", "gluonts", "chronos-forecasting", "lightning", "pandas")
 
 
 def commit() -> str:
-    r"""The commit that the code stands at, with a plus where the working tree differs from it."""
+    r"""The commit that the code stands at, with a plus where more than figures and texts differs from it."""
     root = Path(__file__).parent
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
-    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    code = (":(top)", ":(top,exclude)*.csv", ":(top,exclude)*.md")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", *code)
+    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
 
 
 def data_sha256(panel: Panel) -> str:
