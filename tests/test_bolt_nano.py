@@ -2,6 +2,7 @@ r"""Facts about the bundled model, its prior and its training."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from adapts.foundation.bolt_nano import pretrain, prior
@@ -295,7 +297,13 @@ def test_a_run_begins_with_exported_weights_and_warms_up_again(tmp_path: Path) -
         (["--export", "folder"], "run holds no run"),
         (["--architecture", "{bad"], "expected JSON of some of d_model"),
         (["--architecture", '{"depth": 3}'], 'got {"depth": 3}'),
+        (["--architecture", '{"d_ff": 0}'], "expected whole numbers from 1"),
         (["--steps", "0"], "steps must be from 1"),
+        (["--rate", "inf"], "rate must be from 0 to 1, got inf"),
+        (["--blur", "nan"], "blur must be from 0 to 10, got nan"),
+        (["--reuse", "40", "--batch", "2"], "reuse must be from 1 to 24"),
+        (["--every", "0"], "expected a whole number from 1, got 0"),
+        (["--device", "tpu"], "torch knows no such device here"),
         (["--teaching", "2"], "teaching must be from 0 to 1, got 2.0"),
     ],
 )
@@ -328,6 +336,107 @@ def test_a_run_and_the_model_exported_of_it_teach_the_same_by_their_names(tmp_pa
     ]
     for name, weight in histories[0]["model"].items():
         assert torch.equal(weight, histories[1]["model"][name]), name
+
+
+def spoil(folder: Path, what: str) -> Path:
+    r"""Spoils a run in `folder/run` or a model in `folder/model`, and returns it."""
+    run, model = folder / "run", folder / "model"
+    card = json.loads((model / "card.json").read_text())
+    if what == "garbage":
+        (run / "last.pt").write_bytes(b"garbage")
+    elif what == "other checkpoint":
+        torch.save({"weights": torch.ones(2)}, run / "last.pt")
+    elif what == "no json":
+        (model / "card.json").write_text("no json")
+    elif what == "other card":
+        (model / "card.json").write_text('{"title": "another"}')
+    elif what == "no weights":
+        (model / "model.safetensors").unlink()
+    elif what == "cut weights":
+        data = (model / "model.safetensors").read_bytes()
+        (model / "model.safetensors").write_bytes(data[: len(data) // 2])
+    else:
+        weights = load_file(model / "model.safetensors")
+        if what == "changed weights":
+            weights["shared.weight"] += 1
+        else:
+            del weights["shared.weight"]
+        save_file(weights, model / "model.safetensors")
+        if what == "lacking weights":
+            data = (model / "model.safetensors").read_bytes()
+            (model / "card.json").write_text(json.dumps({**card, "sha256": hashlib.sha256(data).hexdigest()}))
+    return run if what in ("garbage", "other checkpoint") else model
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("garbage", "can not be read as a checkpoint"),
+        ("other checkpoint", "is no checkpoint of a run"),
+        ("no json", "card.json is no JSON"),
+        ("other card", "is no card that --export writes"),
+        ("no weights", "model.safetensors can not be read"),
+        ("cut weights", "model.safetensors can not be read"),
+        ("changed weights", "has another sha256"),
+        ("lacking weights", "holds the weights of another model: 3 lack, 0 are unknown"),
+    ],
+)
+def test_a_spoilt_run_or_model_is_told_by_its_name_and_never_taught_from(what, said, tmp_path, monkeypatch, capsys):
+    trainer = Trainer(settings(), TINY)
+    trainer.advance()
+    (tmp_path / "run").mkdir()
+    trainer.save(tmp_path / "run" / "last.pt")
+    export(tmp_path / "run", tmp_path / "model")  # without a log, which a copied checkpoint lacks
+    folder = spoil(tmp_path, what)
+    monkeypatch.setattr("sys.argv", ["pretrain", str(tmp_path / "new"), "--teacher", str(folder), "--device", "cpu"])
+    with pytest.raises(SystemExit):
+        pretrain.main()
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_cut_off_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(Trainer, "CHECK", 32)
+    common = ["--steps", "4", "--decay", "2", "--batch", "8", "--every", "2", "--device", "cpu"]
+    states, advance = [], Trainer.advance
+
+    def cut(trainer: Trainer) -> float:
+        if trainer.step == 3:
+            raise KeyboardInterrupt
+        return advance(trainer)
+
+    for name in ("straight", "cut"):
+        run = tmp_path / name
+        monkeypatch.setattr("sys.argv", ["pretrain", str(run), *common, "--architecture", json.dumps(TINY)])
+        if name == "cut":
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(Trainer, "advance", cut)
+                pretrain.main()
+        pretrain.main()
+        states.append(torch.load(run / "last.pt", weights_only=True))
+    assert states[0]["history"] == states[1]["history"] and len(states[0]["history"]) == 1
+    for name, weight in states[0]["average"].items():
+        assert torch.equal(weight, states[1]["average"][name]), name
+
+
+def test_nothing_that_is_not_finite_is_written(tmp_path: Path) -> None:
+    lost = Trainer(settings(), TINY)
+    weight = next(iter(lost.model.parameters()))
+    weight.data.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="the loss of step 0 is nan"):
+        lost.advance()
+    averaged = Trainer(settings(), TINY)
+    next(iter(averaged.average.values())).fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="the weights of step 1 are lost"):
+        pretrain._train(averaged, tmp_path, 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_goes_on_with_its_seed_alone(tmp_path: Path) -> None:
+    trainer = Trainer(settings(), TINY)
+    trainer.save(tmp_path / "last.pt")
+    with pytest.raises(ValueError, match="is of the seed 3, not 7"):
+        Trainer(dataclasses.replace(settings(), seed=7), TINY).load(tmp_path / "last.pt")
 
 
 def test_pool_is_the_same_after_a_resume_later_on() -> None:

@@ -345,9 +345,11 @@ class Settings:
             "outer_rate": 0, "averaging": 0, "full": 0, "teaching": 0, "blur": 0,
         }  # fmt: skip
         for name, least in ranges.items():
-            most = 1.0 if name in ("averaging", "full", "teaching") else math.inf
+            limits = {"seed": 10**8, "blur": 10, "reuse": self.batch * Trainer.REFILL}
+            whole = {"steps", "decay", "warmup", "batch"}
+            most = limits.get(name, 10**9 if name in whole else 1)
             if not least <= getattr(self, name) <= most:
-                raise ValueError(f"{name} must be from {least} to {most:g}, got {getattr(self, name)}")
+                raise ValueError(f"{name} must be from {least} to {most}, got {getattr(self, name)}")
 
     def factor(self, step: int, begun: int = 0) -> float:
         r"""Returns what the learning rates are multiplied with at a step, where the optimisers began at another."""
@@ -437,10 +439,19 @@ class Trainer:
         return (torch.where(keep, loss, 0.0)).sum() / keep.sum().clamp(min=1)
 
     def advance(self) -> float:
-        r"""Takes one step and returns its loss."""
+        r"""Takes one step.
+
+        Returns:
+            The loss before it.
+
+        Raises:
+            FloatingPointError: If the loss is not finite; nothing is changed then.
+        """
         begun = max((part["from"] for part in self.history if "weights" in part), default=0)
         factor = self.settings.factor(self.step, begun)
         loss = self.loss(*self.batch(), training=True)
+        if not loss.isfinite():
+            raise FloatingPointError(f"the loss of step {self.step} is {float(loss.detach())}: give a lower rate")
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for rate, optimiser in self.optimisers:
@@ -489,11 +500,13 @@ class Trainer:
             path: The file.
 
         Raises:
-            ValueError: If that run has another architecture.
+            ValueError: If it can not be read, or that run has another architecture or seed.
         """
-        state = torch.load(path, map_location=self.device, weights_only=True)
+        state = _state(path, self.device)
         if {**ARCHITECTURE, **state["architecture"]} != {**ARCHITECTURE, **self.architecture}:
             raise ValueError(f"{path} is of the architecture {state['architecture']}, not {self.architecture}")
+        if state["settings"]["seed"] != self.settings.seed:
+            raise ValueError(f"{path} is of the seed {state['settings']['seed']}, not {self.settings.seed}")
         self.step, self.history = state["step"], state["history"]
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
@@ -510,7 +523,7 @@ class Trainer:
             The version of these weights.
 
         Raises:
-            ValueError: If it has another architecture.
+            ValueError: If it can not be read, or has another architecture.
         """
         model, card = _exported(folder)
         if card["architecture"] != {**ARCHITECTURE, **self.architecture}:
@@ -529,13 +542,17 @@ def export(run: Path, folder: Path, version: str = "0", dtype: torch.dtype = tor
         folder: Where `config.json`, `model.safetensors` and `card.json` go.
         version: What the card calls the weights.
         dtype: The precision.
+
+    Raises:
+        ValueError: If the run can not be read.
     """
     import chronos
     import transformers
 
     model, state = _averaged(run)
+    path = run / "log.jsonl"  # not there where `last.pt` alone was copied
+    log = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     model.to(dtype).save_pretrained(folder)
-    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     card = {
         "name": "bolt-nano",
         "version": version,
@@ -564,22 +581,57 @@ def export(run: Path, folder: Path, version: str = "0", dtype: torch.dtype = tor
     (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
 
 
+def _state(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
+    r"""Reads what `Trainer.save` wrote."""
+    try:
+        state: Any = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch has many: of pickles, of archives, of files
+        raise ValueError(f"{path} can not be read as a checkpoint of a run: {type(error).__name__}") from error
+    wanted = {"settings", "architecture", "step", "history", "model", "average", "optimisers"}
+    if not (isinstance(state, dict) and wanted <= set(state)):
+        raise ValueError(f"{path} is no checkpoint of a run: it lacks some of {', '.join(sorted(wanted))}")
+    return state
+
+
+def _filled(model: Any, weights: dict[str, Tensor], source: Path) -> Any:
+    r"""Gives a model its weights, all of them: one that is missing, or too much, is an error."""
+    try:
+        absent, unknown = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"{source} holds weights of other shapes than its architecture's") from error
+    shared = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}  # `shared.weight` under other names
+    if set(absent) - shared or unknown:
+        raise ValueError(f"{source} holds the weights of another model: {len(absent)} lack, {len(unknown)} are unknown")
+    return model
+
+
 def _averaged(run: Path) -> tuple[Any, dict[str, Any]]:
     r"""Builds the model of a run's averaged weights, and returns it with all that the run saved."""
-    state = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
-    model = build_model(**state["architecture"])
-    model.load_state_dict(state["average"], strict=False)
-    return model, state
+    state = _state(run / "last.pt")
+    return _filled(build_model(**state["architecture"]), state["average"], run / "last.pt"), state
 
 
 def _exported(folder: Path) -> tuple[Any, dict[str, Any]]:
     r"""Builds the model that `export` wrote, in float32, and returns it with the facts of its card."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    card = json.loads((folder / "card.json").read_text())
-    model = build_model(**card["architecture"])
-    model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
-    return model, card
+    path, file = folder / "card.json", folder / "model.safetensors"
+    try:
+        card: Any = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON") from error
+    wanted = {"architecture", "version", "sha256", "steps", "history"}
+    if not (isinstance(card, dict) and wanted <= set(card)):
+        raise ValueError(f"{path} is no card that --export writes: it lacks some of {', '.join(sorted(wanted))}")
+    try:
+        data = file.read_bytes()
+        weights = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{file} can not be read: {error}") from error
+    if hashlib.sha256(data).hexdigest() != card["sha256"]:
+        raise ValueError(f"{file} has another sha256 than {path} states")
+    return _filled(build_model(**card["architecture"]), weights, file), card
 
 
 def _teacher(folder: Path) -> tuple[Any, str]:
@@ -599,7 +651,16 @@ def _architecture(text: str) -> dict[str, Any]:
         fields = None
     if not (isinstance(fields, dict) and set(fields) <= set(ARCHITECTURE)):
         raise argparse.ArgumentTypeError(f"expected JSON of some of {', '.join(ARCHITECTURE)}, got {text}")
+    if not all(type(value) is int and value > 0 for value in fields.values()):
+        raise argparse.ArgumentTypeError(f"expected whole numbers from 1, got {text}")
     return fields
+
+
+def _positive(text: str) -> int:
+    r"""Reads a whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text}")
+    return int(text)
 
 
 def main() -> None:
@@ -611,7 +672,7 @@ def main() -> None:
         parser.add_argument(option, type=type(field.default), default=field.default, help="default %(default)s")
     parser.add_argument("--architecture", type=_architecture, default={}, help="JSON, replaces fields of ARCHITECTURE")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=_positive, default=torch.get_num_threads())
     parser.add_argument(
         "--teacher",
         type=Path,
@@ -620,7 +681,7 @@ def main() -> None:
         help="a run or an exported model that teaches, made symmetric; may be given more than once",
     )
     parser.add_argument("--begin", type=Path, help="an exported model, with whose weights a new run begins")
-    parser.add_argument("--every", type=int, default=500, help="steps between two checkpoints and validations")
+    parser.add_argument("--every", type=_positive, default=500, help="steps between two checkpoints and validations")
     parser.add_argument("--export", type=Path, help="write the run's averaged weights to this directory and stop")
     parser.add_argument("--version", default="0", help="what the card of the exported weights calls them")
     options = vars(parser.parse_args())
@@ -632,21 +693,25 @@ def main() -> None:
             parser.error(f"{folder} can not teach: neither last.pt of a run nor card.json of --export is in it")
     if options["begin"] and not (options["begin"] / "card.json").is_file():
         parser.error(f"{options['begin']} holds no exported model: there is no card.json in it, which --export writes")
-    if options["export"]:
-        export(run, options["export"], options["version"])
-        return
+    for folder in (run, options["export"]):
+        if folder and folder.exists() and not folder.is_dir():
+            parser.error(f"{folder} is a file: give a folder")
     if options["device"].startswith("cuda") and not torch.cuda.is_available():
         parser.error(f"--device {options['device']}: torch finds no GPU here; give --device cpu")
     try:
-        settings = Settings(**{field.name: options[field.name] for field in dataclasses.fields(Settings)})
-    except ValueError as error:
-        parser.error(str(error))
+        torch.empty(0, device=options["device"])
+    except RuntimeError:
+        parser.error(f"--device {options['device']}: torch knows no such device here; give cpu or cuda")
     torch.set_num_threads(options["threads"])
-    taught = [_teacher(folder) for folder in options["teacher"]]
-    told = {"teacher": " and ".join(name for _, name in taught)} if taught else {}
-    teachers = [model.requires_grad_(False).to(options["device"]) for model, _ in taught]
-    trainer = Trainer(settings, options["architecture"], options["device"], teachers)
     try:
+        if options["export"]:
+            export(run, options["export"], options["version"])
+            return
+        settings = Settings(**{field.name: options[field.name] for field in dataclasses.fields(Settings)})
+        taught = [_teacher(folder) for folder in options["teacher"]]
+        told = {"teacher": " and ".join(name for _, name in taught)} if taught else {}
+        teachers = [model.requires_grad_(False).to(options["device"]) for model, _ in taught]
+        trainer = Trainer(settings, options["architecture"], options["device"], teachers)
         if (run / "last.pt").exists():
             trainer.load(run / "last.pt")
         elif options["begin"]:
@@ -656,19 +721,32 @@ def main() -> None:
     if trainer.step >= settings.steps:
         parser.error(f"--steps {settings.steps}: the weights stand at step {trainer.step} already; give more to go on")
     run.mkdir(parents=True, exist_ok=True)
-    begun = {"from": trainer.step, "steps": settings.steps, "decay": settings.decay, "prior": VERSION}
-    trainer.history.append({**begun, "blur": settings.blur, **told})
+    begun = {"steps": settings.steps, "decay": settings.decay, "prior": VERSION, "blur": settings.blur, **told}
+    last = trainer.history[-1] if trainer.history else {}
+    if begun != {name: value for name, value in last.items() if name not in ("from", "weights")}:
+        trainer.history.append({"from": trainer.step, **begun})  # else it goes on where it was cut off
+    try:
+        _train(trainer, run, options["every"])
+    except FloatingPointError as error:
+        parser.error(f"{error}; {run} keeps its last checkpoint")
+
+
+def _train(trainer: Trainer, run: Path, every: int) -> None:
+    r"""Trains to the last step, and writes checkpoints and a log; nothing that is not finite is written."""
     start, losses = time.perf_counter(), []
-    while trainer.step < settings.steps:
+    while trainer.step < trainer.settings.steps:
         losses.append(trainer.advance())
-        if trainer.step % options["every"] == 0 or trainer.step == settings.steps:
-            trainer.save(run / "last.pt")
+        if trainer.step % every == 0 or trainer.step == trainer.settings.steps:
             seconds = time.perf_counter() - start
+            validation = trainer.validate()
+            if not math.isfinite(validation):
+                raise FloatingPointError(f"the weights of step {trainer.step} are lost: give a lower rate")
+            trainer.save(run / "last.pt")
             line = {
                 "step": trainer.step,
                 "loss": round(sum(losses) / len(losses), 5),
-                "validation": round(trainer.validate(), 5),
-                "windows_a_second": round(len(losses) * settings.batch / seconds),
+                "validation": round(validation, 5),
+                "windows_a_second": round(len(losses) * trainer.settings.batch / seconds),
             }
             with (run / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
