@@ -242,6 +242,21 @@ def test_a_model_without_gradient_says_so() -> None:
         model(context, 5)
 
 
+@pytest.mark.parametrize("value", [1.1e17, 1e30, float("inf"), -float("inf")])
+def test_values_whose_squares_overflow_are_refused(checkpoint: Path, value: float) -> None:
+    model = load_foundation_model(checkpoint)
+    x = torch.randn(3, 64)
+    x[1, 5], x[2, 7] = value, torch.nan
+    with pytest.raises(ValueError, match="takes values of at most 1e[+]17 in size"):
+        model.predict(x, 4)
+
+
+def test_large_and_small_units_change_nothing_but_the_units(checkpoint: Path) -> None:
+    model, x = load_foundation_model(checkpoint), torch.randn(3, 64).clamp(-1, 1)
+    for unit in (1e17, 1e-15):
+        assert_close(model.predict(x * unit, 4) / unit, model.predict(x, 4), atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("levels", [[0.1, 0.9], [0.5, 0.1], [0.0, 0.5], [0.5, 0.5]])
 def test_levels_without_order_or_median_are_refused(levels: list[float]) -> None:
     with pytest.raises(ValueError, match=r"increasing quantile levels between 0 and 1, the median \(0.5\)"):

@@ -6,6 +6,7 @@ __all__ = ["FoundationModel", "Unroll"]
 
 import copy
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from ..gaps import bridged, to_its_end
 
 Unroll = Literal["quantile", "median"]
+LARGEST = 1e17  # of the values of a context: the sum of their squares is a float32 number
 
 
 class FoundationModel(nn.Module, ABC):
@@ -88,10 +90,11 @@ class FoundationModel(nn.Module, ABC):
         one row a series, for training.
 
         Arguments:
-            context: The series, oldest step first, with shape :math:`(N, L)`; any floating type, any scale, any
-                device. NaN marks a missing step and gets a zero gradient. Of more than `context_length` steps the
-                last are used. What a row without any observation gets is finite: the forecast of a series of which
-                nothing is known, in units of location 0 and scale 1.
+            context: The series, oldest step first, with shape :math:`(N, L)`; any floating type, any device, any
+                units in which they move by 1e-17 to 1e17 (models square them in float32). NaN marks a missing step
+                and gets a zero gradient. Of more than `context_length` steps the last are used. What a row without
+                any observation gets is finite: the forecast of a series of which nothing is known, in units of
+                location 0 and scale 1.
             prediction_length: The number of steps :math:`H` to forecast; any.
             unroll: How to go beyond the model's own prediction length.
 
@@ -134,8 +137,18 @@ class FoundationModel(nn.Module, ABC):
 
         Returns:
             The sorted quantiles, with shape :math:`(N, Q, H)`; float32, on the context's device.
+
+        Raises:
+            ValueError: If the context or the prediction length is not as `forward` takes them, or a value is infinite
+                or too large.
         """
         self._require(context, prediction_length)
+        largest = float(context.detach().abs().nan_to_num(0.0, posinf=math.inf).amax()) if len(context) else 0.0
+        if largest > LARGEST:
+            raise ValueError(
+                f"{self.name} takes values of at most {LARGEST:g} in size, NaN where one is missing, got {largest:g}: "
+                f"divide the series, and multiply its forecast"
+            )
         context = bridged(context)
         ended, gap = to_its_end(context)
         if not bool(gap.any()):
