@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import adapts
+from adapts.foundation import FoundationModel
 from adapts.panel import Panel
 
 PACKAGES = ("torch", "gluonts", "chronos-forecasting", "lightning", "pandas")
@@ -29,6 +30,11 @@ def data_sha256(panel: Panel) -> str:
     for item in panel.items:
         digest.update(item.values.tobytes())
     return digest.hexdigest()
+
+
+def named(model: FoundationModel) -> str:
+    r"""The name of a frozen model and its version."""
+    return f"{model.name} {model.version}"
 
 
 def provenance(panel: Panel, seed: int) -> dict[str, str | int]:

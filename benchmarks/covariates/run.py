@@ -20,7 +20,7 @@ from adapts.evaluation.backtest import Backtest, roll
 from adapts.evaluation.differences import difference_table
 from adapts.panel import Panel
 from adapts.readers import Dataset, read
-from benchmarks.provenance import provenance
+from benchmarks.provenance import named, provenance
 
 HERE = Path(__file__).parent
 PREDICTION_LENGTH = 24
@@ -136,7 +136,7 @@ def main() -> None:
             "set": name, "channel": channel, "crps_without": crps["without"], "crps_with": crps["with"],
             "change_percent": 100 * (crps["with"] / crps["without"] - 1), "difference": found["difference"],
             "low": found["low"], "high": found["high"], "windows": len(without.windows), "stride": without.stride,
-            "stage": stage, "foundation_model": with_them.adapter.model.name,
+            "stage": stage, "foundation_model": named(with_them.adapter.model),
             **provenance(dataset.panel, SEED),
         })  # fmt: skip
         print(f"{name}: {crps['without']:.4f} -> {crps['with']:.4f} ({rows[-1]['change_percent']:+.2f} %; difference "

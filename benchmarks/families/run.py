@@ -18,7 +18,7 @@ from adapts import Adapter
 from adapts.evaluation.backtest import roll
 from adapts.readers import read
 from adapts.shelf import recipes
-from benchmarks.provenance import provenance
+from benchmarks.provenance import named, provenance
 
 HERE = Path(__file__).parent
 SETS = ("etth1", "illness", "exchange_rate", "weather")
@@ -50,7 +50,7 @@ def score(data: str, family: str, seed: int) -> pd.DataFrame:
         data=data, family=family, prediction_length=PREDICTION_LENGTH, max_windows=MAX_WINDOWS, epochs=EPOCHS,
         windows=len(result.windows), stride=result.stride, fit_seconds=round(scored - fit, 2),
         gate=result.adapter.summary().stages.get("gate", ""),
-        foundation_model=f"{adapter.model.name} {adapter.model.version}",
+        foundation_model=named(adapter.model),
         **provenance(dataset.panel, seed),
     )  # fmt: skip
 

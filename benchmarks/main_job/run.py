@@ -14,7 +14,7 @@ from adapts import Adapter
 from adapts.evaluation.backtest import format_table, roll
 from adapts.readers import read
 from adapts.shelf import cards
-from benchmarks.provenance import provenance
+from benchmarks.provenance import named, provenance
 
 HERE = Path(__file__).parent
 PREDICTION_LENGTH = 24
@@ -32,7 +32,7 @@ def main(names: list[str]) -> None:
             prediction_length=PREDICTION_LENGTH,
             windows=len(result.windows),
             stride=result.stride,
-            foundation_model=f"{adapter.model.name} {adapter.model.version}",
+            foundation_model=named(adapter.model),
             **provenance(dataset.panel, SEED),
         )
         path = HERE / "scores.csv"

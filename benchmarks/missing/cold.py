@@ -18,7 +18,7 @@ from adapts.panel import Item
 from adapts.readers import read
 from adapts.windows import Windows
 from benchmarks.missing.run import LEVELS, ORIGINS, PREDICTION_LENGTH, SEED, Score, run
-from benchmarks.provenance import provenance
+from benchmarks.provenance import named, provenance
 
 HERE = Path(__file__).parent
 SETS = ("etth1", "exchange_rate", "greensboro", "weather")
@@ -46,7 +46,7 @@ def measure(name: str) -> list[dict[str, object]]:
             for law in (adapter.law, adapter.frozen_law)
         )
         found.append({"set": name, "rows": rows, **ours.means("ours"), **alone.means("frozen"), "items": len(items),
-                      "foundation_model": adapter.model.name, **provenance(panel, SEED)})  # fmt: skip
+                      "foundation_model": named(adapter.model), **provenance(panel, SEED)})  # fmt: skip
     return found
 
 

@@ -27,7 +27,7 @@ from adapts.evaluation.scores import wql
 from adapts.panel import Panel
 from adapts.readers import Dataset, read
 from adapts.windows import Windows
-from benchmarks.provenance import provenance
+from benchmarks.provenance import named, provenance
 
 HERE = Path(__file__).parent
 SETS = ("etth1", "ettm1", "exchange_rate", "greensboro", "illness", "weather")
@@ -101,7 +101,7 @@ def measure(name: str) -> list[dict[str, object]]:
     windows = rolling_windows(panel, first, None, stride, adapter.context_length_, PREDICTION_LENGTH)
     truth, (rows, channels) = windows.future(torch.float64), panel.items[0].values.shape
     observed = scored(adapter, panel, windows, truth)
-    about = {"windows": len(windows), "stride": stride, "channels": channels, "foundation_model": adapter.model.name,
+    about = {"windows": len(windows), "stride": stride, "channels": channels, "foundation_model": named(adapter.model),
              **provenance(panel, SEED)}  # fmt: skip
 
     holes = lacking(panel, np.random.default_rng(SEED).random((rows, channels)) < SHARE)

@@ -20,7 +20,7 @@ import torch
 from adapts.gluonts import AdapterEstimator
 from adapts.panel import Panel
 from benchmarks import memory
-from benchmarks.provenance import provenance
+from benchmarks.provenance import named, provenance
 
 HERE = Path(__file__).parent
 PREDICTION_LENGTH, SAMPLES, SEED = 24, 100, 0
@@ -69,7 +69,7 @@ def main() -> None:
         "prediction_length": PREDICTION_LENGTH, "num_samples": SAMPLES, "fit_seconds": fit[0],
         "fit_cpu_seconds": fit[1], "predict_seconds": predict[0], "predict_cpu_seconds": predict[1],
         "peak_gigabytes": memory.peak(), "threads": options.threads,
-        "foundation_model": predictor.adapter.model.name, **provenance(Panel.of(entries), SEED),
+        "foundation_model": named(predictor.adapter.model), **provenance(Panel.of(entries), SEED),
     }  # fmt: skip
     print(row)
     pd.DataFrame([row]).to_csv(options.output, index=False)
