@@ -614,7 +614,7 @@ def _averaged(run: Path) -> tuple[Any, dict[str, Any]]:
 def _exported(folder: Path) -> tuple[Any, dict[str, Any]]:
     r"""Builds the model that `export` wrote, in float32, and returns it with the facts of its card."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     path, file = folder / "card.json", folder / "model.safetensors"
     try:
@@ -626,7 +626,7 @@ def _exported(folder: Path) -> tuple[Any, dict[str, Any]]:
         raise ValueError(f"{path} is no card that --export writes: it lacks some of {', '.join(sorted(wanted))}")
     try:
         data = file.read_bytes()
-        weights = load_file(file)
+        weights = load(data)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{file} can not be read: {error}") from error
     if hashlib.sha256(data).hexdigest() != card["sha256"]:
