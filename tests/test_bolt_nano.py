@@ -303,7 +303,7 @@ def test_a_run_begins_with_exported_weights_and_warms_up_again(tmp_path: Path) -
         (["--blur", "nan"], "blur must be from 0 to 10, got nan"),
         (["--reuse", "40", "--batch", "2"], "reuse must be from 1 to 24"),
         (["--every", "0"], "expected a whole number from 1, got 0"),
-        (["--device", "tpu"], "torch knows no such device here"),
+        (["--device", "tpu"], "device is 'auto', 'cpu' or one that torch can use here, got 'tpu'"),
         (["--teaching", "2"], "teaching must be from 0 to 1, got 2.0"),
     ],
 )
@@ -375,10 +375,10 @@ def spoil(folder: Path, what: str) -> Path:
         ("other checkpoint", "is no checkpoint of a run"),
         ("no json", "card.json is no JSON"),
         ("other card", "is no card that --export writes"),
-        ("no weights", "model.safetensors can not be read"),
-        ("cut weights", "model.safetensors can not be read"),
-        ("changed weights", "has another sha256"),
-        ("lacking weights", "holds the weights of another model: 3 lack, 0 are unknown"),
+        ("no weights", "expected config.json and model.safetensors in it"),
+        ("cut weights", "model' cannot be read"),
+        ("changed weights", "have another sha256"),
+        ("lacking weights", "do not fit its config.json: 3 missing or of another shape"),
     ],
 )
 def test_a_spoilt_run_or_model_is_told_by_its_name_and_never_taught_from(what, said, tmp_path, monkeypatch, capsys):

@@ -42,6 +42,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import _device
 from .prior import KINDS, VERSION, Dice, draw_series, draw_windows
 
 ARCHITECTURE: dict[str, Any] = {
@@ -374,7 +375,11 @@ class Trainer:
     CHECK = 4096  # windows of the validation set
 
     def __init__(
-        self, settings: Settings, architecture: dict[str, Any], device: str = "cpu", teachers: Sequence[Any] = ()
+        self,
+        settings: Settings,
+        architecture: dict[str, Any],
+        device: str | torch.device = "cpu",
+        teachers: Sequence[Any] = (),
     ) -> None:
         self.teachers = teachers
         self.settings, self.architecture, self.device = settings, architecture, torch.device(device)
@@ -526,8 +531,9 @@ class Trainer:
             ValueError: If it can not be read, or has another architecture.
         """
         model, card = _exported(folder)
-        if card["architecture"] != {**ARCHITECTURE, **self.architecture}:
-            raise ValueError(f"{folder} is of the architecture {card['architecture']}, not {self.architecture}")
+        theirs = {name: getattr(model.config, name) for name in ARCHITECTURE}
+        if theirs != {**ARCHITECTURE, **self.architecture}:
+            raise ValueError(f"{folder} is of the architecture {theirs}, not {self.architecture}")
         self.model.load_state_dict(model.state_dict())
         self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         self.step, self.history = card["steps"], card["history"]
@@ -593,45 +599,36 @@ def _state(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     return state
 
 
-def _filled(model: Any, weights: dict[str, Tensor], source: Path) -> Any:
-    r"""Gives a model its weights, all of them: one that is missing, or too much, is an error."""
-    try:
-        absent, unknown = model.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        raise ValueError(f"{source} holds weights of other shapes than its architecture's") from error
-    shared = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}  # `shared.weight` under other names
-    if set(absent) - shared or unknown:
-        raise ValueError(f"{source} holds the weights of another model: {len(absent)} lack, {len(unknown)} are unknown")
-    return model
-
-
 def _averaged(run: Path) -> tuple[Any, dict[str, Any]]:
     r"""Builds the model of a run's averaged weights, and returns it with all that the run saved."""
     state = _state(run / "last.pt")
-    return _filled(build_model(**state["architecture"]), state["average"], run / "last.pt"), state
+    model = build_model(**state["architecture"])
+    try:
+        absent, unknown = model.load_state_dict(state["average"], strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"{run / 'last.pt'} holds weights of other shapes than its architecture's") from error
+    shared = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}  # `shared.weight` under other names
+    if set(absent) - shared or unknown:
+        raise ValueError(f"{run / 'last.pt'} is of another model: {len(absent)} weights lack, {len(unknown)} unknown")
+    return model, state
 
 
 def _exported(folder: Path) -> tuple[Any, dict[str, Any]]:
-    r"""Builds the model that `export` wrote, in float32, and returns it with the facts of its card."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
+    r"""Loads the model that `export` wrote, and returns it with the facts of its card."""
+    from ..chronos import from_directory
 
-    path, file = folder / "card.json", folder / "model.safetensors"
+    path = folder / "card.json"
     try:
         card: Any = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path} is no JSON") from error
-    wanted = {"architecture", "version", "sha256", "steps", "history"}
+    wanted = {"version", "sha256", "steps", "history"}
     if not (isinstance(card, dict) and wanted <= set(card)):
         raise ValueError(f"{path} is no card that --export writes: it lacks some of {', '.join(sorted(wanted))}")
-    try:
-        data = file.read_bytes()
-        weights = load(data)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{file} can not be read: {error}") from error
-    if hashlib.sha256(data).hexdigest() != card["sha256"]:
-        raise ValueError(f"{file} has another sha256 than {path} states")
-    return _filled(build_model(**card["architecture"]), weights, file), card
+    model = from_directory(folder).model
+    if hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() != card["sha256"]:
+        raise ValueError(f"the weights in {folder} have another sha256 than {path} states")
+    return model, card
 
 
 def _teacher(folder: Path) -> tuple[Any, str]:
@@ -671,7 +668,7 @@ def main() -> None:
         option = "--" + field.name.replace("_", "-")
         parser.add_argument(option, type=type(field.default), default=field.default, help="default %(default)s")
     parser.add_argument("--architecture", type=_architecture, default={}, help="JSON, replaces fields of ARCHITECTURE")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="auto", help="as torch names it; default CUDA where there is one")
     parser.add_argument("--threads", type=_positive, default=torch.get_num_threads())
     parser.add_argument(
         "--teacher",
@@ -696,22 +693,17 @@ def main() -> None:
     for folder in (run, options["export"]):
         if folder and folder.exists() and not folder.is_dir():
             parser.error(f"{folder} is a file: give a folder")
-    if options["device"].startswith("cuda") and not torch.cuda.is_available():
-        parser.error(f"--device {options['device']}: torch finds no GPU here; give --device cpu")
-    try:
-        torch.empty(0, device=options["device"])
-    except RuntimeError:
-        parser.error(f"--device {options['device']}: torch knows no such device here; give cpu or cuda")
     torch.set_num_threads(options["threads"])
     try:
         if options["export"]:
             export(run, options["export"], options["version"])
             return
+        device = _device(options["device"])
         settings = Settings(**{field.name: options[field.name] for field in dataclasses.fields(Settings)})
         taught = [_teacher(folder) for folder in options["teacher"]]
         told = {"teacher": " and ".join(name for _, name in taught)} if taught else {}
-        teachers = [model.requires_grad_(False).to(options["device"]) for model, _ in taught]
-        trainer = Trainer(settings, options["architecture"], options["device"], teachers)
+        teachers = [model.requires_grad_(False).to(device) for model, _ in taught]
+        trainer = Trainer(settings, options["architecture"], device, teachers)
         if (run / "last.pt").exists():
             trainer.load(run / "last.pt")
         elif options["begin"]:
