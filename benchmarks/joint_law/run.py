@@ -40,7 +40,7 @@ from adapts.panel import Item
 from adapts.pipeline import Pipeline
 from adapts.readers import read
 from adapts.windows import Part, Windows, part_windows, split_parts
-from benchmarks.provenance import provenance
+from benchmarks.provenance import named, provenance
 
 HERE = Path(__file__).parent
 JOBS = (("etth1", 24), ("etth1", 96), ("weather", 96), ("exchange_rate", 24), ("illness", 24), ("greensboro", 24))
@@ -122,7 +122,7 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
     futures = {part: each.future() for part, each in windows.items()}
     pits = {part: laws[part].pit(futures[part], torch.Generator().manual_seed(SEED)) for part in parts}
     about = {"data": name, "prediction_length": horizon, "stride": stride, "windows": len(windows["test"]),
-             "samples": SAMPLES, **provenance(panel, SEED)}  # fmt: skip
+             "samples": SAMPLES, "foundation_model": named(model), **provenance(panel, SEED)}  # fmt: skip
 
     # --- margins
     borders = dataset.borders[1]

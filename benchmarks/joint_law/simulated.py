@@ -33,9 +33,10 @@ from adapts.distribution import (
     fit_residual,
     independent_windows,
 )
+from adapts.foundation import FoundationModel, load_foundation_model
 from benchmarks import memory
 from benchmarks.joint_law.run import JOINT, joint_scores
-from benchmarks.provenance import provenance
+from benchmarks.provenance import named, provenance
 
 HERE = Path(__file__).parent
 CHANNELS, HORIZON, SAMPLES, DRAWS = 6, 12, 200, 2000
@@ -151,9 +152,12 @@ def season(rows: int, seed: int, shift: int | None = None) -> np.ndarray:
     return values + 0.5 * noise
 
 
-def followed(values: np.ndarray, start: int, stops: range) -> dict[str, Tensor]:
+def followed(model: FoundationModel, values: np.ndarray, start: int, stops: range) -> dict[str, Tensor]:
     r"""Which cells of the 80 % interval of each forecast, (n, H, D), held what came, with updates and without."""
-    fitted = {law: Adapter("identity", prediction_length=HORIZON).fit(values[:start]) for law in ("updated", "left")}
+    adapters = {
+        law: Adapter("identity", foundation_model=model, prediction_length=HORIZON) for law in ("updated", "left")
+    }
+    fitted = {law: adapter.fit(values[:start]) for law, adapter in adapters.items()}
     inside: dict[str, list[Tensor]] = {law: [] for law in fitted}
     for stop in stops:
         truth = values[stop : stop + HORIZON]
@@ -170,22 +174,26 @@ def followed(values: np.ndarray, start: int, stops: range) -> dict[str, Tensor]:
 
 
 def shifts(seeds: int) -> Iterator[dict[str, object]]:
+    model = load_foundation_model("bolt-nano")
     start, shift = 1500, 1500 + 10 * HORIZON
     for seed in range(seeds):
         values = season(shift + 301 * HORIZON, seed, shift)
-        about = {"what": "shift", "data": "season", **provenance(Panel.of(values), seed)}
-        for law, inside in followed(values, start, range(start, shift + 300 * HORIZON + 1, HORIZON)).items():
+        about = {"what": "shift", "data": "season", "foundation_model": named(model),
+                 **provenance(Panel.of(values), seed)}  # fmt: skip
+        for law, inside in followed(model, values, start, range(start, shift + 300 * HORIZON + 1, HORIZON)).items():
             after = inside[10 + 101 :]  # updates 101 to 300 after the shift
             yield {**about, "law": law, "metric": "coverage_80", "value": float(after.mean())}
 
 
 def long_run(steps: int) -> Iterator[dict[str, object]]:
+    model = load_foundation_model("bolt-nano")
     generator = np.random.default_rng(0)
     rows = 1500 + steps + HORIZON
     wander = np.cumsum(0.03 * generator.standard_normal(rows))
     values = season(rows, 0) * np.exp(wander - np.linspace(0, wander[-1], rows))[:, None]
-    about = {"what": "long run", "data": "season", **provenance(Panel.of(values), 0)}
-    for law, inside in followed(values, 1500, range(1500, 1500 + steps, HORIZON)).items():
+    about = {"what": "long run", "data": "season", "foundation_model": named(model),
+             **provenance(Panel.of(values), 0)}  # fmt: skip
+    for law, inside in followed(model, values, 1500, range(1500, 1500 + steps, HORIZON)).items():
         yield {**about, "law": law, "metric": "coverage_80", "value": float(inside.mean())}
 
 

@@ -106,7 +106,8 @@ def updates(simulated: pd.DataFrame) -> list[str]:
     rows = []
     for (what, law), each in some.groupby(["what", "law"], sort=False):
         rows.append([what, law, str(len(each)), f"{each['value'].mean():.3f}", number(each["value"].std(), 3)])
-    return grid(["series", "adapter", "seeds", "80 % coverage", "standard deviation over seeds"], rows)
+    head = ["series", "adapter", "seeds", "80 % coverage", "standard deviation over seeds"]
+    return [*grid(head, rows), "", about(some)]
 
 
 def large(simulated: pd.DataFrame) -> list[str]:
@@ -116,7 +117,8 @@ def large(simulated: pd.DataFrame) -> list[str]:
 
 
 def about(frame: pd.DataFrame) -> str:
-    return f"bolt-nano; torch {frame.iloc[0]['torch']}; commit {', '.join(frame['commit'].unique())}."
+    models = "".join(f"{name}; " for name in frame["foundation_model"].dropna().unique())
+    return f"{models}torch {frame.iloc[0]['torch']}; commit {', '.join(frame['commit'].unique())}."
 
 
 def main() -> None:
@@ -131,7 +133,7 @@ def main() -> None:
         "over": over(scores),
         "margins": margins(scores, MARGINS),
         "bands": bands(scores),
-        "known": [*known(simulated), "", about(simulated)],
+        "known": [*known(simulated), "", about(simulated[simulated["what"] == "known law"])],
         "updates": updates(simulated),
         "large": large(simulated),
     }
