@@ -23,7 +23,7 @@ PERIODS = {
 }  # fmt: skip
 DAYS = (24, 48, 72, 96, 144, 288)
 YEARS = (4, 12, 52, 365.25 / 7, 365)
-VERSION = "1.10"  # of what series look like; a run's history says which it saw
+VERSION = "1.9"  # of what series look like; a run's history says which it saw
 GRID = 384  # phases at which a season's shape is tabulated
 CYCLES = 256
 
@@ -442,13 +442,13 @@ def wandering(dice: Dice, n: int, length: int) -> Tensor:
 def stationary(dice: Dice, n: int, length: int) -> Tensor:
     r"""What comes back to its mean: noise of all colours, states, spells, angles; sums and products of two."""
     makers: dict[Callable[[Dice, int, int], Tensor], float] = {
-        reverting: 0.34,
-        coloured: 0.07,
-        autoregressive: 0.07,
-        smooth: 0.06,
-        states: 0.12,
-        spells: 0.17,
-        angles: 0.17,
+        reverting: 0.36,
+        coloured: 0.08,
+        autoregressive: 0.08,
+        smooth: 0.07,
+        states: 0.08,
+        spells: 0.19,
+        angles: 0.14,
     }
     x, y = switch(dice, n, length, makers), switch(dice, n, length, makers)
     kind = dice.uniform(n, 1)
@@ -531,9 +531,9 @@ def _handled(dice: Dice, x: Tensor) -> Tensor:
 
 
 KINDS: dict[Callable[[Dice, int, int], Tensor], float] = {
-    structural: 0.38,
+    structural: 0.42,
     wandering: 0.16,
-    stationary: 0.30,
+    stationary: 0.26,
     bursts: 0.09,
     counts: 0.07,
 }
