@@ -3,9 +3,9 @@ r"""Scores frozen foundation models, zero-shot, on the shared data sets beside t
 Each channel is a series of its own. The conventional borders and windows hold: the scale is the population standard
 deviation of the train rows, targets lie in the part scored, contexts look back over the border.
 
-    python benchmarks/foundation/zero_shot.py --output scores.csv            # every set, bolt-nano
-    python benchmarks/foundation/zero_shot.py --model DIRECTORY --part validation --sets ETTh1 Illness
-    python benchmarks/foundation/zero_shot.py --card                         # writes the scores into bolt-nano's card
+    python -m benchmarks.foundation.zero_shot --output scores.csv            # every set, bolt-nano
+    python -m benchmarks.foundation.zero_shot --model DIRECTORY --part validation --sets ETTh1 Illness
+    python -m benchmarks.foundation.zero_shot --card                         # writes the scores into bolt-nano's card
 
 One row a data set and model: MSE of the median and of the mean, MAE of the median, WQL (mean of twice the pinball loss
 over the deciles, in train scales), the ratio of WQL to the better naive's MAE, coverage of the 80 % interval, and what
@@ -20,17 +20,20 @@ import hashlib
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import chronos
 import numpy as np
 import torch
+import transformers
 from torch import Tensor
 
 from adapts.distribution import QuantileFunction
+from adapts.foundation.chronos import from_directory
+from benchmarks.provenance import commit, named
 
 LEVELS = torch.arange(1, 10) / 10
 CONTEXT = 504
@@ -326,7 +329,7 @@ of rows between windows ({strides}). MSE and MAE are of the median; the mean is 
 of the deciles. WQL is the mean of twice the pinball loss over the deciles. The last column
 divides it by the better of the two naives' MAE; its mean over ETTh1, ETTm1, Illness, ExchangeRate and Weather is
 **{mean:.3f}**. In Weather -9999 is missing and filled forward; Weather-raw leaves it in, as the literature does.
-ETTh1 and ETTm1 are one station. Made by `benchmarks/foundation/zero_shot.py --card`.
+ETTh1 and ETTm1 are one station. Made by `python -m benchmarks.foundation.zero_shot --card`.
 
 {table(rows)}
 
@@ -338,18 +341,11 @@ Beyond {card["prediction_length"]} steps it is unrolled on its own forecasts.
     (folder / "card.md").write_text(text)
 
 
-def _commit() -> str:
-    root = Path(__file__).resolve().parents[2]
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
-
-
 def main() -> None:
     r"""Reads the options, scores, prints and writes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     bundled = Path(__file__).resolve().parents[2] / "adapts" / "foundation" / "bolt_nano"
-    parser.add_argument("--model", default=str(bundled), help="a Chronos-Bolt directory")
+    parser.add_argument("--model", type=Path, default=bundled, help="a Chronos-Bolt directory")
     parser.add_argument("--sets", nargs="+", default=list(SOURCES), choices=list(SOURCES))
     parser.add_argument("--part", default="test", choices=["train", "validation", "test"])
     parser.add_argument("--coarse", type=int, default=1, help="multiplies every set's stride")
@@ -362,21 +358,17 @@ def main() -> None:
         raise SystemExit("ADAPTS_DATA is not set: let it name the folder that holds ETTh1.csv, Illness.csv, ...")
     torch.set_num_threads(options.threads)
 
-    import chronos
-    import transformers
-    from chronos import BaseChronosPipeline
-
     start = time.perf_counter()
-    model = BaseChronosPipeline.from_pretrained(options.model, dtype=torch.float32).inner_model.eval()
+    frozen = from_directory(options.model)
     loading = time.perf_counter() - start
-    weights = hashlib.sha256((Path(options.model) / "model.safetensors").read_bytes()).hexdigest()
-    name = Path(options.model).resolve().name.replace("bolt_nano", "bolt-nano")
+    model, name = frozen.model, named(frozen)
+    weights = hashlib.sha256((options.model / "model.safetensors").read_bytes()).hexdigest()
     rows = evaluate(
         model, Path(os.environ["ADAPTS_DATA"]), sets=options.sets, part=options.part, coarse=options.coarse,
         seed=options.seed,
     )  # fmt: skip
     versions = {
-        "weights_sha256": weights, "commit": _commit(), "seed": options.seed, "threads": options.threads,
+        "weights_sha256": weights, "commit": commit(), "seed": options.seed, "threads": options.threads,
         "python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
         "chronos": chronos.__version__,
     }  # fmt: skip
@@ -394,7 +386,7 @@ def main() -> None:
     print(f"mean ratio of {name} over {len(mine)} sets: {mean:.4f}; 1,000 series of {CONTEXT} steps: {seconds:.2f} s")
     print(f"loaded in {loading:.2f} s")
     if options.card:
-        write_card(Path(options.model), rows, mean, loading, seconds, options.threads)
+        write_card(options.model, rows, mean, loading, seconds, options.threads)
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         with options.output.open("w", newline="") as file:
