@@ -282,10 +282,32 @@ def test_a_run_begins_with_exported_weights_and_warms_up_again(tmp_path: Path) -
     assert second.step == 1 and second.history == trainer.history
     for name, weight in second.model.named_parameters():
         assert torch.equal(weight, trainer.average[name]) and torch.equal(second.average[name], weight), name
-    with pytest.raises(ValueError, match="is of the architecture"):
-        Trainer(settings(), {**TINY, "d_ff": 32}).begin(tmp_path / "model")
+    for other in ({"d_ff": 32}, {"num_decoder_layers": 1}):
+        with pytest.raises(ValueError, match="is of the architecture"):
+            Trainer(settings(), {**TINY, **other}).begin(tmp_path / "model")
     run = Settings(steps=100, decay=20, warmup=10)
     assert run.factor(40, begun=40) == 0.1 and run.factor(49, begun=40) == 1
+
+
+@pytest.mark.parametrize("depths", [(2, 3), (3, 4), (5, 6)])
+def test_a_grown_network_forecasts_what_it_grew_from_and_learns_with_every_layer(depths, tmp_path: Path) -> None:
+    small = {**TINY, "num_layers": 2, "num_decoder_layers": 3}
+    trainer = Trainer(settings(), small)
+    trainer.advance()
+    trainer.save(tmp_path / "last.pt")
+    export(tmp_path, tmp_path / "model", "1", torch.float32)
+    grown = Trainer(settings(), {**TINY, **dict(zip(("num_layers", "num_decoder_layers"), depths, strict=True))})
+    assert grown.begin(tmp_path / "model") == ("1" if depths == (2, 3) else "1, grown from 2 + 3 layers")
+    model, _ = pretrain._averaged(tmp_path)
+    for x in (contexts(), contexts()[:, -96:]):
+        expected, location, scale = scaled_quantiles(model, x)
+        quantiles, *units = scaled_quantiles(grown.model, x)
+        torch.testing.assert_close(quantiles, expected, rtol=1e-6, atol=1e-6)
+        assert torch.equal(units[0], location) and torch.equal(units[1], scale)
+    grown.loss(*grown.batch()).backward()
+    for part in (grown.model.encoder, grown.model.decoder):
+        for block in part.block:
+            assert all(x.weight.grad.abs().sum() > 0 for n, x in block.named_modules() if n.endswith((".o", ".wo")))
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@ r"""Trains bolt-nano, a small Chronos-Bolt model, from scratch on the synthetic 
 The network is the stock `ChronosBoltModelForForecasting`; what trains it is a lean forward pass over the same
 parameters (guarded norm, loss in units of the context's scale). The learning rate is constant and falls only at the
 end, so a run can be prolonged: copy its `last.pt` to a new folder and go on from there, or begin with the weights of an
-exported model, whose steps then count and whose optimisers start afresh. Runs that have ended and exported models can
-teach the next: the mean of two forecasts, of a series and of the mirrored one, is better than either, the more so where
-two models made them, and is learnt at no cost to who forecasts.
+exported model, whose steps then count and whose optimisers start afresh; a deeper network grows from a shallower one.
+Runs that have ended and exported models can teach the next: the mean of two forecasts, of a series and of the mirrored
+one, is better than either, the more so where two models made them, and is learnt at no cost to who forecasts.
 
     python -m adapts.foundation.bolt_nano.pretrain run/ --steps 60000 --decay 12000
     python -m adapts.foundation.bolt_nano.pretrain run/ --steps 60000 --decay 12000       # goes on where it was cut off
@@ -56,6 +56,7 @@ ARCHITECTURE: dict[str, Any] = {
     "relative_attention_num_buckets": 64,
     "relative_attention_max_distance": 32,
 }
+DEPTHS = ("num_layers", "num_decoder_layers")
 CONTEXT, HORIZON, PATCH = 504, 96, 24
 LEVELS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 
@@ -521,23 +522,43 @@ class Trainer:
     def begin(self, folder: Path) -> str:
         r"""Takes the weights of an exported model, its steps and its history; the optimisers start afresh.
 
+        A network of more layers than the model's forecasts what the model does, and has more to learn with: some layers
+        stand twice, the second time with outputs of zero.
+
         Arguments:
             folder: A directory that `export` wrote.
 
         Returns:
-            The version of these weights.
+            What the card calls these weights: their version, and whether the network grew.
 
         Raises:
-            ValueError: If it can not be read, or has another architecture.
+            ValueError: If it can not be read, has more layers, or differs in more than their number.
         """
         model, card = _exported(folder)
         theirs = {name: getattr(model.config, name) for name in ARCHITECTURE}
-        if theirs != {**ARCHITECTURE, **self.architecture}:
-            raise ValueError(f"{folder} is of the architecture {theirs}, not {self.architecture}")
-        self.model.load_state_dict(model.state_dict())
+        ours = {**ARCHITECTURE, **self.architecture}
+        if any(ours[x] < theirs[x] if x in DEPTHS else ours[x] != theirs[x] for x in ARCHITECTURE):
+            raise ValueError(f"{folder} is of the architecture {theirs}; expected {ours}, or fewer layers")
+        outside = {name: weight for name, weight in model.state_dict().items() if ".block." not in name}
+        self.model.load_state_dict(outside, strict=False)
+        _grow(self.model.encoder.block, model.encoder.block)
+        _grow(self.model.decoder.block, model.decoder.block)
         self.average = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         self.step, self.history = card["steps"], card["history"]
-        return str(card["version"])
+        fewer = " + ".join(str(theirs[x]) for x in DEPTHS)
+        grown = "" if theirs == ours else f", grown from {fewer} layers"
+        return str(card["version"]) + grown
+
+
+def _grow(blocks: nn.ModuleList, source: nn.ModuleList) -> None:
+    r"""Fills blocks with those of a model that has as many or fewer, spread evenly; a block's copies add nothing."""
+    whose = [((i + 1) * len(source) - 1) // len(blocks) for i in range(len(blocks))]
+    for i, block in enumerate(blocks):
+        block.load_state_dict(source[whose[i]].state_dict(), strict=False)  # the first alone has a bias of distances
+        if i and whose[i] == whose[i - 1]:
+            for name, layer in block.named_modules():
+                if name.endswith((".o", ".wo")):
+                    nn.init.zeros_(layer.weight)
 
 
 def export(run: Path, folder: Path, version: str = "0", dtype: torch.dtype = torch.float16) -> None:
