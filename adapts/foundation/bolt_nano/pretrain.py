@@ -522,8 +522,8 @@ class Trainer:
     def begin(self, folder: Path) -> str:
         r"""Takes the weights of an exported model, its steps and its history; the optimisers start afresh.
 
-        A network of more layers than the model's forecasts what the model does, and has more to learn with: some layers
-        stand twice, the second time with outputs of zero.
+        A network of more layers than the model's forecasts what the model does, and has more to learn with: layers
+        stand more than once, all but the first time with outputs of zero.
 
         Arguments:
             folder: A directory that `export` wrote.
