@@ -355,11 +355,18 @@ def main() -> None:
     parser.add_argument("--card", action="store_true", help="write the scores into the model's card")
     options = parser.parse_args()
     if "ADAPTS_DATA" not in os.environ:
-        raise SystemExit("ADAPTS_DATA is not set: let it name the folder that holds ETTh1.csv, Illness.csv, ...")
+        parser.error("ADAPTS_DATA is not set: let it name the folder that holds ETTh1.csv, Illness.csv, ...")
+    if options.card and (options.sets != list(SOURCES) or options.part != "test" or options.coarse != 1):
+        parser.error("--card holds the scores of all windows: give it without --sets, --part and --coarse")
+    if options.card and not (options.model / "card.json").is_file():
+        parser.error(f"--card: there is no card.json in {options.model} to write the scores into")
     torch.set_num_threads(options.threads)
 
     start = time.perf_counter()
-    frozen = from_directory(options.model)
+    try:
+        frozen = from_directory(options.model)
+    except ValueError as error:
+        parser.error(str(error))
     loading = time.perf_counter() - start
     model, name = frozen.model, named(frozen)
     weights = hashlib.sha256((options.model / "model.safetensors").read_bytes()).hexdigest()
@@ -381,16 +388,16 @@ def main() -> None:
             f"{cover:>7}{row['ratio']:7.3f}"
         )
     mine = [float(str(row["ratio"])) for row in rows if row["model"] == name and row["dataset"] in BAR]
-    mean = sum(mine) / len(mine)
+    if mine:
+        print(f"mean ratio of {name} over {len(mine)} sets: {sum(mine) / len(mine):.4f}")
     seconds = speed(model)
-    print(f"mean ratio of {name} over {len(mine)} sets: {mean:.4f}; 1,000 series of {CONTEXT} steps: {seconds:.2f} s")
-    print(f"loaded in {loading:.2f} s")
+    print(f"loaded in {loading:.2f} s; 1,000 series of {CONTEXT} steps: {seconds:.2f} s")
     if options.card:
-        write_card(options.model, rows, mean, loading, seconds, options.threads)
+        write_card(options.model, rows, sum(mine) / len(mine), loading, seconds, options.threads)
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         with options.output.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
 
