@@ -25,7 +25,7 @@ from adapts.foundation.bolt_nano.pretrain import (
     orthogonal,
     quantile_loss,
     scaled_quantiles,
-    symmetric_quantiles,
+    taught_quantiles,
 )
 from adapts.foundation.bolt_nano.prior import Dice, draw_series, draw_windows
 
@@ -154,6 +154,15 @@ def test_windows_lose_the_asked_share() -> None:
     assert 0.13 < sum(coarse) / len(coarse) < 0.27
 
 
+@pytest.mark.parametrize("flipped", [0.0, 0.2, 1.0])
+def test_windows_are_turned_upside_down_in_the_asked_share(flipped: float) -> None:
+    pool = draw_series(Dice(0), 64, 600).abs() + 0.1  # also where two are mixed
+    x = draw_windows(Dice(1), pool, 4096, flipped=flipped, short=0, missing=0)
+    assert bool(((x > 0).all(-1) | (x < 0).all(-1)).all())
+    share = (x < 0).all(-1).float().mean()
+    assert abs(float(share) - flipped) <= 4 * (flipped * (1 - flipped) / 4096) ** 0.5
+
+
 # ------------------------------------------------------------------------------------------------- the forward pass
 
 
@@ -175,15 +184,14 @@ def test_loss_equals_the_stock_one_where_nothing_is_clamped() -> None:
     torch.testing.assert_close(ours.sum(), stock)
 
 
-def test_a_teacher_forecasts_the_mirrored_series_mirrored_and_is_met_where_nothing_is_lost() -> None:
-    model, x = build_model(**TINY), contexts()
+def test_teachers_are_averaged_and_met_where_nothing_is_lost() -> None:
+    model, other, x = build_model(**TINY), build_model(seed=1, **TINY), contexts()
     with torch.no_grad():
-        taught = symmetric_quantiles(model, x)
-        torch.testing.assert_close(symmetric_quantiles(model, -x), -taught.flip(1))
-        assert bool((taught.diff(dim=1) >= 0).all())
-        other = build_model(seed=1, **TINY)
-        both = symmetric_quantiles(model, x, other) + symmetric_quantiles(other, x, model)
-        torch.testing.assert_close(both, taught + symmetric_quantiles(other, x))
+        alone = taught_quantiles([model], x)
+        assert torch.equal(alone, scaled_quantiles(model, x)[0].sort(1).values)
+        both = taught_quantiles([model, other], x)
+        torch.testing.assert_close(2 * both, alone + taught_quantiles([other], x))
+        assert bool((both.diff(dim=1) >= 0).all())
         own, target = scaled_quantiles(model, x)[0], torch.randn(len(x), HORIZON)
         assert float(quantile_loss(model, x, target, own, 1.0).abs().max()) == 0
         apart = quantile_loss(model, x, target, own + 0.5, 1.0)
@@ -192,7 +200,7 @@ def test_a_teacher_forecasts_the_mirrored_series_mirrored_and_is_met_where_nothi
         torch.testing.assert_close(half, (quantile_loss(model, x, target) + 0.5) / 2)
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [1, 3])
 def test_what_is_taught_is_learnt_of_all_teachers(number: int) -> None:
     teachers = [build_model(seed=1 + i, **TINY) for i in range(number)]
     trainer = Trainer(Settings(steps=30, decay=1, warmup=1, batch=32, full=1.0, teaching=1.0), TINY, teachers=teachers)
@@ -200,8 +208,7 @@ def test_what_is_taught_is_learnt_of_all_teachers(number: int) -> None:
 
     def apart() -> float:
         with torch.no_grad():
-            taught = sum(symmetric_quantiles(teacher, x) for teacher in teachers) / number
-            return float((scaled_quantiles(trainer.model, x)[0] - taught).abs().mean())
+            return float((scaled_quantiles(trainer.model, x)[0] - taught_quantiles(teachers, x)).abs().mean())
 
     before = apart()
     for _ in range(30):

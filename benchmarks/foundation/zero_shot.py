@@ -313,7 +313,7 @@ every real series is new to it. It loads as any Chronos-Bolt checkpoint:
 | network | d_model {shape["d_model"]}, d_ff {shape["d_ff"]}, {shape["num_layers"]} encoder and \
 {shape["num_decoder_layers"]} decoder layers, {shape["num_heads"]} heads, patches of {card["patch"]} |
 | forecasts | deciles, {card["prediction_length"]} steps in one pass, of at most {card["context_length"]} steps past |
-| prior (`prior.py`) | {prior}; a third of the windows mixtures of two |
+| prior (`prior.py`) | {prior}; a third of the windows mixtures of two, a fifth upside down |
 | training (`pretrain.py`) | {card["steps"]:,} steps of {settings["batch"]} windows \
 ({card["windows"] / 1e6:.1f} M), seed {settings["seed"]}; Muon {settings["rate"]:g}, AdamW {settings["outer_rate"]:g} \
 for the outer layers; averaged weights ({settings["averaging"]:g}); bfloat16 autocast |

@@ -23,7 +23,7 @@ PERIODS = {
 }  # fmt: skip
 DAYS = (24, 48, 72, 96, 144, 288)
 YEARS = (4, 12, 52, 365.25 / 7, 365)
-VERSION = "1.9"  # of what series look like; a run's history says which it saw
+VERSION = "1.13"  # of what series look like; a run's history says which it saw
 GRID = 384  # phases at which a season's shape is tabulated
 CYCLES = 256
 
@@ -442,13 +442,13 @@ def wandering(dice: Dice, n: int, length: int) -> Tensor:
 def stationary(dice: Dice, n: int, length: int) -> Tensor:
     r"""What comes back to its mean: noise of all colours, states, spells, angles; sums and products of two."""
     makers: dict[Callable[[Dice, int, int], Tensor], float] = {
-        reverting: 0.36,
-        coloured: 0.08,
-        autoregressive: 0.08,
-        smooth: 0.07,
-        states: 0.08,
-        spells: 0.19,
-        angles: 0.14,
+        reverting: 0.34,
+        coloured: 0.07,
+        autoregressive: 0.07,
+        smooth: 0.06,
+        states: 0.12,
+        spells: 0.17,
+        angles: 0.17,
     }
     x, y = switch(dice, n, length, makers), switch(dice, n, length, makers)
     kind = dice.uniform(n, 1)
@@ -533,9 +533,9 @@ def _handled(dice: Dice, x: Tensor) -> Tensor:
 KINDS: dict[Callable[[Dice, int, int], Tensor], float] = {
     structural: 0.42,
     wandering: 0.16,
-    stationary: 0.26,
+    stationary: 0.28,
     bursts: 0.09,
-    counts: 0.07,
+    counts: 0.05,
 }
 
 
@@ -553,13 +553,18 @@ def draw_series(dice: Dice, n: int, length: int) -> Tensor:
     return standardised(_handled(dice, switch(dice, n, length, KINDS)))
 
 
-def draw_windows(dice: Dice, pool: Tensor, n: int, *, short: float = 0.1, missing: float = 0.15) -> Tensor:
+def draw_windows(
+    dice: Dice, pool: Tensor, n: int, *, flipped: float = 0.2, short: float = 0.1, missing: float = 0.15
+) -> Tensor:
     r"""Draws training windows from a pool of series: mixed, flipped, cut short, with gaps.
+
+    What peaks in nature mostly peaks upwards (epidemics, rain, sales), so most windows keep their sign.
 
     Arguments:
         dice: The source of randomness.
         pool: Series, with shape (N, length).
         n: How many windows.
+        flipped: The share of windows that are turned upside down.
         short: The share of windows that begin late, by up to four fifths of their length.
         missing: The share of windows with missing stretches or steps.
 
@@ -570,7 +575,7 @@ def draw_windows(dice: Dice, pool: Tensor, n: int, *, short: float = 0.1, missin
     pick = (dice.uniform(2, n) * len(pool)).long()
     share = dice.uniform(n, 1, low=0.0, high=0.5) * dice.coin(n, 1, chance=0.35)
     x = pool[pick[0]] * (1 - share) + share * pool[pick[1]]
-    x = torch.where(dice.coin(n, 1, chance=0.5), -x, x)
+    x = torch.where(dice.coin(n, 1, chance=flipped), -x, x)
     t = torch.arange(length, device=pool.device)
     few = dice.coin(n, 1, chance=missing)
     lone = dice.uniform(n, length) < dice.uniform(n, 1, high=0.4) * dice.coin(n, 1, chance=0.5)
