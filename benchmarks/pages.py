@@ -3,7 +3,14 @@ r"""Pages whose tables are written between marks: no figure is typed by hand."""
 from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
+
 ROOT = Path(__file__).parents[1]
+
+
+def each(column: pd.Series) -> str:
+    r"""Every value of a column once, in their order: a table made at two times names both."""
+    return ", ".join(column.dropna().astype(str).unique())
 
 
 def write(page: str, script: str, tables: Mapping[str, str]) -> None:

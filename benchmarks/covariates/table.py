@@ -27,8 +27,8 @@ def table(scores: pd.DataFrame) -> str:
             f"| {row.set} | {row.channel} | {row.windows} | {row.crps_without:.4f} | {row.crps_with:.4f} | {change} | "
             f"{decision} |"
         )
-    first, commits = scores.iloc[0], ", ".join(scores["commit"].unique())
-    return "\n".join([*lines, "", f"{first.foundation_model}; torch {first.torch}; commit {commits}."])
+    model, torch, commits = (pages.each(scores[name]) for name in ("foundation_model", "torch", "commit"))
+    return "\n".join([*lines, "", f"{model}; torch {torch}; commit {commits}."])
 
 
 def main() -> None:

@@ -47,7 +47,8 @@ def table(scores: pd.DataFrame) -> str:
     lines += [
         "",
         f"H = {first.prediction_length}; {runs}; at most {first.max_windows} train windows and {first.epochs} epochs; "
-        f"± half the range over seeds; {first.foundation_model}; commit {first.commit}.",
+        f"± half the range over seeds; {pages.each(scores.foundation_model)}; "
+        f"commit {pages.each(scores.commit)}.",
     ]
     return "\n".join(lines)
 

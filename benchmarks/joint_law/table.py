@@ -117,8 +117,8 @@ def large(simulated: pd.DataFrame) -> list[str]:
 
 
 def about(frame: pd.DataFrame) -> str:
-    models = "".join(f"{name}; " for name in frame["foundation_model"].dropna().unique())
-    return f"{models}torch {frame.iloc[0]['torch']}; commit {', '.join(frame['commit'].unique())}."
+    models, torch, commits = (pages.each(frame[name]) for name in ("foundation_model", "torch", "commit"))
+    return f"{f'{models}; ' if models else ''}torch {torch}; commit {commits}."
 
 
 def main() -> None:

@@ -32,8 +32,8 @@ def table(scores: pd.DataFrame) -> str:
         f"{data} {rows.windows.iloc[0]} windows every {rows.stride.iloc[0]} rows"
         for data, rows in scores.groupby("data", sort=False)
     )
-    commits = ", ".join(scores["commit"].unique())
-    lines += ["", f"H = {first['prediction_length']}; {runs}; {first['foundation_model']}; commit {commits}."]
+    model, commits = pages.each(scores["foundation_model"]), pages.each(scores["commit"])
+    lines += ["", f"H = {first['prediction_length']}; {runs}; {model}; commit {commits}."]
     return "\n".join(lines)
 
 

@@ -58,8 +58,10 @@ def cold(scores: pd.DataFrame) -> str:
 
 
 def told(scores: pd.DataFrame) -> str:
-    first, commits = scores.iloc[0], ", ".join(scores["commit"].unique())
-    return f"{first.foundation_model}; seed {first.seed:.0f}; torch {first.torch}; commit {commits}."
+    model, seed, torch, commits = (
+        pages.each(scores[x].convert_dtypes()) for x in ("foundation_model", "seed", "torch", "commit")
+    )
+    return f"{model}; seed {seed}; torch {torch}; commit {commits}."
 
 
 def main() -> None:
