@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 def each(column: pd.Series) -> str:
     r"""Every value of a column once, in their order: a table made at two times names both."""
-    return ", ".join(column.dropna().astype(str).unique())
+    return ", ".join(column.dropna().convert_dtypes().astype(str).unique())
 
 
 def write(page: str, script: str, tables: Mapping[str, str]) -> None:

@@ -200,7 +200,7 @@ def test_teachers_are_averaged_and_met_where_nothing_is_lost() -> None:
         torch.testing.assert_close(half, (quantile_loss(model, x, target) + 0.5) / 2)
 
 
-@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("number", [1, 2, 3])
 def test_what_is_taught_is_learnt_of_all_teachers(number: int) -> None:
     teachers = [build_model(seed=1 + i, **TINY) for i in range(number)]
     trainer = Trainer(Settings(steps=30, decay=1, warmup=1, batch=32, full=1.0, teaching=1.0), TINY, teachers=teachers)

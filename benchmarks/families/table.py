@@ -47,8 +47,7 @@ def table(scores: pd.DataFrame) -> str:
     lines += [
         "",
         f"H = {first.prediction_length}; {runs}; at most {first.max_windows} train windows and {first.epochs} epochs; "
-        f"± half the range over seeds; {pages.each(scores.foundation_model)}; "
-        f"commit {pages.each(scores.commit)}.",
+        f"± half the range over seeds; {pages.each(scores.foundation_model)}; commit {pages.each(scores.commit)}.",
     ]
     return "\n".join(lines)
 

@@ -58,9 +58,7 @@ def cold(scores: pd.DataFrame) -> str:
 
 
 def told(scores: pd.DataFrame) -> str:
-    model, seed, torch, commits = (
-        pages.each(scores[x].convert_dtypes()) for x in ("foundation_model", "seed", "torch", "commit")
-    )
+    model, seed, torch, commits = (pages.each(scores[x]) for x in ("foundation_model", "seed", "torch", "commit"))
     return f"{model}; seed {seed}; torch {torch}; commit {commits}."
 
 
