@@ -296,6 +296,7 @@ def write_card(
         f"from step {part['from']:,} on prior {part['prior']}, set to end at {part['steps']:,} and to fall over "
         f"{part['decay']:,}"
         + (f", targets blurred by {part['blur']:g} scales" if part.get("blur") else "")
+        + (f", {part['eventful']:.0%} of the windows chosen to end in an event" if part.get("eventful") else "")
         + (f", optimisers anew from the weights of {part['weights']}" if "weights" in part else "")
         + (f", taught by {part['teacher']}" if "teacher" in part else "")
         for part in card["history"]

@@ -1,11 +1,13 @@
 r"""Trains bolt-nano, a small Chronos-Bolt model, from scratch on the synthetic prior.
 
 The network is the stock `ChronosBoltModelForForecasting`; what trains it is a lean forward pass over the same
-parameters (guarded norm, loss in units of the context's scale). The learning rate is constant and falls only at the
-end, so a run can be prolonged: copy its `last.pt` to a new folder and go on from there, or begin with the weights of an
-exported model, whose steps then count and whose optimisers start afresh; a deeper network grows from a shallower one.
-Runs that have ended and exported models can teach the next: a teacher's deciles are less noisy than what came, the mean
-of two teachers' is better than either, and is learnt at no cost to who forecasts.
+parameters (guarded norm, loss in units of the context's scale). Half of the windows are chosen of three, as the one
+that ends farthest from its mean: events are rare, and how they go on is what is asked in their midst. The learning rate
+is constant and falls only at the end, so a run can be prolonged: copy its `last.pt` to a new folder and go on from
+there, or begin with the weights of an exported model, whose steps then count and whose optimisers start afresh; a
+deeper network grows from a shallower one. Runs that have ended and exported models can teach the next: a teacher's
+deciles are less noisy than what came, the mean of two teachers' is better than either, and is learnt at no cost to who
+forecasts.
 
     python -m adapts.foundation.bolt_nano.pretrain run/ --steps 60000 --decay 12000
     python -m adapts.foundation.bolt_nano.pretrain run/ --steps 60000 --decay 12000       # goes on where it was cut off
@@ -21,6 +23,7 @@ __all__ = [
     "Settings",
     "Trainer",
     "build_model",
+    "ends_apart",
     "export",
     "quantile_loss",
     "scaled_quantiles",
@@ -235,6 +238,25 @@ def quantile_loss(
     return (loss * seen).sum(-1) / seen.sum(-1).clamp(min=1)
 
 
+def ends_apart(context: Tensor) -> Tensor:
+    r"""Returns how far the last observed value lies from the mean of those observed, in their standard deviations.
+
+    Arguments:
+        context: The past, with shape :math:`(*, L)`. NaN marks a missing step.
+
+    Returns:
+        The distance, with shape :math:`(*)`; 0 where nothing is observed or nothing moves.
+    """
+    seen = ~context.isnan()
+    x = torch.where(seen, context, 0.0)
+    count = seen.sum(-1, keepdim=True).clamp(min=1)
+    x = torch.where(seen, x - x.sum(-1, keepdim=True) / count, 0.0)
+    scale = (x.square().sum(-1) / count.squeeze(-1)).sqrt()
+    steps = torch.arange(context.shape[-1], device=x.device)
+    last = torch.where(seen, steps, 0).amax(-1, keepdim=True)
+    return torch.where(scale > 1e-4, x.gather(-1, last).squeeze(-1).abs() / scale.clamp(min=1e-4), 0.0)
+
+
 class Muon(torch.optim.Optimizer):
     r"""Momentum whose update of a matrix is made orthogonal (Newton-Schulz), all matrices of a shape at once.
 
@@ -316,6 +338,8 @@ class Settings:
         averaging: The weight of the past in the average of the weights, which is what ships.
         full: The share of steps with contexts of full length; the others draw a number of patches.
         reuse: How often a series is drawn from the pool, on average.
+        eventful: The share of windows that are chosen of three, as the one whose context ends farthest from its mean:
+            a forecast is asked for in the midst of an event as it is in the quiet, and events are rare.
         teaching: The share of the loss of full contexts that the teachers make, where there are any.
         blur: The standard deviation of the noise that targets are taken to have, in scales of the context.
         seed: Of the initial weights and of every series.
@@ -334,6 +358,7 @@ class Settings:
     averaging: float = 0.999
     full: float = 0.6
     reuse: int = 3
+    eventful: float = 0.5
     teaching: float = 0.6
     blur: float = 0.01
     seed: int = 0
@@ -341,7 +366,7 @@ class Settings:
     def __post_init__(self) -> None:
         ranges = {
             "steps": 1, "warmup": 1, "batch": 1, "reuse": 1, "decay": 0, "weight_decay": 0, "seed": 0, "rate": 0,
-            "outer_rate": 0, "averaging": 0, "full": 0, "teaching": 0, "blur": 0,
+            "outer_rate": 0, "averaging": 0, "full": 0, "teaching": 0, "blur": 0, "eventful": 0,
         }  # fmt: skip
         for name, least in ranges.items():
             limits = {"seed": 10**8, "blur": 10, "reuse": self.batch * Trainer.REFILL}
@@ -370,6 +395,7 @@ class Trainer:
 
     POOL, REFILL = 16, 12  # refills that the pool holds, steps between two
     CHECK = 4096  # windows of the validation set
+    CANDIDATES = 3  # windows of which the one is taken that ends farthest from its mean, in a share of the batch
 
     def __init__(
         self,
@@ -412,11 +438,16 @@ class Trainer:
             fresh = self._refill(number)
             self.pool = torch.cat([self.pool[len(fresh) :], fresh])
         dice = Dice(self.settings.seed * 10**9 + 2 * 10**9 + self.step, self.device)
-        x = draw_windows(dice, self.pool, self.settings.batch)
+        x = draw_windows(dice, self.pool, self.CANDIDATES * self.settings.batch)
         length = CONTEXT
         if float(dice.uniform(1)) > self.settings.full:
             length = PATCH * (1 + int(dice.uniform(1) * (CONTEXT // PATCH)))
-        return x[:, CONTEXT - length : CONTEXT], x[:, CONTEXT:]
+        x = x[:, CONTEXT - length :].view(self.CANDIDATES, self.settings.batch, -1)
+        # what a law says of the future of a past does not depend on how often that past is looked at
+        chosen = ends_apart(x[..., :length]).argmax(0)
+        chosen = torch.where(dice.coin(len(chosen), chance=self.settings.eventful), chosen, 0)
+        x = x[chosen, torch.arange(len(chosen), device=x.device)]
+        return x[:, :length], x[:, length:]
 
     def loss(self, context: Tensor, target: Tensor, training: bool = False) -> Tensor:
         r"""Returns the mean loss over the windows whose context moves and whose target is seen.
@@ -729,7 +760,8 @@ def main() -> None:
     if trainer.step >= settings.steps:
         parser.error(f"--steps {settings.steps}: the weights stand at step {trainer.step} already; give more to go on")
     run.mkdir(parents=True, exist_ok=True)
-    begun = {"steps": settings.steps, "decay": settings.decay, "prior": VERSION, "blur": settings.blur, **told}
+    kept = {name: getattr(settings, name) for name in ("steps", "decay", "blur", "eventful")}
+    begun = {**kept, "prior": VERSION, **told}
     last = trainer.history[-1] if trainer.history else {}
     if begun != {name: value for name, value in last.items() if name not in ("from", "weights")}:
         trainer.history.append({"from": trainer.step, **begun})  # else it goes on where it was cut off

@@ -23,7 +23,7 @@ PERIODS = {
 }  # fmt: skip
 DAYS = (24, 48, 72, 96, 144, 288)
 YEARS = (4, 12, 52, 365.25 / 7, 365)
-VERSION = "1.13"  # of what series look like; a run's history says which it saw
+VERSION = "1.14"  # of what series look like; a run's history says which it saw
 GRID = 384  # phases at which a season's shape is tabulated
 CYCLES = 256
 
@@ -531,9 +531,10 @@ def _handled(dice: Dice, x: Tensor) -> Tensor:
 
 
 KINDS: dict[Callable[[Dice, int, int], Tensor], float] = {
-    structural: 0.42,
-    wandering: 0.16,
-    stationary: 0.28,
+    structural: 0.41,
+    wandering: 0.15,
+    stationary: 0.25,
+    spells: 0.05,
     bursts: 0.09,
     counts: 0.05,
 }
