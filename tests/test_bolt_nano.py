@@ -108,6 +108,30 @@ def test_a_calm_season_repeats() -> None:
     assert still.max() < 0.05
 
 
+def test_a_tabulated_cycle_is_read_between_its_entries_and_round_its_end() -> None:
+    table = torch.randn(3, prior.GRID)
+    phase = torch.tensor([[0, 7, 7.25, prior.GRID - 0.5, prior.GRID + 7]]) / prior.GRID
+    expected = torch.stack(
+        [
+            table[:, 0],
+            table[:, 7],
+            0.75 * table[:, 7] + 0.25 * table[:, 8],
+            (table[:, -1] + table[:, 0]) / 2,
+            table[:, 7],
+        ],
+        dim=1,
+    )
+    torch.testing.assert_close(prior._read(table, phase.expand(3, -1)), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_what_sensors_measure_repeats_by_the_day_and_forgets_the_weather() -> None:
+    x = prior.standardised(prior.sensors(Dice(0), 2000, 6000))
+    like = {lag: float((x[:, lag:] * x[:, :-lag]).mean()) for lag in (1, 2880, 2880 + 12, 2880 + 72)}
+    assert like[1] > 0.7
+    assert like[2880] > 0.3  # ten days on or more, whatever the day's length: the cycle alone is left
+    assert max(like[2880 + 12], like[2880 + 72]) < 0.15
+
+
 def test_counts_are_never_negative_and_often_zero() -> None:
     x = prior.counts(Dice(0), 512, 600)
     assert x.min() == 0

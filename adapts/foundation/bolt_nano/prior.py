@@ -1,8 +1,8 @@
 r"""The synthetic prior: what univariate series look like, drawn many at a time.
 
 A series is a level that wanders, seasons of the calendar whose shape, amplitude and phase drift, and noise that is
-correlated, uneven and heavy-tailed; a part of them are random walks, coloured noise, Gaussian processes, states,
-spells, angles, bursts, counts. Sensors and clerks then clip, round, hold and mix them. Nothing here is fitted to any
+correlated, uneven and heavy-tailed; a part of them are random walks, coloured noise, Gaussian processes, sensors,
+states, spells, angles, bursts, counts. Sensors and clerks then clip, round, hold and mix them. Nothing here is fitted to any
 data set.
 """
 
@@ -21,9 +21,9 @@ PERIODS = {
     24: 18, 96: 12, 144: 11, 48: 6, 288: 4, 12: 8, 52: 9, 7: 9, 168: 4, 365: 2, 4: 2, 60: 2, 30: 2, 5: 1, 8: 1, 336: 1,
     10: 1, 20: 1, 72: 1,
 }  # fmt: skip
-DAYS = (24, 48, 72, 96, 144, 288)
+DAYS = {24: 0.3, 96: 0.22, 144: 0.25, 48: 0.1, 288: 0.1, 72: 0.03}  # and how often sensors have them
 YEARS = (4, 12, 52, 365.25 / 7, 365)
-VERSION = "1.14"  # of what series look like; a run's history says which it saw
+VERSION = "1.16"  # of what series look like; a run's history says which it saw
 GRID = 384  # phases at which a season's shape is tabulated
 CYCLES = 256
 
@@ -136,9 +136,9 @@ def walk(dice: Dice, n: int, length: int) -> Tensor:
 
 
 def weather(dice: Dice, n: int, length: int, day: Tensor) -> Tensor:
-    r"""A level that remembers some days: spells that come and go, then back to the mean; rough or smooth."""
-    memory = dice.log_uniform(n, 1, low=0.15, high=6.0) * day
-    slope = 4 * dice.uniform(n, 1, low=0.35, high=1.0)
+    r"""A level that remembers an hour to some days, then is back at its mean: Ornstein-Uhlenbeck, rougher, smoother."""
+    memory = dice.log_uniform(n, 1, low=0.04, high=6.0) * day
+    slope = torch.where(dice.coin(n, 1, chance=0.5), 2.0, dice.uniform(n, 1, low=1.4, high=4.0))
     return coloured(dice, n, length, slope=slope, corner=1 / (2 * math.pi * memory))
 
 
@@ -360,6 +360,13 @@ def draw_period(dice: Dice, n: int) -> Tensor:
     return torch.where(dice.coin(n, 1, chance=0.88), calendar, dice.log_uniform(n, 1, low=3, high=400))
 
 
+def _read(table: Tensor, cycle: Tensor) -> Tensor:
+    r"""Reads a tabulated cycle at (fractional) cycle numbers, between two entries on the line from one to the other."""
+    where = (cycle % 1) * GRID
+    low = where.long().clamp(max=GRID - 1)
+    return torch.lerp(table.gather(1, low), table.gather(1, (low + 1) % GRID), where - low)
+
+
 def season(dice: Dice, n: int, length: int, period: Tensor, *, restless: bool = True) -> Tensor:
     r"""A season of unit size with drifting shape, amplitude and phase, and a rhythm of the week over daily cycles."""
     t = torch.arange(length, device=dice.device)
@@ -374,17 +381,14 @@ def season(dice: Dice, n: int, length: int, period: Tensor, *, restless: bool = 
         amplitude = (uneven * _per_cycle(dice, n, cycle)).exp()
         drift = dice.log_uniform(n, 1, low=0.05, high=0.8) * dice.coin(n, 1, chance=0.4)
         amplitude = amplitude * (drift * level(dice, n, length)).clamp(-3, 2).exp()
-    where = (phase % 1) * GRID
-    low = where.long().clamp(max=GRID - 1)
-    x = torch.lerp(table.gather(1, low), table.gather(1, (low + 1) % GRID), where - low)
+    x = _read(table, phase)
     other = dice.coin(n, 1, chance=0.25).squeeze(1).nonzero().squeeze(-1)
     if restless and len(other):  # the shape itself turns into another
         fade = torch.sigmoid(2 * level(dice, len(other), length))
-        second = shape_of(dice, period[other]).gather(1, low[other])
-        x[other] = torch.lerp(x[other], second, fade)
+        x[other] = torch.lerp(x[other], _read(shape_of(dice, period[other]), phase[other]), fade)
     x = x * amplitude
     # days of the week: a weekend, or seven habits, times or plus the daily shape
-    daily = (period == torch.tensor(DAYS, device=dice.device)).any(-1, keepdim=True) & dice.coin(n, 1, chance=0.5)
+    daily = (period == torch.tensor(list(DAYS), device=dice.device)).any(-1, keepdim=True) & dice.coin(n, 1, chance=0.5)
     rest = dice.uniform(n, 2, low=0.0, high=1.2)
     weekend = torch.cat([torch.ones(n, 5, device=dice.device), rest], dim=1)
     habits = (dice.normal(n, 7) * dice.log_uniform(n, 1, low=0.03, high=0.5)).exp()
@@ -429,6 +433,18 @@ def structural(dice: Dice, n: int, length: int) -> Tensor:
     steep = (dice.log_uniform(n, 1, low=0.1, high=1.2) * standardised(added)).clamp(-6, 5).exp()
     kind = dice.uniform(n, 1)
     return torch.where(kind < 0.62, added, torch.where(kind < 0.82, tall, steep))
+
+
+def sensors(dice: Dice, n: int, length: int) -> Tensor:
+    r"""What follows the day and the weather: a daily cycle that keeps its shape, and what is forgotten in hours or days."""
+    day = torch.tensor(list(DAYS), device=dice.device)[dice.choice(n, list(DAYS.values()))].unsqueeze(1).float()
+    cycle = torch.arange(length, device=dice.device) / day + dice.uniform(n, 1)
+    uneven = dice.log_uniform(n, 1, low=0.05, high=0.5) * dice.coin(n, 1, chance=0.4)
+    x = _read(shape_of(dice, day), cycle) * (uneven * _per_cycle(dice, n, cycle)).exp()
+    x = x + dice.log_uniform(n, 1, low=0.2, high=4.0) * weather(dice, n, length, day)
+    x = x + dice.log_uniform(n, 1, low=0.01, high=0.5) * dice.coin(n, 1, chance=0.6) * dice.normal(n, length)
+    positive = (dice.uniform(n, 1, low=0.2) * standardised(x)).exp()
+    return torch.where(dice.coin(n, 1, chance=0.3), positive, x)
 
 
 def wandering(dice: Dice, n: int, length: int) -> Tensor:
@@ -531,11 +547,13 @@ def _handled(dice: Dice, x: Tensor) -> Tensor:
 
 
 KINDS: dict[Callable[[Dice, int, int], Tensor], float] = {
-    structural: 0.41,
-    wandering: 0.15,
-    stationary: 0.25,
+    structural: 0.30,
+    wandering: 0.12,
+    stationary: 0.16,
+    sensors: 0.16,
+    reverting: 0.08,
     spells: 0.05,
-    bursts: 0.09,
+    bursts: 0.08,
     counts: 0.05,
 }
 
