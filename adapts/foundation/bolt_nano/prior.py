@@ -2,8 +2,8 @@ r"""The synthetic prior: what univariate series look like, drawn many at a time.
 
 A series is a level that wanders, seasons of the calendar whose shape, amplitude and phase drift, and noise that is
 correlated, uneven and heavy-tailed; a part of them are random walks, coloured noise, Gaussian processes, sensors,
-states, spells, angles, bursts, counts. Sensors and clerks then clip, round, hold and mix them. Nothing here is fitted to any
-data set.
+states, spells, angles, bursts, counts. Sensors and clerks then clip, round, hold and mix them. Nothing here is fitted
+to any data set.
 """
 
 from __future__ import annotations
@@ -436,7 +436,7 @@ def structural(dice: Dice, n: int, length: int) -> Tensor:
 
 
 def sensors(dice: Dice, n: int, length: int) -> Tensor:
-    r"""What follows the day and the weather: a daily cycle that keeps its shape, and what is forgotten in hours or days."""
+    r"""What follows day and weather: a cycle that keeps its shape, and what is forgotten in hours or days."""
     day = torch.tensor(list(DAYS), device=dice.device)[dice.choice(n, list(DAYS.values()))].unsqueeze(1).float()
     cycle = torch.arange(length, device=dice.device) / day + dice.uniform(n, 1)
     uneven = dice.log_uniform(n, 1, low=0.05, high=0.5) * dice.coin(n, 1, chance=0.4)
