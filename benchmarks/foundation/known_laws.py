@@ -11,7 +11,6 @@ the rest from the context by moments or least squares. What a model lacks shows 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +21,8 @@ from torch import Tensor
 
 from adapts.foundation.chronos import from_directory
 from benchmarks import pages
-from benchmarks.foundation.zero_shot import CONTEXT, LEVELS, naive, predict, scores
-from benchmarks.provenance import commit, named
+from benchmarks.foundation.zero_shot import BUNDLED, CONTEXT, LEVELS, made_by, naive, predict, scores
+from benchmarks.provenance import named
 
 HORIZON, SERIES = 96, 1000
 STEPS = CONTEXT + HORIZON
@@ -169,8 +168,7 @@ def table(rows: pd.DataFrame) -> str:
 def main() -> None:
     r"""Reads the options, scores, prints and writes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    bundled = Path(__file__).resolve().parents[2] / "adapts" / "foundation" / "bolt_nano"
-    parser.add_argument("--model", type=Path, default=bundled, help="a Chronos-Bolt directory")
+    parser.add_argument("--model", type=Path, default=BUNDLED, help="a Chronos-Bolt directory")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true", help="write the CSV and the page's table")
     options = parser.parse_args()
@@ -178,7 +176,7 @@ def main() -> None:
         frozen = from_directory(options.model)
     except ValueError as error:
         parser.error(str(error))
-    rows = []
+    rows, versions = [], made_by(options.model, options.seed)
     for number, (name, process) in enumerate(PROCESSES.items()):
         x, law, fitted = process(torch.Generator().manual_seed(1000 * options.seed + number))
         past, future = x[:, :CONTEXT], x[:, CONTEXT:]
@@ -188,8 +186,7 @@ def main() -> None:
             "process": name, "model": named(frozen), "series": SERIES,
             **{f"{key}{label}": result[key] for label, result in results.items() for key in ("wql", "mse_of_mean")},
             "wql_last": scores(future, naive(past, HORIZON, 1))["wql"], "coverage_80": results[""]["coverage_80"],
-            "weights_sha256": hashlib.sha256((options.model / "model.safetensors").read_bytes()).hexdigest(),
-            "seed": options.seed, "torch": torch.__version__, "commit": commit(),
+            **versions,
         })  # fmt: skip
     frame = pd.DataFrame(rows)
     print(table(frame))

@@ -37,6 +37,7 @@ from benchmarks.provenance import commit, named
 
 LEVELS = torch.arange(1, 10) / 10
 CONTEXT = 504
+BUNDLED = Path(__file__).resolve().parents[2] / "adapts" / "foundation" / "bolt_nano"
 ERRORS = ("mse", "mse_of_mean", "mae", "wql")
 
 
@@ -255,6 +256,16 @@ def speed(model: torch.nn.Module) -> float:
     return sorted(seconds)[2]
 
 
+def made_by(folder: Path, seed: int) -> dict[str, object]:
+    r"""Returns what every row carries of the model in a folder, the code, the seed and the packages."""
+    weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    return {
+        "weights_sha256": weights, "commit": commit(), "seed": seed, "threads": torch.get_num_threads(),
+        "python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
+        "chronos": chronos.__version__,
+    }  # fmt: skip
+
+
 def table(rows: list[dict[str, object]]) -> str:
     r"""Renders rows as a Markdown table."""
     lines = [
@@ -345,8 +356,7 @@ Beyond {card["prediction_length"]} steps it is unrolled on its own forecasts.
 def main() -> None:
     r"""Reads the options, scores, prints and writes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    bundled = Path(__file__).resolve().parents[2] / "adapts" / "foundation" / "bolt_nano"
-    parser.add_argument("--model", type=Path, default=bundled, help="a Chronos-Bolt directory")
+    parser.add_argument("--model", type=Path, default=BUNDLED, help="a Chronos-Bolt directory")
     parser.add_argument("--sets", nargs="+", default=list(SOURCES), choices=list(SOURCES))
     parser.add_argument("--part", default="test", choices=["train", "validation", "test"])
     parser.add_argument("--coarse", type=int, default=1, help="multiplies every set's stride")
@@ -370,16 +380,11 @@ def main() -> None:
         parser.error(str(error))
     loading = time.perf_counter() - start
     model, name = frozen.model, named(frozen)
-    weights = hashlib.sha256((options.model / "model.safetensors").read_bytes()).hexdigest()
     rows = evaluate(
         model, Path(os.environ["ADAPTS_DATA"]), sets=options.sets, part=options.part, coarse=options.coarse,
         seed=options.seed,
     )  # fmt: skip
-    versions = {
-        "weights_sha256": weights, "commit": commit(), "seed": options.seed, "threads": options.threads,
-        "python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
-        "chronos": chronos.__version__,
-    }  # fmt: skip
+    versions = made_by(options.model, options.seed)
     rows = [{**row, "model": str(row["model"]).replace("model", name), **versions} for row in rows]
     print(f"{'dataset':13}{'model':26}{'MSE':>8}{'of mean':>8}{'MAE':>8}{'WQL':>8}{'cov80':>7}{'ratio':>7}")
     for row in rows:

@@ -238,6 +238,12 @@ def quantile_loss(
     return (loss * seen).sum(-1) / seen.sum(-1).clamp(min=1)
 
 
+def _centred(context: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Returns the context less the mean of what was observed, 0 where nothing was, and how many steps were."""
+    seen = ~context.isnan()
+    return torch.where(seen, context - context.nanmean(-1, keepdim=True), 0.0), seen.sum(-1)
+
+
 def ends_apart(context: Tensor) -> Tensor:
     r"""Returns how far the last observed value lies from the mean of those observed, in their standard deviations.
 
@@ -247,14 +253,11 @@ def ends_apart(context: Tensor) -> Tensor:
     Returns:
         The distance, with shape :math:`(*)`; 0 where nothing is observed or nothing moves.
     """
-    seen = ~context.isnan()
-    x = torch.where(seen, context, 0.0)
-    count = seen.sum(-1, keepdim=True).clamp(min=1)
-    x = torch.where(seen, x - x.sum(-1, keepdim=True) / count, 0.0)
-    scale = (x.square().sum(-1) / count.squeeze(-1)).sqrt()
-    steps = torch.arange(context.shape[-1], device=x.device)
-    last = torch.where(seen, steps, 0).amax(-1, keepdim=True)
-    return torch.where(scale > 1e-4, x.gather(-1, last).squeeze(-1).abs() / scale.clamp(min=1e-4), 0.0)
+    centred, count = _centred(context)
+    scale = (centred.square().sum(-1) / count.clamp(min=1)).sqrt()
+    steps = torch.arange(context.shape[-1], device=context.device)
+    last = torch.where(context.isnan(), 0, steps).amax(-1, keepdim=True)
+    return torch.where(scale > 1e-4, centred.gather(-1, last).squeeze(-1).abs() / scale, 0.0)
 
 
 class Muon(torch.optim.Optimizer):
@@ -464,10 +467,9 @@ class Trainer:
                     taught = taught_quantiles(self.teachers, context)
             blur = self.settings.blur if training else 0.0
             loss = quantile_loss(self.model, context, target, taught, self.settings.teaching, blur)
-        seen = ~context.isnan()
-        centred = torch.where(seen, context - context.nanmean(-1, keepdim=True), 0.0)
-        moves = centred.square().sum(-1) > 1e-3 * seen.sum(-1)
-        keep = moves & (seen.sum(-1) > 7) & ~target.isnan().all(-1)
+        centred, count = _centred(context)
+        moves = centred.square().sum(-1) > 1e-3 * count
+        keep = moves & (count > 7) & ~target.isnan().all(-1)
         return (torch.where(keep, loss, 0.0)).sum() / keep.sum().clamp(min=1)
 
     def advance(self) -> float:
