@@ -23,7 +23,7 @@ PERIODS = {
 }  # fmt: skip
 DAYS = {24: 0.3, 96: 0.22, 144: 0.25, 48: 0.1, 288: 0.1, 72: 0.03}  # and how often sensors have them
 YEARS = (4, 12, 52, 365.25 / 7, 365)
-VERSION = "1.16"  # of what series look like; a run's history says which it saw
+VERSION = "1.17"  # of what series look like; a run's history says which it saw
 GRID = 384  # phases at which a season's shape is tabulated
 CYCLES = 256
 
@@ -547,11 +547,11 @@ def _handled(dice: Dice, x: Tensor) -> Tensor:
 
 
 KINDS: dict[Callable[[Dice, int, int], Tensor], float] = {
-    structural: 0.30,
-    wandering: 0.12,
-    stationary: 0.16,
-    sensors: 0.16,
-    reverting: 0.08,
+    structural: 0.32,
+    wandering: 0.15,
+    stationary: 0.14,
+    sensors: 0.14,
+    reverting: 0.07,
     spells: 0.05,
     bursts: 0.08,
     counts: 0.05,
