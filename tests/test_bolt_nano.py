@@ -383,6 +383,8 @@ def test_a_grown_network_forecasts_what_it_grew_from_and_learns_with_every_layer
         (["--architecture", "{bad"], "expected JSON of some of d_model"),
         (["--architecture", '{"depth": 3}'], 'got {"depth": 3}'),
         (["--architecture", '{"d_ff": 0}'], "expected whole numbers from 1"),
+        (["--architecture", '{"relative_attention_num_buckets": 3}'], "expected 4 buckets or more"),
+        (["--architecture", '{"relative_attention_max_distance": 16}'], "above a quarter of them, got 64 and 16"),
         (["--steps", "0"], "steps must be from 1"),
         (["--rate", "inf"], "rate must be from 0 to 1, got inf"),
         (["--blur", "nan"], "blur must be from 0 to 10, got nan"),
@@ -516,6 +518,62 @@ def test_nothing_that_is_not_finite_is_written(tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match="the weights of step 1 are lost"):
         pretrain._train(averaged, tmp_path, 1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_goes_on_with_the_decay_of_weights_that_it_is_given(tmp_path: Path) -> None:
+    Trainer(settings(), TINY).save(tmp_path / "last.pt")
+    trainer = Trainer(dataclasses.replace(settings(), weight_decay=0.9), TINY)
+    trainer.load(tmp_path / "last.pt")
+    assert {group["weight_decay"] for _, optimiser in trainer.optimisers for group in optimiser.param_groups} == {0.9}
+
+
+def test_the_card_counts_the_windows_of_every_part(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(Trainer, "CHECK", 32)
+    run = tmp_path / "run"
+    for steps, batch in ((3, 16), (5, 8)):
+        options = ["--steps", str(steps), "--batch", str(batch), "--decay", "1", "--device", "cpu"]
+        monkeypatch.setattr("sys.argv", ["pretrain", str(run), *options, "--architecture", json.dumps(TINY)])
+        pretrain.main()
+    export(run, tmp_path / "model", "9.9", torch.float32)
+    card = json.loads((tmp_path / "model" / "card.json").read_text())
+    assert card["windows"] == 3 * 16 + 2 * 8
+    assert [part["batch"] for part in card["history"]] == [16, 8]
+
+
+def test_weights_to_begin_with_are_refused_where_a_run_began_with_others(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(Trainer, "CHECK", 32)
+    common = ["--decay", "1", "--batch", "8", "--device", "cpu", "--architecture", json.dumps(TINY)]
+
+    def train(name: str, steps: int, *options: str) -> None:
+        monkeypatch.setattr("sys.argv", ["pretrain", str(tmp_path / name), "--steps", str(steps), *common, *options])
+        pretrain.main()
+
+    train("old", 1)
+    export(tmp_path / "old", tmp_path / "model", "9.9", torch.float32)
+    train("new", 2, "--begin", str(tmp_path / "model"))
+    train("new", 3, "--begin", str(tmp_path / "model"))  # goes on, as the same command does after a cut
+    before = (tmp_path / "old" / "last.pt").read_bytes()
+    with pytest.raises(SystemExit):
+        train("old", 2, "--begin", str(tmp_path / "model"))
+    assert "began with weights of its own, not with version 9.9" in capsys.readouterr().err
+    assert (tmp_path / "old" / "last.pt").read_bytes() == before
+
+
+def test_weights_that_are_not_finite_are_not_exported(tmp_path: Path) -> None:
+    trainer = Trainer(settings(), TINY)
+    next(iter(trainer.average.values())).fill_(float("nan"))
+    trainer.save(tmp_path / "last.pt")
+    with pytest.raises(ValueError, match="not finite"):
+        export(tmp_path, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_torn_log_is_named(tmp_path: Path) -> None:
+    Trainer(settings(), TINY).save(tmp_path / "last.pt")
+    (tmp_path / "log.jsonl").write_text('{"step": 1')
+    with pytest.raises(ValueError, match=r"log\.jsonl holds a line that is no JSON"):
+        export(tmp_path, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_a_run_goes_on_with_its_seed_alone(tmp_path: Path) -> None:

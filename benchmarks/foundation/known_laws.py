@@ -19,9 +19,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from adapts.foundation.chronos import from_directory
 from benchmarks import pages
-from benchmarks.foundation.zero_shot import BUNDLED, CONTEXT, LEVELS, made_by, naive, predict, scores
+from benchmarks.foundation.zero_shot import BUNDLED, CONTEXT, LEVELS, loaded, made_by, naive, predict, scores
 from benchmarks.provenance import named
 
 HORIZON, SERIES = 96, 1000
@@ -172,10 +171,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true", help="write the CSV and the page's table")
     options = parser.parse_args()
-    try:
-        frozen = from_directory(options.model)
-    except ValueError as error:
-        parser.error(str(error))
+    if options.write and options.model != BUNDLED:
+        parser.error("--write makes the page's table, which is of the bundled model: leave --model out")
+    frozen = loaded(parser, options.model, HORIZON)
     rows, versions = [], made_by(options.model, options.seed)
     for number, (name, process) in enumerate(PROCESSES.items()):
         x, law, fitted = process(torch.Generator().manual_seed(1000 * options.seed + number))

@@ -33,7 +33,7 @@ import transformers
 from torch import Tensor
 
 from adapts.distribution import QuantileFunction
-from adapts.foundation.chronos import from_directory
+from adapts.foundation.chronos import ChronosBolt, from_directory
 from benchmarks.provenance import commit, named
 
 LEVELS = torch.arange(1, 10) / 10
@@ -315,6 +315,7 @@ def training_table(history: list[dict[str, Any]]) -> str:
     for part in history:
         also = [
             f"targets blurred by {part['blur']:g} scales" if part.get("blur") else "",
+            f"rates {part['rate']:g} and {part['outer_rate']:g}" if "rate" in part else "",
             f"{part['eventful']:.0%} of the windows chosen to end in an event" if part.get("eventful") else "",
             f"optimisers anew from the weights of {part['weights']}" if "weights" in part else "",
             f"taught by {part['teacher']}" if "teacher" in part else "",
@@ -335,6 +336,10 @@ def card_text(card: dict[str, Any]) -> str:
     settings, shape, rows, speed = (
         card[key] for key in ("settings", "architecture", "zero_shot", "seconds_for_1000_series")
     )
+    losses = list(card["validation_loss"].values())
+    covers = {row["dataset"]: row["coverage_80"] for row in rows if row["model"] == f"{card['name']} {card['version']}"}
+    low = ", ".join(f"{name} ({cover:.0%})" for name, cover in covers.items() if cover < 0.76)
+    narrow = f"\nIts 80 % interval is too narrow on {low}." if low else ""
     prior = ", ".join(f"{name} {share:.0%}" for name, share in card["prior"].items())
     strides = ", ".join(dict.fromkeys(f"{row['dataset']} {row['stride']}" for row in rows))
     return f"""# bolt-nano {card["version"]}
@@ -351,10 +356,11 @@ every real series is new to it. It loads as any Chronos-Bolt checkpoint:
 | forecasts | deciles, {card["prediction_length"]} steps in one pass, of at most {card["context_length"]} steps past |
 | prior (`prior.py`) | {prior}; a third of the windows mixtures of two, a fifth upside down |
 | training (`pretrain.py`) | {card["steps"]:,} steps of {settings["batch"]} windows \
-({card["windows"] / 1e6:.1f} M), seed {settings["seed"]}; Muon {settings["rate"]:g}, AdamW {settings["outer_rate"]:g} \
-for the outer layers; averaged weights ({settings["averaging"]:g}); bfloat16 autocast |
+({card["windows"] / 1e6:.1f} M), seed {settings["seed"]}; in the last part Muon \
+{settings["rate"]:g}, AdamW {settings["outer_rate"]:g} for the outer layers; averaged weights \
+({settings["averaging"]:g}); bfloat16 autocast |
 | learning rate | constant, at the end falling to zero as one minus a root; its parts are at the end of this page |
-| loss on unseen series of the prior | {list(card["validation_loss"].values())[-1]:.4f} |
+| loss on unseen series of the prior | {f"{losses[-1]:.4f}" if losses else "not measured"} |
 | loading | {card["seconds_to_load"]:.2f} s, torch and Chronos already imported |
 | speed | 1,000 series of {CONTEXT} steps in {speed["seconds"]:.2f} s on {speed["threads"]} CPU threads |
 
@@ -372,7 +378,7 @@ the literature does. ETTh1 and ETTm1 are one station. Made by `python -m benchma
 ## Limits
 
 Univariate, without covariates; at most {CONTEXT} steps of past are read, so a season longer than that is not seen.
-Beyond {card["prediction_length"]} steps it is unrolled on its own forecasts.
+Beyond {card["prediction_length"]} steps it is unrolled on its own forecasts.{narrow}
 
 ## The run, part by part
 
@@ -380,6 +386,24 @@ Each part went on where the one before it stood, often before the end that had b
 
 {training_table(card["history"])}
 """
+
+
+def loaded(parser: argparse.ArgumentParser, folder: Path, horizon: int) -> ChronosBolt:
+    r"""Loads the model to score, or ends the command with one line.
+
+    Arguments:
+        parser: Of the command.
+        folder: The model's directory.
+        horizon: How many steps it must forecast in one pass.
+    """
+    try:
+        frozen = from_directory(folder)
+    except ValueError as error:
+        parser.error(str(error))
+    steps = frozen.model.chronos_config.prediction_length
+    if steps < horizon:
+        parser.error(f"--model {folder} forecasts {steps} steps in one pass, {horizon} are scored")
+    return frozen
 
 
 def main() -> None:
@@ -394,8 +418,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="a CSV to write")
     parser.add_argument("--card", action="store_true", help="write the scores into the model's card")
     options = parser.parse_args()
-    if "ADAPTS_DATA" not in os.environ:
-        parser.error("ADAPTS_DATA is not set: let it name the folder that holds ETTh1.csv, Illness.csv, ...")
+    if not Path(os.environ.get("ADAPTS_DATA") or "not set").is_dir():
+        parser.error("ADAPTS_DATA is not set to a folder: let it name that which holds ETTh1.csv, Illness.csv, ...")
+    if options.coarse < 1 or options.threads < 1:
+        parser.error(f"--coarse and --threads count from 1, got {options.coarse} and {options.threads}")
+    if options.output and options.output.is_dir():
+        parser.error(f"--output {options.output} is a folder: give a file")
     if options.card and (options.sets != list(SOURCES) or options.part != "test" or options.coarse != 1):
         parser.error("--card holds the scores of all windows: give it without --sets, --part and --coarse")
     if options.card and not (options.model / "card.json").is_file():
@@ -403,10 +431,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
 
     start = time.perf_counter()
-    try:
-        frozen = from_directory(options.model)
-    except ValueError as error:
-        parser.error(str(error))
+    frozen = loaded(parser, options.model, max(SOURCES[name].horizon for name in options.sets))
     loading = time.perf_counter() - start
     model, name = frozen.model, named(frozen)
     rows = evaluate(

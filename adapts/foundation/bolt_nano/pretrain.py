@@ -546,6 +546,8 @@ class Trainer:
         self.average = state["average"]
         for (_, optimiser), saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
+            for group in optimiser.param_groups:
+                group["weight_decay"] = self.settings.weight_decay  # the rate is set at every step
 
     def begin(self, folder: Path) -> str:
         r"""Takes the weights of an exported model, its steps and its history; the optimisers start afresh.
@@ -599,14 +601,17 @@ def export(run: Path, folder: Path, version: str = "0", dtype: torch.dtype = tor
         dtype: The precision.
 
     Raises:
-        ValueError: If the run can not be read.
+        ValueError: If the run or its log can not be read, or its weights are not finite.
     """
     import chronos
     import transformers
 
     model, state = _averaged(run)
     path = run / "log.jsonl"  # not there where `last.pt` alone was copied
-    log = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    try:
+        log = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    except ValueError as error:
+        raise ValueError(f"{path} holds a line that is no JSON: remove it") from error
     model.to(dtype).save_pretrained(folder)
     card = {
         "name": "bolt-nano",
@@ -623,7 +628,7 @@ def export(run: Path, folder: Path, version: str = "0", dtype: torch.dtype = tor
         "settings": state["settings"],
         "history": state["history"],
         "steps": state["step"],
-        "windows": state["step"] * state["settings"]["batch"],
+        "windows": _windows(state),
         "validation_loss": {
             str(line["step"]): line["validation"] for line in log[:: max(1, len(log) // 20)] + log[-1:]
         },
@@ -634,6 +639,14 @@ def export(run: Path, folder: Path, version: str = "0", dtype: torch.dtype = tor
         },
     }
     (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+
+
+def _windows(state: dict[str, Any]) -> int:
+    r"""Counts the windows seen; where a part of the history does not name its batch, it was the last part's."""
+    batch = state["settings"]["batch"]
+    parts = [{"from": 0, "batch": batch}, *state["history"]]
+    ends = [part["from"] for part in parts[1:]] + [state["step"]]
+    return sum((end - part["from"]) * part.get("batch", batch) for part, end in zip(parts, ends, strict=True))
 
 
 def _state(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
@@ -659,6 +672,8 @@ def _averaged(run: Path) -> tuple[Any, dict[str, Any]]:
     shared = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight"}  # `shared.weight` under other names
     if set(absent) - shared or unknown:
         raise ValueError(f"{run / 'last.pt'} is of another model: {len(absent)} weights lack, {len(unknown)} unknown")
+    if not all(bool(weight.isfinite().all()) for weight in state["average"].values()):
+        raise ValueError(f"{run / 'last.pt'} holds weights that are not finite: take an earlier checkpoint")
     return model, state
 
 
@@ -689,6 +704,17 @@ def _teacher(folder: Path) -> tuple[Any, str]:
     return model, f"version {card['version']}"
 
 
+def _check_begun(history: list[dict[str, Any]], folder: Path, run: Path) -> None:
+    r"""Refuses weights to begin with for a run that has begun with others."""
+    version = str(_exported(folder)[1]["version"])
+    begun = [str(part["weights"]).split(",")[0] for part in history if "weights" in part]
+    if begun[-1:] != [version]:
+        raise ValueError(
+            f"{run} holds a run that began with {f'version {begun[-1]}' if begun else 'weights of its own'}, not with "
+            f"version {version} of --begin {folder}: leave --begin out to go on, or give a new folder"
+        )
+
+
 def _architecture(text: str) -> dict[str, Any]:
     r"""Reads fields of `ARCHITECTURE` from JSON."""
     try:
@@ -699,6 +725,12 @@ def _architecture(text: str) -> dict[str, Any]:
         raise argparse.ArgumentTypeError(f"expected JSON of some of {', '.join(ARCHITECTURE)}, got {text}")
     if not all(type(value) is int and value > 0 for value in fields.values()):
         raise argparse.ArgumentTypeError(f"expected whole numbers from 1, got {text}")
+    both = {**ARCHITECTURE, **fields}
+    buckets, distance = both["relative_attention_num_buckets"], both["relative_attention_max_distance"]
+    if buckets < 4 or distance <= buckets // 4:  # of its half for either side T5 gives half to single distances
+        raise argparse.ArgumentTypeError(
+            f"expected 4 buckets or more and a maximum distance above a quarter of them, got {buckets} and {distance}"
+        )
     return fields
 
 
@@ -755,6 +787,8 @@ def main() -> None:
         trainer = Trainer(settings, options["architecture"], device, teachers)
         if (run / "last.pt").exists():
             trainer.load(run / "last.pt")
+            if options["begin"]:
+                _check_begun(trainer.history, options["begin"], run)
         elif options["begin"]:
             told["weights"] = trainer.begin(options["begin"])
     except ValueError as error:
@@ -762,7 +796,8 @@ def main() -> None:
     if trainer.step >= settings.steps:
         parser.error(f"--steps {settings.steps}: the weights stand at step {trainer.step} already; give more to go on")
     run.mkdir(parents=True, exist_ok=True)
-    kept = {name: getattr(settings, name) for name in ("steps", "decay", "blur", "eventful")}
+    kept = dataclasses.asdict(settings)
+    del kept["seed"]  # a run's seed stays
     begun = {**kept, "prior": VERSION, **told}
     last = trainer.history[-1] if trainer.history else {}
     if begun != {name: value for name, value in last.items() if name not in ("from", "weights")}:

@@ -69,7 +69,7 @@ class Dice:
 
 
 def standardised(x: Tensor) -> Tensor:
-    r"""Returns rows of mean 0 and standard deviation 1 (0 where constant)."""
+    r"""Returns rows of mean 0 and standard deviation 1 (near 0 where constant, up to rounding)."""
     x = x - x.mean(-1, keepdim=True)
     return x / x.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-6)
 
@@ -109,7 +109,7 @@ def reverting(dice: Dice, n: int, length: int) -> Tensor:
 
 
 def smooth(dice: Dice, n: int, length: int) -> Tensor:
-    r"""A Gaussian process with a squared-exponential kernel, unit variance; its length scale 5 steps to the window."""
+    r"""A Gaussian process, squared-exponential kernel, variance about .9; its length scale 5 steps to the window."""
     size = 2 * length
     f = torch.fft.rfftfreq(size, device=dice.device)
     scale = dice.log_uniform(n, 1, low=5, high=length)
@@ -353,7 +353,7 @@ def _per_cycle(dice: Dice, n: int, cycle: Tensor) -> Tensor:
 
 
 def draw_period(dice: Dice, n: int) -> Tensor:
-    r"""Draws cycle lengths (n, 1): four in five off the calendar, else any, log-uniform from 3 to 400 steps."""
+    r"""Draws cycle lengths (n, 1): seven in eight off the calendar, else any, log-uniform from 3 to 400 steps."""
     table = torch.tensor(list(PERIODS), dtype=torch.float32, device=dice.device)
     calendar = table[dice.choice(n, [float(w) for w in PERIODS.values()])].unsqueeze(1)
     calendar = torch.where((calendar == 52) & dice.coin(n, 1, chance=0.7), 365.25 / 7, calendar)
