@@ -31,6 +31,7 @@ MODULES = sorted((ROOT / "adapts").rglob("*.py"))
 
 # A part of the package imports from the lines above its own, and from itself.
 LAYERS = [
+    ["errors"],
     ["shelf"],
     ["_logging", "dates", "tsf", "checkpoints"],
     ["panel"],

@@ -1,0 +1,62 @@
+r"""Error messages: values shown within a bounded length, and exceptions of other libraries made ours."""
+
+from __future__ import annotations
+
+__all__ = ["reading", "shown"]
+
+import reprlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxstring = _SHORT.maxother = 120
+
+
+def shown(value: object) -> str:
+    r"""Shows a value in one line of bounded length, however large or deep it is, and whatever its `repr` does.
+
+    Arguments:
+        value: Anything.
+
+    Returns:
+        Its shortened `repr`.
+
+    Example:
+        >>> shown("vae"), shown(list(range(1000))), shown(10**5000)
+        ("'vae'", '[0, 1, 2, 3, 4, 5, ...]', '<int>')
+    """
+    try:
+        text = " ".join(_SHORT.repr(value).split())
+    except Exception:  # a number of more digits than Python prints, or an object whose repr fails
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= 300 else f"{text[:200]} ... {text[-40:]}"
+
+
+@contextmanager
+def reading(what: str, remedy: str) -> Iterator[None]:
+    r"""Turns whatever another library raises while it reads a damaged input into one `ValueError`.
+
+    Wrap the other library's call alone: our own checks raise their own messages, outside.
+
+    Arguments:
+        what: What cannot be read, as it begins the message: `"sales.csv cannot be read as CSV"`.
+        remedy: What to do about it, as it ends the message.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ValueError: If the call raises anything; that exception is its `__cause__`.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        if isinstance(error, RecursionError):
+            reason = "it is nested too deeply"
+        elif isinstance(error, MemoryError):
+            reason = "it does not fit in memory"
+        elif isinstance(error, KeyError):
+            reason = f"it lacks {reason}"
+        raise ValueError(f"{what} ({reason}): {remedy}") from error
