@@ -420,7 +420,7 @@ class Adapter:
         marginals = fitted.recalibrated(marginals, windows)
         if fitted.online is not None:
             marginals = fitted.online.recalibration.apply(marginals)
-        return self._units(marginals, copula, parts)
+        return self._units(windows, marginals, copula, parts)
 
     def frozen_law(self, windows: Windows) -> Law:
         r"""Returns what the frozen model alone says of windows: its margins, independent, nothing fitted.
@@ -435,7 +435,7 @@ class Adapter:
         marginals = self._pipeline(fitted).frozen(fitted.plain(windows))
         none = torch.zeros(marginals.shape)
         parts = VarianceParts.of(marginals, none, none)
-        return self._units(marginals, Independent(self.prediction_length, len(fitted.panel.targets)), parts)
+        return self._units(windows, marginals, Independent(self.prediction_length, len(fitted.panel.targets)), parts)
 
     def backtest(
         self,
@@ -663,12 +663,16 @@ class Adapter:
 
     @property
     def location_(self) -> np.ndarray:
-        r"""The channels' means over the train rows, with shape :math:`(D,)`."""
+        r"""The channels' means over the train rows, with shape :math:`(D,)`; see `scale_`."""
         return self._require_fitted("location_").location[: len(self.channels)]
 
     @property
     def scale_(self) -> np.ndarray:
-        r"""The channels' population standard deviations over the train rows, 1 where constant, shape :math:`(D,)`."""
+        r"""The channels' population standard deviations over the train rows, with shape :math:`(D,)`.
+
+        They are at least 1e-9 of the means. A channel that the train rows do not show to vary has the mean and the
+        deviation of all rows; a constant one has its absolute value, or 1 where it is zero.
+        """
         return self._require_fitted("scale_").scale[: len(self.channels)]
 
     def summary(self) -> Summary:
@@ -893,14 +897,15 @@ class Adapter:
     def _pipeline(self, fitted: Fitted) -> Pipeline:
         return fitted.pipeline(self.model, self.batch_size, self.seed, self.posterior_draws)
 
-    def _units(self, marginals: QuantileFunction, copula: Copula, parts: VarianceParts) -> Law:
+    def _units(self, windows: Windows, marginals: QuantileFunction, copula: Copula, parts: VarianceParts) -> Law:
         r"""The law in the channels' own units, in double precision: a location may be large beside its scale."""
         fitted = self._require_fitted("law")
         exact = QuantileFunction(marginals.levels, marginals.values.double())
         location, scale = (torch.from_numpy(unit[: marginals.shape[-1]]) for unit in (fitted.location, fitted.scale))
         low, high = (torch.from_numpy(bound) for bound in fitted.support)
-        exact = exact.rescaled(location, scale).supported(low, high)
-        return Law(exact, copula, parts.scaled(scale))
+        exact, constant = fitted.held(exact.rescaled(location, scale), windows)
+        parts = parts.scaled(torch.where(constant, 0.0, scale).unsqueeze(1))
+        return Law(exact.supported(low, high), copula, parts)
 
 
 @dataclass(frozen=True, repr=False)

@@ -77,7 +77,9 @@ class Fitted:
         season_length: The season's length, where a data card states one.
         support: The lowest and highest possible value of each channel, each with shape :math:`(D,)`.
         location: The means of the targets and, behind them, the past covariates over the train rows.
-        scale: Their population standard deviations over the train rows, 1 where constant.
+        scale: Their population standard deviations over the train rows. The units of channels that these do not show
+            to vary are those of all rows (see `location_scale`).
+        constant: Whether each target is constant over all rows, with shape :math:`(D,)`.
         module: The built adapter.
         copula: The dependence of channels and leads.
         recalibration: The map of the levels.
@@ -104,6 +106,7 @@ class Fitted:
     support: tuple[np.ndarray, np.ndarray]
     location: np.ndarray
     scale: np.ndarray
+    constant: np.ndarray
     module: AdapterModule
     copula: Copula
     recalibration: Recalibration
@@ -221,6 +224,30 @@ class Fitted:
             self._targets = held = windows.panel, targets.standardised(self.location[:count], self.scale[:count])
         return replace(windows, panel=held[1], shifts=None, factors=None, told=None, kriging=None)
 
+    def held(self, law: QuantileFunction, windows: Windows) -> tuple[QuantileFunction, Tensor]:
+        r"""The margins of windows, of which those of constant series are exactly the constant.
+
+        A channel that is constant over all fitted rows and over a window's context has one possible value. Families
+        that mix channels, and rounding, would make a law about it.
+
+        Arguments:
+            law: The margins of windows, in the caller's units, with batch shape :math:`(n, H, D)`.
+            windows: The windows of the panel in the caller's units.
+
+        Returns:
+            The margins, and which channels of the windows are constant, with shape :math:`(n, D)`.
+        """
+        constant = torch.from_numpy(self.constant).expand(len(windows), -1)
+        if not self.constant.any():
+            return law, constant
+        past = replace(windows, panel=windows.panel.select(self.panel.targets)).past(torch.float64)  # (n, L, D)
+        missing = past.isnan()
+        low, high = past.masked_fill(missing, torch.inf).amin(1), past.masked_fill(missing, -torch.inf).amax(1)
+        constant = constant & (low >= high)  # (n, D)
+        value = torch.where(low > high, torch.from_numpy(self.location[: len(self.constant)]), low)  # unseen: as fitted
+        value = torch.where(constant, value, 0.0)[:, None, :, None]
+        return QuantileFunction(law.levels, torch.where(constant[:, None, :, None], value, law.values)), constant
+
     def recalibrated(self, law: QuantileFunction, windows: Windows) -> QuantileFunction:
         r"""The margins of windows with their levels mapped.
 
@@ -258,6 +285,8 @@ class Fitted:
         tensors |= {name: tensor for name in ("noise", "gate") if (tensor := getattr(self, name)) is not None}
         if self.latent_ranks:
             tensors["latent_ranks"] = torch.tensor(True)
+        if self.constant.any():
+            tensors["constant"] = torch.from_numpy(self.constant)
         return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
@@ -278,6 +307,8 @@ class Fitted:
         self.online = OnlineRecalibration.from_state(part("online")) if part("online") else None
         self.latent_copula = Copula.from_state(part("latent_copula")) if part("latent_copula") else None
         self.latent_ranks = "latent_ranks" in tensors
+        if "constant" in tensors:
+            self.constant = tensors["constant"].numpy()
         self.noise, self.gate = tensors.get("noise"), tensors.get("gate")
         self.head, self._headed = part("head"), None
         self.effect = KnownEffect.from_state(self.panel, part("effect")) if part("effect") else None
@@ -439,10 +470,10 @@ def _begin(
     parts = split_parts(panel, borders=borders)
     targets, known = panel.select(panel.targets), panel.known_covariates
     seen = panel.select((*panel.targets, *panel.past_covariates))
-    location, scale = location_scale(_rows(seen, parts["train"]))
+    location, scale, constant = _units(seen, parts["train"])
     effect = KnownEffect.none(panel, lambda some: _rows(some, parts["train"])) if known else None
     fitted = Fitted(
-        panel, context_length, season_length, support, location, scale, module,
+        panel, context_length, season_length, support, location, scale, constant[: targets.num_channels], module,
         copula=Independent(prediction_length, targets.num_channels), recalibration=Recalibration.identity(),
         effect=effect,
     )  # fmt: skip
@@ -1332,6 +1363,22 @@ def _fingerprint(
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else type(value).__qualname__
+
+
+def _units(panel: Panel, train: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    r"""Location and scale of the channels over the train rows, and whether each is constant over all rows, (D,) each.
+
+    A channel that is constant, or not seen, over the train rows takes its units from all rows of the fit.
+    """
+    whole, rows = panel.concatenated[0], _rows(panel, train)
+    location, scale = location_scale(rows)
+    constant: np.ndarray = np.fmin.reduce(whole) == np.fmax.reduce(whole)
+    seen = ~np.isnan(rows)
+    low, high = (np.where(seen, sign * rows, np.inf).min(0, initial=np.inf) for sign in (1, -1))
+    still = low >= -high
+    if still.any():
+        location[still], scale[still] = location_scale(whole[:, still])
+    return location, scale, constant
 
 
 def _rows(panel: Panel, part: Part, *, apart: int = 0) -> np.ndarray:

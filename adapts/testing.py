@@ -252,6 +252,7 @@ class FoundationModelConformance:
         horizon = foundation_model.prediction_length + 1
         many = torch.cat([context, torch.stack(list(degenerate_rows(context.shape[1]).values()))])
         many = many[~many.isnan().any(1) | many.isnan().all(1)]  # no gap that would be bridged, or lie at the end
+        many = many[many.amax(1) != many.amin(1)]  # constant series have a test of their own
         whole = foundation_model(many, horizon)
         kept = foundation_model.memory_budget
         try:
@@ -265,6 +266,14 @@ class FoundationModelConformance:
             assert foundation_model.chunk_rows(100, horizon) == 1
         finally:
             foundation_model.memory_budget = kept
+
+    def test_predict_gives_a_constant_series_its_constant(self, foundation_model: FoundationModel) -> None:
+        r"""A series of equal values is forecast as this value, exactly, whatever its size and its gaps."""
+        values = torch.tensor([0.0, 5.0, -0.1, 1e-12, 1e-30, 3e15]).unsqueeze(1)
+        context = values.repeat(1, 40)
+        context[:, 7], context[:3, -5:] = torch.nan, torch.nan
+        forecast = foundation_model.predict(context, foundation_model.prediction_length + 1)
+        assert torch.equal(forecast, values.unsqueeze(2).expand_as(forecast))
 
     def test_predict_bridges_short_gaps(self, foundation_model: FoundationModel, context: Tensor) -> None:
         r"""What lies on a line between its neighbours may be missing."""

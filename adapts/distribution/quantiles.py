@@ -412,12 +412,18 @@ class QuantileFunction:
     @property
     def mean(self) -> Tensor:
         r"""The mean, exact (with tails and the atoms of the support), with shape :math:`(*)`."""
-        return self._clip(self._moments()[0].to(self.values))  # rounding alone may take it beyond a bound
+        mean = self._moments()[0].to(self.values)
+        return self._clip(torch.where(self._certain, self.values[..., 0], mean))  # rounding may take it beyond a bound
 
     @property
     def variance(self) -> Tensor:
         r"""The variance, exact (with tails and the atoms of the support), with shape :math:`(*)`."""
-        return self._moments()[1].to(self.values)
+        return torch.where(self._certain, 0.0, self._moments()[1].to(self.values))
+
+    @property
+    def _certain(self) -> Tensor:
+        r"""Which laws are a constant, whose moments have no rounding error, with shape (*)."""
+        return self.values[..., 0] == self.values[..., -1]
 
     def _moments(self) -> tuple[Tensor, Tensor]:
         weights, means, deviations = (x.to(self.levels.device) for x in _pieces(tuple(self.levels.tolist())))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..gaps import bridged, to_its_end
 
 Unroll = Literal["quantile", "median"]
+MODERATE = 20  # series whose largest value lies beyond this power of two, or its inverse, are forecast in other units
 LARGEST = 1e17  # of the values of a context: the sum of their squares is a float32 number
 
 
@@ -128,8 +129,9 @@ class FoundationModel(nn.Module, ABC):
         A series whose last :math:`g` steps are missing is forecast from its last observation on, :math:`g` steps
         further: models are made for contexts that end with a value, and forecast much worse behind a gap. Short gaps
         within are bridged (see `adapts.gaps.bridged`): models take a series of which every other step is missing for
-        another one. Otherwise the numbers are those of `forward`, up to the rounding of matrix products of another
-        batch size.
+        another one. A series that is constant is forecast as that constant, without spread: models add a little of a
+        fixed size to any scale. Very large and very small series are forecast in other units. Otherwise the numbers
+        are those of `forward`, up to the rounding of matrix products of another batch size.
 
         Arguments:
             context: The series, with shape :math:`(N, L)`, as `forward` takes them.
@@ -143,12 +145,30 @@ class FoundationModel(nn.Module, ABC):
                 or too large.
         """
         self._require(context, prediction_length)
-        largest = float(context.detach().abs().nan_to_num(0.0, posinf=math.inf).amax()) if len(context) else 0.0
-        if largest > LARGEST:
+        if len(context) == 0:
+            return self.forward(context, prediction_length)
+        high = context.nan_to_num(-math.inf, posinf=math.inf, neginf=-math.inf).amax(1)  # (N,), -inf of a row of NaN
+        low = context.nan_to_num(math.inf, posinf=math.inf, neginf=-math.inf).amin(1)
+        sizes = torch.where(context.isnan().all(1), 0.0, torch.maximum(high.abs(), low.abs()))
+        if float(sizes.max()) > LARGEST:
             raise ValueError(
-                f"{self.name} takes values of at most {LARGEST:g} in size, NaN where one is missing, got {largest:g}: "
-                f"divide the series, and multiply its forecast"
+                f"{self.name} takes values of at most {LARGEST:g} in size, NaN where one is missing, got "
+                f"{float(sizes.max()):g}: divide the series, and multiply its forecast"
             )
+        exponent = torch.frexp(sizes)[1].clamp(-120, 120)  # a power of two changes no digit
+        exponent = torch.where(exponent.abs() > MODERATE, exponent, 0).unsqueeze(1)  # (N, 1)
+        quantiles = self._predict(torch.ldexp(context, -exponent), prediction_length)
+        quantiles = torch.ldexp(quantiles, exponent.unsqueeze(2))
+        if not bool(quantiles.isfinite().all()):
+            raise ValueError(
+                f"the foundation model {self.name} gave forecasts that are NaN or infinite, expected finite ones: its "
+                "weights are damaged, or it does not take such series"
+            )
+        constant = (low == high)[:, None, None]
+        return torch.where(constant, high.to(quantiles)[:, None, None], quantiles)
+
+    def _predict(self, context: Tensor, prediction_length: int) -> Tensor:
+        r"""`predict` of series of moderate size."""
         context = bridged(context)
         ended, gap = to_its_end(context)
         if not bool(gap.any()):
@@ -160,7 +180,7 @@ class FoundationModel(nn.Module, ABC):
         quantiles = ended.new_empty(len(ended), len(self.quantile_levels), prediction_length, dtype=torch.float32)
         for number in passes.unique():  # no series is unrolled for the sake of another
             some = passes == number
-            further = self.predict(ended[some], int(leads[some].max()) + 1)
+            further = self._predict(ended[some], int(leads[some].max()) + 1)
             quantiles[some] = further.gather(2, leads[some].unsqueeze(1).expand(-1, further.shape[1], -1))
         return quantiles
 

@@ -2,7 +2,7 @@ r"""The panel: items x time x channels, with names and dates."""
 
 from __future__ import annotations
 
-__all__ = ["Categories", "Item", "Panel", "columns_of", "require_length"]
+__all__ = ["Categories", "Item", "Panel", "columns_of", "require_length", "require_sizes"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +14,11 @@ import pandas as pd
 
 from ..dates import BEYOND, RANGE, calendar, period_of
 from .columns import listed, named
+
+#: The smallest and the largest size of a channel: the squares of ten times as much are numbers of double precision.
+SMALLEST, LARGEST = 1e-150, 1e150
+#: How many standard deviations a value may lie from the mean of the rows that were fitted.
+FARTHEST = 1e15
 
 #: The categories of a static column: their names, or the numbers that gluonts counts them by.
 Categories = tuple[str, ...] | tuple[int, ...]
@@ -189,8 +194,22 @@ class Panel:
 
         Returns:
             The panel in the new units.
+
+        Raises:
+            ValueError: If a value lies farther out than models can compute with, 1e15 scales.
         """
-        return replace(self, items=tuple(replace(i, values=(i.values - location) / scale) for i in self.items))
+        items = tuple(replace(item, values=(item.values - location) / scale) for item in self.items)
+        for item, standard in zip(self.items, items, strict=True):
+            rows, columns = np.nonzero(np.abs(standard.values) > FARTHEST)
+            if len(rows):
+                whose = "" if len(self) == 1 else f" of item {item.item_id!r}"
+                raise ValueError(
+                    f"column {self.channels[columns[0]]!r} holds {item.values[rows[0], columns[0]]:g} in row "
+                    f"{rows[0]}{whose}, {abs(standard.values[rows[0], columns[0]]):.0e} standard deviations from the "
+                    f"mean of the train rows, expected at most {FARTHEST:g}: write NaN if the value is a mistake, or "
+                    "fit an adapter on rows of this size"
+                )
+        return replace(self, items=items)
 
     def rows(self, stop: int | Sequence[int]) -> Panel:
         r"""Keeps the first rows of each item.
@@ -402,3 +421,31 @@ def require_length(panel: Panel, needed: int, why: str) -> None:
     if len(short) < needed:
         whose = "the series" if len(panel) == 1 else f"item {short.item_id!r}"
         raise ValueError(f"too short a series: {whose} has {len(short)} steps, at least {needed} are needed for {why}")
+
+
+def require_sizes(panel: Panel) -> None:
+    r"""Checks that the channels have a size that can be computed with, from 1e-150 to 1e150.
+
+    Arguments:
+        panel: The panel, without infinite values.
+
+    Raises:
+        ValueError: If a value is larger, or all values of a channel are smaller but not all zero.
+    """
+    sizes = [np.abs(item.values).max(0, initial=0.0, where=~np.isnan(item.values)) for item in panel.items]
+    largest = np.max(sizes, axis=0)  # (D,)
+    far = np.flatnonzero((largest > 10 * LARGEST) | ((largest < SMALLEST / 10) & (largest > 0)))
+    if not len(far):
+        return
+    column = int(far[0])
+    number = int(np.argmax([size[column] for size in sizes]))
+    item = panel.items[number]
+    row = int(np.argmax(np.where(np.isnan(item.values[:, column]), -1.0, np.abs(item.values[:, column]))))
+    whose = "" if len(panel) == 1 else f" of item {item.item_id!r}"
+    size = largest[column]
+    expected, change = (f"at most {LARGEST:g}", "divide") if size > LARGEST else (f"at least {SMALLEST:g}", "multiply")
+    raise ValueError(
+        f"expected column {panel.channels[column]!r} to have a size of {expected}, and its largest value is "
+        f"{item.values[row, column]:g}, in row {row}{whose}: {change} the column by a power of ten, and undo that in "
+        "its forecast; or write NaN if the value is a mistake"
+    )

@@ -29,7 +29,7 @@ from ..dates import (
 )
 from .columns import as_array, groups, listed, named, numeric, why_not_numeric
 from .frames import as_pandas
-from .panel import Categories, Item, Panel
+from .panel import Categories, Item, Panel, require_sizes
 from .static import coded, with_static
 
 #: The names, in any case, by which an item column is recognised; those of `id` alone often are something else.
@@ -476,7 +476,7 @@ class Reader:
     # ------------------------------------------------------------------ what all share
 
     def finish(self, panel: Panel) -> Panel:
-        r"""Picks the target columns and refuses infinities."""
+        r"""Picks the target columns, and refuses infinities and numbers of a size that squares cannot hold."""
         panel = panel.select(self.wanted(panel.channels))
         for item in panel.items:
             rows, columns = np.nonzero(np.isinf(item.values))
@@ -487,6 +487,7 @@ class Reader:
                     f"{named('column', bad)} infinite{where}, first in row {rows[0]}: "
                     "a missing value is NaN, series.replace([np.inf, -np.inf], np.nan)"
                 )
+        require_sizes(panel)
         return panel
 
     def wanted(self, channels: Sequence[str]) -> Sequence[str]:
