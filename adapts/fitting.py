@@ -1366,17 +1366,14 @@ def _plain(value: Any) -> Any:
 
 
 def _units(panel: Panel, train: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    r"""Location and scale of the channels over the train rows, and whether each is constant over all rows, (D,) each.
-
-    A channel that is constant, or not seen, over the train rows takes its units from all rows of the fit.
-    """
+    r"""Location and scale over the train rows, and whether each channel is constant over all rows; (D,) each."""
     whole, rows = panel.concatenated[0], _rows(panel, train)
     location, scale = location_scale(rows)
     constant: np.ndarray = np.fmin.reduce(whole) == np.fmax.reduce(whole)
     seen = ~np.isnan(rows)
     low, high = (np.where(seen, sign * rows, np.inf).min(0, initial=np.inf) for sign in (1, -1))
     still = low >= -high
-    if still.any():
+    if still.any():  # constant, or not seen, over the train rows
         location[still], scale[still] = location_scale(whole[:, still])
     return location, scale, constant
 

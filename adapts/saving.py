@@ -319,6 +319,7 @@ def unpack(config: Mapping[str, Any], tensors: Mapping[str, Tensor], family: Ada
         support=(low, high),
         location=tensors["location"].numpy(),
         scale=tensors["scale"].numpy(),
+        constant=np.zeros(len(panel.targets), dtype=bool),  # until `restore`
         module=family.build(len(panel.targets) + len(panel.past_covariates)),
         copula=Independent(config["options"]["prediction_length"], len(panel.targets)),
         recalibration=Recalibration.identity(),

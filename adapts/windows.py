@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .dates import phase_of, phases
+from .errors import shown
 from .gaps import Told
 from .kriging import Kriging
 from .panel import Panel
@@ -55,13 +56,14 @@ def split_parts(
         The four parts by name.
 
     Raises:
-        ValueError: If the borders are not in order.
+        ValueError: If the borders are not in order, or the fractions do not add up to 1.
     """
     if borders is not None and not 0 < borders[0] <= borders[1]:
         raise ValueError(
             f"expected borders (train end, validation end), 0 < train end <= validation end, got {borders}"
         )
-    assert len(fractions) == len(PARTS) and abs(sum(fractions) - 1) < 1e-9
+    if len(fractions) != len(PARTS) or not abs(sum(fractions) - 1) < 1e-9:
+        raise ValueError(f"expected {len(PARTS)} fractions that add up to 1, got {shown(fractions)}")
 
     def cuts(rows: int) -> list[int]:
         if borders is None:
@@ -261,8 +263,15 @@ def part_windows(
 
     Returns:
         The windows, item by item, each in order of time.
+
+    Raises:
+        ValueError: If the part is of another panel, or a number is not positive.
     """
-    assert len(part.ranges) == len(panel) and max_windows > 0 and stride > 0
+    if len(part.ranges) != len(panel) or max_windows < 1 or stride < 1:
+        raise ValueError(
+            f"expected one range an item ({len(panel)}) and positive max_windows and stride, got {len(part.ranges)} "
+            f"ranges, max_windows={shown(max_windows)} and stride={shown(stride)}"
+        )
     items, origins = [], []
     for number, (item, (start, stop)) in enumerate(zip(panel.items, part.ranges, strict=True)):
         history = min(context_length, max(prediction_length, stop // 4))

@@ -67,8 +67,14 @@ class Forecast:
     bands: JointBands = field(default_factory=JointBands)
 
     def __post_init__(self) -> None:
-        assert self.law.marginals.shape == (1, len(self.index), len(self.channels))
-        assert bool(self.law.marginals.values.isfinite().all()), "a law has missing or infinite quantiles"
+        shape, expected = tuple(self.law.marginals.shape), (1, len(self.index), len(self.channels))
+        if shape != expected:
+            raise ValueError(f"Forecast expects marginals of one window, of shape {expected}, got {shape}")
+        if not bool(self.law.marginals.values.isfinite().all()):
+            raise ValueError(
+                f"the forecast of item {self.item_id!r} has missing or infinite quantiles: the values of its context, "
+                "or the adapter's weights, are too large to compute with; divide the series, and fit again"
+            )
 
     def __repr__(self) -> str:
         steps = f"{len(self.index)} steps from {self.index[0]} to {self.index[-1]}"

@@ -443,9 +443,10 @@ def require_sizes(panel: Panel) -> None:
     row = int(np.argmax(np.where(np.isnan(item.values[:, column]), -1.0, np.abs(item.values[:, column]))))
     whose = "" if len(panel) == 1 else f" of item {item.item_id!r}"
     size = largest[column]
-    expected, change = (f"at most {LARGEST:g}", "divide") if size > LARGEST else (f"at least {SMALLEST:g}", "multiply")
+    large = size > LARGEST
+    expected, change = (f"at most {LARGEST:g}", "divide") if large else (f"at least {SMALLEST:g}", "multiply")
     raise ValueError(
         f"expected column {panel.channels[column]!r} to have a size of {expected}, and its largest value is "
         f"{item.values[row, column]:g}, in row {row}{whose}: {change} the column by a power of ten, and undo that in "
-        "its forecast; or write NaN if the value is a mistake"
+        f"its forecast; or write {'NaN if the value is a mistake' if large else '0 if it is no signal'}"
     )
