@@ -15,7 +15,7 @@ from torch import Tensor
 from adapts import Adapter
 from adapts.adapters import Residual
 from adapts.foundation import FoundationModel
-from adapts.saving import replaced
+from adapts.ownership import SAVED, replaced
 
 pytestmark = pytest.mark.skipif(
     "forkserver" not in multiprocessing.get_all_start_methods(), reason="this system forks no processes to kill"
@@ -81,13 +81,13 @@ def test_a_save_killed_at_any_moment_leaves_a_whole_adapter(start, tmp_path) -> 
 
 
 def test_without_an_exchange_the_old_folder_is_found_beside_and_put_back(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("adapts.saving._exchanged", lambda *_: False)  # as on Windows
+    monkeypatch.setattr("adapts.ownership._exchanged", lambda *_: False)  # as on Windows
     one = killed.adapter("residual").fit(killed.series())
     one.save(tmp_path / "run")
     os.replace(tmp_path / "run", tmp_path / ".run.old")  # a process was killed here
     again = Adapter.load(tmp_path / "run", foundation_model=killed.tiny_chronos_bolt())
     np.testing.assert_array_equal(again.predict().samples, one.predict().samples)
-    with pytest.raises(ValueError, match="disk full"), replaced(tmp_path / "run", overwrite=True):
+    with pytest.raises(ValueError, match="disk full"), replaced(tmp_path / "run", SAVED, overwrite=True):
         raise ValueError("disk full")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     again.save(tmp_path / "run", overwrite=True)
