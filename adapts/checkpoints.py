@@ -222,10 +222,11 @@ def require_usable(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
         ValueError: If it is a file, or holds other things than checkpoints, or its note of the work is damaged.
     """
     place = as_path("checkpoint_dir", folder)
-    if not os.path.lexists(place):
+    above = next(path for path in (place, *place.absolute().parents) if os.path.lexists(path))
+    if not os.path.isdir(above):
+        raise ValueError(f"expected a folder for checkpoints, but {named(above)} is a file: choose another place")
+    if above != place:
         return None
-    if not place.is_dir():
-        raise ValueError(f"expected a folder for checkpoints, but {named(place)} is a file: choose another place")
     with writing(place):
         names = sorted({*os.listdir(place)} - {_PARTS})
         if not names:

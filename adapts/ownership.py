@@ -93,7 +93,9 @@ class Piece(File):
     def _says(self, name: str, head: bytes, size: int, torn: bool) -> bool:
         inner = json.dumps({"piece": name}).removesuffix("}")  # within the header's JSON, JSON once more
         starts = f'{{"__metadata__":{{"{self.KEY}":{json.dumps(inner)}'.removesuffix('"').encode()
-        return head[8:].startswith(starts[: len(head[8:])] if torn else starts)
+        if torn:
+            return not size or (size > 8 and starts.startswith(head[8 : 8 + len(starts)]))
+        return head.startswith(starts, 8)
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ RECIPE = File(b"family:")
 #: The trials of a search, as Optuna writes them.
 TRIALS = File(b'{"op_code"')
 #: What a process writes of checkpoints before it is moved to its place.
-PART = Folder({r"fit\.json": File(b"{"), r"lightning\.ckpt": File(b"PK"), ".+": Piece()})
+PART = Folder({r"fit\.json": File(b"{"), r"lightning\.ckpt": File(b"PK"), r".+\.(safetensors|ckpt)": Piece()})
 #: The hidden folder in a folder of checkpoints.
 PARTS = Folder({_LOCK: _EMPTY, "[a-z0-9_]{8}": PART})
 _WHOLE = (SAVED, GROUPED, RUN, BACKTEST)

@@ -69,7 +69,7 @@ def require_place(
         require_usable(folder)
     above = next(path for path in output.absolute().parents if path.exists())
     try:
-        TemporaryDirectory(dir=above).cleanup()
+        TemporaryDirectory(prefix=f".{output.name}-adapts-", dir=above).cleanup()
     except OSError as error:
         raise ValueError(
             f"{named(output)} cannot be written, for {named(above)} takes no new folder ({error.strerror}): "
