@@ -533,10 +533,12 @@ class Adapter:
 
         Arguments:
             path: The folder.
-            overwrite: Whether to replace the folder if it exists.
+            overwrite: Whether to replace the folder if it exists. One that holds anything that no adapter wrote is
+                never replaced.
 
         Raises:
-            ValueError: If the adapter is not fitted, or the folder exists.
+            OSError: If the folder cannot be written.
+            ValueError: If the adapter is not fitted, or the folder exists, or holds what no adapter wrote.
         """
         saving.save(self._require_fitted("save"), self, path, overwrite=overwrite)
 

@@ -347,7 +347,8 @@ def fit(
         What was fitted.
 
     Raises:
-        ValueError: If no train window has its targets inside the train rows, or the folder is another fit's.
+        ValueError: If no train window has its targets inside the train rows, or the folder is another fit's, or holds
+            what no fit wrote, or another process works in it.
     """
     options: dict[str, Any] = {
         "borders": borders, "context_length": context_length, "prediction_length": prediction_length,
@@ -364,7 +365,8 @@ def fit(
         torch.manual_seed(settings["seed"])
     stages = _begin(panel, module, model, checkpoint_dir=checkpoint_dir, **options)
     stages.said = said
-    stages.run()
+    with stages.checkpoints:
+        stages.run()
     return stages.fitted
 
 
@@ -832,8 +834,7 @@ class _Stages:
         )  # fmt: skip
         losses = train(
             training, windows, self.windows["validation"], batch_size=settings["batch_size"], seed=self.seed,
-            known=known, options=dict(settings["trainer_options"] or {}),
-            checkpoint=self.checkpoints.path("training.ckpt"),
+            known=known, options=dict(settings["trainer_options"] or {}), checkpoints=self.checkpoints,
         )  # fmt: skip
         module.eval()
         if module.unfinished:

@@ -20,6 +20,7 @@ from ._logging import quiet
 from .adapter import Adapter, _assigned
 from .dates import calendar as dates_from
 from .dates import period_of, steps_from
+from .ownership import PREDICTOR, as_path, require_ours, writing
 from .panel import Categories, Item, Panel
 from .panel.columns import as_array
 from .panel.panel import columns_of
@@ -180,13 +181,20 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
         r"""Writes gluonts' note of the class, the options, and the adapter's own folder, `adapter`.
 
         Arguments:
-            path: The folder. An adapter that stands there is replaced.
+            path: The folder. A predictor that stands there is replaced; other files there are kept.
+
+        Raises:
+            OSError: If the folder cannot be written.
+            ValueError: If files that no predictor wrote have the names of ours there.
         """
-        path = Path(path)
-        path.mkdir(parents=True, exist_ok=True)
-        super().serialize(path)
-        options = {name: getattr(self, name) for name in ("num_samples", "batch_size", "freq")}
-        (path / OPTIONS).write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
+        path = as_path("path", path)
+        for name in ("gluonts-config.json", OPTIONS, ADAPTER):
+            require_ours(path / name, PREDICTOR.entry(name))
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+            super().serialize(path)
+            options = {name: getattr(self, name) for name in ("num_samples", "batch_size", "freq")}
+            (path / OPTIONS).write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
         self.adapter.save(path / ADAPTER, overwrite=True)
 
     @classmethod

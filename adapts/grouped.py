@@ -18,6 +18,7 @@ import numpy as np
 from . import __version__, saving
 from ._logging import get_logger
 from .adapter import Adapter, Summary, _contestants, _some
+from .ownership import CONFIG, GROUPED, GROUPS, as_path, replaced, standing
 from .panel import as_pandas
 from .panel.columns import listed
 from .panel.grouping import Grouped, split
@@ -113,7 +114,7 @@ class GroupedAdapter:
         fitted = {}
         for group, rows in given.frames.items():
             logger.info("group %s", group)
-            folder = None if checkpoint_dir is None else Path(checkpoint_dir) / _folder(group)
+            folder = _below(checkpoint_dir, group)
             with _naming(group):
                 clone = self.adapter.clone()
                 fitted[group] = clone.fit(rows, item_column=given.item_column, checkpoint_dir=folder, **options)
@@ -287,7 +288,7 @@ class GroupedAdapter:
         results = {}
         with progress_bar(None if stages is None else stages * len(given.frames), shown=progress) as tell:
             for group, rows in given.frames.items():
-                folder = None if checkpoint_dir is None else Path(checkpoint_dir) / _folder(group)
+                folder = _below(checkpoint_dir, group)
                 with _naming(group):
                     dataset = self.adapter._dataset(rows, item_column=given.item_column, **options)
                     results[group] = roll(
@@ -319,9 +320,11 @@ class GroupedAdapter:
 
         Arguments:
             path: The folder.
-            overwrite: Whether to replace the folder if it exists.
+            overwrite: Whether to replace the folder if it exists. One that holds anything that no grouped adapter
+                wrote, at any depth, is never replaced.
 
         Raises:
+            OSError: If the folder cannot be written.
             ValueError: If nothing is fitted, or the folder exists, or holds what no grouped adapter wrote.
         """
         adapters = self._require_fitted("save")
@@ -334,11 +337,10 @@ class GroupedAdapter:
             "groups": {group: _folder(group) for group in adapters},
             "items": list(self.items_.items()),
         }
-        saving.refuse_foreign(path, (saving.CONFIG, saving.GROUPS))
-        with saving.replaced(path, overwrite=overwrite) as folder:
+        with replaced(path, GROUPED, overwrite=overwrite) as folder:
             for group, adapter in adapters.items():
-                adapter.save(folder / saving.GROUPS / _folder(group))
-            (folder / saving.CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+                saving.write(adapter._require_fitted("save"), adapter, folder / GROUPS / _folder(group))
+            (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path, *, foundation_model: Any = None, device: str = "auto") -> GroupedAdapter:
@@ -355,20 +357,20 @@ class GroupedAdapter:
         Raises:
             ValueError: If the folder is not a saved grouped adapter or is corrupt, or for what `Adapter.load` refuses.
         """
-        folder = saving.standing(path)
+        folder = standing(path)
         try:
-            config = json.loads((folder / saving.CONFIG).read_text(encoding="utf-8"))
+            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             groups, items, group_column = dict(config["groups"]), dict(config["items"]), config["group_column"]
             assert groups
         except (AssertionError, KeyError, OSError, TypeError, ValueError) as error:
             raise ValueError(
-                f"expected a folder that GroupedAdapter.save wrote, but {path} holds no {saving.CONFIG} that names "
+                f"expected a folder that GroupedAdapter.save wrote, but {path} holds no {CONFIG} that names "
                 f"groups: Adapter.load reads a single adapter ({error!r})"
             ) from error
         adapters: dict[str, Adapter] = {}
         for group, name in groups.items():
             shared = next(iter(adapters.values())).model if adapters else None
-            place = folder / saving.GROUPS / name
+            place = folder / GROUPS / name
             with _naming(group):
                 adapters[group] = saving.load(
                     Adapter, place, foundation_model=foundation_model, device=device, loaded=shared
@@ -536,6 +538,11 @@ def _tell(tell: Callable[[str], None], group: str, stage: str) -> None:
 def _folder(group: str) -> str:
     r"""The name of a group's folder: that of a group may be none that a file can bear."""
     return hashlib.sha256(group.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _below(checkpoint_dir: str | Path | None, group: str) -> Path | None:
+    r"""A group's folder in the folder of checkpoints."""
+    return None if checkpoint_dir is None else as_path("checkpoint_dir", checkpoint_dir) / _folder(group)
 
 
 def _plain(value: Any) -> Any:

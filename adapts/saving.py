@@ -2,18 +2,13 @@ r"""Saved adapters: a readable config beside the adapter's own tensors, no pickl
 
 from __future__ import annotations
 
-__all__ = ["load", "pack", "refuse_existing", "refuse_foreign", "replaced", "save", "unpack"]
+__all__ = ["load", "pack", "save", "unpack", "write"]
 
-import ctypes
 import hashlib
 import json
 import math
 import os
-import shutil
-import sys
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,117 +23,15 @@ from .adapters import AdapterModule, make
 from .distribution.copula import Independent
 from .distribution.recalibration import Recalibration
 from .fitting import Fitted
+from .ownership import CONFIG, GROUPS, SAVED, TENSORS, replaced, standing
 from .panel import Item, Panel
 
 if TYPE_CHECKING:
     from .adapter import Adapter
     from .foundation import FoundationModel
 
-CONFIG, TENSORS = "config.json", "adapter.safetensors"
-GROUPS = "groups"  # the folder that holds a GroupedAdapter's
 ROLES = ("past_covariates", "known_covariates", "calendar")
 FORMAT = 2
-
-
-@contextmanager
-def replaced(path: str | Path, *, overwrite: bool) -> Iterator[Path]:
-    r"""Gives a new folder to write in, and moves it to its place when all is written.
-
-    On Linux and macOS the old and the new folder change places at once, so that one of them, whole, always stands
-    there. Where the system cannot do that, the old one stands beside for an instant, as `.NAME.old`: `standing` finds
-    it there, and the next call puts it back.
-
-    Arguments:
-        path: The place. Whatever stood there stays until the new folder is whole.
-        overwrite: Whether a folder that stands there may be replaced.
-
-    Yields:
-        The folder to write in, beside the place.
-
-    Raises:
-        ValueError: If something stands there and may not be replaced.
-    """
-    path = Path(path).resolve()
-    refuse_existing(path, overwrite=overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    old = _aside(path)
-    if old.exists() and not path.exists():  # a process was killed between the two moves
-        os.replace(old, path)
-    new = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
-        new.chmod(0o755)
-        yield new
-        if path.exists() and not _exchanged(new, path):
-            shutil.rmtree(old, ignore_errors=True)
-            os.replace(path, old)
-        if not path.exists():
-            os.replace(new, path)
-            shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-
-
-def standing(path: str | Path) -> Path:
-    r"""Returns where the folder of a place stands: there, unless a killed process has left it beside.
-
-    Arguments:
-        path: The place.
-    """
-    path = Path(path)
-    return path if path.exists() or not _aside(path).is_dir() else _aside(path)
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.old")
-
-
-def _exchanged(one: Path, other: Path) -> bool:
-    r"""Lets two folders change places at once; False where the system cannot."""
-    here, flag = -100, 2  # AT_FDCWD; RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
-    try:
-        library = ctypes.CDLL(None, use_errno=True)
-        names = os.fsencode(one), os.fsencode(other)
-        if sys.platform == "darwin":
-            return bool(library.renamex_np(*names, flag) == 0)
-        return bool(library.renameat2(here, names[0], here, names[1], flag) == 0)
-    except (AttributeError, OSError, TypeError):
-        return False
-
-
-def refuse_existing(path: str | Path, *, overwrite: bool) -> None:
-    r"""Raises where an output would replace what stands there.
-
-    Arguments:
-        path: The output's place.
-        overwrite: Whether a folder that stands there may be replaced.
-
-    Raises:
-        ValueError: If a folder stands there and may not be replaced, or if a file does.
-    """
-    path = Path(path)
-    if path.is_file():
-        raise ValueError(f"expected a folder to write to, but {path} is a file: choose another place")
-    if path.exists() and not overwrite and any(path.iterdir()):
-        raise ValueError(f"the folder {path} exists and is kept: choose another, or overwrite it (--overwrite)")
-
-
-def refuse_foreign(path: str | Path, allowed: Iterable[str]) -> None:
-    r"""Raises where a folder that is to be replaced holds anything but what we write.
-
-    Arguments:
-        path: The folder, which need not exist.
-        allowed: The names of what we write there.
-
-    Raises:
-        ValueError: If it holds anything else.
-    """
-    path = Path(path)
-    foreign = sorted({child.name for child in path.iterdir()} - set(allowed)) if path.is_dir() else []
-    if foreign:
-        raise ValueError(
-            f"the whole folder {path} would be replaced, and it holds {foreign[0]!r}, which adapts did not write: it "
-            "is kept, choose another folder"
-        )
 
 
 def pack(fitted: Fitted, adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -189,8 +82,8 @@ def pack(fitted: Fitted, adapter: Adapter) -> tuple[dict[str, Any], dict[str, Te
     return config, tensors
 
 
-def save(fitted: Fitted, adapter: Adapter, path: str | Path, *, overwrite: bool) -> None:
-    r"""Writes a fitted adapter.
+def save(fitted: Fitted, adapter: Adapter, path: str | os.PathLike[str], *, overwrite: bool) -> None:
+    r"""Writes a fitted adapter to its place.
 
     Arguments:
         fitted: What its fit left behind.
@@ -199,17 +92,30 @@ def save(fitted: Fitted, adapter: Adapter, path: str | Path, *, overwrite: bool)
         overwrite: Whether to replace the folder if it exists.
 
     Raises:
+        OSError: If the folder cannot be written.
         ValueError: If the folder exists and may not be replaced, or holds what no adapter wrote.
     """
-    from safetensors.torch import save_file
+    with replaced(path, SAVED, overwrite=overwrite) as folder:
+        write(fitted, adapter, folder)
+
+
+def write(fitted: Fitted, adapter: Adapter, folder: Path) -> None:
+    r"""Writes a fitted adapter into a new folder that is moved to its place later, such as one that `replaced` gives.
+
+    Arguments:
+        fitted: What its fit left behind.
+        adapter: The adapter, for its options.
+        folder: The folder, made where there is none.
+    """
+    from safetensors.torch import save as as_bytes
 
     config, tensors = pack(fitted, adapter)
-    refuse_foreign(path, (CONFIG, TENSORS))
-    with replaced(path, overwrite=overwrite) as folder:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / TENSORS)
-        config["sha256"] = hashlib.sha256((folder / TENSORS).read_bytes()).hexdigest()
-        text = json.dumps(config, indent=2, default=_plain, allow_nan=False)
-        (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    content = as_bytes({name: tensor.contiguous() for name, tensor in tensors.items()})
+    (folder / TENSORS).write_bytes(content)
+    config["sha256"] = hashlib.sha256(content).hexdigest()
+    text = json.dumps(config, indent=2, default=_plain, allow_nan=False)
+    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
 def load(

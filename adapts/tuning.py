@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["Tuned", "tune"]
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,10 @@ from . import __version__
 from ._logging import get_logger, quiet
 from .adapter import TRAINING, Adapter, _trained
 from .checkpoints import Checkpoints
+from .errors import reading
 from .fitting import Shared, rows_digest, validate
 from .foundation import FoundationModel
+from .ownership import RECIPE, TRIALS, as_path, named, require_ours, writing
 from .readers import Dataset
 from .shelf import unknown
 from .windows import split_parts
@@ -77,11 +80,18 @@ class Tuned:
         r"""Writes the recipe as a YAML file, which `Adapter(Path(...), ...)` and the command line take.
 
         Arguments:
-            path: The file; one that stands there is replaced.
+            path: The file. One that stands there is replaced where it is a recipe as this writes it, and kept if not.
+
+        Raises:
+            OSError: If the file cannot be written.
+            ValueError: If another file stands there.
         """
         import yaml
 
-        Path(path).write_text(yaml.safe_dump(self.recipe, sort_keys=False, width=120), encoding="utf-8")
+        place = as_path("path", path)
+        require_ours(place, RECIPE)
+        with writing(place):
+            place.write_text(yaml.safe_dump(self.recipe, sort_keys=False, width=120), encoding="utf-8")
 
 
 def tune(
@@ -167,41 +177,44 @@ def tune(
         regularise=regularise,
     )  # fmt: skip
     searched = _Space(adapter, space, _width(dataset))
-    kept = Checkpoints(folder, {} if folder is None else _fingerprint(adapter, dataset, borders, searched))
-    backend = optuna.storages.journal.JournalFileBackend
-    journal = kept.path("trials.log")
-    with quiet():
-        study = optuna.create_study(
-            storage=None if journal is None else optuna.storages.JournalStorage(backend(str(journal))),
-            study_name="adapts", load_if_exists=True,
-        )  # fmt: skip
-    search = _Search(adapter, dataset, borders, searched)
-    for left in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        study.tell(left.number, state=optuna.trial.TrialState.FAIL)  # a killed process was at it
-    finished = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    while (done := len(study.get_trials(deepcopy=False, states=finished))) < trials:
-        # A seed a trial, so that a search that goes on draws what one that was never ended draws.
-        state = np.random.SeedSequence([int(adapter.seed), done]).generate_state(1)
-        with quiet():
-            study.sampler = optuna.samplers.TPESampler(seed=int(state[0]))
-            trial = study.ask()
-            params = searched.suggest(trial)
-        try:
-            candidate = search.candidate(params)
-        except ValueError as error:
-            said = f"refused: {error}"
-            trial.set_user_attr("error", str(error))
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        else:
-            loss, frozen_loss = search.losses(candidate)
-            said = f"loss {loss:.4g}, the frozen model's {frozen_loss:.4g}"
-            trial.set_user_attr("frozen_loss", frozen_loss)
-            study.tell(trial, loss)
-        said = f"trial {done + 1} of {trials}, {', '.join(f'{name}={x!r}' for name, x in params.items())}: {said}"
-        logger.info(said)
-        if on_trial is not None:
-            on_trial(said)
-    return _result(search, study.get_trials(deepcopy=False, states=finished)[: int(trials)])
+    facts = {} if folder is None else _fingerprint(adapter, dataset, borders, searched)
+    with Checkpoints(folder, facts) as kept:
+        backend = optuna.storages.journal.JournalFileBackend
+        journal = kept.path("trials.log")
+        if journal is not None and os.path.lexists(journal) and not TRIALS.wrote(journal, torn=True):
+            raise ValueError(f"{named(journal)} does not hold the trials of a search: move it away")
+        with quiet(), reading(f"{journal} cannot be read as the trials of a search", "choose another folder"):
+            study = optuna.create_study(
+                storage=None if journal is None else optuna.storages.JournalStorage(backend(str(journal))),
+                study_name="adapts", load_if_exists=True,
+            )  # fmt: skip
+        search = _Search(adapter, dataset, borders, searched)
+        for left in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+            study.tell(left.number, state=optuna.trial.TrialState.FAIL)  # a killed process was at it
+        finished = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+        while (done := len(study.get_trials(deepcopy=False, states=finished))) < trials:
+            # A seed a trial, so that a search that goes on draws what one that was never ended draws.
+            state = np.random.SeedSequence([int(adapter.seed), done]).generate_state(1)
+            with quiet():
+                study.sampler = optuna.samplers.TPESampler(seed=int(state[0]))
+                trial = study.ask()
+                params = searched.suggest(trial)
+            try:
+                candidate = search.candidate(params)
+            except ValueError as error:
+                said = f"refused: {error}"
+                trial.set_user_attr("error", str(error))
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            else:
+                loss, frozen_loss = search.losses(candidate)
+                said = f"loss {loss:.4g}, the frozen model's {frozen_loss:.4g}"
+                trial.set_user_attr("frozen_loss", frozen_loss)
+                study.tell(trial, loss)
+            said = f"trial {done + 1} of {trials}, {', '.join(f'{name}={x!r}' for name, x in params.items())}: {said}"
+            logger.info(said)
+            if on_trial is not None:
+                on_trial(said)
+        return _result(search, study.get_trials(deepcopy=False, states=finished)[: int(trials)])
 
 
 class _Space:

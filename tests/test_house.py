@@ -33,7 +33,9 @@ MODULES = sorted((ROOT / "adapts").rglob("*.py"))
 LAYERS = [
     ["errors"],
     ["shelf"],
-    ["_logging", "dates", "tsf", "checkpoints"],
+    ["_logging", "dates", "tsf"],
+    ["ownership"],
+    ["checkpoints"],
     ["panel"],
     ["files"],
     ["solvers"],

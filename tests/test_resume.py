@@ -2,7 +2,9 @@ r"""What is left when a process ends half way: fits go on to the same numbers, s
 
 import multiprocessing
 import os
+import pickle
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -10,12 +12,14 @@ import killed
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from adapts import Adapter
 from adapts.adapters import Residual
 from adapts.foundation import FoundationModel
-from adapts.saving import replaced
+from adapts.ownership import SAVED, replaced
 
 pytestmark = pytest.mark.skipif(
     "forkserver" not in multiprocessing.get_all_start_methods(), reason="this system forks no processes to kill"
@@ -80,14 +84,36 @@ def test_a_save_killed_at_any_moment_leaves_a_whole_adapter(start, tmp_path) -> 
         assert any(np.array_equal(loaded, samples) for samples in both)
 
 
+def test_what_lies_beside_outlives_kills_and_what_they_left_is_removed(start, tmp_path) -> None:
+    moments = random.Random(1)
+    place = tmp_path / "run"
+    (tmp_path / ".run.old").mkdir()
+    (tmp_path / ".run-abcdefgh").mkdir()
+    mine = [".run.old/thesis.tex", ".run-abcdefgh/config.json", "notes.txt", ".run.lock", "run.part"]
+    for name in mine:
+        (tmp_path / name).write_text(name)
+    left = set()
+    for _ in range(5):
+        process, pipe = start(killed.saves, place)
+        pipe.recv(), pipe.recv()
+        time.sleep(moments.uniform(0, 0.05))
+        process.kill()
+        process.join()
+        left |= {path.name for path in tmp_path.glob(".run-adapts-*")}
+        assert {name: (tmp_path / name).read_text() for name in mine} == {name: name for name in mine}
+    killed.adapter("residual").fit(killed.series()).save(place, overwrite=True)
+    names = {"run", *(name.partition("/")[0] for name in mine)}
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
 def test_without_an_exchange_the_old_folder_is_found_beside_and_put_back(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("adapts.saving._exchanged", lambda *_: False)  # as on Windows
+    monkeypatch.setattr("adapts.ownership._exchanged", lambda *_: False)  # as on Windows
     one = killed.adapter("residual").fit(killed.series())
     one.save(tmp_path / "run")
     os.replace(tmp_path / "run", tmp_path / ".run.old")  # a process was killed here
     again = Adapter.load(tmp_path / "run", foundation_model=killed.tiny_chronos_bolt())
     np.testing.assert_array_equal(again.predict().samples, one.predict().samples)
-    with pytest.raises(ValueError, match="disk full"), replaced(tmp_path / "run", overwrite=True):
+    with pytest.raises(ValueError, match="disk full"), replaced(tmp_path / "run", SAVED, overwrite=True):
         raise ValueError("disk full")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     again.save(tmp_path / "run", overwrite=True)
@@ -170,14 +196,57 @@ def test_a_note_that_the_disk_lost_is_told(text: str, tmp_path) -> None:
         killed.adapter("residual").fit(killed.series(), checkpoint_dir=tmp_path)
 
 
-def test_a_piece_that_the_disk_lost_is_computed_again(tmp_path) -> None:
-    expected, made = fitted("residual")
-    with pytest.raises(RuntimeError, match="switched off"):
-        fitted("residual", 0.5 * made, checkpoint_dir=tmp_path)
-    for path in sorted(tmp_path.glob("frozen-*.safetensors"))[:2]:
-        path.write_bytes(path.read_bytes()[:100])
-    (tmp_path / "frozen-train-64.safetensors.part").write_bytes(b"half")
-    assert_same(fitted("residual", checkpoint_dir=tmp_path)[0], expected)
+def altered(path: Path) -> bytes:
+    r"""The same piece with other numbers, and with the note of the old ones."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    return save({name: 2 * x if x.is_floating_point() else x for name, x in load_file(path).items()}, metadata)
+
+
+#: What becomes of the files of a folder of checkpoints.
+DAMAGE = {
+    "cut short": lambda path: path.read_bytes()[:100],
+    "cut": lambda path: path.read_bytes()[:-8],
+    "empty": lambda path: b"",
+    "junk": lambda path: b"junk" * 50,
+    "a byte": lambda path: path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]),
+    "other numbers": altered,
+    "no metadata": lambda path: save(load_file(path)),
+    "a pickle": lambda path: pickle.dumps({"state_dict": {}}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("family", ["residual", "gradient"])
+def test_pieces_that_are_damaged_are_computed_again(family: str, damage: str, tmp_path, partial) -> None:
+    expected, source = partial(family)
+    shutil.copytree(source, tmp_path / "fit")
+    for path in (tmp_path / "fit").iterdir():
+        if path.name != "fit.json":
+            path.write_bytes(DAMAGE[damage](path))
+    assert_same(fitted(family, checkpoint_dir=tmp_path / "fit")[0], expected)
+    again, made = fitted(family, checkpoint_dir=tmp_path / "fit")
+    assert_same(again, expected)
+    assert made == 0  # all is finished, whatever lies beside
+
+
+@pytest.fixture(scope="module")
+def partial(tmp_path_factory):
+    r"""The tensors of a fit, and the folder that it leaves where it breaks off in the middle."""
+    known = {}
+
+    def made(family: str) -> tuple[dict[str, Tensor], Path]:
+        if family not in known:
+            expected, whole = fitted(family)
+            folder = tmp_path_factory.mktemp(family)
+            with pytest.raises(RuntimeError, match="switched off"):
+                fitted(family, 0.6 * whole, checkpoint_dir=folder)
+            names = {path.name.partition("-")[0] for path in folder.iterdir()}
+            assert names >= ({"training.ckpt", "stages.safetensors"} if family == "gradient" else {"frozen"})
+            known[family] = expected, folder
+        return known[family]
+
+    return made
 
 
 def test_what_differs_in_type_alone_is_the_same_fit(tmp_path) -> None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..ownership import BACKTEST, replaced
 from . import options as o
 from .progress import FIT, Progress
-from .run import adapter_of, add, data_of, hand_over, report, require_place, scores_of
+from .run import adapter_of, add, data_of, draw, hand_over, report, require_place, scores_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +112,8 @@ def backtest(
     if output is None and overwrite:
         raise ValueError("--overwrite replaces the folder of --output, and none is named")
     if output is not None:
-        require_place(output, WRITTEN, [data, checkpoint_dir, *(recipe or ())], overwrite=overwrite)
+        kept = [] if checkpoint_dir is None else [checkpoint_dir]
+        require_place(output, BACKTEST, [data, *(recipe or ())], kept, overwrite=overwrite)
     asked = o.asked(context)
     with Progress(None, shown=not (quiet or verbose)) as progress:
         content, table, about = _score(
@@ -136,7 +138,6 @@ def _score(
     from ..evaluation.plots import scores_by_lead
     from ..evaluation.tables import format_table
     from ..foundation import load_foundation_model
-    from ..saving import replaced
 
     progress.stage("load the foundation model")
     model = load_foundation_model(asked["foundation_model"], device=asked["device"])  # one for all
@@ -168,13 +169,12 @@ def _score(
     }
     if output is not None:
         progress.stage(f"write {output}")
-        with replaced(output, overwrite=overwrite) as folder:
+        with replaced(output, BACKTEST, overwrite=overwrite) as folder:
             result.frame.to_csv(folder / "scores.csv", index=False)
             add(folder / "scores.json", content)
-            scores_by_lead(result.by_lead(), title=dataset.name).savefig(folder / "scores_by_lead.png")
-            draw_reliability(result, [*list(models)[:3], FROZEN]).savefig(
-                folder / "reliability.png"
-            )  # it has four colours
+            draw(folder / "scores_by_lead.png", scores_by_lead(result.by_lead(), title=dataset.name))
+            reliability = draw_reliability(result, [*list(models)[:3], FROZEN])  # it has four colours
+            draw(folder / "reliability.png", reliability)
     about = say_held_back(facts, asked["prediction_length"])
     if differences is not None:
         about += f"\nCRPS v. {FROZEN}: below zero is better; in brackets the 90 % interval, where windows are enough."

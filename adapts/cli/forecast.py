@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .. import ownership
+from ..ownership import RUN, replaced
 from . import options as o
 from .backtest import draw_reliability, held_back, say_held_back
 from .progress import FIT, Progress
-from .run import READING, adapter_of, add, data_of, hand_over, report, require_place, scores_of
+from .run import READING, adapter_of, add, data_of, draw, hand_over, report, require_place, scores_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 CSV_LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 WRITTEN = ("forecast.csv", "scores.json", "forecast.png", "reliability.png", "adapter")
 PREDICTED = ("forecast.csv", "forecast.png")  # all that --from writes
+HELD_BACK, ALL_ROWS = "held back", "all rows"  # the folders of checkpoints of the two fits
 
 # What a saved adapter holds, so that --from takes no other.
 _SAVED = ("family", "recipe", "option", "context_length", "objective", "horizon_weights",
@@ -124,7 +127,9 @@ def forecast(
     if recipe is not None and o.was_given(context, "family"):
         raise ValueError("--family names a recipe of the shelf and --recipe one of your own: give one of them")
     written = WRITTEN if from_ is None else PREDICTED
-    require_place(output, written, [data, recipe, from_, future, checkpoint_dir], overwrite=overwrite)
+    kept = [] if checkpoint_dir is None else [checkpoint_dir / name for name in (HELD_BACK, ALL_ROWS)]
+    kind = RUN if from_ is None else ownership.PREDICTED
+    require_place(output, kind, [data, recipe, from_, future], kept, overwrite=overwrite)
     asked = o.asked(context)
     with Progress(2 * FIT + 8, shown=not (quiet or verbose)) as progress:
         if from_ is None:
@@ -147,9 +152,9 @@ def _fit(
     overwrite: bool,
 ) -> tuple[dict[str, Any], str, str]:
     r"""Fits, scores, fits on all rows, and writes; returns what scores.json holds, the table, and a line about it."""
+    from .. import saving
     from ..evaluation.backtest import roll
     from ..evaluation.tables import format_table
-    from ..saving import replaced
 
     progress.stage("load the foundation model")
     adapter = adapter_of(asked, recipe)
@@ -162,11 +167,11 @@ def _fit(
         dataset,
         num_samples=asked["num_samples"],
         seed=asked["seed"],
-        checkpoint_dir=None if checkpoint_dir is None else checkpoint_dir / "held back",
+        checkpoint_dir=None if checkpoint_dir is None else checkpoint_dir / HELD_BACK,
         on_progress=lambda stage: progress.stage(f"held back: {stage}", FIT if stage == "fit" else 1),
     )
     progress.stage("fit on all rows", FIT)
-    kept = None if checkpoint_dir is None else checkpoint_dir / "all rows"
+    kept = None if checkpoint_dir is None else checkpoint_dir / ALL_ROWS
     adapter.fit(replace(dataset, borders=None, end=None), checkpoint_dir=kept)
     progress.stage("forecast")
     forecasts = _several(adapter.predict(**_ahead(asked)))
@@ -178,12 +183,12 @@ def _fit(
         "adapter": adapter.summary().to_dict(),
         "scores": scores_of(result.frame),  # by model, channel, block of leads, metric
     }
-    with replaced(output, overwrite=overwrite) as folder:
+    with replaced(output, RUN, overwrite=overwrite) as folder:
         _table(forecasts).to_csv(folder / "forecast.csv", index=False)
         add(folder / "scores.json", content)
-        _draw_both(dataset, result, forecasts).savefig(folder / "forecast.png")
-        draw_reliability(result, ("adapter", "frozen model")).savefig(folder / "reliability.png")
-        adapter.save(folder / "adapter")
+        draw(folder / "forecast.png", _draw_both(dataset, result, forecasts))
+        draw(folder / "reliability.png", draw_reliability(result, ("adapter", "frozen model")))
+        saving.write(adapter._require_fitted("save"), adapter, folder / "adapter")
     return content, format_table(result.frame), say_held_back(facts, adapter.prediction_length)
 
 
@@ -193,7 +198,6 @@ def _predict(
     r"""Forecasts with a saved adapter, and writes; returns the result, no table, and a line about it."""
     from ..adapter import Adapter
     from ..evaluation.plots import Fan, fan_chart
-    from ..saving import replaced
 
     progress.stage(f"load {saved}")
     adapter = Adapter.load(saved, foundation_model=model, device=asked["device"])
@@ -209,10 +213,10 @@ def _predict(
     progress.stage("forecast", 2 * FIT)
     forecasts = _several(adapter.predict(dataset, **_ahead(asked)))
     progress.stage(f"write {output}")
-    with replaced(output, overwrite=overwrite) as folder:
+    with replaced(output, ownership.PREDICTED, overwrite=overwrite) as folder:
         _table(forecasts).to_csv(folder / "forecast.csv", index=False)
         fan = Fan("forecast", forecasts[0].index, forecasts[0].law)
-        fan_chart(_observed(dataset, 4 * len(fan.index)), [fan], title=_title(dataset)).savefig(folder / "forecast.png")
+        draw(folder / "forecast.png", fan_chart(_observed(dataset, 4 * len(fan.index)), [fan], title=_title(dataset)))
     content = {**report(asked, dataset, adapter.model), "adapter": adapter.summary().to_dict()}
     return content, "", f"{len(fan.index)} steps from {fan.index[0]} on."
 

@@ -2,13 +2,13 @@ r"""What the commands share: from options to an adapter and a data set, and from
 
 from __future__ import annotations
 
-__all__ = ["READING", "add", "adapter_of", "data_of", "hand_over", "report", "require_place", "scores_of"]
+__all__ = ["READING", "add", "adapter_of", "data_of", "draw", "hand_over", "report", "require_place", "scores_of"]
 
 import hashlib
 import json
 import math
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -22,9 +22,11 @@ from .options import family_options, support
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from ..adapter import Adapter
     from ..foundation import FoundationModel
+    from ..ownership import Folder
     from ..readers import Dataset
 
 READING = ("timestamp_column", "item_column", "frequency", "regularise")
@@ -32,34 +34,46 @@ LIBRARIES = ("torch", "numpy", "pandas", "chronos-forecasting", "transformers", 
 
 
 def require_place(
-    output: Path, written: Collection[str], read: Iterable[str | Path | None], *, overwrite: bool
+    output: Path,
+    kind: Folder,
+    read: Iterable[str | Path | None],
+    checkpoints: Iterable[Path] = (),
+    *,
+    overwrite: bool,
 ) -> None:
     r"""Refuses an output before any work is done for it.
 
     Arguments:
         output: The folder to write.
-        written: What a run writes there; a folder that holds anything else is never replaced.
-        read: What the run reads, or keeps on the way: paths, or texts that may name no file.
+        kind: What a run writes there; a folder that holds anything else is never replaced.
+        read: What the run reads: paths, or texts that may name no file.
+        checkpoints: The folders in which it keeps what is finished.
         overwrite: Whether an earlier run may be replaced.
 
     Raises:
-        ValueError: If the folder may not be replaced, holds what is to be read, or cannot be written.
+        ValueError: If the folder may not be replaced, holds what is to be read, or cannot be written; or if the folders
+            of checkpoints hold anything else.
     """
-    from ..saving import refuse_existing, refuse_foreign
+    from ..checkpoints import require_usable
+    from ..ownership import as_path, named, require_replaceable
 
-    refuse_existing(output, overwrite=overwrite)
-    for path in read:
+    checkpoints = list(checkpoints)
+    output = as_path("--output", output)
+    for path in [*read, *checkpoints]:
         if path is None or (isinstance(path, str) and not Path(path).exists()):
             continue
         if output.resolve() in [Path(path).resolve(), *Path(path).resolve().parents]:
-            raise ValueError(f"{path} lies in {output}, which would be replaced: name another folder")
-    refuse_foreign(output, written)
+            raise ValueError(f"{named(path)} lies in {named(output)}, which would be replaced: name another folder")
+    require_replaceable(output, kind, overwrite=overwrite)
+    for folder in checkpoints:
+        require_usable(folder)
     above = next(path for path in output.absolute().parents if path.exists())
     try:
-        TemporaryDirectory(dir=above).cleanup()
+        TemporaryDirectory(prefix=f".{output.name}-adapts-", dir=above).cleanup()
     except OSError as error:
         raise ValueError(
-            f"{output} cannot be written, for {above} takes no new folder ({error.strerror}): name another place"
+            f"{named(output)} cannot be written, for {named(above)} takes no new folder ({error.strerror}): "
+            "name another place"
         ) from error
 
 
@@ -215,6 +229,16 @@ def add(path: Path, content: Mapping[str, Any]) -> None:
         content: What it holds.
     """
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def draw(path: Path, figure: Figure) -> None:
+    r"""Writes a picture, by whose note of its software `ownership` knows it.
+
+    Arguments:
+        path: The file.
+        figure: The picture.
+    """
+    figure.savefig(path, metadata={"Software": "adapts"})
 
 
 def hand_over(content: Mapping[str, Any], written: Iterable[Path], *, as_json: bool, lines: Iterable[str]) -> None:

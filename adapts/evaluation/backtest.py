@@ -215,63 +215,65 @@ def roll(
     asked = {"windows": windows, "stride": stride, "scale": scale, "refit": refit, "season_length": season_length,
              "num_samples": num_samples, "seed": seed, "first model": next(iter(named))}  # fmt: skip
     facts = {} if checkpoint_dir is None else {**_facts(series, entire), "option": asked}
-    checkpoints = Checkpoints(checkpoint_dir, facts)
-    contestants = {
-        name: _Contestant(name, adapter, series, entire, firsts, stride, refit, checkpoints, tell)
-        for name, adapter in named.items()
-    }
-    for name, contestant in contestants.items():
-        tell("fit" if len(named) == 1 else f"fit {name}")
-        contestant.fit()
-    first = next(iter(contestants.values())).fitted
-    test = rolling_windows(panel, firsts, windows, stride, first.context_length_, horizon)
-    step = (test.origin - np.asarray(firsts)[test.item]) // stride
-    test, step = test[np.argsort(step, kind="stable")], np.sort(step)
-    _tell_unscored(test)
-    if len(test) == 0:
-        raise ValueError("there is no value to score in the rows held back: all targets are missing")
+    with Checkpoints(checkpoint_dir, facts) as checkpoints:
+        contestants = {
+            name: _Contestant(name, adapter, series, entire, firsts, stride, refit, checkpoints, tell)
+            for name, adapter in named.items()
+        }
+        for name, contestant in contestants.items():
+            tell("fit" if len(named) == 1 else f"fit {name}")
+            contestant.fit()
+        first = next(iter(contestants.values())).fitted
+        test = rolling_windows(panel, firsts, windows, stride, first.context_length_, horizon)
+        step = (test.origin - np.asarray(firsts)[test.item]) // stride
+        test, step = test[np.argsort(step, kind="stable")], np.sort(step)
+        _tell_unscored(test)
+        if len(test) == 0:
+            raise ValueError("there is no value to score in the rows held back: all targets are missing")
 
-    laws: dict[str, _Laws] = {name: contestant.law for name, contestant in contestants.items()}
-    season = season_length or first.season_length_ or guess_season(panel.frequency)
-    past = max(first.context_length_, 2 * season)  # a short context must not cost the naive forecast its season
-    for name in beside:
-        laws[name] = _frozen(first) if name == FROZEN else _baseline(name, season, panel, firsts, past, horizon)
+        laws: dict[str, _Laws] = {name: contestant.law for name, contestant in contestants.items()}
+        season = season_length or first.season_length_ or guess_season(panel.frequency)
+        past = max(first.context_length_, 2 * season)  # a short context must not cost the naive forecast its season
+        for name in beside:
+            laws[name] = _frozen(first) if name == FROZEN else _baseline(name, season, panel, firsts, past, horizon)
 
-    options: dict[str, Any] = {
-        "location": first.location_, "scale": first.scale_ if scale == "train" else np.ones_like(first.scale_),
-        "varies": varying(panel), "num_samples": num_samples,
-    }  # fmt: skip
-    before_each = replace(test, context_length=horizon + 1).past(torch.float64)  # (n, H + 1, D)
-    needed = {*WINDOW_SCORES, "law.values"} if forecasts else {*WINDOW_SCORES}
-    scored: dict[str, dict[str, Tensor]] = {}
-    kept: dict[str, list[Forecast]] = {}
-    frames = []
-    for name, law in laws.items():
-        tell(f"score {name}")
-        generator = torch.Generator().manual_seed(seed)
-        parts, kept[name] = [], []
-        for at in _batches(step, refit):
-            some = test[at]
-            piece = _file(f"score {name} {at.start}")
-            held = checkpoints.read(piece)
-            if held is None or not needed <= held[0].keys():
-                of = law(int(step[at.start]), some)
-                part = window_scores(of, some.future(torch.float64), generator=generator, **options)
-                bands = contestants[name].bands if name in contestants else JointBands()
-                tensors = {**part, **(_tensors(of, bands) if forecasts else {}), _STATE: generator.get_state()}
-                checkpoints.keep(piece, tensors)
-            else:
-                tensors = held[0]
-                generator.set_state(tensors[_STATE])
-            parts.append({metric: x for metric, x in tensors.items() if "." not in metric})
-            if forecasts:
-                joint = _law(tensors), _bands(tensors)
-                kept[name] += [_forecast(some, *joint, n, num_samples, seed + at.start + n) for n in range(len(some))]
-        scored[name] = with_regimes(joined(parts), before_each)
-        frames.append(summarise(name, scored[name], test.origin, panel.channels))
-    frame = pd.concat(frames, ignore_index=True)
-    adapters = {name: contestant.fitted for name, contestant in contestants.items()}
-    return Backtest(frame, test, scored, adapters, stride, kept if forecasts else None)
+        options: dict[str, Any] = {
+            "location": first.location_, "scale": first.scale_ if scale == "train" else np.ones_like(first.scale_),
+            "varies": varying(panel), "num_samples": num_samples,
+        }  # fmt: skip
+        before_each = replace(test, context_length=horizon + 1).past(torch.float64)  # (n, H + 1, D)
+        needed = {*WINDOW_SCORES, "law.values"} if forecasts else {*WINDOW_SCORES}
+        scored: dict[str, dict[str, Tensor]] = {}
+        kept: dict[str, list[Forecast]] = {}
+        frames = []
+        for name, law in laws.items():
+            tell(f"score {name}")
+            generator = torch.Generator().manual_seed(seed)
+            parts, kept[name] = [], []
+            for at in _batches(step, refit):
+                some = test[at]
+                piece = _file(f"score {name} {at.start}")
+                held = checkpoints.read(piece)
+                if held is None or not needed <= held[0].keys():
+                    of = law(int(step[at.start]), some)
+                    part = window_scores(of, some.future(torch.float64), generator=generator, **options)
+                    bands = contestants[name].bands if name in contestants else JointBands()
+                    tensors = {**part, **(_tensors(of, bands) if forecasts else {}), _STATE: generator.get_state()}
+                    checkpoints.keep(piece, tensors)
+                else:
+                    tensors = held[0]
+                    generator.set_state(tensors[_STATE])
+                parts.append({metric: x for metric, x in tensors.items() if "." not in metric})
+                if forecasts:
+                    joint = _law(tensors), _bands(tensors)
+                    kept[name] += [
+                        _forecast(some, *joint, n, num_samples, seed + at.start + n) for n in range(len(some))
+                    ]
+            scored[name] = with_regimes(joined(parts), before_each)
+            frames.append(summarise(name, scored[name], test.origin, panel.channels))
+        frame = pd.concat(frames, ignore_index=True)
+        adapters = {name: contestant.fitted for name, contestant in contestants.items()}
+        return Backtest(frame, test, scored, adapters, stride, kept if forecasts else None)
 
 
 def count_stages(

@@ -19,14 +19,17 @@ from torch import Tensor, nn
 
 from .._logging import quiet
 from ..adapters import AdapterModule
-from ..checkpoints import into_place
+from ..checkpoints import TRAINING, Checkpoints
 from ..distribution.copula import Copula
+from ..errors import reading
 from ..foundation import FoundationModel
+from ..ownership import writing
 from ..windows import Windows, window_loader
 from .objectives import Objective, Outlook
 
 #: Draws of itself that an adapter whose latents stay the same is validated by.
 VALIDATION_DRAWS = 8
+_LIGHTNING = "lightning.ckpt"  # as Lightning writes and reads it
 
 
 class AdapterTraining(pl.LightningModule):
@@ -191,12 +194,12 @@ class _EpochByEpoch(EarlyStopping):
 
     Arguments:
         seed: The seed of what is drawn in training.
-        checkpoint: The place of Lightning's checkpoint, replaced after each epoch; nothing is kept if None.
+        checkpoints: Where Lightning's checkpoint is kept, replaced after each epoch.
     """
 
-    def __init__(self, seed: int, checkpoint: Path | None) -> None:
+    def __init__(self, seed: int, checkpoints: Checkpoints) -> None:
         super().__init__("val_loss", patience=3, strict=False)
-        self.seed, self.checkpoint, self.ended = seed, checkpoint, False
+        self.seed, self.checkpoints, self.ended = seed, checkpoints, False
         self.last: float | None = None  # the validation loss of the last epoch, where it had one
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -219,10 +222,13 @@ class _EpochByEpoch(EarlyStopping):
             return
         validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         self.last = float(trainer.callback_metrics["val_loss"]) if validated else None
-        if self.checkpoint is not None:
-            part = self.checkpoint.with_name(f"{self.checkpoint.name}.part")
-            trainer.save_checkpoint(part)
-            into_place(part, self.checkpoint)
+        part = self.checkpoints.part(_LIGHTNING)
+        if part is not None:
+            with writing(part.parent):
+                trainer.save_checkpoint(part)
+            if trainer.is_global_zero:
+                whole = torch.frombuffer(bytearray(part.read_bytes()), dtype=torch.uint8)
+                self.checkpoints.keep(TRAINING, {"checkpoint": whole})
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "ended": self.ended, "last": self.last}
@@ -245,6 +251,16 @@ def _interruptible() -> Iterator[None]:
         raise KeyboardInterrupt from None
 
 
+def _resumed(checkpoints: Checkpoints) -> tuple[Path | None, dict[str, Any]]:
+    r"""Lightning's checkpoint of the last epoch, as the file that Lightning reads and what it holds, if one is kept."""
+    part, piece = checkpoints.part(_LIGHTNING), checkpoints.read(TRAINING)
+    if part is None or piece is None:
+        return None, {}
+    part.write_bytes(piece[0]["checkpoint"].numpy().tobytes())
+    with reading(f"{checkpoints.path(TRAINING)} cannot be read as Lightning's checkpoint", "delete it"):
+        return part, torch.load(part, weights_only=True)
+
+
 def train(
     module: AdapterTraining,
     training: Windows,
@@ -254,7 +270,7 @@ def train(
     seed: int,
     known: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] = ({}, {}),
     options: dict[str, Any] | None = None,
-    checkpoint: Path | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> dict[str, float]:
     r"""Trains until the validation loss stops falling; the adapter ends with its best parameters.
 
@@ -267,8 +283,8 @@ def train(
         known: What the frozen model has said of both before, by name, each with shape :math:`(n, *)`; see
             `AdapterTraining.forward`.
         options: Options of `lightning.pytorch.Trainer`, over our defaults.
-        checkpoint: Where Lightning's checkpoint of the last epoch is kept. A training that was ended goes on from it,
-            to the same numbers.
+        checkpoints: Where Lightning's checkpoint of the last epoch is kept. A training that was ended goes on from it,
+            to the same numbers; from the start, where it is damaged.
 
     Returns:
         The validation loss before training and at its best, and the epochs run.
@@ -289,15 +305,15 @@ def train(
         "accelerator": device.type,
         "devices": 1 if device.index is None else [device.index],
     }
-    held = checkpoint if checkpoint is not None and checkpoint.is_file() else None
-    best, keep = _KeepBest(module.adapter), _EpochByEpoch(seed, checkpoint)
+    checkpoints = checkpoints or Checkpoints(None, {})
+    held, state = _resumed(checkpoints)
+    best, keep = _KeepBest(module.adapter), _EpochByEpoch(seed, checkpoints)
     with quiet(), _interruptible(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if held is None:
             before = pl.Trainer(**settings, enable_progress_bar=False).validate(module, data[1], verbose=False)
             module.outcome[:2] = before[0]["val_loss"]
         else:
-            state = torch.load(held, weights_only=True)
             module.load_state_dict(state["state_dict"])
             best.load_state_dict(state["callbacks"][best.state_key])
             keep.load_state_dict(state["callbacks"][keep.state_key])
