@@ -160,7 +160,8 @@ def tune(
 
     Raises:
         ValueError: If an option does not exist, cannot be searched or has a value that is not fit for it; if the series
-            are unfit; if the folder holds another search; if Optuna is not installed.
+            are unfit; if the folder holds another search or other files, or another process works in it; if Optuna is
+            not installed.
 
     Example:
         >>> series = np.sin(np.arange(400.0)[:, None] / 4 + np.arange(3.0)) + 0.1 * np.random.randn(400, 3)
@@ -177,13 +178,14 @@ def tune(
         regularise=regularise,
     )  # fmt: skip
     searched = _Space(adapter, space, _width(dataset))
+    folder = None if folder is None else as_path("folder", folder)
     facts = {} if folder is None else _fingerprint(adapter, dataset, borders, searched)
     with Checkpoints(folder, facts) as kept:
         backend = optuna.storages.journal.JournalFileBackend
         journal = kept.path("trials.log")
         if journal is not None and os.path.lexists(journal) and not TRIALS.wrote(journal, torn=True):
             raise ValueError(f"{named(journal)} does not hold the trials of a search: move it away")
-        with quiet(), reading(f"{journal} cannot be read as the trials of a search", "choose another folder"):
+        with quiet(), reading(f"{journal} cannot be read as the trials of a search", "choose another folder, or delete this one"):
             study = optuna.create_study(
                 storage=None if journal is None else optuna.storages.JournalStorage(backend(str(journal))),
                 study_name="adapts", load_if_exists=True,

@@ -1,6 +1,8 @@
 r"""How commands end: exit codes, one line for every mistake, and nothing half written."""
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +11,6 @@ import pytest
 from cli_files import H, forecast, run, series
 
 from adapts import Adapter
-from adapts.cli.forecast import WRITTEN
 
 
 @pytest.fixture(scope="module")
@@ -184,11 +185,22 @@ class TestMistakes:
         assert (folder / "run" / "adapter" / "config.json").is_file()
 
     def test_a_run_that_fails_leaves_the_earlier_one(self, folder, tmp_path):
-        for name in WRITTEN:
-            (tmp_path / name).write_text("old")
+        (tmp_path / "forecast.csv").write_text("item_id,timestamp,channel,mean,0.5\n")
+        shutil.copytree(folder / "run" / "adapter", tmp_path / "adapter")
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
         result = run("forecast", folder / "series.csv", "--prediction-length", 300, "--output", tmp_path, "--overwrite")
-        assert result.exit_code == 2
-        assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(WRITTEN, "old")
+        assert result.exit_code == 2 and "at least 1200 are needed" in result.stderr
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+    @pytest.mark.parametrize("command", ["forecast", "backtest"])
+    def test_a_folder_of_checkpoints_that_holds_anything_else_is_refused_first(self, command, folder, tmp_path):
+        kept = tmp_path / "kept" / "all rows" if command == "forecast" else tmp_path / "kept"
+        kept.mkdir(parents=True)
+        (kept / "thesis.tex").write_text("years of work")
+        given = ["--prediction-length", H, "--checkpoint-dir", tmp_path / "kept", "--output", tmp_path / "run"]
+        result = run(command, "nowhere.csv", *given)
+        assert result.exit_code == 2 and "holds 'thesis.tex', which is no checkpoint" in result.stderr
+        assert os.listdir(tmp_path) == ["kept"] and os.listdir(kept) == ["thesis.tex"]
 
     def test_verbose_shows_where(self, folder):
         result = run("forecast", "nowhere.csv", "--prediction-length", 8, "--output", folder / "no", "--verbose")

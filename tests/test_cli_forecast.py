@@ -106,7 +106,7 @@ class TestForecast:
     def test_an_earlier_run_is_replaced_whole(self, finished, folder):
         output = folder / "replaced"
         output.mkdir()
-        (output / "forecast.csv").write_text("old")
+        (output / "forecast.csv").write_text("item_id,timestamp,channel,mean,0.5\n")
         options = ["--family", "identity", "--num-samples", 10]
         assert forecast(folder / "series.csv", output, *options, "--overwrite").exit_code == 0
         assert sorted(path.name for path in output.iterdir()) == sorted(WRITTEN)

@@ -615,6 +615,18 @@ def test_a_predictor_is_kept_to_the_bit(tmp_path: Path) -> None:
     np.testing.assert_array_equal(direct[1].samples, other.samples)
 
 
+def test_a_predictor_replaces_no_file_of_others(tmp_path: Path, predictor: AdapterPredictor) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    predictor.serialize(tmp_path)
+    predictor.serialize(tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    for name in ("predictor.json", "gluonts-config.json", "adapter/config.json"):
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(ValueError, match=f"{name.partition('/')[0]} exists, and adapts did not write it: it is ke"):
+            predictor.serialize(tmp_path)
+        assert (tmp_path / name).read_text() == "mine"
+
+
 def test_a_live_model_is_handed_in_again(tmp_path: Path, predictor: AdapterPredictor) -> None:
     predictor.serialize(tmp_path)
     with pytest.raises(ValueError, match="fitted around a live model"):

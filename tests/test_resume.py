@@ -92,14 +92,12 @@ def test_what_lies_beside_outlives_kills_and_what_they_left_is_removed(start, tm
     mine = [".run.old/thesis.tex", ".run-abcdefgh/config.json", "notes.txt", ".run.lock", "run.part"]
     for name in mine:
         (tmp_path / name).write_text(name)
-    left = set()
-    for _ in range(5):
+    for _ in range(3):
         process, pipe = start(killed.saves, place)
         pipe.recv(), pipe.recv()
         time.sleep(moments.uniform(0, 0.05))
         process.kill()
         process.join()
-        left |= {path.name for path in tmp_path.glob(".run-adapts-*")}
         assert {name: (tmp_path / name).read_text() for name in mine} == {name: name for name in mine}
     killed.adapter("residual").fit(killed.series()).save(place, overwrite=True)
     names = {"run", *(name.partition("/")[0] for name in mine)}
@@ -216,8 +214,13 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("family", ["residual", "gradient"])
+@pytest.mark.parametrize(
+    ("family", "damage"),
+    [
+        *(("residual", damage) for damage in DAMAGE),
+        *(("gradient", damage) for damage in ("cut", "junk", "other numbers")),
+    ],
+)
 def test_pieces_that_are_damaged_are_computed_again(family: str, damage: str, tmp_path, partial) -> None:
     expected, source = partial(family)
     shutil.copytree(source, tmp_path / "fit")

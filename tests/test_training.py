@@ -1,6 +1,7 @@
 r"""Training by gradient, through a frozen model whose forecasts are known."""
 
 import copy
+import io
 import signal
 from pathlib import Path
 
@@ -23,11 +24,14 @@ from adapts.adapters import (
     Projection,
     Weave,
 )
+from adapts.checkpoints import TRAINING, Checkpoints
 from adapts.distribution.quantiles import QuantileFunction
 from adapts.panel import Panel
 from adapts.training.module import AdapterTraining, train
 from adapts.training.objectives import OBJECTIVES, Objective, Outlook
 from adapts.windows import part_windows, split_parts
+
+NOTE = {"versions": {"adapts": "1"}}  # what a folder of checkpoints is of
 
 
 def windows_of(rows: np.ndarray) -> dict:
@@ -116,14 +120,16 @@ def test_horizon_weights_decay_by_one_factor() -> None:
     torch.testing.assert_close(Objective("mse", 1.0)(outlook(path), future), torch.tensor(14 / 3))
 
 
-def fit(free: str, seed: int = 0, **options: object) -> tuple[Linear, dict[str, float], SeasonalModel]:
+def fit(
+    free: str, seed: int = 0, checkpoints: Checkpoints | None = None, **options: object
+) -> tuple[Linear, dict[str, float], SeasonalModel]:
     windows = windows_of(seasonal_rows(noise=0.5))
     model = SeasonalModel()
     linear = Linear(free=free).build(channels=3)
     linear.prepare(torch.randn(100, 3))
     losses = train(
         AdapterTraining(linear, model, loss="mse"), windows["train"], windows["validation"], batch_size=32, seed=seed,
-        options={"max_epochs": 5, "enable_progress_bar": False, **options},
+        options={"max_epochs": 5, "enable_progress_bar": False, **options}, checkpoints=checkpoints,
     )  # fmt: skip
     return linear, losses, model
 
@@ -218,10 +224,11 @@ def test_a_training_that_ends_before_validation_is_refused(tmp_path: Path) -> No
     windows = windows_of(seasonal_rows(noise=0.5))
 
     def run(**options: object) -> dict[str, float]:
-        return train(
-            AdapterTraining(Linear().build(channels=3), SeasonalModel()), windows["train"], windows["validation"],
-            batch_size=32, seed=0, options={"enable_progress_bar": False, **options}, checkpoint=tmp_path / "one",
-        )  # fmt: skip
+        with Checkpoints(tmp_path, NOTE) as checkpoints:
+            return train(
+                AdapterTraining(Linear().build(channels=3), SeasonalModel()), windows["train"], windows["validation"],
+                batch_size=32, seed=0, options={"enable_progress_bar": False, **options}, checkpoints=checkpoints,
+            )  # fmt: skip
 
     for _ in range(2):  # nor does the second go on from where the first ended
         with pytest.raises(ValueError, match=r"ended after 3 steps, before it was validated once: .* of 7 batches by"):
@@ -236,9 +243,12 @@ def test_an_interrupt_from_the_keyboard_stays_one() -> None:
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_two_processes_train_as_one_does() -> None:
+def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     _, alone, _ = fit("both", max_epochs=2)
-    linear, together, _ = fit("both", max_epochs=2, strategy="ddp_spawn", devices=2, accelerator="cpu")
+    pair = {"strategy": "ddp_spawn", "devices": 2, "accelerator": "cpu"}
+    with Checkpoints(tmp_path, NOTE) as checkpoints:
+        linear, together, _ = fit("both", checkpoints=checkpoints, max_epochs=2, **pair)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fit.json", TRAINING]
     assert together["before"] == alone["before"] and together["epochs"] == alone["epochs"] == 2
     assert linear.encoder.any() and together["best"] < together["before"]
     assert together["best"] == pytest.approx(alone["best"], rel=0.02)  # a mean of two halves' means
@@ -290,15 +300,16 @@ class SwitchedOff(Callback):
 def test_a_training_that_is_ended_goes_on_to_the_same_numbers(every: int, tmp_path) -> None:
     windows = windows_of(seasonal_rows(noise=0.5))
 
-    def run(checkpoint: Path | None = None, *callbacks: Callback) -> tuple[torch.Tensor, dict[str, float]]:
+    def run(folder: Path | None = None, *callbacks: Callback) -> tuple[torch.Tensor, dict[str, float]]:
         linear = Linear().build(channels=3)
         linear.prepare(torch.ones(100, 3).cumsum(0))
         module = Noisy(linear, SeasonalModel(), loss="mse", learning_rate=0.3)  # so large that it soon stands still
-        losses = train(
-            module, windows["train"], windows["validation"], batch_size=64, seed=0, checkpoint=checkpoint,
-            options={"enable_progress_bar": False, "max_epochs": 30, "callbacks": list(callbacks),
-                     "check_val_every_n_epoch": every},
-        )  # fmt: skip
+        with Checkpoints(folder, NOTE) as checkpoints:
+            losses = train(
+                module, windows["train"], windows["validation"], batch_size=64, seed=0, checkpoints=checkpoints,
+                options={"enable_progress_bar": False, "max_epochs": 30, "callbacks": list(callbacks),
+                         "check_val_every_n_epoch": every},
+            )  # fmt: skip
         return linear.encoder.detach().clone(), losses
 
     expected, losses = run()
@@ -306,10 +317,12 @@ def test_a_training_that_is_ended_goes_on_to_the_same_numbers(every: int, tmp_pa
     assert 4 <= epochs < 30  # stopped early
     for epoch in range(epochs):
         with pytest.raises(RuntimeError, match="switched off"):
-            run(tmp_path / "one", SwitchedOff(epoch, after=bool(epoch % 2)))
+            run(tmp_path, SwitchedOff(epoch, after=bool(epoch % 2)))
     for _ in range(2):  # the second time it is done already, and not a step is taken
-        found, again = run(tmp_path / "one")
+        found, again = run(tmp_path)
         assert again == losses
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
-    held = torch.load(tmp_path / "one", weights_only=True)
+    piece = Checkpoints(tmp_path, NOTE).read(TRAINING)
+    assert piece is not None
+    held = torch.load(io.BytesIO(piece[0]["checkpoint"].numpy().tobytes()), weights_only=True)
     assert not [name for name in held["state_dict"] if name.startswith("model")]

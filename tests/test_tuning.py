@@ -123,6 +123,13 @@ def test_a_folder_of_another_search_is_refused(tmp_path: Path) -> None:
     rows[0] += 1
     with pytest.raises(ValueError, match="differs in data sha256"):
         tune(adapter(), rows, {"context_length": [48]}, trials=1, folder=tmp_path)
+    rows = series()
+    log = (tmp_path / "trials.log").read_bytes()
+    for content, words in ((b"mine", "does not hold the trials"), (log[:-9] + b"\n\n", "cannot be read as the trials")):
+        (tmp_path / "trials.log").write_bytes(content)
+        with pytest.raises(ValueError, match=f"trials.log {words} of a search"):
+            tune(adapter(), rows, {"context_length": [48]}, trials=2, folder=tmp_path)
+        assert (tmp_path / "trials.log").read_bytes() == content
 
 
 def test_seeds() -> None:
@@ -162,6 +169,11 @@ def test_the_recipe_makes_the_same_adapter(tmp_path: Path) -> None:
     space = {"family__latent_channels": [2], "learning_rate": (1e-3, 1e-1, "log"), "context_length": [36]}
     tuned = tune(base, rows, space, trials=2)
     tuned.write(tmp_path / "tuned.yaml")
+    tuned.write(tmp_path / "tuned.yaml")
+    (tmp_path / "notes.yaml").write_text("mine: all")
+    with pytest.raises(ValueError, match=r"notes.yaml exists, and adapts did not write it: it is kept, choose another"):
+        tuned.write(tmp_path / "notes.yaml")
+    assert (tmp_path / "notes.yaml").read_text() == "mine: all"
     recipe = load_recipe(tmp_path / "tuned.yaml")
     assert recipe["family"] == "linear"
     assert recipe["options"] == {"latent_channels": 2}
