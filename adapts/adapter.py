@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from . import saving
+from ._random import seeded
 from .adapters import AdapterModule, families, make
 from .covariates import assign, column_names, followed, require_one_value
 from .dates import calendar
@@ -766,20 +767,20 @@ class Adapter:
         if panel.single:
             require_length(panel, 3 * horizon, f"prediction_length={horizon}")
         model = self.model
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            return stages(
-                panel,
-                self.family.build(len(panel.targets) + len(panel.past_covariates)),
-                model,
-                borders=dataset.borders if borders is None else borders,
-                context_length=int(self.context_length or min(model.context_length, CONTEXT)),
-                prediction_length=horizon,
-                season_length=dataset.season_length,
-                support=_bounds(self.support, dataset.support, panel.targets),
-                settings={**self.get_params(deep=False), **self._training},
-                **more,
-            )
+        with seeded(self.seed):
+            module = self.family.build(len(panel.targets) + len(panel.past_covariates))
+        return stages(
+            panel,
+            module,
+            model,
+            borders=dataset.borders if borders is None else borders,
+            context_length=int(self.context_length or min(model.context_length, CONTEXT)),
+            prediction_length=horizon,
+            season_length=dataset.season_length,
+            support=_bounds(self.support, dataset.support, panel.targets),
+            settings={**self.get_params(deep=False), **self._training},
+            **more,
+        )
 
     def _later(self, series: Any, **options: Any) -> Dataset:
         r"""Reads further series with the fitted channels, where these have names, and the fitted frequency."""
@@ -1036,7 +1037,8 @@ def _in_steps_of(fitted: Panel, later: Panel, *, given: bool) -> Panel:
 
 def _trained(family: AdapterModule) -> bool:
     r"""Whether a family has parameters that gradients find."""
-    probe = family.build(max(1, family.latents))
+    with seeded(0):
+        probe = family.build(max(1, family.latents))
     return not probe.closed_form and any(parameter.requires_grad for parameter in probe.parameters())
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from . import __version__
 from ._logging import get_logger, quiet
+from ._random import seeded
 from .adapter import TRAINING, Adapter, _trained
 from .checkpoints import Checkpoints
 from .fitting import Shared, rows_digest, validate
@@ -234,7 +235,7 @@ class _Space:
             params = option if family is None else {"family": family, **option}
             try:
                 if set(option) <= set(_taken(adapter, params)):
-                    _with(adapter, params).family.build(channels)
+                    _require_buildable(_with(adapter, params), channels)
                     return
             except ValueError as error:
                 errors.append(error)
@@ -277,7 +278,7 @@ class _Search:
 
     def candidate(self, params: Mapping[str, Any]) -> Adapter:
         made = _with(self.adapter, _taken(self.adapter, params))
-        made.family.build(_width(self.dataset))
+        _require_buildable(made, _width(self.dataset))
         return made
 
     def losses(self, made: Adapter) -> tuple[float, float]:
@@ -308,6 +309,12 @@ def _taken(adapter: Adapter, params: Mapping[str, Any]) -> dict[str, Any]:
         name: value for name, value in params.items()
         if not name.startswith("family") and (trained or name not in TRAINING)
     }  # fmt: skip
+
+
+def _require_buildable(adapter: Adapter, channels: int) -> None:
+    r"""Raises where the options of a family do not fit so many channels."""
+    with seeded(0):  # the parameters are thrown away
+        adapter.family.build(channels)
 
 
 def _with(adapter: Adapter, params: Mapping[str, Any]) -> Adapter:

@@ -33,7 +33,9 @@ MODULES = sorted((ROOT / "adapts").rglob("*.py"))
 LAYERS = [
     ["errors"],
     ["shelf"],
-    ["_logging", "dates", "tsf", "checkpoints"],
+    ["checks", "_random"],
+    ["_logging"],
+    ["dates", "tsf", "checkpoints"],
     ["panel"],
     ["files"],
     ["solvers"],

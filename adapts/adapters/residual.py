@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from .._random import seeded
 from ..solvers import RidgePath, cross_validated_error
 from .base import AdapterModule, Evidence, State, fill_missing, register, varies, window_moments, window_statistics
 
@@ -161,8 +162,7 @@ class Residual(AdapterModule):
         horizon = evidence.future.shape[1]
         if choose:
             count = min(self.components, *joint.shape)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)  # the randomised decomposition draws
+            with seeded(0):  # the randomised decomposition draws
                 self.basis = torch.svd_lowrank(joint, q=count)[2] if count else joint.new_zeros(joint.shape[1], 0)
             self.strength = torch.full((self.channels, int(self._blocks(horizon).max()) + 1), torch.inf).double()
             self.share = torch.zeros_like(self.strength)

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 from torch import Tensor, nn
 
 from .._logging import quiet
+from .._random import seeded
 from ..adapters import AdapterModule
 from ..checkpoints import into_place
 from ..distribution.copula import Copula
@@ -291,8 +292,7 @@ def train(
     }
     held = checkpoint if checkpoint is not None and checkpoint.is_file() else None
     best, keep = _KeepBest(module.adapter), _EpochByEpoch(seed, checkpoint)
-    with quiet(), _interruptible(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with quiet(), _interruptible(), seeded(seed):
         if held is None:
             before = pl.Trainer(**settings, enable_progress_bar=False).validate(module, data[1], verbose=False)
             module.outcome[:2] = before[0]["val_loss"]
