@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TextIO
 
-from .checks import choice
+from . import checks
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _CHATTY = ("chronos", "gluonts", "huggingface_hub", "lightning.fabric", "lightning.pytorch", "optuna", "transformers")
@@ -55,7 +55,7 @@ def set_verbosity(level: str) -> None:
     Raises:
         ValueError: If there is no such level.
     """
-    choice("verbosity", level, _LEVELS)
+    checks.choice("verbosity", level, _LEVELS)
     _logger.setLevel(_LEVELS[level])
 
 

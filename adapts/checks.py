@@ -6,7 +6,7 @@ __all__ = ["LONGEST", "MOST", "choice", "flag", "integer", "levels", "number", "
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 from .errors import shown
@@ -36,10 +36,11 @@ def integer(
     """
     if value is None and none:
         return
-    if not _is_integer(value) or value < least:  # type: ignore[operator]  # known to be an integer
+    whole = _whole(value)
+    if whole is None or whole < least:
         kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
         raise ValueError(f"{option} to be {kind}{' or None' if none else ''}, got {shown(value)}")
-    if value > most:  # type: ignore[operator]
+    if whole > most:
         raise ValueError(f"{option} to be at most {most}, got {shown(value)}: {hint or f'pass {most} or less'}")
 
 
@@ -105,7 +106,8 @@ def seed(value: object) -> None:
     Raises:
         ValueError: If it is no integer of 32 bits without sign.
     """
-    if not _is_integer(value) or not 0 <= value < 2**32:  # type: ignore[operator]
+    whole = _whole(value)
+    if whole is None or not 0 <= whole < 2**32:
         raise ValueError(f"a seed is an integer from 0 to 4294967295, got {shown(value)}")
 
 
@@ -125,21 +127,27 @@ def levels(option: str, value: Any) -> list[float]:
     import numpy as np
 
     several = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes) and np.ndim(value) == 1
-    found = [_real(level) for level in value] if several else []
-    if not found or not all(0 < level < 1 for level in found):
+    given = list(value) if several else []
+    found = [float(level) for level in given if isinstance(level, Real) and 0 < float(level) < 1]
+    if not given or len(found) < len(given):
         raise ValueError(f"{option} to be a sequence of levels within (0, 1), such as [0.1, 0.9], got {shown(value)}")
     return found
 
 
-def _is_integer(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
+def _whole(value: object) -> int | None:
+    r"""A whole number as Python's, None for anything else; truths are none."""
+    import numpy as np
+
+    return int(value) if isinstance(value, int | np.integer) and not isinstance(value, bool) else None
 
 
 def _real(value: object) -> float:
     r"""A real number as Python's, NaN for anything else; truths are none."""
-    if not isinstance(value, Real) or isinstance(value, bool):
+    import numpy as np
+
+    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
         return math.nan
     try:
         return float(value)
-    except OverflowError:  # an integer or a fraction beyond all floats
+    except OverflowError:  # an integer beyond all floats
         return math.inf
