@@ -2,7 +2,7 @@ r"""Checks of options: each raises one error that says what is expected, what ca
 
 from __future__ import annotations
 
-__all__ = ["LONGEST", "MOST", "choice", "flag", "integer", "levels", "number", "seed"]
+__all__ = ["LONGEST", "MOST", "choice", "flag", "integer", "levels", "number", "real", "seed"]
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -59,7 +59,7 @@ def number(option: str, value: object, kind: str, fits: Callable[[float], bool],
     """
     if value is None and none:
         return
-    given = _real(value)
+    given = real(value)
     if not math.isfinite(given) or not fits(given):
         raise ValueError(f"{option} to be {kind}{' or None' if none else ''}, got {shown(value)}")
 
@@ -111,12 +111,12 @@ def seed(value: object) -> None:
         raise ValueError(f"a seed is an integer from 0 to 4294967295, got {shown(value)}")
 
 
-def levels(option: str, value: Any) -> list[float]:
+def levels(value: Any, option: str = "") -> list[float]:
     r"""Checks quantile levels, of which there is at least one.
 
     Arguments:
-        option: Who expects which option, as the message begins.
         value: What was given: a sequence or an array.
+        option: The option's name, where the message needs one.
 
     Returns:
         The levels as Python's numbers.
@@ -126,12 +126,30 @@ def levels(option: str, value: Any) -> list[float]:
     """
     import numpy as np
 
-    several = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes) and np.ndim(value) == 1
-    given = list(value) if several else []
-    found = [float(level) for level in given if isinstance(level, Real) and 0 < float(level) < 1]
-    if not given or len(found) < len(given):
-        raise ValueError(f"{option} to be a sequence of levels within (0, 1), such as [0.1, 0.9], got {shown(value)}")
-    return found
+    several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    given = list(value) if several or (isinstance(value, np.ndarray) and value.ndim == 1) else []
+    if not given or not all(isinstance(level, Real) and 0 < float(level) < 1 for level in given):
+        raise ValueError(f"{option and f'{option}: '}levels lie within (0, 1), as 0.9 does; got {shown(value)}")
+    return [float(level) for level in given]
+
+
+def real(value: object) -> float:
+    r"""Reads a real number.
+
+    Arguments:
+        value: What was given.
+
+    Returns:
+        It as Python's; NaN for anything else, for truths, and for integers beyond all floats.
+    """
+    import numpy as np
+
+    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
 
 
 def _whole(value: object) -> int | None:
@@ -139,15 +157,3 @@ def _whole(value: object) -> int | None:
     import numpy as np
 
     return int(value) if isinstance(value, int | np.integer) and not isinstance(value, bool) else None
-
-
-def _real(value: object) -> float:
-    r"""A real number as Python's, NaN for anything else; truths are none."""
-    import numpy as np
-
-    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
-        return math.nan
-    try:
-        return float(value)
-    except OverflowError:  # an integer beyond all floats
-        return math.inf

@@ -22,6 +22,7 @@ from .._random import seeded
 from ..adapters import AdapterModule
 from ..checkpoints import into_place
 from ..distribution.copula import Copula
+from ..errors import reading
 from ..foundation import FoundationModel
 from ..windows import Windows, window_loader
 from .objectives import Objective, Outlook
@@ -307,7 +308,10 @@ def train(
             given = (options or {}).get("callbacks") or []
             callbacks = [*([given] if isinstance(given, Callback) else given), best, keep]
             settings["enable_checkpointing"] = any(isinstance(each, Checkpoint) for each in callbacks)
-            trainer = pl.Trainer(**{**settings, **(options or {}), "callbacks": callbacks})
+            with reading(
+                "trainer_options cannot be used", "leave out the one that is named, or see Lightning's Trainer"
+            ):
+                trainer = pl.Trainer(**{**settings, **(options or {}), "callbacks": callbacks})
             trainer.fit(module.train(), *data, ckpt_path=held, weights_only=True)  # Lightning keeps the mode it finds
             if held is None and module.outcome[2] > 0 and "val_loss" not in trainer.callback_metrics:
                 raise ValueError(
