@@ -1068,12 +1068,16 @@ def _check_trainer_options(options: object) -> None:
     if not isinstance(options, Mapping):
         raise ValueError(f"Adapter expects trainer_options to be a mapping of names to values, got {shown(options)}")
     if options:
-        from lightning.pytorch import Trainer
+        from lightning.pytorch import Callback, Trainer
 
         known = list(inspect.signature(Trainer.__init__).parameters)[1:]
         for name in options:
             if name not in known:
                 raise unknown("option of lightning.pytorch.Trainer", name, known)
+        given = options.get("callbacks")
+        each = given if isinstance(given, list | tuple) else [] if given is None else [given]
+        if not all(isinstance(callback, Callback) for callback in each):
+            raise ValueError(f"Adapter expects callbacks in trainer_options to be Lightning's, got {shown(given)}")
     said = "Adapter expects trainer_options"
     precision = options.get("precision")
     kinds = ("64", "64-true", "bf16-true", "16-true", "transformer-engine", "transformer-engine-float16")

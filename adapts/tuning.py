@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import __version__
+from . import __version__, checks
 from ._logging import get_logger, quiet
 from ._random import seeded
 from .adapter import TRAINING, Adapter, _trained
 from .checkpoints import Checkpoints
+from .errors import shown
 from .fitting import Shared, rows_digest, validate
 from .foundation import FoundationModel
 from .readers import Dataset
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
+#: The most trials of a search: each is a fit.
+MOST_TRIALS = 100_000
 #: Why an option is not searched.
 _NOT_SEARCHED = {
     **dict.fromkeys(("prediction_length", "max_windows", "support", "seed"), "trials would answer other questions"),
@@ -160,8 +163,11 @@ def tune(
         >>> forecast = tuned.adapter.fit(series).predict()
     """
     optuna = _optuna()
-    if not isinstance(trials, int | np.integer) or isinstance(trials, bool) or trials < 1:
-        raise ValueError(f"tune expects trials to be a positive integer, got {trials!r}")
+    if not isinstance(adapter, Adapter):
+        raise ValueError(f"tune expects an Adapter, got {type(adapter).__name__}")
+    checks.integer("tune expects trials", trials, most=MOST_TRIALS)
+    if on_trial is not None and not callable(on_trial):
+        raise ValueError(f"tune expects on_trial to be a function of a text, got {shown(on_trial)}")
     dataset = adapter._dataset(
         series, target=target, past_covariates=past_covariates, known_covariates=known_covariates, calendar=calendar,
         static=static, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
@@ -210,13 +216,15 @@ class _Space:
 
     def __init__(self, adapter: Adapter, space: Mapping[str, Any], channels: int) -> None:
         if not isinstance(space, Mapping) or not space:
-            raise ValueError(f"tune expects space to map options to what to search, got {space!r}")
+            raise ValueError(f"tune expects space to map options to what to search, got {shown(space)}")
         self.ways = dict(space)
         for name, way in self.ways.items():
             if name in _NOT_SEARCHED:
                 raise ValueError(f"{name} is not searched, {_NOT_SEARCHED[name]}: set it on the adapter")
             _check_way(name, way)
         families = list(self.ways.get("family", [None]))
+        if isinstance(self.ways.get("family"), tuple):
+            raise ValueError(f"tune expects for family a list of names, got {shown(self.ways['family'])}")
         known = list(adapter.get_params(deep=False))
         for family in families:
             base = _with(adapter, {} if family is None else {"family": family})
@@ -244,8 +252,8 @@ class _Space:
             errors[0]
             if errors
             else ValueError(
-                f"{name}={value!r} is for training by gradient, and nothing trains {adapter.family!r} by gradient: "
-                "leave it out"
+                f"{name}={shown(value)} is for training by gradient, and nothing trains {shown(adapter.family)} by "
+                "gradient: leave it out"
             )
         )
 
@@ -325,14 +333,14 @@ def _check_way(name: str, way: Any) -> None:
     if isinstance(way, list) and way:
         return
     numbers = way[:2] if isinstance(way, tuple) else ()
-    whole = all(isinstance(x, int | float) and not isinstance(x, bool) for x in numbers) and len(numbers) == 2
+    whole = all(isinstance(x, int | float) and abs(checks.real(x)) < 2**53 for x in numbers) and len(numbers) == 2
     if not whole or not numbers[0] < numbers[1] or len(way) > 3 or (len(way) == 3 and way[2] != "log"):
         raise ValueError(
             f"tune expects for {name} a list of values, or a range (low, high) or (low, high, 'log') of numbers with "
-            f"low < high, got {way!r}"
+            f"low < high, got {shown(way)}"
         )
     if len(way) == 3 and not numbers[0] > 0:
-        raise ValueError(f"tune expects a range on a logarithmic scale to lie above 0, got {name}: {way!r}")
+        raise ValueError(f"tune expects a range on a logarithmic scale to lie above 0, got {name}: {shown(way)}")
 
 
 def _result(search: _Search, trials: Sequence[Any]) -> Tuned:
