@@ -2,17 +2,18 @@ r"""What the library says, and what it keeps the libraries below it from saying.
 
 from __future__ import annotations
 
-__all__ = ["get_logger", "quiet", "set_verbosity"]
+__all__ = ["get_logger", "quiet", "set_verbosity", "without_warnings"]
 
 import logging
 import os
 import sys
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TextIO
 
-from .shelf import unknown
+from . import checks
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _CHATTY = ("chronos", "gluonts", "huggingface_hub", "lightning.fabric", "lightning.pytorch", "optuna", "transformers")
@@ -54,9 +55,71 @@ def set_verbosity(level: str) -> None:
     Raises:
         ValueError: If there is no such level.
     """
-    if level not in _LEVELS:
-        raise ValueError(unknown("verbosity", level, _LEVELS))
+    checks.choice("verbosity", level, _LEVELS)
     _logger.setLevel(_LEVELS[level])
+
+
+class _Shared:
+    r"""A change to the whole process for as long as any thread wants it: the first makes it, the last undoes it.
+
+    Arguments:
+        change: Makes the change, and leaves in the stack what undoes it.
+    """
+
+    def __init__(self, change: Callable[[ExitStack], None]) -> None:
+        self.change, self.undo, self.users, self.lock = change, ExitStack(), list[int](), threading.Lock()
+        if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+            os.register_at_fork(before=self.lock.acquire, after_in_parent=self.lock.release, after_in_child=self._alone)
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        with self.lock:
+            if not self.users:
+                with ExitStack() as stack:
+                    self.change(stack)
+                    self.undo = stack.pop_all()
+            self.users.append(threading.get_ident())
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.users.remove(threading.get_ident())
+                if not self.users:
+                    self.undo.close()
+
+    def _alone(self) -> None:
+        r"""Counts the users in a forked child, in which the other threads are not."""
+        self.users, before = [user for user in self.users if user == threading.get_ident()], self.users
+        if before and not self.users:
+            self.undo.close()
+        self.lock.release()
+
+
+def _ignore_warnings(stack: ExitStack) -> None:
+    stack.enter_context(warnings.catch_warnings())
+    warnings.simplefilter("ignore")
+
+
+def _silence_libraries(stack: ExitStack) -> None:
+    for logger in map(logging.getLogger, _CHATTY):
+        stack.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.ERROR)
+    bars = sys.modules.get("transformers.utils.logging")  # its loading bars, where it is imported
+    if bars is not None and bars.is_progress_bar_enabled():
+        stack.callback(bars.enable_progress_bar)
+        bars.disable_progress_bar()
+
+
+_unwarned, _silenced = _Shared(_ignore_warnings), _Shared(_silence_libraries)
+
+
+def without_warnings() -> AbstractContextManager[None]:
+    r"""Ignores all warnings while it is open, and restores Python's filters after, whatever threads do in between.
+
+    Returns:
+        The context.
+    """
+    return _unwarned.open()
 
 
 @contextmanager
@@ -64,7 +127,8 @@ def quiet() -> Iterator[None]:
     r"""Silences the notes, warnings and loading bars of the libraries below while it is open, and restores them after.
 
     At verbosity "info" or "debug" it lets everything through. Import what is to be silenced before it opens: a
-    library sets its own level when it is imported. Our own warnings belong outside of it.
+    library sets its own level when it is imported. Our own warnings belong outside of it. Where several threads have
+    it open, all is as before once the last has left.
 
     Yields:
         Nothing.
@@ -72,29 +136,8 @@ def quiet() -> Iterator[None]:
     if _logger.getEffectiveLevel() <= logging.INFO:
         yield
         return
-    loggers = [logging.getLogger(name) for name in _CHATTY]
-    levels = [logger.level for logger in loggers]
-    bars = _silence_bars()
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if bars:
-            sys.modules["transformers.utils.logging"].enable_progress_bar()
-
-
-def _silence_bars() -> bool:
-    r"""Switches off Transformers' loading bars where it is imported; says whether they had been on."""
-    module = sys.modules.get("transformers.utils.logging")
-    if module is None or not module.is_progress_bar_enabled():
-        return False
-    module.disable_progress_bar()
-    return True
+    with _silenced.open(), without_warnings():
+        yield
 
 
 _logger.addHandler(_Speaker())

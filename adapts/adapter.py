@@ -10,15 +10,16 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import wraps
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 
-from . import saving
+from . import checks, saving
+from ._random import seeded
 from .adapters import AdapterModule, families, make
+from .checks import LONGEST
 from .covariates import assign, column_names, followed, require_one_value
 from .dates import calendar
 from .distribution.copula import Copula, Independent
@@ -26,6 +27,7 @@ from .distribution.forecast import LEVELS, Forecast
 from .distribution.law import Law
 from .distribution.quantiles import QuantileFunction
 from .distribution.variance import VarianceParts
+from .errors import in_memory, shown
 from .fitting import Fitted, fit
 from .foundation import FoundationModel, load_foundation_model
 from .panel import Panel, as_pandas, require_length
@@ -47,8 +49,10 @@ TRAINING = ("objective", "horizon_weights", "learning_rate")
 _OF_PREDICT = ("posterior_draws", "seed", "batch_size", "device", "trainer_options")
 #: The longest context that is used by default.
 CONTEXT = 512
-#: The longest context that is taken at all: more than any frozen model reads, and 15 years of hours.
-LONGEST = 2**17
+#: The most draws of itself that a stochastic family is asked for: more than any law needs, each a forecast.
+MOST_DRAWS = 10_000
+#: The bytes that the samples of one forecast may take.
+MOST_BYTES = 2**31
 
 _Options = ParamSpec("_Options")
 _Result = TypeVar("_Result")
@@ -175,30 +179,25 @@ class Adapter:
         self._check()
 
     def _check(self) -> None:
-        for name in ("prediction_length", "posterior_draws", "max_windows", "batch_size", "context_length"):
-            value = getattr(self, name)
-            if value is None and name == "context_length":
-                continue
-            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"Adapter expects {name} to be a positive integer, got {value!r}")
-        if self.context_length is not None and self.context_length > LONGEST:
-            raise ValueError(
-                f"Adapter expects context_length to be at most {LONGEST} steps, more than any frozen model reads, got "
-                f"{self.context_length!r}: leave it out for as many as the frozen model reads, {CONTEXT} at most"
-            )
-        if not isinstance(self.gate, bool):
-            raise ValueError(f"Adapter expects gate to be True or False, got {self.gate!r}")
-        if self.probe_head not in (None, True, False):
-            raise ValueError(f"Adapter expects probe_head to be True, False or None, got {self.probe_head!r}")
-        _check_seed(self.seed)
-        if self.copula not in COPULAS:
-            raise unknown("copula", self.copula, COPULAS)
-        if self.recalibration not in RECALIBRATIONS:
-            raise unknown("recalibration", self.recalibration, RECALIBRATIONS)
-        _check_support(self.support)
-        _check_trainer_options(self.trainer_options)
+        self._check_values()
         given = {name: value for name in TRAINING if (value := getattr(self, name)) is not None}
         _check_training(given, self.family)
+
+    def _check_values(self) -> None:
+        r"""Checks each option by itself, those of training aside."""
+        checks.integer("Adapter expects prediction_length", self.prediction_length, most=LONGEST)
+        hint = f"leave it out for as many as the frozen model reads, {CONTEXT} at most"
+        checks.integer("Adapter expects context_length", self.context_length, most=LONGEST, none=True, hint=hint)
+        checks.integer("Adapter expects posterior_draws", self.posterior_draws, most=MOST_DRAWS)
+        checks.integer("Adapter expects max_windows", self.max_windows)
+        checks.integer("Adapter expects batch_size", self.batch_size)
+        checks.flag("Adapter expects gate", self.gate)
+        checks.flag("Adapter expects probe_head", self.probe_head, none=True)
+        checks.seed(self.seed)
+        checks.choice("copula", self.copula, COPULAS)
+        checks.choice("recalibration", self.recalibration, RECALIBRATIONS)
+        _check_support(self.support)
+        _check_trainer_options(self.trainer_options)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ("foundation_model", "device") and vars(self).get(name, value) is not value:
@@ -330,17 +329,9 @@ class Adapter:
                 than in the fit.
         """
         fitted = self._require_fitted("predict")
-        if not isinstance(num_samples, int | np.integer) or isinstance(num_samples, bool) or num_samples < 1:
-            raise ValueError(f"predict expects num_samples to be a positive integer, got {num_samples!r}")
-        _check_seed(self.seed if seed is None else seed)
-        if (
-            not isinstance(quantile_levels, Sequence | np.ndarray)
-            or not len(quantile_levels)
-            or not all(isinstance(level, Real) and 0 < float(level) < 1 for level in quantile_levels)
-        ):
-            raise ValueError(
-                f"predict expects quantile_levels to be a sequence of levels within (0, 1), got {quantile_levels!r}"
-            )
+        require_samples(num_samples, int(self.prediction_length), len(fitted.panel.targets))
+        checks.seed(self.seed if seed is None else seed)
+        quantile_levels = checks.levels(quantile_levels, "quantile_levels")
         panel, columns = fitted.panel, {"item_column": item_column, "timestamp_column": timestamp_column}
         if series is not None:
             panel = self._later(series, frequency=frequency, regularise=regularise, **columns).panel
@@ -505,8 +496,14 @@ class Adapter:
         from .evaluation.backtest import count_stages, roll
         from .evaluation.progress import progress_bar
 
+        for name, value in (("refit", refit), ("return_forecasts", return_forecasts), ("progress", progress)):
+            checks.flag(f"backtest expects {name}", value)
         contestants = _contestants(self, models)
-        named = target is not None or calendar or len(past_covariates) or len(known_covariates) or len(static)
+        past_covariates = column_names("past_covariates", past_covariates)
+        known_covariates = column_names("known_covariates", known_covariates)
+        static = column_names("static", static)
+        checks.flag("expected calendar", calendar)
+        named = target is not None or calendar or past_covariates or known_covariates or static
         if not named and self._fitted is not None and "covariates" in self._fitted.stages:
             target, past_covariates, known_covariates, calendar = _roles(self._fitted.panel)
             static = list(self._fitted.panel.static)
@@ -571,6 +568,7 @@ class Adapter:
         Returns:
             The options by name.
         """
+        checks.flag("get_params expects deep", deep)
         names = list(inspect.signature(type(self).__init__).parameters)[1:]
         params = {name: self._given_family if name == "family" else getattr(self, name) for name in names}
         if deep:
@@ -709,10 +707,11 @@ class Adapter:
     def _require_fitted(self, what: str) -> Fitted:
         if self._fitted is None:
             raise ValueError(f"Adapter.{what} needs a fitted adapter: call fit(series) first")
+        self._check_values()  # attributes may have been set
         for name, now in self.get_params(deep=False).items():
             then = self._options_of_fit[name]
-            if name not in _OF_PREDICT and now is not then and not np.all(now == then):
-                change = f"from {_one_line(then)} to {_one_line(now)}"
+            if name not in _OF_PREDICT and not _alike(now, then):
+                change = f"from {shown(then)} to {shown(now)}"
                 raise ValueError(f"{name} was changed since fit, {change}: fit again, or set it back")
         return self._fitted
 
@@ -728,8 +727,7 @@ class Adapter:
         **options: Any,
     ) -> Dataset:
         r"""Reads series, and gives their columns their roles."""
-        if not isinstance(calendar, bool):
-            raise ValueError(f"expected calendar to be True or False, got {calendar!r}")
+        checks.flag("expected calendar", calendar)
         past = column_names("past_covariates", past_covariates)
         known = column_names("known_covariates", known_covariates)
         kinds = column_names("static", static)
@@ -772,11 +770,13 @@ class Adapter:
         if panel.single:
             require_length(panel, 3 * horizon, f"prediction_length={horizon}")
         model = self.model
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
+            module = self.family.build(len(panel.targets) + len(panel.past_covariates))
+        remedy = "fit fewer channels, or make batch_size, max_windows, context_length or the family's options smaller"
+        with in_memory(f"fitting {len(panel.targets)} channels by {shown(self.family)}", remedy):
             return stages(
                 panel,
-                self.family.build(len(panel.targets) + len(panel.past_covariates)),
+                module,
                 model,
                 borders=dataset.borders if borders is None else borders,
                 context_length=int(self.context_length or min(model.context_length, CONTEXT)),
@@ -977,12 +977,13 @@ def _family(family: str | Path | AdapterModule) -> tuple[AdapterModule, dict[str
 
 def _contestants(adapter: Adapter, models: Mapping[str, Adapter] | None) -> dict[str, Adapter]:
     r"""The models of a backtest by name, the adapter first."""
-    if not isinstance(models or {}, Mapping) or "adapter" in (models or {}):
+    models = {} if models is None else models
+    if not isinstance(models, Mapping) or "adapter" in models:
         raise ValueError(
             "backtest expects models to map names to Adapters, and this one is called 'adapter'; got "
-            + (repr(list(models)) if isinstance(models, Mapping) else type(models).__name__)
+            + (shown(list(models)) if isinstance(models, Mapping) else type(models).__name__)
         )
-    return {"adapter": adapter, **(models or {})}
+    return {"adapter": adapter, **models}
 
 
 def _has_names(series: Any) -> bool:
@@ -1043,15 +1044,18 @@ def _in_steps_of(fitted: Panel, later: Panel, *, given: bool) -> Panel:
 
 def _trained(family: AdapterModule) -> bool:
     r"""Whether a family has parameters that gradients find."""
-    probe = family.build(max(1, family.latents))
+    with seeded(0):
+        probe = family.build(max(1, family.latents))
     return not probe.closed_form and any(parameter.requires_grad for parameter in probe.parameters())
 
 
 def _check_training(training: Mapping[str, Any], family: AdapterModule, said: str = "") -> None:
     r"""Checks options of training by gradient, and that there is any for them to be of."""
     for name, value in training.items():
-        if name != "objective" and (not isinstance(value, Real) or not 0 < float(value) < math.inf):
-            raise ValueError(f"Adapter expects {name} to be a positive number, got {said}{name}={value!r}")
+        if name != "objective" and not 0 < checks.real(value) <= 1000:
+            raise ValueError(
+                f"Adapter expects {name} to be a positive number, 1000 at most, got {said}{name}={shown(value)}"
+            )
     if not training:
         return
     from .training.objectives import Objective
@@ -1060,7 +1064,7 @@ def _check_training(training: Mapping[str, Any], family: AdapterModule, said: st
     if not _trained(family):
         name, value = next(iter(training.items()))
         raise ValueError(
-            f"{said}{name}={value!r}{', which' if said else ''} is for training by gradient, and nothing trains "
+            f"{said}{name}={shown(value)}{', which' if said else ''} is for training by gradient, and nothing trains "
             f"{_one_line(family)} by gradient: leave it out"
         )
 
@@ -1069,27 +1073,32 @@ def _check_trainer_options(options: object) -> None:
     if options is None:
         return
     if not isinstance(options, Mapping):
-        raise ValueError(f"Adapter expects trainer_options to be a mapping of names to values, got {options!r}")
+        raise ValueError(f"Adapter expects trainer_options to be a mapping of names to values, got {shown(options)}")
     if options:
-        from lightning.pytorch import Trainer
+        from lightning.pytorch import Callback, Trainer
 
         known = list(inspect.signature(Trainer.__init__).parameters)[1:]
         for name in options:
             if name not in known:
                 raise unknown("option of lightning.pytorch.Trainer", name, known)
+        given = options.get("callbacks")
+        each = given if isinstance(given, list | tuple) else [] if given is None else [given]
+        if not all(isinstance(callback, Callback) for callback in each):
+            raise ValueError(f"Adapter expects callbacks in trainer_options to be Lightning's, got {shown(given)}")
     said = "Adapter expects trainer_options"
     precision = options.get("precision")
-    if str(precision) in ("64", "64-true", "bf16-true", "16-true", "transformer-engine", "transformer-engine-float16"):
+    kinds = ("64", "64-true", "bf16-true", "16-true", "transformer-engine", "transformer-engine-float16")
+    if isinstance(precision, str | int) and str(precision) in kinds:
         raise ValueError(
             f"{said} to leave weights in single precision, got precision={precision!r}: use precision='bf16-mixed'"
         )
     for name, unfit in (("limit_val_batches", 0), ("barebones", True)):
-        if options.get(name) == unfit:
+        if isinstance(options.get(name), int | float) and options[name] == unfit:
             raise ValueError(
                 f"{said} that validate, for the best epoch is kept, got {name}={options[name]!r}: leave it out, or "
                 "pass max_epochs for a shorter training"
             )
-    if options.get("overfit_batches"):
+    if isinstance(options.get("overfit_batches"), int | float) and options["overfit_batches"]:
         raise ValueError(
             f"{said} that validate on windows of their own, got overfit_batches={options['overfit_batches']!r}: "
             "use limit_train_batches"
@@ -1104,33 +1113,60 @@ def _check_trainer_options(options: object) -> None:
 
 def _check_support(support: Any) -> None:
     for bounds in [] if support is None else support.values() if isinstance(support, Mapping) else [support]:
-        sides = list(bounds) if isinstance(bounds, tuple | list | np.ndarray) else []
-        if len(sides) != 2 or not all(isinstance(side, Real) for side in sides) or not sides[0] < sides[1]:
+        low, high = map(checks.real, _pair(bounds) or (math.nan, math.nan))
+        if not low < high:
             raise ValueError(
                 "Adapter expects support=(low, high) of two numbers with low < high, infinite where there is no bound, "
-                f"or a mapping of channels to such, got {support!r}"
+                f"or a mapping of channels to such, got {shown(support)}"
             )
 
 
 def _check_borders(borders: Any, panel: Panel) -> None:
     clocks = [item.clock() if panel.frequency is not None else np.arange(len(item)) for item in panel.items]
     rows = len(np.unique(np.concatenate(clocks)))
-    pair = list(borders) if isinstance(borders, tuple | list | np.ndarray) else []
-    whole = all(isinstance(border, int | np.integer) and not isinstance(border, bool) for border in pair)
-    if len(pair) != 2 or not whole or not 0 < pair[0] <= pair[1] <= rows:
+    pair = _pair(borders)
+    whole = pair is not None and all(isinstance(x, int | np.integer) and not isinstance(x, bool) for x in pair)
+    if pair is None or not whole or not 0 < pair[0] <= pair[1] <= rows:
         raise ValueError(
             "expected borders=(train end, validation end), two numbers of rows with 0 < train end <= validation end "
-            f"<= {rows}, got {borders!r}"
+            f"<= {rows}, got {shown(borders)}"
         )
+
+
+def require_samples(num_samples: object, horizon: int, channels: int) -> None:
+    r"""Checks a number of samples, for which there must be memory.
+
+    Arguments:
+        num_samples: The number asked for.
+        horizon: The number of steps of a forecast.
+        channels: The number of its channels.
+
+    Raises:
+        ValueError: If it is no positive integer, or too large.
+    """
+    most = max(1, MOST_BYTES // (8 * horizon * channels))
+    hint = f"pass {most} or less, which for {horizon} steps of {channels} channels take {MOST_BYTES / 2**30:.0f} GiB"
+    checks.integer("predict expects num_samples", num_samples, most=most, hint=hint)
+
+
+def _pair(value: Any) -> tuple[Any, Any] | None:
+    r"""The two members of a tuple, a list or an array; None of anything else."""
+    several = isinstance(value, tuple | list) or (isinstance(value, np.ndarray) and value.ndim == 1)
+    return (value[0], value[1]) if several and len(value) == 2 else None
+
+
+def _alike(one: Any, other: Any) -> bool:
+    r"""Whether two values of an option are the same."""
+    if one is other:
+        return True
+    try:
+        return bool(np.all(one == other))
+    except Exception:  # arrays of unlike shapes, or objects that cannot be compared
+        return False
 
 
 def _one_line(value: object) -> str:
     return " ".join(repr(value).split())
-
-
-def _check_seed(seed: object) -> None:
-    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < 2**32:
-        raise ValueError(f"a seed is an integer from 0 to 4294967295, got {seed!r}")
 
 
 def _bounds(

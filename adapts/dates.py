@@ -22,9 +22,6 @@ __all__ = [
 ]
 
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -32,6 +29,8 @@ import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 from pandas.tseries.offsets import Day, Tick
+
+from ._logging import without_warnings
 
 # pandas renamed its aliases in 2.2 and dropped the old names in 3; both are understood here.
 RENAMED = {"H": "h", "T": "min", "S": "s", "L": "ms", "U": "us", "N": "ns", "BH": "bh", "CBH": "cbh"}
@@ -226,7 +225,7 @@ def period_at(date: pd.Timestamp, frequency: str | None) -> pd.Period:
     match = re.fullmatch(r"(\d*)B?([QY])([SE])-([A-Z]{3})", frequency or "")
     months = re.fullmatch(r"(\d*M)S", frequency or "")
     try:
-        with _periods_of_business_days():
+        with without_warnings():  # pandas means to drop periods of business days, which gluonts has
             if months:
                 return pd.Period(date, freq=months[1])
             if match:  # pandas forgets in which month those that are named by their start, or by business days, begin
@@ -281,8 +280,7 @@ def parse_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | No
         index, ways = index.str.strip(), [{"dayfirst": True}] if mark == "." else [{}, {"dayfirst": True}]
     for way in ways:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with without_warnings():
                 dates = pd.to_datetime(index, utc=len(offsets) > 1, **way)
         except (ValueError, TypeError, OverflowError):
             continue
@@ -349,8 +347,7 @@ def first_undated(values: pd.Series[Any] | pd.Index[Any]) -> tuple[int, str]:
     index = pd.Index(values)
     row = 0
     if not pd.api.types.is_numeric_dtype(index.dtype):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_warnings():
             try:
                 first = _mark(index[:1]) == "."
                 bad = np.asarray(pd.to_datetime(index, errors="coerce", dayfirst=first).isna() & index.notna())
@@ -577,27 +574,19 @@ def _of_two_digit_years(index: pd.Index[Any]) -> pd.DatetimeIndex | None:
 
 
 def _stamped(start: pd.Period, periods: int) -> pd.DatetimeIndex:
-    with _periods_of_business_days():
+    with without_warnings():  # pandas means to drop periods of business days, which gluonts has
         return _stamps(pd.period_range(start, periods=periods))
 
 
 def _stamps(periods: pd.PeriodIndex) -> pd.DatetimeIndex:
     r"""Stamps periods so that the stamps' frequency has these very periods: a week from Monday on is W-SUN."""
     match = re.fullmatch(r"\d*((?:W|Q|Y|A)-[A-Z]+)", periods.freqstr)
-    with _periods_of_business_days():
+    with without_warnings():  # pandas means to drop periods of business days, which gluonts has
         starts = pd.DatetimeIndex(periods.to_timestamp())
     if match is None or match[1] in ("Q-DEC", "Y-DEC", "A-DEC"):
         return starts
     ones = pd.PeriodIndex(starts, freq=match[1])  # two weeks are stamped in their first
     return pd.DatetimeIndex(ones.to_timestamp(how="end")).normalize()
-
-
-@contextmanager
-def _periods_of_business_days() -> Iterator[None]:
-    r"""Keeps quiet of what pandas means to drop and gluonts has as yet."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Period.* is deprecated", FutureWarning)
-        yield
 
 
 def _is_regular(index: pd.DatetimeIndex, frequency: str) -> bool:

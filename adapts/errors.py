@@ -2,7 +2,7 @@ r"""Error messages: values shown within a bounded length, and exceptions of othe
 
 from __future__ import annotations
 
-__all__ = ["reading", "shown"]
+__all__ = ["in_memory", "reading", "shown"]
 
 import reprlib
 from collections.abc import Iterator
@@ -60,3 +60,28 @@ def reading(what: str, remedy: str) -> Iterator[None]:
         elif isinstance(error, KeyError):
             reason = f"it lacks {reason}"
         raise ValueError(f"{what} ({reason}): {remedy}") from error
+
+
+@contextmanager
+def in_memory(what: str, remedy: str) -> Iterator[None]:
+    r"""Turns what an allocator raises, whosever it is, into one `ValueError`.
+
+    Arguments:
+        what: What may need too much, as it begins the message: `"fitting 300 channels"`.
+        remedy: What to make smaller, as it ends the message.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ValueError: If memory runs out; the allocator's exception is its `__cause__`.
+        RuntimeError: If it is raised for another reason.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise ValueError(f"{what} needs more memory than there is: {remedy}") from error
+    except RuntimeError as error:  # that of PyTorch's allocators is told by its words
+        if "allocate memory" not in str(error) and "out of memory" not in str(error):
+            raise
+        raise ValueError(f"{what} needs more memory than there is: {remedy}") from error

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from . import __version__
 from ._logging import get_logger
+from ._random import seeded
 from .adapters import AdapterModule, Evidence, make
 from .checkpoints import Checkpoints
 from .covariates import KnownEffect, choose, location_scale, require_tellable, slopes
@@ -362,7 +363,6 @@ def fit(
             said.append(named + "left out, for no gain is sure")
         else:
             said.append(named + "encoded beside the targets")
-        torch.manual_seed(settings["seed"])
     stages = _begin(panel, module, model, checkpoint_dir=checkpoint_dir, **options)
     stages.said = said
     with stages.checkpoints:
@@ -372,8 +372,8 @@ def fit(
 
 def _without_past(panel: Panel, module: AdapterModule, seed: int) -> tuple[Panel, AdapterModule]:
     r"""The panel without past covariates, and a module as it would have been built for it."""
-    torch.manual_seed(seed)
-    fresh = make(module.family, module.options()).build(len(panel.targets))
+    with seeded(seed):
+        fresh = make(module.family, module.options()).build(len(panel.targets))
     return panel.select((*panel.targets, *panel.known_covariates)), fresh
 
 
@@ -390,8 +390,8 @@ def _tried_both_ways(
     windows = without.windows["validation"]
     if not len(windows):
         return without
-    torch.manual_seed(seed)
-    fresh = make(module.family, module.options()).build(module.channels)
+    with seeded(seed):
+        fresh = make(module.family, module.options()).build(module.channels)
     both = without, _trial(panel, fresh, model, shared, **options)
     losses = [mean_pinball(each.ungated[0], each.truth(each.windows["validation"])).nanmean(1) for each in both]
     chosen, _ = choose(torch.stack(losses), without.horizon, windows.time, windows.item, without.seed)  # of (2, n, D)
@@ -560,7 +560,6 @@ class _Stages:
         for number, stage in enumerate(stages, 1):
             if number > done:
                 self.stage = stage.__name__
-                torch.manual_seed(self.seed)  # whatever ran before, in this process or in one that was killed
                 stage()
                 self.keep(number)
             said = self.fitted.stages.get(stage.__name__)
@@ -905,7 +904,6 @@ class _Stages:
     def ungated(self) -> tuple[QuantileFunction, QuantileFunction]:
         r"""Trains, and returns the law that `gate` sees and the frozen model's on the validation windows."""
         for stage in (self.probe, self.covariates, self.train):
-            torch.manual_seed(self.seed)
             stage()
         windows = self.windows["validation"]
         adapter, frozen = self.both("validation")

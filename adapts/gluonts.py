@@ -5,8 +5,9 @@ r"""At home in gluonts: an estimator and a predictor that stand wherever gluonts
 __all__ = ["AdapterEstimator", "AdapterPredictor"]
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import wraps
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
-from . import __version__
+from . import __version__, checks
 from ._logging import quiet
-from .adapter import Adapter, _assigned
+from .adapter import Adapter, _assigned, require_samples
 from .dates import calendar as dates_from
 from .dates import period_of, steps_from
+from .errors import reading, shown
 from .ownership import PREDICTOR, as_path, require_ours, writing
 from .panel import Categories, Item, Panel
 from .panel.columns import as_array
@@ -30,11 +32,30 @@ with quiet():  # gluonts has advice on JSON libraries
     from gluonts.model.estimator import Estimator
     from gluonts.model.forecast import SampleForecast
     from gluonts.model.predictor import Predictor
+    from gluonts.pydantic import ValidationError
 
 ADAPTER, OPTIONS = "adapter", "predictor.json"
 #: The fields of entries that hold past and known covariates, and static numbers and categories.
 PAST, KNOWN = "past_feat_dynamic_real", "feat_dynamic_real"
 REAL, CAT = "feat_static_real", "feat_static_cat"
+
+
+def _by_our_error(init: Callable[..., None]) -> Callable[..., None]:
+    r"""Answers what gluonts' check of types refuses as every other option is answered."""
+
+    @wraps(init)
+    def checked(self: Any, *args: Any, **options: Any) -> None:
+        try:
+            init(self, *args, **options)
+        except ValidationError as error:
+            name, reason = error.errors()[0]["loc"][0], error.errors()[0]["msg"]
+            raise ValueError(
+                f"AdapterEstimator takes no such {name}, got {shown(options.get(name))}: {reason}"
+            ) from error
+        except OverflowError as error:  # of an infinite number where an integer is expected
+            raise ValueError(f"AdapterEstimator expects finite numbers, got {shown(options)}") from error
+
+    return checked
 
 
 class AdapterPredictor(Predictor):  # type: ignore[misc]
@@ -63,7 +84,9 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
                 + (": each of its adapters_ is one, of a group" if hasattr(adapter, "adapters_") else "")
             )
         super().__init__(prediction_length=adapter.prediction_length)
-        _require_positive(num_samples=num_samples, batch_size=batch_size)
+        checks.integer("expected batch_size", batch_size)
+        require_samples(num_samples, int(adapter.prediction_length), len(adapter.channels))
+        _require_frequency(freq)
         for name, categories in adapter._require_fitted("predict").panel.static.items():
             _require_countable(name, categories)
         self.adapter, self.num_samples, self.batch_size, self.freq = adapter, num_samples, batch_size, freq
@@ -95,7 +118,7 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
                 on, lacks a known covariate at a step ahead, or has a code of a category that is no whole number.
         """
         samples = self.num_samples if num_samples is None else num_samples
-        _require_positive(num_samples=samples)
+        require_samples(samples, self.prediction_length, len(self.adapter.channels))
         fitted = self.adapter._require_fitted("predict").panel
         features = _fields(fitted)
         for field, fitted_names in {"target": fitted.targets, **features, **_static_fields(fitted.static)}.items():
@@ -273,6 +296,7 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
 
     __version__: str = __version__
 
+    @_by_our_error
     @validated()  # type: ignore[no-untyped-call, untyped-decorator]
     def __init__(
         self,
@@ -304,11 +328,12 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         num_feat_static_cat: int = 0,
     ) -> None:
         super().__init__()
-        _require_positive(num_samples=num_samples)
+        checks.integer("expected num_samples", num_samples)
+        _require_frequency(freq)
         self.features = {PAST: num_past_feat_dynamic_real, KNOWN: num_feat_dynamic_real}
         self.static, self.calendar = {REAL: num_feat_static_real, CAT: num_feat_static_cat}, calendar
-        counts = {f"num_{field}": count for field, count in (self.features | self.static).items()}
-        _require_positive(least=0, **counts)
+        for field, count in (self.features | self.static).items():
+            checks.integer(f"expected num_{field}", count, least=0)
         self.prediction_length, self.num_samples, self.freq = prediction_length, num_samples, freq
         self.adapter = Adapter(
             family, foundation_model=foundation_model, prediction_length=prediction_length,
@@ -597,10 +622,12 @@ def _joined(
     return replace(training, items=tuple(items)), (train, len(dates))
 
 
-def _require_positive(least: int = 1, **numbers: Any) -> None:
-    for name, value in numbers.items():
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-            raise ValueError(f"expected {name} to be a positive integer{' or 0' * (not least)}, got {value!r}")
+def _require_frequency(freq: object) -> None:
+    r"""Checks the frequency of entries whose start is no Period."""
+    if freq is None:
+        return
+    with reading(f"freq is the alias of a frequency of pandas, got {shown(freq)}", "pass one, such as 'h'"):
+        to_offset(freq)  # type: ignore[call-overload]
 
 
 def _some(names: Iterable[str]) -> str:

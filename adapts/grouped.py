@@ -18,6 +18,8 @@ import numpy as np
 from . import __version__, saving
 from ._logging import get_logger
 from .adapter import Adapter, Summary, _contestants, _some
+from .covariates import column_names
+from .errors import shown
 from .ownership import CONFIG, GROUPED, GROUPS, as_path, replaced, standing
 from .panel import as_pandas
 from .panel.columns import listed
@@ -67,7 +69,7 @@ class GroupedAdapter:
         if not isinstance(adapter, Adapter):
             raise ValueError(f"GroupedAdapter expects an Adapter to fit to each group, got {type(adapter).__name__}")
         if not isinstance(group_column, str):
-            raise ValueError(f"GroupedAdapter expects group_column to name a column, got {group_column!r}")
+            raise ValueError(f"GroupedAdapter expects group_column to name a column, got {shown(group_column)}")
         self.adapter = adapter
         self.group_column = group_column
         self.adapters_: dict[str, Adapter] = {}
@@ -103,8 +105,7 @@ class GroupedAdapter:
             ValueError: If it is no long frame with these columns, a row has no group, or an item is in two; or if a
                 group cannot be fitted (see `Adapter.fit`), which the error names. What was fitted before then stays.
         """
-        static = options.get("static", ())
-        if self.group_column in ([static] if isinstance(static, str) else list(static)):
+        if self.group_column in column_names("static", options.get("static", ())):
             raise ValueError(
                 f"column {self.group_column!r} names the groups, and is the same for all items of one: leave it out of "
                 "static="

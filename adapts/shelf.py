@@ -9,6 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from .errors import shown
+
 # The keys of a recipe, with their types; the first two must be there.
 _RECIPE: dict[str, type] = {"family": str, "when": str, "options": dict, "training": dict, "paper": dict}
 _TRAINING: dict[str, type] = {"objective": str, "horizon_weights": float, "learning_rate": float}
@@ -87,7 +89,7 @@ def load_card(name: str) -> dict[str, Any]:
     return _load("data card", name, cards())
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
+def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
     r"""Makes the error for a name that nothing bears: it lists those known and suggests the nearest.
 
     Arguments:
@@ -104,9 +106,10 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
     """
     known = list(known)
     by_case = {candidate.lower(): candidate for candidate in known}
-    nearest = get_close_matches(str(name).lower(), by_case, n=1)
+    nearest = get_close_matches(name.lower(), by_case, n=1) if isinstance(name, str) and len(name) < 100 else []
     hint = f" (did you mean {by_case[nearest[0]]!r}?)" if nearest else ""
-    return ValueError(f"no {kind} is called {name!r}; known: {', '.join(known) or 'none'}{hint}")
+    listed = ", ".join(known[:50]) + (f" and {len(known) - 50} more" if len(known) > 50 else "")
+    return ValueError(f"no {kind} is called {shown(name)}; known: {listed or 'none'}{hint}")
 
 
 def _find(shelf: str) -> dict[str, Path]:

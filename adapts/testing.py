@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from ._random import seeded
 from .adapters import AdapterModule, Evidence, State
 from .foundation import FoundationModel, load_foundation_model
 from .foundation.base import Unroll
@@ -121,8 +122,7 @@ def tiny_chronos_bolt(
         architectures=["ChronosBoltModelForForecasting"],
         **settings,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return ChronosBoltModelForForecasting(config)
 
 

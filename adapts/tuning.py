@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import __version__
+from . import __version__, checks
 from ._logging import get_logger, quiet
+from ._random import seeded
 from .adapter import TRAINING, Adapter, _trained
 from .checkpoints import Checkpoints
-from .errors import reading
+from .errors import reading, shown
 from .fitting import Shared, rows_digest, validate
 from .foundation import FoundationModel
 from .ownership import RECIPE, TRIALS, as_path, named, require_ours, writing
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
+#: The most trials of a search: each is a fit.
+MOST_TRIALS = 100_000
 #: Why an option is not searched.
 _NOT_SEARCHED = {
     **dict.fromkeys(("prediction_length", "max_windows", "support", "seed"), "trials would answer other questions"),
@@ -170,8 +173,11 @@ def tune(
         >>> forecast = tuned.adapter.fit(series).predict()
     """
     optuna = _optuna()
-    if not isinstance(trials, int | np.integer) or isinstance(trials, bool) or trials < 1:
-        raise ValueError(f"tune expects trials to be a positive integer, got {trials!r}")
+    if not isinstance(adapter, Adapter):
+        raise ValueError(f"tune expects an Adapter, got {type(adapter).__name__}")
+    checks.integer("tune expects trials", trials, most=MOST_TRIALS)
+    if on_trial is not None and not callable(on_trial):
+        raise ValueError(f"tune expects on_trial to be a function of a text, got {shown(on_trial)}")
     dataset = adapter._dataset(
         series, target=target, past_covariates=past_covariates, known_covariates=known_covariates, calendar=calendar,
         static=static, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
@@ -224,13 +230,15 @@ class _Space:
 
     def __init__(self, adapter: Adapter, space: Mapping[str, Any], channels: int) -> None:
         if not isinstance(space, Mapping) or not space:
-            raise ValueError(f"tune expects space to map options to what to search, got {space!r}")
+            raise ValueError(f"tune expects space to map options to what to search, got {shown(space)}")
         self.ways = dict(space)
         for name, way in self.ways.items():
             if name in _NOT_SEARCHED:
                 raise ValueError(f"{name} is not searched, {_NOT_SEARCHED[name]}: set it on the adapter")
             _check_way(name, way)
         families = list(self.ways.get("family", [None]))
+        if isinstance(self.ways.get("family"), tuple):
+            raise ValueError(f"tune expects for family a list of names, got {shown(self.ways['family'])}")
         known = list(adapter.get_params(deep=False))
         for family in families:
             base = _with(adapter, {} if family is None else {"family": family})
@@ -249,7 +257,7 @@ class _Space:
             params = option if family is None else {"family": family, **option}
             try:
                 if set(option) <= set(_taken(adapter, params)):
-                    _with(adapter, params).family.build(channels)
+                    _require_buildable(_with(adapter, params), channels)
                     return
             except ValueError as error:
                 errors.append(error)
@@ -258,8 +266,8 @@ class _Space:
             errors[0]
             if errors
             else ValueError(
-                f"{name}={value!r} is for training by gradient, and nothing trains {adapter.family!r} by gradient: "
-                "leave it out"
+                f"{name}={shown(value)} is for training by gradient, and nothing trains {shown(adapter.family)} by "
+                "gradient: leave it out"
             )
         )
 
@@ -292,7 +300,7 @@ class _Search:
 
     def candidate(self, params: Mapping[str, Any]) -> Adapter:
         made = _with(self.adapter, _taken(self.adapter, params))
-        made.family.build(_width(self.dataset))
+        _require_buildable(made, _width(self.dataset))
         return made
 
     def losses(self, made: Adapter) -> tuple[float, float]:
@@ -325,6 +333,12 @@ def _taken(adapter: Adapter, params: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _require_buildable(adapter: Adapter, channels: int) -> None:
+    r"""Raises where the options of a family do not fit so many channels."""
+    with seeded(0):  # the parameters are thrown away
+        adapter.family.build(channels)
+
+
 def _with(adapter: Adapter, params: Mapping[str, Any]) -> Adapter:
     return adapter.clone().set_params(**params)
 
@@ -333,14 +347,14 @@ def _check_way(name: str, way: Any) -> None:
     if isinstance(way, list) and way:
         return
     numbers = way[:2] if isinstance(way, tuple) else ()
-    whole = all(isinstance(x, int | float) and not isinstance(x, bool) for x in numbers) and len(numbers) == 2
+    whole = all(isinstance(x, int | float) and abs(checks.real(x)) < 2**53 for x in numbers) and len(numbers) == 2
     if not whole or not numbers[0] < numbers[1] or len(way) > 3 or (len(way) == 3 and way[2] != "log"):
         raise ValueError(
             f"tune expects for {name} a list of values, or a range (low, high) or (low, high, 'log') of numbers with "
-            f"low < high, got {way!r}"
+            f"low < high, got {shown(way)}"
         )
     if len(way) == 3 and not numbers[0] > 0:
-        raise ValueError(f"tune expects a range on a logarithmic scale to lie above 0, got {name}: {way!r}")
+        raise ValueError(f"tune expects a range on a logarithmic scale to lie above 0, got {name}: {shown(way)}")
 
 
 def _result(search: _Search, trials: Sequence[Any]) -> Tuned:

@@ -198,7 +198,7 @@ def test_latents_are_fixed_where_nothing_trains_them() -> None:
 def test_projection_refuses_what_it_does_not_know() -> None:
     with pytest.raises(ValueError, match="no method of Projection is called 'pac'.*did you mean 'pca'"):
         Projection(method="pac")
-    with pytest.raises(ValueError, match="seed to be an integer"):
+    with pytest.raises(ValueError, match="a seed is an integer"):
         Projection(method="random", seed=-1)
     with pytest.raises(ValueError, match="normalisation"):
         Projection(normalisation="batch")

@@ -487,7 +487,7 @@ class TestSeveralModels:
             ({}, {}, "mapping of names to Adapters, got an empty one"),
             ({"a": KnownLaw(6), "b": KnownLaw(7)}, {}, "their prediction_length differs: 'a' 6, 'b' 7"),
             ({"last value": KnownLaw()}, {}, "a model is called 'last value', as a baseline beside it is"),
-            (KnownLaw(), {"num_samples": 1}, "num_samples to be an integer, 2 or more, got 1"),
+            (KnownLaw(), {"num_samples": 1}, "num_samples to be an integer of at least 2, got 1"),
             (KnownLaw(), {"windows": 2.5}, "windows to be a positive integer, got 2.5"),
         ],
     )

@@ -156,7 +156,7 @@ def test_borders_that_are_none_are_refused(borders) -> None:
 
 def test_levels_are_a_sequence(fitted: Adapter) -> None:
     for levels in (0.5, "0.5", [0.5, 1.0], ["a"]):
-        with pytest.raises(ValueError, match=r"quantile_levels to be a sequence of levels within \(0, 1\), got"):
+        with pytest.raises(ValueError, match=r"quantile_levels: levels lie within \(0, 1\), as 0.9 does; got"):
             fitted.predict(quantile_levels=levels)
 
 

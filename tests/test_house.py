@@ -33,8 +33,9 @@ MODULES = sorted((ROOT / "adapts").rglob("*.py"))
 LAYERS = [
     ["errors"],
     ["shelf"],
-    ["_logging", "dates", "tsf"],
-    ["ownership"],
+    ["checks", "_random"],
+    ["_logging"],
+    ["dates", "tsf", "ownership"],
     ["checkpoints"],
     ["panel"],
     ["files"],

@@ -193,5 +193,5 @@ def test_wrong_options_are_refused() -> None:
         Weave(network="cnn")
     with pytest.raises(ValueError, match="hidden to be a positive integer"):
         Weave(hidden=0)
-    with pytest.raises(ValueError, match="regularisation to be a number of at least 0"):
+    with pytest.raises(ValueError, match="regularisation to be a number from 0 to 1e6"):
         Weave(regularisation=-1.0)

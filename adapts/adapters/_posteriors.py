@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
+from .._random import seeded
 from ..solvers import BayesianRegression
 from ..solvers.bayesian import draw_deviation
 from .base import AdapterModule, Evidence
@@ -74,8 +75,7 @@ class Variational(Posterior):
         settings: dict[str, Any] = {"init_loc_fn": autoguide.init_to_mean, "init_scale": START}
         # The guide makes its parameters in a first run; they stay out of Pyro's global store, and the draws of that run
         # out of PyTorch's generator.
-        with torch.random.fork_rng(devices=[]), pyro.settings.context(module_local_params=True):
-            torch.manual_seed(0)
+        with seeded(0), pyro.settings.context(module_local_params=True):
             prior = functools.partial(_prior, size, self.width)
             if kind == "mean-field":
                 self.guide = autoguide.AutoDiagonalNormal(prior, **settings)

@@ -2,13 +2,15 @@ r"""Autoencoders: linear adapters with a nonlinear residual each way."""
 
 from __future__ import annotations
 
-__all__ = ["Autoencoder", "perceptron"]
+__all__ = ["Autoencoder", "count_weights", "perceptron"]
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from ..shelf import unknown
-from .base import Normalised, State, register
+from .. import checks
+from .base import DEEPEST, WIDEST, Normalised, State, register
 from .projection import check_latent_channels, check_reduction, principal_directions
 
 #: Activations by name.
@@ -51,16 +53,16 @@ class Autoencoder(Normalised):
     def _check(self) -> None:
         super()._check()
         check_latent_channels(self, self.latent_channels)
-        for name in ("hidden", "depth"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"Autoencoder expects {name} to be a positive integer, got {value!r}")
-        if self.activation not in ACTIVATIONS:
-            raise unknown("activation", self.activation, ACTIVATIONS)
+        checks.integer("Autoencoder expects hidden", self.hidden, most=WIDEST)
+        checks.integer("Autoencoder expects depth", self.depth, most=DEEPEST)
+        checks.choice("activation", self.activation, ACTIVATIONS)
 
     @property
     def latents(self) -> int:
         return self.latent_channels or self.channels
+
+    def _count_weights(self, channels: int) -> int:
+        return 2 * count_weights([channels, *[self.hidden] * self.depth, channels])
 
     def _build(self, channels: int) -> None:
         check_reduction(self, self.latents, channels)
@@ -80,6 +82,18 @@ class Autoencoder(Normalised):
     def _decode(self, z: Tensor, state: State) -> Tensor:
         correction: Tensor = self.decoder(z)
         return z @ self.directions.mT + correction
+
+
+def count_weights(widths: list[int]) -> int:
+    r"""Counts the weights of a multi-layer perceptron.
+
+    Arguments:
+        widths: As for `perceptron`.
+
+    Returns:
+        Their number.
+    """
+    return sum((before + 1) * after for before, after in pairwise(widths))
 
 
 def perceptron(widths: list[int], activation: str = "gelu") -> nn.Sequential:

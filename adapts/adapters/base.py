@@ -15,11 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from .. import checks
+from ..errors import shown
 from ..shelf import unknown
 from ..solvers.gaussian import made_definite, pairwise_covariance
 
 #: The variance, as a share of the squared mean, that rounding in single precision leaves to a constant window.
 FLAT = 1e-12
+#: The most weights that a family may have: far more than its train windows tell, and a gigabyte as they are trained.
+MOST_WEIGHTS = 2**26
+#: The widest hidden layer, and the most layers, of a family's networks.
+WIDEST, DEEPEST = 2**12, 2**8
 #: What a number among the options is called, by its annotation.
 NUMBERS = {
     "int": "an integer",
@@ -74,8 +80,9 @@ def make(name: str, options: Mapping[str, Any] | None = None) -> AdapterModule:
     Raises:
         ValueError: If no family has that name, or the family has no such option.
     """
-    if name not in _ROSTER:
-        raise ValueError(unknown("adapter", name, families()))
+    checks.choice("adapter", name, families())
+    if options is not None and not (isinstance(options, Mapping) and all(isinstance(key, str) for key in options)):
+        raise ValueError(f"expected options of a family as a mapping of names to values, got {shown(options)}")
     return _ROSTER[name](**(options or {}))
 
 
@@ -155,7 +162,7 @@ class AdapterModule(nn.Module):
         declared, family = self._declared(), type(self).__name__
         if unnamed:
             known = ", ".join(declared) or "none"
-            raise TypeError(f"{family} takes its options by name ({known}), got {unnamed[0]!r} without one")
+            raise TypeError(f"{family} takes its options by name ({known}), got {shown(unnamed[0])} without one")
         for name in options:
             if name not in declared:
                 raise unknown(f"option of {family}", name, declared)
@@ -251,8 +258,9 @@ class AdapterModule(nn.Module):
         Raises:
             ValueError: If the hyperparameters do not fit that many channels.
         """
-        if channels < 1:
-            raise ValueError(f"{type(self).__name__}.build expects at least one channel, got {channels}")
+        if not isinstance(channels, int) or channels < 1:
+            raise ValueError(f"{type(self).__name__}.build expects at least one channel, got {shown(channels)}")
+        require_size(self, self._count_weights(channels))
         built = copy.deepcopy(self)
         built.channels = channels
         built.register_buffer("covariance", torch.eye(channels))
@@ -447,6 +455,10 @@ class AdapterModule(nn.Module):
     def _check(self) -> None:
         r"""Checks the hyperparameters."""
 
+    def _count_weights(self, channels: int) -> int:
+        r"""About how many weights `_build` makes: told before it does, where options say how many."""
+        return channels * channels
+
     @abstractmethod
     def _build(self, channels: int) -> None:
         r"""Makes parameters and buffers."""
@@ -507,10 +519,8 @@ class Normalised(AdapterModule):
     offset: Tensor
 
     def _check(self) -> None:
-        if self.normalisation not in ("window", "train"):
-            raise unknown("normalisation", self.normalisation, ["window", "train"])
-        if not isinstance(self.affine, bool):
-            raise ValueError(f"{type(self).__name__} expects affine to be True or False, got {self.affine!r}")
+        checks.choice("normalisation", self.normalisation, ["window", "train"])
+        checks.flag(f"{type(self).__name__} expects affine", self.affine)
 
     def build(self, channels: int) -> Self:
         built = super().build(channels)
@@ -527,6 +537,24 @@ class Normalised(AdapterModule):
             scale = scale * torch.exp(-self.log_gain)
             location = location - self.offset * scale
         return location, scale
+
+
+def require_size(family: AdapterModule, weights: int) -> None:
+    r"""Raises where a family would have more weights than fit into memory while they are trained.
+
+    Arguments:
+        family: The family, named in the error.
+        weights: About how many it would have.
+
+    Raises:
+        ValueError: If these are too many.
+    """
+    if weights > MOST_WEIGHTS:
+        sizes = ", ".join(f"{name}={shown(x)}" for name, x in family.options().items() if isinstance(x, int | Mapping))
+        raise ValueError(
+            f"{type(family).__name__} would have {weights:.2g} weights, at most {MOST_WEIGHTS:.2g} are taken: pass "
+            f"fewer channels, or smaller options{f' ({sizes})' if sizes else ''}"
+        )
 
 
 def _normalised(x: Tensor, state: State) -> Tensor:

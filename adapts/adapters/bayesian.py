@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["Bayesian"]
 
 import functools
-import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from ..shelf import unknown
+from .. import checks
+from ..errors import shown
 from ._posteriors import Exact, Laplace, Posterior, Variational, regressions, solved_weights
-from .base import AdapterModule, Evidence, State, fill_missing, make, register
+from .base import AdapterModule, Evidence, State, fill_missing, make, register, require_size
 from .ensemble import InTurn, within
 from .linear import Linear
 from .residual import Residual
@@ -124,23 +124,21 @@ class Bayesian(AdapterModule):
         self.inner = make(self.base, self.base_options)
         sites = (self.sites,) if isinstance(self.sites, str) else self.sites
         if not isinstance(sites, Sequence) or not sites or not all(isinstance(site, str) for site in sites):
-            raise ValueError(f'Bayesian expects sites to be patterns of names, such as ["decoder*"], got {sites!r}')
+            raise ValueError(
+                f'Bayesian expects sites to be patterns of names, such as ["decoder*"], got {shown(sites)}'
+            )
         self.sites = tuple(sites)
-        if self.guide not in ("exact", "mean-field", "low-rank", "laplace"):
-            raise unknown("guide", self.guide, ["exact", "mean-field", "low-rank", "laplace"])
+        checks.choice("guide", self.guide, ["exact", "mean-field", "low-rank", "laplace"])
         if self.guide == "exact" and solved_weights(self.inner) is None:
             raise ValueError(
                 f"the exact guide needs weights that enter linearly: base='residual', or base='linear' with "
-                f"base_options={{'free': 'decoder'}} and no rank, got base={self.base!r} with {self.base_options}; "
-                "guide='laplace' and 'mean-field' take any"
+                f"base_options={{'free': 'decoder'}} and no rank, got base={self.base!r} with "
+                f"{shown(self.base_options)}; guide='laplace' and 'mean-field' take any"
             )
-        if self.prior_scale is not None and (
-            isinstance(self.prior_scale, bool)
-            or not isinstance(self.prior_scale, int | float)
-            or not 0 < self.prior_scale < math.inf
-        ):
-            raise ValueError(f"Bayesian expects prior_scale to be a positive number or None, got {self.prior_scale!r}")
-        if self.rank is not None and (not isinstance(self.rank, int) or self.rank < 1 or self.guide != "low-rank"):
+        kind = "a positive number from 1e-6 to 1e6"
+        checks.number("Bayesian expects prior_scale", self.prior_scale, kind, lambda x: 1e-6 <= x <= 1e6, none=True)
+        checks.integer("Bayesian expects rank", self.rank, none=True)
+        if self.rank is not None and self.guide != "low-rank":
             raise ValueError(
                 f"Bayesian expects rank to be a positive integer with guide='low-rank' and None with any other, "
                 f"got rank={self.rank!r} with guide={self.guide!r}"
@@ -206,6 +204,9 @@ class Bayesian(AdapterModule):
 
     # ------------------------------------------------------------------ making
 
+    def _count_weights(self, channels: int) -> int:
+        return self.inner._count_weights(channels)
+
     def _build(self, channels: int) -> None:
         self.inner = self.inner.build(channels)
         self._reached, told = self._reaching()
@@ -222,6 +223,7 @@ class Bayesian(AdapterModule):
         elif self.guide == "laplace":
             self.posterior = Laplace(size, scale)
         else:
+            require_size(self, size * (self.rank or 1))
             self.posterior = Variational(self.guide, size, scale, self.rank)
 
     def _chosen(self, told: frozenset[str]) -> tuple[str, ...]:
@@ -240,7 +242,7 @@ class Bayesian(AdapterModule):
             if not found:
                 known = ", ".join(names) or "none"
                 raise ValueError(
-                    f"the site {site!r} matches no weight that guide={self.guide!r} can draw of {self.base!r}; "
+                    f"the site {shown(site)} matches no weight that guide={self.guide!r} can draw of {self.base!r}; "
                     f"these are: {known}"
                 )
             chosen |= found

@@ -7,7 +7,7 @@ __all__ = ["Dropout"]
 import torch
 from torch import Tensor, nn
 
-from ..shelf import unknown
+from .. import checks
 from .base import Normalised, State, register
 from .projection import check_latent_channels, check_reduction, principal_directions
 
@@ -58,12 +58,9 @@ class Dropout(Normalised):
     def _check(self) -> None:
         super()._check()
         check_latent_channels(self, self.latent_channels)
-        if self.where not in ("both", "encoder", "decoder"):
-            raise unknown("part of Dropout", self.where, ["both", "encoder", "decoder"])
-        if self.drops not in ("corrections", "weights"):
-            raise unknown("target of Dropout", self.drops, ["corrections", "weights"])
-        if not isinstance(self.p, int | float) or not 0 <= self.p < 1:
-            raise ValueError(f"Dropout expects p to be a probability below 1, got {self.p!r}")
+        checks.choice("part of Dropout", self.where, ["both", "encoder", "decoder"])
+        checks.choice("target of Dropout", self.drops, ["corrections", "weights"])
+        checks.number("Dropout expects p", self.p, "a probability below 1", lambda p: 0 <= p < 1)
 
     @property
     def latents(self) -> int:

@@ -12,11 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from .. import checks
+from ..errors import shown
 from ..shelf import load_recipe, recipes, unknown
 from .base import AdapterModule, Evidence, State, families, make, register
 
 #: The blocks of consecutive windows that closed-form members draw from with replacement.
 BLOCKS = 20
+#: The most members: each is trained, and asked for each forecast.
+MOST_MEMBERS = 1000
 #: The windows whose latent channels the frozen model is asked about together, once members are trained.
 AT_ONCE = 64
 #: Where the members' own normalisation of the windows stands among what they drew.
@@ -69,14 +73,11 @@ class Ensemble(AdapterModule):
 
     def _check(self) -> None:
         self.member, self.member_options = within(self, "member")
-        if not isinstance(self.members, int) or self.members < 1:
-            raise ValueError(f"Ensemble expects members to be a positive integer, got {self.members!r}")
-        if not isinstance(self.distance, int | float) or not 0 <= self.distance < 1:
-            raise ValueError(f"Ensemble expects distance to be a number in [0, 1), got {self.distance!r}")
+        checks.integer("Ensemble expects members", self.members, most=MOST_MEMBERS)
+        checks.number("Ensemble expects distance", self.distance, "a number in [0, 1)", lambda x: 0 <= x < 1)
         if self.member == self.family:
             raise ValueError("Ensemble expects members that are no ensembles: pass more members instead")
-        if not isinstance(self.vectorised, bool):
-            raise ValueError(f"Ensemble expects vectorised to be True or False, got {self.vectorised!r}")
+        checks.flag("Ensemble expects vectorised", self.vectorised)
         self._kind = (make(self.member, self.member_options),)  # in a tuple, so that it is no member
 
     @property
@@ -170,6 +171,9 @@ class Ensemble(AdapterModule):
         return self.first.latent_levels(u)
 
     # ------------------------------------------------------------------ making
+
+    def _count_weights(self, channels: int) -> int:
+        return self.members * self.first._count_weights(channels)
 
     def _build(self, channels: int) -> None:
         members = []
@@ -354,12 +358,15 @@ def within(owner: AdapterModule, option: str) -> tuple[str, dict[str, Any]]:
         default = type(name)().options()
         own = {key: value for key, value in name.options().items() if value != default[key]}
         raise ValueError(
-            f"{what} to be the name of a family, got {name!r}: pass {option}={name.family!r}, {option}_options={own!r}"
+            f"{what} to be the name of a family, got {shown(name)}: pass {option}={name.family!r}, "
+            f"{option}_options={shown(own)}"
         )
     if not isinstance(name, str):
-        raise ValueError(f"{what} to be the name of a family, such as {getattr(type(owner), option)!r}, got {name!r}")
-    if not isinstance(given, Mapping | None):
-        raise ValueError(f"{what}_options to be a mapping of names to values, got {given!r}")
+        raise ValueError(
+            f"{what} to be the name of a family, such as {getattr(type(owner), option)!r}, got {shown(name)}"
+        )
+    if given is not None and not (isinstance(given, Mapping) and all(isinstance(key, str) for key in given)):
+        raise ValueError(f"{what}_options to be a mapping of names to values, got {shown(given)}")
     options = dict(given or {})
     if name in families():
         return name, options

@@ -9,7 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .base import Normalised, State, register
+from .. import checks
+from .autoencoder import count_weights
+from .base import DEEPEST, WIDEST, Normalised, State, register
 from .projection import check_latent_channels, check_reduction, principal_directions
 
 #: The least factor by which a coupling stretches, and the reciprocal of the largest.
@@ -62,14 +64,15 @@ class Flow(Normalised):
     def _check(self) -> None:
         super()._check()
         check_latent_channels(self, self.latent_channels)
-        for name in ("transforms", "hidden", "depth"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"Flow expects {name} to be a positive integer, got {value!r}")
+        for name, most in (("transforms", DEEPEST), ("hidden", WIDEST), ("depth", DEEPEST)):
+            checks.integer(f"Flow expects {name}", getattr(self, name), most=most)
 
     @property
     def latents(self) -> int:
         return self.latent_channels or self.channels
+
+    def _count_weights(self, channels: int) -> int:
+        return self.transforms * count_weights([channels, *[self.hidden] * self.depth, 2 * channels])
 
     def _build(self, channels: int) -> None:
         check_reduction(self, self.latents, channels)

@@ -7,7 +7,7 @@ __all__ = ["Linear"]
 import torch
 from torch import Tensor, nn
 
-from ..shelf import unknown
+from .. import checks
 from ..solvers import RidgePath, cross_validated_error
 from .base import Evidence, Normalised, State, register
 from .projection import check_latent_channels, check_reduction, principal_directions
@@ -55,14 +55,11 @@ class Linear(Normalised):
     def _check(self) -> None:
         super()._check()
         check_latent_channels(self, self.latent_channels)
-        if self.free not in ("both", "encoder", "decoder"):
-            raise unknown("free part of Linear", self.free, ["both", "encoder", "decoder"])
-        if not isinstance(self.tied, bool):
-            raise ValueError(f"Linear expects tied to be True or False, got {self.tied!r}")
+        checks.choice("free part of Linear", self.free, ["both", "encoder", "decoder"])
+        checks.flag("Linear expects tied", self.tied)
         if self.tied and self.free != "both":
             raise ValueError(f"Linear ties the decoder to the encoder, got free={self.free!r}: pass free='both'")
-        if self.rank is not None and (not isinstance(self.rank, int) or self.rank < 1):
-            raise ValueError(f"Linear expects rank to be a positive integer or None, got {self.rank!r}")
+        checks.integer("Linear expects rank", self.rank, none=True)
         if self.rank is not None and (self.tied or self.free == "encoder"):
             raise ValueError(
                 f"Linear expects a rank only for a decoder of its own, got rank={self.rank} with free={self.free!r}, "

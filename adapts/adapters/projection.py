@@ -7,7 +7,7 @@ __all__ = ["Projection"]
 import torch
 from torch import Tensor
 
-from ..shelf import unknown
+from .. import checks
 from ..solvers.gaussian import pairwise_covariance
 from .base import AdapterModule, Normalised, State, register
 
@@ -54,10 +54,8 @@ class Projection(Normalised):
     def _check(self) -> None:
         super()._check()
         check_latent_channels(self, self.latent_channels)
-        if self.method not in ("pca", "svd", "random"):
-            raise unknown("method of Projection", self.method, ["pca", "svd", "random"])
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
-            raise ValueError(f"Projection expects seed to be an integer from 0 to 4294967295, got {self.seed!r}")
+        checks.choice("method of Projection", self.method, ["pca", "svd", "random"])
+        checks.seed(self.seed)
 
     @property
     def latents(self) -> int:
@@ -118,10 +116,7 @@ def check_latent_channels(family: AdapterModule, latent_channels: int | None) ->
     Raises:
         ValueError: If it is neither.
     """
-    if latent_channels is not None and (not isinstance(latent_channels, int) or latent_channels < 1):
-        raise ValueError(
-            f"{type(family).__name__} expects latent_channels to be a positive integer or None, got {latent_channels!r}"
-        )
+    checks.integer(f"{type(family).__name__} expects latent_channels", latent_channels, none=True)
 
 
 def check_reduction(family: AdapterModule, latents: int, channels: int) -> None:

@@ -9,6 +9,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from .. import checks
+from .._random import seeded
 from ..solvers import RidgePath, cross_validated_error
 from .base import AdapterModule, Evidence, State, fill_missing, register, varies, window_moments, window_statistics
 
@@ -110,11 +112,9 @@ class Residual(AdapterModule):
     filled: Tensor  # (C, p, H), what these add to `cross`
 
     def _check(self) -> None:
-        for name in ("lags", "components", "lead_blocks"):
-            value = getattr(self, name)
-            lowest = 0 if name == "components" else 1
-            if not (name == "lags" and value is None) and (not isinstance(value, int) or value < lowest):
-                raise ValueError(f"Residual expects {name} to be an integer of at least {lowest}, got {value!r}")
+        checks.integer("Residual expects lags", self.lags, none=True)
+        checks.integer("Residual expects components", self.components, least=0)
+        checks.integer("Residual expects lead_blocks", self.lead_blocks)
 
     @property
     def closed_form(self) -> bool:
@@ -161,8 +161,7 @@ class Residual(AdapterModule):
         horizon = evidence.future.shape[1]
         if choose:
             count = min(self.components, *joint.shape)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)  # the randomised decomposition draws
+            with seeded(0):  # the randomised decomposition draws
                 self.basis = torch.svd_lowrank(joint, q=count)[2] if count else joint.new_zeros(joint.shape[1], 0)
             self.strength = torch.full((self.channels, int(self._blocks(horizon).max()) + 1), torch.inf).double()
             self.share = torch.zeros_like(self.strength)

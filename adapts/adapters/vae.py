@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal, StudentT
 
-from ..shelf import unknown
-from .autoencoder import perceptron
-from .base import Normalised, State, fill_missing, register, varies, window_moments
+from .. import checks
+from .autoencoder import count_weights, perceptron
+from .base import DEEPEST, WIDEST, Normalised, State, fill_missing, register, varies, window_moments
 from .projection import check_latent_channels, check_reduction, principal_directions
 
 #: The noise is at least this share of a channel's standard deviation in the train rows, however calm a window was.
@@ -87,27 +87,21 @@ class VAE(Normalised):
     def _check(self) -> None:
         super()._check()
         check_latent_channels(self, self.latent_channels)
-        for name, lowest in (("depth", 0), ("hidden", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < lowest:
-                raise ValueError(f"VAE expects {name} to be an integer of at least {lowest}, got {value!r}")
+        checks.integer("VAE expects depth", self.depth, least=0, most=DEEPEST)
+        checks.integer("VAE expects hidden", self.hidden, most=WIDEST)
         for name in ("beta", "latent_scale"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise ValueError(f"VAE expects {name} to be a number of 0 or more, got {value!r}")
+            kind = "0 or a number from 1e-6 to 1e6"
+            checks.number(f"VAE expects {name}", getattr(self, name), kind, lambda x: x == 0 or 1e-6 <= x <= 1e6)
         if self.latent_scale == 0 and self.beta > 0:
             raise ValueError(
                 f"VAE pays an infinite divergence for latents that are not drawn, got latent_scale=0 with "
                 f"beta={self.beta!r}: pass beta=0, or a latent_scale above 0"
             )
-        if not isinstance(self.sigma, int | float) or not 1e-6 <= self.sigma < math.inf:
-            raise ValueError(f"VAE expects sigma to be a positive number, got {self.sigma!r}")
-        if self.noise not in ("gaussian", "student-t"):
-            raise unknown("noise of VAE", self.noise, ["gaussian", "student-t"])
-        if self.noise_scale not in ("learned", "fixed", "input"):
-            raise unknown("noise scale of VAE", self.noise_scale, ["learned", "fixed", "input"])
-        if self.freedom is not None and (not isinstance(self.freedom, int | float) or not 2 < self.freedom < math.inf):
-            raise ValueError(f"VAE expects freedom to be a number above 2, or None to learn it, got {self.freedom!r}")
+        checks.number("VAE expects sigma", self.sigma, "a positive number from 1e-6 to 1e6", lambda x: 1e-6 <= x <= 1e6)
+        checks.choice("noise of VAE", self.noise, ["gaussian", "student-t"])
+        checks.choice("noise scale of VAE", self.noise_scale, ["learned", "fixed", "input"])
+        kind = "a number above 2 and at most 1e6"
+        checks.number("VAE expects freedom", self.freedom, kind, lambda x: 2 < x <= 1e6, none=True)
 
     @property
     def latents(self) -> int:
@@ -120,6 +114,9 @@ class VAE(Normalised):
     @property
     def stochastic_latents(self) -> bool:
         return self.stochastic
+
+    def _count_weights(self, channels: int) -> int:
+        return 2 * count_weights([channels, *[self.hidden] * self.depth, 2 * channels])
 
     def _build(self, channels: int) -> None:
         check_reduction(self, self.latents, channels)

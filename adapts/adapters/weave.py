@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..shelf import unknown
+from .. import checks
 from .autoencoder import perceptron
-from .base import Normalised, State, fill_missing, register
+from .base import WIDEST, Normalised, State, fill_missing, register
 
 #: The steps that one convolution reads.
 KERNEL = 5
@@ -58,12 +58,10 @@ class Weave(Normalised):
 
     def _check(self) -> None:
         super()._check()
-        if self.network not in ("mlp", "conv"):
-            raise unknown("network of Weave", self.network, ["mlp", "conv"])
-        if self.hidden is not None and (not isinstance(self.hidden, int) or self.hidden < 1):
-            raise ValueError(f"Weave expects hidden to be a positive integer or None, got {self.hidden!r}")
-        if not isinstance(self.regularisation, int | float) or not 0 <= self.regularisation < float("inf"):
-            raise ValueError(f"Weave expects regularisation to be a number of at least 0, got {self.regularisation!r}")
+        checks.choice("network of Weave", self.network, ["mlp", "conv"])
+        checks.integer("Weave expects hidden", self.hidden, most=WIDEST, none=True)
+        kind = "a number from 0 to 1e6"
+        checks.number("Weave expects regularisation", self.regularisation, kind, lambda x: 0 <= x <= 1e6)
 
     @property
     def latents(self) -> int:
@@ -76,8 +74,14 @@ class Weave(Normalised):
     def latent_levels(self, u: Tensor) -> Tensor:
         return torch.cat([u, 1 - u], -1)
 
+    def _width(self, channels: int) -> int:
+        return self.hidden or min(max(2 ** channels.bit_length(), 32), 512)
+
+    def _count_weights(self, channels: int) -> int:
+        return 2 * KERNEL * channels * self._width(channels)
+
     def _build(self, channels: int) -> None:
-        hidden = self.hidden or min(max(2 ** channels.bit_length(), 32), 512)
+        hidden = self._width(channels)
         # Logarithms, so that their sum never vanishes and weight decay pulls them back to one.
         self.log_a = nn.Parameter(torch.zeros(channels))
         self.log_b = nn.Parameter(torch.zeros(channels))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import shown
 from ..ownership import BACKTEST, replaced
 from . import options as o
 from .progress import FIT, Progress
@@ -105,7 +106,7 @@ def backtest(
     for each in [*(family or ()), *(recipe or ())]:
         name = each.stem if isinstance(each, Path) else each
         if name in recipes:
-            raise ValueError(f"two models are called {name!r}: name each family once, and no recipe as a family")
+            raise ValueError(f"two models are called {shown(name)}: name each family once, and no recipe as a family")
         recipes[name] = each
     if len(recipes) > 1 and option:
         raise ValueError("--option is of one family, and several models are asked for: give each a recipe of its own")
@@ -194,7 +195,8 @@ def _baselines(given: Sequence[str] | None) -> bool | str | list[str]:
         if name not in (*named, "all", "none"):
             raise unknown("baseline", name, (*named, "all", "none"))
     if "none" in names and set(names) != {"none"}:
-        raise ValueError(f"--baselines none stands alone, got {','.join(names)}: leave out none, or the others")
+        given_names = ",".join(names)[:100]
+        raise ValueError(f"--baselines none stands alone, got {given_names}: leave out none, or the others")
     if "all" in names:
         return "all"
     return [named[name] for name in names if name != "none"] or False

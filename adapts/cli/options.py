@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import typer
 
+from ..errors import shown
+
 _READING, _MODEL, _LAW, _RUN = "How DATA is read", "What is fitted", "Its law", "The run"
 
 
@@ -243,14 +245,14 @@ def family_options(family: str, given: Sequence[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         name = name.strip()
         if not equals:
-            raise ValueError(f"--option expects NAME=VALUE, such as lags=24, got {text!r}")
+            raise ValueError(f"--option expects NAME=VALUE, such as lags=24, got {shown(text)}")
         if name not in declared.fields():
             raise ValueError(unknown(f"option of {declared.__name__}", name, declared.fields()))
         try:
             found[name] = _typed(value.strip(), kinds[name])
         except ValueError:
             kind = kinds[name].__name__ if isinstance(kinds[name], type) else str(kinds[name])
-            raise ValueError(f"--option {name} expects {kind}, got {value!r}") from None
+            raise ValueError(f"--option {name} expects {kind}, got {shown(value)}") from None
     return found
 
 
@@ -294,14 +296,14 @@ def support(given: Sequence[str]) -> tuple[float, float] | dict[str, tuple[float
         try:
             low, high = (float(side or none) for side, none in zip(sides, ("-inf", "inf"), strict=True))
         except ValueError:
-            raise ValueError(f"{form}, got {text!r}") from None
+            raise ValueError(f"{form}, got {shown(text)}") from None
         if not low < high:
-            raise ValueError(f"--support expects low < high, got {text!r}")
+            raise ValueError(f"--support expects low < high, got {shown(text)}")
         if not equals and len(given) > 1:
-            raise ValueError(f"{form}, got {text!r} beside others")
+            raise ValueError(f"{form}, got {shown(text)} beside others")
         if not equals:
             return low, high
         if name.strip() in by_channel:
-            raise ValueError(f"--support names {name.strip()!r} twice")
+            raise ValueError(f"--support names {shown(name.strip())} twice")
         by_channel[name.strip()] = low, high
     return by_channel or None

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import checks
+from ..errors import shown
 from .law import Law
 from .quantiles import QuantileFunction, reach_of_levels
 
@@ -135,10 +137,9 @@ class JointBands:
         Raises:
             ValueError: If `joint` or `level` is none of these.
         """
-        if joint not in JOINT:
-            raise ValueError(f"a band holds jointly over 'time', 'channels' or 'all', got {joint!r}")
-        if not 0 < level < 1:
-            raise ValueError(f"levels lie within (0, 1), as 0.9 does; got {level}")
+        if not isinstance(joint, str) or joint not in JOINT:
+            raise ValueError(f"a band holds jointly over 'time', 'channels' or 'all', got {shown(joint)}")
+        checks.levels([level])
         found, enough = _quantile(self.scores[joint], level) if self.scores else (None, torch.tensor(False))
         enough = enough & (len(self.scores.get("time", ())) >= self.needed)
         if found is not None and joint == "all" and self.units is not None:

@@ -8,15 +8,16 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+from .. import checks
 from .._logging import quiet
 from ..dates import period_of
+from ..errors import shown
 from . import scenarios
 from .bands import JointBands
 from .law import Law
@@ -95,8 +96,8 @@ class Forecast:
         Returns:
             The quantiles, with shape :math:`(H, D)`, or :math:`(H, D, Q)` for several levels.
         """
-        several = np.ndim(level) > 0
-        values = self.law.marginals.at(_checked(list(np.atleast_1d(level))))[0].numpy()
+        several = isinstance(level, Sequence | np.ndarray) and not (isinstance(level, np.ndarray) and level.ndim == 0)
+        values = self.law.marginals.at(checks.levels(level if several else [level]))[0].numpy()
         return values if several else values[..., 0]
 
     def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +109,7 @@ class Forecast:
         Returns:
             The lower and the upper end, each with shape :math:`(H, D)`.
         """
-        _checked([level])
+        checks.levels([level])
         both = self.quantile([round((1 - level) / 2, 12), round((1 + level) / 2, 12)])
         return both[..., 0], both[..., 1]
 
@@ -128,7 +129,7 @@ class Forecast:
         Raises:
             ValueError: If `level` or `joint` is none of these.
         """
-        low, high = self.bands.band(self.law, _checked([level])[0], joint, self._generator())
+        low, high = self.bands.band(self.law, checks.levels([level])[0], joint, self._generator())
         return low[0].numpy(), high[0].numpy()
 
     def variance_parts(self) -> pd.DataFrame:
@@ -214,7 +215,7 @@ class Forecast:
             One row a step and channel: item_id, timestamp (the number of the step for undated data), channel, mean,
             and one column a level, named "0.05".
         """
-        levels = _checked(self.quantile_levels if quantile_levels is None else quantile_levels)
+        levels = checks.levels(self.quantile_levels if quantile_levels is None else quantile_levels)
         values = self.quantile(levels).reshape(-1, len(levels))
         columns = {f"{level:g}": values[:, i] for i, level in enumerate(levels)}
         return self._cells().assign(mean=self.mean.reshape(-1), **columns)
@@ -273,12 +274,18 @@ class Forecast:
             ValueError: If a channel is unknown, there are too few axes, or more scenarios than samples.
         """
         from matplotlib import pyplot as plt
+        from matplotlib.axes import Axes
 
         figure = None
-        names = list(self._drawn() if channels is None else [channels] if isinstance(channels, str) else channels)
-        unknown = [name for name in names if name not in self.channels]
-        if unknown or not names:
-            raise ValueError(f"plot expects channels among {list(self.channels)}, got {names}")
+        names = self._drawn() if channels is None else [channels] if isinstance(channels, str) else channels
+        if not isinstance(names, Sequence) or not names or any(name not in self.channels for name in names):
+            raise ValueError(f"plot expects channels among {shown(list(self.channels))}, got {shown(channels)}")
+        checks.integer("plot expects scenarios", scenarios, least=0)
+        observed = self.history if history is None else history
+        if observed is not None and not (isinstance(observed, pd.DataFrame) and {*names} <= {*observed.columns}):
+            raise ValueError(
+                f"plot expects history to be a frame with the columns {shown(list(names))}, got {shown(history)}"
+            )
         picked = self.scenarios(scenarios) if scenarios else None
         if axes is None:
             columns = 1 if len(names) <= 3 else 2 if len(names) <= 8 else 3
@@ -292,10 +299,9 @@ class Forecast:
                 which = f"{len(names)} of {len(self.channels)} channels, evenly among them"
                 figure.suptitle(f"{which}; name others with plot(channels=...)")
         else:
-            cells = list(np.atleast_1d(np.asarray(axes, dtype=object)).flat)
-            if len(cells) < len(names):
-                raise ValueError(f"plot expects {len(names)} axes, one a channel, got {len(cells)}")
-        observed = self.history if history is None else history
+            cells = [axes] if isinstance(axes, Axes) else list(np.asarray(axes, dtype=object).flat)
+            if len(cells) < len(names) or not all(isinstance(cell, Axes) for cell in cells):
+                raise ValueError(f"plot expects {len(names)} axes of matplotlib, one a channel, got {shown(axes)}")
         for name, cell in zip(names, cells, strict=False):
             self._fan(cell, name, None if observed is None else observed[name], picked)
         handles, labels = cells[0].get_legend_handles_labels()
@@ -368,9 +374,3 @@ def plain_ticks(axes: Axes, which: str = "y") -> None:
 
     formatter = FuncFormatter(write)
     axis.set_major_formatter(formatter)
-
-
-def _checked(levels: Sequence[float]) -> list[float]:
-    if not all(isinstance(level, Real) and 0 < float(level) < 1 for level in levels):
-        raise ValueError(f"levels lie within (0, 1), as 0.9 does; got {list(levels)}")
-    return [float(level) for level in levels]

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import reading, shown
+
+MOST_COMPARED = 2**14  # samples: their distances take 2 GiB
 _ROUNDS = 50  # of the exchange of medoids, which settles long before
 
 
@@ -53,11 +56,11 @@ def aggregate(
         array([ 5., 11.])
     """
     if callable(how):
-        return np.stack([np.asarray(how(path)) for path in samples])
+        return _each("aggregate", how, samples)
     _, horizon, channels = samples.shape
     try:
         weights = np.asarray(how, dtype=float)
-    except (TypeError, ValueError):
+    except Exception:  # whatever numpy raises for what holds no numbers
         weights = np.empty((), dtype=float)
     if weights.shape == (channels,):
         return np.asarray(samples @ weights)
@@ -65,7 +68,7 @@ def aggregate(
         return np.tensordot(samples, weights, 2)
     raise ValueError(
         f"weights have shape ({channels},), one a channel, or ({horizon}, {channels}), one a cell, got "
-        f"{weights.shape or repr(how)}: pass a function of a path for anything else"
+        f"{weights.shape or shown(how)}: pass a function of a path for anything else"
     )
 
 
@@ -88,12 +91,24 @@ def probability(samples: np.ndarray, event: Callable[[np.ndarray], bool | np.nda
         0.5
     """
     if not callable(event):
-        raise ValueError(f"an event is a function of a path, as lambda path: path.max() > 3 is; got {event!r}")
-    happened = np.stack([np.asarray(event(path)) for path in samples])
+        raise ValueError(f"an event is a function of a path, as lambda path: path.max() > 3 is; got {shown(event)}")
+    happened = _each("probability", event, samples)
     if happened.dtype != bool:
         raise ValueError(f"an event tells true or false of a path, got {happened.dtype}: compare, as in path.max() > 3")
     share = happened.mean(0)
     return float(share) if share.ndim == 0 else share
+
+
+def _each(name: str, function: Callable[[np.ndarray], object], samples: np.ndarray) -> np.ndarray:
+    r"""What a function of the caller's makes of each path, one array."""
+    with reading(f"{name} calls the function with each path, an array (H, D), and it failed", "try it on samples[0]"):
+        made = [np.asarray(function(path)) for path in samples]
+    shapes = {each.shape for each in made}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"{name} expects a function that returns arrays of one shape, got {shown(sorted(shapes))}: fill them up"
+        )
+    return np.stack(made)
 
 
 def scenarios(samples: np.ndarray, k: int, scale: np.ndarray | None = None, seed: int = 0) -> Scenarios:
@@ -121,7 +136,12 @@ def scenarios(samples: np.ndarray, k: int, scale: np.ndarray | None = None, seed
     """
     number = len(samples)
     if not isinstance(k, int | np.integer) or isinstance(k, bool) or not 1 <= k <= number:
-        raise ValueError(f"of {number} samples, 1 to {number} scenarios can be picked, got k={k!r}")
+        raise ValueError(f"of {number} samples, 1 to {number} scenarios can be picked, got k={shown(k)}")
+    if number > MOST_COMPARED:
+        raise ValueError(
+            f"scenarios compare each sample with each, of at most {MOST_COMPARED}, got {number}: predict with "
+            f"num_samples={MOST_COMPARED} or less"
+        )
     spread = samples.std(0) if scale is None else np.broadcast_to(scale, samples.shape[1:])
     flat = ((samples - samples.mean(0)) / np.where(spread > 0, spread, 1.0)).reshape(number, -1).astype(float)
     square = (flat**2).sum(1)

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .. import __version__
+from .. import __version__, checks
 from .._logging import get_logger
 from ..checkpoints import Checkpoints
 from ..dates import season_length as guess_season
@@ -27,13 +27,14 @@ from ..distribution.forecast import Forecast
 from ..distribution.law import Law
 from ..distribution.quantiles import LEVELS, QuantileFunction
 from ..distribution.variance import VarianceParts
+from ..errors import shown
 from ..panel import Panel
-from ..shelf import unknown
 from ..windows import Part, Windows, part_windows
 from .baselines import BASELINES, VAR, Baseline
 from .differences import difference_table
 from .rolling import before, held_back, rolling_windows, varying
 from .tables import (
+    BATCH,
     WINDOW_SCORES,
     format_table,
     joined,
@@ -56,6 +57,8 @@ USUAL = (FROZEN, "last value", "seasonal naive")  # beside every adapter unless 
 KNOWN = (FROZEN, *BASELINES)
 
 _FIT_WINDOWS = 2000  # of the fit part, for the errors of the baselines
+_MOST_SAMPLES = 2**14  # of which scores compare each with each
+_MOST_DRAWN = 2**28  # numbers drawn at a time: 2 GiB
 _MOST_KEPT = 2**32  # bytes of quantiles that the forecasts of one backtest may take
 
 
@@ -103,8 +106,7 @@ class Backtest:
             ValueError: If there is no such score of single cells.
         """
         cells = {name for scores in self.scores.values() for name, x in scores.items() if x.ndim == 3} - {"pit"}
-        if metric not in cells:
-            raise ValueError(unknown("score by lead", metric, sorted(cells)))
+        checks.choice("score by lead", metric, sorted(cells))
         return {model: scores[metric].nanmean(0).nanmean(-1) for model, scores in self.scores.items()}
 
     def differences(
@@ -197,15 +199,21 @@ def roll(
     for name in named:
         if name in beside:
             raise ValueError(f"a model is called {name!r}, as a baseline beside it is: give it another name")
-    if scale not in ("train", "none"):
-        raise ValueError(f"a backtest expects scale to be 'train' or 'none', got {scale!r}")
-    for option, value in (("windows", windows), ("stride", stride), ("season_length", season_length)):
-        if value is not None and (not isinstance(value, int | np.integer) or value < 1):
-            raise ValueError(f"a backtest expects {option} to be a positive integer, got {value!r}")
-    if not isinstance(num_samples, int | np.integer) or num_samples < 2:
-        raise ValueError(f"a backtest expects num_samples to be an integer, 2 or more, got {num_samples!r}")
-    tell = on_progress or (lambda stage: None)
+    if not isinstance(scale, str) or scale not in ("train", "none"):
+        raise ValueError(f"a backtest expects scale to be 'train' or 'none', got {shown(scale)}")
+    checks.integer("a backtest expects windows", windows, none=True)
+    checks.integer("a backtest expects stride", stride, none=True)
+    checks.integer("a backtest expects season_length", season_length, most=checks.LONGEST, none=True)
     horizon = next(iter(named.values())).prediction_length
+    width = (series if isinstance(series, Panel) else series.panel).num_channels
+    most = max(2, min(_MOST_SAMPLES, _MOST_DRAWN // (BATCH * int(horizon) * width)))
+    checks.integer("a backtest expects num_samples", num_samples, least=2, most=most)
+    checks.seed(seed)
+    checks.flag("a backtest expects refit", refit)
+    checks.flag("a backtest expects forecasts", forecasts)
+    if on_progress is not None and not callable(on_progress):
+        raise ValueError(f"a backtest expects on_progress to be a function of a text, got {shown(on_progress)}")
+    tell = on_progress or (lambda stage: None)
     panel, firsts, stride = held_back(series, horizon, windows, stride)
     entire, panel = panel, panel.select(panel.targets)  # scores and baselines see no covariates
     require_names(panel.channels)
@@ -292,6 +300,7 @@ def count_stages(
     Raises:
         ValueError: If a baseline is unknown, or the models are none.
     """
+    checks.flag("a backtest expects refit", refit)
     return None if refit else 2 * len(_named(models)) + len(_beside(baselines))
 
 
@@ -363,7 +372,7 @@ def _named(models: Adapter | Mapping[str, Adapter]) -> dict[str, Adapter]:
     for name, model in named.items():
         if not isinstance(name, str) or isinstance(model, type) or not callable(getattr(model, "frozen_law", None)):
             what = f"{model.__name__}, which is a class" if isinstance(model, type) else type(model).__name__
-            where = f" for {name!r}" if isinstance(models, Mapping) else ""
+            where = f" for {shown(name)}" if isinstance(models, Mapping) else ""
             raise ValueError(f"a backtest expects an Adapter, or a mapping of names to Adapters, got {what}{where}")
     lengths = {name: model.prediction_length for name, model in named.items()}
     if len(set(lengths.values())) > 1:
@@ -377,11 +386,9 @@ def _beside(baselines: bool | str | Sequence[str]) -> list[str]:
     if isinstance(baselines, bool):
         return list(USUAL) if baselines else []
     if not isinstance(baselines, str | Sequence):
-        raise ValueError(f"a backtest expects baselines to be True, False or names, got {baselines!r}")
-    asked = [baselines] if isinstance(baselines, str) else list(baselines)
-    for name in asked:
-        if name not in (*KNOWN, "all"):
-            raise unknown("baseline", name, (*KNOWN, "all"))
+        raise ValueError(f"a backtest expects baselines to be True, False or names, got {shown(baselines)}")
+    for name in (asked := [baselines] if isinstance(baselines, str) else baselines):
+        checks.choice("baseline", name, (*KNOWN, "all"))
     names = list(KNOWN) if "all" in asked else list(dict.fromkeys(asked))
     if "var" in names:
         VAR()  # what is not installed is told before any work

@@ -12,11 +12,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from .. import checks
 from ..distribution.blocks import block_bootstrap, resampling_clock
-from ..shelf import unknown
+from ..errors import shown
 from ..windows import Windows
 from .scores import bootstrap_inflation
 
+MOST_RESAMPLES = 1_000_000  # far more than an interval needs
 _BLOCKS = 10  # at most so many: long ones, for differences that persist
 
 #: Scores that are means over cells, and those of whole windows: what differences can be taken of.
@@ -68,13 +70,15 @@ def difference_table(
     Raises:
         ValueError: If a model or metric is unknown, or the level lies outside (0, 1).
     """
-    if against not in scores:
-        raise ValueError(unknown("model of the backtest", against, scores))
-    for metric in metrics or ():
-        if metric not in METRICS:
-            raise ValueError(unknown("metric of differences", metric, METRICS))
-    if not 0 < level < 1:
-        raise ValueError(f"expected the level of an interval within (0, 1), got {level}")
+    checks.choice("model of the backtest", against, scores)
+    if metrics is not None and (isinstance(metrics, str) or not isinstance(metrics, Sequence)):
+        raise ValueError(f"expected metrics to be a sequence of names, such as ['crps'], got {shown(metrics)}")
+    for metric in () if metrics is None else metrics:
+        checks.choice("metric of differences", metric, METRICS)
+    if not 0 < checks.real(level) < 1:
+        raise ValueError(f"expected the level of an interval within (0, 1), got {shown(level)}")
+    checks.integer("differences expect resamples", resamples, least=2, most=MOST_RESAMPLES)
+    checks.seed(seed)
     time, item, horizon, channels = (
         windows.time,
         windows.item,

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ..errors import reading, shown
 from ..shelf import unknown
 from .base import FoundationModel
 
@@ -53,21 +54,21 @@ def load_foundation_model(model: str | Path | FoundationModel | Any, *, device: 
         >>> series.grad.shape
         torch.Size([3, 100])
     """
-    if isinstance(model, FoundationModel) and device == "auto":
+    if isinstance(model, FoundationModel) and isinstance(device, str) and device == "auto":
         return model
     place = _device(device)
     return (model if isinstance(model, FoundationModel) else _load(model)).to(place)
 
 
 def _device(device: str) -> torch.device:
+    expected = f"device is 'auto', 'cpu' or one that torch can use here, got {shown(device)}"
+    if not isinstance(device, str | torch.device) or str(device) == "meta":  # which computes nothing
+        raise ValueError(expected)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
+    with reading(expected, "pass another, or 'auto'"):
         place = torch.device(device)
         torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device is 'auto', 'cpu' or one that torch can use here, got {device!r}: {reason}") from error
     return place
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PatchTSTForPrediction, PatchTSTForPretraining, PatchTSTModel
 
 from .._logging import quiet
+from .._random import seeded
 from .base import FoundationModel
 from .chronos import GuardedInstanceNorm
 
@@ -64,7 +65,7 @@ class PatchTST(FoundationModel):
         self.model.encoder.positional_encoder.num_input_channels = 1
         self.norm = GuardedInstanceNorm()
         features = (patches + bool(config.use_cls_token)) * config.d_model
-        with torch.random.fork_rng(devices=[]):  # zeroed below, so that loading draws nothing
+        with seeded(0):  # zeroed below, and the caller's generator stays where it was
             self.head = nn.Linear(features, len(LEVELS) * prediction_length)
         nn.init.zeros_(self.head.weight)
         law = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()
@@ -116,7 +117,7 @@ def from_directory(path: Path, *, name: str | None = None, version: str = "unkno
         ValueError: If the directory does not hold a whole backbone.
     """
     try:
-        with quiet(), torch.random.fork_rng(devices=[]):
+        with quiet(), seeded(0):
             loaded: Any = PatchTSTModel.from_pretrained(
                 path, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
             )

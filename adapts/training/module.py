@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 from torch import Tensor, nn
 
 from .._logging import quiet
+from .._random import seeded
 from ..adapters import AdapterModule
 from ..checkpoints import TRAINING, Checkpoints
 from ..distribution.copula import Copula
@@ -308,8 +309,7 @@ def train(
     checkpoints = checkpoints or Checkpoints(None, {})
     held, state = _resumed(checkpoints)
     best, keep = _KeepBest(module.adapter), _EpochByEpoch(seed, checkpoints)
-    with quiet(), _interruptible(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with quiet(), _interruptible(), seeded(seed):
         if held is None:
             before = pl.Trainer(**settings, enable_progress_bar=False).validate(module, data[1], verbose=False)
             module.outcome[:2] = before[0]["val_loss"]
@@ -323,7 +323,10 @@ def train(
             given = (options or {}).get("callbacks") or []
             callbacks = [*([given] if isinstance(given, Callback) else given), best, keep]
             settings["enable_checkpointing"] = any(isinstance(each, Checkpoint) for each in callbacks)
-            trainer = pl.Trainer(**{**settings, **(options or {}), "callbacks": callbacks})
+            with reading(
+                "trainer_options cannot be used", "leave out the one that is named, or see Lightning's Trainer"
+            ):
+                trainer = pl.Trainer(**{**settings, **(options or {}), "callbacks": callbacks})
             trainer.fit(module.train(), *data, ckpt_path=held, weights_only=True)  # Lightning keeps the mode it finds
             if held is None and module.outcome[2] > 0 and "val_loss" not in trainer.callback_metrics:
                 raise ValueError(

@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.distributions import Normal
 from torch.nn import functional
 
+from .. import checks
 from ..adapters import AdapterModule, State
 from ..distribution.copula import Copula, Independent
 from ..distribution.quantiles import QuantileFunction
-from ..shelf import unknown
+from ..errors import shown
 
 #: Joint samples a window that "energy" and, where channels are mixed, "quantile" are estimated on.
 SAMPLES = 16
@@ -185,11 +186,10 @@ class Objective:
     horizon_weights: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.name not in OBJECTIVES:
-            raise unknown("objective", self.name, OBJECTIVES)
-        if not 0 < self.horizon_weights <= 1:
+        checks.choice("objective", self.name, OBJECTIVES)
+        if not 0 < checks.real(self.horizon_weights) <= 1:
             raise ValueError(
-                f"expected horizon_weights within (0, 1], 1 for equal weights, got {self.horizon_weights!r}"
+                f"expected horizon_weights within (0, 1], 1 for equal weights, got {shown(self.horizon_weights)}"
             )
 
     def __call__(self, outlook: Outlook, future: Tensor) -> Tensor:

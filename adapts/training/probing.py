@@ -48,6 +48,7 @@ def probe(
     assert head is not None
     head.requires_grad_(True)
     loader, held_back = window_loader(training, batch_size, seed), window_loader(validation, batch_size, None)
+    loader.generator, held_back.generator = torch.Generator(), torch.Generator()  # PyTorch's own is left alone
     optimiser = torch.optim.AdamW(head.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     losses = {"before": _validate(probed, held_back), "epochs": 0.0}
     losses["best"], best, waited = losses["before"], copy.deepcopy(head.state_dict()), 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["VAR"]
 
-import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Self
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..._logging import without_warnings
 from ...windows import Windows
 from .base import Baseline, filled_forward, last_seen, split_later
 
@@ -116,8 +116,7 @@ def _fit(rows: Tensor, context_length: int) -> _Fit | None:
     from statsmodels.tsa.api import VAR as Regression
 
     best = None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # statsmodels says that undated rows have no dates
+    with without_warnings():  # statsmodels says that undated rows have no dates
         for order in range(1, max(1, most) + 1):
             try:  # each on the same targets, for their criteria to compare
                 fit = Regression(standard[max(1, most) - order :]).fit(order, trend="c")
