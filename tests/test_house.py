@@ -33,7 +33,7 @@ MODULES = sorted((ROOT / "adapts").rglob("*.py"))
 LAYERS = [
     ["errors"],
     ["shelf"],
-    ["_logging", "dates", "tsf", "checkpoints"],
+    ["_logging", "dates", "arrow", "tsf", "checkpoints"],
     ["panel"],
     ["files"],
     ["solvers"],
