@@ -11,17 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
+import pandas as pd
 import torch
 
 from . import checks, saving
 from ._random import seeded
 from .adapters import AdapterModule, families, make
 from .checks import LONGEST
-from .covariates import assign, column_names, followed, require_one_value
-from .dates import calendar
+from .covariates import assign, followed, require_one_value
+from .dates import calendar, frequency_name
 from .distribution.copula import Copula, Independent
 from .distribution.forecast import LEVELS, Forecast
 from .distribution.law import Law
@@ -31,15 +32,13 @@ from .errors import in_memory, shown
 from .fitting import Fitted, fit
 from .foundation import FoundationModel, load_foundation_model
 from .panel import Panel, as_pandas, require_length
+from .panel.options import column_names, label, reading_options
 from .panel.static import as_fitted
 from .pipeline import Pipeline
 from .readers import Dataset, read
 from .shelf import load_recipe, recipes, unknown
 from .updating import Forecasts, extend, follow
 from .windows import Windows, last_windows
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 COPULAS = ("residual", "gaussian-history", "schaake", "empirical", "independent")
 RECALIBRATIONS = ("auto", "conformal", "none")
@@ -741,6 +740,7 @@ class Adapter:
         return replace(dataset, panel=panel)
 
     def _read(self, series: Any, **options: Any) -> Dataset:
+        options = {name: value for name, value in reading_options(**options).items() if name in options}
         if isinstance(series, Dataset):
             target, static = options.pop("target", None), options.pop("static", ())
             given = [name for name, value in options.items() if value not in (None, False)]
@@ -796,11 +796,12 @@ class Adapter:
             series = as_pandas(series)
         columns = tuple(name for name in panel.channels if name not in (*panel.static_columns, *panel.calendar))
         named = columns != tuple(map(str, range(len(columns))))
-        frames = [entry for entry in (series if isinstance(series, list) else [series]) if hasattr(entry, "columns")]
-        whole = [{str(column) for column in frame.columns}.issuperset(columns) for frame in frames]
+        entries = series if isinstance(series, list) else [series]
+        frames = [entry for entry in entries if isinstance(entry, pd.DataFrame)]
+        whole = [{label(column) for column in frame.columns}.issuperset(columns) for frame in frames]
         others_aside = named and isinstance(series, str | Path) or frames and all(whole)
         target = list(columns) if others_aside else None
-        steps = [options.pop("frequency")]
+        steps = [frequency_name(options.pop("frequency"))]
         if steps == [None] and not isinstance(series, Dataset | Panel):
             steps.append(panel.frequency)  # a few rows do not tell their frequency, the fitted ones did
         problem = None
@@ -1189,6 +1190,4 @@ def _bounds(
 
 
 def _frame(values: np.ndarray, index: pd.Index[Any], channels: Sequence[str]) -> pd.DataFrame:
-    import pandas as pd
-
     return pd.DataFrame(values, index=index, columns=list(channels))

@@ -3,7 +3,7 @@ r"""Covariates: which columns they are, their future rows, and what known ones e
 from __future__ import annotations
 
 __all__ = [
-    "KnownEffect", "assign", "choose", "column_names", "followed", "location_scale", "require_one_value",
+    "KnownEffect", "assign", "choose", "followed", "location_scale", "require_one_value",
     "require_tellable", "slopes",
 ]  # fmt: skip
 
@@ -22,6 +22,7 @@ from .distribution.blocks import block_bootstrap, resampling_clock, student
 from .gaps import short_gaps
 from .panel import Item, Panel, as_pandas
 from .panel.columns import groups, listed
+from .panel.options import column_names
 from .panel.panel import columns_of
 from .panel.reader import Reader
 from .readers import read_table
@@ -131,25 +132,6 @@ def require_tellable(panel: Panel) -> None:
         )
 
 
-def column_names(role: str, given: str | Sequence[str]) -> list[str]:
-    r"""Reads the names of columns.
-
-    Arguments:
-        role: What the columns are, for the message.
-        given: One name or several.
-
-    Returns:
-        The names.
-
-    Raises:
-        ValueError: If these are no names.
-    """
-    names = [given] if isinstance(given, str) else given
-    if not isinstance(names, Sequence | pd.Index | np.ndarray) or isinstance(names, bytes):
-        raise ValueError(f"expected {role} to name columns, got {given!r}")
-    return [str(name) for name in names]
-
-
 def _with_calendar(panel: Panel) -> Panel:
     if panel.frequency is None:
         raise ValueError(
@@ -217,7 +199,7 @@ def followed(panel: Panel, future: Panel | None, prediction_length: int) -> Pane
         index = panel.future_index(item, prediction_length)
         rows = np.full((prediction_length, panel.num_channels), np.nan)
         if given:
-            assert future is not None
+            assert future is not None  # for `predict` requires one where there are known covariates
             rows[:, columns] = _values_ahead(panel, item, index, future.select(given))
         rows[:, static] = item.values[-1, static]
         if panel.calendar:
@@ -266,6 +248,7 @@ def require_one_value(
     if dates is None or not set(given) <= set(frame.columns):
         return
     item_column = reader.find_items(frame, dates, timestamp)
+    known = pd.DataFrame(reader.numbers(frame, given, dated=True), columns=list(given))
     whose_when = pd.DataFrame({"date": dates} | ({} if item_column is None else {"item": frame[item_column].array}))
     if not whose_when.duplicated().any():
         return
@@ -278,7 +261,7 @@ def require_one_value(
             continue
         mine = (dates if steps.tz is None else dates.tz_convert(steps.tz))[rows]
         ahead = mine.isin(steps)
-        values, when = frame[list(given)].iloc[rows[ahead]], mine[ahead]
+        values, when = known.iloc[rows[ahead]], mine[ahead]
         for name in given:
             counts = values[name].groupby(when).nunique()
             if (counts > 1).any():

@@ -7,6 +7,7 @@ __all__ = [
     "calendar",
     "calendar_period",
     "first_undated",
+    "frequency_name",
     "frequency_of",
     "out_of_range",
     "parse_dates",
@@ -15,12 +16,14 @@ __all__ = [
     "phase_of",
     "phases",
     "regular_dates",
+    "require_in_proportion",
     "season_length",
     "step_days",
     "steps_from",
     "two_digit_years",
 ]
 
+import datetime
 import re
 from functools import cache
 from typing import Any
@@ -28,9 +31,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
-from pandas.tseries.offsets import Day, Tick
+from pandas.tseries.offsets import BaseOffset, Day, Tick
 
 from ._logging import without_warnings
+from .errors import reading, shown
 
 # pandas renamed its aliases in 2.2 and dropped the old names in 3; both are understood here.
 RENAMED = {"H": "h", "T": "min", "S": "s", "L": "ms", "U": "us", "N": "ns", "BH": "bh", "CBH": "cbh"}
@@ -40,7 +44,6 @@ MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", 
 SHORT = r"^\s*(\d\d?)([./-])(\d\d?)\2(\d\d)((?:[T ].*?)?)\s*$"  # 31.01.24, 1/31/24 12:00, 24-01-31
 HOUR = 3_600_000_000_000
 DAY = 24 * HOUR
-BEYOND = (pd.errors.OutOfBoundsDatetime, pd.errors.OutOfBoundsTimedelta, OverflowError)
 RANGE = (
     "dates lie between 1677-09-22 and 2262-04-11, for they are counted in nanoseconds: shift these, or drop the dates "
     "and number the rows"
@@ -49,6 +52,37 @@ REMEDY = (
     "regularise=True (--regularise) would sort the rows, keep one row of each repeated date (the mean where they "
     "differ) and put rows of NaN where dates are missing"
 )
+#: How many steps regular dates may have: so many for each date that there is, and so many more for gaps.
+STEPS_PER_DATE, STEPS_IN_GAPS = 20, 100_000
+#: The longest frequency in letters, and the most units of a step that is not counted in nanoseconds.
+_LONGEST, _MOST_UNITS = 40, 10_000
+
+
+class OutOfRange(ValueError):
+    r"""Dates that nanoseconds cannot count."""
+
+
+def frequency_name(frequency: Any) -> str | None:
+    r"""Reads the option that states a frequency.
+
+    Arguments:
+        frequency: A pandas alias; an offset of pandas, such as a `DatetimeIndex` has as its `freq`; a timedelta; None.
+
+    Returns:
+        The alias as it was given, or that of the offset; None for None.
+
+    Raises:
+        ValueError: If it is none of these, or longer than an alias is.
+    """
+    if isinstance(frequency, datetime.timedelta) and not pd.isna(frequency):
+        with reading(f"frequency={shown(frequency)} is no time step", "pass an alias such as '15min', 'h', 'D'"):
+            frequency = to_offset(frequency)
+    name = frequency.freqstr if isinstance(frequency, BaseOffset) else frequency
+    if name is not None and (not isinstance(name, str) or len(name) > _LONGEST):
+        raise ValueError(
+            f"expected frequency to be a pandas alias such as '15min', 'h', 'D', or an offset, got {shown(frequency)}"
+        )
+    return name
 
 
 def alias(frequency: str) -> str:
@@ -72,14 +106,16 @@ def alias(frequency: str) -> str:
         multiple, name, anchor = match.groups(default="")
         frequency = multiple + RENAMED.get(name, name) + anchor
     try:
-        offset = to_offset(frequency)
-    except ValueError:
-        offset = None
-    if offset is None or offset.n <= 0:
+        offset, problem = to_offset(frequency), None
+        if offset.n > 0 and (isinstance(offset, Tick) or offset.n <= _MOST_UNITS):
+            (pd.Timestamp("2001-01-01", unit="ns") + offset).as_unit("ns")
+    except Exception as error:  # of whatever kind: pandas reads no step here
+        offset, problem = None, error
+    if offset is None or not (offset.n > 0 and (isinstance(offset, Tick) or offset.n <= _MOST_UNITS)):
         raise ValueError(
-            f"pandas knows no frequency {frequency!r}: expected an alias such as 's', 'min', '15min', 'h', 'D', 'B', "
-            "'W', 'MS', 'ME', 'QS', 'YS'"
-        )
+            f"pandas knows no frequency {shown(frequency)} of at most 250 years: expected an alias such as 's', 'min', "
+            "'15min', 'h', 'D', 'B', 'W', 'MS', 'ME', 'QS', 'YS'"
+        ) from problem
     return str(offset.freqstr)
 
 
@@ -98,7 +134,21 @@ def calendar(
 
     Returns:
         The dates.
+
+    Raises:
+        OutOfRange: If they go beyond those that nanoseconds can count.
     """
+    try:
+        dates = _laid_out(start, frequency, periods, end, unit)
+        dates.as_unit("ns")
+    except (pd.errors.OutOfBoundsDatetime, pd.errors.OutOfBoundsTimedelta, OverflowError) as error:
+        raise OutOfRange(f"steps of {frequency!r} from {start} on are out of range: {RANGE}") from error
+    return dates
+
+
+def _laid_out(
+    start: pd.Timestamp, frequency: str, periods: int | None, end: pd.Timestamp | None, unit: str
+) -> pd.DatetimeIndex:
     offset = to_offset(frequency)
     until: dict[str, Any] = {"periods": periods, "end": end, "unit": unit}
     if start.tz is None or (isinstance(offset, Tick) and not isinstance(offset, Day)):
@@ -139,7 +189,7 @@ def steps_from(
             dates = _stamped(start, periods)
             if _is_regular(dates, like):
                 return dates, like
-        dates = _stamped(start, max(periods, 40))  # as many as show what frequency they have
+        dates = _stamped(start, periods, more=40)  # as many as show what frequency they have
         if frequency is None:
             settled = _infer(dates) or alias(start.freqstr)
         else:
@@ -152,8 +202,10 @@ def steps_from(
     first = parse_dates(pd.Index([start], dtype=object))
     if first is None or first.hasnans:
         if out_of_range(str(start)):
-            raise ValueError(f"the start {start!r} is out of range: {RANGE}")
-        raise ValueError(f"the start {start!r} could not be read as a date: write it as 2024-01-31 or 2024-01-31 12:00")
+            raise ValueError(f"the start {shown(start)} is out of range: {RANGE}")
+        raise ValueError(
+            f"the start {shown(start)} could not be read as a date: write it as 2024-01-31 or 2024-01-31 12:00"
+        )
     assert frequency is not None
     settled, stamp = frequency_of(first, frequency), first[0]
     if re.fullmatch(r"\d*B?[MQY]S(-[A-Z]+)?", settled):  # the month is the one that the start lies in, not the next
@@ -252,6 +304,13 @@ def parse_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | No
     Returns:
         The dates, or None if some of these are none.
     """
+    try:
+        return _read_dates(values)
+    except Exception:  # of whatever kind: pandas reads no dates here
+        return None
+
+
+def _read_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | None:
     index = pd.Index(values, dtype=values.dtype).infer_objects()
     if isinstance(index.dtype, pd.ArrowDtype) and pd.api.types.is_datetime64_any_dtype(index.dtype):
         import pyarrow
@@ -330,8 +389,8 @@ def out_of_range(entry: str) -> bool:
         pd.Timestamp(entry).as_unit("ns")
     except pd.errors.OutOfBoundsDatetime:
         return True
-    except ValueError:
-        pass
+    except Exception:  # of whatever kind: it is no date
+        return False
     return False
 
 
@@ -352,8 +411,8 @@ def first_undated(values: pd.Series[Any] | pd.Index[Any]) -> tuple[int, str]:
                 first = _mark(index[:1]) == "."
                 bad = np.asarray(pd.to_datetime(index, errors="coerce", dayfirst=first).isna() & index.notna())
                 row = int(bad.argmax())
-            except (ValueError, TypeError):
-                pass
+            except Exception:  # of whatever kind: the first entry will do
+                row = 0
     return row, str(index[row])
 
 
@@ -373,12 +432,14 @@ def regular_dates(
         The regular dates and their rows.
 
     Raises:
-        ValueError: If the dates are not regular and are not to be mended or cannot be.
+        ValueError: If the dates are not regular and are not to be mended or cannot be, or their grid would be long
+            beyond all proportion to them.
     """
     if _is_regular(index, frequency):
         return index, values
     clock = index.as_unit("ns").asi8
     tidy = index.unique().sort_values()
+    require_in_proportion(tidy, frequency, whose)
     grid = _grid(tidy, frequency)
     off = tidy[~tidy.isin(grid)]
     if len(off):
@@ -416,6 +477,30 @@ def regular_dates(
     frame = frame[~frame.reset_index().duplicated().to_numpy()]  # exact duplicates first: a mean may round
     frame = frame.groupby(level=0, sort=True).mean().reindex(grid.as_unit("ns").asi8)
     return grid.rename(index.name), frame.to_numpy()
+
+
+def require_in_proportion(tidy: pd.DatetimeIndex, frequency: str, whose: str = "") -> None:
+    r"""Checks that a grid from the first date to the last would not be long beyond all proportion to the dates.
+
+    Arguments:
+        tidy: The dates, in order.
+        frequency: The frequency of the grid.
+        whose: Whose dates these are, for the message, as `" of item 'a'"`.
+
+    Raises:
+        ValueError: If it would have more than `STEPS_PER_DATE` steps for each date and `STEPS_IN_GAPS` more.
+    """
+    step = pd.Timedelta(days=step_days(frequency))
+    steps = int((tidy[-1].tz_localize(None) - tidy[0].tz_localize(None)) / step)
+    if steps <= STEPS_PER_DATE * len(tidy) + STEPS_IN_GAPS:
+        return
+    gap = int(np.diff(tidy.as_unit("ns").asi8).argmax())
+    stray = tidy[gap] if gap + 1 < len(tidy) - gap - 1 else tidy[gap + 1]
+    raise ValueError(
+        f"the {len(tidy)} dates{whose} from {tidy[0]} to {tidy[-1]} span about {steps} steps of frequency "
+        f"{frequency!r}, with the longest gap between {tidy[gap]} and {tidy[gap + 1]}: correct or drop {stray} if that "
+        "date is wrong, or give a longer frequency= (--frequency)"
+    )
 
 
 def frequency_of(index: pd.DatetimeIndex, given: str | None) -> str:
@@ -573,9 +658,15 @@ def _of_two_digit_years(index: pd.Index[Any]) -> pd.DatetimeIndex | None:
     return None if unclear and _infer(days.unique().sort_values()) is None else read
 
 
-def _stamped(start: pd.Period, periods: int) -> pd.DatetimeIndex:
+def _stamped(start: pd.Period, periods: int, more: int = 0) -> pd.DatetimeIndex:
+    r"""The stamps of periods, and of those up to `more` as far as there are dates."""
     with without_warnings():  # pandas means to drop periods of business days, which gluonts has
-        return _stamps(pd.period_range(start, periods=periods))
+        for number in dict.fromkeys((max(periods, more), periods)):
+            try:
+                return _stamps(pd.period_range(start, periods=number))
+            except (pd.errors.OutOfBoundsDatetime, OverflowError) as error:
+                problem = error
+    raise OutOfRange(f"{periods} periods from {start!r} on are out of range: {RANGE}") from problem
 
 
 def _stamps(periods: pd.PeriodIndex) -> pd.DatetimeIndex:
@@ -594,7 +685,7 @@ def _is_regular(index: pd.DatetimeIndex, frequency: str) -> bool:
     try:
         grid = calendar(index[0], frequency, periods=len(index), unit="ns")
         return np.array_equal(grid.as_unit("ns").asi8, clock)
-    except BEYOND:
+    except OutOfRange:
         return False
 
 

@@ -9,7 +9,7 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,8 +18,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .panel.reader import ITEM_NAMES
+from .arrow import size_of_arrow
+from .errors import reading, shown
+from .panel.columns import listed, text_as_numbers
+from .panel.options import ITEM_NAMES
 from .tsf import read_tsf
+
+#: The most text that is read of a file once it is unpacked, in bytes; less where each value becomes an object.
+MOST_TEXT, MOST_TEXT_OF_OBJECTS = 2**30, 2**28
+#: The most values that a table of a file may have, 2 GiB as float64, and the most columns.
+MOST_VALUES, MOST_COLUMNS = 2**28, 100_000
+#: How many values a table of records may have for each that they hold, and how many more.
+CELLS_PER_VALUE, CELLS_MORE = 20, 1_000_000
 
 
 @dataclass(frozen=True)
@@ -74,92 +84,134 @@ def read_file(path: Path, item_column: str | None) -> Table:
     frame = table.series
     if isinstance(frame, pd.DataFrame) and {"start", "target"} <= set(frame.columns) and len(frame):
         if isinstance(frame["target"].iloc[0], list | np.ndarray):  # gluonts' own way with Parquet and Arrow
-            return Table(_entries(frame))
+            with reading(f"the gluonts entries of {path.name} cannot be read", "write the file anew"):
+                return Table(_entries(frame))
     return table
 
 
 # ---------------------------------------------------------------------------------------------------- text
 
 
-def _text(path: Path, errors: str = "strict") -> str:
+def _raw(path: Path, most: int) -> bytes | bytearray:
+    r"""The bytes of a file of text, unpacked, at most so many."""
+    raw = bytearray()
+    packed = path.suffix.lower() == ".gz"
+    with (
+        reading(f"{path.name} cannot be {'unpacked' if packed else 'read'}", "fetch or write the file anew"),
+        gzip.open(path, "rb") if packed else path.open("rb") as file,
+    ):
+        while len(raw) <= most and (chunk := file.read(2**24)):
+            raw += chunk
+    if len(raw) > most:
+        raise ValueError(
+            f"{path.name} holds more than {most >> 20} MiB of text{' once it is unpacked' * packed}: write it as "
+            "Parquet, or cut it into several files"
+        )
+    return raw
+
+
+def _decoded(path: Path, raw: bytes | bytearray, errors: str = "strict") -> str:
     try:
-        raw = path.read_bytes()
-        return (gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw).decode("utf-8-sig", errors)
+        return raw.decode("utf-8-sig", errors)
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path.name} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8"
         ) from error
-    except (OSError, EOFError) as error:
-        raise ValueError(f"{path.name} cannot be unpacked: {error}") from error
+
+
+def _require_size(path: Path, rows: int, columns: int, values: int) -> None:
+    r"""Checks that a table is not large beyond all proportion to the values that its file holds."""
+    cells = rows * columns
+    if columns > MOST_COLUMNS or max(cells, values) > MOST_VALUES:
+        raise ValueError(
+            f"{path.name} holds {rows} rows of {columns} columns, {max(cells, values)} values: at most {MOST_COLUMNS} "
+            f"columns and {MOST_VALUES} values are read; cut it into several files"
+        )
+    if cells > CELLS_PER_VALUE * values + CELLS_MORE:
+        raise ValueError(
+            f"{path.name} holds {values} values, and as a table of {rows} rows and {columns} columns would hold "
+            f"{cells}: write the same columns in each row, and a long table where there are many series"
+        )
 
 
 def _csv(path: Path, item_column: str | None) -> Table:
     r"""Reads a CSV, its separator (comma, semicolon, tab, bar) by the header and a decimal comma by the first rows."""
-    text = _text(path)
+    raw = _raw(path, MOST_TEXT)
+    text = _decoded(path, raw)
+    first, second = _first_lines(text)
+    with reading(f"{path.name} cannot be read as CSV", "check its separators and quotes"):
+        separator = max(",;\t|", key=lambda mark: len(_fields(first, mark)))
+    width = first.count(separator) + 1
+    values = text.count(separator) + text.count("\n")
+    _require_size(path, text.count("\n"), max(width, second.count(separator) + 1), values)
     head = text[:100_000].splitlines()[:20]
-    try:
-        header = next((line for line in head if line.strip()), "")
-        separator = max(",;\t|", key=lambda mark: len(next(csv.reader([header], delimiter=mark), [])))
-        comma = separator != "," and re.search(r"[;\t|]\s*-?\d+,\d+\s*([;\t|]|$)", "\n".join(head), re.M)
-        columns = next(csv.reader([header], delimiter=separator, skipinitialspace=True), [])
-        names = [
-            name
-            for name in columns
-            if name.strip() == item_column or (not item_column and name.strip().lower() in ITEM_NAMES)
-        ]
+    comma = separator != "," and re.search(r"[;\t|]\s*-?\d+,\d+\s*([;\t|]|$)", "\n".join(head), re.M)
+    with reading(f"{path.name} cannot be read as CSV", "check its separators and quotes"):
+        columns = _fields(first, separator)
+        long = len(_fields(second, separator)) - len(columns)
+    if long > 1:
+        raise ValueError(
+            f"{path.name} cannot be read as CSV: its first row has {len(columns) + long} fields, and its header names "
+            f"{len(columns)}: name each column"
+        )
+    called = [name for name in map(str.strip, columns) if name]
+    twice = [name for name in dict.fromkeys(called) if called.count(name) > 1] if len(set(called)) < len(called) else []
+    if twice:
+        raise ValueError(f"expected columns of different names, but {listed(twice)} came more than once: rename them")
+    names = [
+        name
+        for name in columns
+        if name.strip() == item_column or (not item_column and name.strip().lower() in ITEM_NAMES)
+    ]
+    with reading(f"{path.name} cannot be read as CSV", "check its separators and quotes"):
         frame = pd.read_csv(
-            io.StringIO(text),
+            io.BytesIO(raw),
+            encoding="utf-8-sig",
             sep=separator,
             decimal="," if comma else ".",
             skipinitialspace=True,
             converters={name: _name for name in names},
-            float_precision="round_trip",  # pandas's default is off by a last bit
+            float_precision="round_trip",  # pandas's default is off by a last bit, and crashes on long exponents
         )
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, csv.Error) as error:
-        raise ValueError(f"{path.name} cannot be read as CSV: {str(error).strip()}") from error
     frame.columns = frame.columns.str.strip()
     for name in [name.strip() for name in names] if item_column is None else ():
-        frame[name] = _unless_names(frame[name])
+        frame[name] = text_as_numbers(frame[name])
     # pandas writes the index of a frame under an empty name.
     return Table(
         frame.set_index(frame.columns[0]) if frame.columns[0] == "Unnamed: 0" and frame.shape[1] > 1 else frame
     )
 
 
+def _first_lines(text: str) -> tuple[str, str]:
+    r"""The first two lines of a text that are not blank, "" where there is none."""
+    lines, end = [], 0
+    for _ in range(2):
+        found = re.compile(r"\S").search(text, end)
+        start = len(text) if found is None else max(text.rfind(mark, 0, found.start()) for mark in "\r\n") + 1
+        ends = [place for mark in "\r\n" if (place := text.find(mark, start)) >= 0]
+        end = min(ends, default=len(text))
+        lines.append(text[start:end])
+    return lines[0], lines[1]
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+
+
 def _name(text: str) -> str | None:
     return text.strip() or None
 
 
-def _unless_names(column: pd.Series[Any]) -> pd.Series[Any]:
-    r"""Text as numbers, if these say all that the text did."""
-    present = column.dropna()
-    numbers = pd.to_numeric(present, errors="coerce")
-    told = numbers.notna().all() and (numbers.astype(str) == present).all()
-    return pd.to_numeric(column) if told else column
-
-
 def _json(path: Path, item_column: str | None) -> Table:
     r"""Reads one record a line, or an array of records: rows of a table, or gluonts entries."""
-    text = _text(path)
-    records: list[Any]
-    try:
-        if text.lstrip().startswith("["):
-            records = json.loads(text)
-        else:
-            lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-            records = []
-            for number, line in lines:  # noqa: B007  the message names the line
-                records.append(json.loads(line))
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno if text.lstrip().startswith('[') else number}"
-        raise ValueError(f"{path.name} cannot be read as JSON lines: {error.msg} in {where}") from error
+    text = _decoded(path, _raw(path, MOST_TEXT_OF_OBJECTS))
+    with reading(f"{path.name} cannot be read as JSON lines", "write one record {...} a line"):
+        records = json.loads(text) if text.lstrip().startswith("[") else list(_records(text))
     if not records:
         raise ValueError(f"{path.name} is empty: expected one record a line")
     for number, record in enumerate(records):
         if not isinstance(record, dict):
-            raise ValueError(
-                f"{path.name}: expected a record {{...}} a line, got {str(record)[:40]!r} as number {number}"
-            )
+            raise ValueError(f"{path.name}: expected a record {{...}} a line, got {shown(record)} as number {number}")
     if any(isinstance(value, dict) for value in records[0].values()):
         raise ValueError(
             f"{path.name}: expected one record a line, got a mapping in a mapping: write the frame with "
@@ -167,7 +219,24 @@ def _json(path: Path, item_column: str | None) -> Table:
         )
     if isinstance(records[0].get("target"), list):
         return Table(records)
-    return Table(pd.DataFrame.from_records(records))
+    columns: set[str] = set()
+    for record in records:
+        columns.update(record)
+    _require_size(path, len(records), len(columns), sum(map(len, records)))
+    with reading(f"{path.name} cannot be read as a table", "write the same columns in each record"):
+        return Table(pd.DataFrame.from_records(records))
+
+
+def _records(text: str) -> Iterator[Any]:
+    r"""The JSON values that stand in a text one behind the other, as a rule one a line."""
+    decoder, blank = json.JSONDecoder(), re.compile(r"\s*")
+    place = blank.match(text).end()  # type: ignore[union-attr]  # it always matches
+    while place < len(text):
+        record, place = decoder.raw_decode(text, place)
+        yield record
+        if not isinstance(record, dict):
+            return
+        place = blank.match(text, place).end()  # type: ignore[union-attr]
 
 
 # -------------------------------------------------------------------------------------------------- binary
@@ -175,27 +244,35 @@ def _json(path: Path, item_column: str | None) -> Table:
 
 def _parquet(path: Path, item_column: str | None) -> Table:
     _require_arrow(path)
-    try:
+    from pyarrow.parquet import ParquetFile
+
+    with reading(f"{path.name} cannot be read as Parquet", "write the file anew"):
+        with ParquetFile(path) as file:
+            about = file.metadata
+        groups = [about.row_group(number) for number in range(about.num_row_groups)]
+        chunks = [group.column(number) for group in groups for number in range(about.num_columns)]
+        values = sum(chunk.num_values for chunk in chunks)
+        size = sum(chunk.total_uncompressed_size for chunk in chunks)
+    _require_size(path, about.num_rows, about.num_columns, max(values, size // 8))
+    with reading(f"{path.name} cannot be read as Parquet", "write the file anew"):
         return Table(pd.read_parquet(path, engine="pyarrow"))
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path.name} cannot be read as Parquet: {error}") from error
 
 
 def _arrow(path: Path, item_column: str | None) -> Table:
     r"""Reads an Arrow table, in the file format (Feather) or as a stream."""
     _require_arrow(path)
-    import pyarrow
     from pyarrow import feather, ipc
 
-    try:
+    with reading(f"{path.name} cannot be read as Arrow", "write the file anew"):
+        values, size = size_of_arrow(path)
+    _require_size(path, 1, 1, max(values, size // 8))
+    with reading(f"{path.name} cannot be read as Arrow", "write the file anew"):
         with path.open("rb") as file:
-            magic = file.read(6)
-        if magic[:4] in (b"ARRO", b"FEA1"):
+            magic = file.read(4)
+        if magic in (b"ARRO", b"FEA1"):
             return Table(feather.read_table(path).to_pandas())
         with ipc.open_stream(path) as stream:
             return Table(stream.read_all().to_pandas())
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{path.name} cannot be read as Arrow: {error}") from error
 
 
 def _require_arrow(path: Path) -> None:
@@ -214,7 +291,8 @@ def _entries(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _tsf(path: Path, item_column: str | None) -> Table:
-    series, frequency = read_tsf(path.name, _text(path, "replace"))  # the archive has comments in other encodings
+    text = _decoded(path, _raw(path, MOST_TEXT_OF_OBJECTS), "replace")  # the archive has comments in other encodings
+    series, frequency = read_tsf(path.name, text)
     return Table(series, frequency)
 
 

@@ -18,12 +18,12 @@ import numpy as np
 from . import __version__, saving
 from ._logging import get_logger
 from .adapter import Adapter, Summary, _contestants, _some
-from .covariates import column_names
 from .errors import shown
 from .ownership import CONFIG, GROUPED, GROUPS, as_path, replaced, standing
 from .panel import as_pandas
 from .panel.columns import listed
 from .panel.grouping import Grouped, split
+from .panel.options import column_names
 from .readers import read_table
 from .shelf import unknown
 

@@ -17,8 +17,10 @@ from typing import Any
 import pandas as pd
 
 from .dates import alias, season_length
+from .errors import shown
 from .files import BINARY, ENDINGS, Table, ending, read_file
 from .panel import Categories, Panel
+from .panel.options import label, reading_options
 from .shelf import cards, load_card, unknown
 
 
@@ -78,25 +80,21 @@ def read(
     Raises:
         ValueError: If there is no such file or card, the file cannot be read, or its content is not fit for a panel.
     """
+    if not isinstance(data, str | Path):
+        raise ValueError(f"expected the path of a file or the name of a card, got {shown(data)}")
+    options = reading_options(
+        target=columns, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
+        regularise=regularise, static=static,
+    )  # fmt: skip
     known = {_plain(name): name for name in cards()}
     name = known.get(_plain(str(data)))
-    if name is not None and not Path(data).is_file():
-        given: dict[str, Any] = {"timestamp_column": timestamp_column, "frequency": frequency}
-        given |= {"regularise": regularise or None, "item_column": item_column, "static": static or None}
-        for option, value in given.items():
-            if value is not None:
+    if name is not None and not os.path.isfile(data):
+        for option, value in options.items():
+            if option != "target" and value:
                 raise ValueError(f"the card {name!r} states how it is read, {option}= cannot change it: read the file")
         return _read_card(load_card(name), columns)
     path = Path(data)
-    table = read_table(path, item_column)
-    options: dict[str, Any] = {
-        "target": columns,
-        "item_column": item_column,
-        "timestamp_column": timestamp_column,
-        "frequency": frequency,
-        "regularise": regularise,
-        "static": static,
-    }
+    table = read_table(path, options["item_column"])
     try:
         return Dataset(Path(path.name.removesuffix(".gz")).stem, **_panel(table, options))
     except ValueError as error:
@@ -124,28 +122,34 @@ def _panel(table: Table, options: dict[str, Any]) -> dict[str, Any]:
     if isinstance(table.series, Mapping):  # named series without dates, of which only the season can be known
         panel = Panel.of(list(table.series.values()), **options)
         named = zip(panel.items, table.series, strict=True)
-        panel = replace(panel, items=tuple(replace(item, item_id=name) for item, name in named))
+        panel = replace(panel, items=tuple(replace(item, item_id=label(name, "a series")) for item, name in named))
         return {"panel": panel, "season_length": table.frequency and season_length(alias(table.frequency))}
     frequency = options["frequency"] or table.frequency
     return {"panel": Panel.of(table.series, **{**options, "frequency": frequency})}
 
 
 def _require_file(path: Path, names: Sequence[str]) -> None:
-    if path.is_dir():
+    if "\0" in str(path) or len(path.name.encode(errors="surrogatepass")) > 255:
+        raise ValueError(f"there is no file {shown(str(path))}: a name has at most 255 bytes, and none of them is NUL")
+    if os.path.isdir(path):
         inside = sorted(child.name for child in path.iterdir() if ending(child))
         raise ValueError(
             f"{path} is a folder: name one file"
             + (f" in it ({', '.join(inside[:8])}{', ...' if len(inside) > 8 else ''})" if inside else "; it holds none")
         )
-    if not path.exists() and path.suffix == "" and path.name == str(path):
+    if not os.path.exists(path) and path.suffix == "" and path.name == str(path):
         raise unknown("data card", str(path), names)
-    if not path.exists():
-        siblings = [child.name for child in path.parent.iterdir()] if path.parent.is_dir() else []
+    if not os.path.exists(path):
+        siblings = [child.name for child in path.parent.iterdir()] if os.path.isdir(path.parent) else []
         nearest = get_close_matches(path.name, siblings, n=1)
         raise ValueError(
-            f"there is no file {path}"
+            f"there is no file {shown(str(path))}"
             + (f" (did you mean {nearest[0]!r}?)" if nearest else "")
             + f"; the cards, for data without a path: {', '.join(names)}"
+        )
+    if not os.path.isfile(path):
+        raise ValueError(
+            f"{shown(str(path))} is no file but a pipe, a socket or a device: write the data to a file first"
         )
     if ending(path) is None:
         packed = ", ".join(name for name in ENDINGS if name not in BINARY)

@@ -10,6 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from .errors import shown
+
+#: The most lines that are read.
+MOST_LINES = 10_000_000
 STEPS = {"second": "s", "secondly": "s", "minute": "min", "minutely": "min", "half_hourly": "30min", "hour": "h"}
 STEPS |= {"hourly": "h", "day": "D", "daily": "D", "week": "W", "weekly": "W", "month": "M", "monthly": "M"}
 STEPS |= {"quarter": "Q", "quarterly": "Q", "year": "Y", "yearly": "Y"}
@@ -38,6 +42,10 @@ def read_tsf(name: str, text: str) -> tuple[list[dict[str, Any]] | dict[str, np.
         >>> read_tsf("one.tsf", "@attribute series_name string\n@frequency 10_minutes\n@data\nT1:1,?,3\n")
         ({'T1': array([ 1., nan,  3.])}, '10min')
     """
+    if text.count("\n") > MOST_LINES:
+        raise ValueError(
+            f"{name} cannot be read as tsf: it has more than {MOST_LINES} lines; cut it into several files"
+        )
     attributes: dict[str, str] = {}
     header: dict[str, str] = {}
     series: list[tuple[dict[str, str], np.ndarray]] = []
@@ -67,12 +75,16 @@ def read_tsf(name: str, text: str) -> tuple[list[dict[str, Any]] | dict[str, np.
         *told, values = line.split(":")
         if len(told) != len(attributes):
             raise ValueError(
-                where(number) + f"expected {len(attributes)} attributes ({', '.join(attributes)}), got {len(told)}"
+                where(number) + f"expected {len(attributes)} attributes ({shown(list(attributes))}), got {len(told)}"
             )
         try:
-            row = np.array([np.nan if value.strip() == "?" else float(value) for value in values.split(",")])
+            row = np.fromiter(
+                (np.nan if value.strip() == "?" else float(value) for value in values.split(",")), dtype=np.float64
+            )
         except ValueError as error:
-            raise ValueError(where(number) + f"expected numbers or '?' with commas between them, {error}") from None
+            raise ValueError(
+                where(number) + f"expected numbers or '?' with commas between them, {str(error)[:100]}"
+            ) from error
         if header.get("missing", "").lower() == "false" and np.isnan(row).any():
             raise ValueError(where(number) + "a value is missing, and the header says @missing false")
         series.append((dict(zip(attributes, told, strict=True)), row))
@@ -112,6 +124,7 @@ def _frequency(name: str, text: str | None) -> str | None:
     step = match and (STEPS.get(match[2]) or STEPS.get(match[2].removesuffix("s")))
     if not match or not step:
         raise ValueError(
-            f"{name} cannot be read as tsf: expected a @frequency such as hourly, daily or 10_minutes, got {text!r}"
+            f"{name} cannot be read as tsf: expected a @frequency such as hourly, daily or 10_minutes, got "
+            f"{shown(text)}"
         )
     return (match[1] or "") + step

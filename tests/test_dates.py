@@ -183,7 +183,7 @@ def test_dates_that_nanoseconds_do_not_count_are_refused(given: Any) -> None:
         ValueError, match="dates lie between 1677-09-22 and 2262-04-11.*: shift these, or drop"
     ) as caught:
         Panel.of(given, frequency="D")
-    assert "\n" not in str(caught.value) and type(caught.value) is ValueError
+    assert "\n" not in str(caught.value) and not isinstance(caught.value, pd.errors.OutOfBoundsDatetime)
 
 
 def test_a_frequency_too_long_for_the_rows_is_as_wrong_as_any_other() -> None:

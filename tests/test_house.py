@@ -35,7 +35,7 @@ LAYERS = [
     ["shelf"],
     ["checks", "_random"],
     ["_logging"],
-    ["dates", "tsf", "ownership"],
+    ["dates", "arrow", "tsf", "ownership"],
     ["checkpoints"],
     ["panel"],
     ["files"],

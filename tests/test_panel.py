@@ -109,8 +109,10 @@ def test_forms_of_one_undated_series_are_one_panel(form: str) -> None:
     assert panel.future_index(panel.items[0], 2).equals(pd.RangeIndex(48, 50))
 
 
-def test_items_named_by_numbers_and_by_their_text_are_one() -> None:
-    panel = Panel.of(pd.DataFrame({"item_id": [1, "1", 2], "a": [1.0, 2.0, 3.0]}))
+def test_a_number_and_a_text_that_would_name_the_same_item_are_refused() -> None:
+    with pytest.raises(ValueError, match="column 'item_id' holds the item '1' as text, and as a number"):
+        Panel.of(pd.DataFrame({"item_id": [1, "1", 2], "a": [1.0, 2.0, 3.0]}))
+    panel = Panel.of(pd.DataFrame({"item_id": [1, "2", 1], "a": [1.0, 2.0, 3.0]}))
     assert [item.item_id for item in panel.items] == ["1", "2"] and panel.lengths == (2, 1)
 
 

@@ -369,7 +369,7 @@ def test_infinities_are_named_by_entry_row_and_step() -> None:
         ({"static": "kind", "known_covariates": ()}, r"\(kind\) tell how items react to known covariates, and"),
         ({"static": "same"}, "static column 'same' is the same in all 8 items: leave it out"),
         ({"static": "item"}, r"make 8 .* categories; with 47 known covariates that are 423 products, 256 at most"),
-        ({"static": 3}, "expected static to name columns, got 3"),
+        ({"static": 3}, "expected static to name columns, as .*, got 3"),
     ],
 )  # fmt: skip
 def test_errors_of_fit(roles: dict[str, Any], says: str) -> None:

@@ -2,16 +2,38 @@ r"""The columns of a frame: numbers, items, and how they are named in messages."
 
 from __future__ import annotations
 
-__all__ = ["as_array", "groups", "listed", "named", "numeric", "text", "why_not_numeric"]
+__all__ = [
+    "as_array", "groups", "listed", "named", "names_in", "numeric", "require_plain", "strange", "text",
+    "text_as_numbers", "why_not_numeric",
+]  # fmt: skip
 
-from collections.abc import Iterable, Sequence
+import datetime
+import enum
+import numbers
+import re
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..dates import parse_dates
+from ..errors import reading, shown
+from .options import label
 
+#: A number as text. Longer exponents are beyond float64, and `pandas.to_numeric` crashes on some of them.
+NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d{1,4})?", re.ASCII | re.IGNORECASE)
+#: Text that `pandas.to_numeric` must not be given, and that none of our messages may lead to it.
+LONG_EXPONENT = re.compile(r"[-+]?[\d.,]+e[-+]?\d{5,}", re.ASCII | re.IGNORECASE)
+#: What stands for no number, or none that is finite.
+NO_NUMBER = ("nan", "inf", "infinity")
+#: The types of the entries that columns of objects are read from.
+PLAIN = (
+    str, bytes, numbers.Number, np.generic, datetime.date, datetime.time, datetime.timedelta, pd.Period, pd.Interval,
+    type(None), type(pd.NA), uuid.UUID, enum.Enum,
+)  # fmt: skip
 #: Numbers as people write them and float() does not: what they look like, and what to do about them.
 WRITTEN = (
     (
@@ -32,39 +54,158 @@ WRITTEN = (
 )
 
 
+def strange(column: pd.Series[Any]) -> str | None:
+    r"""Finds what no column may hold that is read: lists, mappings and other objects.
+
+    Arguments:
+        column: The column.
+
+    Returns:
+        What it holds and where the first one is, or None if it holds none.
+    """
+    kind = column.dtype
+    if isinstance(kind, pd.ArrowDtype):
+        import pyarrow
+
+        return f"{kind.pyarrow_dtype}" if pyarrow.types.is_nested(kind.pyarrow_dtype) else None
+    entries = column.cat.categories if isinstance(kind, pd.CategoricalDtype) else column
+    if not pd.api.types.is_object_dtype(entries.dtype):
+        return None
+    values = entries.to_numpy()
+    found = set(map(type, values))
+    odd = {each for each in found if not issubclass(each, PLAIN)}
+    signalling = any(issubclass(each, Decimal) for each in found) and any(
+        isinstance(value, Decimal) and value.is_snan() for value in values
+    )
+    if not odd and not signalling:
+        return None
+    row = next(
+        n for n, value in enumerate(values) if type(value) in odd or isinstance(value, Decimal) and value.is_snan()
+    )
+    return f"{type(values[row]).__name__} (first: {shown(values[row])} in row {row})"
+
+
+def require_plain(column: pd.Series[Any], whose: str, expected: str) -> None:
+    r"""Checks that a column holds text, numbers or dates, and no other objects.
+
+    Arguments:
+        column: The column.
+        whose: What it is, as it begins the message: `"column 'shop'"`.
+        expected: What is expected there.
+
+    Raises:
+        ValueError: If it holds other objects.
+    """
+    found = strange(column)
+    if found is not None:
+        raise ValueError(
+            f"{whose} holds {found}: expected {expected}; make text or numbers of them, or drop the column"
+        )
+
+
+def names_in(
+    column: pd.Series[Any], noun: str, as_text: Callable[[Any], str] = str
+) -> tuple[np.ndarray, pd.Index[Any]]:
+    r"""Reads a column whose entries are names.
+
+    Arguments:
+        column: The column.
+        noun: What they name, for messages, as `"item"`.
+        as_text: Makes text of an entry.
+
+    Returns:
+        The number of the name in each row, -1 where it is missing, and the names in the order in which they first come.
+
+    Raises:
+        ValueError: If entries are no names, or a number and a text would be the same name.
+    """
+    require_plain(column, f"column {column.name!r}", f"names of {noun}s")
+    column = column.astype(object)
+    codes, names = pd.factorize(column.map(as_text, na_action="ignore"))
+    kinds = set(map(type, column.to_numpy()))
+    if any(issubclass(kind, str) for kind in kinds) and not all(issubclass(kind, str) for kind in kinds):
+        entries = column[column.notna()]
+        textual = entries.map(lambda entry: isinstance(entry, str)).to_numpy(dtype=bool)
+        both = set(entries[textual]) & set(entries[~textual].map(as_text))
+        if both:
+            raise ValueError(
+                f"column {column.name!r} holds the {noun} {min(both)!r} as text, and as a number that is the same "
+                f"text: make them one type, frame[{column.name!r}].map(str) if both are the same {noun}, or rename one"
+            )
+    for name in names:
+        label(name, f"{'an' if noun[0] in 'aeiou' else 'a'} {noun} in column {column.name!r}")
+    return codes, names
+
+
 def groups(ids: pd.Series[Any]) -> dict[str, np.ndarray]:
     r"""The rows of each item, in the order in which the items first come."""
-    codes, names = pd.factorize(ids.map(str, na_action="ignore"))
+    codes, names = names_in(ids, "item")
     if (codes < 0).any():
         raise ValueError(f"column {ids.name!r} names no item in row {int(np.argmin(codes))}: every row needs its item")
     rows = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
     return dict(zip(names, rows, strict=True))
 
 
+def text_as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
+    r"""Makes numbers of a column of text if they say all that the text did: `"1"`, and neither `"001"` nor `"1e3"`.
+
+    Arguments:
+        column: Text, or None where it is missing.
+
+    Returns:
+        The numbers, or the column itself.
+    """
+    for kind in (int, float):
+        said = {entry: _number(entry, kind) for entry in column.dropna().unique()}
+        if all(number is not None for number in said.values()):
+            return column.map(said).astype(np.int64 if kind is int and column.notna().all() else np.float64)
+    return column
+
+
+def _number(entry: str, kind: type[int] | type[float]) -> int | float | None:
+    r"""The number that a text is, None unless writing it gives the same text; whole ones are those of 64 bits."""
+    if (
+        len(entry) > 25
+        or not NUMBER.fullmatch(entry)
+        or (kind is int and (not entry.lstrip("-").isdigit() or len(entry) > 18))
+    ):
+        return None
+    number = kind(entry)
+    return number if str(number) == entry else None
+
+
 def numeric(column: pd.Series[Any]) -> np.ndarray | None:
     r"""A column as float64, missing values as NaN; None if it is not numeric."""
     kind = column.dtype
-    if pd.api.types.is_object_dtype(kind) and pd.api.types.infer_dtype(column, skipna=True) in (
-        "floating",
-        "integer",
-        "mixed-integer-float",
-        "decimal",
-        "boolean",
-        "empty",
-    ):
-        return np.asarray(pd.to_numeric(column.astype(object).where(column.notna(), np.nan)), dtype=np.float64)
-    if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
-        return None
-    return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    with reading(f"column {column.name!r} cannot be read as float64", "divide it by a power of ten, or drop it"):
+        if pd.api.types.is_object_dtype(kind):
+            if strange(column) is not None or pd.api.types.infer_dtype(column, skipna=True) not in (
+                "floating",
+                "integer",
+                "mixed-integer-float",
+                "decimal",
+                "boolean",
+                "empty",
+            ):
+                return None
+            return column.where(column.notna(), np.nan).to_numpy().astype(np.float64)
+        if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
+            return None
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def why_not_numeric(column: pd.Series[Any], dated: bool) -> str:
     r"""What a column that is not numeric holds instead, and what to do about it."""
-    name, present = column.name, column.dropna()
-    first = repr(present.iloc[0])
+    name, odd = column.name, strange(column)
+    if odd is not None:
+        return f"column {name!r} holds {odd}"
+    present = column.dropna()
+    if not len(present):
+        return f"column {name!r} holds no value at all, and is {column.dtype}: drop it"
+    first = shown(present.iloc[0])
     if pd.api.types.is_object_dtype(column.dtype) or pd.api.types.is_string_dtype(column.dtype):
         texts = present.astype(str).str.strip()
-        bad = (pd.to_numeric(present, errors="coerce").isna() & (texts.str.lower() != "nan")).to_numpy()
+        bad = np.array([not NUMBER.fullmatch(entry) and entry.lower().lstrip("+-") not in NO_NUMBER for entry in texts])
         if not bad.any():
             return f"column {name!r} holds numbers as text (first: {first}): convert it with pd.to_numeric"
         rows = np.flatnonzero(column.notna())
@@ -72,13 +213,17 @@ def why_not_numeric(column: pd.Series[Any], dated: bool) -> str:
         for what, pattern, remedy in WRITTEN if 2 * figures.sum() >= bad.sum() else ():
             if texts[figures].str.fullmatch(pattern).all():
                 number = int(figures.argmax())
-                return f"column {name!r} holds {what} (first: {texts.iloc[number]!r} in row {rows[number]}): {remedy}"
-        number = int(bad.argmax())
-        first = f"{present.iloc[number]!r} in row {rows[number]}"
+                return (
+                    f"column {name!r} holds {what} (first: {shown(texts.iloc[number])} in row {rows[number]}): {remedy}"
+                )
+        long = [LONG_EXPONENT.fullmatch(entry) is not None for entry in texts]
+        number = int(np.argmax(long)) if any(long) else int(bad.argmax())
+        first = f"{shown(present.iloc[number])} in row {rows[number]}"
         if bad.mean() < 0.5:
-            return (
-                f"column {name!r} holds numbers as text, and some entries that are none (first: {first}): convert it "
-                "with pd.to_numeric(..., errors='coerce') if these are missing values"
+            return f"column {name!r} holds numbers as text, and some entries that are none (first: {first}): " + (
+                "correct those with exponents of five digits or more, which no float64 holds, or make them missing"
+                if any(long)
+                else "convert it with pd.to_numeric(..., errors='coerce') if these are missing values"
             )
     if not dated and not isinstance(column.dtype, pd.CategoricalDtype) and parse_dates(present) is not None:
         return f"column {name!r} holds dates: name it with timestamp_column= (--timestamp-column)"
@@ -87,15 +232,13 @@ def why_not_numeric(column: pd.Series[Any], dated: bool) -> str:
 
 def as_array(values: Any) -> np.ndarray:
     r"""Numbers in whatever nested sequences as a float64 array; None and text such as "NaN" become NaN."""
-    if isinstance(values, np.ndarray) and values.dtype == object and values.ndim == 1:
-        values = values.tolist()  # an array of arrays, as Arrow has it
-    try:
+    with reading(
+        f"expected numbers in a (T,), (T, D) or (N, T, D) arrangement, got {type(values).__name__}",
+        "items of unequal length go in a list of arrays",
+    ):
+        if isinstance(values, np.ndarray) and values.dtype == object and values.ndim == 1:
+            values = values.tolist()  # an array of arrays, as Arrow has it
         return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"expected numbers in a (T,), (T, D) or (N, T, D) arrangement, got {type(values).__name__}: {error}; "
-            "items of unequal length go in a list of arrays"
-        ) from None
 
 
 def text(value: Any) -> str:
@@ -104,9 +247,9 @@ def text(value: Any) -> str:
 
 
 def listed(names: Iterable[Any]) -> str:
-    r"""Names as a message lists them, the first ten and the last where they are many."""
-    shown = [str(name) for name in names]
-    return ", ".join(shown if len(shown) <= 12 else [*shown[:10], "...", shown[-1]])
+    r"""Names as a message lists them, the first ten and the last where they are many, long ones cut."""
+    said = [name if len(name) <= 80 else f"{name[:60]} ..." for name in map(str, names)]
+    return ", ".join(said if len(said) <= 12 else [*said[:10], "...", said[-1]])
 
 
 def named(noun: str, names: Sequence[str]) -> str:

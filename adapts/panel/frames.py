@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..errors import reading
+
 if TYPE_CHECKING:
     import narwhals as nw
 
@@ -26,10 +28,18 @@ def as_pandas(series: Any) -> Any:
 
     Returns:
         The pandas frame, or `series` itself.
+
+    Raises:
+        ValueError: If the other library fails on the way.
     """
     if isinstance(series, pd.DataFrame | pd.Series | np.ndarray | torch.Tensor | list | tuple | Mapping | str):
         return series
-    if type(series).__module__.split(".")[0] == "pyarrow" and hasattr(series, "to_pandas"):
+    with reading(f"the {type(series).__name__} cannot be read as a pandas frame", "pass a pandas frame of it"):
+        return _as_pandas(series)
+
+
+def _as_pandas(series: Any) -> Any:
+    if str(type(series).__module__).split(".")[0] == "pyarrow" and hasattr(series, "to_pandas"):
         return series.to_pandas()  # with the index that pandas left in its metadata
     import narwhals as nw
 

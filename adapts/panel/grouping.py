@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .columns import groups, text
+from .columns import groups, listed, names_in, text
 from .frames import as_pandas
+from .options import label
 from .reader import Reader
 
 
@@ -60,17 +61,18 @@ def split(
     frame = as_pandas(series)
     if not isinstance(frame, pd.DataFrame):
         raise ValueError(f"expected a long frame with a column {group_column!r}, got {type(series).__name__}")
+    group_column = label(group_column, "the group column")
     reader = Reader(None, item_column, timestamp_column, None, False)
     frame, item_column, timestamp_column = reader.flat(frame)
     reader = replace(reader, item_column=item_column, timestamp_column=timestamp_column)
     if known is None and group_column not in frame.columns:
-        raise ValueError(f"there is no group column {group_column!r}; the columns are {', '.join(frame.columns)}")
+        raise ValueError(f"there is no group column {group_column!r}; the columns are {listed(frame.columns)}")
     rest = frame if item_column == group_column else frame.drop(columns=group_column, errors="ignore")
     dates, timestamp = reader.find_dates(rest)
     item = reader.find_items(rest, dates, timestamp)
     if item is None:
         raise ValueError(
-            f"expected a long frame, in which a column names the item of each row, got only {', '.join(rest.columns)} "
+            f"expected a long frame, in which a column names the item of each row, got only {listed(rest.columns)} "
             f"beside the group: item_column= names it, item_column={group_column!r} where each group is one item"
         )
     rows_of = groups(rest[item])
@@ -90,7 +92,7 @@ def split(
 def _groups(column: pd.Series[Any], rows_of: Mapping[str, np.ndarray]) -> dict[str, str]:
     r"""The group of each item by its rows."""
     # A file, or a missing value beside them, makes floats of whole numbers.
-    codes, names = pd.factorize(column.astype(object).map(text, na_action="ignore"))
+    codes, names = names_in(column, "group", text)
     if (codes < 0).any():
         raise ValueError(f"column {column.name!r} names no group in row {int(np.argmin(codes))}: every row needs one")
     for item, rows in rows_of.items():

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..dates import BEYOND, RANGE, calendar, period_of
+from ..dates import RANGE, OutOfRange, calendar, period_of
 from .columns import listed, named
+from .options import TIMESTAMP_NAMES
 
 #: The smallest and the largest size of a channel: the squares of ten times as much are numbers of double precision.
 SMALLEST, LARGEST = 1e-150, 1e150
@@ -182,7 +183,6 @@ class Panel:
         """
         from .reader import Reader
 
-        static = [static] if isinstance(static, str) else static
         return Reader(target, item_column, timestamp_column, frequency, regularise, static).read(series)
 
     def standardised(self, location: np.ndarray, scale: np.ndarray) -> Panel:
@@ -257,11 +257,11 @@ class Panel:
         past = item.index if item.index.tz is not None else item.index[-1:]
         try:
             whole = calendar(past[0], self.frequency, periods=len(past) + prediction_length, unit=item.index.unit)
-            return whole[len(past) :].as_unit("ns").as_unit(item.index.unit)
-        except BEYOND:
+        except OutOfRange as error:
             raise ValueError(
                 f"the {prediction_length} steps after {item.index[-1]} are out of range: {RANGE}"
-            ) from None
+            ) from error
+        return whole[len(past) :]
 
     def to_pandas(self, *, long: bool | None = None) -> pd.DataFrame:
         r"""Writes the panel as a frame, which `Panel.of` reads back to the bit.
@@ -274,10 +274,12 @@ class Panel:
 
         Returns:
             The wide frame, indexed by the dates, with a column a channel; or the long one, an item after another, with
-            the columns item_id (or as it came), timestamp (or as it came; none for undated data), and the channels.
+            the columns item_id (or as it came), timestamp (or as it came, or date, time, ds where a channel is called
+            so; none for undated data), and the channels.
 
         Raises:
-            ValueError: If a wide frame is asked for and there are several items.
+            ValueError: If a wide frame is asked for and there are several items, or a channel is called as the column
+                of the items is.
 
         Example:
             >>> panel = adapts.panel.Panel.of(np.zeros((2, 3, 1)))
@@ -294,9 +296,16 @@ class Panel:
         keys: dict[Any, Any] = {
             self.item_column: np.repeat(np.array([i.item_id for i in self.items], dtype=object), self.lengths)
         }
+        if self.item_column in self.channels:
+            raise ValueError(
+                f"a long frame names its items in the column {self.item_column!r}, and a channel is called so too: "
+                "rename the channel"
+            )
         if self.frequency is not None:
             dates = self.items[0].index.append([item.index for item in self.items[1:]])
-            keys[self.items[0].index.name or "timestamp"] = dates
+            names = (self.items[0].index.name or "timestamp", *TIMESTAMP_NAMES)
+            taken = (self.item_column, *self.channels)
+            keys[next((name for name in names if str(name) not in taken), "timestamp of the row")] = dates
         return pd.concat([pd.DataFrame(keys), pd.DataFrame(values, columns=list(self.channels))], axis=1)
 
     def to_gluonts(self) -> list[dict[str, Any]]:

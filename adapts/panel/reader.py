@@ -4,9 +4,12 @@ from __future__ import annotations
 
 __all__ = ["Reader"]
 
+import datetime
+import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from inspect import getattr_static
 from os import PathLike
 from typing import Any
 
@@ -17,6 +20,8 @@ import torch
 from ..dates import (
     RANGE,
     REMEDY,
+    STEPS_IN_GAPS,
+    STEPS_PER_DATE,
     alias,
     calendar_period,
     first_undated,
@@ -27,14 +32,15 @@ from ..dates import (
     steps_from,
     two_digit_years,
 )
-from .columns import as_array, groups, listed, named, numeric, why_not_numeric
+from ..errors import reading, shown
+from .columns import as_array, groups, listed, named, numeric, require_plain, strange, why_not_numeric
 from .frames import as_pandas
+from .options import ITEM_NAMES, TIMESTAMP_NAMES, label, reading_options
 from .panel import Categories, Item, Panel, require_sizes
 from .static import coded, with_static
 
-#: The names, in any case, by which an item column is recognised; those of `id` alone often are something else.
-ITEM_NAMES = ("item_id", "unique_id", "series_id", "time_series_id", "ts_id", "series_name", "id")
-TIMESTAMP_NAMES = ("timestamp", "date", "time", "ds", "datetime")
+#: The most channels: a fit holds several matrices of channels by channels, 200 MB each at this number.
+MOST_CHANNELS = 5000
 
 
 @dataclass(frozen=True)
@@ -48,14 +54,18 @@ class Reader:
     regularise: bool
     static: Sequence[str] | Mapping[str, Categories | None] = ()
 
+    def __post_init__(self) -> None:
+        for name, value in reading_options(**{each.name: getattr(self, each.name) for each in fields(self)}).items():
+            object.__setattr__(self, name, value)
+
     def read(self, series: Any) -> Panel:
         r"""Makes a panel of whatever holds series; see `Panel.of`."""
         if isinstance(series, Panel):
             return self.read_panel(series)
         try:
             return self.read_any(as_pandas(series))
-        except pd.errors.OutOfBoundsDatetime as error:
-            raise ValueError(f"{error}: {RANGE}") from None
+        except (pd.errors.OutOfBoundsDatetime, pd.errors.OutOfBoundsTimedelta) as error:
+            raise ValueError(f"{error}: {RANGE}") from error
 
     def read_panel(self, panel: Panel) -> Panel:
         r"""Picks columns of a panel; its static columns stay with them, or those of its numbers that are named are."""
@@ -83,23 +93,25 @@ class Reader:
         if isinstance(series, pd.DataFrame):
             return self.read_frame(series)
         if isinstance(series, torch.Tensor):
-            series = series.detach().cpu()
-            series = (series.double() if series.is_floating_point() else series).numpy()  # numpy has no bfloat16
+            with reading("the tensor cannot be read as an array", "pass a dense tensor, tensor.to_dense()"):
+                series = series.detach().cpu()
+                series = (series.double() if series.is_floating_point() else series).numpy()  # numpy has no bfloat16
         if isinstance(series, np.ma.MaskedArray):
-            series = np.ma.filled(series.astype(np.float64), np.nan)
+            with reading("the masked array does not hold real numbers", "pass series.astype(float)"):
+                series = np.ma.filled(series.astype(np.float64), np.nan)
         if isinstance(series, np.ndarray):
             return self.read_array(series)
         if isinstance(series, list | tuple):
             return self.read_list(list(series))
-        if isinstance(series, Iterable) and not isinstance(series, str | bytes | Mapping):
-            entries = list(series)
-            if entries and all(isinstance(entry, Mapping) for entry in entries):
-                return self.read_gluonts(entries, getattr(series, "target", None))
+        with reading(f"reading the {type(series).__name__} failed", "pass a frame, an array or a list"):
+            entries, names = _entries_of(series)
+        if entries:
+            return self.read_gluonts(entries, names)
         raise ValueError(
             "expected a frame or series (pandas, polars, Arrow), an array or tensor (T, D), (N, T, D) or (T,), a list "
             f"of these or a gluonts dataset, got {type(series).__name__}"
             + ("; adapts.readers.read opens files and cards" if isinstance(series, str | PathLike) else "")
-            + ("; call its to_pandas() first" if hasattr(series, "to_pandas") else "")
+            + ("; call its to_pandas() first" if getattr_static(series, "to_pandas", None) is not None else "")
             + ("; pass its values as a list" if isinstance(series, Mapping) else "")
         )
 
@@ -185,6 +197,7 @@ class Reader:
             values = values[None]  # (N, T, D)
         if values.size == 0:
             raise ValueError(f"expected at least one item, one row and one channel, got shape {values.shape} (N, T, D)")
+        self.refuse_width(values.shape[2])
         self.refuse_columns()
         self.refuse_frequency()
         channels = tuple(str(number) for number in range(values.shape[2]))
@@ -209,32 +222,40 @@ class Reader:
             values = np.atleast_2d(as_array(entry["target"])).T.copy()  # (T, D)
             if values.ndim > 2 or values.size == 0:
                 raise ValueError(f"expected a target (T,) or (D, T), entry {number} has shape {values.T.shape}")
+            self.refuse_width(values.shape[1])
             if items and values.shape[1] != items[0].values.shape[1]:
                 raise ValueError(
                     f"expected as many channels in each entry, got {items[0].values.shape[1]} in entry 0 and "
                     f"{values.shape[1]} in entry {number}"
                 )
             start = entry["start"]
+            if not isinstance(start, pd.Period | str | datetime.date | np.datetime64):
+                raise ValueError(f"entry {number} starts at {shown(start)}: expected a Period, a date or its text")
             if self.frequency is None and not isinstance(start, pd.Period):
                 raise ValueError(
-                    f"entry {number} starts at {start!r}, no Period with a frequency: give frequency= (--frequency)"
+                    f"entry {number} starts at {shown(start)}, no Period with a frequency: give frequency= "
+                    "(--frequency)"
                 )
             like = settled.get(getattr(start, "freq", None))
             dates, frequency = steps_from(start, self.frequency, len(values), like=like)
             settled[getattr(start, "freq", None)] = frequency
             found.append(frequency)
-            items.append(Item(str(number if entry.get("item_id") is None else entry["item_id"]), values, dates))
+            name = number if entry.get("item_id") is None else entry["item_id"]
+            if not isinstance(name, str | numbers.Number | np.generic):
+                raise ValueError(f"entry {number} has the item_id {shown(name)}: expected text or a number")
+            items.append(Item(label(name, f"entry {number}"), values, dates))
         if len(set(found)) > 1:
             period = calendar_period(self.frequency)  # holds weeks of other days, and years that begin in other months
             if period is None or all(isinstance(entry["start"], pd.Period) for entry in entries):
                 raise ValueError(f"expected items of one frequency, got {listed(sorted(set(found)))}")
-            entries = [{**entry, "start": pd.Period(entry["start"], freq=period)} for entry in entries]
+            with reading("the starts of the entries cannot be read as periods", f"give periods of {period!r}"):
+                entries = [{**entry, "start": pd.Period(entry["start"], freq=period)} for entry in entries]
             return replace(self, frequency=None).read_gluonts(entries, names)
         width = items[0].values.shape[1]
         channels = tuple(str(number) for number in range(width))
         if names is not None:
-            names = [names] if isinstance(names, str) else [str(name) for name in names]
-            channels = tuple(names) if len(names) == width else channels
+            names = [names] if isinstance(names, str) else names
+            channels = tuple(label(name) for name in names) if len(names) == width else channels
         return self.finish(Panel(tuple(items), channels, found[0], single=False))
 
     # ------------------------------------------------------------------ frames
@@ -257,7 +278,7 @@ class Reader:
         frame, static = self.with_codes(frame)
         values = self.numbers(frame, channels, dated=dates is not None)  # (rows, D)
         rows_of = {"0": np.arange(len(frame))} if item is None else groups(frame[item])
-        items = []
+        items: list[Item] = []
         if dates is None:
             self.refuse_frequency()
             frequency = None
@@ -271,6 +292,7 @@ class Reader:
                 whose = "" if item is None else f" of item {name!r}"
                 index, mended = regular_dates(index, frequency, values[rows], regularise=self.regularise, whose=whose)
                 items.append(Item(name, mended, index))
+                _require_proportion(items, len(frame))
         panel = Panel(tuple(items), channels, frequency, single=len(items) == 1)
         return with_static(self.finish(panel if item is None else replace(panel, item_column=item)), static)
 
@@ -287,6 +309,8 @@ class Reader:
     def flat(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, str | None, str | None]:
         r"""A frame whose columns have text as names and whose index names no items, and what the index named."""
         item, timestamp, index = self.item_column, self.timestamp_column, frame.index
+        columns = [label(name) for name in frame.columns]
+        called = [label(name, "the index") for name in index.names if name is not None]
         if isinstance(index, pd.MultiIndex):  # (item, timestamp), as AutoGluon has it
             dated = [
                 isinstance(level, pd.PeriodIndex) or pd.api.types.is_datetime64_any_dtype(level.dtype)
@@ -301,12 +325,12 @@ class Reader:
                 )
                 item = item or str(frame.index.names[dated.index(False)])
                 timestamp = timestamp or str(frame.index.names[dated.index(True)])
-            frame = frame.reset_index()
-        elif index.name is not None and index.name == (item or index.name):
+            frame = _with_index(frame, columns)
+        elif called and called[0] == (item or called[0]):
             counts = pd.api.types.is_numeric_dtype(index.dtype) and index.is_unique  # a number a row names no series
-            if item or (str(index.name).lower() in ITEM_NAMES and not counts):
-                frame = frame.reset_index()
-        frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
+            if item or (called[0].lower() in ITEM_NAMES and not counts):
+                frame = _with_index(frame, columns)
+        frame = frame.set_axis([label(name) for name in frame.columns], axis=1)
         if frame.columns.has_duplicates:
             twice = frame.columns[frame.columns.duplicated()].unique()
             raise ValueError(f"expected columns of different names, but {listed(twice)} came more than once")
@@ -319,7 +343,7 @@ class Reader:
         name = self.timestamp_column
         if name is None and not pd.api.types.is_numeric_dtype(frame.index.dtype):
             dates, source = parse_dates(frame.index), "the index"
-        elif name is not None and name not in frame.columns and name == frame.index.name:
+        elif name is not None and name not in frame.columns and name == str(frame.index.name):
             dates, source, name = parse_dates(frame.index), f"the index {name!r}", None
         else:
             name = self.date_column(frame) if name is None else name
@@ -329,16 +353,17 @@ class Reader:
                 raise ValueError(f"there is no timestamp column {name!r}; the columns are {listed(frame.columns)}")
             dates, source = parse_dates(frame[name]), f"column {name!r}"
         if dates is None:
+            require_plain(frame.index.to_series() if name is None else frame[name], source, "dates")
             row, entry = first_undated(frame.index if name is None else frame[name])
             if out_of_range(entry):
-                raise ValueError(f"{source} holds {entry!r} in row {row}: {RANGE}")
+                raise ValueError(f"{source} holds {shown(entry)} in row {row}: {RANGE}")
             if two_digit_years(frame.index if name is None else frame[name]):
                 raise ValueError(
-                    f"{source} holds years of two digits (first: {entry!r} in row {row}), and its dates do not tell in "
-                    "which order day, month and year stand: write the years with four digits, as 2024-01-31"
+                    f"{source} holds years of two digits (first: {shown(entry)} in row {row}), and its dates do not "
+                    "tell in which order day, month and year stand: write the years with four digits, as 2024-01-31"
                 )
             raise ValueError(
-                f"{source} could not be read as dates (first: {entry!r} in row {row}): "
+                f"{source} could not be read as dates (first: {shown(entry)} in row {row}): "
                 "convert it with pd.to_datetime, or name another column with timestamp_column= (--timestamp-column)"
             )
         if dates.hasnans:
@@ -381,6 +406,7 @@ class Reader:
     @staticmethod
     def names_items(ids: pd.Series[Any], dates: pd.DatetimeIndex | None) -> bool:
         r"""Whether a column of such a name tells several series apart, and is no channel nor a number a row."""
+        require_plain(ids, f"column {ids.name!r}", "names of items")
         name, rows, count = str(ids.name).lower(), len(ids), ids.nunique()
         repeated = 0 if dates is None else int(dates.duplicated().sum())
         if name == "item_id":
@@ -421,7 +447,7 @@ class Reader:
 
     def tells_apart(self, column: pd.Series[Any], dates: pd.DatetimeIndex) -> bool:
         r"""Whether the rows of equal entries have dates of some frequency that, but for a few, repeat no more."""
-        if column.name in self.wanted(()) or pd.api.types.is_datetime64_any_dtype(column.dtype):
+        if column.name in self.wanted(()) or pd.api.types.is_datetime64_any_dtype(column.dtype) or strange(column):
             return False
         numbers = pd.api.types.is_numeric_dtype(column.dtype)
         codes = pd.factorize(column if numbers else column.map(str, na_action="ignore"))[0]
@@ -439,7 +465,7 @@ class Reader:
     def require_row_numbers(self, frame: pd.DataFrame) -> None:
         r"""Checks that the index of an undated frame counts its rows."""
         index = frame.index
-        if not np.array_equal(index, index[0] + np.arange(len(frame))):
+        if not np.array_equal(np.asarray(index), np.asarray(index)[0] + np.arange(len(frame))):
             raise ValueError(
                 f"the index holds neither dates nor row numbers without gaps (first: {listed(index[:3])}): set a "
                 "DatetimeIndex, name a column with timestamp_column= (--timestamp-column), or call "
@@ -453,6 +479,7 @@ class Reader:
             raise ValueError(f"there is no column {listed(unknown)}; the columns are {listed(frame.columns)}")
         if not channels:
             raise ValueError(f"expected at least one column to forecast, got only {listed(frame.columns)}")
+        self.refuse_width(len(channels))
         columns, bad, ids = [], [], []
         for name in channels:
             column = numeric(frame[name])
@@ -464,7 +491,9 @@ class Reader:
                 columns.append(column)
         if bad:
             raise ValueError(
-                f"expected numbers, but {'; '.join(bad)}. target=[...] (--columns) picks the columns to forecast"
+                f"expected numbers, but {'; '.join(bad[:5])}"
+                + (f"; and {len(bad) - 5} more columns are not numeric" if len(bad) > 5 else "")
+                + ". target=[...] (--columns) picks the columns to forecast"
                 + (
                     f"; if {ids[0]!r} names the series of each row: item_column={ids[0]!r} (--item-column {ids[0]})"
                     if ids
@@ -492,11 +521,7 @@ class Reader:
 
     def wanted(self, channels: Sequence[str]) -> Sequence[str]:
         r"""The channels that the caller asks for, of those there are, all by default; behind them the static ones."""
-        names = list(channels)
-        if self.target is not None:
-            names = [self.target] if isinstance(self.target, str) else [str(name) for name in self.target]
-            if not names or len(set(names)) < len(names):
-                raise ValueError(f"expected target to name columns, each once, got {names}")
+        names = list(channels if self.target is None else self.target)
         return [*names, *(name for name in self.static if name not in names)]
 
     def require_as_read(self, panel: Panel) -> None:
@@ -514,6 +539,14 @@ class Reader:
                     "the frame it came from instead"
                 )
 
+    def refuse_width(self, width: int) -> None:
+        r"""Checks that there are no more channels than a fit can hold."""
+        if width > MOST_CHANNELS:
+            raise ValueError(
+                f"expected at most {MOST_CHANNELS} columns to forecast, got {width}: target=[...] (--columns) picks "
+                "some; an array has time first, (T, D)"
+            )
+
     def refuse_columns(self) -> None:
         r"""Checks that no option names columns where there are none."""
         static = None if isinstance(self.static, Mapping) or not self.static else self.static[0]
@@ -527,3 +560,36 @@ class Reader:
         if self.frequency is not None or self.regularise:
             option = "frequency=" if self.frequency is not None else "regularise="
             raise ValueError(f"the data have no dates for {option} to apply to: pass a frame with dates")
+
+
+def _entries_of(series: Any) -> tuple[list[Mapping[str, Any]], Any]:
+    r"""The entries of a gluonts dataset, and what it calls its channels; none if it is something else."""
+    entries: list[Mapping[str, Any]] = []
+    if isinstance(series, Iterable) and not isinstance(series, str | bytes | Mapping):
+        for entry in series:
+            if not isinstance(entry, Mapping):
+                return [], None
+            entries.append(entry)
+    return entries, getattr(series, "target", None) if entries else None
+
+
+def _with_index(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    r"""A frame with its index as columns."""
+    names = [None if name is None else str(name) for name in frame.index.names]
+    twice = [name for name in names if name is not None and (name in columns or names.count(name) > 1)]
+    if twice:
+        raise ValueError(
+            f"the index and a column are both called {twice[0]!r}: drop one of them, reset_index(drop=True) the index"
+        )
+    with reading("the index of the frame cannot be made columns", "call reset_index() on it first"):
+        return frame.set_axis([*columns], axis=1).reset_index()
+
+
+def _require_proportion(items: Sequence[Item], rows: int) -> None:
+    r"""Checks that gaps do not make items long beyond all proportion to the rows that are given."""
+    steps = sum(map(len, items))
+    if steps > STEPS_PER_DATE * rows + STEPS_IN_GAPS:
+        raise ValueError(
+            f"regularise=True makes {steps} rows or more of {rows}, most of them missing: correct stray dates, such as "
+            f"{items[-1].index[0]} or {items[-1].index[-1]} of item {items[-1].item_id!r}, or give a longer frequency="
+        )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .columns import listed, numeric, text
+from .columns import listed, names_in, numeric, text
 from .panel import Categories, Item, Panel, columns_of
 
 
@@ -30,10 +30,12 @@ def coded(column: pd.Series[Any], categories: Categories | None = None) -> tuple
     if categories is None and plain is not None:
         return plain, None
     # A file reads categories that are whole numbers as numbers.
-    texts = column.astype(object).map(text, na_action="ignore")
-    found = tuple(sorted(texts.dropna().unique())) if categories is None else categories
-    codes = pd.Categorical(texts, categories=[str(each) for each in found]).codes.astype(np.float64)
-    return np.where(codes < 0, np.nan, codes), found
+    codes, names = names_in(column, "category", text)
+    found = tuple(sorted(names)) if categories is None else categories
+    # The place of each name among the categories; the missing entries, of code -1, take the last one, NaN.
+    places = np.append(pd.Index([str(each) for each in found]).get_indexer(names), -1).astype(np.float64)
+    places[places < 0] = np.nan
+    return places[codes], found
 
 
 def with_static(panel: Panel, static: Mapping[str, Categories | None]) -> Panel:
