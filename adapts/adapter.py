@@ -275,7 +275,8 @@ class Adapter:
         Raises:
             ValueError: If the series are unfit: see `Panel.of`; or too short, or a channel is NaN throughout; or if
                 covariates are no columns or have two roles; or if static columns change within an item, tell no items
-                apart, or have no known covariate to act through; or if the folder holds another fit.
+                apart, or have no known covariate to act through; or if the folder holds another fit or other files, or
+                another process works in it.
         """
         dataset = self._dataset(
             series, target=target, past_covariates=past_covariates, known_covariates=known_covariates,

@@ -58,7 +58,7 @@ class File:
         try:
             with path.open("rb") as file:
                 return self._says(path.name, file.read(_HEAD), os.fstat(file.fileno()).st_size, torn)
-        except PermissionError:
+        except (FileNotFoundError, PermissionError):
             return False
 
     def _says(self, name: str, head: bytes, size: int, torn: bool) -> bool:
@@ -224,7 +224,10 @@ def _is_whole(place: Path) -> bool:
     r"""Whether a folder is all that we write of one kind."""
     if not stat.S_ISDIR(_mode(place)):
         return False
-    return any(why_foreign(place, kind) is None for kind in _WHOLE) and bool(os.listdir(place))
+    try:
+        return bool(os.listdir(place)) and any(why_foreign(place, kind) is None for kind in _WHOLE)
+    except OSError:  # it cannot be read, or has just been moved
+        return False
 
 
 def _mode(path: Path) -> int:
@@ -531,14 +534,15 @@ def _put_in_order(place: Path) -> None:
     if not os.path.lexists(place) and _is_whole(aside):
         os.rename(aside, place)
     for hidden in _hidden(place):
-        if why_foreign(hidden, _BESIDE, torn=True):
-            continue
-        with suppress(Busy), locked(hidden):
-            old = hidden / _OLD
-            if not os.path.lexists(place) and _is_whole(old):
-                os.rename(old, place)
-            remove(old, _ANY)
-            remove(hidden / _NEW, _ANY)
+        with suppress(Busy, FileNotFoundError):  # a process works in it, or has just removed it
+            if why_foreign(hidden, _BESIDE, torn=True):
+                continue
+            with locked(hidden):
+                old = hidden / _OLD
+                if not os.path.lexists(place) and _is_whole(old):
+                    os.rename(old, place)
+                remove(old, _ANY)
+                remove(hidden / _NEW, _ANY)
 
 
 def _aside(place: Path) -> Path:

@@ -621,10 +621,12 @@ def test_a_predictor_replaces_no_file_of_others(tmp_path: Path, predictor: Adapt
     predictor.serialize(tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     for name in ("predictor.json", "gluonts-config.json", "adapter/config.json"):
+        ours = (tmp_path / name).read_bytes()
         (tmp_path / name).write_text("mine")
         with pytest.raises(ValueError, match=f"{name.partition('/')[0]} exists, and adapts did not write it: it is ke"):
             predictor.serialize(tmp_path)
         assert (tmp_path / name).read_text() == "mine"
+        (tmp_path / name).write_bytes(ours)
 
 
 def test_a_live_model_is_handed_in_again(tmp_path: Path, predictor: AdapterPredictor) -> None:

@@ -263,13 +263,15 @@ class TestWhatWasLeft:
 
     def test_what_is_not_ours_is_not_put_back(self, one, place):
         fill(place / ".run2.old")
+        (place / ".run3.old").symlink_to("saved")
         shutil.copytree(place / "saved", place / ".run2-adapts-abcdefgh" / "old")
         (place / ".run2-adapts-abcdefgh" / "old" / "notes.txt").write_text("mine")
         before = found(place)
-        with pytest.raises(ValueError, match="no folder"):
-            Adapter.load(place / "run2", foundation_model=MODEL)
-        one.save(place / "run2")
-        assert {name: after for name, after in found(place).items() if not name.startswith("run2")} == before
+        for name in ("run2", "run3"):
+            with pytest.raises(ValueError, match="no folder"):
+                Adapter.load(place / name, foundation_model=MODEL)
+            one.save(place / name)
+        assert {name: x for name, x in found(place).items() if not name.startswith(("run2", "run3"))} == before
 
     def test_folders_of_killed_processes_are_removed_and_others_kept(self, one, place):
         torn = place / ".saved-adapts-00000000" / "new"

@@ -7,6 +7,7 @@ __all__ = ["READING", "add", "adapter_of", "data_of", "draw", "hand_over", "repo
 import hashlib
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -60,9 +61,9 @@ def require_place(
     checkpoints = list(checkpoints)
     output = as_path("--output", output)
     for path in [*read, *checkpoints]:
-        if path is None or (isinstance(path, str) and not Path(path).exists()):
+        if path is None or (isinstance(path, str) and not os.path.exists(path)):
             continue
-        if output.resolve() in [Path(path).resolve(), *Path(path).resolve().parents]:
+        if not output.is_file() and output.resolve() in [Path(path).resolve(), *Path(path).resolve().parents]:
             raise ValueError(f"{named(path)} lies in {named(output)}, which would be replaced: name another folder")
     require_replaceable(output, kind, overwrite=overwrite)
     for folder in checkpoints:
