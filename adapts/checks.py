@@ -6,7 +6,6 @@ __all__ = ["LONGEST", "MOST", "choice", "flag", "integer", "levels", "number", "
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from numbers import Real
 from typing import Any
 
 from .errors import shown
@@ -128,7 +127,7 @@ def levels(value: Any, option: str = "") -> list[float]:
 
     several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     given = list(value) if several or (isinstance(value, np.ndarray) and value.ndim == 1) else []
-    if not given or not all(isinstance(level, Real) and 0 < float(level) < 1 for level in given):
+    if not given or not all(0 < real(level) < 1 for level in given):
         raise ValueError(f"{option and f'{option}: '}levels lie within (0, 1), as 0.9 does; got {shown(value)}")
     return [float(level) for level in given]
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from cli_files import H, forecast, run, series
@@ -145,6 +146,24 @@ class TestMistakes:
         assert len(result.stderr.splitlines()) == 1 and result.stdout == ""
         assert sorted(folder.iterdir()) == before
 
+    @pytest.mark.parametrize(
+        "arguments",
+        [["list", "x" * 5000], ["forecast", "a.csv", "--prediction-length", "x" * 5000, "--output", "run"],
+         ["backtest", "a.csv", "--prediction-length", "8", "--baselines", "x" * 5000],
+         ["backtest", "a.csv", "--prediction-length", "8", "--option", "x" * 5000],
+         ["backtest", "a.csv", "--prediction-length", "8", "--support", "x" * 5000]],
+    )  # fmt: skip
+    def test_what_was_typed_is_shortened(self, arguments):
+        result = run(*arguments)
+        assert result.exit_code == 2 and len(result.stderr) < 1100 and len(result.stderr.splitlines()) == 1
+
+    def test_sizes_beyond_use(self, folder, monkeypatch):
+        monkeypatch.chdir(folder)
+        self.check(
+            folder, "prediction_length to be at most 131072", "backtest", "series.csv", "--prediction-length", 10**30
+        )
+        self.check(folder, "num_samples to be at most", "backtest", *EIGHT, "--num-samples", 10**30)
+
     def test_as_json(self, folder):
         for command in (["forecast", folder / "nowhere.csv", "--json"], ["list", "models", "--jsn", "--json"]):
             result = run(*command)
@@ -239,6 +258,23 @@ class TestTheShell:
         given = ["--prediction-length", "8", "--output", str(tmp_path / "run")]
         done = subprocess.run([*command, *given], capture_output=True, text=True)
         assert done.returncode == 2 and "Traceback" not in done.stderr
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+    @pytest.mark.parametrize("given", [["models"], ["models", "--json"], ["families", "--json"], ["nothing", "--json"]])
+    def test_an_output_that_takes_nothing_is_told_in_one_line_on_stderr(self, given):
+        with Path("/dev/full").open("w") as full:
+            command = [sys.executable, "-m", "adapts.cli", "list", *given]
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+        assert done.stderr.startswith("adapts: error: ")
+
+    def test_names_that_the_terminal_cannot_write_are_told_by_their_codes(self, tmp_path):
+        command = [sys.executable, "-m", "adapts.cli", "forecast", "\udcff\xe9.csv", "--output", str(tmp_path / "run")]
+        environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+        for given in ([], ["--json"]):
+            done = subprocess.run([*command, "--prediction-length", "8", *given], capture_output=True, env=environment)
+            assert done.returncode == 2 and b"Traceback" not in done.stderr
+            assert b"udcff" in (done.stdout if given else done.stderr)
 
     @pytest.mark.parametrize("stage", ["train:", "calibration:"])
     def test_an_interrupt_leaves_nothing(self, folder, tmp_path, stage):
