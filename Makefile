@@ -1,14 +1,16 @@
 # Each target works on a fresh clone by itself: it makes .venv and installs the lock file there first, once.
 # `make test PYTHON=python3.12` takes another Python, `make install TORCH_INDEX=URL` torch from another index.
+# `make fuzz MINUTES=5` tries generated inputs for five minutes.
 PYTHON ?= python3
 TORCH_INDEX ?=
+MINUTES ?= 60
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: install demo test lint bench lock clean
+.PHONY: install demo test fuzz lint bench lock clean
 
 install: $(INSTALLED)
 
@@ -32,6 +34,10 @@ demo: $(INSTALLED)
 # Two workers of one thread each: what a test computes is too small to share out.
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+# Other inputs each day: the seeds begin at its date. What fails is run again alone by its seed.
+fuzz: $(INSTALLED)
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m generated --minutes $(MINUTES) --start $$(date +%Y%m%d0000)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -14,8 +14,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import HealthCheck, Phase, settings
 
 import adapts
+
+# Generated inputs: few, the same each time, none made smaller; or many and others, and what fails is made smaller
+# (`pytest tests/generated --hypothesis-profile fuzz`).
+settings.register_profile(
+    "ci", derandomize=True, database=None, deadline=None, max_examples=100, phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)  # fmt: skip
+settings.register_profile("fuzz", settings.get_profile("ci"), derandomize=False, max_examples=5000, phases=list(Phase))
+settings.load_profile("ci")
 
 
 @pytest.fixture(autouse=True)

@@ -112,7 +112,9 @@ def test_what_is_imported_is_declared() -> None:
         declared = {canonicalize_name(Requirement(text).name) for text in (run if library else run + extras["test"])}
         for name in imports(path):
             top = name.split(".")[0]
-            if top == "adapts" or top in sys.stdlib_module_names or (ROOT / "tests" / f"{top}.py").exists():
+            if top == "adapts" or top in sys.stdlib_module_names:
+                continue
+            if (ROOT / "tests" / f"{top}.py").exists() or (ROOT / "tests" / top).is_dir():
                 continue
             names = {canonicalize_name(distribution) for distribution in distributions.get(top, [top])}
             assert names & declared, f"{path.relative_to(ROOT)} imports {top}, which pyproject.toml does not declare"
