@@ -15,14 +15,17 @@ import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
-from . import __version__
+from . import __version__, schemas
 from ._logging import quiet
 from .adapter import Adapter, _assigned
 from .dates import calendar as dates_from
 from .dates import period_of, steps_from
+from .errors import shown
 from .panel import Categories, Item, Panel
 from .panel.columns import as_array
 from .panel.panel import columns_of
+from .saving import load
+from .shelf import unknown
 
 with quiet():  # gluonts has advice on JSON libraries
     from gluonts.core.component import validated
@@ -208,9 +211,16 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
             ValueError: If the folder's adapter is missing or corrupt, or its foundation model is not found.
         """
         path = Path(path)
-        options = json.loads((path / OPTIONS).read_text(encoding="utf-8"))
+        remedy = "serialize the predictor again"
+        content = schemas.read_json(path / OPTIONS, str(path / OPTIONS), remedy, most=2**16)
+        options = schemas.validated(schemas.PredictorOptions, content, str(path / OPTIONS), remedy, unknown=unknown)
+
+        def call(model: str) -> str:
+            return f"{cls.__name__}.deserialize(Path({shown(str(path))}), foundation_model={model})"
+
         device = "auto" if device is None else str(device)
-        return cls(Adapter.load(path / ADAPTER, foundation_model=foundation_model, device=device), **options)
+        adapter = load(Adapter, path / ADAPTER, foundation_model=foundation_model, device=device, call=call)
+        return cls(adapter, **options.model_dump())
 
 
 class AdapterEstimator(Estimator):  # type: ignore[misc]

@@ -2,7 +2,7 @@ r"""Frozen univariate foundation models, and the loader that finds them."""
 
 from __future__ import annotations
 
-__all__ = ["FoundationModel", "foundation_models", "load_foundation_model"]
+__all__ = ["KNOWN", "FoundationModel", "foundation_models", "load_foundation_model"]
 
 import json
 import re
@@ -17,6 +17,10 @@ from .base import FoundationModel
 
 #: The bundled checkpoints by name: the package folder each lies in.
 _BUNDLED = {"bolt-nano": "bolt_nano"}
+
+
+#: The names that a file may have us look for: the bundled ones, and the checkpoints of Chronos-Bolt on the hub.
+KNOWN = (*_BUNDLED, *(f"amazon/chronos-bolt-{size}" for size in ("tiny", "mini", "small", "base")))
 
 
 def foundation_models() -> dict[str, Path]:
