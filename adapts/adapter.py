@@ -27,7 +27,7 @@ from .distribution.forecast import LEVELS, Forecast
 from .distribution.law import Law
 from .distribution.quantiles import QuantileFunction
 from .distribution.variance import VarianceParts
-from .errors import shown
+from .errors import quoted, shown
 from .fitting import Fitted, fit
 from .foundation import FoundationModel, load_foundation_model
 from .panel import Panel, as_pandas, require_length
@@ -566,7 +566,7 @@ class Adapter:
         """
 
         def call(model: str) -> str:
-            return f"{cls.__name__}.load({shown(str(path))}, foundation_model={model})"
+            return f"{cls.__name__}.load({quoted(str(path))}, foundation_model={model})"
 
         return saving.load(cls, path, foundation_model=foundation_model, device=device, call=call)
 

@@ -20,7 +20,7 @@ from ._logging import quiet
 from .adapter import Adapter, _assigned
 from .dates import calendar as dates_from
 from .dates import period_of, steps_from
-from .errors import shown
+from .errors import quoted
 from .panel import Categories, Item, Panel
 from .panel.columns import as_array
 from .panel.panel import columns_of
@@ -216,7 +216,7 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
         options = schemas.validated(schemas.PredictorOptions, content, str(path / OPTIONS), remedy, unknown=unknown)
 
         def call(model: str) -> str:
-            return f"{cls.__name__}.deserialize(Path({shown(str(path))}), foundation_model={model})"
+            return f"{cls.__name__}.deserialize(Path({quoted(str(path))}), foundation_model={model})"
 
         device = "auto" if device is None else str(device)
         adapter = load(Adapter, path / ADAPTER, foundation_model=foundation_model, device=device, call=call)

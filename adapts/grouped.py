@@ -18,7 +18,7 @@ import numpy as np
 from . import __version__, saving
 from ._logging import get_logger
 from .adapter import Adapter, Summary, _contestants, _some
-from .errors import shown
+from .errors import quoted, shown
 from .foundation import load_foundation_model
 from .panel import as_pandas
 from .panel.columns import listed
@@ -363,7 +363,7 @@ class GroupedAdapter:
         from .saved_schema import read_grouped
 
         def call(model: str) -> str:
-            return f"{cls.__name__}.load({shown(str(path))}, foundation_model={model})"
+            return f"{cls.__name__}.load({quoted(str(path))}, foundation_model={model})"
 
         folder = saving.standing(path)
         saved = read_grouped(folder, path)

@@ -26,7 +26,7 @@ from . import __version__
 from .adapters import AdapterModule, make
 from .distribution.copula import Independent
 from .distribution.recalibration import Recalibration
-from .errors import reading, shown
+from .errors import quoted, reading, shown
 from .fitting import Fitted
 from .foundation import KNOWN
 from .shelf import unknown
@@ -293,7 +293,7 @@ def _require_known(saved: Saved, path: str | Path, call: Callable[[str], str]) -
         raise ValueError(
             f"{path} was fitted around the foundation model {shown(address)}, which is neither bundled nor one of "
             f"{', '.join(KNOWN)}, and is not looked for because a file says so: if you trust it, name it with "
-            f"{call(shown(address))}"
+            f"{call(quoted(str(address)))}"
         )
     if address != model.name:
         raise ValueError(
