@@ -201,7 +201,7 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
         Arguments:
             path: The folder.
             device: Where the foundation model runs; where there is a GPU, on it, if None.
-            foundation_model: The frozen model, if it was a live one or has moved: see `Adapter.load`.
+            foundation_model: The frozen model, if it is neither bundled nor a known one: see `Adapter.load`.
             **kwargs: What gluonts passes to predictors of other kinds.
 
         Returns:

@@ -277,7 +277,7 @@ class DataCard(Strict):
     borders: Borders
     season_length: Rows
     missing: list[float] = []
-    support: dict[Text, tuple[_Side, _Side]] = {}
+    support: dict[Text, Annotated[list[_Side], Field(min_length=2, max_length=2)]] = {}
     package: Text | None = None
     extra: Text | None = None
     repairs: list[Text] = []

@@ -17,6 +17,7 @@ import torch
 
 from .._logging import quiet
 from ..dates import period_of
+from ..errors import shown
 from . import scenarios
 from .bands import JointBands
 from .law import Law
@@ -68,7 +69,11 @@ class Forecast:
 
     def __post_init__(self) -> None:
         assert self.law.marginals.shape == (1, len(self.index), len(self.channels))
-        assert bool(self.law.marginals.values.isfinite().all()), "a law has missing or infinite quantiles"
+        if not bool(self.law.marginals.values.isfinite().all()):
+            raise ValueError(
+                f"the forecast of item {shown(self.item_id)} has missing or infinite quantiles: what was fitted, or the "
+                "series, holds values too large to compute with; divide the series and fit again"
+            )
 
     def __repr__(self) -> str:
         steps = f"{len(self.index)} steps from {self.index[0]} to {self.index[-1]}"
