@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 
 from . import checks, saving
+from ._logging import get_logger
 from ._random import seeded
 from .adapters import AdapterModule, families, make
 from .checks import LONGEST
@@ -28,7 +29,7 @@ from .distribution.forecast import LEVELS, Forecast
 from .distribution.law import Law
 from .distribution.quantiles import QuantileFunction
 from .distribution.variance import VarianceParts
-from .errors import in_memory, shown
+from .errors import in_memory, quoted, shown
 from .fitting import Fitted, fit
 from .foundation import FoundationModel, load_foundation_model
 from .panel import Panel, as_pandas, require_length
@@ -39,6 +40,8 @@ from .readers import Dataset, read
 from .shelf import load_recipe, recipes, unknown
 from .updating import Forecasts, extend, follow
 from .windows import Windows, last_windows
+
+logger = get_logger(__name__)
 
 COPULAS = ("residual", "gaussian-history", "schaake", "empirical", "independent")
 RECALIBRATIONS = ("auto", "conformal", "none")
@@ -545,17 +548,44 @@ class Adapter:
 
         Arguments:
             path: The folder that `save` wrote.
-            foundation_model: The frozen model, if another than the one it was fitted around is to be used, or the
-                same one from another place. One that differs in its weights is taken only when named here.
+            foundation_model: The frozen model, as `Adapter` takes it. It must be named here unless the adapter was
+                fitted around a bundled model or one of Amazon's Chronos-Bolt checkpoints (`adapts.foundation.KNOWN`):
+                no file makes us open another folder or ask for another repository. Of a known repository that the local
+                cache does not hold, the Hugging Face hub is asked. One whose weights differ from those of the fit is
+                taken only when named, and a warning tells.
             device: Where the foundation model runs.
 
         Returns:
             The fitted adapter.
 
         Raises:
-            ValueError: If the folder is not a saved adapter, is corrupt, or its foundation model is not the one found.
+            ValueError: If the folder is not a saved adapter, is corrupt, or its foundation model is not the one found,
+                or is to be named.
         """
-        return saving.load(cls, path, foundation_model=foundation_model, device=device)
+
+        def call(model: str) -> str:
+            return f"{cls.__name__}.load({quoted(str(path))}, foundation_model={model})"
+
+        return saving.load(cls, path, foundation_model=foundation_model, device=device, call=call)
+
+    def use_foundation_model(self, model: Any) -> Adapter:
+        r"""Forecasts with a frozen model that is named, and keeps the fit.
+
+        For an unpickled adapter whose model has moved: a pickle is code, and its model is looked for where it was.
+
+        Arguments:
+            model: The frozen model, as `Adapter` takes it. A warning tells where its weights differ from those of the
+                fit.
+
+        Returns:
+            The adapter itself.
+
+        Raises:
+            ValueError: If the adapter is not fitted, there is no such model, or the trained head does not fit it.
+        """
+        self._require_fitted("use_foundation_model")
+        self._use(model, load_foundation_model(model, device=self.device))
+        return self
 
     # ------------------------------------------------------------------ what it is
 
@@ -615,15 +645,18 @@ class Adapter:
 
     def __getstate__(self) -> dict[str, Any]:
         r"""What is pickled: options, and the saved form. A model that has an address is found again, not pickled."""
-        packed = None if self._fitted is None else saving.pack(self._require_fitted("pickle"), self)
+        if self._fitted is None:
+            return {"params": self.get_params(deep=False), "packed": None}
+        expected = self._expected or self.model.fingerprint()["sha256"]
+        packed = *saving.pack(self._require_fitted("pickle")), expected
         return {"params": self.get_params(deep=False), "packed": packed}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         type(self).__init__(self, **state["params"])
         if state["packed"] is not None:
-            config, tensors = state["packed"]
-            self._fitted = saving.unpack(config, tensors, self.family)
-            self._expected = config["foundation_model"]["sha256"]
+            config, tensors, expected = state["packed"]
+            self._fitted = saving.unpickled(config, tensors, self.family, int(self.prediction_length))
+            self._expected = expected
 
     @property
     def model(self) -> FoundationModel:
@@ -631,14 +664,50 @@ class Adapter:
         if self._model is None:
             with _LOADING:
                 if self._model is None:
-                    model = load_foundation_model(self.foundation_model, device=self.device)
-                    if self._expected is not None and model.fingerprint()["sha256"] != self._expected:
-                        raise ValueError(
-                            f"the adapter was fitted around another foundation model than {self.foundation_model} is "
-                            "here and now: fit it again"
-                        )
-                    self._model = model
+                    self._model = self._found()
         return self._model
+
+    def _found(self) -> FoundationModel:
+        r"""The frozen model at its address; for an unpickled adapter the very one that it was fitted around."""
+        if self._expected is None:
+            return load_foundation_model(self.foundation_model, device=self.device)
+        remedy = "name the model to use with adapter.use_foundation_model(model), or fit again"
+        try:
+            model = load_foundation_model(self.foundation_model, device=self.device)
+        except ValueError as error:
+            raise ValueError(
+                f"the adapter was unpickled, and its foundation model is gone ({error}): {remedy}"
+            ) from error
+        if model.fingerprint()["sha256"] != self._expected:
+            raise ValueError(
+                f"the adapter was fitted around another foundation model than {shown(self.foundation_model)} is here "
+                f"and now: {remedy}"
+            )
+        return model
+
+    def _use(self, model: Any, loaded: FoundationModel) -> None:
+        r"""Takes another frozen model for the fit, loaded from what names it."""
+        fitted = self._require_fitted("use_foundation_model")
+        expected = self._expected if self._model is None else self._model.fingerprint()["sha256"]
+        fitted.headed(loaded)  # it may have no place for the head
+        if loaded.fingerprint()["sha256"] != expected:
+            _warn_of_another(loaded)
+        self.foundation_model, self._model, self._expected = model, loaded, None
+        self._options_of_fit = {**self._options_of_fit, "foundation_model": model}
+
+    def _take(self, fitted: Fitted, expected: Mapping[str, str], *, named: bool, call: Callable[[str], str]) -> None:
+        r"""Takes what was loaded of a fit, around the frozen model that it was fitted around or one that is named."""
+        found = self.model.fingerprint()
+        if found["sha256"] != expected["sha256"]:
+            if not named:
+                raise ValueError(
+                    f"the adapter was fitted around the foundation model {expected['name']} {expected['version']} "
+                    f"(sha256 {expected['sha256'][:12]}), found {found['name']} {found['version']} (sha256 "
+                    f"{found['sha256'][:12]}): fit again, or name the model to use with {call('model')}"
+                )
+            _warn_of_another(self.model)
+        fitted.headed(self.model)  # another model may have no place for the head
+        self._fitted = fitted
 
     @property
     def _training(self) -> dict[str, Any]:
@@ -1165,6 +1234,13 @@ def _alike(one: Any, other: Any) -> bool:
         return bool(np.all(one == other))
     except Exception:  # arrays of unlike shapes, or objects that cannot be compared
         return False
+
+
+def _warn_of_another(model: FoundationModel) -> None:
+    logger.warning(
+        "%s has other weights than the foundation model that the adapter was fitted around: its forecasts are "
+        "corrected for another model's errors", model.name,
+    )  # fmt: skip
 
 
 def _one_line(value: object) -> str:

@@ -3,8 +3,8 @@ r"""Covariates: which columns they are, their future rows, and what known ones e
 from __future__ import annotations
 
 __all__ = [
-    "KnownEffect", "assign", "choose", "followed", "location_scale", "require_one_value",
-    "require_tellable", "slopes",
+    "KnownEffect", "assign", "calendar_columns", "choose", "followed", "location_scale",
+    "require_one_value", "require_tellable", "slopes",
 ]  # fmt: skip
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +28,7 @@ from .panel.reader import Reader
 from .readers import read_table
 from .shelf import unknown
 from .solvers import RidgePath, cross_validated_error
+from .tensors import require_names, taken
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.
 STRENGTHS = torch.logspace(-5, 3, 17, dtype=torch.float64)
@@ -138,9 +139,7 @@ def _with_calendar(panel: Panel) -> Panel:
             "calendar=True makes covariates of the dates, and these series have none: pass a frame with a "
             "DatetimeIndex, or name the column with timestamp_column="
         )
-    cycles = _cycles(panel)
-    waves = [(cycle, n) for cycle, most in cycles for n in range(1, most + 1)]
-    names = tuple(f"{cycle} {wave} {n}" for cycle, n in waves for wave in ("sin", "cos"))
+    cycles, names = _cycles(panel.frequency), calendar_columns(panel.frequency)
     taken = [name for name in names if name in panel.channels]
     if taken:
         raise ValueError(f"calendar=True makes a column {taken[0]!r}, and there is one already: rename that one")
@@ -151,12 +150,28 @@ def _with_calendar(panel: Panel) -> Panel:
     return replace(panel, items=items, channels=(*panel.channels, *names), known_covariates=known, calendar=names)
 
 
-def _cycles(panel: Panel) -> list[tuple[str, int]]:
-    r"""The cycles that are longer than a panel's steps, with the number of their harmonics."""
-    assert panel.frequency is not None
-    cycles = [(cycle, most) for cycle, most, longest in CYCLES if step_days(panel.frequency) < longest]
+def calendar_columns(frequency: str) -> tuple[str, ...]:
+    r"""Names the columns that `calendar=True` makes.
+
+    Arguments:
+        frequency: The frequency of the dates.
+
+    Returns:
+        The names, in order.
+
+    Raises:
+        ValueError: If the steps are so long that the calendar tells nothing of them.
+    """
+    waves = [(cycle, n) for cycle, most in _cycles(frequency) for n in range(1, most + 1)]
+    return tuple(f"{cycle} {wave} {n}" for cycle, n in waves for wave in ("sin", "cos"))
+
+
+def _cycles(frequency: str | None) -> list[tuple[str, int]]:
+    r"""The cycles that are longer than the steps of a frequency, with the number of their harmonics."""
+    assert frequency is not None
+    cycles = [(cycle, most) for cycle, most, longest in CYCLES if step_days(frequency) < longest]
     if not cycles:
-        raise ValueError(f"calendar=True has nothing to tell of steps of {panel.frequency!r}: leave it out")
+        raise ValueError(f"calendar=True has nothing to tell of steps of {frequency!r}: leave it out")
     return cycles
 
 
@@ -203,7 +218,7 @@ def followed(panel: Panel, future: Panel | None, prediction_length: int) -> Pane
             rows[:, columns] = _values_ahead(panel, item, index, future.select(given))
         rows[:, static] = item.values[-1, static]
         if panel.calendar:
-            rows[:, -len(panel.calendar) :] = _calendar_values(index, _cycles(panel))
+            rows[:, -len(panel.calendar) :] = _calendar_values(index, _cycles(panel.frequency))
         items.append(Item(item.item_id, np.concatenate([item.values, rows]), item.index.append(index)))
     return replace(panel, items=tuple(items))
 
@@ -505,10 +520,27 @@ class KnownEffect:
 
         Returns:
             The effect.
+
+        Raises:
+            ValueError: If a tensor does not fit the panel's known covariates.
         """
+        require_names("the effect of known covariates", state, _TENSORS)
         names = tuple(name for name in panel.known_covariates if name not in panel.static_columns)
-        static = panel.static_columns[: len(state["location"]) - len(names)]
-        return KnownEffect(names, static, *(state[name].numpy() for name in _TENSORS))
+        whole, targets = len(names) + len(panel.static_columns), len(panel.targets)
+        # Static columns are left aside where the slopes are without products.
+        count = whole if len(state["location"].shape) == 1 and len(state["location"]) == whole else len(names)
+        location, scale = (taken(state, name, torch.float64, (count,)) for name in ("location", "scale"))
+        if not names or bool((scale <= 0).any()):
+            raise ValueError("the tensor 'scale' is expected to hold a positive number for each known covariate")
+        weights = taken(state, "weights", torch.float64, (None, targets))
+        divisor = taken(state, "divisor", torch.int64, (targets,), low=-1, high=len(names) - 1)
+        used = bool(weights.any()) or bool((divisor >= 0).any())
+        if len(weights) != len(names) * (1 + count - len(names)) and (used or len(weights) != len(names)):
+            raise ValueError(f"the tensor 'weights' does not fit {count} known covariates, got {len(weights)} rows")
+        if bool((location[divisor[divisor >= 0]] <= 0).any()):
+            raise ValueError("the tensor 'divisor' is expected to name covariates whose means are positive")
+        static = panel.static_columns[: count - len(names)]
+        return KnownEffect(names, static, *(x.numpy() for x in (location, scale, weights, divisor)))
 
 
 def location_scale(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@ r"""Error messages: values shown within a bounded length, and exceptions of othe
 
 from __future__ import annotations
 
-__all__ = ["in_memory", "reading", "shown"]
+__all__ = ["in_memory", "quoted", "reading", "shown"]
 
 import reprlib
 from collections.abc import Iterator
@@ -31,6 +31,18 @@ def shown(value: object) -> str:
     except Exception:  # a number of more digits than Python prints, or an object whose repr fails
         return f"<{type(value).__name__}>"
     return text if len(text) <= 300 else f"{text[:200]} ... {text[-40:]}"
+
+
+def quoted(text: str) -> str:
+    r"""Shows a text as code that can be copied; one that is too long for a message as `shown` does.
+
+    Arguments:
+        text: A path or a name.
+
+    Returns:
+        Its `repr`.
+    """
+    return repr(text) if len(text) <= 400 else shown(text)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from ._random import seeded
 from .adapters import AdapterModule, Evidence, make
 from .checkpoints import Checkpoints
 from .covariates import KnownEffect, choose, location_scale, require_tellable, slopes
+from .dates import phases
 from .distribution.bands import JointBands, least_tail_scale
 from .distribution.blocks import independent_windows, lead_blocks
 from .distribution.confirmation import choose_copula, mean_pinball
@@ -40,6 +41,7 @@ from .kriging import Kriging
 from .panel import Panel
 from .pipeline import Pipeline, noise_ratio
 from .solvers import blocked_folds
+from .tensors import kind_of, taken
 from .windows import PARTS, Part, Windows, part_windows, split_parts
 
 logger = get_logger(__name__)
@@ -295,26 +297,67 @@ class Fitted:
 
         Arguments:
             tensors: The tensors; other names among them are not looked at.
+
+        Raises:
+            ValueError: If a tensor does not fit the panel, the module and the numbers of steps, or holds what no fit
+                leaves behind.
         """
 
         def part(name: str) -> dict[str, Tensor]:
             return {key.removeprefix(f"{name}."): x for key, x in tensors.items() if key.startswith(f"{name}.")}
 
-        self.module.load_state_dict(part("module"))
+        horizon, targets = self.copula.prediction_length, len(self.panel.targets)
+        seen = targets + len(self.panel.past_covariates)
+        module, real = part("module"), (torch.float32, torch.float64)
+        self.module.require_kinds({name: kind_of(tensor) for name, tensor in module.items()})
+        self.module.load_state_dict(module)
         self.module.eval()
-        self.copula = Copula.from_state(part("copula"))
+        self.module.require_sound(self.context_length, horizon)
+        shape = (horizon, targets)
+        self.copula = _copula(part("copula"), shape)
         self.recalibration = Recalibration.from_state(part("recalibration"))
+        if self.recalibration.maps is not None and self.recalibration.blocks is not None:
+            maps, blocks, seasonal = self.recalibration.maps, self.recalibration.blocks, self.recalibration.seasonal
+            own = (maps.shape[1], maps.shape[2], len(blocks))
+            _require_size("recalibration", own, (phases(self.panel.frequency) if seasonal else 1, targets, horizon))
         self.bands = JointBands.from_state(part("bands"))
+        if self.bands.scores:
+            found = self.bands.scores["channels"].shape[1], self.bands.scores["time"].shape[2]
+            _require_size("joint bands", found, shape)
         self.online = OnlineRecalibration.from_state(part("online")) if part("online") else None
-        self.latent_copula = Copula.from_state(part("latent_copula")) if part("latent_copula") else None
-        self.latent_ranks = "latent_ranks" in tensors
+        if self.online is not None:
+            _require_size("online recalibration", tuple(self.online.scores.shape[:2]), shape)
+        latent = part("latent_copula")
+        self.latent_copula = _copula(latent, (horizon, self.module.latents)) if latent else None
+        self.latent_ranks = "latent_ranks" in tensors and bool(taken(tensors, "latent_ranks", torch.bool, ()))
+        self.noise = taken(tensors, "noise", real, shape, low=0.0) if "noise" in tensors else None
+        self.gate = taken(tensors, "gate", real, shape, low=0.0, high=1.0) if "gate" in tensors else None
         if "constant" in tensors:
-            self.constant = tensors["constant"].numpy()
-        self.noise, self.gate = tensors.get("noise"), tensors.get("gate")
+            self.constant = taken(tensors, "constant", torch.bool, (targets,)).numpy()
         self.head, self._headed = part("head"), None
+        for name in self.head:
+            taken(self.head, name, torch.float32, (None,) * self.head[name].ndim)
         self.effect = KnownEffect.from_state(self.panel, part("effect")) if part("effect") else None
         self.coupling = Coupling.from_state(part("coupling")) if part("coupling") else None
+        if self.coupling is not None:
+            _require_size("coupling", (len(self.coupling.own),), (seen,))
         self.kriging = Kriging.from_state(part("kriging")) if part("kriging") else None
+        if self.kriging is not None:
+            _require_size("correlations over time", tuple(self.kriging.errors.shape[:2]), (horizon, seen))
+
+
+def _copula(state: Mapping[str, Tensor], shape: tuple[int, int]) -> Copula:
+    r"""The copula of a state, for so many leads and channels, the same for all windows."""
+    copula = Copula.from_state(state)
+    _require_size("copula", (copula.prediction_length, copula.channels), shape)
+    if copula.windows is not None:
+        raise ValueError(f"the copula {copula.name!r} is of {copula.windows} windows, expected the same for all")
+    return copula
+
+
+def _require_size(what: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if found != expected:
+        raise ValueError(f"the tensors of the {what} are of size {found}, expected {expected}")
 
 
 def fit(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .panel import Panel
 from .solvers.gaussian import conditional, persistence, shrunk_covariance
+from .tensors import require_names, taken
 
 #: The values that a window must show of a channel for the frozen model to know more of its past than others may tell.
 FEW = 24
@@ -91,8 +92,17 @@ class Coupling:
 
         Returns:
             The coupling.
+
+        Raises:
+            ValueError: If a tensor is not as `state` makes it.
         """
-        return cls(**state)
+        require_names("the coupling", state, ["covariance", "own", "rest"])
+        count = len(state["own"]) if state["own"].ndim else 0
+        covariance = taken(state, "covariance", torch.float64, (count, count))
+        if not count or not torch.allclose(covariance, covariance.mT) or int(torch.linalg.cholesky_ex(covariance).info):
+            raise ValueError("the tensor 'covariance' is expected to be symmetric and positive definite")
+        own, rest = (taken(state, name, torch.float64, (count,), low=0.0, high=1.0) for name in ("own", "rest"))
+        return cls(covariance, own, rest)
 
 
 @dataclass(frozen=True, eq=False)

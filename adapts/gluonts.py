@@ -16,16 +16,18 @@ import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
-from . import __version__, checks
+from . import __version__, checks, schemas
 from ._logging import quiet
 from .adapter import Adapter, _assigned, require_samples
 from .dates import calendar as dates_from
 from .dates import period_of, steps_from
-from .errors import reading, shown
+from .errors import quoted, reading, shown
 from .ownership import PREDICTOR, as_path, require_ours, writing
 from .panel import Categories, Item, Panel
 from .panel.columns import as_array
 from .panel.panel import columns_of
+from .saving import load
+from .shelf import unknown
 
 with quiet():  # gluonts has advice on JSON libraries
     from gluonts.core.component import validated
@@ -229,7 +231,7 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
         Arguments:
             path: The folder.
             device: Where the foundation model runs; where there is a GPU, on it, if None.
-            foundation_model: The frozen model, if it was a live one or has moved: see `Adapter.load`.
+            foundation_model: The frozen model, if it is neither bundled nor a known one: see `Adapter.load`.
             **kwargs: What gluonts passes to predictors of other kinds.
 
         Returns:
@@ -239,9 +241,16 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
             ValueError: If the folder's adapter is missing or corrupt, or its foundation model is not found.
         """
         path = Path(path)
-        options = json.loads((path / OPTIONS).read_text(encoding="utf-8"))
+        remedy = "serialize the predictor again"
+        content = schemas.read_json(path / OPTIONS, str(path / OPTIONS), remedy, most=2**16)
+        options = schemas.validated(schemas.PredictorOptions, content, str(path / OPTIONS), remedy, unknown=unknown)
+
+        def call(model: str) -> str:
+            return f"{cls.__name__}.deserialize(Path({quoted(str(path))}), foundation_model={model})"
+
         device = "auto" if device is None else str(device)
-        return cls(Adapter.load(path / ADAPTER, foundation_model=foundation_model, device=device), **options)
+        adapter = load(Adapter, path / ADAPTER, foundation_model=foundation_model, device=device, call=call)
+        return cls(adapter, **options.model_dump())
 
 
 class AdapterEstimator(Estimator):  # type: ignore[misc]

@@ -18,8 +18,9 @@ import numpy as np
 from . import __version__, saving
 from ._logging import get_logger
 from .adapter import Adapter, Summary, _contestants, _some
-from .errors import shown
-from .ownership import CONFIG, GROUPED, GROUPS, as_path, replaced, standing
+from .errors import quoted, shown
+from .foundation import load_foundation_model
+from .ownership import GROUPED, GROUPS, as_path, replaced, standing
 from .panel import as_pandas
 from .panel.columns import listed
 from .panel.grouping import Grouped, split
@@ -329,8 +330,10 @@ class GroupedAdapter:
             ValueError: If nothing is fitted, or the folder exists, or holds what no grouped adapter wrote.
         """
         adapters = self._require_fitted("save")
+        from .saved_schema import CONFIG, FORMAT, digest
+
         config = {
-            "format": saving.FORMAT,
+            "format": FORMAT,
             "adapts": __version__,
             "group_column": self.group_column,
             "item_column": self._item_column,
@@ -338,6 +341,7 @@ class GroupedAdapter:
             "groups": {group: _folder(group) for group in adapters},
             "items": list(self.items_.items()),
         }
+        config["sha256"] = digest(config)
         with replaced(path, GROUPED, overwrite=overwrite) as folder:
             for group, adapter in adapters.items():
                 saving.write(adapter._require_fitted("save"), adapter, folder / GROUPS / _folder(group))
@@ -358,28 +362,54 @@ class GroupedAdapter:
         Raises:
             ValueError: If the folder is not a saved grouped adapter or is corrupt, or for what `Adapter.load` refuses.
         """
+        from .saved_schema import read_grouped
+
+        def call(model: str) -> str:
+            return f"{cls.__name__}.load({quoted(str(path))}, foundation_model={model})"
+
         folder = standing(path)
-        try:
-            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-            groups, items, group_column = dict(config["groups"]), dict(config["items"]), config["group_column"]
-            assert groups
-        except (AssertionError, KeyError, OSError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"expected a folder that GroupedAdapter.save wrote, but {path} holds no {CONFIG} that names "
-                f"groups: Adapter.load reads a single adapter ({error!r})"
-            ) from error
+        saved = read_grouped(folder, path)
+        items = dict(saved.items)
         adapters: dict[str, Adapter] = {}
-        for group, name in groups.items():
-            shared = next(iter(adapters.values())).model if adapters else None
-            place = folder / GROUPS / name
-            with _naming(group):
-                adapters[group] = saving.load(
-                    Adapter, place, foundation_model=foundation_model, device=device, loaded=shared
+        for group, name in saved.groups.items():
+            if name != _folder(group):
+                raise ValueError(
+                    f"{path} is a corrupt grouped adapter: group {shown(group)} lies in {_folder(group)!r}, got "
+                    f"{shown(name)}: save the adapters again, or fit again"
                 )
-        made = cls(next(iter(adapters.values())).clone(), group_column)
+            shared = next(iter(adapters.values())).model if adapters else None
+            with _naming(group):
+                place = folder / saving.GROUPS / name
+                adapter = saving.load(
+                    Adapter, place, foundation_model=foundation_model, device=device, call=call, loaded=shared
+                )
+                held = {item.item_id for item in adapter._require_fitted("load").panel.items}
+                if held != {item for item, of in items.items() if of == group}:
+                    raise ValueError(f"{place} holds other items than those that {path} names of the group")
+            adapters[group] = adapter
+        made = cls(next(iter(adapters.values())).clone(), saved.group_column)
         made.adapters_, made.items_ = adapters, items
-        made._item_column, made._roles = config["item_column"], config["roles"]
+        made._item_column, made._roles = saved.item_column, dict(saved.roles)
         return made
+
+    def use_foundation_model(self, model: Any) -> GroupedAdapter:
+        r"""Forecasts with a frozen model that is named, and keeps the fits: see `Adapter.use_foundation_model`.
+
+        Arguments:
+            model: The frozen model, as `Adapter` takes it; it is loaded once.
+
+        Returns:
+            The grouped adapter itself.
+
+        Raises:
+            ValueError: If nothing is fitted, or for what `Adapter.use_foundation_model` refuses.
+        """
+        if not self.adapters_:
+            raise ValueError("GroupedAdapter.use_foundation_model needs a fitted one: call fit(series) first")
+        loaded = load_foundation_model(model, device=next(iter(self.adapters_.values())).device)
+        for adapter in self.adapters_.values():
+            adapter._use(model, loaded)
+        return self
 
     # ------------------------------------------------------------------ what it is
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .gaps import short_gaps
 from .solvers.gaussian import autocovariance
+from .tensors import require_names, taken
 
 #: The values that a window must show of a channel for the frozen model alone to be asked of it: the fewest, and more.
 ENOUGH = (16, 24, 36, 48, 72, 96, 144, 192)
@@ -24,6 +25,8 @@ LATEST = 64
 _TENSORS = ("correlation", "variance", "levels", "errors")
 #: What a value says of itself that is not the channel's: a share of the variance, which makes the equations soluble.
 NUGGET = 1e-3
+#: The largest correlation, up to rounding.
+_UNIT = 1.0 + 1e-9
 #: The errors that quantiles are taken of, at least; a normal law's stand in where there are fewer.
 ERRORS = 50
 #: The origins that errors are measured at, and the numbers that these errors may take together.
@@ -208,9 +211,25 @@ class Kriging:
 
         Returns:
             What a few values tell.
+
+        Raises:
+            ValueError: If a tensor is not as `state` makes it.
         """
-        correlation, variance, levels, errors = (state[name] for name in _TENSORS)
-        return cls(correlation, variance, levels, errors, int(state["enough"]))
+        require_names("what a few values tell", state, [*_TENSORS, "enough"])
+        count = len(state["variance"]) if state["variance"].ndim else 0
+        correlation = taken(state, "correlation", torch.float64, (None, count), low=-_UNIT, high=_UNIT)
+        if not correlation.numel() or bool(((correlation[0] - 1).abs() > _UNIT - 1).any()):
+            raise ValueError("the tensor 'correlation' is expected to begin with 1, the correlation at lag 0")
+        power = torch.fft.rfft(torch.cat([correlation, correlation[1:-1].flip(0)]), dim=0).real
+        if bool((power < -1e-6 * len(correlation)).any()):
+            raise ValueError("the tensor 'correlation' is expected to be positive semidefinite")
+        levels = taken(state, "levels", torch.float64, (None,), low=0.0, high=1.0)
+        if not len(levels) or bool((levels.diff() <= 0).any()):
+            raise ValueError("the tensor 'levels' is expected to hold levels that rise")
+        errors = taken(state, "errors", torch.float64, (None, count, len(levels)))
+        enough = int(taken(state, "enough", torch.int64, (), low=ENOUGH[0], high=ENOUGH[-1]))
+        variance = taken(state, "variance", torch.float64, (count,), low=0.0)
+        return cls(correlation, variance, levels, errors, enough)
 
 
 def _share(count: Tensor, enough: int) -> Tensor:

@@ -2,14 +2,13 @@ r"""Saved adapters: a readable config beside the adapter's own tensors, no pickl
 
 from __future__ import annotations
 
-__all__ = ["load", "pack", "save", "unpack", "write"]
+__all__ = ["load", "pack", "save", "unpack", "unpickled", "write"]
 
-import hashlib
+import inspect
 import json
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,52 +21,30 @@ from . import __version__
 from .adapters import AdapterModule, make
 from .distribution.copula import Independent
 from .distribution.recalibration import Recalibration
+from .errors import quoted, reading, shown
 from .fitting import Fitted
-from .ownership import CONFIG, GROUPS, SAVED, TENSORS, replaced, standing
-from .panel import Item, Panel
+from .foundation import KNOWN
+from .ownership import CONFIG, GROUPS, SAVED, TENSORS, as_path, replaced, standing
+from .shelf import unknown
+from .tensors import Kind, kind_of, taken, written
 
 if TYPE_CHECKING:
     from .adapter import Adapter
     from .foundation import FoundationModel
-
-ROLES = ("past_covariates", "known_covariates", "calendar")
-FORMAT = 2
+    from .saved_schema import Fit, Saved
 
 
-def pack(fitted: Fitted, adapter: Adapter) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    r"""Takes a fitted adapter apart into what is saved of it.
+def pack(fitted: Fitted) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    r"""Takes what a fit left behind apart into what is saved of it.
 
     Arguments:
-        fitted: What its fit left behind.
-        adapter: The adapter, for its options.
+        fitted: What the fit left behind.
 
     Returns:
-        The config, of what JSON can hold, and the tensors.
+        What the config says of it, of what JSON can hold, and the tensors.
     """
-    options = {**adapter.get_params(deep=False), **adapter._training}
-    named = isinstance(options["foundation_model"], str | Path)
-    options["foundation_model"] = str(options["foundation_model"]) if named else None  # a live model has no address
-    for name in ("family", "trainer_options"):  # told apart; objects of Lightning's, which matter to fit alone
-        del options[name]
-    config = {
-        "format": FORMAT,
-        "adapts": __version__,
-        "family": adapter.family.family,
-        "family_options": adapter.family.options(),
-        "options": {**options, "support": _finite(options["support"]), "device": "auto"},
-        "foundation_model": adapter.model.fingerprint(),
-        "channels": list(fitted.panel.channels),
-        **{role: list(getattr(fitted.panel, role)) for role in ROLES},
-        "static": dict(fitted.panel.static),
-        "frequency": fitted.panel.frequency,
-        "single": fitted.panel.single,
-        "items": [{"item_id": i.item_id, **_index_config(i.index)} for i in fitted.panel.items],
-        "context_length": fitted.context_length,
-        "season_length": fitted.season_length,
-        "windows": fitted.windows,
-        "spans": fitted.spans,
-        "stages": fitted.stages,
-    }
+    from .saved_schema import ROLES
+
     # Forecasts plot four prediction lengths of history, and updates score those that are not whole yet.
     keep = max(fitted.context_length + fitted.copula.prediction_length, 4 * fitted.copula.prediction_length)
     tensors: dict[str, Tensor] = {
@@ -79,7 +56,22 @@ def pack(fitted: Fitted, adapter: Adapter) -> tuple[dict[str, Any], dict[str, Te
     }
     if fitted.panel.frequency is not None:
         tensors |= {f"clock.{n}": torch.from_numpy(i.clock()[-keep:].copy()) for n, i in enumerate(fitted.panel.items)}
-    return config, tensors
+    config = {
+        "channels": fitted.panel.channels,
+        **{role: getattr(fitted.panel, role) for role in ROLES},
+        "static": dict(fitted.panel.static),
+        "frequency": fitted.panel.frequency,
+        "single": fitted.panel.single,
+        "items": [{"item_id": i.item_id, **_index_config(i.index)} for i in fitted.panel.items],
+        "context_length": fitted.context_length,
+        "season_length": fitted.season_length,
+        "windows": fitted.windows,
+        "spans": fitted.spans,
+        "stages": fitted.stages,
+        "tensors": {name: written(kind_of(tensor)) for name, tensor in sorted(tensors.items())},
+    }
+    held: dict[str, Any] = json.loads(_json(config))
+    return held, tensors
 
 
 def save(fitted: Fitted, adapter: Adapter, path: str | os.PathLike[str], *, overwrite: bool) -> None:
@@ -109,13 +101,29 @@ def write(fitted: Fitted, adapter: Adapter, folder: Path) -> None:
     """
     from safetensors.torch import save as as_bytes
 
-    config, tensors = pack(fitted, adapter)
+    from .saved_schema import FORMAT, digest
+
+    fit, tensors = pack(fitted)
+    options = {**adapter.get_params(deep=False), **adapter._training}
+    named = isinstance(options["foundation_model"], str | Path)
+    options["foundation_model"] = str(options["foundation_model"]) if named else None  # a live model has no address
+    for name in ("family", "trainer_options"):  # told apart; objects of Lightning's, which matter to fit alone
+        del options[name]
+    config = {
+        "format": FORMAT,
+        "adapts": __version__,
+        "family": adapter.family.family,
+        "family_options": adapter.family.options(),
+        "options": {**options, "support": _finite(options["support"]), "device": "auto"},
+        "foundation_model": adapter.model.fingerprint(),
+        **fit,
+    }
+    config = json.loads(_json(config))
     folder.mkdir(parents=True, exist_ok=True)
     content = as_bytes({name: tensor.contiguous() for name, tensor in tensors.items()})
     (folder / TENSORS).write_bytes(content)
-    config["sha256"] = hashlib.sha256(content).hexdigest()
-    text = json.dumps(config, indent=2, default=_plain, allow_nan=False)
-    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+    config["sha256"] = digest(config, content)
+    (folder / CONFIG).write_text(_json(config) + "\n", encoding="utf-8")
 
 
 def load(
@@ -124,6 +132,7 @@ def load(
     *,
     foundation_model: Any,
     device: str,
+    call: Callable[[str], str],
     loaded: FoundationModel | None = None,
 ) -> Adapter:
     r"""Reads a saved adapter.
@@ -131,8 +140,9 @@ def load(
     Arguments:
         adapter_class: The class to make.
         path: The folder.
-        foundation_model: Another frozen model to use, or None.
+        foundation_model: The frozen model to use; the one that the config names, if it is a known one, if None.
         device: Where the frozen model runs.
+        call: Writes the call that names a frozen model, as the caller would make it, for the message.
         loaded: The frozen model, where it is loaded already.
 
     Returns:
@@ -141,101 +151,148 @@ def load(
     Raises:
         ValueError: If the folder is not a saved adapter, is corrupt, or its foundation model is not the one found.
     """
-    config, tensors = _read(standing(path))
-    if foundation_model is None and config.get("options", {}).get("foundation_model", "") is None:
-        raise ValueError(
-            f"{path} was fitted around a live model ({config['foundation_model']['name']}): "
-            "pass it to Adapter.load(path, foundation_model=...)"
-        )
-    try:
-        family = make(config["family"], config["family_options"])
-        options = {**config["options"], "device": device}
-        options["support"] = _support_option(options["support"])
+    from .saved_schema import read_config, read_tensors
+
+    folder = _require_folder(path)
+    saved, content = read_config(folder, path)
+    if foundation_model is None:
+        _require_known(saved, path, call)
+    tensors = read_tensors(folder, path, saved, content)
+    with reading(f"{path} is a corrupt adapter, or another version's", "save the adapter again, or fit again"):
+        family = make(saved.family, saved.family_options)
+        columns = len(saved.channels) - len(saved.known_covariates)
+        family.require_sizes(columns, _part("module", {name: kind_of(x) for name, x in tensors.items()}))
+        options = _options(adapter_class, saved, device)
         if foundation_model is not None:
             options["foundation_model"] = foundation_model
         adapter = adapter_class(family, **options)
-        fitted = unpack(config, tensors, family)
-        expected = config["foundation_model"]
-        address = expected["name"], expected["version"], expected["sha256"][:12]
-    except (AssertionError, AttributeError, IndexError, KeyError, TypeError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} is a corrupt adapter, or another version's: {error!r}") from error
+        if saved.context_length != int(adapter.context_length or saved.context_length):
+            raise ValueError(f"context_length is {adapter.context_length} and {saved.context_length}")
+        fitted = unpack(saved, tensors, family, int(adapter.prediction_length))
     adapter._model = loaded
-    found = adapter.model.fingerprint()
-    if foundation_model is None and found["sha256"] != expected["sha256"]:
-        raise ValueError(
-            f"{path} was fitted around the foundation model {address[0]} {address[1]} (sha256 {address[2]}), "
-            f"found {found['name']} {found['version']} (sha256 {found['sha256'][:12]}): "
-            "fit again, or name the model to use with Adapter.load(path, foundation_model=...)"
-        )
-    fitted.headed(adapter.model)  # another model may have no place for the head
-    adapter._fitted = fitted
+    adapter._take(fitted, saved.foundation_model.model_dump(), named=foundation_model is not None, call=call)
     return adapter
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _options(adapter_class: type[Adapter], saved: Saved, device: str) -> dict[str, Any]:
+    r"""The options of a config, all that an adapter has."""
+    from .saved_schema import FORMAT
 
+    known = set(inspect.signature(adapter_class.__init__).parameters) - {"self", "family", "trainer_options"}
+    absent = sorted(known - set(saved.options))
+    if absent and saved.format == FORMAT:
+        raise ValueError(f"the options lack {absent[0]!r}")
+    if saved.options.get("device") != "auto":
+        raise ValueError(f"the option device is 'auto' in a saved adapter, got {shown(saved.options.get('device'))}")
+    return {**saved.options, "device": device, "support": _support_option(saved.options.get("support"))}
+
+
+def _require_known(saved: Saved, path: str | Path, call: Callable[[str], str]) -> None:
+    r"""Checks that the frozen model that a config names is bundled or a known one: no other is looked for."""
+    address, model = saved.options.get("foundation_model"), saved.foundation_model
+    if address is None:
+        raise ValueError(
+            f"{path} was fitted around a live model ({shown(model.name)[1:-1]}): pass it with {call('model')}, model "
+            "being that one"
+        )
+    if address not in KNOWN:
+        raise ValueError(
+            f"{path} was fitted around the foundation model {shown(address)}, which is neither bundled nor one of "
+            f"{', '.join(KNOWN)}, and is not looked for because a file says so: if you trust it, name it with "
+            f"{call(quoted(str(address)))}"
+        )
+    if address != model.name:
+        raise ValueError(
+            f"{path} is a corrupt adapter: it names the foundation model {address!r}, and the name of the one it was "
+            f"fitted around is {shown(model.name)}: save the adapter again, or fit again"
+        )
+
+
+def _require_folder(path: str | Path) -> Path:
+    r"""Returns the folder that holds a saved adapter."""
+    folder = standing(as_path("path", path))
     for name in (CONFIG, TENSORS):
-        if not (path / name).is_file():
-            what = "is no folder" if not path.is_dir() else f"has no {name}"
-            if (path / GROUPS).is_dir():
+        if not (folder / name).exists():
+            what = "is no folder" if not folder.is_dir() else f"has no {name}"
+            if (folder / GROUPS).is_dir():
                 what = "is a grouped one: GroupedAdapter.load reads it"
             raise ValueError(f"expected a folder that Adapter.save wrote ({CONFIG} and {TENSORS}), but {path} {what}")
-    try:
-        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        tensors = load_file(path / TENSORS)
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-        raise ValueError(f"{path} is a corrupt adapter: {error}") from error
-    if not isinstance(config, dict) or "format" not in config or "family" not in config:
-        raise ValueError(f"{path / CONFIG} is not the config of an adapter: it names no format and family")
-    if hashlib.sha256((path / TENSORS).read_bytes()).hexdigest() != config.get("sha256"):
-        raise ValueError(f"{path} is a corrupt adapter: {TENSORS} is not the file that {CONFIG} was saved with")
-    if config["format"] != FORMAT:
-        raise ValueError(
-            f"{path} was saved in format {config['format']} by adapts {config.get('adapts')}; adapts {__version__} "
-            f"reads format {FORMAT}: load it with that version, or fit again"
-        )
-    return config, tensors
+    return folder
 
 
-def unpack(config: Mapping[str, Any], tensors: Mapping[str, Tensor], family: AdapterModule) -> Fitted:
+def unpack(fit: Fit, tensors: Mapping[str, Tensor], family: AdapterModule, prediction_length: int) -> Fitted:
     r"""Puts together what `pack` took apart.
 
     Arguments:
-        config: The config.
+        fit: What the config says of the fit.
         tensors: The tensors.
         family: The adapter's family.
+        prediction_length: The number of target steps :math:`H`.
 
     Returns:
         What the fit left behind, its rows cut to those that prediction needs.
+
+    Raises:
+        ValueError: If the tensors do not fit each other and the config.
     """
-    items = tuple(
-        _item(entry, tensors[f"rows.{n}"], tensors.get(f"clock.{n}")) for n, entry in enumerate(config["items"])
-    )
-    low, high = tensors["support"].numpy()
-    panel = Panel(items, tuple(config["channels"]), config["frequency"], config["single"])
-    past, known, calendar = (tuple(config.get(role, ())) for role in ROLES)
-    static = {name: None if held is None else tuple(held) for name, held in config.get("static", {}).items()}
-    panel = replace(panel, past_covariates=past, known_covariates=known, calendar=calendar, static=static)
+    from .saved_schema import panel_of
+
+    panel = panel_of(fit, tensors)
+    targets, seen = len(panel.targets), len(panel.targets) + len(panel.past_covariates)
+    low, high = taken(tensors, "support", torch.float64, (2, targets), infinite=True).numpy()
+    scale = taken(tensors, "scale", torch.float64, (seen,)).numpy()
+    if not (low < high).all() or not (low < math.inf).all() or not (high > -math.inf).all():
+        raise ValueError("the tensor 'support' is expected to hold lowest values below the highest ones")
+    if not (scale > 0).all():
+        raise ValueError("the tensor 'scale' is expected to hold positive numbers")
     fitted = Fitted(
         panel=panel,
-        context_length=config["context_length"],
-        season_length=config["season_length"],
+        context_length=fit.context_length,
+        season_length=fit.season_length,
         support=(low, high),
-        location=tensors["location"].numpy(),
-        scale=tensors["scale"].numpy(),
-        constant=np.zeros(len(panel.targets), dtype=bool),  # until `restore`
-        module=family.build(len(panel.targets) + len(panel.past_covariates)),
-        copula=Independent(config["options"]["prediction_length"], len(panel.targets)),
+        location=taken(tensors, "location", torch.float64, (seen,)).numpy(),
+        scale=scale,
+        constant=np.zeros(targets, dtype=bool),  # until `restore`
+        module=family.build(seen),
+        copula=Independent(prediction_length, targets),
         recalibration=Recalibration.identity(),
-        windows=config["windows"],
-        spans=config.get("spans", {}),
-        stages=config["stages"],
+        windows={part: count for part, count in fit.windows.items()},  # noqa: C416  of plain text
+        spans={part: span.model_dump() for part, span in fit.spans.items()},
+        stages=dict(fit.stages),
     )
     fitted.restore(tensors)
     fitted.module.requires_grad_(False)
     return fitted
+
+
+def unpickled(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], family: AdapterModule, prediction_length: int
+) -> Fitted:
+    r"""Puts together what a pickle holds of a fit, with the checks that a file gets.
+
+    Arguments:
+        config: What `pack` says of the fit.
+        tensors: The tensors.
+        family: The adapter's family.
+        prediction_length: The number of target steps :math:`H`.
+
+    Returns:
+        What the fit left behind.
+
+    Raises:
+        ValueError: If the config or the tensors are not as `pack` makes them.
+    """
+    from .saved_schema import Fit, require_listed
+    from .schemas import validated
+
+    what = "the pickled adapter"
+    fit = validated(Fit, config, what, "pickle it again with this version of adapts", unknown=unknown)
+    require_listed(what, {name: written(kind_of(tensor)) for name, tensor in tensors.items()}, fit.tensors)
+    return unpack(fit, tensors, family, prediction_length)
+
+
+def _part(name: str, of: Mapping[str, Kind]) -> dict[str, Kind]:
+    return {key.removeprefix(f"{name}."): kind for key, kind in of.items() if key.startswith(f"{name}.")}
 
 
 def _index_config(index: pd.Index[Any]) -> dict[str, Any]:
@@ -245,15 +302,8 @@ def _index_config(index: pd.Index[Any]) -> dict[str, Any]:
     return {"stop": int(index.stop) if isinstance(index, pd.RangeIndex) else len(index)}
 
 
-def _item(entry: dict[str, Any], rows: Tensor, clock: Tensor | None) -> Item:
-    index: pd.Index[Any]
-    if clock is None:
-        index = pd.RangeIndex(entry["stop"] - len(rows), entry["stop"])
-    else:
-        index = pd.DatetimeIndex(clock.numpy()).as_unit(entry["unit"])
-        if entry["zone"]:
-            index = index.tz_localize("UTC").tz_convert(entry["zone"])
-    return Item(entry["item_id"], rows.numpy(), index)
+def _json(config: Mapping[str, Any]) -> str:
+    return json.dumps(config, indent=2, default=_plain, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
@@ -271,10 +321,10 @@ def _finite(support: Any) -> Any:
 
 
 def _support_option(support: Any) -> Any:
-    r"""The support that `_finite` wrote."""
+    r"""The support that `_finite` wrote; what is none stays, for `Adapter` to refuse."""
     if isinstance(support, Mapping):
         return {name: _support_option(bounds) for name, bounds in support.items()}
-    if support is None:
-        return None
+    if not isinstance(support, list) or len(support) != 2:
+        return support
     low, high = support
     return (-math.inf if low is None else low, math.inf if high is None else high)

@@ -9,12 +9,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from .errors import shown
+from .errors import reading, shown
 
-# The keys of a recipe, with their types; the first two must be there.
-_RECIPE: dict[str, type] = {"family": str, "when": str, "options": dict, "training": dict, "paper": dict}
-_TRAINING: dict[str, type] = {"objective": str, "horizon_weights": float, "learning_rate": float}
-_PAPER: dict[str, type] = {"title": str, "year": int, "url": str}
+#: The largest recipe or card that is read, in bytes.
+LARGEST = 2**17
 
 
 def recipes() -> dict[str, Path]:
@@ -53,24 +51,20 @@ def load_recipe(name: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: If there is no such recipe, or it is not written as a recipe is.
     """
-    where = f"the recipe {str(name)!r}"
+    from .schemas import Recipe, ShelfRecipe, validated
+
+    where = f"the recipe {shown(str(name))}"
     if isinstance(name, Path):
-        recipe = _read(where, name)
-        _check(where, recipe, _RECIPE, required=("family",))
+        schema: type[Recipe] = Recipe
+        content = _read(where, name)
     else:
-        recipe = _load("adapter", name, recipes())
-        _check(where, recipe, _RECIPE, required=("family", "when"))
-    recipe = {"when": "", "options": {}, "training": {}, "paper": {}, **recipe}
+        schema, content = ShelfRecipe, _load("adapter", name, recipes())
+    held = validated(schema, content, where, "write it as the recipes on the shelf are", unknown=unknown)
+    recipe = {"when": "", "options": {}, "training": {}, "paper": {}, **held.model_dump(exclude_unset=True)}
     base = recipe["family"]
     if base != name and base in recipes() and (other := load_recipe(base))["family"] != base:
         merged = {key: {**other[key], **recipe[key]} for key in ("options", "training")}
         recipe = {**recipe, **merged, "family": other["family"]}
-    for option in recipe["options"]:
-        if not isinstance(option, str):
-            raise ValueError(f"{where} takes options by name, got {option!r}")
-    _check(f"the training of {where}", recipe["training"], _TRAINING, required=())
-    if recipe["paper"]:
-        _check(f"the paper of {where}", recipe["paper"], _PAPER, required=_PAPER)
     return recipe
 
 
@@ -84,9 +78,15 @@ def load_card(name: str) -> dict[str, Any]:
         The card's keys and values.
 
     Raises:
-        ValueError: If there is no such card, or it is no mapping.
+        ValueError: If there is no such card, or it is not written as a card is.
     """
-    return _load("data card", name, cards())
+    from .schemas import DataCard, validated
+
+    where = f"the data card {shown(name)}"
+    content = _load("data card", name, cards())
+    return validated(DataCard, content, where, "write it as the other cards are", unknown=unknown).model_dump(
+        exclude_unset=True
+    )
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
@@ -129,27 +129,14 @@ def _load(kind: str, name: str, known: dict[str, Path]) -> dict[str, Any]:
 def _read(where: str, path: Path) -> dict[str, Any]:
     import yaml
 
+    from .schemas import plain, read_text
+
     if not path.is_file():
         raise ValueError(f"{where} is a folder, expected a YAML file" if path.is_dir() else f"there is no file {path}")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{where} is not valid YAML: {error}") from error
+    text = read_text(path, where, LARGEST)
+    with reading(f"{where} is not valid YAML", "write keys and values as the recipes and cards of the shelves do"):
+        content = yaml.safe_load(text)
     if not isinstance(content, dict):
         raise ValueError(f"{where} must be a mapping of keys to values, got {type(content).__name__}")
+    plain(content, where)
     return content
-
-
-def _check(where: str, content: dict[str, Any], keys: dict[str, type], *, required: Iterable[str]) -> None:
-    r"""Checks a mapping's keys and the types of their values."""
-    for key in content:
-        if key not in keys:
-            raise unknown(f"key of {where}", key, keys)
-    for key in required:
-        if key not in content:
-            raise ValueError(f"{where} lacks the key {key!r}; it needs {', '.join(required)}")
-    for key, value in content.items():
-        if not isinstance(value, keys[key]):
-            raise ValueError(
-                f"{where} takes a {keys[key].__name__} for the key {key!r}, got {value!r} ({type(value).__name__})"
-            )

@@ -364,16 +364,22 @@ def test_an_existing_folder_is_kept_unless_told(fitted: Adapter, tmp_path) -> No
         fitted.save(tmp_path / "run", overwrite=True)
 
 
-def test_another_foundation_model_at_load_must_be_asked_for(tmp_path) -> None:
-    tiny_chronos_bolt(seed=0).save_pretrained(tmp_path / "model")
-    one = adapter("identity", foundation_model=tmp_path / "model").fit(series(300))
+def test_another_foundation_model_at_load_must_be_asked_for(tmp_path, caplog: pytest.LogCaptureFixture) -> None:
+    model = tmp_path / "model"
+    tiny_chronos_bolt(seed=0).save_pretrained(model)
+    one = adapter("identity", foundation_model=model).fit(series(300))
     one.save(tmp_path / "run")
-    np.testing.assert_array_equal(Adapter.load(tmp_path / "run").predict().mean, one.predict().mean)
-    tiny_chronos_bolt(seed=1).save_pretrained(tmp_path / "model")
-    with pytest.raises(ValueError, match=r"was fitted around the foundation model model .* name the model to use with"):
+    call = f"Adapter.load({str(tmp_path / 'run')!r}, foundation_model={str(model)!r})"
+    with pytest.raises(ValueError, match=re.escape(call)):
         Adapter.load(tmp_path / "run")
-    other = Adapter.load(tmp_path / "run", foundation_model=tmp_path / "model")
+    np.testing.assert_array_equal(
+        Adapter.load(tmp_path / "run", foundation_model=model).predict().mean, one.predict().mean
+    )
+    assert not caplog.records
+    tiny_chronos_bolt(seed=1).save_pretrained(model)
+    other = Adapter.load(tmp_path / "run", foundation_model=model)
     assert (other.predict().mean != one.predict().mean).any()
+    assert "model has other weights than the foundation model that the adapter was fitted around" in caplog.text
 
 
 def test_corrupt_and_foreign_folders_are_refused(fitted: Adapter, tmp_path) -> None:

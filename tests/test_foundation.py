@@ -16,9 +16,10 @@ import torch
 from chronos import BaseChronosPipeline, Chronos2Model, ChronosBoltPipeline
 from chronos.chronos2.config import Chronos2CoreConfig
 from chronos.chronos_bolt import InstanceNorm
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.testing import assert_close
-from transformers import T5Config
+from transformers import PatchTSTConfig, PatchTSTModel, T5Config
 
 from adapts.foundation import FoundationModel, foundation_models, load_foundation_model
 from adapts.foundation.chronos import ChronosBolt, GuardedInstanceNorm
@@ -348,8 +349,6 @@ def test_damaged_checkpoints(checkpoint: Path) -> None:
 
 def test_weights_of_a_patch_embedding_may_not_be_missing(checkpoint: Path) -> None:
     # Chronos itself draws them at random in silence.
-    from safetensors.torch import load_file, save_file
-
     weights = load_file(checkpoint / "model.safetensors")
     kept = {key: value.clone() for key, value in weights.items() if not key.startswith("output_patch_embedding")}
     save_file(kept, checkpoint / "model.safetensors", metadata={"format": "pt"})
@@ -431,3 +430,133 @@ def test_the_wrapper_is_a_chronos_bolt(checkpoint: Path) -> None:
 def test_a_device_that_is_not_there_is_refused(device: str) -> None:
     with pytest.raises(ValueError, match=f"device is 'auto', 'cpu' or one that torch can use here, got '{device}'"):
         load_foundation_model("bolt-nano", device=device)
+
+
+# ---------------------------------------------------------------------- folders are data
+
+
+def rewrite(checkpoint: Path, **changes: Any) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["chronos_config"] |= changes.pop("chronos", {})
+    (checkpoint / "config.json").write_text(json.dumps(config | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"chronos": {"input_patch_stride": 0}}, "'chronos_config.input_patch_stride', which should be greater than"),
+        ({"chronos": {"context_length": -1}}, "'chronos_config.context_length', which should be greater than"),
+        ({"chronos": {"prediction_length": 10**10}}, "'chronos_config.prediction_length', which should be less than"),
+        ({"chronos": {"quantiles": [0.5, 1.5]}}, "'chronos_config.quantiles.1', which should be less than 1"),
+        ({"chronos": {"quantiles": []}}, "'chronos_config.quantiles', which"),
+        ({"chronos": {"other": 1}}, "no key of .* 'other'"),
+        ({"chronos_config": 5}, "'chronos_config', which"),
+        ({"d_model": "16"}, r"'d_model', which should be a valid integer, got '16' \(str\)"),
+        ({"d_model": 2**16}, "do not fit its config.json: it is of a model of"),
+        ({"num_heads": 0}, "'num_heads', which should be greater than"),
+        ({"feed_forward_proj": "os.system"}, "'feed_forward_proj', which should be 'relu'"),
+        ({"layer_norm_epsilon": -1.0}, "'layer_norm_epsilon'"),
+        ({"architectures": [[[["x"] * 1000] * 1000]], "chronos_config": None}, "'chronos_config'"),
+        ({"auto_map": {"AutoModel": "evil.Model"}}, "has the key 'auto_map', which asks for what is not"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "has the key 'quantization_config'"),
+        ({"_attn_implementation": "kernels-community/flash-attn"}, "has the key '_attn_implementation'"),
+    ],
+)
+def test_a_config_of_a_model_is_checked_before_it_is_used(
+    checkpoint: Path, changes: dict[str, Any], message: str
+) -> None:
+    rewrite(checkpoint, **changes)
+    with pytest.raises(ValueError, match=message) as error:
+        load_foundation_model(checkpoint)
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"context_length": -1}, "'context_length', which should be greater than"),
+        ({"prediction_length": 10**10}, "'prediction_length', which should be less than"),
+        ({"patch_stride": 0}, "'patch_stride', which should be greater than"),
+        ({"num_attention_heads": 3}, "should share d_model out evenly"),
+        ({"patch_length": 32}, "should have a context_length beyond patch_length"),
+        ({"d_model": 2**12, "prediction_length": 2**16}, "should need a head of at most"),
+    ],
+)
+def test_a_config_of_a_patchtst_is_checked_before_it_is_used(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    sizes = {"context_length": 32, "patch_length": 8, "patch_stride": 8, "d_model": 16, "ffn_dim": 16}
+    PatchTSTModel(PatchTSTConfig(num_hidden_layers=1, **sizes)).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(ValueError, match=message):
+        load_foundation_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "5", '"x"', "[" * 100_000, '{"d_model": ' + "1" * 5000 + "}", '{"d_model": NaN}', "\0"]
+)
+def test_a_config_that_is_no_mapping_of_json(checkpoint: Path, text: str) -> None:
+    for name in ("config.json", "card.json"):
+        before = (checkpoint / name).read_text() if (checkpoint / name).exists() else "{}"
+        (checkpoint / name).write_text(text)
+        with pytest.raises(ValueError, match=f"{name}' (is not valid JSON|must be a mapping)"):
+            load_foundation_model(checkpoint)
+        (checkpoint / name).write_text(before)
+
+
+def test_a_card_whose_name_is_no_text(checkpoint: Path) -> None:
+    (checkpoint / "card.json").write_text('{"name": ["x"]}')
+    with pytest.raises(ValueError, match=r"card.json' has the key 'name', which should be a valid string"):
+        load_foundation_model(checkpoint)
+
+
+def test_weights_that_are_not_finite_are_refused(checkpoint: Path) -> None:
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["shared.weight"][0, 0] = torch.nan
+    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"the weights in .* are not finite, the first .*shared|embed_tokens"):
+        load_foundation_model(checkpoint)
+
+
+def test_pickled_weights_are_never_read(checkpoint: Path) -> None:
+    torch.save(load_file(checkpoint / "model.safetensors"), checkpoint / "pytorch_model.bin")
+    (checkpoint / "model.safetensors").rename(checkpoint / "other.safetensors")
+    with pytest.raises(ValueError, match="is no checkpoint: expected config.json and model.safetensors in it"):
+        load_foundation_model(checkpoint)
+
+
+def test_weights_in_several_files_lie_in_the_folder(checkpoint: Path, tmp_path: Path) -> None:
+    forecast = load_foundation_model(checkpoint)(torch.zeros(1, 20), 8)
+    weights = load_file(checkpoint / "model.safetensors")
+    (checkpoint / "model.safetensors").unlink()
+    files: dict[str, str] = {}
+    for number, part in enumerate((list(weights)[::2], list(weights)[1::2])):
+        name = f"part-{number}.safetensors"
+        save_file({key: weights[key] for key in part}, checkpoint / name, metadata={"format": "pt"})
+        files |= dict.fromkeys(part, name)
+    index = checkpoint / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": files}))
+    assert torch.equal(load_foundation_model(checkpoint)(torch.zeros(1, 20), 8), forecast)
+    (checkpoint / "part-0.safetensors").rename(tmp_path / "outside.safetensors")
+    for place in (
+        "../outside.safetensors",
+        str(tmp_path / "outside.safetensors"),
+        "model.bin",
+        5,
+        "part-0.safetensors",
+    ):
+        index.write_text(json.dumps({"weight_map": files | {next(iter(files)): place}}))
+        with pytest.raises(
+            ValueError, match="which is no safetensors file beside it|part-0.safetensors' cannot be read"
+        ):
+            load_foundation_model(checkpoint)
+    index.write_text(json.dumps({"weight_map": [1]}))
+    with pytest.raises(ValueError, match="has no mapping 'weight_map' of weights to files"):
+        load_foundation_model(checkpoint)
+
+
+def test_a_folder_that_names_another_model_is_refused(checkpoint: Path) -> None:
+    (checkpoint / "adapter_config.json").write_text('{"base_model_name_or_path": "evil/repository"}')
+    with pytest.raises(ValueError, match="has adapter_config.json, which names another model"):
+        load_foundation_model(checkpoint)

@@ -171,7 +171,8 @@ def test_the_frozen_model_is_one_for_all(fitted: GroupedAdapter, tmp_path: Path)
     ours.save(tmp_path / "saved")
     unpickled = pickle.loads(pickle.dumps(ours))
     expected = ours.predict()
-    for each in (ours, unpickled, GroupedAdapter.load(tmp_path / "saved")):
+    loaded = GroupedAdapter.load(tmp_path / "saved", foundation_model=tmp_path / "model")
+    for each in (ours, unpickled, loaded):
         assert_same(each.predict(), expected)
         assert len({id(adapter.model) for adapter in each.adapters_.values()}) == 1
 

@@ -32,6 +32,7 @@ MODULES = sorted((ROOT / "adapts").rglob("*.py"))
 # A part of the package imports from the lines above its own, and from itself.
 LAYERS = [
     ["errors"],
+    ["schemas", "tensors"],
     ["shelf"],
     ["checks", "_random"],
     ["_logging"],
@@ -50,7 +51,8 @@ LAYERS = [
     ["evaluation"],
     ["pipeline"],
     ["fitting"],
-    ["saving", "updating"],
+    ["saved_schema", "updating"],
+    ["saving"],
     ["adapter"],
     ["grouped", "tuning"],
     ["testing", "gluonts", "cli", "report"],

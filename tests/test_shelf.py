@@ -21,17 +21,82 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return read
 
 
+CARD = """
+name: pond
+source: a pond
+licence: MIT
+file: pond.csv
+sha256: [%s]
+reader: csv
+timestamp_column: date
+frequency: h
+channels: [depth]
+borders: {train: 60, validation: 80, test: 100}
+season_length: 24
+support: {depth: [0, .inf]}
+""" % ("a" * 64)
+
+
 def test_the_checkouts_shelf_is_taken_where_the_wheel_brings_none(tmp_path, monkeypatch) -> None:
     (tmp_path / "datasets").mkdir()
-    (tmp_path / "datasets" / "pond.yaml").write_text("name: pond")
+    (tmp_path / "datasets" / "pond.yaml").write_text(CARD)
     monkeypatch.setattr(shelf, "__file__", str(tmp_path / "adapts" / "shelf.py"))
     assert list(shelf.cards()) == ["pond"]
-    assert shelf.load_card("pond") == {"name": "pond"}
+    assert shelf.load_card("pond")["borders"] == {"train": 60, "validation": 80, "test": 100}
 
     shipped = tmp_path / "adapts" / "_shelf" / "datasets"
     shipped.mkdir(parents=True)
-    (shipped / "lake.yaml").write_text("name: lake")
+    (shipped / "lake.yaml").write_text(CARD)
     assert list(shelf.cards()) == ["lake"]
+
+
+@pytest.mark.parametrize(
+    ("line", "other", "message"),
+    [
+        ("name: pond", "", "the data card 'pond' lacks the key 'name'; it needs name, source"),
+        ("file: pond.csv", "file: ../pond.csv", "the key 'file', which should be a path within a folder"),
+        ("file: pond.csv", "file: /etc/passwd", "the key 'file', which should be a path within a folder"),
+        ("reader: csv", "reader: exe", "the key 'reader', which should be 'csv' or 'tmy3', got 'exe'"),
+        ("train: 60", "train: 1.5", r"the key 'borders.train', which should be a valid integer, got 1.5 \(float\)"),
+        ("train: 60", "trian: 60", "lacks the key 'borders.train'; it needs train, validation, test"),
+        ("frequency: h", "frequenc: h", r"lacks the key 'frequency'|no key .* 'frequenc'"),
+        (
+            "season_length: 24",
+            "season_length: 0",
+            "the key 'season_length', which should be greater than or equal to 1",
+        ),
+    ],
+)
+def test_a_card_that_is_not_one(tmp_path, monkeypatch, line: str, other: str, message: str) -> None:
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "pond.yaml").write_text(CARD.replace(line, other))
+    monkeypatch.setattr(shelf, "__file__", str(tmp_path / "adapts" / "shelf.py"))
+    with pytest.raises(ValueError, match=message):
+        shelf.load_card("pond")
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 20_000, "is not valid YAML .*nested too deeply"),
+        (f"{BOMB}family: linear\nwhen: *i", "has more than 20000 entries"),
+        ("family: linear\noptions: " + "{a: " * 30 + "1" + "}" * 30, "is nested more than 16 levels deep"),
+        ("family: linear\noptions: {latent_channels: " + "1" * 5000 + "}", "is not valid YAML .*Exceeds the limit"),
+        ("family: " + "x" * 200_000, "has 200008 bytes, expected 131072 at most"),
+        ("family: &a {b: *a}", "is nested more than 16 levels deep|which should be text"),
+    ],
+)
+def test_a_recipe_that_is_a_bomb_gets_one_short_error(tmp_path, text: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        shelf.load_recipe(path)
+    assert len(str(error.value)) < 1000
 
 
 def test_what_a_recipe_leaves_out_is_empty(recipe) -> None:
@@ -50,10 +115,13 @@ def test_what_a_recipe_leaves_out_is_empty(recipe) -> None:
     [
         ("family: linear", "the recipe 'mine' lacks the key 'when'; it needs family, when"),
         ("family: linear\nwhen: x\noption: {}", r"no key of the recipe 'mine' is called 'option'; .*mean 'options'\?"),
-        ("family: linear\nwhen: x\noptions: 3", r"takes a dict for the key 'options', got 3 \(int\)"),
+        (
+            "family: linear\nwhen: x\noptions: 3",
+            r"the key 'options', which should be a valid dictionary, got 3 \(int\)",
+        ),
         (
             "family: linear\nwhen: x\npaper: {title: t, year: 2025}",
-            "the paper of the recipe 'mine' lacks the key 'url'",
+            "the recipe 'mine' lacks the key 'paper.url'; it needs title, year, url",
         ),
         ("- family", "must be a mapping of keys to values, got list"),
         ("family: [", "the adapter 'mine' .* is not valid YAML"),
@@ -106,9 +174,12 @@ def test_training_that_a_recipe_says_and_nothing_does_is_refused(tmp_path) -> No
     [
         (None, "there is no file .*mine.yaml"),
         ("when: Always.", "mine.yaml' lacks the key 'family'; it needs family"),
-        ("family: linear\ntraining: {objectiv: mae}", r"no key of the training of .* \(did you mean 'objective'\?\)"),
-        ("family: linear\ntraining: {objective: 3}", r"takes a str for the key 'objective', got 3"),
-        ("family: linear\noptions: {3: 4}", "takes options by name, got 3"),
+        (
+            "family: linear\ntraining: {objectiv: mae}",
+            r"no key of .* 'objectiv'; known: .* \(did you mean 'objective'\?\)",
+        ),
+        ("family: linear\ntraining: {objective: 3}", r"the key 'training.objective', which should be text, got 3"),
+        ("family: linear\noptions: {3: 4}", "the key 'options.3.* should be text, got 3"),
         ("a,b\n1,2", "must be a mapping of keys to values, got str"),
         ("\x00", "is not valid YAML"),
     ],

@@ -2,7 +2,7 @@ r"""Laws of weights: what the guides of `Bayesian` find."""
 
 from __future__ import annotations
 
-__all__ = ["Exact", "Laplace", "Posterior", "Problem", "Variational", "regressions", "solved_weights"]
+__all__ = ["FOUND", "Exact", "Laplace", "Posterior", "Problem", "Variational", "regressions", "solved_weights"]
 
 import functools
 from abc import abstractmethod
@@ -16,10 +16,13 @@ from torch.distributions import kl_divergence
 from .._random import seeded
 from ..solvers import BayesianRegression
 from ..solvers.bayesian import draw_deviation
+from ..tensors import taken
 from .base import AdapterModule, Evidence
 from .linear import Linear
 from .residual import Residual
 
+#: The tensors of laws whose sizes are known when they are found.
+FOUND = ("factor", "shape", "rate", "block", "distance")
 #: The standard deviation that the guides start from, in their units.
 START = 0.01
 #: The prior's standard deviation below which the guides' unit, and with it a step of training, shrinks alongside.
@@ -47,6 +50,9 @@ class Posterior(nn.Module):
     @abstractmethod
     def divergence(self) -> Tensor:
         r"""How far the law lies from the prior, in nats."""
+
+    def require_sound(self, family: AdapterModule) -> None:
+        r"""Checks the tensors of a law that was loaded from a file, for the family whose weights are drawn."""
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         for name, _ in self.named_buffers(recurse=False):  # their sizes are known when they are found
@@ -142,6 +148,11 @@ class Laplace(Posterior):
             factor = torch.linalg.solve_triangular(lower.mT, unit, upper=True)
         self.factor = factor.to(self.location)
 
+    def require_sound(self, family: AdapterModule) -> None:
+        size = len(self.location)
+        shape = {1: (size,), 2: (size, size)}.get(self.factor.ndim, ())
+        taken({"factor": self.factor}, "factor", torch.float32, shape if self.known else (0,))
+
     @property
     def known(self) -> bool:
         return self.factor.numel() > 0
@@ -195,6 +206,22 @@ class Exact(Posterior):
         self.factor = torch.stack(factors).float()  # (D, blocks, p, p)
         self.shape, self.rate = torch.stack(shapes).float(), torch.stack(rates).float()  # (D, q)
         self.distance = torch.tensor(distance)
+
+    def require_sound(self, family: AdapterModule) -> None:
+        state = dict(self.named_buffers())
+        if not any(tensor.numel() for tensor in state.values()):  # not found
+            return
+        assert isinstance(family, Linear | Residual)
+        if isinstance(family, Linear):
+            targets, regressors, blocks = 1, family.latents, 1
+        else:
+            targets, regressors, blocks = family.weights.shape[2], family.weights.shape[1], family.strength.shape[1]
+        taken(state, "factor", torch.float32, (family.channels, blocks, regressors, regressors))
+        for name in ("shape", "rate"):
+            if bool((taken(state, name, torch.float32, (family.channels, targets)) <= 0).any()):
+                raise ValueError(f"the tensor {name!r} is expected to hold positive numbers")
+        taken(state, "block", torch.long, (targets,), low=0, high=blocks - 1)
+        taken(state, "distance", torch.float32, ())
 
     @property
     def known(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["AdapterModule", "Evidence", "Normalised", "State", "families", "make", "register"]
 
 import copy
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from .. import checks
 from ..errors import shown
 from ..shelf import unknown
 from ..solvers.gaussian import made_definite, pairwise_covariance
+from ..tensors import Kind, kind_of, require_names, written
 
 #: The variance, as a share of the squared mean, that rounding in single precision leaves to a constant window.
 FLAT = 1e-12
@@ -33,6 +35,11 @@ NUMBERS = {
     "float": "a number",
     "float | None": "a number or None",
 }
+
+#: Options that say how often a part of a family is repeated.
+REPEATED = ("depth", "transforms", "members")
+#: How often a part may be repeated, and how many numbers hidden layers may have, of which no saved tensor tells.
+MOST_UNSEEN, SMALL = 64, 2**22
 
 _ROSTER: dict[str, type[AdapterModule]] = {}
 _Family = TypeVar("_Family", bound="type[AdapterModule]")
@@ -145,6 +152,10 @@ class AdapterModule(nn.Module):
     recursive: ClassVar[bool] = False
     #: `decode` reads the frozen model's forecasts of the raw channels from the state.
     needs_forecast: ClassVar[bool] = False
+    #: Buffers whose sizes are known when they are found, not when the family is built.
+    found_later: ClassVar[tuple[str, ...]] = ()
+    #: Parameters and buffers that may hold infinite values.
+    unbounded: ClassVar[tuple[str, ...]] = ()
     #: What training by gradient minimises, unless a recipe or the caller says otherwise.
     objective: str = "huber"
     #: Beginnings of the names of parameters that have a prior of their own, in place of a decay.
@@ -266,6 +277,68 @@ class AdapterModule(nn.Module):
         built.register_buffer("covariance", torch.eye(channels))
         built._build(channels)
         return built
+
+    def require_sizes(self, channels: int, kinds: Mapping[str, Kind]) -> None:
+        r"""Checks that the family, built for a number of channels, is not far larger than the tensors saved of it.
+
+        It is for options that come from a file, before anything is built by them; `require_kinds` compares the rest.
+
+        Arguments:
+            channels: The number of observed channels :math:`D`.
+            kinds: The type and shape of each saved tensor.
+
+        Raises:
+            ValueError: If it is.
+        """
+        counts = {name: count for name in REPEATED if isinstance(count := getattr(self, name, None), int)}
+        for name, count in counts.items():
+            if count > MOST_UNSEEN + len(kinds):
+                raise ValueError(f"{type(self).__name__} with {name}={shown(count)} has more tensors than were saved")
+        hidden, latents = (
+            value if isinstance(value := getattr(self, name, None), int) else 0
+            for name in ("hidden", "latent_channels")
+        )
+        layers = hidden * (channels + hidden * counts.get("depth", 1)) * counts.get("transforms", 1)
+        if layers > SMALL + 4 * sum(math.prod(shape) for _, shape in kinds.values()):
+            raise ValueError(f"{type(self).__name__} with hidden={shown(hidden)} is larger than its saved tensors")
+        if latents > channels:
+            raise ValueError(f"{type(self).__name__} has latent_channels={shown(latents)} for {channels} channels")
+
+    def require_kinds(self, kinds: Mapping[str, Kind]) -> None:
+        r"""Checks the names, types and shapes of saved tensors against those of the built family.
+
+        Arguments:
+            kinds: The type and shape of each saved tensor.
+
+        Raises:
+            ValueError: If the family has other tensors.
+        """
+        own = {name: kind_of(tensor) for name, tensor in self.state_dict().items()}
+        require_names(f"the family {self.family!r}", kinds, own)
+        for name, kind in own.items():
+            if kinds[name] != kind and name not in self.found_later:
+                raise ValueError(
+                    f"the family {self.family!r} has the tensor {name!r} as {written(kind)}, got {written(kinds[name])}"
+                )
+
+    def require_sound(self, context_length: int, prediction_length: int) -> None:
+        r"""Checks the tensors of a family that was loaded from a file.
+
+        Arguments:
+            context_length: The number of context steps :math:`L`.
+            prediction_length: The number of target steps :math:`H`.
+
+        Raises:
+            ValueError: If a tensor holds what no fit leaves behind.
+        """
+        for name, tensor in self.state_dict().items():
+            own = name.rpartition(".")[2]
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                if own not in self.unbounded or bool(tensor.isnan().any()):
+                    raise ValueError(f"the tensor {name!r} of {type(self).__name__} holds values that are not finite")
+        covariance = self.covariance.double()
+        if not torch.allclose(covariance, covariance.mT) or int(torch.linalg.cholesky_ex(covariance).info):
+            raise ValueError(f"the covariance of {type(self).__name__} is expected to be positive definite")
 
     def prepare(self, rows: Tensor) -> None:
         r"""Shows the train rows once, before training: the covariance that fills missing cells, initial directions.

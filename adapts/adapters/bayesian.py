@@ -17,7 +17,8 @@ from torch.distributions import Distribution
 
 from .. import checks
 from ..errors import shown
-from ._posteriors import Exact, Laplace, Posterior, Variational, regressions, solved_weights
+from ..tensors import Kind
+from ._posteriors import FOUND, Exact, Laplace, Posterior, Variational, regressions, solved_weights
 from .base import AdapterModule, Evidence, State, fill_missing, make, register, require_size
 from .ensemble import InTurn, within
 from .linear import Linear
@@ -159,6 +160,14 @@ class Bayesian(AdapterModule):
         return self.inner.needs_forecast
 
     @property
+    def found_later(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (*(f"inner.{name}" for name in self.inner.found_later), *(f"posterior.{name}" for name in FOUND))
+
+    @property
+    def unbounded(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.inner.unbounded
+
+    @property
     def beta(self) -> float:  # type: ignore[override]
         return self.inner.beta
 
@@ -225,6 +234,19 @@ class Bayesian(AdapterModule):
         else:
             require_size(self, size * (self.rank or 1))
             self.posterior = Variational(self.guide, size, scale, self.rank)
+
+    def require_sizes(self, channels: int, kinds: Mapping[str, Kind]) -> None:
+        prefix, factor = "inner.", "posterior.guide.cov_factor"
+        self.inner.require_sizes(
+            channels, {name.removeprefix(prefix): kind for name, kind in kinds.items() if name.startswith(prefix)}
+        )
+        if self.rank is not None and (factor not in kinds or kinds[factor][1][-1:] != (self.rank,)):
+            raise ValueError(f"Bayesian has rank={shown(self.rank)}, and the tensor {factor!r} another")
+
+    def require_sound(self, context_length: int, prediction_length: int) -> None:
+        super().require_sound(context_length, prediction_length)
+        self.inner.require_sound(context_length, prediction_length)
+        self.posterior.require_sound(self.inner)
 
     def _chosen(self, told: frozenset[str]) -> tuple[str, ...]:
         r"""The names of the weights that the patterns mean, in the family's order, of those that forecasts tell of."""

@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 from .. import checks
 from ..errors import shown
 from ..shelf import load_recipe, recipes, unknown
+from ..tensors import Kind
 from .base import AdapterModule, Evidence, State, families, make, register
 
 #: The blocks of consecutive windows that closed-form members draw from with replacement.
@@ -119,6 +120,14 @@ class Ensemble(AdapterModule):
         return tuple(f"stack.{number}.{name}" for number in range(self.members) for name in self.first.undecayed)
 
     @property
+    def found_later(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(f"stack.{number}.{name}" for number in range(self.members) for name in self.first.found_later)
+
+    @property
+    def unbounded(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.first.unbounded
+
+    @property
     def needs_forecast(self) -> bool:  # type: ignore[override]
         return self.first.needs_forecast
 
@@ -183,6 +192,18 @@ class Ensemble(AdapterModule):
                 options["seed"] += number
             members.append(type(self.first)(**options).build(channels))
         self.stack = nn.ModuleList(members)
+
+    def require_sizes(self, channels: int, kinds: Mapping[str, Kind]) -> None:
+        super().require_sizes(channels, kinds)
+        prefix = "stack.0."
+        self.first.require_sizes(
+            channels, {name.removeprefix(prefix): kind for name, kind in kinds.items() if name.startswith(prefix)}
+        )
+
+    def require_sound(self, context_length: int, prediction_length: int) -> None:
+        super().require_sound(context_length, prediction_length)
+        for member in self.each:
+            member.require_sound(context_length, prediction_length)
 
     def _prepare(self, rows: Tensor) -> None:
         for number, member in enumerate(self.each):

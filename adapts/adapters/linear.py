@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["Linear"]
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -48,6 +50,8 @@ class Linear(Normalised):
     free: str = "both"
     tied: bool = False
     rank: int | None = None
+
+    unbounded: ClassVar[tuple[str, ...]] = ("strength",)
 
     directions: Tensor
     strength: Tensor

@@ -12,10 +12,13 @@ from torch import Tensor
 from .. import checks
 from .._random import seeded
 from ..solvers import RidgePath, cross_validated_error
+from ..tensors import taken
 from .base import AdapterModule, Evidence, State, fill_missing, register, varies, window_moments, window_statistics
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.
 STRENGTHS = torch.logspace(-3, 5, 17, dtype=torch.float64)
+#: The last steps that are read, where the caller does not say how many.
+LAGS = 96
 #: The steps after which a past step counts half as much to the ridge.
 AGEING = 12
 #: What the channels' joint regressors are multiplied by before the ridge: 0 leaves a channel to its own past.
@@ -100,6 +103,8 @@ class Residual(AdapterModule):
     mixes_channels: ClassVar[bool] = False
     needs_forecast: ClassVar[bool] = True
     recursive: ClassVar[bool] = True
+    found_later: ClassVar[tuple[str, ...]] = _BUFFERS
+    unbounded: ClassVar[tuple[str, ...]] = ("strength",)
 
     basis: Tensor
     weights: Tensor
@@ -131,6 +136,23 @@ class Residual(AdapterModule):
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
+    def require_sound(self, context_length: int, prediction_length: int) -> None:
+        super().require_sound(context_length, prediction_length)
+        state = {name: getattr(self, name) for name in _BUFFERS}
+        if not any(tensor.numel() for tensor in state.values()):  # not solved
+            return
+        own = min(self.lags or LAGS, context_length) + prediction_length + 1
+        basis = taken(state, "basis", torch.float32, ((own - 1) * self.channels, None))
+        blocks, count = int(self._blocks(prediction_length).max()) + 1, own + basis.shape[1]
+        taken(state, "strength", torch.float64, (self.channels, blocks), low=0.0, infinite=True)
+        taken(state, "share", torch.float64, (self.channels, blocks), low=0.0, high=1.0)
+        for name in ("weights", "guess"):
+            taken(state, name, torch.float32, (self.channels, count, prediction_length))
+        shapes = {"gram": (count, count), "cross": (count, prediction_length), "filled": (count, prediction_length)}
+        for name, shape in {**shapes, "gap": (prediction_length,)}.items():
+            corrected = len(self._correcting)
+            taken(state, name, torch.float32, (corrected, *shape) if corrected else (0,))
+
     def _decode(self, z: Tensor, state: State) -> Tensor:
         if self.weights.numel() == 0:
             return z
@@ -145,7 +167,7 @@ class Residual(AdapterModule):
     def _regressors(self, past: Tensor, forecast: Tensor) -> tuple[Tensor, Tensor]:
         r"""The window-normalised regressors: each channel's own :math:`(D, B, p)`, and all channels' :math:`(B, C)`."""
         location, scale = window_statistics(past)
-        lags = min(self.lags or 96, past.shape[1])
+        lags = min(self.lags or LAGS, past.shape[1])
         recent = fill_missing((past[:, -lags:] - location) / scale, self.covariance)  # (B, P, D)
         last = recent[:, -1:]
         ahead = (forecast - location) / scale - last  # (B, H, D)

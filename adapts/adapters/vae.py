@@ -81,6 +81,8 @@ class VAE(Normalised):
     sigma: float = 1.0
     freedom: float | None = 5.0
 
+    unbounded: ClassVar[tuple[str, ...]] = ("log_latent_scale",)
+
     directions: Tensor
     log_sigma: Tensor
 

@@ -198,9 +198,13 @@ def _predict(
     r"""Forecasts with a saved adapter, and writes; returns the result, no table, and a line about it."""
     from ..adapter import Adapter
     from ..evaluation.plots import Fan, fan_chart
+    from ..saving import load
+
+    def call(name: str) -> str:
+        return f"--from {saved} --foundation-model {name}"
 
     progress.stage(f"load {saved}")
-    adapter = Adapter.load(saved, foundation_model=model, device=asked["device"])
+    adapter = load(Adapter, saved, foundation_model=model, device=asked["device"], call=call)
     length = asked["prediction_length"]
     if length not in (None, adapter.prediction_length):
         raise ValueError(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import checks
 from ..errors import shown
+from ..tensors import require_names, taken
 from .law import Law
 from .quantiles import QuantileFunction, reach_of_levels
 
@@ -191,12 +192,29 @@ class JointBands:
 
         Returns:
             The bands.
+
+        Raises:
+            ValueError: If a tensor is not as `state` makes it.
         """
-        scores = {joint: state[joint] for joint in JOINT if joint in state}
-        if not scores:
+        if not state:
             return JointBands()
-        memory, needed = (int(state[name]) for name in ("memory", "needed"))
-        return JointBands(scores, state.get("tail_scale"), state.get("units"), memory, needed)
+        require_names("the joint bands", state, [*JOINT, "memory", "needed"], ["tail_scale", "units"])
+        real = (torch.float32, torch.float64)
+        time = taken(state, "time", real, (None, 1, None), missing=True)
+        channels = time.shape[2]
+        scores = {
+            "time": time,
+            "channels": taken(state, "channels", real, (len(time), None, 1), missing=True),
+            "all": taken(state, "all", real, (None, 1, 1), missing=True),
+        }
+        if not all(part.numel() for part in scores.values()):
+            raise ValueError("the joint bands are expected to have scores of one window at least")
+        tail_scale = taken(state, "tail_scale", real, (channels,), low=0.0) if "tail_scale" in state else None
+        units = taken(state, "units", torch.float64, (2, channels)) if "units" in state else None
+        if units is not None and bool((units[1] <= 0).any()):
+            raise ValueError("the tensor 'units' is expected to hold positive excesses in its second row")
+        memory, needed = (int(taken(state, name, torch.int64, (), low=0, high=2**53)) for name in ("memory", "needed"))
+        return JointBands(scores, tail_scale, units, memory, needed)
 
 
 def least_tail_scale(scale: Tensor, item: np.ndarray) -> Tensor:

@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import shown
+from ..tensors import require_names, taken
+
 _SMALLEST = 1e-6  # the smallest eigenvalue of a correlation matrix
 CHUNK = 2**18  # levels drawn at once: few enough for a cache
 MANY = 100  # samples from which on the place within a stratum tells nothing of dependence
@@ -150,12 +153,12 @@ class Copula(ABC):
             The copula.
 
         Raises:
-            ValueError: If the keys are those of no copula.
+            ValueError: If the keys are those of no copula, or a tensor is not as the copula needs it.
         """
         for family in Copula._families:
             if all(key.startswith(f"{family.name}.") for key in state) and state:
                 return family._from_state({key.removeprefix(f"{family.name}."): x for key, x in state.items()})
-        raise ValueError(f"no copula has a state with the keys {sorted(state)}")
+        raise ValueError(f"no copula has a state with the keys {shown(sorted(state))}")
 
     @classmethod
     @abstractmethod
@@ -191,7 +194,9 @@ class Independent(Copula):
 
     @classmethod
     def _from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        return cls(*state["shape"].tolist())
+        require_names("the copula 'independent'", state, ["shape"])
+        horizon, channels = taken(state, "shape", torch.int64, (2,), low=1).tolist()
+        return cls(horizon, channels)
 
 
 class GaussianCopula(Copula):
@@ -269,7 +274,8 @@ class GaussianCopula(Copula):
 
     @classmethod
     def _from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        return cls(state["channel"], state["time"])
+        require_names("the copula 'gaussian'", state, ["channel", "time"])
+        return cls(*(_taken_correlation(state, name) for name in ("channel", "time")))
 
 
 def as_correlation(matrix: Tensor) -> Tensor:
@@ -289,6 +295,15 @@ def as_correlation(matrix: Tensor) -> Tensor:
     exact = scale.unsqueeze(-1) * exact * scale
     exact.fill_diagonal_(1.0)
     return exact.float()
+
+
+def _taken_correlation(state: Mapping[str, Tensor], name: str) -> Tensor:
+    r"""The correlation matrix of that name."""
+    size = len(state[name]) if state[name].ndim else 0
+    matrix = taken(state, name, torch.float32, (size, size))
+    if not size or not torch.allclose(matrix.diagonal(), torch.ones(size)) or not torch.allclose(matrix, matrix.mT):
+        raise ValueError(f"the tensor {name!r} is no correlation matrix: expected a symmetric one with a unit diagonal")
+    return matrix
 
 
 def fit_gaussian(pits: Tensor, independent: float | None = None) -> GaussianCopula:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..tensors import require_names, taken
 from .law import Law
 from .pits import Pits
 from .quantiles import LEVELS, QuantileFunction
@@ -217,11 +218,24 @@ class OnlineRecalibration:
 
         Returns:
             The recalibration as it stood.
+
+        Raises:
+            ValueError: If a tensor is not as `state` makes it.
         """
-        _, horizon, channels, _ = state["tracked"].shape
-        online = OnlineRecalibration(horizon, channels, int(state["overlap"]))
-        online._tracked, online._before = state["tracked"].clone(), state["before"].clone()
-        online._losses, online.count = state["losses"].clone(), int(state["count"])
+        require_names("the online recalibration", state, ["tracked", "before", "losses", "count", "overlap"])
+        shape = (len(_RATES), None, None, len(LEVELS))
+        tracked, before = (
+            taken(state, name, torch.float64, shape, low=-_REACH, high=_REACH) for name in ("tracked", "before")
+        )
+        if tracked.shape != before.shape:
+            raise ValueError(f"the tensor 'before' is expected in the shape of 'tracked', {tuple(tracked.shape)}")
+        count, overlap = (
+            int(taken(state, name, torch.int64, (), low=low, high=2**53))
+            for name, low in (("count", 0), ("overlap", 1))
+        )
+        online = OnlineRecalibration(tracked.shape[1], tracked.shape[2], overlap)
+        online._tracked, online._before, online.count = tracked.clone(), before.clone(), count
+        online._losses = taken(state, "losses", torch.float64, (len(_RATES),), low=0.0).clone()
         return online
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..tensors import require_names, taken
 from .copula import MANY, Copula, Independent, order
 
 BLOCKS = 500  # past blocks that are kept
@@ -66,7 +67,9 @@ class RankCopula(Copula):
 
     @classmethod
     def _from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        return cls(state["ranks"].double())
+        require_names("the copula 'ranks'", state, ["ranks"])
+        number = len(state["ranks"]) if state["ranks"].ndim else 0
+        return cls(taken(state, "ranks", torch.int32, (number, None, None), low=0, high=number - 1).double())
 
 
 class PathCopula(RankCopula):
@@ -123,7 +126,10 @@ class PathCopula(RankCopula):
     @classmethod
     def _from_state(cls, state: Mapping[str, Tensor]) -> Self:
         held = cls.__new__(cls)
-        held._hold(state["ranks"])
+        require_names("the copula 'paths'", state, ["ranks"])
+        number = len(state["ranks"]) if state["ranks"].ndim else 0
+        kinds = (torch.uint8, torch.int16, torch.int32)
+        held._hold(taken(state, "ranks", kinds, (number, None, None, None), low=0, high=number - 1))
         return held
 
 

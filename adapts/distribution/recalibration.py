@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..tensors import require_names, taken
 from .blocks import Clock, block_variance, resampling_clock, student
 from .pits import Pits
 from .quantiles import LEVELS, QuantileFunction
@@ -386,8 +387,17 @@ class Recalibration:
 
         Returns:
             The recalibration.
+
+        Raises:
+            ValueError: If a tensor is not as maps of levels are.
         """
-        return Recalibration(state.get("maps"), state.get("blocks"))
+        if not state:
+            return Recalibration.identity()
+        require_names("the recalibration", state, ["maps", "blocks"])
+        maps = taken(state, "maps", torch.float64, (None, None, None, len(LEVELS)), low=0.0, high=1.0)
+        if not maps.numel() or bool((maps.diff(dim=-1) < 0).any()):
+            raise ValueError("the tensor 'maps' is expected to hold levels that rise")
+        return Recalibration(maps, taken(state, "blocks", torch.int64, (None,), low=0, high=len(maps) - 1))
 
 
 def _edges(values: Tensor, told: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:

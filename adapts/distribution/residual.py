@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..tensors import require_names, taken
 from .blocks import independent_windows
 from .copula import Copula, GaussianCopula, fit_gaussian, normal_scores
 from .student import student_cdf, student_log_density, student_scores
@@ -24,6 +25,9 @@ _FOLDS = 4  # blocks of time, each held out once
 _WINDOWS, _CELLS = 600, 2**24  # windows that a fit looks at, and the numbers that they may hold
 _SEARCHED = 5000  # cells, the most for which shares are chosen: beyond, the first ones of what would be tried stand
 _ROOT = math.gamma(0.75) * 2**0.25 / math.sqrt(math.pi)  # the mean of |Z|^.5
+
+_UNIT = 1.001  # the entries of an orthonormal matrix, up to rounding
+_MOST_FREEDOM = 1024  # degrees of freedom that a file may ask for: a draw makes as many numbers
 
 # What is tried, in order; the first stands unless another is better by a margin.
 _SHAPES = ((0.8, 0.5), (0.8, 0.25), (0.4, 0.0), (0.0, 0.0))  # shares of the components' own time, and of the sample
@@ -143,7 +147,21 @@ class StructuredCopula(Copula):
 
     @classmethod
     def _from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        return cls(state["basis"], state["roots"], state["factors"], float(state["freedom"]))
+        require_names("the copula 'structured'", state, ["basis", "roots", "factors", "freedom"])
+        roots = taken(state, "roots", torch.float32, (None, None, None))
+        channels, horizon = roots.shape[:2]
+        roots = taken(state, "roots", torch.float32, (channels, horizon, horizon))
+        if bool((roots.diagonal(dim1=1, dim2=2) <= 0).any()) or bool(roots.triu(1).any()):
+            raise ValueError("the tensor 'roots' is expected to hold lower triangular matrices of positive diagonals")
+        basis = taken(state, "basis", torch.float32, (channels, channels), low=-_UNIT, high=_UNIT)
+        apart = (basis.double().mT @ basis.double() - torch.eye(channels)).abs()
+        if bool((apart > _UNIT - 1).any()):
+            raise ValueError("the tensor 'basis' is expected to hold orthonormal columns")
+        factors = taken(state, "factors", torch.float32, (None, horizon, channels))
+        freedom = float(taken(state, "freedom", torch.float64, (), low=2, infinite=True))
+        if _MOST_FREEDOM < freedom < math.inf:
+            raise ValueError(f"the tensor 'freedom' is expected to be at most {_MOST_FREEDOM}, or infinite")
+        return cls(basis, roots, factors, freedom)
 
 
 def fit_residual(

@@ -2,9 +2,8 @@ r"""Frozen univariate foundation models, and the loader that finds them."""
 
 from __future__ import annotations
 
-__all__ = ["FoundationModel", "foundation_models", "load_foundation_model"]
+__all__ = ["KNOWN", "FoundationModel", "foundation_models", "load_foundation_model"]
 
-import json
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +17,14 @@ from .base import FoundationModel
 
 #: The bundled checkpoints by name: the package folder each lies in.
 _BUNDLED = {"bolt-nano": "bolt_nano"}
+
+
+#: The names that a file may have us look for: the bundled ones, and the checkpoints of Chronos-Bolt on the hub.
+KNOWN = (*_BUNDLED, *(f"amazon/chronos-bolt-{size}" for size in ("tiny", "mini", "small", "base")))
+
+
+#: The steps of the context on which a checkpoint of others is tried.
+TRIED = 512
 
 
 def foundation_models() -> dict[str, Path]:
@@ -99,14 +106,14 @@ def _load(model: object) -> FoundationModel:
 
 def _from_directory(path: Path, **known: str) -> FoundationModel:
     r"""Loads a checkpoint by the type of model that its config.json names; Chronos-Bolt unless it is another."""
-    try:
-        kind = json.loads((path / "config.json").read_text()).get("model_type")
-    except (OSError, json.JSONDecodeError):
-        kind = None  # Chronos' loader tells what is wrong
-    if kind == "patchtst":
-        from . import patchtst
+    from . import chronos, patchtst
+    from .folders import REMEDY, read_config
 
-        return patchtst.from_directory(path, **known)
-    from . import chronos
-
-    return chronos.from_directory(path, **known)
+    kind = read_config(path).get("model_type")
+    load = patchtst.from_directory if kind == "patchtst" else chronos.from_directory
+    model = load(path, **known)
+    with reading(f"the model in '{path}' makes no forecast", REMEDY):  # of a config whose sizes do not go together
+        forecast = model(torch.zeros(1, min(model.context_length, TRIED)), 1)
+    if not bool(forecast.isfinite().all()):
+        raise ValueError(f"the model in '{path}' forecasts values that are not finite: {REMEDY}")
+    return model

@@ -5,8 +5,7 @@ from __future__ import annotations
 __all__ = ["ChronosBolt", "from_directory", "from_hub", "from_live"]
 
 import copy
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,12 @@ import torch
 from chronos import BaseChronosPipeline, Chronos2Model, Chronos2Pipeline, ChronosBoltPipeline, ChronosModel
 from chronos.chronos_bolt import ChronosBoltModelForForecasting, InstanceNorm
 from torch import Tensor
+from transformers import T5Config
 
 from .._logging import quiet
+from ..errors import reading, shown
 from .base import FoundationModel
+from .folders import ATTENTION, REMEDY, BoltConfig, checked, named, read_config, require_sound
 
 _REFUSED = {
     "Chronos-2": "it is not supported yet",
@@ -123,32 +125,17 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     Raises:
         ValueError: If the directory does not hold a whole Chronos-Bolt checkpoint.
     """
-    if not (path / "config.json").is_file() or not any(path.glob("*.safetensors")):
-        raise ValueError(
-            f"'{path}' is no checkpoint: expected config.json and model.safetensors in it "
-            f"(pipeline.inner_model.save_pretrained(...) writes them)"
-        )
-    card = json.loads((path / "card.json").read_text()) if (path / "card.json").is_file() else {}
-    _require_bolt(path)
-    try:
-        with quiet():
-            model, info = _Whole.from_pretrained(
-                path, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
-            )  # what does not fit is refused below, by name
-    except Exception as error:  # whatever transformers and safetensors raise for a damaged file
-        raise ValueError(f"the checkpoint in '{path}' cannot be read: {error}") from error
-    mismatched = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
-    faults = sorted([*info["missing_keys"], *mismatched])
-    if faults:
-        raise ValueError(
-            f"the weights in '{path}' do not fit its config.json: {len(faults)} missing or of another shape, the "
-            f"first {faults[0]}"
-        )
-    return ChronosBolt(
-        model,
-        name=name or str(card.get("name", path.resolve().name)),
-        version=version or str(card.get("version", "unknown")),
-    )
+    content = read_config(path)
+    _require_bolt(path, content)
+    options = checked(BoltConfig, content, path)
+    with reading(f"the checkpoint in '{path}' cannot be read", REMEDY), quiet():
+        model, info = _Whole.from_pretrained(
+            path, config=T5Config(**options), dtype=torch.float32, use_safetensors=True, local_files_only=True,
+            attn_implementation=ATTENTION, output_loading_info=True, ignore_mismatched_sizes=True,
+        )  # fmt: skip  # what does not fit is refused below, by name
+    require_sound(model, info, path)
+    own = named(path)
+    return ChronosBolt(model, name=name or own[0], version=version or own[1])
 
 
 def from_hub(repository: str, load: Callable[..., FoundationModel] = from_directory) -> FoundationModel:
@@ -212,14 +199,12 @@ def from_live(model: object) -> ChronosBolt | None:
     return None
 
 
-def _require_bolt(path: Path) -> None:
+def _require_bolt(path: Path, config: Mapping[str, Any]) -> None:
     r"""Refuses checkpoints of other models, with the reason."""
-    try:
-        config = json.loads((path / "config.json").read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"'{path / 'config.json'}' is not valid JSON: {error}") from error
     if "chronos_config" not in config:
-        kind = (config.get("architectures") or [config.get("model_type", "unknown")])[0]
+        kinds = config.get("architectures")
+        kind = kinds[0] if isinstance(kinds, list) and kinds else config.get("model_type", "unknown")
+        kind = kind if isinstance(kind, str) and len(kind) < 100 else shown(kind)
         raise ValueError(f"'{path}' holds a model of type {kind}: expected a Chronos-Bolt checkpoint")
     pipeline = config.get("chronos_pipeline_class", "ChronosPipeline")
     if pipeline == "Chronos2Pipeline":

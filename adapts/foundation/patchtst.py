@@ -10,12 +10,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PatchTSTConfig as TransformersConfig
 from transformers import PatchTSTForPrediction, PatchTSTForPretraining, PatchTSTModel
 
 from .._logging import quiet
 from .._random import seeded
+from ..errors import reading
 from .base import FoundationModel
 from .chronos import GuardedInstanceNorm
+from .folders import ATTENTION, REMEDY, PatchTSTConfig, checked, named, read_config, require_sound
 
 #: The levels of the head.
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -102,13 +105,13 @@ class _AsItIs(nn.Module):
         return values, values.new_zeros(()), values.new_ones(())
 
 
-def from_directory(path: Path, *, name: str | None = None, version: str = "unknown") -> PatchTST:
+def from_directory(path: Path, *, name: str | None = None, version: str | None = None) -> PatchTST:
     r"""Loads the backbone of a PatchTST checkpoint, `config.json` and safetensors weights.
 
     Arguments:
-        path: The checkpoint's directory.
-        name: The name to give it; that of the directory if None.
-        version: The version to give it.
+        path: The checkpoint's directory. A `card.json` in it may hold its `name` and `version`.
+        name: The name to give it; that of the card, or of the directory, if None.
+        version: The version to give it; that of the card if None.
 
     Returns:
         The frozen model, on the CPU.
@@ -116,22 +119,22 @@ def from_directory(path: Path, *, name: str | None = None, version: str = "unkno
     Raises:
         ValueError: If the directory does not hold a whole backbone.
     """
-    try:
-        with quiet(), seeded(0):
-            loaded: Any = PatchTSTModel.from_pretrained(
-                path, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
-            )
-    except Exception as error:  # whatever transformers and safetensors raise for a damaged file
-        raise ValueError(f"the checkpoint in '{path}' cannot be read: {error}") from error
+    options = checked(PatchTSTConfig, read_config(path), path)
+    own = named(path)
+    with (
+        reading(f"the checkpoint in '{path}' cannot be read", REMEDY),
+        quiet(),
+        seeded(0),
+    ):
+        loaded: Any = PatchTSTModel.from_pretrained(
+            path, config=TransformersConfig(**options), dtype=torch.float32, use_safetensors=True,
+            local_files_only=True, attn_implementation=ATTENTION, output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )  # fmt: skip
     model, info = loaded
-    mismatched = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
-    if faults := sorted([*info["missing_keys"], *mismatched]):
-        raise ValueError(
-            f"the weights in '{path}' do not fit its config.json: {len(faults)} missing or of another shape, the "
-            f"first {faults[0]}"
-        )
+    require_sound(model, info, path)
     return PatchTST(
-        model, prediction_length=model.config.prediction_length, name=name or path.resolve().name, version=version
+        model, prediction_length=model.config.prediction_length, name=name or own[0], version=version or own[1]
     )
 
 

@@ -1,0 +1,257 @@
+r"""Folders of checkpoints, read and checked before transformers sees anything of them."""
+
+from __future__ import annotations
+
+__all__ = ["BoltConfig", "PatchTSTConfig", "checked", "named", "read_config", "require_sound", "require_weights"]
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import nn
+
+from ..errors import reading, shown
+from ..schemas import ModelCard, Strict, read_json, require_regular, validated
+from ..shelf import unknown
+
+CONFIG, CARD, WEIGHTS = "config.json", "card.json", "model.safetensors"
+INDEX = f"{WEIGHTS}.index.json"
+#: How transformers computes attention; the numbers of all checkpoints are those of this one.
+ATTENTION = "sdpa"
+#: What asks transformers for code, weights or methods that are not in the folder's safetensors files.
+REFUSED = ("auto_map", "quantization_config", "attn_implementation", "_attn_implementation")
+REFUSED_FILES = ("adapter_config.json",)
+#: The largest config, card or index, in bytes; the most numbers of an untrained head, and of weights without a file.
+LARGEST, MOST_HEAD, SMALL = 2**24, 2**28, 2**22
+REMEDY = "save the model again with save_pretrained(folder)"
+
+Size = Annotated[int, Field(ge=1, le=2**16)]
+Layers = Annotated[int, Field(ge=1, le=512)]
+Steps = Annotated[int, Field(ge=1, le=2**20)]
+Level = Annotated[float, Field(gt=0, lt=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Small = Annotated[float, Field(gt=0, lt=1)]
+_Config = TypeVar("_Config", bound="Checkpoint")
+
+
+class Checkpoint(BaseModel):
+    r"""The config of a checkpoint: what is not named here does not reach transformers."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    def numbers(self) -> int:
+        r"""How many numbers the weights hold, at least."""
+        raise NotImplementedError
+
+
+class BoltSettings(Strict):
+    r"""What Chronos adds to a config of T5."""
+
+    context_length: Steps
+    prediction_length: Size
+    input_patch_size: Size
+    input_patch_stride: Size
+    quantiles: Annotated[list[Level], Field(min_length=1, max_length=1000)]
+    use_reg_token: bool = False
+
+
+class BoltConfig(Checkpoint):
+    r"""The config of a Chronos-Bolt checkpoint."""
+
+    chronos_config: BoltSettings
+    chronos_pipeline_class: Literal["ChronosBoltPipeline"]
+    d_model: Size = 512
+    d_kv: Size = 64
+    d_ff: Size = 2048
+    num_layers: Layers = 6
+    num_decoder_layers: Layers | None = None
+    num_heads: Size = 8
+    relative_attention_num_buckets: Annotated[int, Field(ge=4, le=2**16)] = 32
+    relative_attention_max_distance: Steps = 128
+    dropout_rate: Rate = 0.1
+    layer_norm_epsilon: Small = 1e-6
+    initializer_factor: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    feed_forward_proj: Literal["relu", "gelu", "gelu_new", "silu", "gated-gelu", "gated-relu", "gated-silu"] = "relu"
+    decoder_start_token_id: Literal[0] = 0
+
+    def numbers(self) -> int:
+        inner, settings = self.num_heads * self.d_kv, self.chronos_config
+        layers = self.num_layers + 2 * (self.num_decoder_layers or self.num_layers)
+        blocks = 4 * layers * self.d_model * inner + 2 * self.num_layers * self.d_model * self.d_ff
+        ends = 2 * settings.input_patch_size + len(settings.quantiles) * settings.prediction_length
+        return blocks + ends * (self.d_ff + self.d_model)
+
+
+class PatchTSTConfig(Checkpoint):
+    r"""The config of a PatchTST checkpoint, as far as it is of the backbone."""
+
+    context_length: Steps = 32
+    prediction_length: Size = 24
+    num_input_channels: Size = 1
+    patch_length: Size = 1
+    patch_stride: Size = 1
+    num_hidden_layers: Layers = 3
+    d_model: Size = 128
+    num_attention_heads: Size = 4
+    share_embedding: bool = True
+    channel_attention: bool = False
+    ffn_dim: Size = 512
+    norm_type: Literal["batchnorm", "layernorm"] = "batchnorm"
+    norm_eps: Small = 1e-5
+    attention_dropout: Rate = 0.0
+    positional_dropout: Rate = 0.0
+    path_dropout: Rate = 0.0
+    ff_dropout: Rate = 0.0
+    bias: bool = True
+    activation_function: Literal["gelu", "relu"] = "gelu"
+    pre_norm: bool = True
+    positional_encoding_type: Literal["random", "sincos"] = "sincos"
+    use_cls_token: bool = False
+    scaling: Literal["mean", "std"] | bool | None = "std"
+
+    @model_validator(mode="after")
+    def _agrees(self) -> PatchTSTConfig:
+        if self.d_model % self.num_attention_heads:
+            raise ValueError("should share d_model out evenly over num_attention_heads")
+        if self.context_length <= self.patch_length:
+            raise ValueError("should have a context_length beyond patch_length")
+        patches = (self.context_length - self.patch_length) // self.patch_stride + 1
+        if patches * self.d_model * self.prediction_length > MOST_HEAD:
+            raise ValueError(f"should need a head of at most {MOST_HEAD} numbers a level")
+        return self
+
+    def numbers(self) -> int:
+        return self.num_hidden_layers * self.d_model * (4 * self.d_model + 2 * self.ffn_dim)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    r"""Reads the config of a checkpoint, and refuses what asks for more than the folder's own weights.
+
+    Arguments:
+        folder: The folder.
+
+    Returns:
+        What the config holds.
+
+    Raises:
+        ValueError: If the folder holds no checkpoint, its config is no JSON, or asks for code or other files.
+    """
+    if not (folder / CONFIG).is_file() or not ((folder / WEIGHTS).is_file() or (folder / INDEX).is_file()):
+        raise ValueError(
+            f"'{folder}' is no checkpoint: expected config.json and model.safetensors in it "
+            f"(pipeline.inner_model.save_pretrained(...) writes them)"
+        )
+    for name in REFUSED_FILES:
+        if (folder / name).exists():
+            raise ValueError(
+                f"the checkpoint in '{folder}' has {name}, which names another model: {REMEDY} of the whole"
+            )
+    content = read_json(folder / CONFIG, f"'{folder / CONFIG}'", REMEDY, most=LARGEST)
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"'{folder / CONFIG}' must be a mapping of keys to values, got {type(content).__name__}: {REMEDY}"
+        )
+    for name in REFUSED:
+        if content.get(name) is not None:
+            raise ValueError(
+                f"'{folder / CONFIG}' has the key {name!r}, which asks for what is not in the folder: {REMEDY}"
+            )
+    return content
+
+
+def checked(schema: type[_Config], content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    r"""Checks the config of a checkpoint by its schema, and its size by the files of weights.
+
+    Arguments:
+        schema: The schema.
+        content: What the config holds.
+        folder: The folder.
+
+    Returns:
+        The options that the config gives, of those that the schema names.
+
+    Raises:
+        ValueError: If it is not as the schema says, or is the config of a larger model than the weights are of.
+    """
+    config = validated(schema, content, f"'{folder / CONFIG}'", REMEDY, unknown=unknown)
+    held = require_weights(folder)
+    if config.numbers() > SMALL + 4 * held:
+        raise ValueError(
+            f"the weights in '{folder}' do not fit its config.json: it is of a model of {config.numbers()} numbers or "
+            f"more, and they hold {held}: {REMEDY}"
+        )
+    return config.model_dump(exclude_unset=True)
+
+
+def require_weights(folder: Path) -> int:
+    r"""Checks that the weights are safetensors files in the folder.
+
+    Arguments:
+        folder: The folder.
+
+    Returns:
+        How many numbers they hold.
+
+    Raises:
+        ValueError: If a file is missing or damaged, or lies elsewhere.
+    """
+    from safetensors import safe_open
+
+    names = [WEIGHTS]
+    if not (folder / WEIGHTS).is_file():
+        content = read_json(folder / INDEX, f"'{folder / INDEX}'", REMEDY, most=LARGEST)
+        places = content.get("weight_map") if isinstance(content, dict) else None
+        if not isinstance(places, dict) or not places:
+            raise ValueError(f"'{folder / INDEX}' has no mapping 'weight_map' of weights to files: {REMEDY}")
+        for name in places.values():
+            if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+                raise ValueError(
+                    f"'{folder / INDEX}' names {shown(name)}, which is no safetensors file beside it: {REMEDY}"
+                )
+        names = sorted(set(places.values()))
+    total = 0
+    for name in names:
+        require_regular(folder / name, f"'{folder / name}'")
+        with reading(f"the checkpoint in '{folder}' cannot be read", REMEDY), safe_open(folder / name, "pt") as file:
+            total += sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118  no mapping
+    return total
+
+
+def named(folder: Path) -> tuple[str, str]:
+    r"""Returns the name and version that a checkpoint's card gives it; those of the folder, and "unknown", without.
+
+    Arguments:
+        folder: The folder.
+
+    Raises:
+        ValueError: If there is a card that is not as cards are.
+    """
+    card, what = ModelCard(), f"'{folder / CARD}'"
+    if (folder / CARD).exists():
+        content = read_json(folder / CARD, what, REMEDY, most=LARGEST)
+        card = validated(ModelCard, content, what, "give it a name and a version, both text", unknown=unknown)
+    return card.name or folder.resolve().name, card.version or "unknown"
+
+
+def require_sound(model: nn.Module, info: Any, folder: Path) -> None:
+    r"""Checks weights as they were loaded.
+
+    Arguments:
+        model: The model.
+        info: What transformers says of the loading.
+        folder: The folder.
+
+    Raises:
+        ValueError: If a weight is missing, of another shape than the config's, or not finite.
+    """
+    mismatched = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
+    if faults := sorted([*info["missing_keys"], *mismatched]):
+        raise ValueError(
+            f"the weights in '{folder}' do not fit its config.json: {len(faults)} missing or of another shape, the "
+            f"first {shown(faults[0])[1:-1]}"
+        )
+    for name, weight in model.state_dict().items():
+        if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
+            raise ValueError(f"the weights in '{folder}' are not finite, the first {name}: {REMEDY}")

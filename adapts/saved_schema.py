@@ -1,0 +1,389 @@
+r"""What a saved adapter says of itself: the schema of its config, the table of its tensors, and the digest of both."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ALONE",
+    "FORMAT",
+    "ROLES",
+    "Fit",
+    "GroupedConfig",
+    "Saved",
+    "canonical",
+    "digest",
+    "panel_of",
+    "read_config",
+    "read_grouped",
+    "read_tensors",
+    "require_listed",
+]
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import AfterValidator, Field, model_validator
+from torch import Tensor
+
+from . import __version__
+from .checks import LONGEST
+from .covariates import calendar_columns
+from .dates import alias, calendar
+from .errors import reading, shown
+from .ownership import CONFIG, TENSORS
+from .panel import Item, Panel
+from .panel.panel import columns_of
+from .schemas import Count, Rows, Sha256, Strict, Text, read_json, require_regular, validated
+from .shelf import unknown
+from .tensors import kind_of, require_names, taken, written
+
+FORMAT, FORMER = 3, 2
+ROLES = ("past_covariates", "known_covariates", "calendar")
+#: The tensors of a fit that stand alone, and what its parts are called, whose tensors follow behind a dot.
+ALONE = ("location", "scale", "support", "noise", "gate", "latent_ranks", "constant")
+PARTS = (
+    "module",
+    "copula",
+    "recalibration",
+    "bands",
+    "online",
+    "latent_copula",
+    "head",
+    "effect",
+    "coupling",
+    "kriging",
+)
+
+Part = Literal["train", "validation", "calibration", "confirmation"]
+
+
+def _zone(name: str) -> str:
+    if name.startswith("dateutil") or ".." in name or name.startswith("/"):  # pandas would read a file of that name
+        raise ValueError("should be a time zone")
+    with reading(f"{shown(name)} is no time zone", "name one such as 'Europe/Paris' or 'UTC+01:00'"):
+        pd.DatetimeIndex([]).tz_localize("UTC").tz_convert(name)
+    return name
+
+
+def _frequency(name: str) -> str:
+    with reading(f"{shown(name)} is no frequency", "name one such as 'h' or '15min'"):
+        known = alias(name)
+    if known != name:
+        raise ValueError(f"should be written as {known!r}")
+    return name
+
+
+class Model(Strict):
+    r"""The frozen model that an adapter was fitted around."""
+
+    name: Text
+    version: Text
+    sha256: Sha256
+
+
+class ItemConfig(Strict):
+    r"""What dates the rows of an item: the unit and zone of its clock, or the number of the row behind the last."""
+
+    item_id: Text
+    unit: Literal["s", "ms", "us", "ns"] | None = None
+    zone: Annotated[str, AfterValidator(_zone)] | None = None
+    stop: Rows | None = None
+
+
+class Span(Strict):
+    r"""The first and the last target row of a part, and how many rows it has."""
+
+    first: Text
+    last: Text
+    rows: Rows
+
+
+class Fit(Strict):
+    r"""What a config says of a fit."""
+
+    channels: Annotated[list[Text], Field(min_length=1)]
+    past_covariates: list[Text]
+    known_covariates: list[Text]
+    calendar: list[Text]
+    static: dict[Text, list[Text] | list[int] | None]
+    frequency: Annotated[str, AfterValidator(_frequency)] | None
+    single: bool
+    items: Annotated[list[ItemConfig], Field(min_length=1)]
+    context_length: Annotated[int, Field(ge=1, le=LONGEST)]
+    season_length: Rows | None
+    windows: dict[Part, Count]
+    spans: dict[Part, Span]
+    stages: dict[Text, Text]
+    tensors: dict[Text, Text]
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Fit:
+        made = columns_of({name: None if held is None else tuple(held) for name, held in self.static.items()})
+        targets = len(self.channels) - len(self.past_covariates) - len(self.known_covariates)
+        if len(set(self.channels)) < len(self.channels):
+            raise ValueError("should name each channel once")
+        if targets < 1 or self.channels[targets:] != [*self.past_covariates, *self.known_covariates]:
+            raise ValueError("should name the targets among the channels, then the past and the known covariates")
+        given = len(self.known_covariates) - len(made) - len(self.calendar)
+        if given < 0 or self.known_covariates[given:] != [*made, *self.calendar]:
+            raise ValueError("should name static columns and the calendar behind the other known covariates")
+        if self.calendar and (self.frequency is None or self.calendar != list(calendar_columns(self.frequency))):
+            raise ValueError("should name the columns of the calendar that its frequency has")
+        if len({item.item_id for item in self.items}) < len(self.items):
+            raise ValueError("should name each item once")
+        if self.single and len(self.items) > 1:
+            raise ValueError("should hold one item where it holds a single series")
+        dated = self.frequency is not None
+        if any((item.unit is not None, item.stop is None) != (dated, dated) for item in self.items):
+            raise ValueError("should give each item a unit where it has a frequency, and a stop where it has none")
+        if not dated and any(item.zone is not None for item in self.items):
+            raise ValueError("should give no zone to items without dates")
+        return self
+
+
+class Saved(Fit):
+    r"""The config of a saved adapter."""
+
+    format: Literal[2, 3]
+    adapts: Text
+    family: Text
+    family_options: dict[Text, Any]
+    options: dict[Text, Any]
+    foundation_model: Model
+    sha256: Sha256
+
+
+class GroupedConfig(Strict):
+    r"""The config of a saved grouped adapter."""
+
+    format: Literal[2, 3]
+    adapts: Text
+    group_column: Text
+    item_column: Text | None
+    roles: dict[Text, Text | bool | list[Text]]
+    groups: Annotated[dict[Text, Text], Field(min_length=1)]
+    items: list[tuple[Text, Text]]
+    sha256: Sha256 | None = None
+
+
+def canonical(config: Mapping[str, Any]) -> bytes:
+    r"""Writes a config, but for its digest, in the one way that the digest is taken of.
+
+    Arguments:
+        config: The config, of what JSON can hold.
+
+    Returns:
+        The bytes.
+    """
+    rest = {name: value for name, value in config.items() if name != "sha256"}
+    return json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def digest(config: Mapping[str, Any], data: bytes = b"") -> str:
+    r"""Returns the sha256 of a config and of the file of its tensors.
+
+    Arguments:
+        config: The config, of what JSON can hold; its own digest is not looked at.
+        data: What the file of the tensors holds; nothing for a config that stands alone.
+    """
+    return hashlib.sha256(canonical(config) + b"\n" + data).hexdigest()
+
+
+def read_config(folder: Path, path: str | Path) -> tuple[Saved, dict[str, Any]]:
+    r"""Reads and checks the config of a saved adapter, before its tensors are opened.
+
+    Arguments:
+        folder: The folder.
+        path: Its name, for messages.
+
+    Returns:
+        The config, and what JSON holds of it.
+
+    Raises:
+        ValueError: If it is not the config of an adapter of a format that is read here.
+    """
+    remedy = "save the adapter again, or fit again"
+    what = str(path / Path(CONFIG)) if isinstance(path, Path) else f"{path}/{CONFIG}"
+    content = read_json(folder / CONFIG, what, remedy)
+    if not isinstance(content, dict) or "format" not in content or "family" not in content:
+        raise ValueError(f"{what} is not the config of an adapter: it names no format and family")
+    _require_format(content, path)
+    if content["format"] == FORMER:
+        content = _upgraded(content, folder)
+    return validated(Saved, content, what, remedy, unknown=unknown), content
+
+
+def _require_format(content: Mapping[str, Any], path: str | Path) -> None:
+    found = content.get("format")
+    if type(found) is not int or found not in (FORMER, FORMAT):
+        raise ValueError(
+            f"{path} was saved in format {shown(found)} by adapts {shown(content.get('adapts'))}; adapts {__version__} "
+            f"reads the formats {FORMER} and {FORMAT}: load it with that version, or fit again"
+        )
+
+
+def _upgraded(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    r"""A config of format 2 with what format 3 says besides: the table of the tensors, and roles that were left out."""
+    absent: dict[str, Any] = {role: [] for role in ROLES} | {"static": {}, "spans": {}}
+    return {**absent, **content, "tensors": _header(folder / TENSORS)}
+
+
+def _header(path: Path) -> dict[str, str]:
+    r"""The type and shape of each tensor of a file, as its header says them; no tensor is read."""
+    from safetensors import safe_open
+
+    require_regular(path, str(path))
+    with (
+        reading(f"{path} is no file of tensors", "save the adapter again, or fit again"),
+        safe_open(path, framework="pt") as file,
+    ):
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+        return {name: f"{part.get_dtype()}{part.get_shape()}" for name, part in slices.items()}
+
+
+def read_tensors(folder: Path, path: str | Path, saved: Saved, content: Mapping[str, Any]) -> dict[str, Tensor]:
+    r"""Reads the tensors of a saved adapter, if they and the config are those that were saved together.
+
+    Arguments:
+        folder: The folder.
+        path: Its name, for messages.
+        saved: The config.
+        content: What JSON holds of it.
+
+    Returns:
+        The tensors, as the config's table lists them.
+
+    Raises:
+        ValueError: If the file is damaged, holds other tensors, or either was changed since they were saved.
+    """
+    from safetensors.torch import load
+
+    corrupt = f"{path} is a corrupt adapter"
+    held = _header(folder / TENSORS)
+    require_listed(corrupt, held, saved.tensors)
+    with reading(f"{corrupt}: {TENSORS} cannot be read", "save the adapter again, or fit again"):
+        data = (folder / TENSORS).read_bytes()
+        tensors: dict[str, Tensor] = load(data)
+    found = hashlib.sha256(data).hexdigest() if saved.format == FORMER else digest(content, data)
+    if found != saved.sha256:
+        whose = f"{TENSORS} is not the file that {CONFIG} was saved with"
+        changed = whose if saved.format == FORMER else f"{CONFIG} or {TENSORS} was changed since both were saved"
+        raise ValueError(f"{corrupt}: {changed}: save the adapter again, or fit again")
+    require_listed(corrupt, {name: written(kind_of(tensor)) for name, tensor in tensors.items()}, saved.tensors)
+    return tensors
+
+
+def require_listed(what: str, held: Mapping[str, str], listed: Mapping[str, str]) -> None:
+    r"""Checks that tensors are those of a config's table.
+
+    Arguments:
+        what: What they are of, for the message.
+        held: The type and shape of each tensor that there is.
+        listed: The same, as the config lists them.
+
+    Raises:
+        ValueError: If one is missing, or is of another type or shape, or there is another.
+    """
+    for name in {**listed, **held}:
+        if held.get(name) != listed.get(name):
+            told = [shown(of[name]) if name in of else "none" for of in (listed, held)]
+            raise ValueError(f"{what}: its config lists the tensor {shown(name)} as {told[0]}, and there is {told[1]}")
+
+
+def panel_of(fit: Fit, tensors: Mapping[str, Tensor]) -> Panel:
+    r"""Puts the rows that were saved together again.
+
+    Arguments:
+        fit: What the config says of the fit.
+        tensors: The tensors.
+
+    Returns:
+        The panel.
+
+    Raises:
+        ValueError: If the rows do not fit the channels, or the clock the frequency.
+    """
+    numbers = range(len(fit.items))
+    rows, clocks = ([f"{kind}.{number}" for number in numbers] for kind in ("rows", "clock"))
+    inside = [name for name in tensors if name in ALONE or name.partition(".")[0] in PARTS]
+    dated = fit.frequency is not None
+    require_names("the adapter", tensors, [*rows, *(clocks if dated else [])], inside)
+    items = []
+    for number, entry in enumerate(fit.items):
+        values = taken(tensors, rows[number], torch.float64, (None, len(fit.channels)), missing=True)
+        if not len(values):
+            raise ValueError(f"the tensor {rows[number]!r} is expected to hold one row at least")
+        index: pd.Index[Any]
+        if dated:
+            clock = taken(tensors, clocks[number], torch.int64, (len(values),))
+            index = _dates(clock.numpy(), entry, str(fit.frequency), clocks[number])
+        else:
+            stop = int(entry.stop or 0)
+            if stop < len(values):
+                raise ValueError(f"item {shown(entry.item_id)} stops at row {stop}, and has {len(values)} rows")
+            index = pd.RangeIndex(stop - len(values), stop)
+        items.append(Item(entry.item_id, values.numpy(), index))
+    static = {name: None if held is None else tuple(held) for name, held in fit.static.items()}
+    past, known, made = (tuple(getattr(fit, role)) for role in ROLES)
+    return Panel(
+        tuple(items), tuple(fit.channels), fit.frequency, fit.single,
+        past_covariates=past, known_covariates=known, calendar=made, static=static,
+    )  # fmt: skip
+
+
+def _dates(clock: np.ndarray, entry: ItemConfig, frequency: str, name: str) -> pd.DatetimeIndex:
+    r"""The dates of an item's rows, which follow each other as the frequency says."""
+    wrong = f"the tensor {name!r} holds dates that do not follow each other by the frequency {frequency!r}"
+    if (clock == np.iinfo(np.int64).min).any() or (np.diff(clock) <= 0).any():
+        raise ValueError(wrong)
+    unit = entry.unit or "ns"
+    with reading(f"the tensor {name!r} holds no dates of the unit {unit!r}", "save the adapter again, or fit again"):
+        index = pd.DatetimeIndex(clock).as_unit(unit)
+        if entry.zone:
+            index = index.tz_localize("UTC").tz_convert(entry.zone)
+        expected = calendar(index[0], frequency, periods=len(index), unit=unit).as_unit("ns").asi8
+    # Where the clocks are changed, steps of a day or more may move by the hour that is skipped or comes twice.
+    moved = math.inf if len(expected) != len(clock) else int(np.abs(expected - clock).max())
+    if moved > (2 * 3_600_000_000_000 if entry.zone else 0):
+        raise ValueError(wrong)
+    return index
+
+
+def read_grouped(folder: Path, path: str | Path) -> GroupedConfig:
+    r"""Reads and checks the config of a saved grouped adapter.
+
+    Arguments:
+        folder: The folder.
+        path: Its name, for messages.
+
+    Returns:
+        The config.
+
+    Raises:
+        ValueError: If it is not the config of a grouped adapter, or was changed since it was saved.
+    """
+    remedy, what = "save the adapters again, or fit again", f"{path}/{CONFIG}"
+    content = read_json(folder / CONFIG, what, remedy) if (folder / CONFIG).exists() else None
+    if not isinstance(content, dict) or "groups" not in content:
+        raise ValueError(
+            f"expected a folder that GroupedAdapter.save wrote, but {path} holds no {CONFIG} that names groups: "
+            "Adapter.load reads a single adapter"
+        )
+    _require_format(content, path)
+    # JSON has no tuples.
+    pairs = content.get("items")
+    if isinstance(pairs, list):
+        content = {**content, "items": [tuple(pair) if isinstance(pair, list) else pair for pair in pairs]}
+    saved = validated(GroupedConfig, content, what, remedy, unknown=unknown)
+    if saved.format == FORMAT and digest(content) != saved.sha256:
+        raise ValueError(f"{path} is a corrupt grouped adapter: {CONFIG} was changed since it was saved: {remedy}")
+    items = dict(saved.items)
+    if len(items) < len(saved.items) or set(items.values()) != set(saved.groups):
+        raise ValueError(f"{what} is expected to name each item once, in one of its groups: {remedy}")
+    return saved
