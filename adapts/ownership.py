@@ -58,7 +58,7 @@ class File:
         try:
             with path.open("rb") as file:
                 return self._says(path.name, file.read(_HEAD), os.fstat(file.fileno()).st_size, torn)
-        except (FileNotFoundError, PermissionError):
+        except PermissionError:
             return False
 
     def _says(self, name: str, head: bytes, size: int, torn: bool) -> bool:
@@ -357,19 +357,20 @@ def locked(folder: Path) -> Iterator[None]:
     path = folder / _LOCK
     lock = FileLock(path, timeout=0, thread_local=False)
     while True:
-        if not os.path.lexists(folder):
-            with suppress(FileExistsError):
-                folder.mkdir()
-        if not stat.S_ISDIR(_mode(folder)):
-            raise ValueError(f"{named(folder)} is not the folder that adapts writes under this name: move it away")
-        if os.path.lexists(path) and not _EMPTY.wrote(path):
-            raise ValueError(f"{named(path)} is not the lock that adapts writes under this name: move it away")
+        with suppress(FileExistsError):
+            folder.mkdir()
         try:
+            if not stat.S_ISDIR(folder.lstat().st_mode):
+                raise ValueError(f"{named(folder)} is not the folder that adapts writes under this name: move it away")
+            with suppress(FileNotFoundError):
+                there = path.lstat()
+                if not stat.S_ISREG(there.st_mode) or there.st_size:
+                    raise ValueError(f"{named(path)} is not the lock that adapts writes under this name: move it away")
             lock.acquire()
             break
         except Timeout:
             raise Busy(f"{named(folder)} is in use") from None
-        except FileNotFoundError:  # whoever held it has just removed it
+        except (FileExistsError, FileNotFoundError):  # whoever held it is just removing it
             continue
     try:
         yield

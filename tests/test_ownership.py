@@ -286,6 +286,24 @@ class TestWhatWasLeft:
             left = sorted(name for name in os.listdir(place) if name.startswith(".saved"))
             assert left == [".saved-adapts-22222222", ".saved-adapts-33333333"]
 
+    def test_two_that_write_one_output_at_a_time_do_not_disturb_each_other(self, one, tmp_path):
+        told: list[OSError | ValueError] = []
+
+        def save() -> None:
+            try:
+                for _ in range(40):
+                    one.save(tmp_path / "run", overwrite=True)
+            except (OSError, ValueError) as error:
+                told.append(error)
+
+        one.save(tmp_path / "run")
+        threads = [threading.Thread(target=save) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not told and os.listdir(tmp_path) == ["run"] and why_foreign(tmp_path / "run", SAVED) is None
+
     def test_a_link_is_followed_and_kept(self, one, place):
         (place / "link").symlink_to("saved")
         one.save(place / "link", overwrite=True)
