@@ -71,8 +71,8 @@ class Forecast:
         assert self.law.marginals.shape == (1, len(self.index), len(self.channels))
         if not bool(self.law.marginals.values.isfinite().all()):
             raise ValueError(
-                f"the forecast of item {shown(self.item_id)} has missing or infinite quantiles: what was fitted, or the "
-                "series, holds values too large to compute with; divide the series and fit again"
+                f"the forecast of item {shown(self.item_id)} has missing or infinite quantiles: the series, or what "
+                "was fitted, holds values too large to compute with; divide the series and fit again"
             )
 
     def __repr__(self) -> str:
