@@ -278,6 +278,10 @@ def _options(adapter_class: type[Adapter], saved: Saved, device: str) -> dict[st
         raise ValueError(f"the options lack {absent[0]!r}")
     if saved.options.get("device") != "auto":
         raise ValueError(f"the option device is 'auto' in a saved adapter, got {shown(saved.options.get('device'))}")
+    if not isinstance(saved.options.get("foundation_model"), str | None):
+        raise ValueError(
+            f"the option foundation_model is a name in a saved adapter, got {shown(saved.options['foundation_model'])}"
+        )
     return {**saved.options, "device": device, "support": _support_option(saved.options.get("support"))}
 
 
