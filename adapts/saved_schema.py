@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "ALONE",
     "FORMAT",
+    "REMEDY",
     "ROLES",
     "Fit",
     "GroupedConfig",
@@ -45,6 +46,7 @@ from .tensors import kind_of, require_names, taken, written
 
 FORMAT, FORMER = 3, 2
 ROLES = ("past_covariates", "known_covariates", "calendar")
+REMEDY = "save the adapter again, or fit again"
 #: The tensors of a fit that stand alone, and what its parts are called, whose tensors follow behind a dot.
 ALONE = ("location", "scale", "support", "noise", "gate", "latent_ranks", "constant")
 PARTS = (
@@ -208,15 +210,14 @@ def read_config(folder: Path, path: str | Path) -> tuple[Saved, dict[str, Any]]:
     Raises:
         ValueError: If it is not the config of an adapter of a format that is read here.
     """
-    remedy = "save the adapter again, or fit again"
-    what = str(path / Path(CONFIG)) if isinstance(path, Path) else f"{path}/{CONFIG}"
-    content = read_json(folder / CONFIG, what, remedy)
+    what = f"{path}/{CONFIG}"
+    content = read_json(folder / CONFIG, what, REMEDY)
     if not isinstance(content, dict) or "format" not in content or "family" not in content:
         raise ValueError(f"{what} is not the config of an adapter: it names no format and family")
     _require_format(content, path)
     if content["format"] == FORMER:
-        content = _upgraded(content, folder)
-    return validated(Saved, content, what, remedy, unknown=unknown), content
+        content = _upgraded(content, folder, path)
+    return validated(Saved, content, what, REMEDY, unknown=unknown), content
 
 
 def _require_format(content: Mapping[str, Any], path: str | Path) -> None:
@@ -228,20 +229,20 @@ def _require_format(content: Mapping[str, Any], path: str | Path) -> None:
         )
 
 
-def _upgraded(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _upgraded(content: dict[str, Any], folder: Path, path: str | Path) -> dict[str, Any]:
     r"""A config of format 2 with what format 3 says besides: the table of the tensors, and roles that were left out."""
     absent: dict[str, Any] = {role: [] for role in ROLES} | {"static": {}, "spans": {}}
-    return {**absent, **content, "tensors": _header(folder / TENSORS)}
+    return {**absent, **content, "tensors": _header(folder, path)}
 
 
-def _header(path: Path) -> dict[str, str]:
-    r"""The type and shape of each tensor of a file, as its header says them; no tensor is read."""
+def _header(folder: Path, path: str | Path) -> dict[str, str]:
+    r"""The type and shape of each tensor of a saved adapter, as the header of their file says; no tensor is read."""
     from safetensors import safe_open
 
-    require_regular(path, str(path))
+    require_regular(folder / TENSORS, f"{path}/{TENSORS}")
     with (
-        reading(f"{path} is no file of tensors", "save the adapter again, or fit again"),
-        safe_open(path, framework="pt") as file,
+        reading(f"{path} is a corrupt adapter: {TENSORS} cannot be read", REMEDY),
+        safe_open(folder / TENSORS, framework="pt") as file,
     ):
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
         return {name: f"{part.get_dtype()}{part.get_shape()}" for name, part in slices.items()}
@@ -265,16 +266,16 @@ def read_tensors(folder: Path, path: str | Path, saved: Saved, content: Mapping[
     from safetensors.torch import load
 
     corrupt = f"{path} is a corrupt adapter"
-    held = _header(folder / TENSORS)
+    held = _header(folder, path)
     require_listed(corrupt, held, saved.tensors)
-    with reading(f"{corrupt}: {TENSORS} cannot be read", "save the adapter again, or fit again"):
+    with reading(f"{corrupt}: {TENSORS} cannot be read", REMEDY):
         data = (folder / TENSORS).read_bytes()
         tensors: dict[str, Tensor] = load(data)
     found = hashlib.sha256(data).hexdigest() if saved.format == FORMER else digest(content, data)
     if found != saved.sha256:
         whose = f"{TENSORS} is not the file that {CONFIG} was saved with"
         changed = whose if saved.format == FORMER else f"{CONFIG} or {TENSORS} was changed since both were saved"
-        raise ValueError(f"{corrupt}: {changed}: save the adapter again, or fit again")
+        raise ValueError(f"{corrupt}: {changed}: {REMEDY}")
     require_listed(corrupt, {name: written(kind_of(tensor)) for name, tensor in tensors.items()}, saved.tensors)
     return tensors
 
@@ -343,7 +344,7 @@ def _dates(clock: np.ndarray, entry: ItemConfig, frequency: str, name: str) -> p
     if (clock == np.iinfo(np.int64).min).any() or (np.diff(clock) <= 0).any():
         raise ValueError(wrong)
     unit = entry.unit or "ns"
-    with reading(f"the tensor {name!r} holds no dates of the unit {unit!r}", "save the adapter again, or fit again"):
+    with reading(f"the tensor {name!r} holds no dates of the unit {unit!r}", REMEDY):
         index = pd.DatetimeIndex(clock).as_unit(unit)
         if entry.zone:
             index = index.tz_localize("UTC").tz_convert(entry.zone)

@@ -151,14 +151,14 @@ def load(
     Raises:
         ValueError: If the folder is not a saved adapter, is corrupt, or its foundation model is not the one found.
     """
-    from .saved_schema import read_config, read_tensors
+    from .saved_schema import REMEDY, read_config, read_tensors
 
     folder = _require_folder(path)
     saved, content = read_config(folder, path)
     if foundation_model is None:
         _require_known(saved, path, call)
     tensors = read_tensors(folder, path, saved, content)
-    with reading(f"{path} is a corrupt adapter, or another version's", "save the adapter again, or fit again"):
+    with reading(f"{path} is a corrupt adapter, or another version's", REMEDY):
         family = make(saved.family, saved.family_options)
         columns = len(saved.channels) - len(saved.known_covariates)
         family.require_sizes(columns, _part("module", {name: kind_of(x) for name, x in tensors.items()}))
@@ -184,11 +184,17 @@ def _options(adapter_class: type[Adapter], saved: Saved, device: str) -> dict[st
         raise ValueError(f"the options lack {absent[0]!r}")
     if saved.options.get("device") != "auto":
         raise ValueError(f"the option device is 'auto' in a saved adapter, got {shown(saved.options.get('device'))}")
+    if not isinstance(saved.options.get("foundation_model"), str | None):
+        raise ValueError(
+            f"the option foundation_model is a name in a saved adapter, got {shown(saved.options['foundation_model'])}"
+        )
     return {**saved.options, "device": device, "support": _support_option(saved.options.get("support"))}
 
 
 def _require_known(saved: Saved, path: str | Path, call: Callable[[str], str]) -> None:
     r"""Checks that the frozen model that a config names is bundled or a known one: no other is looked for."""
+    from .saved_schema import REMEDY
+
     address, model = saved.options.get("foundation_model"), saved.foundation_model
     if address is None:
         raise ValueError(
@@ -204,7 +210,7 @@ def _require_known(saved: Saved, path: str | Path, call: Callable[[str], str]) -
     if address != model.name:
         raise ValueError(
             f"{path} is a corrupt adapter: it names the foundation model {address!r}, and the name of the one it was "
-            f"fitted around is {shown(model.name)}: save the adapter again, or fit again"
+            f"fitted around is {shown(model.name)}: {REMEDY}"
         )
 
 

@@ -73,8 +73,8 @@ class Forecast:
             raise ValueError(f"Forecast expects marginals of one window, of shape {expected}, got {shape}")
         if not bool(self.law.marginals.values.isfinite().all()):
             raise ValueError(
-                f"the forecast of item {shown(self.item_id)} has missing or infinite quantiles: the values of its "
-                "context, or the adapter's weights, are too large to compute with; divide the series, and fit again"
+                f"the forecast of item {shown(self.item_id)} has missing or infinite quantiles: the series, or what "
+                "was fitted, holds values too large to compute with; divide the series and fit again"
             )
 
     def __repr__(self) -> str:
