@@ -391,7 +391,7 @@ class Adapter:
             medians = frozen.values[..., pipeline.model.median_index]
             return Forecasts(windows, pipeline.continued, medians, law, pipeline.truth(windows), self.seed)
 
-        self._fitted = follow(fitted, extend(fitted.panel, later), forecast)
+        self._fitted = follow(fitted, extend(fitted.panel, later, filled=bool(regularise)), forecast)
         return self
 
     def law(self, windows: Windows) -> Law:

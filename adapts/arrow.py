@@ -23,8 +23,7 @@ def size_of_arrow(path: Path) -> tuple[int, int]:
         path: A file in Arrow's file format (Feather) or stream format.
 
     Returns:
-        The number of values of its arrays, and how many bytes these take once they are unpacked. Both are 0 for the
-        first version of Feather, which packs nothing.
+        The number of values of its arrays, and how many bytes these take once they are unpacked.
 
     Raises:
         struct.error: If the file is damaged; pyarrow raises exceptions of its own.
@@ -35,8 +34,6 @@ def size_of_arrow(path: Path) -> tuple[int, int]:
     values = size = 0
     with pyarrow.memory_map(str(path)) as file:
         magic = file.read(len(_MAGIC))
-        if magic[:4] == b"FEA1":
-            return 0, 0
         if magic == _MAGIC:
             messages = _messages(file)
         else:

@@ -7,6 +7,7 @@ __all__ = [
     "require_one_value", "require_tellable", "slopes",
 ]  # fmt: skip
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -251,7 +252,7 @@ def require_one_value(
         for item, rows in zip(panel.items, future, strict=False):
             require_one_value(replace(panel, items=(item,)), given, rows, prediction_length, **columns)
         return
-    if isinstance(future, str | Path) and Path(future).is_file():
+    if isinstance(future, str | Path) and os.path.isfile(future):
         future = read_table(Path(future), item_column).series
     future = as_pandas(future)
     if not isinstance(future, pd.DataFrame):

@@ -362,7 +362,7 @@ def two_digit_years(values: pd.Series[Any] | pd.Index[Any], *, some: bool = Fals
         >>> two_digit_years(pd.Index(["31.01.24", "29.02.24 12:00"])), two_digit_years(pd.Index(["31.01.2024"]))
         (True, False)
     """
-    index = pd.Index(values)
+    index = _index(values)
     texts = index.dropna().astype(str) if _is_text(index) else index[:0]
     if not len(texts) or not re.match(r"\s*\d\d?[./-]\d", texts[0]):
         return False
@@ -403,13 +403,13 @@ def first_undated(values: pd.Series[Any] | pd.Index[Any]) -> tuple[int, str]:
     Returns:
         The entry's row and text: row 0 where each entry would be a date alone, as in two time zones.
     """
-    index = pd.Index(values)
+    index = _index(values)
     row = 0
     if not pd.api.types.is_numeric_dtype(index.dtype):
         with without_warnings():
             try:
                 first = _mark(index[:1]) == "."
-                bad = np.asarray(pd.to_datetime(index, errors="coerce", dayfirst=first).isna() & index.notna())
+                bad = np.asarray(pd.to_datetime(index, errors="coerce", dayfirst=first).isna()) & index.notna()
                 row = int(bad.argmax())
             except Exception:  # of whatever kind: the first entry will do
                 row = 0
@@ -490,11 +490,10 @@ def require_in_proportion(tidy: pd.DatetimeIndex, frequency: str, whose: str = "
     Raises:
         ValueError: If it would have more than `STEPS_PER_DATE` steps for each date and `STEPS_IN_GAPS` more.
     """
-    step = pd.Timedelta(days=step_days(frequency))
-    steps = int((tidy[-1].tz_localize(None) - tidy[0].tz_localize(None)) / step)
+    steps = int(_span(tidy) / (step_days(frequency) * DAY))
     if steps <= STEPS_PER_DATE * len(tidy) + STEPS_IN_GAPS:
         return
-    gap = int(np.diff(tidy.as_unit("ns").asi8).argmax())
+    gap = int(np.diff(tidy.as_unit("ns").asi8.astype(np.float64)).argmax())
     stray = tidy[gap] if gap + 1 < len(tidy) - gap - 1 else tidy[gap + 1]
     raise ValueError(
         f"the {len(tidy)} dates{whose} from {tidy[0]} to {tidy[-1]} span about {steps} steps of frequency "
@@ -614,6 +613,15 @@ def step_days(frequency: str) -> float:
     """
     first, second = calendar(pd.Timestamp("2001-01-01"), frequency, periods=2, unit="ns")
     return float((second - first) / pd.Timedelta(days=1))
+
+
+def _span(tidy: pd.DatetimeIndex) -> int:
+    r"""The nanoseconds from the first date to the last, which may be more than a Timedelta holds."""
+    return int(tidy[-1].as_unit("ns").value) - int(tidy[0].as_unit("ns").value)
+
+
+def _index(values: pd.Series[Any] | pd.Index[Any]) -> pd.Index[Any]:
+    return pd.Index(values.astype(np.float32) if values.dtype == np.float16 else values)  # pandas has no such index
 
 
 def _offsets(index: pd.Index[Any]) -> set[str]:
@@ -769,7 +777,7 @@ def _guess(tidy: pd.DatetimeIndex) -> str | None:
     candidates |= dict.fromkeys(range(89, 93), [f"QS-{quarter}", f"QE-{quarter}"])
     candidates |= dict.fromkeys((365, 366), [f"YS-{month}", f"YE-{month}"])
     for candidate in [*(candidates.get(step // DAY, []) if step % DAY == 0 else []), _tick(tidy, step)]:
-        if (tidy[-1] - tidy[0]) / pd.Timedelta(step, "ns") > 2 * len(tidy) + 2:
+        if _span(tidy) / step > 2 * len(tidy) + 2:
             return None
         grid = _grid(tidy, candidate)
         if tidy.isin(grid).all():

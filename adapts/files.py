@@ -26,8 +26,11 @@ from .tsf import read_tsf
 
 #: The most text that is read of a file once it is unpacked, in bytes; less where each value becomes an object.
 MOST_TEXT, MOST_TEXT_OF_OBJECTS = 2**30, 2**28
+#: How many times its size a packed file may hold, and how much it may in any case, in bytes.
+MOST_TIMES_PACKED, LEAST_UNPACKED = 100, 2**26
 #: The most values that a table of a file may have, 2 GiB as float64, and the most columns.
 MOST_VALUES, MOST_COLUMNS = 2**28, 100_000
+SEPARATORS = ",;\t|"
 #: How many values a table of records may have for each that they hold, and how many more.
 CELLS_PER_VALUE, CELLS_MORE = 20, 1_000_000
 
@@ -100,12 +103,18 @@ def _raw(path: Path, most: int) -> bytes | bytearray:
         reading(f"{path.name} cannot be {'unpacked' if packed else 'read'}", "fetch or write the file anew"),
         gzip.open(path, "rb") if packed else path.open("rb") as file,
     ):
-        while len(raw) <= most and (chunk := file.read(2**24)):
+        size = path.stat().st_size
+        allowed = min(most, max(LEAST_UNPACKED, MOST_TIMES_PACKED * size)) if packed else most
+        while len(raw) <= allowed and (chunk := file.read(2**22)):
             raw += chunk
     if len(raw) > most:
         raise ValueError(
-            f"{path.name} holds more than {most >> 20} MiB of text{' once it is unpacked' * packed}: write it as "
-            "Parquet, or cut it into several files"
+            f"{path.name} holds more than {most >> 20} MiB of text: write it as Parquet, or cut it into several files"
+        )
+    if len(raw) > allowed:
+        raise ValueError(
+            f"{path.name} holds more than {MOST_TIMES_PACKED} times its own size of {size} bytes, more than data do: "
+            "unpack it with gunzip first if it is as it should be"
         )
     return raw
 
@@ -124,8 +133,8 @@ def _require_size(path: Path, rows: int, columns: int, values: int) -> None:
     cells = rows * columns
     if columns > MOST_COLUMNS or max(cells, values) > MOST_VALUES:
         raise ValueError(
-            f"{path.name} holds {rows} rows of {columns} columns, {max(cells, values)} values: at most {MOST_COLUMNS} "
-            f"columns and {MOST_VALUES} values are read; cut it into several files"
+            f"{path.name} would be a table of {max(cells, values)} values: at most {MOST_VALUES} values and "
+            f"{MOST_COLUMNS} columns are read; cut it into several files"
         )
     if cells > CELLS_PER_VALUE * values + CELLS_MORE:
         raise ValueError(
@@ -139,11 +148,12 @@ def _csv(path: Path, item_column: str | None) -> Table:
     raw = _raw(path, MOST_TEXT)
     text = _decoded(path, raw)
     first, second = _first_lines(text)
+    widest = max(line.count(mark) + 1 for line in (first, second) for mark in SEPARATORS)
+    _require_size(path, 1, widest, widest)
     with reading(f"{path.name} cannot be read as CSV", "check its separators and quotes"):
-        separator = max(",;\t|", key=lambda mark: len(_fields(first, mark)))
-    width = first.count(separator) + 1
-    values = text.count(separator) + text.count("\n")
-    _require_size(path, text.count("\n"), max(width, second.count(separator) + 1), values)
+        separator = max(SEPARATORS, key=lambda mark: len(_fields(first, mark)) if mark in first else 1)
+    rows = text.count("\n")
+    _require_size(path, rows, first.count(separator) + 1, text.count(separator) + rows)
     head = text[:100_000].splitlines()[:20]
     comma = separator != "," and re.search(r"[;\t|]\s*-?\d+,\d+\s*([;\t|]|$)", "\n".join(head), re.M)
     with reading(f"{path.name} cannot be read as CSV", "check its separators and quotes"):
@@ -210,7 +220,7 @@ def _json(path: Path, item_column: str | None) -> Table:
     if not records:
         raise ValueError(f"{path.name} is empty: expected one record a line")
     for number, record in enumerate(records):
-        if not isinstance(record, dict):
+        if not isinstance(record, dict) or not record:
             raise ValueError(f"{path.name}: expected a record {{...}} a line, got {shown(record)} as number {number}")
     if any(isinstance(value, dict) for value in records[0].values()):
         raise ValueError(
@@ -234,7 +244,7 @@ def _records(text: str) -> Iterator[Any]:
     while place < len(text):
         record, place = decoder.raw_decode(text, place)
         yield record
-        if not isinstance(record, dict):
+        if not isinstance(record, dict) or not record:
             return
         place = blank.match(text, place).end()  # type: ignore[union-attr]
 
@@ -244,18 +254,17 @@ def _records(text: str) -> Iterator[Any]:
 
 def _parquet(path: Path, item_column: str | None) -> Table:
     _require_arrow(path)
-    from pyarrow.parquet import ParquetFile
+    from pyarrow import parquet
 
     with reading(f"{path.name} cannot be read as Parquet", "write the file anew"):
-        with ParquetFile(path) as file:
-            about = file.metadata
+        about = parquet.read_metadata(path)
         groups = [about.row_group(number) for number in range(about.num_row_groups)]
         chunks = [group.column(number) for group in groups for number in range(about.num_columns)]
         values = sum(chunk.num_values for chunk in chunks)
         size = sum(chunk.total_uncompressed_size for chunk in chunks)
     _require_size(path, about.num_rows, about.num_columns, max(values, size // 8))
     with reading(f"{path.name} cannot be read as Parquet", "write the file anew"):
-        return Table(pd.read_parquet(path, engine="pyarrow"))
+        return _of_arrow(parquet.read_table(path))
 
 
 def _arrow(path: Path, item_column: str | None) -> Table:
@@ -264,15 +273,25 @@ def _arrow(path: Path, item_column: str | None) -> Table:
     from pyarrow import feather, ipc
 
     with reading(f"{path.name} cannot be read as Arrow", "write the file anew"):
-        values, size = size_of_arrow(path)
-    _require_size(path, 1, 1, max(values, size // 8))
-    with reading(f"{path.name} cannot be read as Arrow", "write the file anew"):
         with path.open("rb") as file:
             magic = file.read(4)
-        if magic in (b"ARRO", b"FEA1"):
-            return Table(feather.read_table(path).to_pandas())
+        values, size = size_of_arrow(path) if magic != b"FEA1" else (0, 0)
+    if magic == b"FEA1":  # which pyarrow reads without any check: a damaged one ends the process
+        raise ValueError(
+            f"{path.name} is of the first version of Feather, of before 2020: write it anew with to_feather"
+        )
+    _require_size(path, 1, 1, max(values, size // 8))
+    with reading(f"{path.name} cannot be read as Arrow", "write the file anew"):
+        if magic == b"ARRO":
+            return _of_arrow(feather.read_table(path))
         with ipc.open_stream(path) as stream:
-            return Table(stream.read_all().to_pandas())
+            return _of_arrow(stream.read_all())
+
+
+def _of_arrow(table: Any) -> Table:
+    r"""A frame of an Arrow table; a damaged one, of which pyarrow would make a frame all the same, raises its error."""
+    table.validate(full=True)
+    return Table(table.to_pandas())
 
 
 def _require_arrow(path: Path) -> None:

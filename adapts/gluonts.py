@@ -24,7 +24,7 @@ from .dates import period_of, steps_from
 from .errors import quoted, reading, shown
 from .ownership import PREDICTOR, as_path, require_ours, writing
 from .panel import Categories, Item, Panel
-from .panel.columns import as_array
+from .panel.columns import as_array, listed
 from .panel.panel import columns_of
 from .saving import load
 from .shelf import unknown
@@ -499,8 +499,10 @@ def _feature(
 
 def _dated(number: int, entry: Mapping[str, Any], freq: str | None) -> dict[str, Any]:
     r"""An entry that starts with a Period and whose target is an array, as gluonts' own datasets give it."""
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"expected gluonts entries with 'target' and 'start'; entry {number} is {shown(entry)}")
     if not {"start", "target"} <= entry.keys():
-        raise ValueError(f"expected gluonts entries with 'target' and 'start'; entry {number} has {', '.join(entry)}")
+        raise ValueError(f"expected gluonts entries with 'target' and 'start'; entry {number} has {listed(entry)}")
     start, target = entry["start"], np.atleast_1d(as_array(entry["target"]))
     if isinstance(start, pd.Period):
         if freq is not None and start.freq != to_offset(freq):
@@ -508,10 +510,12 @@ def _dated(number: int, entry: Mapping[str, Any], freq: str | None) -> dict[str,
         return {**entry, "target": target}
     if freq is None:
         raise ValueError(
-            f"entry {number} starts at {start!r}, no Period: read it through gluonts' FileDataset or ListDataset, or "
-            "give freq="
+            f"entry {number} starts at {shown(start)}, no Period: read it through gluonts' FileDataset or "
+            "ListDataset, or give freq="
         )
-    return {**entry, "start": pd.Period(start, to_offset(freq)), "target": target}  # type: ignore[arg-type]
+    with reading(f"the start {shown(start)} of entry {number} is no period of freq={freq!r}", "write it as 2024-01-31"):
+        period = pd.Period(start, to_offset(freq))  # type: ignore[arg-type]
+    return {**entry, "start": period, "target": target}
 
 
 def _static(number: int, entry: Mapping[str, Any], field: str, names: Sequence[str]) -> np.ndarray:

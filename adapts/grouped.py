@@ -6,6 +6,7 @@ __all__ = ["GroupedAdapter", "GroupedSummary"]
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -496,10 +497,10 @@ class GroupedAdapter:
         r"""Cuts a long frame into groups; where these are known, it may be without the group column."""
         remembered = None if known is None else self._item_column
         if isinstance(series, str | Path):
-            if not Path(series).is_file():
+            if not os.path.isfile(series):
                 raise ValueError(
-                    f"there is no file {str(series)!r}: expected a long frame with a column {self.group_column!r}, or "
-                    "its file"
+                    f"there is no file {shown(str(series))}: expected a long frame with a column "
+                    f"{self.group_column!r}, or its file"
                 )
             series = read_table(Path(series), item_column or remembered).series
         frame = as_pandas(series)

@@ -143,7 +143,7 @@ def _require_file(path: Path, names: Sequence[str]) -> None:
         siblings = [child.name for child in path.parent.iterdir()] if os.path.isdir(path.parent) else []
         nearest = get_close_matches(path.name, siblings, n=1)
         raise ValueError(
-            f"there is no file {shown(str(path))}"
+            f"there is no file {path if str(path).isprintable() and len(str(path)) < 300 else shown(str(path))}"
             + (f" (did you mean {nearest[0]!r}?)" if nearest else "")
             + f"; the cards, for data without a path: {', '.join(names)}"
         )

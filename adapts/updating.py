@@ -28,6 +28,9 @@ from .windows import Windows
 
 logger = get_logger(__name__)
 
+#: How many missing steps `regularise=True` may put among the new rows, beside two for each that is there.
+MOST_MISSING = 100
+
 _CHUNK = 256  # windows whose law is held at once, or those of one step
 
 
@@ -62,7 +65,7 @@ class Forecasts:
         return Evidence(self.read(windows), windows.future(), self.medians[some], torch.zeros(len(windows)))
 
 
-def extend(panel: Panel, later: Panel) -> Panel:
+def extend(panel: Panel, later: Panel, *, filled: bool = False) -> Panel:
     r"""Appends the rows that came after each item's end.
 
     Arguments:
@@ -70,12 +73,15 @@ def extend(panel: Panel, later: Panel) -> Panel:
         later: Rows of the same channels and frequency. Of dated items those up to the end so far only complete what is
             missing there, and a warning tells of values that differ from those known; of undated items all are new.
             Items that are not among them stay as they are.
+        filled: Whether `regularise=True` put the missing rows there. Each new row costs a forecast, so that these may
+            be twice as many as those that came, and a hundred more.
 
     Returns:
         The panel with these rows behind its own.
 
     Raises:
-        ValueError: If an item is not one of the panel's, or its first new row is not the next step.
+        ValueError: If an item is not one of the panel's, or its first new row is not the next step, or too many are
+            filled.
     """
     items = {panel.items[0].item_id: later.items[0]} if panel.single and later.single else {}
     items = items or {item.item_id: item for item in later.items}
@@ -86,7 +92,7 @@ def extend(panel: Panel, later: Panel) -> Panel:
             f"update expects rows of the fitted items, {', '.join(own[:8])}{', ...' * (len(own) > 8)}; got rows of "
             f"{strange[0]!r}: predict(series) forecasts other items, fit(series) takes them in"
         )
-    grown = tuple(_extended(panel, item, items.get(item.item_id)) for item in panel.items)
+    grown = tuple(_extended(panel, item, items.get(item.item_id), filled) for item in panel.items)
     still = [new.item_id for old, new in zip(panel.items, grown, strict=True) if old is new]
     if still:
         named = ", ".join(still[:8]) + ", ..." * (len(still) > 8)
@@ -94,14 +100,16 @@ def extend(panel: Panel, later: Panel) -> Panel:
     return replace(panel, items=grown)
 
 
-def _extended(panel: Panel, item: Item, later: Item | None) -> Item:
+def _extended(panel: Panel, item: Item, later: Item | None, filled: bool) -> Item:
     if later is None:
         return item
     values, index = later.values, later.index
     if panel.frequency is None:
         grown: pd.Index[int] = pd.RangeIndex(item.index[0], item.index[-1] + 1 + len(values))
         return Item(item.item_id, np.concatenate([item.values, values]), grown)
-    assert isinstance(item.index, pd.DatetimeIndex) and isinstance(index, pd.DatetimeIndex)
+    if not isinstance(index, pd.DatetimeIndex):
+        raise ValueError(f"the fitted rows have dates, and the new ones of {item.item_id!r} have none: give them dates")
+    assert isinstance(item.index, pd.DatetimeIndex)
     if item.index.tz is not None:
         index = index.tz_convert(item.index.tz)
     own = _completed(item, index, values)
@@ -109,6 +117,13 @@ def _extended(panel: Panel, item: Item, later: Item | None) -> Item:
     index, values = index[new], values[new]
     if not len(index):
         return item if own is item.values else replace(item, values=own)
+    missing = int(np.isnan(values).all(1).sum())
+    if filled and missing > MOST_MISSING + 2 * (len(values) - missing):
+        raise ValueError(
+            f"regularise=True puts {missing} missing rows among the {len(values) - missing} new ones of "
+            f"{item.item_id!r}, which end at {index[-1]}: correct stray dates, give rows of the fitted frequency "
+            f"{panel.frequency!r}, or fit(series) anew after so long a gap"
+        )
     expected = panel.future_index(item, len(index))
     wrong = np.flatnonzero(index != expected)
     if len(wrong):
