@@ -269,7 +269,7 @@ class AdapterModule(nn.Module):
         Raises:
             ValueError: If the hyperparameters do not fit that many channels.
         """
-        if not isinstance(channels, int) or channels < 1:
+        if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
             raise ValueError(f"{type(self).__name__}.build expects at least one channel, got {shown(channels)}")
         require_size(self, self._count_weights(channels))
         built = copy.deepcopy(self)
@@ -625,7 +625,7 @@ def require_size(family: AdapterModule, weights: int) -> None:
     if weights > MOST_WEIGHTS:
         sizes = ", ".join(f"{name}={shown(x)}" for name, x in family.options().items() if isinstance(x, int | Mapping))
         raise ValueError(
-            f"{type(family).__name__} would have {weights:.2g} weights, at most {MOST_WEIGHTS:.2g} are taken: pass "
+            f"{type(family).__name__} would have {shown(weights)} weights, at most {MOST_WEIGHTS} are taken: pass "
             f"fewer channels, or smaller options{f' ({sizes})' if sizes else ''}"
         )
 

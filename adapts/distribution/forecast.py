@@ -17,7 +17,7 @@ import torch
 from .. import checks
 from .._logging import quiet
 from ..dates import period_of
-from ..errors import shown
+from ..errors import reading, shown
 from . import scenarios
 from .bands import JointBands
 from .law import Law
@@ -277,14 +277,15 @@ class Forecast:
         from matplotlib.axes import Axes
 
         figure = None
-        names = self._drawn() if channels is None else [channels] if isinstance(channels, str) else channels
-        if not isinstance(names, Sequence) or not names or any(name not in self.channels for name in names):
+        several = list(channels) if isinstance(channels, Sequence | np.ndarray | pd.Index) else []
+        names = self._drawn() if channels is None else [channels] if isinstance(channels, str) else several
+        if not names or not all(isinstance(name, str) and name in self.channels for name in names):
             raise ValueError(f"plot expects channels among {shown(list(self.channels))}, got {shown(channels)}")
         checks.integer("plot expects scenarios", scenarios, least=0)
         observed = self.history if history is None else history
         if observed is not None and not (isinstance(observed, pd.DataFrame) and {*names} <= {*observed.columns}):
             raise ValueError(
-                f"plot expects history to be a frame with the columns {shown(list(names))}, got {shown(history)}"
+                f"plot expects history to be a frame with the columns {shown(names)}, got {shown(history)}"
             )
         picked = self.scenarios(scenarios) if scenarios else None
         if axes is None:
@@ -299,7 +300,8 @@ class Forecast:
                 which = f"{len(names)} of {len(self.channels)} channels, evenly among them"
                 figure.suptitle(f"{which}; name others with plot(channels=...)")
         else:
-            cells = [axes] if isinstance(axes, Axes) else list(np.asarray(axes, dtype=object).flat)
+            with reading("axes cannot be read", "pass those that matplotlib's subplots returns"):
+                cells = list(np.atleast_1d(np.asarray(axes, dtype=object)).flat)
             if len(cells) < len(names) or not all(isinstance(cell, Axes) for cell in cells):
                 raise ValueError(f"plot expects {len(names)} axes of matplotlib, one a channel, got {shown(axes)}")
         for name, cell in zip(names, cells, strict=False):
