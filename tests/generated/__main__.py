@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-HANG = 20.0  # seconds a case may take
+HANG, WAIT = 20.0, 60.0  # seconds that a case may compute, and that it may take
 MEMORY = 6 * 2**30  # bytes of addresses that a worker may use beyond its own
 ROUND = {"reading": 4000, "bombs": 4, "fits": 60, "options": 150, "checkpoints": 40, "folders": 40}
 
@@ -122,8 +122,8 @@ def verdicts(process: subprocess.Popen[bytes], first: int) -> Iterator[dict[str,
     r"""What a worker says of its cases, and of the one that ends it."""
     assert process.stdout is not None and process.stderr is not None
     os.set_blocking(process.stderr.fileno(), False)
-    buffer, errors, seed, what, patience = b"", b"", first, "", 180.0  # until the worker is ready
-    last = time.monotonic()
+    buffer, errors, seed, what = b"", b"", first, ""
+    last, computed, begun = time.monotonic(), 0.0, False
     while True:
         ready, _, _ = select.select([process.stdout, process.stderr], [], [], 1.0)
         if process.stderr in ready:
@@ -135,20 +135,28 @@ def verdicts(process: subprocess.Popen[bytes], first: int) -> Iterator[dict[str,
             *lines, buffer = (buffer + chunk).split(b"\n")
             for text in lines:
                 told = json.loads(text)
-                seed, last, patience = told["seed"], time.monotonic(), HANG
+                seed, last, computed, begun = told["seed"], time.monotonic(), seconds(process.pid), True
                 if told["kind"] == "begins":
                     what = told["what"]
                 else:
                     what = ""
                     yield told
                     seed += 1
-        elif time.monotonic() - last > patience:
-            yield {"seed": seed, "kind": "hang", "place": "", "text": f"over {patience:g} s", "what": what}
+        elif (
+            time.monotonic() - last > (WAIT if begun else 5 * WAIT) or begun and seconds(process.pid) - computed > HANG
+        ):
+            yield {"seed": seed, "kind": "hang", "place": "", "text": f"over {HANG:g} s", "what": what}
             return
     code = process.wait()
     if code:
         said = errors.decode(errors="replace").strip().splitlines()[-1:] or [""]
         yield {"seed": seed, "kind": "crash", "place": "", "text": f"exit code {code}: {said[0][:200]}", "what": what}
+
+
+def seconds(pid: int) -> float:
+    r"""The processor's time that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def surroundings() -> dict[str, str]:

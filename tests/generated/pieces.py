@@ -215,30 +215,26 @@ def _fit(model: FoundationModel, name: str, folder: Path | None) -> np.ndarray:
 
 
 def begun(folder: Path) -> Begun:
-    r"""Ends fits after each of their stages, as a full disk would: by a failure to write the next piece."""
-    from adapts import checkpoints
-
+    r"""Ends fits after some of their pieces, in the moment when the next one would be moved to its place."""
     made = Begun(folder, tiny(), {})
-    write = checkpoints._write
+    replace = os.replace
     for family in ("residual", "linear", "decoder"):
         samples = _fit(made.model, family, None)
         for pieces in (2, 4, 7):
             left = iter(range(pieces))
 
-            def written(path: Path, content: bytes, _left: Any = left) -> None:
+            def moved(*paths: Any, _left: Any = left) -> None:
                 if next(_left, None) is None:
                     raise _Ended
-                write(path, content)
+                replace(*paths)
 
-            checkpoints._write = written
+            os.replace = moved
             try:
                 _fit(made.model, family, folder / f"{family}-{pieces}")
             except _Ended:
-                pass
-            finally:
-                checkpoints._write = write
-            if (folder / f"{family}-{pieces}").is_dir():
                 made.samples[f"{family}-{pieces}"] = samples
+            finally:
+                os.replace = replace
     return made
 
 

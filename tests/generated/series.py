@@ -249,8 +249,14 @@ def _index(random: Random, rows: int) -> Any:
             dates.strftime(random.choice(["%Y-%m-%d %H:%M", "%d.%m.%Y", "%m/%d/%y", "%Y%m%d", "%c", "%d.%m.%y %H:%M"]))
         )
     if random.random() < 0.1:
-        return pd.Index(list(dates), dtype=object)
+        return pd.Index(_dates(dates), dtype=object)
     return dates
+
+
+def _dates(index: pd.Index[Any]) -> list[Any]:
+    r"""The entries of an index. Pandas crashes over those before 1893 in some time zones."""
+    early = isinstance(index, pd.DatetimeIndex) and index.tz is not None and (index.asi8 < 0).any()
+    return list(index.tz_localize(None) if early else index)
 
 
 def _long(random: Random, rows: int | None = None) -> pd.DataFrame:
@@ -323,7 +329,7 @@ def _distorted(random: Random, frame: pd.DataFrame) -> pd.DataFrame:
     elif how == 10:
         frame = frame.iloc[:: random.choice([-1, 2, -2])]
     elif how == 11 and rows:
-        index = list(frame.index)
+        index = _dates(frame.index)
         index[random.randrange(rows)] = odd.date(random) if random.random() < 0.7 else odd.value(random)
         frame.index = pd.Index(index, dtype=object)
         if random.random() < 0.5:
@@ -366,7 +372,7 @@ def _distorted(random: Random, frame: pd.DataFrame) -> pd.DataFrame:
                 lambda: frame.index.to_period("M"),
                 lambda: frame.index.astype("int64"),
                 lambda: frame.index.astype(object),
-                lambda: frame.index.map(lambda each: each.to_pydatetime()),
+                lambda: pd.Index([each.to_pydatetime() for each in _dates(frame.index)], dtype=object),
                 lambda: frame.index.rename("a"),
             ]
         )()
