@@ -21,7 +21,7 @@ from ._logging import get_logger
 from .adapter import Adapter, Summary, _contestants, _some
 from .errors import quoted, shown
 from .foundation import load_foundation_model
-from .ownership import GROUPED, GROUPS, as_path, replaced, standing
+from .ownership import CONFIG, GROUPED, GROUPS, as_path, replaced, standing
 from .panel import as_pandas
 from .panel.columns import listed
 from .panel.grouping import Grouped, split
@@ -330,9 +330,9 @@ class GroupedAdapter:
             OSError: If the folder cannot be written.
             ValueError: If nothing is fitted, or the folder exists, or holds what no grouped adapter wrote.
         """
-        adapters = self._require_fitted("save")
-        from .saved_schema import CONFIG, FORMAT, digest
+        from .saved_schema import FORMAT, digest
 
+        adapters = self._require_fitted("save")
         config = {
             "format": FORMAT,
             "adapts": __version__,
@@ -380,7 +380,7 @@ class GroupedAdapter:
                 )
             shared = next(iter(adapters.values())).model if adapters else None
             with _naming(group):
-                place = folder / saving.GROUPS / name
+                place = folder / GROUPS / name
                 adapter = saving.load(
                     Adapter, place, foundation_model=foundation_model, device=device, call=call, loaded=shared
                 )
