@@ -238,15 +238,16 @@ def _json(path: Path, item_column: str | None) -> Table:
 
 
 def _records(text: str) -> Iterator[Any]:
-    r"""The JSON values that stand in a text one behind the other, as a rule one a line."""
-    decoder, blank = json.JSONDecoder(), re.compile(r"\s*")
-    place = blank.match(text).end()  # type: ignore[union-attr]  # it always matches
-    while place < len(text):
-        record, place = decoder.raw_decode(text, place)
+    r"""The JSON values of a text, one a line, up to the first that is no record."""
+    for line in re.compile(r"\S[^\n]*").finditer(text):
+        try:
+            record = json.loads(line[0])
+        except json.JSONDecodeError as error:
+            number = text.count("\n", 0, line.start()) + 1
+            raise ValueError(f"{error.msg} in line {number}") from error
         yield record
         if not isinstance(record, dict) or not record:
             return
-        place = blank.match(text, place).end()  # type: ignore[union-attr]
 
 
 # -------------------------------------------------------------------------------------------------- binary

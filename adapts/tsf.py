@@ -75,7 +75,8 @@ def read_tsf(name: str, text: str) -> tuple[list[dict[str, Any]] | dict[str, np.
         *told, values = line.split(":")
         if len(told) != len(attributes):
             raise ValueError(
-                where(number) + f"expected {len(attributes)} attributes ({shown(list(attributes))}), got {len(told)}"
+                where(number)
+                + f"expected {len(attributes)} attributes ({shown(', '.join(attributes))}), got {len(told)}"
             )
         try:
             row = np.fromiter(

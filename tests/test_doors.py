@@ -409,11 +409,11 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     ),
     "packed Parquet": (File("data.parquet.gz", b""), {}, "cannot read 'data.parquet.gz' by its ending"),
     "no file": (Name("there/is/none.csv"), {}, "there is no file there/is/none.csv; the cards, for data without a"),
-    "an empty CSV": (File("data.csv", b""), {}, "data.csv cannot be read as CSV: No columns to parse"),
+    "an empty CSV": (File("data.csv", b""), {}, "data.csv cannot be read as CSV (No columns to parse"),
     "a ragged CSV": (
         File("data.csv", b"a,b\n1,2\n1,2,3\n"),
         {},
-        "data.csv cannot be read as CSV: Error tokenizing data",
+        "data.csv cannot be read as CSV (Error tokenizing data",
     ),
     "a CSV without rows": (File("data.csv", b"a,b\n"), {}, "data.csv: expected at least one row, got an empty frame"),
     "a CSV in Latin 1": (File("data.csv", "a,b\n1,2\n3,ü\n".encode("latin-1")), {}, "data.csv is not UTF-8 text"),
@@ -429,7 +429,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
         {},
         "data.csv: column 'unique_id' names no item in row 0",
     ),
-    "CSV that is not packed": (File("data.csv.gz", b"a,b\n1,2\n"), {}, "data.csv.gz cannot be unpacked: Not a gzipped"),
+    "CSV that is not packed": (File("data.csv.gz", b"a,b\n1,2\n"), {}, "data.csv.gz cannot be unpacked (Not a gzipped"),
     "half a packed CSV": (File("data.csv.gz", gzip.compress(b"a,b\n1,2\n")[:-4]), {}, "data.csv.gz cannot be unpacked"),
     "not Parquet": (File("data.parquet", b"PAR?"), {}, "data.parquet cannot be read as Parquet"),
     "not Arrow": (File("data.arrow", b"ARROW1 or not"), {}, "data.arrow cannot be read as Arrow"),
@@ -438,9 +438,9 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "not JSON": (
         File("data.jsonl", b'{"a": 1}\n{"a": \n'),
         {},
-        "cannot be read as JSON lines: Expecting value in line 2",
+        "cannot be read as JSON lines (Expecting value in line 2",
     ),
-    "JSON without records": (File("data.jsonl", b"1\n2\n"), {}, "expected a record {...} a line, got '1' as number 0"),
+    "JSON without records": (File("data.jsonl", b"1\n2\n"), {}, "expected a record {...} a line, got 1 as number 0"),
     "a frame as one mapping": (
         File("data.json", b'{"a": {"0": 1.0, "1": 2.0}}'),
         {},
@@ -465,7 +465,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
             ("an unknown key", "@frequenzy daily\n", "line 1: expected one of @relation, @attribute, @frequency, @hor"),
             ("a header below", "@data\n1,2\n@missing true\n", "line 3: expected one of @relation, @attribute"),
             ("an unknown type", "@attribute a text\n", "line 1: expected @attribute NAME string, numeric or date, got"),
-            ("too few attributes", "@attribute a string\n@data\n1,2\n", "line 3: expected 1 attributes (a), got 0"),
+            ("too few attributes", "@attribute a string\n@data\n1,2\n", "line 3: expected 1 attributes ('a'), got 0"),
             ("text", "@data\n\n1,x\n", "line 3: expected numbers or '?' with commas between them, could not convert"),
             ("missing, it says not", "@missing false\n@data\n1,?\n", "line 3: a value is missing, and the header says"),
             (
