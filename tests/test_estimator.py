@@ -124,7 +124,7 @@ UNFIT = {
         "no option of lightning.pytorch.Trainer is called 'max_epoch'; known: ",
     ),
     "nearly one": ({"trainer_options": {"max_epoch": 3}}, "(did you mean 'max_epochs'?)"),
-    "an endless context": ({"context_length": 10**9}, "at most 131072 steps, more than any frozen model reads, got 10"),
+    "an endless context": ({"context_length": 10**9}, "at most 131072, got 10"),
     "a trainer": ({"trainer_options": 3}, "trainer_options to be a mapping of names to values, got 3"),
     "half weights": ({"trainer_options": {"precision": "bf16-true"}}, "'bf16-true': use precision='bf16-mixed'"),
     "double weights": ({"trainer_options": {"precision": 64}}, "precision=64: use precision='bf16-mixed'"),

@@ -576,7 +576,7 @@ def test_features_that_are_missing_short_or_unknown_ahead_are_refused(with_featu
     swapped = PandasDataset(driven(), target=["x", "y"], feat_dynamic_real=["holiday", "price"], future_length=H)
     with pytest.raises(ValueError, match=r"dataset's feat_dynamic_real are holiday, price, the adapter .* price, holi"):
         next(with_features.predict(swapped))
-    with pytest.raises(ValueError, match="num_feat_dynamic_real to be a positive integer or 0, got -1"):
+    with pytest.raises(ValueError, match="num_feat_dynamic_real to be an integer of at least 0, got -1"):
         make(num_feat_dynamic_real=-1)
 
 

@@ -302,8 +302,10 @@ class Forecast:
         else:
             with reading("axes cannot be read", "pass those that matplotlib's subplots returns"):
                 cells = list(np.atleast_1d(np.asarray(axes, dtype=object)).flat)
-            if len(cells) < len(names) or not all(isinstance(cell, Axes) for cell in cells):
-                raise ValueError(f"plot expects {len(names)} axes of matplotlib, one a channel, got {shown(axes)}")
+            if not all(isinstance(cell, Axes) for cell in cells):
+                raise ValueError(f"plot expects axes of matplotlib, one a channel, got {shown(axes)}")
+            if len(cells) < len(names):
+                raise ValueError(f"plot expects {len(names)} axes, one a channel, got {len(cells)}")
         for name, cell in zip(names, cells, strict=False):
             self._fan(cell, name, None if observed is None else observed[name], picked)
         handles, labels = cells[0].get_legend_handles_labels()
