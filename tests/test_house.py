@@ -114,7 +114,7 @@ def test_what_is_imported_is_declared() -> None:
         declared = {canonicalize_name(Requirement(text).name) for text in (run if library else run + extras["test"])}
         for name in imports(path):
             top = name.split(".")[0]
-            if top == "adapts" or top in sys.stdlib_module_names:
+            if top in ("adapts", "tests") or top in sys.stdlib_module_names:
                 continue
             if (ROOT / "tests" / f"{top}.py").exists() or (ROOT / "tests" / top).is_dir():
                 continue
