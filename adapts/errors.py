@@ -2,11 +2,12 @@ r"""Error messages: values shown within a bounded length, and exceptions of othe
 
 from __future__ import annotations
 
-__all__ = ["in_memory", "quoted", "reading", "shown"]
+__all__ = ["in_memory", "quoted", "reading", "shown", "unforeseen"]
 
 import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dis import opmap
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 3
@@ -64,14 +65,57 @@ def reading(what: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
-        if isinstance(error, RecursionError):
-            reason = "it is nested too deeply"
-        elif isinstance(error, MemoryError):
-            reason = "it does not fit in memory"
-        elif isinstance(error, KeyError):
-            reason = f"it lacks {reason}"
-        raise ValueError(f"{what} ({reason}): {remedy}") from error
+        raise ValueError(f"{what} ({_reason(error)}): {remedy}") from error
+
+
+@contextmanager
+def unforeseen(what: str, remedy: str) -> Iterator[None]:
+    r"""The last guard of what reads objects of any kind: makes one `ValueError` of what no check has foreseen.
+
+    Errors that a `raise` of this library raised pass as they are.
+
+    Arguments:
+        what: As for `reading`.
+        remedy: As for `reading`.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ValueError: If anything else is raised; that exception is its `__cause__`.
+    """
+    try:
+        yield
+    except BaseException as error:  # a panic of a library in Rust is no Exception
+        if isinstance(error, ValueError | TypeError | OSError) and _is_ours(error):
+            raise
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"{what} ({_reason(error)}): {remedy}") from error
+
+
+def _is_ours(error: BaseException) -> bool:
+    r"""Whether a `raise` statement of this library raised an exception, and not a call within one of its lines."""
+    step = error.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    if step is None or step.tb_frame.f_globals.get("__name__", "").partition(".")[0] != __package__:
+        return False
+    return step.tb_frame.f_code.co_code[step.tb_lasti] == opmap["RAISE_VARARGS"]
+
+
+def _reason(error: BaseException) -> str:
+    r"""Why something failed, in one line."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, MemoryError):
+        return "it does not fit in memory"
+    try:
+        reason = str(error).strip().partition("\n")[0][:200]
+    except Exception:  # an exception of the caller's whose text fails
+        reason = ""
+    reason = reason.encode("utf-8", "backslashreplace").decode() or type(error).__name__
+    return f"it lacks {reason}" if isinstance(error, KeyError) else reason
 
 
 @contextmanager

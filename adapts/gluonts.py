@@ -21,7 +21,7 @@ from ._logging import quiet
 from .adapter import Adapter, _assigned, require_samples
 from .dates import calendar as dates_from
 from .dates import period_of, steps_from
-from .errors import quoted, reading, shown
+from .errors import quoted, reading, shown, unforeseen
 from .ownership import PREDICTOR, as_path, require_ours, writing
 from .panel import Categories, Item, Panel
 from .panel.columns import as_array, listed
@@ -47,15 +47,14 @@ def _by_our_error(init: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(init)
     def checked(self: Any, *args: Any, **options: Any) -> None:
-        try:
-            init(self, *args, **options)
-        except ValidationError as error:
-            name, reason = error.errors()[0]["loc"][0], error.errors()[0]["msg"]
-            raise ValueError(
-                f"AdapterEstimator takes no such {name}, got {shown(options.get(name))}: {reason}"
-            ) from error
-        except OverflowError as error:  # of an infinite number where an integer is expected
-            raise ValueError(f"AdapterEstimator expects finite numbers, got {shown(options)}") from error
+        with unforeseen("AdapterEstimator cannot read its options", "pass plain numbers, text and switches"):
+            try:
+                init(self, *args, **options)
+            except ValidationError as error:
+                name, reason = error.errors()[0]["loc"][0], error.errors()[0]["msg"]
+                raise ValueError(
+                    f"AdapterEstimator takes no such {name}, got {shown(options.get(name))}: {reason}"
+                ) from error
 
     return checked
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from . import __version__
+from ._random import seeded
 from .adapters import AdapterModule, make
 from .distribution.copula import Independent
 from .distribution.recalibration import Recalibration
@@ -251,6 +252,8 @@ def unpack(fit: Fit, tensors: Mapping[str, Tensor], family: AdapterModule, predi
         raise ValueError("the tensor 'support' is expected to hold lowest values below the highest ones")
     if not (scale > 0).all():
         raise ValueError("the tensor 'scale' is expected to hold positive numbers")
+    with seeded(0):  # the first values of parameters, which are overwritten, may be drawn
+        module = family.build(seen)
     fitted = Fitted(
         panel=panel,
         context_length=fit.context_length,
@@ -259,7 +262,7 @@ def unpack(fit: Fit, tensors: Mapping[str, Tensor], family: AdapterModule, predi
         location=taken(tensors, "location", torch.float64, (seen,)).numpy(),
         scale=scale,
         constant=np.zeros(targets, dtype=bool),  # until `restore`
-        module=family.build(seen),
+        module=module,
         copula=Independent(prediction_length, targets),
         recalibration=Recalibration.identity(),
         windows={part: count for part, count in fit.windows.items()},  # noqa: C416  of plain text

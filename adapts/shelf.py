@@ -121,7 +121,7 @@ def _find(shelf: str) -> dict[str, Path]:
 
 
 def _load(kind: str, name: str, known: dict[str, Path]) -> dict[str, Any]:
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise unknown(kind, name, known)
     return _read(f"the {kind} {name!r} ({known[name]})", known[name])
 

@@ -390,3 +390,34 @@ def test_damaged_files_raise_nothing_but_value_errors_that_name_them(tmp_path: P
                 read(path)
             except ValueError as error:
                 assert type(error) is ValueError and path.name in str(error)
+
+
+class Broken(np.ndarray):
+    def astype(self, *_: Any, **__: Any) -> None:  # type: ignore[override]
+        return None
+
+
+class Silent(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+class Raises(dict[str, Any]):
+    def items(self) -> Any:
+        raise Silent
+
+
+@pytest.mark.parametrize("given", [np.zeros((5, 2)).view(Broken), pd.DataFrame({"a": [1.0, 2.0]}, dtype=object)])
+def test_what_no_check_has_foreseen_is_one_error_with_its_cause(given: Any) -> None:
+    options = {} if isinstance(given, np.ndarray) else {"static": Raises(a=None)}
+    with pytest.raises(ValueError, match="cannot be read .*: pass ") as found:
+        Panel.of(given, **options)
+    assert isinstance(found.value.__cause__, AttributeError | Silent)
+
+
+def test_items_of_one_name_are_no_long_frame() -> None:
+    entries = [{"start": pd.Period("2024-01-01", "D"), "target": np.arange(9.0), "item_id": "u"}] * 2
+    panel = Panel.of(entries)  # as the rolled test sets of gluonts have them
+    assert len(panel) == 2
+    with pytest.raises(ValueError, match="several are called 'u': give entries different item_ids"):
+        panel.to_pandas()

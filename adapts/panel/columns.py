@@ -204,7 +204,7 @@ def why_not_numeric(column: pd.Series[Any], dated: bool) -> str:
         return f"column {name!r} holds no value at all, and is {column.dtype}: drop it"
     first = shown(present.iloc[0])
     if pd.api.types.is_object_dtype(column.dtype) or pd.api.types.is_string_dtype(column.dtype):
-        texts = present.astype(str).str.strip()
+        texts = present.map(lambda entry: entry if isinstance(entry, str) else shown(entry)).str.strip()
         bad = np.array([not NUMBER.fullmatch(entry) and entry.lower().lstrip("+-") not in NO_NUMBER for entry in texts])
         if not bad.any():
             return f"column {name!r} holds numbers as text (first: {first}): convert it with pd.to_numeric"

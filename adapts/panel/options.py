@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..dates import frequency_name
-from ..errors import reading, shown
+from ..errors import reading, shown, unforeseen
 
 #: The names, in any case, by which an item column is recognised; those of `id` alone often are something else.
 ITEM_NAMES = ("item_id", "unique_id", "series_id", "time_series_id", "ts_id", "series_name", "id")
@@ -50,6 +50,7 @@ def label(name: Any, whose: str = "a column") -> str:
     return text
 
 
+@unforeseen("these names of columns cannot be read", "pass plain text, or a list of it")
 def column_names(option: str, given: Any) -> list[str]:
     r"""Reads an option that names columns.
 
@@ -73,6 +74,7 @@ def column_names(option: str, given: Any) -> list[str]:
     return [label(name, f"a column that {option} names") for name in names]
 
 
+@unforeseen("these options cannot be read", "pass plain text, or a list of it")
 def reading_options(
     *,
     target: Any = None,

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..dates import RANGE, OutOfRange, calendar, period_of
+from ..errors import shown, unforeseen
 from .columns import listed, named
 from .options import TIMESTAMP_NAMES
 
@@ -183,7 +184,8 @@ class Panel:
         """
         from .reader import Reader
 
-        return Reader(target, item_column, timestamp_column, frequency, regularise, static).read(series)
+        with unforeseen("these data cannot be read", "pass frames or arrays of plain numbers, text and dates"):
+            return Reader(target, item_column, timestamp_column, frequency, regularise, static).read(series)
 
     def standardised(self, location: np.ndarray, scale: np.ndarray) -> Panel:
         r"""Changes the units of the channels, :math:`(x - location) / scale`.
@@ -291,6 +293,13 @@ class Panel:
         if not long and len(self) > 1:
             raise ValueError(f"a wide frame holds one item, the panel has {len(self)}: to_pandas(long=True)")
         values = np.concatenate([item.values for item in self.items])  # (sum T, D)
+        names = [item.item_id for item in self.items]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(
+                f"a long frame tells items apart by their names, and several are called {shown(twice)}: give entries "
+                "different item_ids"
+            )
         if not long:
             return pd.DataFrame(values, self.items[0].index, list(self.channels))
         keys: dict[Any, Any] = {
