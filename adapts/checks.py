@@ -2,7 +2,7 @@ r"""Checks of options: each raises one error that says what is expected, what ca
 
 from __future__ import annotations
 
-__all__ = ["LONGEST", "MOST", "choice", "flag", "integer", "levels", "number", "real", "seed"]
+__all__ = ["LONGEST", "MOST", "choice", "flag", "integer", "levels", "number", "real", "seed", "several"]
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -156,3 +156,23 @@ def _whole(value: object) -> int | None:
     import numpy as np
 
     return int(value) if isinstance(value, int | np.integer) and not isinstance(value, bool) else None
+
+
+def several(option: str, value: object) -> list[Any]:
+    r"""Reads what may be one or several of something, in a sequence, an array of one axis or an index.
+
+    Arguments:
+        option: Who expects which option, as the message begins.
+        value: What was given.
+
+    Returns:
+        The entries; text and what is no sequence alone.
+
+    Raises:
+        ValueError: If it is a set, a mapping or an array of another number of axes.
+    """
+    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+        return [value]
+    if isinstance(value, Sequence) or getattr(value, "ndim", 0) == 1:
+        return list(value)
+    raise ValueError(f"{option} to be one or a list of several, got {shown(value)}: pass a list")

@@ -293,8 +293,8 @@ class TestHeldBack:
         ("options", "words"),
         [
             ({"scale": "test"}, "scale to be 'train' or 'none', got 'test'"),
-            ({"windows": 0}, "windows to be a positive integer, got 0"),
-            ({"stride": -1}, "stride to be a positive integer, got -1"),
+            ({"windows": 0}, "windows to be a positive integer or None, got 0"),
+            ({"stride": -1}, "stride to be a positive integer or None, got -1"),
             ({"windows": 70}, "the series has 400 steps, at least 438 are needed for 70 windows of 6 steps held back"),
         ],
     )
@@ -488,7 +488,7 @@ class TestSeveralModels:
             ({"a": KnownLaw(6), "b": KnownLaw(7)}, {}, "their prediction_length differs: 'a' 6, 'b' 7"),
             ({"last value": KnownLaw()}, {}, "a model is called 'last value', as a baseline beside it is"),
             (KnownLaw(), {"num_samples": 1}, "num_samples to be an integer of at least 2, got 1"),
-            (KnownLaw(), {"windows": 2.5}, "windows to be a positive integer, got 2.5"),
+            (KnownLaw(), {"windows": 2.5}, "windows to be a positive integer or None, got 2.5"),
         ],
     )
     def test_errors(self, models, options, words):

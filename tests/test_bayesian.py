@@ -525,7 +525,7 @@ def test_global_generator_stays_where_it_was() -> None:
         ({"base": "linear"}, r"exact guide needs weights that enter linearly.*got base='linear'"),
         ({"base": "linear", "base_options": {"free": "decoder", "rank": 2}}, "no rank"),
         ({"guide": "laplac"}, "no guide is called 'laplac'.*laplace"),
-        ({"prior_scale": 0}, "prior_scale to be a positive number from 1e-6 to 1e6 or None, got 0"),
+        ({"prior_scale": 0}, "prior_scale to be a positive number from 1e-9 to 1e6 or None, got 0"),
         ({"rank": 3}, "rank=3 with guide='exact'"),
         ({"sites": []}, "sites to be patterns"),
         ({"sites": None}, "sites to be patterns of names.*got None"),

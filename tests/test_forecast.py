@@ -378,6 +378,6 @@ class TestPlot:
         assert plt.get_fignums() == before  # no empty figure is left behind
 
 
-def test_a_law_with_nan_is_our_own_mistake():
-    with pytest.raises(AssertionError, match="missing or infinite"):
+def test_a_law_with_nan_is_no_forecast():
+    with pytest.raises(ValueError, match="missing or infinite quantiles"):
         make(law=Law(QuantileFunction(LEVELS, torch.full((1, 6, 3, 23), math.nan)), Independent(6, 3)))

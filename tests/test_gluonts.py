@@ -606,12 +606,14 @@ def test_a_predictor_is_kept_to_the_bit(tmp_path: Path) -> None:
     predictor.serialize(tmp_path)
     predictor.serialize(tmp_path)  # gluonts' predictors write over what stands there
     assert {path.name for path in tmp_path.iterdir()} == {"adapter", "gluonts-config.json", "predictor.json"}
-    again = Predictor.deserialize(tmp_path)
+    with pytest.raises(ValueError, match=r"name it with AdapterPredictor.deserialize\(.*foundation_model="):
+        Predictor.deserialize(tmp_path)
+    again = Predictor.deserialize(tmp_path, foundation_model=bolt)
     assert isinstance(again, AdapterPredictor)
     assert (again.prediction_length, again.num_samples, again.batch_size) == (H, 30, 5)
     for one, other in zip(predictor.predict(entries()), again.predict(entries()), strict=True):
         np.testing.assert_array_equal(one.samples, other.samples)
-    direct = Adapter.load(tmp_path / "adapter").predict(entries(), num_samples=30)
+    direct = Adapter.load(tmp_path / "adapter", foundation_model=bolt).predict(entries(), num_samples=30)
     np.testing.assert_array_equal(direct[1].samples, other.samples)
 
 

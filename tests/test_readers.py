@@ -250,7 +250,7 @@ def items(zone: str | None = None) -> pd.DataFrame:
     r"""A long frame of numbers of every size, with names that look like numbers and like nothing."""
     rng = np.random.default_rng(0)
     dates = pd.date_range("2024-03-30", periods=40, freq="h", tz=zone)
-    values = rng.normal(size=(120, 2)) * 10.0 ** rng.integers(-300, 300, (120, 2))
+    values = rng.normal(size=(120, 2)) * 10.0 ** rng.integers(-300, 150, (120, 2))
     values[[3, 50], 1] = np.nan
     names = np.repeat(["001", "1", "NA"], 40)
     whole = pd.DataFrame({"unique_id": names.astype(object), "ds": dates.append([dates] * 2), "a": 0.0, "b": 0.0})

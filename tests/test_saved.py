@@ -125,12 +125,6 @@ def test_an_adapter_of_format_2_is_saved_again_in_format_3(tmp_path: Path) -> No
     assert config["format"] == 3 and config["tensors"]["location"] == "F64[2]"
 
 
-def test_names_that_are_no_unicode_are_saved_and_loaded(tmp_path: Path) -> None:
-    frame = series().rename(columns={"a": "\ud800"})[["timestamp", "\ud800", "b"]]
-    Adapter(foundation_model=SeasonalModel(), prediction_length=H, max_windows=40).fit(frame).save(tmp_path / "run")
-    assert load(tmp_path / "run").channels == ("\ud800", "b")
-
-
 # ---------------------------------------------------------------------- what was changed
 
 

@@ -136,8 +136,8 @@ class Bayesian(AdapterModule):
                 f"base_options={{'free': 'decoder'}} and no rank, got base={self.base!r} with "
                 f"{shown(self.base_options)}; guide='laplace' and 'mean-field' take any"
             )
-        kind = "a positive number from 1e-6 to 1e6"
-        checks.number("Bayesian expects prior_scale", self.prior_scale, kind, lambda x: 1e-6 <= x <= 1e6, none=True)
+        kind = "a positive number from 1e-9 to 1e6"
+        checks.number("Bayesian expects prior_scale", self.prior_scale, kind, lambda x: 1e-9 <= x <= 1e6, none=True)
         checks.integer("Bayesian expects rank", self.rank, none=True)
         if self.rank is not None and self.guide != "low-rank":
             raise ValueError(

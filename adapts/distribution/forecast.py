@@ -277,8 +277,7 @@ class Forecast:
         from matplotlib.axes import Axes
 
         figure = None
-        several = list(channels) if isinstance(channels, Sequence | np.ndarray | pd.Index) else []
-        names = self._drawn() if channels is None else [channels] if isinstance(channels, str) else several
+        names = self._drawn() if channels is None else checks.several("plot expects channels", channels)
         if not names or not all(isinstance(name, str) and name in self.channels for name in names):
             raise ValueError(f"plot expects channels among {shown(list(self.channels))}, got {shown(channels)}")
         checks.integer("plot expects scenarios", scenarios, least=0)

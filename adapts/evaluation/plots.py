@@ -14,8 +14,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from .. import checks
 from ..distribution.forecast import Forecast, plain_ticks
 from ..distribution.law import Law
+from ..errors import shown
 from ..shelf import unknown
 from .scores import coverage, pit_deviations, pit_ece, pit_ece_floor
 from .tables import block_slices
@@ -410,13 +412,13 @@ def _chosen_cells(
 ) -> tuple[list[str], list[int]]:
     r"""The channels and leads to draw: those asked for, or some that lie evenly."""
     horizon = len(forecast.index)
-    steps = None if leads is None else [leads] if isinstance(leads, int | np.integer) else list(leads)
+    steps = None if leads is None else checks.several("expected leads", leads)
     for step in steps or ():
-        if step not in range(1, horizon + 1):
-            raise ValueError(f"leads lie from 1 to {horizon}, got {step!r}")
-    names = [channels] if isinstance(channels, str) else list(forecast.channels if channels is None else channels)
+        if not isinstance(step, int | np.integer) or not 1 <= step <= horizon:
+            raise ValueError(f"leads lie from 1 to {horizon}, got {shown(step)}")
+    names = list(forecast.channels) if channels is None else checks.several("expected channels", channels)
     for name in names:
-        if name not in forecast.channels:
+        if not isinstance(name, str) or name not in forecast.channels:
             raise ValueError(unknown("channel of the forecast", name, forecast.channels))
     if channels is None:
         names = [names[place] for place in _evenly(len(names), _FEW_CELLS // max(1, len(steps or [1])))]

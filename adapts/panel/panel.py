@@ -293,9 +293,9 @@ class Panel:
         if not long and len(self) > 1:
             raise ValueError(f"a wide frame holds one item, the panel has {len(self)}: to_pandas(long=True)")
         values = np.concatenate([item.values for item in self.items])  # (sum T, D)
-        names = [item.item_id for item in self.items]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
+        ids = [item.item_id for item in self.items]
+        if len(set(ids)) < len(ids):
+            twice = next(name for name in ids if ids.count(name) > 1)
             raise ValueError(
                 f"a long frame tells items apart by their names, and several are called {shown(twice)}: give entries "
                 "different item_ids"
