@@ -131,8 +131,10 @@ def _read(where: str, path: Path) -> dict[str, Any]:
 
     from .schemas import plain, read_text
 
-    if not path.is_file():
-        raise ValueError(f"{where} is a folder, expected a YAML file" if path.is_dir() else f"there is no file {path}")
+    with reading(f"{where} cannot be looked for", "give its file another name"):
+        is_file, is_folder = path.is_file(), path.is_dir()
+    if not is_file:
+        raise ValueError(f"{where} is a folder, expected a YAML file" if is_folder else f"there is no file {path}")
     text = read_text(path, where, LARGEST)
     with reading(f"{where} is not valid YAML", "write keys and values as the recipes and cards of the shelves do"):
         content = yaml.safe_load(text)

@@ -421,3 +421,22 @@ def test_items_of_one_name_are_no_long_frame() -> None:
     assert len(panel) == 2
     with pytest.raises(ValueError, match="several are called 'u': give entries different item_ids"):
         panel.to_pandas()
+
+
+@pytest.mark.parametrize("what", ["columns", "index", "array", "groups", "static"])
+def test_dates_that_pandas_crashes_on_end_no_process(what: str) -> None:
+    script = f"""
+import numpy as np, pandas as pd
+from adapts import Panel
+far = np.array(["0001-01-01T13:59:59", "1500-01-01"], dtype="datetime64[s]")
+dates = pd.DatetimeIndex(far).tz_localize("UTC").tz_convert("Europe/Berlin")
+frame = pd.DataFrame({{"a": [1.0, 2.0], "item_id": ["u", "v"], "k": dates}})
+given = {{"columns": pd.DataFrame(np.zeros((5, 2))).set_axis(dates, axis=1), "index": dates, "array": dates.array,
+         "groups": frame.groupby("k"), "static": frame}}[{what!r}]
+try:
+    print(Panel.of(given, static=["k"] if {what!r} == "static" else ()).channels)
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout, done.stderr

@@ -120,6 +120,8 @@ def names_in(
         ValueError: If entries are no names, or a number and a text would be the same name.
     """
     require_plain(column, f"column {column.name!r}", f"names of {noun}s")
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        column.dt.as_unit("ns")  # raises where dates are out of range, on some of which pandas crashes
     column = column.astype(object)
     codes, names = pd.factorize(column.map(as_text, na_action="ignore"))
     kinds = set(map(type, column.to_numpy()))

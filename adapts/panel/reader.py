@@ -309,7 +309,7 @@ class Reader:
     def flat(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, str | None, str | None]:
         r"""A frame whose columns have text as names and whose index names no items, and what the index named."""
         item, timestamp, index = self.item_column, self.timestamp_column, frame.index
-        columns = [label(name) for name in frame.columns]
+        columns = _labels(frame.columns)
         called = [label(name, "the index") for name in index.names if name is not None]
         if isinstance(index, pd.MultiIndex):  # (item, timestamp), as AutoGluon has it
             dated = [
@@ -330,7 +330,7 @@ class Reader:
             counts = pd.api.types.is_numeric_dtype(index.dtype) and index.is_unique  # a number a row names no series
             if item or (called[0].lower() in ITEM_NAMES and not counts):
                 frame = _with_index(frame, columns)
-        frame = frame.set_axis([label(name) for name in frame.columns], axis=1)
+        frame = frame.set_axis(_labels(frame.columns), axis=1)
         if frame.columns.has_duplicates:
             twice = frame.columns[frame.columns.duplicated()].unique()
             raise ValueError(f"expected columns of different names, but {listed(twice)} came more than once")
@@ -565,12 +565,18 @@ class Reader:
 def _entries_of(series: Any) -> tuple[list[Mapping[str, Any]], Any]:
     r"""The entries of a gluonts dataset, and what it calls its channels; none if it is something else."""
     entries: list[Mapping[str, Any]] = []
-    if isinstance(series, Iterable) and not isinstance(series, str | bytes | Mapping):
+    pandas = type(series).__module__.partition(".")[0] == "pandas"  # which crashes where it iterates over some dates
+    if isinstance(series, Iterable) and not isinstance(series, str | bytes | Mapping) and not pandas:
         for entry in series:
             if not isinstance(entry, Mapping):
                 return [], None
             entries.append(entry)
     return entries, getattr(series, "target", None) if entries else None
+
+
+def _labels(columns: pd.Index[Any]) -> list[str]:
+    r"""The names of columns as text."""
+    return [label(name) for name in (columns.astype(str) if isinstance(columns, pd.DatetimeIndex) else columns)]
 
 
 def _with_index(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

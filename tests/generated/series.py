@@ -189,6 +189,8 @@ def _column(random: Random, rows: int) -> Any:
     else:
         cells = _cells(random, rows)
     kind = random.choice(DTYPES) if random.random() < 0.8 else random.choice(ARROW)()
+    if isinstance(kind, pd.ArrowDtype) and any(isinstance(cell, str | bytes | Decimal) for cell in cells):
+        kind = object  # pandas crashes or hangs where it makes Arrow's numbers of some texts
     for dtype in (kind, object):
         try:
             return pd.Series(cells, dtype=dtype)
