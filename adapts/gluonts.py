@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import wraps
 from itertools import islice, pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from .adapter import Adapter, _assigned, require_samples
 from .dates import calendar as dates_from
 from .dates import period_of, steps_from
 from .errors import quoted, reading, shown, unforeseen
-from .ownership import PREDICTOR, as_path, require_ours, writing
+from .ownership import PREDICTOR, File, as_path, replaced_file, require_ours, writing
 from .panel import Categories, Item, Panel
 from .panel.columns import as_array, listed
 from .panel.panel import columns_of
@@ -36,7 +37,7 @@ with quiet():  # gluonts has advice on JSON libraries
     from gluonts.model.predictor import Predictor
     from gluonts.pydantic import ValidationError
 
-ADAPTER, OPTIONS = "adapter", "predictor.json"
+ADAPTER, OPTIONS, NOTE = "adapter", "predictor.json", "gluonts-config.json"
 #: The fields of entries that hold past and known covariates, and static numbers and categories.
 PAST, KNOWN = "past_feat_dynamic_real", "feat_dynamic_real"
 REAL, CAT = "feat_static_real", "feat_static_cat"
@@ -212,13 +213,22 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
             ValueError: If files that no predictor wrote have the names of ours there.
         """
         path = as_path("path", path)
-        for name in ("gluonts-config.json", OPTIONS, ADAPTER):
+        for name in (NOTE, OPTIONS, ADAPTER):
             require_ours(path / name, PREDICTOR.entry(name))
+        options = {name: getattr(self, name) for name in ("num_samples", "batch_size", "freq")}
+        with TemporaryDirectory() as folder:
+            super().serialize(Path(folder))
+            texts = {
+                NOTE: (Path(folder) / NOTE).read_text(encoding="utf-8"),
+                OPTIONS: json.dumps(options, indent=2) + "\n",
+            }
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
-            super().serialize(path)
-            options = {name: getattr(self, name) for name in ("num_samples", "batch_size", "freq")}
-            (path / OPTIONS).write_text(json.dumps(options, indent=2) + "\n", encoding="utf-8")
+        for name, text in texts.items():
+            kind = PREDICTOR.entry(name)
+            assert isinstance(kind, File)
+            with replaced_file(path / name, kind) as file:
+                file.write_text(text, encoding="utf-8")
         self.adapter.save(path / ADAPTER, overwrite=True)
 
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = [
     "BACKTEST", "CONFIG", "GROUPED", "GROUPS", "PART", "PARTS", "PREDICTED", "PREDICTOR", "RECIPE", "RUN", "SAVED",
     "TENSORS", "TRIALS", "Busy", "File", "Folder", "Piece", "Unwritten", "as_path", "locked", "named", "remove",
-    "replaced", "require_ours", "require_replaceable", "standing", "why_foreign", "writing",
+    "replaced", "replaced_file", "require_ours", "require_replaceable", "standing", "why_foreign", "writing",
 ]  # fmt: skip
 
 import ctypes
@@ -13,9 +13,9 @@ import errno
 import json
 import os
 import re
+import secrets
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -121,26 +121,30 @@ class Folder:
 
 _HEAD = 1 << 16  # the bytes of a file that are looked at
 CONFIG, TENSORS, GROUPS = "config.json", "adapter.safetensors", "groups"
-_LOCK, _NEW, _OLD = "lock", "new", "old"
+_LOCK, _NEW, _OLD, _FILE = "lock", "new", "old", "file"
 _PICTURE = File(b"\x89PNG\r\n\x1a\n", (b"Software\0adapts",))
 _REPORT = File(b'{\n "settings": {')
 _EMPTY = _Empty()
+_COLUMNS = ",".join(["item_id", "timestamp", "channel", "mean", *(f"{step / 20:g}" for step in range(1, 20))]).encode()
 
 #: What `Adapter.save` writes.
 SAVED = Folder(
-    {r"config\.json": File(b"{", (b'"format"', b'"family"')), r"adapter\.safetensors": _Tensors()},
+    {
+        r"config\.json": File(b"{", (b'"format"', b'"adapts"', b'"family"', b'"family_options"')),
+        r"adapter\.safetensors": _Tensors(),
+    },
     frozenset({CONFIG, TENSORS}),
 )
 #: What `GroupedAdapter.save` writes.
 GROUPED = Folder(
     {
-        r"config\.json": File(b"{", (b'"format"', b'"group_column"')),
+        r"config\.json": File(b"{", (b'"format"', b'"adapts"', b'"group_column"')),
         "groups": Folder({"[0-9a-f]{16}": SAVED}),
     },
     frozenset({CONFIG, GROUPS}),
 )
 #: What `adapts forecast --from` writes.
-PREDICTED = Folder({r"forecast\.csv": File(b"item_id,timestamp,channel,mean,"), r"forecast\.png": _PICTURE})
+PREDICTED = Folder({r"forecast\.csv": File(_COLUMNS + b"\n"), r"forecast\.png": _PICTURE})
 #: What `adapts forecast` writes.
 RUN = Folder({**PREDICTED.entries, r"scores\.json": _REPORT, r"reliability\.png": _PICTURE, "adapter": SAVED})
 #: What `adapts backtest` writes.
@@ -160,7 +164,7 @@ PREDICTOR = Folder(
     }
 )
 #: What `Tuned.write` writes.
-RECIPE = File(b"family:")
+RECIPE = File(b"# Written by adapts.tune\nfamily:")
 #: The trials of a search, as Optuna writes them.
 TRIALS = File(b'{"op_code"')
 #: What a process writes of checkpoints before it is moved to its place.
@@ -170,7 +174,7 @@ PARTS = Folder({_LOCK: _EMPTY, "[a-z0-9_]{8}": PART})
 _WHOLE = (SAVED, GROUPED, RUN, BACKTEST)
 _ANY = Folder({name: entry for kind in _WHOLE for name, entry in kind.entries.items()})
 #: The hidden folder beside an output, while this is written.
-_BESIDE = Folder({_LOCK: _EMPTY, _NEW: _ANY, _OLD: _ANY})
+_BESIDE = Folder({_LOCK: _EMPTY, _NEW: _ANY, _OLD: _ANY, _FILE: File()}, frozenset({_LOCK}))
 
 
 def why_foreign(place: Path, kind: Folder, *, torn: bool = False, within: str = "") -> str | None:
@@ -197,7 +201,8 @@ def why_foreign(place: Path, kind: Folder, *, torn: bool = False, within: str = 
         elif not isinstance(entry, File) or not entry.wrote(path, torn=torn):
             return f"holds {shown(within + name)}, which adapts did not write"
     lacking = sorted(kind.required - {*names})
-    return None if torn or not lacking else f"lacks {shown(within + lacking[0])}"
+    whole = torn and (kind is not _BESIDE or not names)
+    return None if whole or not lacking else f"lacks {shown(within + lacking[0])}"
 
 
 def require_ours(path: Path, kind: File | Folder | None) -> None:
@@ -279,7 +284,7 @@ _SUFFIX = "-adapts-"
 def _output(path: object) -> Path:
     r"""The place of a folder to write, links followed."""
     place = Path(os.path.realpath(as_path("path", path)))
-    most = _NAME - len(f".{_SUFFIX}") - 8
+    most = _NAME - len(f".{_SUFFIX}") - 16
     if not place.name or len(os.fsencode(place.name)) > most:
         raise ValueError(
             f"expected a folder with a name of 1 to {most} bytes to write to, got {named(place)}: choose another name"
@@ -409,9 +414,9 @@ def remove(place: Path, kind: Folder) -> None:
 def replaced(path: str | os.PathLike[str], kind: Folder, *, overwrite: bool) -> Iterator[Path]:
     r"""Gives a new folder to write in, and moves it to its place when all is written.
 
-    The new folder is made in a hidden one beside its place, `.NAME-adapts-xxxxxxxx`, which is locked as long as the
-    process lives. On Linux and macOS the old and the new folder change places at once, so that one of them, whole,
-    always stands there. Where the file system cannot do that, the old one stands in the hidden folder for an instant:
+    The new folder is made in a hidden one beside its place, `.NAME-adapts-` and 16 digits, which is locked as long
+    as the process lives. On Linux and macOS the old and the new folder change places at once, so that one of them,
+    whole, always stands there. Where the file system cannot do that, the old one stands in the hidden folder for an instant:
     `standing` finds it there, and the next call puts it back. The next call for the same place also removes the hidden
     folders of processes that were killed.
 
@@ -437,6 +442,8 @@ def replaced(path: str | os.PathLike[str], kind: Folder, *, overwrite: bool) -> 
             try:
                 yield new
                 require_replaceable(place, kind, overwrite=overwrite)  # it may have been long
+                if mode := stat.S_IMODE(_mode(place)):
+                    new.chmod(mode)
                 before = _put(new, place, hidden / _OLD)
             except BaseException:
                 remove(new, _ANY)
@@ -447,6 +454,37 @@ def replaced(path: str | os.PathLike[str], kind: Folder, *, overwrite: bool) -> 
                 logger.warning("the folder that %s replaced %s: it is kept as %s", named(place), reason, named(before))
             else:
                 remove(before, kind)
+
+
+@contextmanager
+def replaced_file(path: str | os.PathLike[str], kind: File) -> Iterator[Path]:
+    r"""Gives a file to write, and moves it to its place at once when all is written.
+
+    Arguments:
+        path: The place. What stood there stays until the new file is whole.
+        kind: What is written. Another file is not replaced.
+
+    Yields:
+        The file to write, beside its place.
+
+    Raises:
+        OSError: If the file cannot be written.
+        ValueError: If another file stands there.
+    """
+    place = as_path("path", path).absolute()
+    with writing(place):
+        require_ours(place, kind)
+        _put_in_order(place)
+        with _beside(place) as hidden:
+            part = hidden / _FILE
+            try:
+                yield part
+                with part.open("r+b") as file:
+                    os.fsync(file.fileno())
+                require_ours(place, kind)
+                os.replace(part, place)
+            finally:
+                part.unlink(missing_ok=True)
 
 
 def _put(new: Path, place: Path, old: Path) -> Path | None:
@@ -470,7 +508,8 @@ def _beside(place: Path) -> Iterator[Path]:
     r"""Makes and holds a hidden folder beside a place."""
     with ExitStack() as stack:
         while True:
-            hidden = Path(tempfile.mkdtemp(prefix=f".{place.name}{_SUFFIX}", dir=place.parent))
+            hidden = place.with_name(f".{place.name}{_SUFFIX}{secrets.token_hex(8)}")
+            hidden.mkdir(mode=0o700)
             try:
                 stack.enter_context(locked(hidden))
                 break
@@ -497,7 +536,17 @@ def require_replaceable(path: str | os.PathLike[str], kind: Folder, *, overwrite
     with writing(place):
         _put_in_order(place)
         if not os.path.lexists(place):
+            if not overwrite and _is_whole(_aside(place)):
+                raise ValueError(
+                    f"{named(_aside(place))} is read in place of {named(path)}, which a killed process took away: move "
+                    "it back, or to another name, or overwrite (--overwrite), which keeps it"
+                )
             return
+        if place in (here := Path.cwd(), *here.parents):
+            raise ValueError(
+                f"{named(place)} is or holds the folder that this process works in, and cannot be replaced: choose a "
+                "folder in it"
+            )
         if not stat.S_ISDIR(_mode(place)):
             raise ValueError(f"expected a folder to write to, but {named(path)} is a file: choose another place")
         if not os.listdir(place):
@@ -531,9 +580,6 @@ def standing(path: str | os.PathLike[str]) -> Path:
 
 def _put_in_order(place: Path) -> None:
     r"""Puts back what killed processes took aside, and removes what they left; what is not ours stays."""
-    aside = _aside(place)
-    if not os.path.lexists(place) and _is_whole(aside):
-        os.rename(aside, place)
     for hidden in _hidden(place):
         with suppress(Busy, FileNotFoundError):  # a process works in it, or has just removed it
             if why_foreign(hidden, _BESIDE, torn=True):
@@ -544,16 +590,17 @@ def _put_in_order(place: Path) -> None:
                     os.rename(old, place)
                 remove(old, _ANY)
                 remove(hidden / _NEW, _ANY)
+                (hidden / _FILE).unlink(missing_ok=True)
 
 
 def _aside(place: Path) -> Path:
-    r"""Where the old folder stood, in the instant of an exchange, before there were hidden folders."""
+    r"""Where a killed process of an earlier version left the old folder, which is read, and never moved or replaced."""
     return place.with_name(f".{place.name}.old")
 
 
 def _hidden(place: Path) -> list[Path]:
     r"""The hidden folders beside a place that were made to write it."""
-    pattern = re.compile(re.escape(f".{place.name}{_SUFFIX}") + "[a-z0-9_]{8}")
+    pattern = re.compile(re.escape(f".{place.name}{_SUFFIX}") + "[0-9a-f]{16}")
     try:
         names = sorted(name for name in os.listdir(place.parent) if pattern.fullmatch(name))
     except (FileNotFoundError, NotADirectoryError, PermissionError):

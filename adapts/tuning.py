@@ -21,7 +21,7 @@ from .checkpoints import Checkpoints
 from .errors import reading, shown
 from .fitting import Shared, rows_digest, validate
 from .foundation import FoundationModel
-from .ownership import RECIPE, TRIALS, as_path, named, require_ours, writing
+from .ownership import RECIPE, TRIALS, as_path, named, replaced_file
 from .readers import Dataset
 from .shelf import unknown
 from .windows import split_parts
@@ -91,10 +91,9 @@ class Tuned:
         """
         import yaml
 
-        place = as_path("path", path)
-        require_ours(place, RECIPE)
-        with writing(place):
-            place.write_text(yaml.safe_dump(self.recipe, sort_keys=False, width=120), encoding="utf-8")
+        text = yaml.safe_dump(self.recipe, sort_keys=False, width=120)
+        with replaced_file(path, RECIPE) as file:
+            file.write_bytes(RECIPE.starts.removesuffix(b"family:") + text.encode())
 
 
 def tune(

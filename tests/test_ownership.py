@@ -21,6 +21,7 @@ from adapts.ownership import BACKTEST, RUN, SAVED, as_path, replaced, why_foreig
 from adapts.testing import tiny_chronos_bolt
 
 MODEL = tiny_chronos_bolt()
+HEADER = ",".join(["item_id", "timestamp", "channel", "mean", *(f"{step / 20:g}" for step in range(1, 20))]) + "\n"
 QUICK = ("--family", "identity", "--num-samples", 10, "--max-windows", 20, "--quiet")
 
 
@@ -195,7 +196,7 @@ class TestOutputs:
     def test_what_is_ours_is_replaced_and_what_lies_beside_is_kept(self, output, place, overwrite):
         for name, make in FOREIGN.items():
             make(place / name)
-        for name in (f".{output}.old", f".{output}-abcdefgh", f".{output}-adapts-abcdefgh"):
+        for name in (f".{output}.old", f".{output}-abcdefgh", f".{output}-adapts-0123456789abcdef"):
             fill(place / name)
         (place / f".{output}.part").touch()
         (place / f".{output}.lock").write_text("mine")
@@ -212,7 +213,7 @@ class TestOutputs:
         before = found(place)
         words = "run would be replaced, and it holds 'adapter/notes.txt', which adapts did not write"
         with pytest.raises(ValueError, match=words), replaced(place / "run", RUN, overwrite=True) as new:
-            (new / "forecast.csv").write_text("item_id,timestamp,channel,mean,0.5\n")
+            (new / "forecast.csv").write_text(HEADER)
             (place / "run" / "adapter" / "notes.txt").write_text("mine")
         (place / "run" / "adapter" / "notes.txt").unlink()
         assert found(place) == before
@@ -251,21 +252,49 @@ class TestOutputs:
 class TestWhatWasLeft:
     def test_an_adapter_that_was_left_beside_is_put_back_before_it_is_checked(self, place):
         other = adapter().fit(noise(1))
-        for aside in (".run2.old", ".run2-adapts-abcdefgh/old"):
-            (place / aside).parent.mkdir(exist_ok=True)
-            os.rename(place / "saved", place / aside)
-            seen = Adapter.load(place / "run2", foundation_model=MODEL).predict().mean
-            with pytest.raises(ValueError, match="run2 exists and is kept"):
-                other.save(place / "run2")
-            assert np.array_equal(Adapter.load(place / "run2", foundation_model=MODEL).predict().mean, seen)
-            assert not [name for name in os.listdir(place) if name.startswith(".")]
-            os.rename(place / "run2", place / "saved")
+        (place / ".run2-adapts-0123456789abcdef").mkdir()
+        (place / ".run2-adapts-0123456789abcdef" / "lock").touch()
+        os.rename(place / "saved", place / ".run2-adapts-0123456789abcdef" / "old")
+        seen = Adapter.load(place / "run2", foundation_model=MODEL).predict().mean
+        with pytest.raises(ValueError, match="run2 exists and is kept"):
+            other.save(place / "run2")
+        assert np.array_equal(Adapter.load(place / "run2", foundation_model=MODEL).predict().mean, seen)
+        assert not [name for name in os.listdir(place) if name.startswith(".")]
+
+    def test_an_adapter_under_a_name_of_earlier_versions_is_read_and_stays(self, place):
+        os.rename(place / "saved", place / ".run2.old")
+        before, other = found(place / ".run2.old"), adapter().fit(noise(1))
+        seen = Adapter.load(place / "run2", foundation_model=MODEL).predict().mean
+        with pytest.raises(ValueError, match=r"run2.old is read in place of .*run2, .* move it"):
+            other.save(place / "run2")
+        assert np.array_equal(Adapter.load(place / "run2", foundation_model=MODEL).predict().mean, seen)
+        other.save(place / "run2", overwrite=True)
+        assert found(place / ".run2.old") == before
+
+    def test_a_hidden_folder_without_our_lock_stays(self, one, place):
+        (place / ".run2-adapts-settings" / "new").mkdir(parents=True)
+        (place / ".run2-adapts-settings" / "new" / "config.json").write_text('{"mine": 1}')
+        (place / ".run2-adapts-my_notes").mkdir()
+        before = found(place)
+        one.save(place / "run2")
+        assert {name: x for name, x in found(place).items() if not name.startswith("run2")} == before
+
+    def test_the_folder_that_a_process_works_in_is_not_replaced(self, one, place, monkeypatch):
+        monkeypatch.chdir(place / "saved")
+        for path in (".", ".."):
+            with pytest.raises(ValueError, match="the folder that this process works in.*: choose a folder in it"):
+                one.save(path, overwrite=True)
+
+    def test_the_mode_of_a_folder_stays(self, one, place):
+        (place / "saved").chmod(0o750)
+        one.save(place / "saved", overwrite=True)
+        assert (place / "saved").stat().st_mode & 0o777 == 0o750
 
     def test_what_is_not_ours_is_not_put_back(self, one, place):
         fill(place / ".run2.old")
         (place / ".run3.old").symlink_to("saved")
-        shutil.copytree(place / "saved", place / ".run2-adapts-abcdefgh" / "old")
-        (place / ".run2-adapts-abcdefgh" / "old" / "notes.txt").write_text("mine")
+        shutil.copytree(place / "saved", place / ".run2-adapts-0123456789abcdef" / "old")
+        (place / ".run2-adapts-0123456789abcdef" / "old" / "notes.txt").write_text("mine")
         before = found(place)
         for name in ("run2", "run3"):
             with pytest.raises(ValueError, match="no folder"):
@@ -274,17 +303,17 @@ class TestWhatWasLeft:
         assert {name: x for name, x in found(place).items() if not name.startswith(("run2", "run3"))} == before
 
     def test_folders_of_killed_processes_are_removed_and_others_kept(self, one, place):
-        torn = place / ".saved-adapts-00000000" / "new"
+        torn = place / ".saved-adapts-0000000000000000" / "new"
         torn.mkdir(parents=True)
         (torn.parent / "lock").touch()
         (torn / "adapter.safetensors").write_bytes((place / "saved" / "adapter.safetensors").read_bytes()[:100])
         (torn / "config.json").write_text('{\n  "for')
-        (place / ".saved-adapts-11111111").mkdir()
-        with ownership.locked(place / ".saved-adapts-22222222"):  # of a process that lives
-            fill(place / ".saved-adapts-33333333")
+        (place / ".saved-adapts-1111111111111111").mkdir()
+        with ownership.locked(place / ".saved-adapts-2222222222222222"):  # of a process that lives
+            fill(place / ".saved-adapts-3333333333333333")
             one.save(place / "saved", overwrite=True)
             left = sorted(name for name in os.listdir(place) if name.startswith(".saved"))
-            assert left == [".saved-adapts-22222222", ".saved-adapts-33333333"]
+            assert left == [".saved-adapts-2222222222222222", ".saved-adapts-3333333333333333"]
 
     def test_two_that_write_one_output_at_a_time_do_not_disturb_each_other(self, one, tmp_path):
         told: list[OSError | ValueError] = []

@@ -108,7 +108,9 @@ def test_without_an_exchange_the_old_folder_is_found_beside_and_put_back(tmp_pat
     monkeypatch.setattr("adapts.ownership._exchanged", lambda *_: False)  # as on Windows
     one = killed.adapter("residual").fit(killed.series())
     one.save(tmp_path / "run")
-    os.replace(tmp_path / "run", tmp_path / ".run.old")  # a process was killed here
+    (tmp_path / ".run-adapts-0123456789abcdef").mkdir()
+    (tmp_path / ".run-adapts-0123456789abcdef" / "lock").touch()
+    os.replace(tmp_path / "run", tmp_path / ".run-adapts-0123456789abcdef" / "old")  # a process was killed here
     again = Adapter.load(tmp_path / "run", foundation_model=killed.tiny_chronos_bolt())
     np.testing.assert_array_equal(again.predict().samples, one.predict().samples)
     with pytest.raises(ValueError, match="disk full"), replaced(tmp_path / "run", SAVED, overwrite=True):

@@ -6,6 +6,7 @@ import copy
 import reprlib
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from random import Random
 from typing import Any
 
