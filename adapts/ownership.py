@@ -236,10 +236,10 @@ def _is_whole(place: Path) -> bool:
 
 
 def _mode(path: Path) -> int:
-    r"""The kind of what stands at a place, of a link itself; 0 where there is nothing."""
+    r"""The kind of what stands at a place, of a link itself; 0 where there is nothing that can be seen."""
     try:
         return os.lstat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return 0
 
 
@@ -416,9 +416,9 @@ def replaced(path: str | os.PathLike[str], kind: Folder, *, overwrite: bool) -> 
 
     The new folder is made in a hidden one beside its place, `.NAME-adapts-` and 16 digits, which is locked as long
     as the process lives. On Linux and macOS the old and the new folder change places at once, so that one of them,
-    whole, always stands there. Where the file system cannot do that, the old one stands in the hidden folder for an instant:
-    `standing` finds it there, and the next call puts it back. The next call for the same place also removes the hidden
-    folders of processes that were killed.
+    whole, always stands there. Where the file system cannot do that, the old one stands in the hidden folder for an
+    instant: `standing` finds it there, and the next call puts it back. The next call for the same place also removes
+    the hidden folders of processes that were killed.
 
     Arguments:
         path: The place. Whatever stood there stays until the new folder is whole.

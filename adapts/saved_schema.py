@@ -161,6 +161,9 @@ class Saved(Fit):
     sha256: Sha256
 
 
+Role = Literal["target", "past_covariates", "known_covariates", "calendar", "static"]
+
+
 class GroupedConfig(Strict):
     r"""The config of a saved grouped adapter."""
 
@@ -168,7 +171,7 @@ class GroupedConfig(Strict):
     adapts: Text
     group_column: Text
     item_column: Text | None
-    roles: dict[Text, Text | bool | list[Text]]
+    roles: dict[Role, Text | bool | list[Text]]
     groups: Annotated[dict[Text, Text], Field(min_length=1)]
     items: list[tuple[Text, Text]]
     sha256: Sha256 | None = None

@@ -6,6 +6,7 @@ __all__ = ["Tuned", "tune"]
 
 import json
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,10 +191,13 @@ def tune(
         journal = kept.path("trials.log")
         if journal is not None and os.path.lexists(journal) and not TRIALS.wrote(journal, torn=True):
             raise ValueError(f"{named(journal)} does not hold the trials of a search: move it away")
-        what = f"{named(journal)} cannot be read as the trials of a search"
+        what, lock = (
+            f"{named(journal)} cannot be read as the trials of a search",
+            threading.Lock(),
+        )  # the folder is held
         with quiet(), reading(what, "choose another folder, or delete this one"):
             study = optuna.create_study(
-                storage=None if journal is None else optuna.storages.JournalStorage(backend(str(journal))),
+                storage=None if journal is None else optuna.storages.JournalStorage(backend(str(journal), lock)),
                 study_name="adapts", load_if_exists=True,
             )  # fmt: skip
         search = _Search(adapter, dataset, borders, searched)

@@ -440,3 +440,9 @@ except ValueError as error:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("huge", ["1e400", "9" * 5000, "-1e33694426776"])
+def test_a_number_that_no_float64_holds_is_the_one_that_is_named(huge: str) -> None:
+    with pytest.raises(ValueError, match=r"first: '-?[19].* in row 1\): correct those that are larger"):
+        Panel.of(pd.DataFrame({"a": ["0.5", huge, "3", "4"]}))

@@ -9,6 +9,7 @@ __all__ = [
 
 import datetime
 import enum
+import math
 import numbers
 import re
 import uuid
@@ -207,7 +208,9 @@ def why_not_numeric(column: pd.Series[Any], dated: bool) -> str:
     first = shown(present.iloc[0])
     if pd.api.types.is_object_dtype(column.dtype) or pd.api.types.is_string_dtype(column.dtype):
         texts = present.map(lambda entry: entry if isinstance(entry, str) else shown(entry)).str.strip()
+        huge = np.array([_is_huge(entry) for entry in texts])
         bad = np.array([not NUMBER.fullmatch(entry) and entry.lower().lstrip("+-") not in NO_NUMBER for entry in texts])
+        bad |= huge
         if not bad.any():
             return f"column {name!r} holds numbers as text (first: {first}): convert it with pd.to_numeric"
         rows = np.flatnonzero(column.notna())
@@ -218,18 +221,24 @@ def why_not_numeric(column: pd.Series[Any], dated: bool) -> str:
                 return (
                     f"column {name!r} holds {what} (first: {shown(texts.iloc[number])} in row {rows[number]}): {remedy}"
                 )
-        long = [LONG_EXPONENT.fullmatch(entry) is not None for entry in texts]
-        number = int(np.argmax(long)) if any(long) else int(bad.argmax())
+        number = int(huge.argmax()) if huge.any() else int(bad.argmax())
         first = f"{shown(present.iloc[number])} in row {rows[number]}"
         if bad.mean() < 0.5:
             return f"column {name!r} holds numbers as text, and some entries that are none (first: {first}): " + (
-                "correct those with exponents of five digits or more, which no float64 holds, or make them missing"
-                if any(long)
+                "correct those that are larger than float64 holds or have exponents of five digits, or leave them out"
+                if huge.any()
                 else "convert it with pd.to_numeric(..., errors='coerce') if these are missing values"
             )
     if not dated and not isinstance(column.dtype, pd.CategoricalDtype) and parse_dates(present) is not None:
         return f"column {name!r} holds dates: name it with timestamp_column= (--timestamp-column)"
     return f"column {name!r} holds {column.dtype} (first: {first})"
+
+
+def _is_huge(entry: str) -> bool:
+    r"""Whether a text is a number that no float64 holds, or one that `pandas.to_numeric` must not be given."""
+    if LONG_EXPONENT.fullmatch(entry):
+        return True
+    return bool(NUMBER.fullmatch(entry)) and not math.isfinite(float(entry))
 
 
 def as_array(values: Any) -> np.ndarray:
