@@ -8,8 +8,8 @@ import hashlib
 import itertools
 import json
 import os
+import secrets
 import stat
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -89,7 +89,7 @@ class Checkpoints:
             said = [f"{name} ({_short(there.get(name))} there, {_short(here.get(name))} here)" for name in names]
             raise ValueError(
                 f"{named(self.folder)} holds the checkpoints of other work, which differs in {', '.join(said)}: "
-                "choose another folder, or delete this one"
+                "choose another folder, or delete this one if nothing of yours is in it"
             )
 
     def path(self, name: str) -> Path | None:
@@ -253,7 +253,8 @@ def _hidden(folder: Path) -> Iterator[Path]:
         for left in os.listdir(hidden):  # by processes that were killed
             if PARTS.entry(left) is PART:
                 remove(hidden / left, PART)
-        part = Path(tempfile.mkdtemp(prefix="", dir=hidden))
+        part = hidden / secrets.token_hex(8)
+        part.mkdir(mode=0o700)
         try:
             yield part
         finally:

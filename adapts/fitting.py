@@ -231,7 +231,8 @@ class Fitted:
         r"""The margins of windows, of which those of constant series are exactly the constant.
 
         A channel that is constant over all fitted rows and over a window's context has one possible value. Families
-        that mix channels, and rounding, would make a law about it.
+        that mix channels, and rounding, would make a law about it. Where a law of another channel has no width, its
+        value is that of a constant context up to rounding in single precision, which is taken out.
 
         Arguments:
             law: The margins of windows, in the caller's units, with batch shape :math:`(n, H, D)`.
@@ -240,14 +241,18 @@ class Fitted:
         Returns:
             The margins, and which channels of the windows are constant, with shape :math:`(n, D)`.
         """
-        constant = torch.from_numpy(self.constant).expand(len(windows), -1)
-        if not self.constant.any():
-            return law, constant
+        always = torch.from_numpy(self.constant)
+        certain = (law.values[..., 0] == law.values[..., -1]).all(1)  # (n, D)
+        if not bool(certain.any() | always.any()):
+            return law, certain
         past = replace(windows, panel=windows.panel.select(self.panel.targets)).past(torch.float64)  # (n, L, D)
         missing = past.isnan()
         low, high = past.masked_fill(missing, torch.inf).amin(1), past.masked_fill(missing, -torch.inf).amax(1)
-        constant = constant & (low >= high)  # (n, D)
-        value = torch.where(low > high, torch.from_numpy(self.location[: len(self.constant)]), low)  # unseen: as fitted
+        location, scale = (torch.from_numpy(unit[: len(always)]) for unit in (self.location, self.scale))
+        error = (law.values[..., 0] - low.unsqueeze(1)).abs().amax(1)
+        rounded = certain & (low == high) & (error <= 1e-6 * (low.abs() + location.abs() + scale))
+        constant = rounded | (always & (low >= high))  # (n, D)
+        value = torch.where(low > high, location, low)  # unseen: as fitted
         value = torch.where(constant, value, 0.0)[:, None, :, None]
         return QuantileFunction(law.levels, torch.where(constant[:, None, :, None], value, law.values)), constant
 

@@ -390,7 +390,7 @@ class GroupedAdapter:
             adapters[group] = adapter
         made = cls(next(iter(adapters.values())).clone(), saved.group_column)
         made.adapters_, made.items_ = adapters, items
-        made._item_column, made._roles = saved.item_column, dict(saved.roles)
+        made._item_column, made._roles = saved.item_column, {str(role): named for role, named in saved.roles.items()}
         return made
 
     def use_foundation_model(self, model: Any) -> GroupedAdapter:

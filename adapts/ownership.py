@@ -170,7 +170,7 @@ TRIALS = File(b'{"op_code"')
 #: What a process writes of checkpoints before it is moved to its place.
 PART = Folder({r"fit\.json": File(b"{"), r"lightning\.ckpt": File(b"PK"), r".+\.(safetensors|ckpt)": Piece()})
 #: The hidden folder in a folder of checkpoints.
-PARTS = Folder({_LOCK: _EMPTY, "[a-z0-9_]{8}": PART})
+PARTS = Folder({_LOCK: _EMPTY, "[0-9a-f]{16}": PART})
 _WHOLE = (SAVED, GROUPED, RUN, BACKTEST)
 _ANY = Folder({name: entry for kind in _WHOLE for name, entry in kind.entries.items()})
 #: The hidden folder beside an output, while this is written.

@@ -191,10 +191,8 @@ def tune(
         journal = kept.path("trials.log")
         if journal is not None and os.path.lexists(journal) and not TRIALS.wrote(journal, torn=True):
             raise ValueError(f"{named(journal)} does not hold the trials of a search: move it away")
-        what, lock = (
-            f"{named(journal)} cannot be read as the trials of a search",
-            threading.Lock(),
-        )  # the folder is held
+        what = f"{named(journal)} cannot be read as the trials of a search"
+        lock = threading.Lock()  # of threads alone: the folder is held against other processes
         with quiet(), reading(what, "choose another folder, or delete this one"):
             study = optuna.create_study(
                 storage=None if journal is None else optuna.storages.JournalStorage(backend(str(journal), lock)),

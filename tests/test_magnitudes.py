@@ -61,6 +61,13 @@ def test_a_constant_channel_is_forecast_as_exactly_its_constant(family: str) -> 
     assert (np.var(forecast.samples, axis=0)[:, :2] > 0).all()
 
 
+@pytest.mark.parametrize("constant", [0.0, 0.1, 3.7, 1e5, -1e-12])
+def test_a_series_that_stands_still_is_forecast_as_its_value_whatever_was_fitted(constant: float) -> None:
+    fitted = adapter("identity").fit(series())
+    forecast = fitted.predict(np.full((100, 2), constant))
+    assert (forecast.samples == constant).all() and (forecast.mean == constant).all()
+
+
 def test_a_constant_channel_stays_exact_when_saved_and_follows_a_series_that_varies(tmp_path) -> None:
     values = series(2)
     values[:, 1] = 0.1
