@@ -62,7 +62,7 @@ def test_an_input_is_answered_with_a_result_or_with_an_error_of_ours(name: str, 
 
 
 def test_without_assertions_the_answers_are_the_same() -> None:
-    command = [sys.executable, "-m", "generated", "--optimised", "reading=100", "fits=3"]
+    command = [sys.executable, "-m", "generated", "--optimised", "reading=60", "fits=2"]
     folder = Path(__file__).parents[2]
     done = subprocess.run(command, cwd=folder, env=surroundings(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
