@@ -204,7 +204,8 @@ class TestMistakes:
         assert (folder / "run" / "adapter" / "config.json").is_file()
 
     def test_a_run_that_fails_leaves_the_earlier_one(self, folder, tmp_path):
-        (tmp_path / "forecast.csv").write_text("item_id,timestamp,channel,mean,0.5\n")
+        levels = [f"{step / 20:g}" for step in range(1, 20)]
+        (tmp_path / "forecast.csv").write_text(",".join(["item_id", "timestamp", "channel", "mean", *levels]) + "\n")
         shutil.copytree(folder / "run" / "adapter", tmp_path / "adapter")
         before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
         result = run("forecast", folder / "series.csv", "--prediction-length", 300, "--output", tmp_path, "--overwrite")

@@ -106,7 +106,11 @@ class TestForecast:
     def test_an_earlier_run_is_replaced_whole(self, finished, folder):
         output = folder / "replaced"
         output.mkdir()
-        (output / "forecast.csv").write_text("item_id,timestamp,channel,mean,0.5\n")
+        (output / "forecast.csv").write_text("item_id,timestamp,channel,mean,0.5\n")  # columns of someone else
+        result = forecast(folder / "series.csv", output, "--overwrite")
+        assert result.exit_code == 2 and "'forecast.csv', which adapts did not write" in result.stderr
+        header = (finished[0] / "forecast.csv").read_text().partition("\n")[0]
+        (output / "forecast.csv").write_text(f"{header}\n")
         options = ["--family", "identity", "--num-samples", 10]
         assert forecast(folder / "series.csv", output, *options, "--overwrite").exit_code == 0
         assert sorted(path.name for path in output.iterdir()) == sorted(WRITTEN)

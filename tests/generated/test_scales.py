@@ -44,7 +44,7 @@ def test_channels_in_other_units_have_their_forecasts_in_these(exponents: list[i
 @settings(max_examples=max(1, settings.default.max_examples // 10))
 @given(exponent=EXPONENTS, digits=st.floats(-9.9, 9.9), family=FAMILIES, beside=st.booleans())
 def test_a_constant_channel_goes_on_with_no_width(exponent: int, digits: float, family: str, beside: bool) -> None:
-    level = digits * 10.0**exponent
+    level = (digits if abs(digits) > 1e-3 else 0.0) * 10.0**exponent
     constant = np.full((60, 1), level)
     values = np.hstack([constant, series(0)]) if beside else constant
     forecast = small(MODEL, family).fit(values).predict(num_samples=10)
