@@ -3,7 +3,7 @@ r"""Covariates: which columns they are, their future rows, and what known ones e
 from __future__ import annotations
 
 __all__ = [
-    "KnownEffect", "assign", "calendar_columns", "choose", "followed", "location_scale",
+    "KnownEffect", "assign", "calendar_columns", "choose", "extent", "followed", "location_scale",
     "require_one_value", "require_tellable", "slopes",
 ]  # fmt: skip
 
@@ -564,11 +564,24 @@ def location_scale(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     deviation = np.where(seen, rows - location, 0.0)
     exponent = np.frexp(np.abs(deviation).max(0, initial=0.0))[1]  # squares neither vanish nor overflow, digits stay
     scale = np.ldexp(np.sqrt((np.ldexp(deviation, -exponent) ** 2).sum(0) / count), exponent)
-    low = np.where(seen, rows, np.inf).min(0, initial=np.inf)
-    high = np.where(seen, rows, -np.inf).max(0, initial=-np.inf)
+    low, high = extent(rows)
     location = np.where(low == high, low, location)
     scale = np.where(low == high, np.abs(location), np.maximum(scale, 1e-9 * np.abs(location)))
     return location, np.where(scale > 0, scale, 1.0)
+
+
+def extent(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    r"""Finds the smallest and the largest value of columns.
+
+    Arguments:
+        rows: The rows, with shape :math:`(n, C)`. NaN marks a missing value.
+
+    Returns:
+        Both, with shape :math:`(C,)`; infinity and minus infinity where nothing was seen.
+    """
+    seen = ~np.isnan(rows)
+    low = np.where(seen, rows, np.inf).min(0, initial=np.inf)
+    return low, np.where(seen, rows, -np.inf).max(0, initial=-np.inf)
 
 
 def slopes(x: Tensor, y: Tensor, fold: Tensor, folds: int) -> Tensor:

@@ -22,7 +22,7 @@ from ._logging import get_logger
 from ._random import seeded
 from .adapters import AdapterModule, Evidence, make
 from .checkpoints import Checkpoints
-from .covariates import KnownEffect, choose, location_scale, require_tellable, slopes
+from .covariates import KnownEffect, choose, extent, location_scale, require_tellable, slopes
 from .dates import phases
 from .distribution.bands import JointBands, least_tail_scale
 from .distribution.blocks import independent_windows, lead_blocks
@@ -1416,10 +1416,9 @@ def _units(panel: Panel, train: Part) -> tuple[np.ndarray, np.ndarray, np.ndarra
     r"""Location and scale over the train rows, and whether each channel is constant over all rows; (D,) each."""
     whole, rows = panel.concatenated[0], _rows(panel, train)
     location, scale = location_scale(rows)
-    constant: np.ndarray = np.fmin.reduce(whole) == np.fmax.reduce(whole)
-    seen = ~np.isnan(rows)
-    low, high = (np.where(seen, sign * rows, np.inf).min(0, initial=np.inf) for sign in (1, -1))
-    still = low >= -high
+    (low, high), (least, most) = extent(rows), extent(whole)
+    constant: np.ndarray = least == most
+    still = low >= high
     if still.any():  # constant, or not seen, over the train rows
         location[still], scale[still] = location_scale(whole[:, still])
     return location, scale, constant
