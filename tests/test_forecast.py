@@ -201,6 +201,8 @@ class TestEvents:
         forecast = make()
         with pytest.raises(ValueError, match=r"weights have shape \(3,\), one a channel, or \(6, 3\)"):
             forecast.aggregate([1, 2])
+        with pytest.raises(ValueError, match="expects a function that returns numbers, got <U1: return floats"):
+            forecast.aggregate(lambda path: "x")
         with pytest.raises(ValueError, match="an event tells true or false of a path, got float32"):
             forecast.probability(lambda path: path.max())
         with pytest.raises(ValueError, match="1 to 200 scenarios can be picked, got k=0"):

@@ -555,6 +555,15 @@ def test_quarters_and_years_of_any_month_go_to_gluonts_and_back(name: str, month
         assert np.array_equal(back["target"], np.arange(24.0))
 
 
+def test_text_in_a_list_is_read_where_it_is_a_number() -> None:
+    assert np.array_equal(Panel.of([1, None, "NaN", "-2.5e3"]).items[0].values[:, 0], [1, np.nan, np.nan, -2500], True)
+    for odd in ("1_0", "\u0663", "0x10", "ten", ""):
+        with pytest.raises(ValueError, match="write numbers, and None where one is missing"):
+            Panel.of([[1.0, 2.0], [odd, 3.0]])
+        with pytest.raises(ValueError, match="write numbers, and None where one is missing"):
+            Panel.of([{"start": pd.Period("2020-01-01", "D"), "target": [1.0, odd]}])
+
+
 def test_a_list_has_time_zones_throughout_or_nowhere() -> None:
     naive, aware = frame(), frame().tz_localize("Europe/Berlin")
     with pytest.raises(ValueError, match="got Europe/Berlin in entry 1 and none in entry 0: frame.tz_localize"):

@@ -171,7 +171,7 @@ class Forecast:
             the function returns. Their quantiles are those of the aggregate: `np.quantile(samples, 0.9, axis=0)`.
 
         Raises:
-            ValueError: If the weights have another shape.
+            ValueError: If the weights have another shape, or the function does not return numbers.
         """
         return scenarios.aggregate(self.samples, how)
 

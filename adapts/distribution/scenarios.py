@@ -45,7 +45,7 @@ def aggregate(
         The samples, with shape :math:`(S, H)`, :math:`(S,)` or :math:`(S, *)`, as the function returns.
 
     Raises:
-        ValueError: If the weights have another shape.
+        ValueError: If the weights have another shape, or the function does not return numbers.
 
     Example:
         >>> paths = np.arange(12.0).reshape(2, 3, 2)
@@ -56,7 +56,10 @@ def aggregate(
         array([ 5., 11.])
     """
     if callable(how):
-        return _each("aggregate", how, samples)
+        made = _each("aggregate", how, samples)
+        if made.dtype.kind not in "biuf":
+            raise ValueError(f"aggregate expects a function that returns numbers, got {made.dtype}: return floats")
+        return made
     _, horizon, channels = samples.shape
     try:
         weights = np.asarray(how, dtype=float)

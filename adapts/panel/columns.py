@@ -209,7 +209,7 @@ def why_not_numeric(column: pd.Series[Any], dated: bool) -> str:
     if pd.api.types.is_object_dtype(column.dtype) or pd.api.types.is_string_dtype(column.dtype):
         texts = present.map(lambda entry: entry if isinstance(entry, str) else shown(entry)).str.strip()
         huge = np.array([_is_huge(entry) for entry in texts])
-        bad = np.array([not NUMBER.fullmatch(entry) and entry.lower().lstrip("+-") not in NO_NUMBER for entry in texts])
+        bad = np.array([not _is_number(entry) for entry in texts])
         bad |= huge
         if not bad.any():
             return f"column {name!r} holds numbers as text (first: {first}): convert it with pd.to_numeric"
@@ -234,6 +234,12 @@ def why_not_numeric(column: pd.Series[Any], dated: bool) -> str:
     return f"column {name!r} holds {column.dtype} (first: {first})"
 
 
+def _is_number(entry: str) -> bool:
+    r"""Whether a text is a number, or stands for none or for one that is not finite."""
+    entry = entry.strip()
+    return bool(NUMBER.fullmatch(entry)) or entry.lower().lstrip("+-") in NO_NUMBER
+
+
 def _is_huge(entry: str) -> bool:
     r"""Whether a text is a number that no float64 holds, or one that `pandas.to_numeric` must not be given."""
     if LONG_EXPONENT.fullmatch(entry):
@@ -242,14 +248,31 @@ def _is_huge(entry: str) -> bool:
 
 
 def as_array(values: Any) -> np.ndarray:
-    r"""Numbers in whatever nested sequences as a float64 array; None and text such as "NaN" become NaN."""
-    with reading(
-        f"expected numbers in a (T,), (T, D) or (N, T, D) arrangement, got {type(values).__name__}",
-        "items of unequal length go in a list of arrays",
-    ):
-        if isinstance(values, np.ndarray) and values.dtype == object and values.ndim == 1:
-            values = values.tolist()  # an array of arrays, as Arrow has it
-        return np.asarray(values, dtype=np.float64)
+    r"""Numbers in whatever nested sequences as a float64 array; None and text such as "NaN" become NaN.
+
+    Text is read only where it is a number as JSON or CSV write it: `float` reads "1_0" as 10.
+
+    Arguments:
+        values: The numbers.
+
+    Returns:
+        The array.
+
+    Raises:
+        ValueError: If they are no numbers, or make no array.
+    """
+    if isinstance(values, np.ndarray) and values.dtype == object and values.ndim == 1:
+        values = values.tolist()  # an array of arrays, as Arrow has it
+    expected = f"expected numbers in a (T,), (T, D) or (N, T, D) arrangement, got {type(values).__name__}"
+    with reading(expected, "items of unequal length go in a list of arrays"):
+        found = np.asarray(values)
+        entries = [each for each in found.flat if isinstance(each, str | bytes)] if found.dtype.kind in "USO" else []
+        texts = [each.decode() if isinstance(each, bytes) else each for each in entries]
+    odd = next((entry for entry in texts if not _is_number(entry)), None)
+    if odd is not None:
+        raise ValueError(f"{expected} with {shown(str(odd))}: write numbers, and None where one is missing")
+    with reading(expected, "items of unequal length go in a list of arrays"):
+        return found.astype(np.float64)
 
 
 def text(value: Any) -> str:
