@@ -1196,8 +1196,7 @@ def _check_borders(borders: Any, panel: Panel) -> None:
     clocks = [item.clock() if panel.frequency is not None else np.arange(len(item)) for item in panel.items]
     rows = len(np.unique(np.concatenate(clocks)))
     pair = _pair(borders)
-    whole = pair is not None and all(isinstance(x, int | np.integer) and not isinstance(x, bool) for x in pair)
-    if pair is None or not whole or not 0 < pair[0] <= pair[1] <= rows:
+    if pair is None or None in map(checks.whole, pair) or not 0 < pair[0] <= pair[1] <= rows:
         raise ValueError(
             "expected borders=(train end, validation end), two numbers of rows with 0 < train end <= validation end "
             f"<= {rows}, got {shown(borders)}"

@@ -2,7 +2,7 @@ r"""Checks of options: each raises one error that says what is expected, what ca
 
 from __future__ import annotations
 
-__all__ = ["LONGEST", "MOST", "choice", "flag", "integer", "levels", "number", "real", "seed", "several"]
+__all__ = ["LONGEST", "MOST", "choice", "flag", "integer", "levels", "number", "real", "seed", "several", "whole"]
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -35,11 +35,11 @@ def integer(
     """
     if value is None and none:
         return
-    whole = _whole(value)
-    if whole is None or whole < least:
+    given = whole(value)
+    if given is None or given < least:
         kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
         raise ValueError(f"{option} to be {kind}{' or None' if none else ''}, got {shown(value)}")
-    if whole > most:
+    if given > most:
         raise ValueError(f"{option} to be at most {most}, got {shown(value)}: {hint or f'pass {most} or less'}")
 
 
@@ -105,8 +105,8 @@ def seed(value: object) -> None:
     Raises:
         ValueError: If it is no integer of 32 bits without sign.
     """
-    whole = _whole(value)
-    if whole is None or not 0 <= whole < 2**32:
+    given = whole(value)
+    if given is None or not 0 <= given < 2**32:
         raise ValueError(f"a seed is an integer from 0 to 4294967295, got {shown(value)}")
 
 
@@ -143,7 +143,7 @@ def real(value: object) -> float:
     """
     import numpy as np
 
-    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
+    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool | np.timedelta64):
         return math.nan
     try:
         return float(value)
@@ -151,11 +151,20 @@ def real(value: object) -> float:
         return math.nan
 
 
-def _whole(value: object) -> int | None:
-    r"""A whole number as Python's, None for anything else; truths are none."""
+def whole(value: object) -> int | None:
+    r"""Reads a whole number.
+
+    Arguments:
+        value: What was given.
+
+    Returns:
+        It as Python's; None for anything else, truths and durations among them.
+    """
     import numpy as np
 
-    return int(value) if isinstance(value, int | np.integer) and not isinstance(value, bool) else None
+    if not isinstance(value, int | np.integer) or isinstance(value, bool | np.timedelta64):
+        return None
+    return int(value)
 
 
 def several(option: str, value: object) -> list[Any]:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .dates import step_days
 from .distribution.blocks import block_bootstrap, resampling_clock, student
+from .errors import shown
 from .gaps import short_gaps
 from .panel import Item, Panel, as_pandas
 from .panel.columns import groups, listed
@@ -85,7 +86,7 @@ def assign(
         for name in names or ():
             if name in role_of:
                 both = role if role == role_of[name] else f"{role_of[name]} and {role}"
-                raise ValueError(f"column {name!r} is named twice, in {both}: a column has one role")
+                raise ValueError(f"column {shown(name)} is named twice, in {both}: a column has one role")
             if name not in columns:
                 raise ValueError(unknown(f"column for {role}", name, columns))
             role_of[name] = role
@@ -126,7 +127,7 @@ def require_tellable(panel: Panel) -> None:
     for name, categories in panel.static.items():
         rows = np.stack([item.values[0] for item in values.select(columns_of({name: categories})).items])
         if len(np.unique(rows[~np.isnan(rows).any(1)], axis=0)) < 2:
-            raise ValueError(f"static column {name!r} is the same in all {len(panel)} items: leave it out")
+            raise ValueError(f"static column {shown(name)} is the same in all {len(panel)} items: leave it out")
     if moving * (1 + len(columns)) > MOST_PRODUCTS:
         raise ValueError(
             f"static columns ({said}) make {len(columns)} numbers and categories; with {moving} known covariates "
@@ -143,7 +144,7 @@ def _with_calendar(panel: Panel) -> Panel:
     cycles, names = _cycles(panel.frequency), calendar_columns(panel.frequency)
     taken = [name for name in names if name in panel.channels]
     if taken:
-        raise ValueError(f"calendar=True makes a column {taken[0]!r}, and there is one already: rename that one")
+        raise ValueError(f"calendar=True makes a column {shown(taken[0])}, and there is one already: rename that one")
     items = tuple(
         replace(item, values=np.hstack([item.values, _calendar_values(item.index, cycles)])) for item in panel.items
     )
@@ -283,8 +284,10 @@ def require_one_value(
             if (counts > 1).any():
                 date = counts.index[int((counts > 1).to_numpy().argmax())]
                 one, other = values[name][when == date].dropna().unique()[:2]
-                whose = "" if len(panel) == 1 else f" of item {item.item_id!r}"
-                raise ValueError(f"{name!r}{whose} is both {one} and {other} at {date}: one value a step is needed")
+                whose = "" if len(panel) == 1 else f" of item {shown(item.item_id)}"
+                raise ValueError(
+                    f"{shown(name)}{whose} is both {one} and {other} at {date}: one value a step is needed"
+                )
 
 
 def _values_ahead(panel: Panel, item: Item, expected: pd.Index[Any], future: Panel) -> np.ndarray:
@@ -292,10 +295,11 @@ def _values_ahead(panel: Panel, item: Item, expected: pd.Index[Any], future: Pan
     held = {other.item_id: other for other in future.items}
     if panel.single and future.single:
         held = {item.item_id: future.items[0]}
-    whose = "" if len(panel) == 1 else f" of item {item.item_id!r}"
+    whose = "" if len(panel) == 1 else f" of item {shown(item.item_id)}"
     if item.item_id not in held:
         raise ValueError(
-            f"future holds no rows of item {item.item_id!r}, only of {listed(held)}: it needs the steps ahead of each"
+            f"future holds no rows of item {shown(item.item_id)}, only of {listed(held)}: it needs the steps ahead "
+            "of each"
         )
     other = held[item.item_id]
     if panel.frequency is None:
@@ -319,7 +323,8 @@ def _values_ahead(panel: Panel, item: Item, expected: pd.Index[Any], future: Pan
     if empty.any():
         column = int(empty.any(axis=0).argmax())
         raise ValueError(
-            f"future lacks values of {future.channels[column]!r}{whose} at {_span(expected[empty[:, column]])}: known "
+            f"future lacks values of {shown(future.channels[column])}{whose} at "
+            f"{_span(expected[empty[:, column]])}: known "
             "covariates need a value at each step ahead"
         )
     return values

@@ -24,6 +24,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ._logging import get_logger
+from .checks import flag
 from .errors import shown
 
 logger = get_logger(__name__)
@@ -532,6 +533,7 @@ def require_replaceable(path: str | os.PathLike[str], kind: Folder, *, overwrite
         OSError: If what is there cannot be read.
         ValueError: If a file stands there; or a folder, and it may not be replaced or holds anything else.
     """
+    flag("expected overwrite", overwrite)
     place = _output(path)
     with writing(place):
         _put_in_order(place)

@@ -393,7 +393,8 @@ def test_damaged_files_raise_nothing_but_value_errors_that_name_them(tmp_path: P
 
 
 class Broken(np.ndarray):
-    def astype(self, *_: Any, **__: Any) -> None:  # type: ignore[override]
+    @property
+    def dtype(self) -> None:  # type: ignore[override]
         return None
 
 

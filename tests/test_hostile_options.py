@@ -47,6 +47,7 @@ VALUES = [
     True, -1, 1.5, float("nan"), float("inf"), 1e30, 1e300, 10**9, 10**30, 10**400, 10**5000, 2**31, 2**63, "", "x",
     "x" * 5000, "\ud800", "a\0b", b"x", [], {}, set(), [[1], [2, 3]], np.array(1), np.array([1, 2]), np.array(True),
     np.array("mse"), np.array([None], dtype=object), torch.tensor(1), torch.ones(2), pd.Series([1.0, 2.0]), pd.NA,
+    np.timedelta64(3, "h"), np.datetime64("2024-01-01"), pd.Timedelta("3h"),
     1j, object(), int, lambda *_: None, Hostile(), range(3), Path("nowhere"),
 ]  # fmt: skip
 
@@ -232,3 +233,11 @@ def test_a_function_that_fails_on_a_path_is_named(fitted):
         fitted.predict().aggregate(lambda path: path[:, 9])
     with pytest.raises(ValueError, match="aggregate expects a function that returns arrays of one shape, got"):
         fitted.predict().aggregate(lambda path: path[path > 0])
+
+
+@pytest.mark.parametrize("folder", ["new", "there"])
+def test_overwrite_is_a_switch(folder, fitted, tmp_path):
+    if folder == "there":
+        fitted.save(tmp_path / folder)
+    switches = sum(isinstance(value, bool) for value in VALUES)
+    assert refusals(lambda value: fitted.save(tmp_path / folder, overwrite=value)) == len(VALUES) - switches

@@ -15,7 +15,7 @@ import torch
 
 from adapts.dates import period_at
 from adapts.distribution import Forecast, Independent, Law, QuantileFunction
-from adapts.panel import Panel, require_length
+from adapts.panel import Item, Panel, require_length
 
 
 def frame(rows: int = 48, frequency: str = "h", start: str = "2024-01-01", **options: Any) -> pd.DataFrame:
@@ -555,12 +555,29 @@ def test_quarters_and_years_of_any_month_go_to_gluonts_and_back(name: str, month
         assert np.array_equal(back["target"], np.arange(24.0))
 
 
+def test_what_is_made_by_hand_is_checked() -> None:
+    item = Item("a", np.zeros((3, 2)), pd.RangeIndex(3))
+    for values, index in (
+        (np.zeros(3), item.index),
+        (np.zeros((3, 2), int), item.index),
+        (item.values, item.index[:2]),
+    ):
+        with pytest.raises(ValueError, match="float64 array|index of as many entries"):
+            Item("a", values, index)
+    with pytest.raises(ValueError, match="one item at least, each with the 3 channels"):
+        Panel((item,), ("a", "b", "c"), None, single=True)
+    panel = Panel((item,), ("a", "b"), None, single=True)
+    for stop in (0, -1, 1.5, "2", [1, 2], [], np.timedelta64(2, "h")):
+        with pytest.raises(ValueError, match="expected stop to be a positive number of rows"):
+            panel.rows(stop)
+
+
 def test_text_in_a_list_is_read_where_it_is_a_number() -> None:
     assert np.array_equal(Panel.of([1, None, "NaN", "-2.5e3"]).items[0].values[:, 0], [1, np.nan, np.nan, -2500], True)
     for odd in ("1_0", "\u0663", "0x10", "ten", ""):
-        with pytest.raises(ValueError, match="write numbers, and None where one is missing"):
+        with pytest.raises(ValueError, match="write numbers, None where one is missing"):
             Panel.of([[1.0, 2.0], [odd, 3.0]])
-        with pytest.raises(ValueError, match="write numbers, and None where one is missing"):
+        with pytest.raises(ValueError, match="write numbers, None where one is missing"):
             Panel.of([{"start": pd.Period("2020-01-01", "D"), "target": [1.0, odd]}])
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import checks
 from ..errors import reading, shown
 
 MOST_COMPARED = 2**14  # samples: their distances take 2 GiB
@@ -138,7 +139,7 @@ def scenarios(samples: np.ndarray, k: int, scale: np.ndarray | None = None, seed
         ValueError: If `k` is no number of scenarios.
     """
     number = len(samples)
-    if not isinstance(k, int | np.integer) or isinstance(k, bool) or not 1 <= k <= number:
+    if not 1 <= (checks.whole(k) or 0) <= number:
         raise ValueError(f"of {number} samples, 1 to {number} scenarios can be picked, got k={shown(k)}")
     if number > MOST_COMPARED:
         raise ValueError(

@@ -414,7 +414,7 @@ def _chosen_cells(
     horizon = len(forecast.index)
     steps = None if leads is None else checks.several("expected leads", leads)
     for step in steps or ():
-        if not isinstance(step, int | np.integer) or not 1 <= step <= horizon:
+        if not 1 <= (checks.whole(step) or 0) <= horizon:
             raise ValueError(f"leads lie from 1 to {horizon}, got {shown(step)}")
     names = list(forecast.channels) if channels is None else checks.several("expected channels", channels)
     for name in names:

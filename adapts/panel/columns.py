@@ -120,7 +120,7 @@ def names_in(
     Raises:
         ValueError: If entries are no names, or a number and a text would be the same name.
     """
-    require_plain(column, f"column {column.name!r}", f"names of {noun}s")
+    require_plain(column, f"column {shown(column.name)}", f"names of {noun}s")
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         column.dt.as_unit("ns")  # raises where dates are out of range, on some of which pandas crashes
     column = column.astype(object)
@@ -132,11 +132,13 @@ def names_in(
         both = set(entries[textual]) & set(entries[~textual].map(as_text))
         if both:
             raise ValueError(
-                f"column {column.name!r} holds the {noun} {min(both)!r} as text, and as a number that is the same "
-                f"text: make them one type, frame[{column.name!r}].map(str) if both are the same {noun}, or rename one"
+                f"column {shown(column.name)} holds the {noun} {shown(min(both))} as text, and as a number that is "
+                "the same "
+                f"text: make them one type, frame[{shown(column.name)}].map(str) if both are the same {noun}, or "
+                "rename one"
             )
     for name in names:
-        label(name, f"{'an' if noun[0] in 'aeiou' else 'a'} {noun} in column {column.name!r}")
+        label(name, f"{'an' if noun[0] in 'aeiou' else 'a'} {noun} in column {shown(column.name)}")
     return codes, names
 
 
@@ -144,7 +146,9 @@ def groups(ids: pd.Series[Any]) -> dict[str, np.ndarray]:
     r"""The rows of each item, in the order in which the items first come."""
     codes, names = names_in(ids, "item")
     if (codes < 0).any():
-        raise ValueError(f"column {ids.name!r} names no item in row {int(np.argmin(codes))}: every row needs its item")
+        raise ValueError(
+            f"column {shown(ids.name)} names no item in row {int(np.argmin(codes))}: every row needs its item"
+        )
     rows = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
     return dict(zip(names, rows, strict=True))
 
@@ -180,7 +184,7 @@ def _number(entry: str, kind: type[int] | type[float]) -> int | float | None:
 def numeric(column: pd.Series[Any]) -> np.ndarray | None:
     r"""A column as float64, missing values as NaN; None if it is not numeric."""
     kind = column.dtype
-    with reading(f"column {column.name!r} cannot be read as float64", "divide it by a power of ten, or drop it"):
+    with reading(f"column {shown(column.name)} cannot be read as float64", "divide it by a power of ten, or drop it"):
         if pd.api.types.is_object_dtype(kind):
             if strange(column) is not None or pd.api.types.infer_dtype(column, skipna=True) not in (
                 "floating",
@@ -201,10 +205,10 @@ def why_not_numeric(column: pd.Series[Any], dated: bool) -> str:
     r"""What a column that is not numeric holds instead, and what to do about it."""
     name, odd = column.name, strange(column)
     if odd is not None:
-        return f"column {name!r} holds {odd}"
+        return f"column {shown(name)} holds {odd}"
     present = column.dropna()
     if not len(present):
-        return f"column {name!r} holds no value at all, and is {column.dtype}: drop it"
+        return f"column {shown(name)} holds no value at all, and is {column.dtype}: drop it"
     first = shown(present.iloc[0])
     if pd.api.types.is_object_dtype(column.dtype) or pd.api.types.is_string_dtype(column.dtype):
         texts = present.map(lambda entry: entry if isinstance(entry, str) else shown(entry)).str.strip()
@@ -212,26 +216,27 @@ def why_not_numeric(column: pd.Series[Any], dated: bool) -> str:
         bad = np.array([not _is_number(entry) for entry in texts])
         bad |= huge
         if not bad.any():
-            return f"column {name!r} holds numbers as text (first: {first}): convert it with pd.to_numeric"
+            return f"column {shown(name)} holds numbers as text (first: {first}): convert it with pd.to_numeric"
         rows = np.flatnonzero(column.notna())
         figures = bad & texts.str.contains(r"\d").to_numpy()
         for what, pattern, remedy in WRITTEN if 2 * figures.sum() >= bad.sum() else ():
             if texts[figures].str.fullmatch(pattern).all():
                 number = int(figures.argmax())
                 return (
-                    f"column {name!r} holds {what} (first: {shown(texts.iloc[number])} in row {rows[number]}): {remedy}"
+                    f"column {shown(name)} holds {what} (first: {shown(texts.iloc[number])} in row "
+                    f"{rows[number]}): {remedy}"
                 )
         number = int(huge.argmax()) if huge.any() else int(bad.argmax())
         first = f"{shown(present.iloc[number])} in row {rows[number]}"
         if bad.mean() < 0.5:
-            return f"column {name!r} holds numbers as text, and some entries that are none (first: {first}): " + (
+            return f"column {shown(name)} holds numbers as text, and some entries that are none (first: {first}): " + (
                 "correct those that are larger than float64 holds or have exponents of five digits, or leave them out"
                 if huge.any()
                 else "convert it with pd.to_numeric(..., errors='coerce') if these are missing values"
             )
     if not dated and not isinstance(column.dtype, pd.CategoricalDtype) and parse_dates(present) is not None:
-        return f"column {name!r} holds dates: name it with timestamp_column= (--timestamp-column)"
-    return f"column {name!r} holds {column.dtype} (first: {first})"
+        return f"column {shown(name)} holds dates: name it with timestamp_column= (--timestamp-column)"
+    return f"column {shown(name)} holds {column.dtype} (first: {first})"
 
 
 def _is_number(entry: str) -> bool:
@@ -264,15 +269,16 @@ def as_array(values: Any) -> np.ndarray:
     if isinstance(values, np.ndarray) and values.dtype == object and values.ndim == 1:
         values = values.tolist()  # an array of arrays, as Arrow has it
     expected = f"expected numbers in a (T,), (T, D) or (N, T, D) arrangement, got {type(values).__name__}"
-    with reading(expected, "items of unequal length go in a list of arrays"):
+    remedy = "write numbers, None where one is missing, and a list of arrays for items of unequal length"
+    with reading(expected, remedy):
+        made = np.asarray(values, dtype=np.float64)  # first, as it refuses objects, whatever these pretend to be
         found = np.asarray(values)
         entries = [each for each in found.flat if isinstance(each, str | bytes)] if found.dtype.kind in "USO" else []
         texts = [each.decode() if isinstance(each, bytes) else each for each in entries]
     odd = next((entry for entry in texts if not _is_number(entry)), None)
     if odd is not None:
-        raise ValueError(f"{expected} with {shown(str(odd))}: write numbers, and None where one is missing")
-    with reading(expected, "items of unequal length go in a list of arrays"):
-        return found.astype(np.float64)
+        raise ValueError(f"{expected} with {shown(str(odd))}: {remedy}")
+    return made
 
 
 def text(value: Any) -> str:
@@ -288,4 +294,4 @@ def listed(names: Iterable[Any]) -> str:
 
 def named(noun: str, names: Sequence[str]) -> str:
     r"""The subject of a sentence: "column 'a' is", "columns a, b are"."""
-    return f"{noun} {names[0]!r} is" if len(names) == 1 else f"{noun}s {listed(names)} are"
+    return f"{noun} {shown(names[0])} is" if len(names) == 1 else f"{noun}s {listed(names)} are"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..errors import shown
 from .columns import groups, listed, names_in, text
 from .frames import as_pandas
 from .options import label
@@ -60,20 +61,20 @@ def split(
     """
     frame = as_pandas(series)
     if not isinstance(frame, pd.DataFrame):
-        raise ValueError(f"expected a long frame with a column {group_column!r}, got {type(series).__name__}")
+        raise ValueError(f"expected a long frame with a column {shown(group_column)}, got {type(series).__name__}")
     group_column = label(group_column, "the group column")
     reader = Reader(None, item_column, timestamp_column, None, False)
     frame, item_column, timestamp_column = reader.flat(frame)
     reader = replace(reader, item_column=item_column, timestamp_column=timestamp_column)
     if known is None and group_column not in frame.columns:
-        raise ValueError(f"there is no group column {group_column!r}; the columns are {listed(frame.columns)}")
+        raise ValueError(f"there is no group column {shown(group_column)}; the columns are {listed(frame.columns)}")
     rest = frame if item_column == group_column else frame.drop(columns=group_column, errors="ignore")
     dates, timestamp = reader.find_dates(rest)
     item = reader.find_items(rest, dates, timestamp)
     if item is None:
         raise ValueError(
             f"expected a long frame, in which a column names the item of each row, got only {listed(rest.columns)} "
-            f"beside the group: item_column= names it, item_column={group_column!r} where each group is one item"
+            f"beside the group: item_column= names it, item_column={shown(group_column)} where each group is one item"
         )
     rows_of = groups(rest[item])
     if group_column in frame.columns:
@@ -94,13 +95,16 @@ def _groups(column: pd.Series[Any], rows_of: Mapping[str, np.ndarray]) -> dict[s
     # A file, or a missing value beside them, makes floats of whole numbers.
     codes, names = names_in(column, "group", text)
     if (codes < 0).any():
-        raise ValueError(f"column {column.name!r} names no group in row {int(np.argmin(codes))}: every row needs one")
+        raise ValueError(
+            f"column {shown(column.name)} names no group in row {int(np.argmin(codes))}: every row needs one"
+        )
     for item, rows in rows_of.items():
         found = pd.unique(codes[rows])
         if len(found) > 1:
             raise ValueError(
-                f"item {item!r} is in two groups, {names[found[0]]!r} and {names[found[1]]!r}: column "
-                f"{column.name!r} needs the same group in all rows of an item"
+                f"item {shown(item)} is in two groups, {shown(names[found[0]])} and {shown(names[found[1]])}: "
+                "column "
+                f"{shown(column.name)} needs the same group in all rows of an item"
             )
     return {item: str(names[codes[rows[0]]]) for item, rows in rows_of.items()}
 
@@ -110,6 +114,7 @@ def _remembered(known: Mapping[str, str], items: Mapping[str, Any], group_column
     strange = [item for item in items if item not in known]
     if strange:
         raise ValueError(
-            f"item {strange[0]!r} was not fitted, and there is no column {group_column!r} to tell its group: add it"
+            f"item {shown(strange[0])} was not fitted, and there is no column {shown(group_column)} to tell its "
+            "group: add it"
         )
     return {item: known[item] for item in items}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .. import checks
 from ..dates import frequency_name
 from ..errors import reading, shown, unforeseen
 
@@ -110,8 +111,7 @@ def reading_options(
                 raise ValueError(f"expected {option} to name columns, each once, got {shown(names)}")
             options[option] = names
     for option, given in (("item_column", item_column), ("timestamp_column", timestamp_column)):
-        whole = isinstance(given, numbers.Integral) and not isinstance(given, bool)
-        if given is not None and not whole and not isinstance(given, str):
+        if given is not None and checks.whole(given) is None and not isinstance(given, str):
             raise ValueError(f"expected {option} to be the name of one column, got {shown(given)}")
         options[option] = None if given is None else label(given, f"the column that {option} names")
     if not isinstance(regularise, bool | np.bool_):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .. import checks
 from ..dates import RANGE, OutOfRange, calendar, period_of
 from ..errors import shown, unforeseen
 from .columns import listed, named
@@ -34,6 +35,9 @@ class Item:
         item_id: The name of the item.
         values: The rows, oldest first, with shape :math:`(T, D)`, float64. NaN marks a missing value.
         index: The dates of the rows, or a RangeIndex where the data have none.
+
+    Raises:
+        ValueError: If the values are no such array, or the index has another length.
     """
 
     item_id: str
@@ -41,7 +45,11 @@ class Item:
     index: pd.Index[Any]
 
     def __post_init__(self) -> None:
-        assert self.values.ndim == 2 and self.values.dtype == np.float64 and len(self.index) == len(self.values)
+        values = self.values
+        if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype != np.float64:
+            raise ValueError(f"an item holds a float64 array (T, D), got {shown(values)}: Panel.of reads anything else")
+        if not isinstance(self.index, pd.Index) or len(self.index) != len(values):
+            raise ValueError(f"an item of {len(values)} rows has an index of as many entries, got {shown(self.index)}")
         # Sums over rows round by the order in memory, and equal rows are to have equal forecasts.
         object.__setattr__(self, "values", np.ascontiguousarray(self.values))
 
@@ -86,8 +94,13 @@ class Panel:
     static: Mapping[str, Categories | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        assert self.items and all(item.values.shape[1] == len(self.channels) for item in self.items)
-        assert self.targets == self.channels[: len(self.targets)]
+        if not self.items or any(item.values.shape[1] != len(self.channels) for item in self.items):
+            raise ValueError(
+                f"a panel holds one item at least, each with the {len(self.channels)} channels, got "
+                f"{shown([item.values.shape for item in self.items])}: Panel.of makes one"
+            )
+        if self.targets != self.channels[: len(self.targets)]:
+            raise ValueError(f"the targets of a panel come before its covariates, got {listed(self.channels)}")
 
     def __len__(self) -> int:
         return len(self.items)
@@ -204,9 +217,9 @@ class Panel:
         for item, standard in zip(self.items, items, strict=True):
             rows, columns = np.nonzero(np.abs(standard.values) > FARTHEST)
             if len(rows):
-                whose = "" if len(self) == 1 else f" of item {item.item_id!r}"
+                whose = "" if len(self) == 1 else f" of item {shown(item.item_id)}"
                 raise ValueError(
-                    f"column {self.channels[columns[0]]!r} holds {item.values[rows[0], columns[0]]:g} in row "
+                    f"column {shown(self.channels[columns[0]])} holds {item.values[rows[0], columns[0]]:g} in row "
                     f"{rows[0]}{whose}, {abs(standard.values[rows[0], columns[0]]):.0e} standard deviations from the "
                     f"mean of the train rows, expected at most {FARTHEST:g}: write NaN if the value is a mistake, or "
                     "fit an adapter on rows of this size"
@@ -221,8 +234,17 @@ class Panel:
 
         Returns:
             The shorter panel.
+
+        Raises:
+            ValueError: If these are no numbers of rows.
         """
-        stops = [stop] * len(self) if isinstance(stop, int | np.integer) else stop
+        each = checks.several("expected stop", stop)
+        stops = [checks.whole(n) for n in (each * len(self) if len(each) == 1 else each)]
+        if len(stops) != len(self) or any(n is None or n < 1 for n in stops):
+            raise ValueError(
+                f"expected stop to be a positive number of rows, or one for each of the {len(self)} items, got "
+                f"{shown(stop)}"
+            )
         items = (Item(i.item_id, i.values[:n], i.index[:n]) for i, n in zip(self.items, stops, strict=True))
         return replace(self, items=tuple(items))
 
@@ -307,7 +329,8 @@ class Panel:
         }
         if self.item_column in self.channels:
             raise ValueError(
-                f"a long frame names its items in the column {self.item_column!r}, and a channel is called so too: "
+                f"a long frame names its items in the column {shown(self.item_column)}, and a channel is called so "
+                "too: "
                 "rename the channel"
             )
         if self.frequency is not None:
@@ -331,7 +354,7 @@ class Panel:
         entries = []
         for item in self.items:
             target = item.values[:, 0] if self.num_channels == 1 else item.values.T
-            start = period_of(item.index, self.frequency, f"item {item.item_id!r}")
+            start = period_of(item.index, self.frequency, f"item {shown(item.item_id)}")
             entries.append({"start": start, "target": target.copy(), "item_id": item.item_id})
         return entries
 
@@ -437,7 +460,7 @@ def require_length(panel: Panel, needed: int, why: str) -> None:
     """
     short = min(panel.items, key=len)
     if len(short) < needed:
-        whose = "the series" if len(panel) == 1 else f"item {short.item_id!r}"
+        whose = "the series" if len(panel) == 1 else f"item {shown(short.item_id)}"
         raise ValueError(f"too short a series: {whose} has {len(short)} steps, at least {needed} are needed for {why}")
 
 
@@ -459,12 +482,12 @@ def require_sizes(panel: Panel) -> None:
     number = int(np.argmax([size[column] for size in sizes]))
     item = panel.items[number]
     row = int(np.argmax(np.where(np.isnan(item.values[:, column]), -1.0, np.abs(item.values[:, column]))))
-    whose = "" if len(panel) == 1 else f" of item {item.item_id!r}"
+    whose = "" if len(panel) == 1 else f" of item {shown(item.item_id)}"
     size = largest[column]
     large = size > LARGEST
     expected, change = (f"at most {LARGEST:g}", "divide") if large else (f"at least {SMALLEST:g}", "multiply")
     raise ValueError(
-        f"expected column {panel.channels[column]!r} to have a size of {expected}, and its largest value is "
+        f"expected column {shown(panel.channels[column])} to have a size of {expected}, and its largest value is "
         f"{item.values[row, column]:g}, in row {row}{whose}: {change} the column by a power of ten, and undo that in "
         f"its forecast; or write {'NaN if the value is a mistake' if large else '0 if it is no signal'}"
     )

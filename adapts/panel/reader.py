@@ -137,7 +137,7 @@ class Reader:
             columns = [entry[name] for entry in series if isinstance(entry, pd.DataFrame) and name in entry.columns]
             if len(columns) < len(series):
                 raise ValueError(
-                    f"expected the static column {name!r} in each entry, {len(columns)} of {len(series)} have it"
+                    f"expected the static column {shown(name)} in each entry, {len(columns)} of {len(series)} have it"
                 )
             static[name] = coded(pd.concat(columns, ignore_index=True))[1]
         return replace(self, static=static)
@@ -202,7 +202,7 @@ class Reader:
         self.refuse_frequency()
         channels = tuple(str(number) for number in range(values.shape[2]))
         items = (
-            Item(str(number), item.astype(np.float64), pd.RangeIndex(len(item))) for number, item in enumerate(values)
+            Item(str(number), np.array(item, np.float64), pd.RangeIndex(len(item))) for number, item in enumerate(values)
         )
         return self.finish(Panel(tuple(items), channels, None, single))
 
@@ -289,7 +289,7 @@ class Reader:
             frequency = frequency_of(dates[max(rows_of.values(), key=len)], self.frequency)
             for name, rows in rows_of.items():
                 index = dates if item is None else dates[rows]  # as it stands, it keeps its freq
-                whose = "" if item is None else f" of item {name!r}"
+                whose = "" if item is None else f" of item {shown(name)}"
                 index, mended = regular_dates(index, frequency, values[rows], regularise=self.regularise, whose=whose)
                 items.append(Item(name, mended, index))
                 _require_proportion(items, len(frame))
@@ -344,14 +344,14 @@ class Reader:
         if name is None and not pd.api.types.is_numeric_dtype(frame.index.dtype):
             dates, source = parse_dates(frame.index), "the index"
         elif name is not None and name not in frame.columns and name == str(frame.index.name):
-            dates, source, name = parse_dates(frame.index), f"the index {name!r}", None
+            dates, source, name = parse_dates(frame.index), f"the index {shown(name)}", None
         else:
             name = self.date_column(frame) if name is None else name
             if name is None:
                 return None, None
             if name not in frame.columns:
-                raise ValueError(f"there is no timestamp column {name!r}; the columns are {listed(frame.columns)}")
-            dates, source = parse_dates(frame[name]), f"column {name!r}"
+                raise ValueError(f"there is no timestamp column {shown(name)}; the columns are {listed(frame.columns)}")
+            dates, source = parse_dates(frame[name]), f"column {shown(name)}"
         if dates is None:
             require_plain(frame.index.to_series() if name is None else frame[name], source, "dates")
             row, entry = first_undated(frame.index if name is None else frame[name])
@@ -391,7 +391,7 @@ class Reader:
         if self.item_column is not None:
             if self.item_column not in frame.columns:
                 raise ValueError(
-                    f"there is no item column {self.item_column!r}; the columns are {listed(frame.columns)}"
+                    f"there is no item column {shown(self.item_column)}; the columns are {listed(frame.columns)}"
                 )
             return self.item_column
         free = [name for name in frame.columns if name.lower() in ITEM_NAMES and name not in (dated, *self.wanted(()))]
@@ -406,7 +406,7 @@ class Reader:
     @staticmethod
     def names_items(ids: pd.Series[Any], dates: pd.DatetimeIndex | None) -> bool:
         r"""Whether a column of such a name tells several series apart, and is no channel nor a number a row."""
-        require_plain(ids, f"column {ids.name!r}", "names of items")
+        require_plain(ids, f"column {shown(ids.name)}", "names of items")
         name, rows, count = str(ids.name).lower(), len(ids), ids.nunique()
         repeated = 0 if dates is None else int(dates.duplicated().sum())
         if name == "item_id":
@@ -428,7 +428,7 @@ class Reader:
                 if apart < repeated and frame[name].nunique() < len(frame):  # a number a row names no series
                     raise ValueError(
                         f"{repeated} of the {rows} dates are repeated, and the rows may be several series "
-                        f"told apart by column {name!r}: pass item_column={name!r} (--item-column {name})"
+                        f"told apart by column {shown(name)}: pass item_column={shown(name)} (--item-column {name})"
                     )
         if 10 * repeated <= rows:  # the hours that clocks repeat, which a flag may tell apart, are no series
             return
@@ -436,10 +436,10 @@ class Reader:
         if names:
             name = min(names, key=lambda name: len(set(frame[name].map(str))))
             raise ValueError(
-                f"{repeated} of the {rows} dates are repeated: does column {name!r} name the series of each row? "
-                f"item_column={name!r} (--item-column {name}) says so. "
+                f"{repeated} of the {rows} dates are repeated: does column {shown(name)} name the series of each row? "
+                f"item_column={shown(name)} (--item-column {name}) says so. "
                 + (
-                    f"If not, drop it: regularise=True does not average what {name!r} tells apart"
+                    f"If not, drop it: regularise=True does not average what {shown(name)} tells apart"
                     if self.regularise
                     else f"If not, {REMEDY}"
                 )
@@ -485,7 +485,7 @@ class Reader:
             column = numeric(frame[name])
             if column is None:
                 bad.append(why_not_numeric(frame[name], dated))
-                if name.lower() in ITEM_NAMES or bad[-1].startswith(f"column {name!r} holds {frame[name].dtype} "):
+                if name.lower() in ITEM_NAMES or bad[-1].startswith(f"column {shown(name)} holds {frame[name].dtype} "):
                     ids.append(name)
             else:
                 columns.append(column)
@@ -495,7 +495,8 @@ class Reader:
                 + (f"; and {len(bad) - 5} more columns are not numeric" if len(bad) > 5 else "")
                 + ". target=[...] (--columns) picks the columns to forecast"
                 + (
-                    f"; if {ids[0]!r} names the series of each row: item_column={ids[0]!r} (--item-column {ids[0]})"
+                    f"; if {shown(ids[0])} names the series of each row: item_column={shown(ids[0])} "
+                    f"(--item-column {ids[0]})"
                     if ids
                     else ""
                 )
@@ -510,7 +511,7 @@ class Reader:
         for item in panel.items:
             rows, columns = np.nonzero(np.isinf(item.values))
             if len(rows):
-                where = "" if len(panel) == 1 else f" of item {item.item_id!r}"
+                where = "" if len(panel) == 1 else f" of item {shown(item.item_id)}"
                 bad = [panel.channels[column] for column in sorted(set(columns.tolist()))]
                 raise ValueError(
                     f"{named('column', bad)} infinite{where}, first in row {rows[0]}: "
@@ -553,7 +554,9 @@ class Reader:
         columns = {"item_column": self.item_column, "timestamp_column": self.timestamp_column, "static": static}
         for option, name in columns.items():
             if name is not None:
-                raise ValueError(f"the data have no columns, of which {option}={name!r} could be one: leave it out")
+                raise ValueError(
+                    f"the data have no columns, of which {option}={shown(name)} could be one: leave it out"
+                )
 
     def refuse_frequency(self) -> None:
         r"""Checks that no option asks something of dates where there are none."""
@@ -585,7 +588,8 @@ def _with_index(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     twice = [name for name in names if name is not None and (name in columns or names.count(name) > 1)]
     if twice:
         raise ValueError(
-            f"the index and a column are both called {twice[0]!r}: drop one of them, reset_index(drop=True) the index"
+            f"the index and a column are both called {shown(twice[0])}: drop one of them, reset_index(drop=True) "
+            "the index"
         )
     with reading("the index of the frame cannot be made columns", "call reset_index() on it first"):
         return frame.set_axis([*columns], axis=1).reset_index()
@@ -597,5 +601,6 @@ def _require_proportion(items: Sequence[Item], rows: int) -> None:
     if steps > STEPS_PER_DATE * rows + STEPS_IN_GAPS:
         raise ValueError(
             f"regularise=True makes {steps} rows or more of {rows}, most of them missing: correct stray dates, such as "
-            f"{items[-1].index[0]} or {items[-1].index[-1]} of item {items[-1].item_id!r}, or give a longer frequency="
+            f"{items[-1].index[0]} or {items[-1].index[-1]} of item {shown(items[-1].item_id)}, or give a longer "
+            "frequency="
         )

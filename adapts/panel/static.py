@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..errors import shown
 from .columns import listed, names_in, numeric, text
 from .panel import Categories, Item, Panel, columns_of
 
@@ -60,7 +61,7 @@ def with_static(panel: Panel, static: Mapping[str, Categories | None]) -> Panel:
         raise ValueError(f"all columns ({listed(static)}) are static, and none is left to forecast")
     taken = [name for name in made if name in channels]
     if taken:
-        raise ValueError(f"static columns make a column {taken[0]!r}, and there is one already: rename that one")
+        raise ValueError(f"static columns make a column {shown(taken[0])}, and there is one already: rename that one")
     items = []
     for item in panel.items:
         row: list[float] = []
@@ -70,7 +71,8 @@ def with_static(panel: Panel, static: Mapping[str, Categories | None]) -> Panel:
             if len(held) > 1:
                 said = [f"{value:g}" if categories is None else repr(categories[int(value)]) for value in held[:2]]
                 raise ValueError(
-                    f"column {name!r} is static, one value an item, and item {item.item_id!r} has {said[0]} and "
+                    f"column {shown(name)} is static, one value an item, and item {shown(item.item_id)} has "
+                    f"{said[0]} and "
                     f"{said[1]}: name it in known_covariates= or past_covariates= if it changes"
                 )
             value = held[0] if len(held) else np.nan
@@ -99,7 +101,7 @@ def as_fitted(panel: Panel, fitted: Panel) -> Panel:
     for name in fitted.static:
         kinds = ["numbers" if each.static.get(name) is None else "text" for each in (fitted, panel)]
         if name not in absent and kinds[0] != kinds[1]:
-            raise ValueError(f"static column {name!r} holds {kinds[1]}, and held {kinds[0]} in the fit")
+            raise ValueError(f"static column {shown(name)} holds {kinds[1]}, and held {kinds[0]} in the fit")
     known = {item.item_id: item for item in fitted.items}
     numbered = all(item.item_id == str(number) for number, item in enumerate(panel.items))
     ranges = {
@@ -111,7 +113,7 @@ def as_fitted(panel: Panel, fitted: Panel) -> Panel:
     for item in panel.items:
         if absent and item.item_id not in known:
             raise ValueError(
-                f"item {item.item_id!r} was not in the fit, which read static columns: give its {listed(absent)}"
+                f"item {shown(item.item_id)} was not in the fit, which read static columns: give its {listed(absent)}"
             )
         row: list[float] = []
         for name, categories in fitted.static.items():
@@ -121,7 +123,7 @@ def as_fitted(panel: Panel, fitted: Panel) -> Panel:
                 held = _values(fitted, known[item.item_id], columns)
                 if value is not None and not np.allclose(value, held, equal_nan=True):
                     raise ValueError(
-                        f"item {item.item_id!r} was fitted with {_said(name, categories, held)}, and comes with "
+                        f"item {shown(item.item_id)} was fitted with {_said(name, categories, held)}, and comes with "
                         f"{_said(name, categories, value)}: give it as it was, or fit(series) anew"
                     )
                 value = held
@@ -144,4 +146,4 @@ def _values(panel: Panel, item: Item, columns: Sequence[str]) -> np.ndarray:
 def _said(name: str, categories: Categories | None, value: np.ndarray) -> str:
     if categories is None:
         return f"{name}={value[0]:g}"
-    return f"{name}={categories[int(value.argmax())]!r}" if value.any() else f"no {name} of the fit"
+    return f"{name}={shown(categories[int(value.argmax())])}" if value.any() else f"no {name} of the fit"

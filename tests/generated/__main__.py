@@ -122,7 +122,7 @@ def verdicts(process: subprocess.Popen[bytes], first: int) -> Iterator[dict[str,
     r"""What a worker says of its cases, and of the one that ends it."""
     assert process.stdout is not None and process.stderr is not None
     os.set_blocking(process.stderr.fileno(), False)
-    buffer, errors, seed, what = b"", b"", first, ""
+    buffer, errors, seed, what, making = b"", b"", first, "", False
     last, computed, begun = time.monotonic(), 0.0, False
     while True:
         ready, _, _ = select.select([process.stdout, process.stderr], [], [], 1.0)
@@ -136,7 +136,10 @@ def verdicts(process: subprocess.Popen[bytes], first: int) -> Iterator[dict[str,
             for text in lines:
                 told = json.loads(text)
                 seed, last, computed, begun = told["seed"], time.monotonic(), seconds(process.pid), True
-                if told["kind"] == "begins":
+                making = told["kind"] == "making"
+                if making:
+                    what = ""
+                elif told["kind"] == "begins":
                     what = told["what"]
                 else:
                     what = ""
@@ -145,12 +148,14 @@ def verdicts(process: subprocess.Popen[bytes], first: int) -> Iterator[dict[str,
         elif (
             time.monotonic() - last > (WAIT if begun else 5 * WAIT) or begun and seconds(process.pid) - computed > HANG
         ):
-            yield {"seed": seed, "kind": "hang", "place": "", "text": f"over {HANG:g} s", "what": what}
+            kind = "unbuilt" if making else "hang"
+            yield {"seed": seed, "kind": kind, "place": "", "text": f"over {HANG:g} s", "what": what}
             return
     code = process.wait()
     if code:
         said = errors.decode(errors="replace").strip().splitlines()[-1:] or [""]
-        yield {"seed": seed, "kind": "crash", "place": "", "text": f"exit code {code}: {said[0][:200]}", "what": what}
+        kind = "unbuilt" if making else "crash"  # another library crashed over the input before we had it
+        yield {"seed": seed, "kind": kind, "place": "", "text": f"exit code {code}: {said[0][:200]}", "what": what}
 
 
 def seconds(pid: int) -> float:
@@ -187,6 +192,7 @@ def work(name: str, first: int, last: int) -> int:
 
     with prepared(name, MEMORY) as make:
         for seed in range(first, last):
+            tell(seed=seed, kind="making")
             case = make(seed)
             if case is None:
                 tell(seed=seed, kind="unbuilt", place="", text="", what="")
