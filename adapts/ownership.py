@@ -557,10 +557,19 @@ def require_replaceable(path: str | os.PathLike[str], kind: Folder, *, overwrite
             raise ValueError(
                 f"the folder {named(path)} exists and is kept: choose another, or overwrite it (--overwrite)"
             )
-        if reason := why_foreign(place, kind):
+        if reason := _why_foreign_still(place, kind):
             raise ValueError(
                 f"the whole folder {named(path)} would be replaced, and it {reason}: it is kept, choose another folder"
             )
+
+
+def _why_foreign_still(place: Path, kind: Folder) -> str | None:
+    r"""As `why_foreign`, which sees an old folder vanish where another process puts a new one there meanwhile."""
+    while True:
+        seen = os.stat(place).st_ino
+        reason = why_foreign(place, kind)
+        if reason is None or os.stat(place).st_ino == seen:
+            return reason
 
 
 def standing(path: str | os.PathLike[str]) -> Path:

@@ -202,7 +202,8 @@ class Reader:
         self.refuse_frequency()
         channels = tuple(str(number) for number in range(values.shape[2]))
         items = (
-            Item(str(number), np.array(item, np.float64), pd.RangeIndex(len(item))) for number, item in enumerate(values)
+            Item(str(number), np.array(item, np.float64), pd.RangeIndex(len(item)))
+            for number, item in enumerate(values)
         )
         return self.finish(Panel(tuple(items), channels, None, single))
 
