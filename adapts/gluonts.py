@@ -27,6 +27,7 @@ from .ownership import PREDICTOR, File, as_path, replaced_file, require_ours, wr
 from .panel import Categories, Item, Panel
 from .panel.columns import as_array, listed
 from .panel.panel import columns_of
+from .panel.reader import MOST_CHANNELS
 from .saving import load
 from .shelf import unknown
 
@@ -351,7 +352,7 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         self.features = {PAST: num_past_feat_dynamic_real, KNOWN: num_feat_dynamic_real}
         self.static, self.calendar = {REAL: num_feat_static_real, CAT: num_feat_static_cat}, calendar
         for field, count in (self.features | self.static).items():
-            checks.integer(f"expected num_{field}", count, least=0)
+            checks.integer(f"expected num_{field}", count, 0, MOST_CHANNELS)
         self.prediction_length, self.num_samples, self.freq = prediction_length, num_samples, freq
         self.adapter = Adapter(
             family, foundation_model=foundation_model, prediction_length=prediction_length,

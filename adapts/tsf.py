@@ -57,7 +57,7 @@ def read_tsf(name: str, text: str) -> tuple[list[dict[str, Any]] | dict[str, np.
         if not line or line.startswith("#"):
             continue
         if line.startswith("@"):
-            key, *words = line[1:].split()
+            key, *words = line[1:].split() or [""]
             key = key.lower()
             if key not in KEYS or "data" in header:
                 raise ValueError(where(number) + f"expected one of @{', @'.join(KEYS)}, @data last, got {line[:40]!r}")
@@ -78,6 +78,8 @@ def read_tsf(name: str, text: str) -> tuple[list[dict[str, Any]] | dict[str, np.
                 where(number)
                 + f"expected {len(attributes)} attributes ({shown(', '.join(attributes))}), got {len(told)}"
             )
+        if "_" in values or not values.isascii():  # float reads 1_0 as 10, and the digits of other scripts
+            raise ValueError(where(number) + f"expected numbers or '?' with commas between them, got {shown(values)}")
         try:
             row = np.fromiter(
                 (np.nan if value.strip() == "?" else float(value) for value in values.split(",")), dtype=np.float64

@@ -338,7 +338,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     # arrays and lists
     "empty array": (np.zeros((0, 3)), {}, "at least one item, one row and one channel"),
     "empty list": ([], {}, "got an empty list"),
-    "ragged lists": ([[1.0, 2.0], [1.0]], {}, "items of unequal length go in a list of arrays"),
+    "ragged lists": ([[1.0, 2.0], [1.0]], {}, "a list of arrays for items of unequal length"),
     "four axes": (np.zeros((1, 2, 3, 4)), {}, "got float64 (1, 2, 3, 4)"),
     "array of dates": (np.zeros(3, dtype="M8[D]"), {}, "got datetime64[D] (3,)"),
     "text array": (np.array(["a", "b"]), {}, "expected real numbers (T,), (T, D) or (N, T, D), got <U1 (2,)"),
@@ -463,6 +463,12 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
             ("no series", "@data\n", "data.tsf cannot be read as tsf: it holds no series after @data"),
             ("no header", "1,2,3\n", "line 1: expected @data before the series, got '1,2,3'"),
             ("an unknown key", "@frequenzy daily\n", "line 1: expected one of @relation, @attribute, @frequency, @hor"),
+            ("no key", "@\n@data\n1,2\n", "line 1: expected one of @relation, @attribute, @frequency, @hor"),
+            (
+                "digits that float reads",
+                "@data\n1_0,2\n",
+                "line 2: expected numbers or '?' with commas between them, g",
+            ),
             ("a header below", "@data\n1,2\n@missing true\n", "line 3: expected one of @relation, @attribute"),
             ("an unknown type", "@attribute a text\n", "line 1: expected @attribute NAME string, numeric or date, got"),
             ("too few attributes", "@attribute a string\n@data\n1,2\n", "line 3: expected 1 attributes ('a'), got 0"),

@@ -578,6 +578,8 @@ def test_features_that_are_missing_short_or_unknown_ahead_are_refused(with_featu
         next(with_features.predict(swapped))
     with pytest.raises(ValueError, match="num_feat_dynamic_real to be an integer of at least 0, got -1"):
         make(num_feat_dynamic_real=-1)
+    with pytest.raises(ValueError, match="num_feat_static_cat to be at most 5000, got 1000000000"):
+        make(num_feat_static_cat=10**9)
 
 
 @pytest.mark.parametrize(
