@@ -22,6 +22,7 @@ from .arrow import size_of_arrow
 from .errors import reading, shown
 from .panel.columns import listed, text_as_numbers
 from .panel.options import ITEM_NAMES
+from .schemas import once
 from .tsf import read_tsf
 
 #: The most text that is read of a file once it is unpacked, in bytes; less where each value becomes an object.
@@ -120,6 +121,8 @@ def _raw(path: Path, most: int) -> bytes | bytearray:
 
 
 def _decoded(path: Path, raw: bytes | bytearray, errors: str = "strict") -> str:
+    if (place := raw.find(b"\0")) >= 0:  # readers of CSV end a number there
+        raise ValueError(f"{path.name} is not text, byte {place} is zero: save it as UTF-8 text, or fetch it again")
     try:
         return raw.decode("utf-8-sig", errors)
     except UnicodeDecodeError as error:
@@ -216,7 +219,7 @@ def _json(path: Path, item_column: str | None) -> Table:
     r"""Reads one record a line, or an array of records: rows of a table, or gluonts entries."""
     text = _decoded(path, _raw(path, MOST_TEXT_OF_OBJECTS))
     with reading(f"{path.name} cannot be read as JSON lines", "write one record {...} a line"):
-        records = json.loads(text) if text.lstrip().startswith("[") else list(_records(text))
+        records = json.loads(text, object_pairs_hook=once) if text.lstrip().startswith("[") else list(_records(text))
     if not records:
         raise ValueError(f"{path.name} is empty: expected one record a line")
     for number, record in enumerate(records):
@@ -241,7 +244,7 @@ def _records(text: str) -> Iterator[Any]:
     r"""The JSON values of a text, one a line, up to the first that is no record."""
     for line in re.compile(r"\S[^\n]*").finditer(text):
         try:
-            record = json.loads(line[0])
+            record = json.loads(line[0], object_pairs_hook=once)
         except json.JSONDecodeError as error:
             number = text.count("\n", 0, line.start()) + 1
             raise ValueError(f"{error.msg} in line {number}") from error

@@ -4,8 +4,10 @@ r"""At home in gluonts: an estimator and a predictor that stand wherever gluonts
 
 __all__ = ["AdapterEstimator", "AdapterPredictor"]
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import wraps
 from itertools import islice, pairwise
@@ -23,12 +25,12 @@ from .adapter import Adapter, _assigned, require_samples
 from .dates import calendar as dates_from
 from .dates import period_of, steps_from
 from .errors import quoted, reading, shown, unforeseen
-from .ownership import PREDICTOR, File, as_path, replaced_file, require_ours, writing
+from .ownership import CONFIG, PREDICTOR, SAVED, File, as_path, replaced, replaced_file, require_ours, writing
 from .panel import Categories, Item, Panel
 from .panel.columns import as_array, listed
 from .panel.panel import columns_of
 from .panel.reader import MOST_CHANNELS
-from .saving import load
+from .saving import load, write
 from .shelf import unknown
 
 with quiet():  # gluonts has advice on JSON libraries
@@ -216,21 +218,22 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
         path = as_path("path", path)
         for name in (NOTE, OPTIONS, ADAPTER):
             require_ours(path / name, PREDICTOR.entry(name))
-        options = {name: getattr(self, name) for name in ("num_samples", "batch_size", "freq")}
         with TemporaryDirectory() as folder:
             super().serialize(Path(folder))
-            texts = {
-                NOTE: (Path(folder) / NOTE).read_text(encoding="utf-8"),
-                OPTIONS: json.dumps(options, indent=2) + "\n",
-            }
+            note = (Path(folder) / NOTE).read_text(encoding="utf-8")
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            kind = PREDICTOR.entry(name)
-            assert isinstance(kind, File)
-            with replaced_file(path / name, kind) as file:
-                file.write_text(text, encoding="utf-8")
-        self.adapter.save(path / ADAPTER, overwrite=True)
+        _write(path / NOTE, note)
+        options: dict[str, Any] = {name: getattr(self, name) for name in ("num_samples", "batch_size", "freq")}
+        with replaced(path / ADAPTER, SAVED, overwrite=True) as new:
+            write(self.adapter._require_fitted("serialize"), self.adapter, new)
+            options["adapter"] = _config_digest(new)
+            # Until the new adapter is in its place, the options of both are there: each knows which adapter is its own.
+            before = None
+            with suppress(ValueError):  # none are there, or damaged ones
+                before = _options(path).model_dump(exclude={"previous"})
+            _write(path / OPTIONS, json.dumps({**options, "previous": before}, indent=2) + "\n")
+        _write(path / OPTIONS, json.dumps(options, indent=2) + "\n")
 
     @classmethod
     def deserialize(
@@ -251,16 +254,43 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
             ValueError: If the folder's adapter is missing or corrupt, or its foundation model is not found.
         """
         path = Path(path)
-        remedy = "serialize the predictor again"
-        content = schemas.read_json(path / OPTIONS, str(path / OPTIONS), remedy, most=2**16)
-        options = schemas.validated(schemas.PredictorOptions, content, str(path / OPTIONS), remedy, unknown=unknown)
+        options = _options(path)
 
         def call(model: str) -> str:
             return f"{cls.__name__}.deserialize(Path({quoted(str(path))}), foundation_model={model})"
 
         device = "auto" if device is None else str(device)
         adapter = load(Adapter, path / ADAPTER, foundation_model=foundation_model, device=device, call=call)
-        return cls(adapter, **options.model_dump())
+        return cls(adapter, num_samples=options.num_samples, batch_size=options.batch_size, freq=options.freq)
+
+
+def _write(path: Path, text: str) -> None:
+    r"""Replaces one file of a serialised predictor at once."""
+    kind = PREDICTOR.entry(path.name)
+    assert isinstance(kind, File)
+    with replaced_file(path, kind) as file:
+        file.write_text(text, encoding="utf-8")
+
+
+def _config_digest(folder: Path) -> str:
+    r"""Tells saved adapters apart: their configs hold the digest of all else."""
+    return hashlib.sha256(
+        schemas.read_text(folder / CONFIG, str(folder / CONFIG), schemas.LARGEST).encode()
+    ).hexdigest()
+
+
+def _options(path: Path) -> schemas.PredictorOptions:
+    r"""The options in the folder of a serialised predictor that go with the adapter there."""
+    what, remedy = str(path / OPTIONS), "serialize the predictor again"
+    content = schemas.read_json(path / OPTIONS, what, remedy, most=2**16)
+    options = schemas.validated(schemas.PredictorOptions, content, what, remedy, unknown=unknown)
+    if options.adapter is None:  # written by an earlier version
+        return options
+    there = _config_digest(path / ADAPTER)
+    for each in (options, options.previous):
+        if each is not None and each.adapter in (None, there):
+            return each
+    raise ValueError(f"{what} goes with another adapter than the one in {path / ADAPTER}: {remedy}")
 
 
 class AdapterEstimator(Estimator):  # type: ignore[misc]

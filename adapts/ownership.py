@@ -63,7 +63,7 @@ class File:
             return False
 
     def _says(self, name: str, head: bytes, size: int, torn: bool) -> bool:
-        if torn:
+        if torn and size < _HEAD:
             return head.startswith(self.starts[: len(head)])
         return head.startswith(self.starts) and all(part in head for part in self.holds)
 
@@ -131,7 +131,7 @@ _COLUMNS = ",".join(["item_id", "timestamp", "channel", "mean", *(f"{step / 20:g
 #: What `Adapter.save` writes.
 SAVED = Folder(
     {
-        r"config\.json": File(b"{", (b'"format"', b'"adapts"', b'"family"', b'"family_options"')),
+        r"config\.json": File(b'{\n  "format": ', (b'"adapts"', b'"family"', b'"family_options"')),
         r"adapter\.safetensors": _Tensors(),
     },
     frozenset({CONFIG, TENSORS}),
@@ -139,7 +139,7 @@ SAVED = Folder(
 #: What `GroupedAdapter.save` writes.
 GROUPED = Folder(
     {
-        r"config\.json": File(b"{", (b'"format"', b'"adapts"', b'"group_column"')),
+        r"config\.json": File(b'{\n  "format": ', (b'"adapts"', b'"group_column"')),
         "groups": Folder({"[0-9a-f]{16}": SAVED}),
     },
     frozenset({CONFIG, GROUPS}),
@@ -151,7 +151,7 @@ RUN = Folder({**PREDICTED.entries, r"scores\.json": _REPORT, r"reliability\.png"
 #: What `adapts backtest` writes.
 BACKTEST = Folder(
     {
-        r"scores\.csv": File(b"model,channel,lead_block,metric,value"),
+        r"scores\.csv": File(b"model,channel,lead_block,metric,value\n"),
         r"scores\.json": _REPORT,
         r"(scores_by_lead|reliability)\.png": _PICTURE,
     }
@@ -175,7 +175,7 @@ PARTS = Folder({_LOCK: _EMPTY, "[0-9a-f]{16}": PART})
 _WHOLE = (SAVED, GROUPED, RUN, BACKTEST)
 _ANY = Folder({name: entry for kind in _WHOLE for name, entry in kind.entries.items()})
 #: The hidden folder beside an output, while this is written.
-_BESIDE = Folder({_LOCK: _EMPTY, _NEW: _ANY, _OLD: _ANY, _FILE: File()}, frozenset({_LOCK}))
+_BESIDE = Folder({_LOCK: _EMPTY, _NEW: _ANY, _OLD: _ANY}, frozenset({_LOCK}))
 
 
 def why_foreign(place: Path, kind: Folder, *, torn: bool = False, within: str = "") -> str | None:
@@ -202,7 +202,7 @@ def why_foreign(place: Path, kind: Folder, *, torn: bool = False, within: str = 
         elif not isinstance(entry, File) or not entry.wrote(path, torn=torn):
             return f"holds {shown(within + name)}, which adapts did not write"
     lacking = sorted(kind.required - {*names})
-    whole = torn and (kind is not _BESIDE or not names)
+    whole = torn and (_LOCK not in kind.required or not names)
     return None if whole or not lacking else f"lacks {shown(within + lacking[0])}"
 
 
@@ -475,7 +475,7 @@ def replaced_file(path: str | os.PathLike[str], kind: File) -> Iterator[Path]:
     place = as_path("path", path).absolute()
     with writing(place):
         require_ours(place, kind)
-        _put_in_order(place)
+        _put_in_order(place, kind)
         with _beside(place) as hidden:
             part = hidden / _FILE
             try:
@@ -589,19 +589,22 @@ def standing(path: str | os.PathLike[str]) -> Path:
     return next((aside for aside in asides if _is_whole(aside)), given)
 
 
-def _put_in_order(place: Path) -> None:
+def _put_in_order(place: Path, kind: File | None = None) -> None:
     r"""Puts back what killed processes took aside, and removes what they left; what is not ours stays."""
+    beside = _BESIDE if kind is None else Folder({_LOCK: _EMPTY, _FILE: kind}, _BESIDE.required)
     for hidden in _hidden(place):
         with suppress(Busy, FileNotFoundError):  # a process works in it, or has just removed it
-            if why_foreign(hidden, _BESIDE, torn=True):
+            if why_foreign(hidden, beside, torn=True):
                 continue
             with locked(hidden):
+                if kind is not None:
+                    (hidden / _FILE).unlink(missing_ok=True)
+                    continue
                 old = hidden / _OLD
                 if not os.path.lexists(place) and _is_whole(old):
                     os.rename(old, place)
                 remove(old, _ANY)
                 remove(hidden / _NEW, _ANY)
-                (hidden / _FILE).unlink(missing_ok=True)
 
 
 def _aside(place: Path) -> Path:

@@ -40,7 +40,7 @@ from .errors import reading, shown
 from .ownership import CONFIG, TENSORS
 from .panel import Item, Panel
 from .panel.panel import columns_of
-from .schemas import Count, Rows, Sha256, Strict, Text, read_json, require_regular, validated
+from .schemas import Count, Rows, Said, Sha256, Strict, Text, read_json, require_regular, validated
 from .shelf import unknown
 from .tensors import kind_of, require_names, taken, written
 
@@ -121,7 +121,7 @@ class Fit(Strict):
     season_length: Rows | None
     windows: dict[Part, Count]
     spans: dict[Part, Span]
-    stages: dict[Text, Text]
+    stages: dict[Text, Said]
     tensors: dict[Text, Text]
 
     @model_validator(mode="after")

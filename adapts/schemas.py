@@ -2,11 +2,24 @@ r"""What files of ours hold: read within bounds, and checked against a typed sch
 
 from __future__ import annotations
 
-__all__ = ["Count", "ModelCard", "Strict", "Text", "plain", "read_json", "read_text", "require_regular", "validated"]
+__all__ = [
+    "Count",
+    "ModelCard",
+    "Said",
+    "Strict",
+    "Text",
+    "once",
+    "plain",
+    "read_json",
+    "read_text",
+    "require_regular",
+    "validated",
+]
 
 import json
 import math
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args
@@ -20,6 +33,9 @@ from .errors import reading, shown
 LARGEST = 2**26
 #: The most entries and the deepest nesting of what a person writes by hand.
 ENTRIES, DEPTH = 20_000, 16
+
+#: The most characters of what is said of one stage of a fit.
+MOST_SAID = 10_000
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
 
@@ -36,8 +52,16 @@ def _text(value: Any) -> str:
     return value
 
 
+def _said(value: Any) -> str:
+    if len(_text(value)) > MOST_SAID:
+        raise ValueError(f"should have {MOST_SAID} characters at most")
+    return str(value)
+
+
 #: Text; unlike pydantic's own, also such as is no valid Unicode, which names of columns may be.
 Text = Annotated[Any, AfterValidator(_text)]
+#: What is said of a fit, and printed.
+Said = Annotated[Any, AfterValidator(_said)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 #: A number of things.
 Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -104,7 +128,7 @@ def read_json(path: Path, what: str, remedy: str, *, most: int = LARGEST) -> Any
     """
     text = read_text(path, what, most)
     with reading(f"{what} is not valid JSON", remedy):
-        return json.loads(text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_once)
+        return json.loads(text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=once)
 
 
 def _no_number(name: str) -> NoReturn:
@@ -118,11 +142,22 @@ def _finite(text: str) -> float:
     return number
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    r"""Makes a mapping of the pairs of a JSON object, the hook of `json.loads`.
+
+    Arguments:
+        pairs: The keys and values.
+
+    Returns:
+        The mapping.
+
+    Raises:
+        ValueError: If a key comes twice, of which JSON's own reader keeps the last.
+    """
     content = dict(pairs)
     if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"it holds the key {shown(next(name for name in names if names.count(name) > 1))} twice")
+        name = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+        raise ValueError(f"it holds the key {shown(name)} twice")
     return content
 
 
@@ -178,6 +213,10 @@ def validated(
     """
     if not isinstance(content, dict):
         raise ValueError(f"{what} must be a mapping of keys to values, got {type(content).__name__}: {remedy}")
+    known = schema.model_fields
+    if len(content) > len(known) and schema.model_config.get("extra") == "forbid":  # pydantic would list all of them
+        strange = next(name for name in content if name not in known)
+        raise ValueError(f"{unknown(f'key of {what}', strange, known)}: {remedy}")
     try:
         return schema.model_validate(content)
     except ValidationError as error:
@@ -285,11 +324,16 @@ class DataCard(Strict):
 
 
 class PredictorOptions(Strict):
-    r"""The options of a serialised predictor."""
+    r"""The options of a serialised predictor, and the digest of the config of the adapter that they go with.
+
+    Predictors of earlier versions name no adapter. While one is replaced, the options before are held too.
+    """
 
     num_samples: Annotated[int, Field(ge=1, le=2**31)]
     batch_size: Annotated[int, Field(ge=1, le=2**31)]
     freq: Text | None
+    adapter: Sha256 | None = None
+    previous: PredictorOptions | None = None
 
 
 class ModelCard(BaseModel):

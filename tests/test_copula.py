@@ -67,6 +67,14 @@ COPULAS = {
 
 
 @pytest.mark.parametrize("make", COPULAS.values(), ids=COPULAS)
+def test_roots_that_no_fit_leaves_behind_are_refused():
+    copula = structured(math.inf)
+    for factor in (1e-30, 1e-20, 1e20):
+        state = {**copula.state(), "structured.roots": copula.state()["structured.roots"] * factor}
+        with pytest.raises(ValueError, match="'roots' is expected to hold scores of a variance near one"):
+            Copula.from_state(state)
+
+
 class TestEvery:
     def test_margins_are_stratified(self, make):
         u = make().uniforms(50)

@@ -492,6 +492,12 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
             ),
         )
     },
+    "zero bytes": (
+        File("data.csv", b"date,a\n2024-01-01,12\x0034\n"),
+        {},
+        "data.csv is not text, byte 20 is zero: save",
+    ),
+    "a key twice": (File("data.jsonl", b'{"a": 1, "a": 2}'), {}, "it holds the key 'a' twice"),
     "tsf: a frequency for no dates": (File("data.tsf", b"@data\n1,2\n"), {"frequency": "h"}, "no dates for frequency="),
     # cards
     "no card": (Name("grensboro"), {}, "no data card is called 'grensboro'; known: "),

@@ -270,6 +270,9 @@ def test_levels_without_order_or_median_are_refused(levels: list[float]) -> None
 def test_unknown_names() -> None:
     with pytest.raises(ValueError, match=r"no foundation model is called 'bolt-nona'; .*did you mean 'bolt-nano'\?"):
         load_foundation_model("bolt-nona")
+    for name in ("x" * 10**6, "a/" * 10**5):
+        with pytest.raises(ValueError, match="expected foundation_model to be a path of at most"):
+            load_foundation_model(name)
     with pytest.raises(ValueError, match=r"'/no/where' is no directory; bundled models: bolt-nano"):
         load_foundation_model("/no/where")
     with pytest.raises(ValueError, match=r"'no/where/at/all' is no directory"):

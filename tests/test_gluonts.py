@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import json
 import pickle
 import re
 from collections.abc import Callable
@@ -631,6 +632,31 @@ def test_a_predictor_replaces_no_file_of_others(tmp_path: Path, predictor: Adapt
             predictor.serialize(tmp_path)
         assert (tmp_path / name).read_text() == "mine"
         (tmp_path / name).write_bytes(ours)
+
+
+def test_a_predictor_that_was_not_written_to_its_end_is_the_old_or_the_new_one(
+    tmp_path: Path, predictor: AdapterPredictor
+) -> None:
+    old = AdapterPredictor(predictor.adapter, num_samples=11)
+    new = AdapterPredictor(Adapter.load(_saved(predictor, tmp_path), foundation_model=SeasonalModel()), num_samples=22)
+    new.adapter.fit(frame(500))
+    for name, each in (("old", old), ("new", new)):
+        each.serialize(tmp_path / name)
+    options = {name: json.loads((tmp_path / name / "predictor.json").read_text()) for name in ("old", "new")}
+    between = json.dumps({**options["new"], "previous": options["old"]})
+    for name, samples in (("old", 11), ("new", 22)):
+        (tmp_path / name / "predictor.json").write_text(between)
+        assert Predictor.deserialize(tmp_path / name, foundation_model=SeasonalModel()).num_samples == samples
+    (tmp_path / "old" / "predictor.json").write_text(json.dumps(options["new"]))
+    with pytest.raises(ValueError, match="goes with another adapter than the one in .*: serialize the predictor again"):
+        Predictor.deserialize(tmp_path / "old", foundation_model=SeasonalModel())
+    old.serialize(tmp_path / "old")
+    assert Predictor.deserialize(tmp_path / "old", foundation_model=SeasonalModel()).num_samples == 11
+
+
+def _saved(predictor: AdapterPredictor, folder: Path) -> Path:
+    predictor.adapter.save(folder / "saved")
+    return folder / "saved"
 
 
 def test_a_live_model_is_handed_in_again(tmp_path: Path, predictor: AdapterPredictor) -> None:

@@ -279,6 +279,22 @@ class TestWhatWasLeft:
         one.save(place / "run2")
         assert {name: x for name, x in found(place).items() if not name.startswith("run2")} == before
 
+    def test_a_file_of_others_in_a_hidden_folder_stays(self, one, place):
+        for number, (name, text) in enumerate({"file": "my only copy", "new/config.json": '{"mine": 1}'}.items()):
+            hidden = place / f".run2-adapts-{number:016x}"
+            (hidden / name).parent.mkdir(parents=True)
+            (hidden / "lock").touch()
+            (hidden / name).write_text(text)
+        before = found(place)
+        one.save(place / "run2")
+        with ownership.replaced_file(place / "run2.yaml", ownership.RECIPE) as file:
+            file.write_text("# Written by adapts.tune\nfamily: identity\n")
+        shutil.copytree(place / ".run2-adapts-0000000000000000", place / ".run2.yaml-adapts-0000000000000000")
+        with ownership.replaced_file(place / "run2.yaml", ownership.RECIPE) as file:
+            file.write_text("# Written by adapts.tune\nfamily: vae\n")
+        assert (place / ".run2.yaml-adapts-0000000000000000" / "file").read_text() == "my only copy"
+        assert {name: x for name, x in found(place).items() if not name.startswith(("run2", ".run2.y"))} == before
+
     def test_the_folder_that_a_process_works_in_is_not_replaced(self, one, place, monkeypatch):
         monkeypatch.chdir(place / "saved")
         for path in (".", ".."):

@@ -254,6 +254,11 @@ def test_values_that_no_fit_leaves_behind_are_named(run: Path, name: str, value:
         (lambda config: config["options"].pop("gate"), "the options lack 'gate'"),
         (lambda config: config.update(format=99), "was saved in format 99 by adapts .* reads the formats 2 and 3"),
         (lambda config: config.update(formt=3), r"no key of .*config.json is called 'formt'.* \(did you mean 'format'"),
+        (lambda config: config.update({f"k{n}": n for n in range(100_000)}), "no key of .*config.json is called 'k0'"),
+        (
+            lambda config: config["stages"].update(gate="x" * 10_001),
+            "'stages.gate', which should have 10000 characters",
+        ),
         (lambda config: config.update(stages=3), r"has the key 'stages', which should be .*, got 3 \(int\)"),
     ],
 )
@@ -271,6 +276,7 @@ def test_what_is_wrong_in_a_config_is_named(run: Path, change: Callable[..., obj
         ('{"format": NaN}', r"is not valid JSON \(it holds NaN, which is no JSON\)"),
         ('{"format": 1e999}', r"is not valid JSON \(it holds 1e999, which is beyond"),
         ('{"format": 3, "format": 3}', r"is not valid JSON \(it holds the key 'format' twice\)"),
+        ("{" + "".join(f'"{n}": 1, ' for n in range(100_000)) + '"7": 1}', r"it holds the key '7' twice"),
         ("[3]", "is not the config of an adapter: it names no format and family"),
         ("\udcff", "cannot be read .*give a file of UTF-8 text"),
     ],

@@ -26,6 +26,7 @@ _WINDOWS, _CELLS = 600, 2**24  # windows that a fit looks at, and the numbers th
 _SEARCHED = 5000  # cells, the most for which shares are chosen: beyond, the first ones of what would be tried stand
 _ROOT = math.gamma(0.75) * 2**0.25 / math.sqrt(math.pi)  # the mean of |Z|^.5
 
+_LEAST = 1e-6  # the smallest variance of scores that a file may hold, before they are scaled to one
 _UNIT = 1.001  # the entries of an orthonormal matrix, up to rounding
 _MOST_FREEDOM = 1024  # degrees of freedom that a file may ask for: a draw makes as many numbers
 
@@ -158,6 +159,9 @@ class StructuredCopula(Copula):
         if bool((apart > _UNIT - 1).any()):
             raise ValueError("the tensor 'basis' is expected to hold orthonormal columns")
         factors = taken(state, "factors", torch.float32, (None, horizon, channels))
+        within = torch.einsum("dk,khl->hd", basis.double().square(), roots.double().square())
+        if not bool(((within > _LEAST) & (within < 1 / _LEAST)).all()):  # (H, D)
+            raise ValueError("the tensor 'roots' is expected to hold scores of a variance near one")
         freedom = float(taken(state, "freedom", torch.float64, (), low=2, infinite=True))
         if _MOST_FREEDOM < freedom < math.inf:
             raise ValueError(f"the tensor 'freedom' is expected to be at most {_MOST_FREEDOM}, or infinite")

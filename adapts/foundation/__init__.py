@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..errors import reading, shown
+from ..ownership import as_path
 from ..shelf import unknown
 from .base import FoundationModel
 
@@ -86,6 +87,7 @@ def _load(model: object) -> FoundationModel:
     if isinstance(model, str) and model in known:
         return chronos.from_directory(known[model], name=model)
     if isinstance(model, str | Path):
+        as_path("foundation_model", model)
         if Path(model).is_dir():
             return _from_directory(Path(model))
         if isinstance(model, str) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model):
