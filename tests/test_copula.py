@@ -67,14 +67,6 @@ COPULAS = {
 
 
 @pytest.mark.parametrize("make", COPULAS.values(), ids=COPULAS)
-def test_roots_that_no_fit_leaves_behind_are_refused():
-    copula = structured(math.inf)
-    for factor in (1e-30, 1e-20, 1e20):
-        state = {**copula.state(), "structured.roots": copula.state()["structured.roots"] * factor}
-        with pytest.raises(ValueError, match="'roots' is expected to hold scores of a variance near one"):
-            Copula.from_state(state)
-
-
 class TestEvery:
     def test_margins_are_stratified(self, make):
         u = make().uniforms(50)
@@ -422,3 +414,11 @@ class TestBlocks:
         x[::2, 0], x[:, 1] = math.nan, math.nan
         means = block_bootstrap(x, np.arange(20), 4, 50)
         assert torch.equal(means[:, 0], torch.ones(50, dtype=torch.float64)) and means[:, 1].isnan().all()
+
+
+def test_roots_that_no_fit_leaves_behind_are_refused():
+    copula = structured(math.inf)
+    for factor in (1e-30, 1e-20, 1e20):
+        state = {**copula.state(), "structured.roots": copula.state()["structured.roots"] * factor}
+        with pytest.raises(ValueError, match="'roots' is expected to hold scores of a variance near one"):
+            Copula.from_state(state)
