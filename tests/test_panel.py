@@ -482,7 +482,7 @@ def test_a_long_frame_goes_out_as_it_came(item: str, timestamp: str, zone: str |
 
 
 def test_what_is_not_float64_comes_out_as_float64() -> None:
-    numbers = frame().assign(i=np.arange(48), f=np.arange(48, dtype=np.float32) / 3, t=True)
+    numbers = frame().assign(i=np.arange(48) // 2, f=np.arange(48, dtype=np.float32) / 3, t=True)
     pd.testing.assert_frame_equal(Panel.of(numbers).to_pandas(), numbers.astype(np.float64))
 
 

@@ -3,7 +3,7 @@ r"""The columns of a frame: numbers, items, and how they are named in messages."
 from __future__ import annotations
 
 __all__ = [
-    "as_array", "groups", "listed", "named", "names_in", "numeric", "require_plain", "strange", "text",
+    "as_array", "groups", "joined_names", "listed", "named", "names_in", "numeric", "require_plain", "strange", "text",
     "text_as_numbers", "why_not_numeric",
 ]  # fmt: skip
 
@@ -151,6 +151,39 @@ def groups(ids: pd.Series[Any]) -> dict[str, np.ndarray]:
         )
     rows = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
     return dict(zip(names, rows, strict=True))
+
+
+def joined_names(frame: pd.DataFrame, keys: Sequence[str]) -> pd.Series[Any]:
+    r"""Makes one name of the entries of several columns that name an item together: "north/soap".
+
+    Arguments:
+        frame: The frame.
+        keys: The columns.
+
+    Returns:
+        The names, None where an entry is missing.
+
+    Raises:
+        ValueError: If entries are no names, or different ones would make the same name.
+    """
+    parts, codes = [], []
+    for key in keys:
+        code, names = names_in(frame[key], "item")
+        codes.append(code)
+        parts.append(pd.Series([*names, None], dtype=object).to_numpy()[code])
+    whole = np.min(codes, axis=0) >= 0
+    table = pd.DataFrame(np.column_stack(parts)[whole], columns=range(len(keys)))
+    made = table.agg("/".join, axis=1) if len(table) else pd.Series([], dtype=object)
+    both = table.assign(made=made).drop_duplicates()
+    if both["made"].duplicated().any():
+        twice = both["made"][both["made"].duplicated()].iloc[0]
+        raise ValueError(
+            f"different entries of columns {listed(keys)} would make the same name, {shown(twice)}: take the / out of "
+            f"them, frame[{shown(keys[0])}].str.replace('/', '-')"
+        )
+    found = np.full(len(frame), None, dtype=object)
+    found[whole] = made.to_numpy(dtype=object)
+    return pd.Series(found, frame.index, name="/".join(keys))
 
 
 def text_as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:

@@ -1,0 +1,344 @@
+r"""What tells the time in a frame: dates, times of day, parts of dates, numbers of rows; and what reads them, tried."""
+
+from __future__ import annotations
+
+__all__ = ["as_dates", "as_steps", "counts", "joined", "of_parts", "spelled", "suggested", "transposed"]
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .._logging import without_warnings
+from ..dates import frequency_of, numbered_dates, parse_dates, times_of_day
+from ..errors import shown
+
+#: Forms of dates that `parse_dates` does not guess.
+FORMS = (
+    "%m.%Y", "%b-%y", "%b %y", "%b%y", "%y-%b", "%y %b", "%Y-%j", "%Y/%j", "%Y%m%d %H%M", "%Y%m%d %H%M%S",
+    "%Y%m%d_%H%M%S",
+    "%Y%m%d-%H%M", "%Y-%m-%d_%H-%M-%S", "%Y-%m-%d-%H", "%Y-%m-%d-%H-%M", "%Y-%m-%d %H.%M", "%Y-%m-%d %H.%M.%S",
+    "%d.%m.%Y %H.%M",
+    "%d.%m.%Y %H.%M.%S", "%d.%m.%Y-%H:%M", "%d.%m.%Y - %H:%M", "%d.%m.%Y, %H:%M", "%d/%m/%Y:%H:%M:%S",
+    "%d/%b/%Y:%H:%M:%S", "%d%b%Y", "%d%b%y", "%d%b%Y:%H:%M:%S", "%d-%m-%Y %H.%M",
+)  # fmt: skip
+#: Other texts of dates: the code that reads them, and what it does.
+TEXTS: tuple[tuple[str, Callable[[pd.Series[Any]], Any]], ...] = (
+    (
+        r"column.str.replace(r'.*Q([1-4])\D*(\d{4}).*', r'\2Q\1', regex=True)",
+        lambda column: column.str.replace(r".*Q([1-4])\D*(\d{4}).*", r"\2Q\1", regex=True),
+    ),
+    (
+        r"column.str.replace(r'(\d{4})\D*Q([1-4])', r'\1Q\2', regex=True)",
+        lambda column: column.str.replace(r"(\d{4})\D*Q([1-4])", r"\1Q\2", regex=True),
+    ),
+    (
+        r"column.str.replace(r'(\d{4})\D*M(\d\d?)', r'\1-\2', regex=True)",
+        lambda column: column.str.replace(r"(\d{4})\D*M(\d\d?)", r"\1-\2", regex=True),
+    ),
+    (
+        "pd.to_datetime(column.str.replace('-', '') + '1', format='%GW%V%u')",
+        lambda column: pd.to_datetime(column.str.replace("-", "") + "1", format="%GW%V%u"),
+    ),
+    (
+        "column.str[:4]",
+        lambda column: column.str[:4].where(column.str.fullmatch(r"\s*\d{4}[/-]\d\d(?:\d\d)?\s*")),
+    ),
+)
+#: Parts of dates by their names in lower case, as `pandas.to_datetime` knows them, and what reads them of dates.
+PARTS = {"year": "year", "month": "month", "day": "day", "hour": "hour", "minute": "minute", "second": "second"}
+#: How many rows tell that a column numbers them.
+FEWEST = 6
+#: What whole hours of the day are called.
+HOURS = ("hour", "hr", "hh", "he", "hour_ending", "stunde")
+#: Days since 1899-12-30, as spreadsheets count them, of 1954 to 2119.
+SERIAL = (20_000, 80_000)
+#: What the name of a column has in it if it is a date.
+DATE_IN_NAME = re.compile(r"(?<!\d)[12]\d{3}(?!\d)|(?<!\d)[12]\d{5}(?:\d\d)?(?!\d)|^\d\d?([./-])\d\d?\1\d\d$")
+#: What of dates a column of whole numbers may spell out.
+FIELDS = (*PARTS, "quarter", "dayofweek", "dayofyear", "isocalendar")
+
+
+def suggested(column: pd.Series[Any]) -> tuple[str, pd.DatetimeIndex] | None:
+    r"""Finds what reads a column that `parse_dates` does not read.
+
+    Arguments:
+        column: The column.
+
+    Returns:
+        The code, in which the column is called `column`, and the dates that it makes of this very column; None if
+        nothing is known that does.
+
+    Example:
+        >>> suggested(pd.Series(["Q1 2024", "Q2 2024"]))[1].month.tolist()
+        [1, 4]
+        >>> suggested(pd.Series([45000.0, 45000.5]))[0]
+        "pd.to_datetime(column, unit='D', origin='1899-12-30')"
+    """
+    if column.isna().any() or not len(column):
+        return None
+    found = numbered_dates(column)
+    if found is not None:
+        options = ", ".join(f"{name}={value!r}" for name, value in found[0].items())
+        plain = "column" if pd.api.types.is_numeric_dtype(column.dtype) else "column.astype('int64')"
+        return f"pd.to_datetime({plain}, {options})", found[1]
+    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+        numbers = column.to_numpy(np.float64)
+        if (numbers >= SERIAL[0]).all() and (numbers < SERIAL[1]).all():
+            dates = pd.DatetimeIndex(pd.to_datetime(pd.Series(numbers), unit="D", origin="1899-12-30"))
+            return "pd.to_datetime(column, unit='D', origin='1899-12-30')", dates
+        return None
+    if not (pd.api.types.is_object_dtype(column.dtype) or pd.api.types.is_string_dtype(column.dtype)):
+        return None
+    if not all(isinstance(entry, str) for entry in column) or not re.search(r"\d", column.iloc[0]):
+        return None
+    ways = [
+        (f"pd.to_datetime(column, format={form!r})", lambda column, form=form: pd.to_datetime(column, format=form))
+        for form in FORMS
+    ]
+    for code, way in (*ways, *TEXTS):
+        try:
+            with without_warnings():
+                made = parse_dates(way(column))
+        except (ValueError, TypeError, OverflowError):
+            continue
+        if made is not None and not made.hasnans:
+            return code, made
+    return None
+
+
+def as_dates(column: pd.Series[Any]) -> tuple[str | None, pd.DatetimeIndex] | None:
+    r"""Reads dates of a column that was not said to hold any.
+
+    Arguments:
+        column: The column.
+
+    Returns:
+        The code that makes dates of it, None where they are read as they stand, and the dates; None if it holds none.
+        Whole numbers are dates only if these are regular: amounts may look like years. Floats are none.
+    """
+    if pd.api.types.is_integer_dtype(column.dtype):
+        found = numbered_dates(column) if not column.isna().any() else None
+        if found is None:
+            return None
+        tidy = found[1].unique().sort_values()
+        try:
+            return (None, found[1]) if len(tidy) > 2 and frequency_of(tidy, None) else None
+        except ValueError:
+            return None
+    if pd.api.types.is_numeric_dtype(column.dtype) or isinstance(column.dtype, pd.CategoricalDtype):
+        return None
+    dates = parse_dates(column)
+    if dates is not None:
+        return None if dates.hasnans else (None, dates)
+    return suggested(column)
+
+
+def as_steps(column: pd.Series[Any]) -> np.ndarray | None:
+    r"""Reads whole numbers that number steps, whichever items they belong to.
+
+    Arguments:
+        column: The column.
+
+    Returns:
+        The numbers, or None if it holds anything but integers, or leaves some out between the least and the greatest.
+    """
+    if not pd.api.types.is_integer_dtype(column.dtype) or column.isna().any() or len(column) < 2:
+        return None
+    numbers = column.to_numpy(np.int64, na_value=0) if not _is_huge(column) else None
+    if numbers is None or int(numbers.max()) - int(numbers.min()) + 1 != len(np.unique(numbers)):
+        return None
+    return numbers
+
+
+def _is_huge(column: pd.Series[Any]) -> bool:
+    return bool(int(column.max()) >= 2**62 or int(column.min()) <= -(2**62))
+
+
+def counts(numbers: np.ndarray, codes: np.ndarray, *, in_order: bool) -> bool:
+    r"""Whether numbers go up by one with each row of an item.
+
+    Arguments:
+        numbers: The whole numbers.
+        codes: The item of each row.
+        in_order: Whether the rows have to lie in this order.
+
+    Returns:
+        Whether they do, in each item of two rows or more, of which there is one.
+    """
+    if len(numbers) < FEWEST:
+        return False
+    order = np.argsort(codes, kind="stable") if in_order else np.lexsort((numbers, codes))
+    within = np.diff(codes[order]) == 0
+    return bool(within.any() and (np.diff(numbers[order])[within] == 1).all())
+
+
+def spelled(column: pd.Series[Any], dates: pd.DatetimeIndex) -> str | None:
+    r"""Finds what of the dates a column of integers says once more.
+
+    Arguments:
+        column: The column.
+        dates: The dates of the rows.
+
+    Returns:
+        The name of that part of dates, as "hour"; None if it says something else, or one number throughout by a name
+        that is none of these.
+    """
+    if not pd.api.types.is_integer_dtype(column.dtype) or column.isna().any():
+        return None
+    numbers, constant = column.to_numpy(np.float64), column.nunique() < 2
+    name = str(column.name).lower()
+    for field in FIELDS:
+        part = np.asarray(dates.isocalendar().week if field == "isocalendar" else getattr(dates, field), np.float64)
+        said = "week" if field == "isocalendar" else field
+        if constant and not name.startswith(said):
+            continue
+        shifts = (0, 1) if field in ("dayofweek", "hour") else (0,)
+        if any(np.array_equal(numbers, part + shift) for shift in shifts):
+            return said
+    found = numbered_dates(column)
+    same = found is not None and not constant and dates.tz is None and found[1].equals(dates.as_unit("ns"))
+    return "date" if same else None
+
+
+def of_parts(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, list[str]] | None:
+    r"""Finds columns that spell out dates by their parts, year, month, day, hour and so on.
+
+    Arguments:
+        frame: The frame.
+        names: The columns to look at.
+
+    Returns:
+        The code that makes dates of them, tried, and the columns; None if there are none, or a year alone.
+    """
+    called = {name.lower().removesuffix("s"): name for name in reversed(names)}
+    if "quarter" in called and "year" in called and "month" not in called:
+        year, quarter = called["year"], called["quarter"]
+        code = f"frame[{year!r}].astype(str) + 'Q' + frame[{quarter!r}].astype(str)"
+        made = parse_dates(frame[year].astype(str) + "Q" + frame[quarter].astype(str))
+        return None if made is None or made.hasnans else (code, [year, quarter])
+    found = []
+    for part in PARTS:
+        if part not in called:
+            break
+        found.append(called[part])
+    if len(found) < 2 or any(not pd.api.types.is_numeric_dtype(frame[name].dtype) for name in found):
+        return None
+    plain = {name: part for name, part in zip(found, PARTS, strict=False)}
+    code = (
+        f"frame[{found}]"
+        if all(name.lower() == part for name, part in plain.items())
+        else (f"frame[{found}].rename(columns={plain})")
+    )
+    table = frame[found].rename(columns=plain)
+    if len(found) == 2:
+        code, table = f"{code}.assign(day=1)", table.assign(day=1)
+    try:
+        with without_warnings():
+            dates = pd.to_datetime(table)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return None if dates.isna().any() else (f"pd.to_datetime({code})", found)
+
+
+def joined(frame: pd.DataFrame, date: str | None, dates: pd.DatetimeIndex, names: Sequence[str]) -> str | None:
+    r"""Finds a column of times of day that belongs to a column of days.
+
+    Arguments:
+        frame: The frame.
+        date: The column of the days, None if they are the index.
+        dates: The days as they were read.
+        names: The columns to look at: text or `datetime.time`, and whole numbers 0 to 24 called hour.
+
+    Returns:
+        What the two columns hold and the code that makes dates of both, tried on these rows; None if the dates have
+        times of day, or no column belongs to them.
+    """
+    if dates.hasnans or (dates.normalize() != dates).any():
+        return None
+    days = "frame.index" if date is None else f"frame[{date!r}]"
+    source = pd.Series(frame.index if date is None else frame[date].array)
+    for name in names:
+        column, held = pd.Series(frame[name].array), f"frame[{name!r}]"
+        times: pd.TimedeltaIndex | None = times_of_day(column)
+        if times is None and name.lower().removesuffix("s") in HOURS and _are_hours(column):
+            times = pd.TimedeltaIndex(pd.to_timedelta(column, unit="h"))
+        if times is None:
+            continue
+        ways: list[tuple[str, Callable[[pd.Series[Any], pd.Series[Any]], Any]]] = [
+            (f"{days} + ' ' + {held}", lambda day, time: day + " " + time),
+            (f"{days} + ' ' + {held}.str.replace('.', ':')", lambda day, time: day + " " + time.str.replace(".", ":")),
+        ]
+        for first in (False, True):
+            as_days = f"pd.to_datetime({days}{', dayfirst=True' if first else ''})"
+            ways += [
+                (
+                    f"{as_days} + pd.to_timedelta({held}.astype(str))",
+                    lambda day, time, first=first: (
+                        pd.to_datetime(day, dayfirst=first) + pd.to_timedelta(time.astype(str))
+                    ),
+                ),
+                (
+                    f"{as_days} + pd.to_timedelta({held} + ':00')",
+                    lambda day, time, first=first: pd.to_datetime(day, dayfirst=first) + pd.to_timedelta(time + ":00"),
+                ),
+                (
+                    f"{as_days} + pd.to_timedelta({held}, unit='h')",
+                    lambda day, time, first=first: (
+                        pd.to_datetime(day, dayfirst=first) + pd.to_timedelta(time, unit="h")
+                    ),
+                ),
+            ]
+        right = dates.as_unit("ns") + times
+        for code, way in ways:
+            try:
+                with without_warnings():
+                    made = parse_dates(way(source, column))
+            except (ValueError, TypeError, AttributeError, OverflowError):
+                continue
+            if made is not None and (made.tz is None) == (right.tz is None) and made.as_unit("ns").equals(right):
+                whose = "the index and column" if date is None else f"columns {shown(date)} and"
+                return (
+                    f"{whose} {shown(name)} hold the date and the time of day: make one column of both, {code}, and "
+                    "drop the other"
+                )
+    return None
+
+
+def _are_hours(column: pd.Series[Any]) -> bool:
+    return bool(
+        pd.api.types.is_integer_dtype(column.dtype)
+        and not column.isna().any()
+        and column.between(0, 24).all()
+        and column.nunique() > 1
+    )
+
+
+def transposed(frame: pd.DataFrame) -> tuple[str, list[str]] | None:
+    r"""Finds a wide frame that lies on its side: its columns are dates.
+
+    Arguments:
+        frame: The frame, whose columns have text as names.
+
+    Returns:
+        The code that stands it up, tried, and the columns that are dates; None if fewer than three are, or half.
+    """
+    named = [name for name in frame.columns if DATE_IN_NAME.search(name)]
+    if len(named) < 3 or 2 * len(named) < len(frame.columns):
+        return None
+    found = as_dates(pd.Series(named))
+    tidy = None if found is None or found[0] is not None else found[1]
+    try:
+        if tidy is None or not tidy.is_unique or not frequency_of(tidy, None):
+            return None
+    except ValueError:
+        return None
+    rest = [name for name in frame.columns if name not in named]
+    keys = [name for name in rest if not pd.api.types.is_numeric_dtype(frame[name].dtype)] or rest
+    drop = [name for name in rest if name not in keys]
+    if keys and frame[keys].duplicated().any():
+        return None
+    code = "frame" + (f".drop(columns={drop})" if drop else "") + (f".set_index({keys})" if keys else "")
+    return f"{code}.T.rename(str)", named
