@@ -231,7 +231,7 @@ def require_one_value(
     future: Any,
     prediction_length: int,
     *,
-    item_column: str | None,
+    item_column: str | Sequence[str] | None,
     timestamp_column: str | None,
 ) -> None:
     r"""Checks that no date ahead has two values of a known covariate, of which one would be as good as the other.

@@ -47,6 +47,35 @@ TEXTS: tuple[tuple[str, Callable[[pd.Series[Any]], Any]], ...] = (
         lambda column: column.str[:4].where(column.str.fullmatch(r"\s*\d{4}[/-]\d\d(?:\d\d)?\s*")),
     ),
 )
+#: What makes dates of days and of times of day.
+JOINS: tuple[tuple[str, Callable[[Any, Any], Any]], ...] = (
+    ("{day} + ' ' + {time}", lambda day, time: day + " " + time),
+    ("{day} + ' ' + {time}.str.replace('.', ':')", lambda day, time: day + " " + time.str.replace(".", ":")),
+    (
+        "pd.to_datetime({day}) + pd.to_timedelta({time}.astype(str))",
+        lambda day, time: pd.to_datetime(day) + pd.to_timedelta(time.astype(str)),
+    ),
+    (
+        "pd.to_datetime({day}, dayfirst=True) + pd.to_timedelta({time}.astype(str))",
+        lambda day, time: pd.to_datetime(day, dayfirst=True) + pd.to_timedelta(time.astype(str)),
+    ),
+    (
+        "pd.to_datetime({day}) + pd.to_timedelta({time} + ':00')",
+        lambda day, time: pd.to_datetime(day) + pd.to_timedelta(time + ":00"),
+    ),
+    (
+        "pd.to_datetime({day}, dayfirst=True) + pd.to_timedelta({time} + ':00')",
+        lambda day, time: pd.to_datetime(day, dayfirst=True) + pd.to_timedelta(time + ":00"),
+    ),
+    (
+        "pd.to_datetime({day}) + pd.to_timedelta({time}, unit='h')",
+        lambda day, time: pd.to_datetime(day) + pd.to_timedelta(time, unit="h"),
+    ),
+    (
+        "pd.to_datetime({day}, dayfirst=True) + pd.to_timedelta({time}, unit='h')",
+        lambda day, time: pd.to_datetime(day, dayfirst=True) + pd.to_timedelta(time, unit="h"),
+    ),
+)
 #: Parts of dates by their names in lower case, as `pandas.to_datetime` knows them, and what reads them of dates.
 PARTS = {"year": "year", "month": "month", "day": "day", "hour": "hour", "minute": "minute", "second": "second"}
 #: How many rows tell that a column numbers them.
@@ -267,32 +296,8 @@ def joined(frame: pd.DataFrame, date: str | None, dates: pd.DatetimeIndex, names
             times = pd.TimedeltaIndex(pd.to_timedelta(column, unit="h"))
         if times is None:
             continue
-        ways: list[tuple[str, Callable[[pd.Series[Any], pd.Series[Any]], Any]]] = [
-            (f"{days} + ' ' + {held}", lambda day, time: day + " " + time),
-            (f"{days} + ' ' + {held}.str.replace('.', ':')", lambda day, time: day + " " + time.str.replace(".", ":")),
-        ]
-        for first in (False, True):
-            as_days = f"pd.to_datetime({days}{', dayfirst=True' if first else ''})"
-            ways += [
-                (
-                    f"{as_days} + pd.to_timedelta({held}.astype(str))",
-                    lambda day, time, first=first: (
-                        pd.to_datetime(day, dayfirst=first) + pd.to_timedelta(time.astype(str))
-                    ),
-                ),
-                (
-                    f"{as_days} + pd.to_timedelta({held} + ':00')",
-                    lambda day, time, first=first: pd.to_datetime(day, dayfirst=first) + pd.to_timedelta(time + ":00"),
-                ),
-                (
-                    f"{as_days} + pd.to_timedelta({held}, unit='h')",
-                    lambda day, time, first=first: (
-                        pd.to_datetime(day, dayfirst=first) + pd.to_timedelta(time, unit="h")
-                    ),
-                ),
-            ]
         right = dates.as_unit("ns") + times
-        for code, way in ways:
+        for form, way in JOINS:
             try:
                 with without_warnings():
                     made = parse_dates(way(source, column))
@@ -301,8 +306,8 @@ def joined(frame: pd.DataFrame, date: str | None, dates: pd.DatetimeIndex, names
             if made is not None and (made.tz is None) == (right.tz is None) and made.as_unit("ns").equals(right):
                 whose = "the index and column" if date is None else f"columns {shown(date)} and"
                 return (
-                    f"{whose} {shown(name)} hold the date and the time of day: make one column of both, {code}, and "
-                    "drop the other"
+                    f"{whose} {shown(name)} hold the date and the time of day: make one column of both, "
+                    f"{form.format(day=days, time=held)}, and drop the other"
                 )
     return None
 

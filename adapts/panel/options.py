@@ -96,7 +96,7 @@ def reading_options(
         static: One name of a column or several, or the categories by column.
 
     Returns:
-        The same options: names as text, several as a list (one item column of a list as itself), a frequency as its alias.
+        The same options: names as text, several as a list, a frequency as its alias.
 
     Raises:
         ValueError: If an option is none of these, or names a column twice.

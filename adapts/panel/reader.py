@@ -2,7 +2,7 @@ r"""The doors: frames, arrays, lists and gluonts entries become a panel. All che
 
 from __future__ import annotations
 
-__all__ = ["Reader"]
+__all__ = ["Reader", "read_series"]
 
 import datetime
 import numbers
@@ -35,7 +35,7 @@ from ..dates import (
     two_digit_years,
     two_orders,
 )
-from ..errors import reading, shown
+from ..errors import reading, shown, unforeseen
 from .clocks import SERIAL, as_dates, as_steps, counts, joined, of_parts, spelled, suggested, transposed
 from .columns import (
     as_array,
@@ -67,7 +67,7 @@ class Reader:
     """
 
     target: str | Sequence[str] | None
-    item_column: str | list[str] | None
+    item_column: str | Sequence[str] | None
     timestamp_column: str | None
     frequency: str | None
     regularise: bool
@@ -344,10 +344,8 @@ class Reader:
         return frame, static
 
     def flat(self, frame: pd.DataFrame, keep: Sequence[str] = ()) -> tuple[pd.DataFrame, str | None, str | None]:
-        r"""A frame whose columns have text as names and whose index names no items, and what the index named.
-
-        Columns that name an item together are made one, and go but for those that the options name, and `keep`.
-        """
+        r"""A frame whose columns have text as names and whose index names no items, and what the index named."""
+        # Columns that name an item together are made one, and go but for those that the options name, and `keep`.
         frame = _without_twins(frame)
         item, timestamp, index = self.item_column, self.timestamp_column, frame.index
         columns = _labels(frame.columns)
@@ -776,6 +774,22 @@ class Reader:
         if self.frequency is not None or self.regularise:
             option = "frequency=" if self.frequency is not None else "regularise="
             raise ValueError(f"the data have no dates for {option} to apply to: pass a frame with dates")
+
+
+def read_series(series: Any, *, covariates: Sequence[str] = (), **options: Any) -> Panel:
+    r"""Makes a panel of whatever holds series.
+
+    Arguments:
+        series: As for `Panel.of`.
+        covariates: Columns that are read whichever are to be forecast, and may say what the dates do.
+        options: Those of `Panel.of`.
+
+    Returns:
+        The panel.
+    """
+    missing = dict.fromkeys(("target", "item_column", "timestamp_column", "frequency"))
+    with unforeseen("these data cannot be read", "pass frames or arrays of plain numbers, text and dates"):
+        return Reader(**{**missing, "regularise": False, **options, "covariates": covariates}).read(series)
 
 
 def _entries_of(series: Any) -> tuple[list[Mapping[str, Any]], Any]:
