@@ -473,16 +473,13 @@ def times_of_day(values: pd.Series[Any] | pd.Index[Any]) -> pd.TimedeltaIndex | 
         [Timedelta('0 days 18:00:00'), Timedelta('0 days 07:05:00')]
     """
     index = _index(values)
-    if not _is_text(index) or not len(index) or index.hasnans:
-        return None
-    plain = index[:1].map(type)[0]
-    if plain is not str and not issubclass(plain, datetime.time):
+    if not _is_text(index) or not len(index) or index.hasnans or not re.fullmatch(CLOCK, str(index[0])[:40]):
         return None
     kinds = set(index.map(type))
     if not all(kind is str or issubclass(kind, datetime.time) for kind in kinds):
         return None
     texts = pd.Series(index.astype(str))
-    if not texts.iloc[:1].str.fullmatch(CLOCK).all() or not texts.str.fullmatch(CLOCK).all():
+    if not texts.str.fullmatch(CLOCK).all():
         return None
     parts = texts.str.extract(r"(\d\d?)[:.](\d\d)(?:[:.](\d\d(?:[.,]\d+)?))?\s*([AaPp])?")
     hours, minutes = parts[0].astype(float), parts[1].astype(float)

@@ -9,7 +9,7 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,7 +71,7 @@ def ending(path: Path) -> str | None:
     return found if found in ENDINGS and not (packed and found in BINARY) else None
 
 
-def read_file(path: Path, item_column: str | list[str] | None) -> Table:
+def read_file(path: Path, item_column: str | Sequence[str] | None) -> Table:
     r"""Reads a file by its ending.
 
     Arguments:
@@ -147,7 +147,7 @@ def _require_size(path: Path, rows: int, columns: int, values: int) -> None:
         )
 
 
-def _csv(path: Path, item_column: str | list[str] | None) -> Table:
+def _csv(path: Path, item_column: str | Sequence[str] | None) -> Table:
     r"""Reads a CSV, its separator (comma, semicolon, tab, bar) by the header and a decimal comma by the first rows."""
     raw = _raw(path, MOST_TEXT)
     text = _decoded(path, raw)
@@ -339,7 +339,7 @@ def _name(text: str) -> str | None:
     return text.strip() or None
 
 
-def _json(path: Path, item_column: str | list[str] | None) -> Table:
+def _json(path: Path, item_column: str | Sequence[str] | None) -> Table:
     r"""Reads one record a line, or an array of records: rows of a table, or gluonts entries."""
     text = _decoded(path, _raw(path, MOST_TEXT_OF_OBJECTS))
     with reading(f"{path.name} cannot be read as JSON lines", "write one record {...} a line"):
@@ -380,7 +380,7 @@ def _records(text: str) -> Iterator[Any]:
 # -------------------------------------------------------------------------------------------------- binary
 
 
-def _parquet(path: Path, item_column: str | list[str] | None) -> Table:
+def _parquet(path: Path, item_column: str | Sequence[str] | None) -> Table:
     _require_arrow(path)
     from pyarrow import parquet
 
@@ -395,7 +395,7 @@ def _parquet(path: Path, item_column: str | list[str] | None) -> Table:
         return _of_arrow(parquet.read_table(path))
 
 
-def _arrow(path: Path, item_column: str | list[str] | None) -> Table:
+def _arrow(path: Path, item_column: str | Sequence[str] | None) -> Table:
     r"""Reads an Arrow table, in the file format (Feather) or as a stream."""
     _require_arrow(path)
     from pyarrow import feather, ipc
@@ -437,14 +437,14 @@ def _entries(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return entries
 
 
-def _tsf(path: Path, item_column: str | list[str] | None) -> Table:
+def _tsf(path: Path, item_column: str | Sequence[str] | None) -> Table:
     text = _decoded(path, _raw(path, MOST_TEXT_OF_OBJECTS), "replace")  # the archive has comments in other encodings
     series, frequency = read_tsf(path.name, text)
     return Table(series, frequency)
 
 
 BINARY = (".parquet", ".pq", ".arrow", ".feather")
-ENDINGS: dict[str, Callable[[Path, str | list[str] | None], Table]] = {
+ENDINGS: dict[str, Callable[[Path, str | Sequence[str] | None], Table]] = {
     ".csv": _csv,
     ".tsv": _csv,
     ".parquet": _parquet,

@@ -2,17 +2,17 @@ r"""What tells the time in a frame: dates, times of day, parts of dates, numbers
 
 from __future__ import annotations
 
-__all__ = ["as_dates", "as_steps", "counts", "joined", "of_parts", "spelled", "suggested", "transposed"]
+__all__ = ["as_dates", "as_steps", "counts", "fields_of", "joined", "of_parts", "spells", "suggested", "transposed"]
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from .._logging import without_warnings
-from ..dates import frequency_of, numbered_dates, parse_dates, times_of_day
+from ..dates import NUMBERED, frequency_of, numbered_dates, parse_dates, times_of_day
 from ..errors import shown
 
 #: Forms of dates that `parse_dates` does not guess.
@@ -87,7 +87,7 @@ SERIAL = (20_000, 80_000)
 #: What the name of a column has in it if it is a date.
 DATE_IN_NAME = re.compile(r"(?<!\d)[12]\d{3}(?!\d)|(?<!\d)[12]\d{5}(?:\d\d)?(?!\d)|^\d\d?([./-])\d\d?\1\d\d$")
 #: What of dates a column of whole numbers may spell out.
-FIELDS = (*PARTS, "quarter", "dayofweek", "dayofyear", "isocalendar")
+FIELDS = (*PARTS, "quarter", "dayofweek", "dayofyear")
 
 
 def suggested(column: pd.Series[Any]) -> tuple[str, pd.DatetimeIndex] | None:
@@ -130,7 +130,7 @@ def suggested(column: pd.Series[Any]) -> tuple[str, pd.DatetimeIndex] | None:
     for code, way in (*ways, *TEXTS):
         try:
             with without_warnings():
-                made = parse_dates(way(column))
+                made = parse_dates(way(column)) if parse_dates(way(column[:3])) is not None else None
         except (ValueError, TypeError, OverflowError):
             continue
         if made is not None and not made.hasnans:
@@ -172,18 +172,17 @@ def as_steps(column: pd.Series[Any]) -> np.ndarray | None:
         column: The column.
 
     Returns:
-        The numbers, or None if it holds anything but integers, or leaves some out between the least and the greatest.
+        The numbers, or None if it holds anything but integers, or more than a tenth of them are not one more than
+        another.
     """
     if not pd.api.types.is_integer_dtype(column.dtype) or column.isna().any() or len(column) < 2:
         return None
-    numbers = column.to_numpy(np.int64, na_value=0) if not _is_huge(column) else None
-    if numbers is None or int(numbers.max()) - int(numbers.min()) + 1 != len(np.unique(numbers)):
+    low, high = int(column.min()), int(column.max())
+    if low < -(2**62) or high > 2**62:
         return None
-    return numbers
-
-
-def _is_huge(column: pd.Series[Any]) -> bool:
-    return bool(int(column.max()) >= 2**62 or int(column.min()) <= -(2**62))
+    numbers = column.to_numpy(np.int64)
+    gaps = np.diff(np.unique(numbers))
+    return numbers if len(gaps) and (gaps == 1).mean() >= 0.9 else None
 
 
 def counts(numbers: np.ndarray, codes: np.ndarray, *, in_order: bool) -> bool:
@@ -204,32 +203,41 @@ def counts(numbers: np.ndarray, codes: np.ndarray, *, in_order: bool) -> bool:
     return bool(within.any() and (np.diff(numbers[order])[within] == 1).all())
 
 
-def spelled(column: pd.Series[Any], dates: pd.DatetimeIndex) -> str | None:
-    r"""Finds what of the dates a column of integers says once more.
+def fields_of(dates: pd.DatetimeIndex) -> dict[str, np.ndarray]:
+    r"""Takes dates apart.
 
     Arguments:
-        column: The column.
         dates: The dates of the rows.
 
     Returns:
-        The name of that part of dates, as "hour"; None if it says something else, or one number throughout by a name
-        that is none of these.
+        Their years, months and so on, each with shape (rows,), int64; "week" is that of ISO 8601.
     """
-    if not pd.api.types.is_integer_dtype(column.dtype) or column.isna().any():
-        return None
-    numbers, constant = column.to_numpy(np.float64), column.nunique() < 2
-    name = str(column.name).lower()
-    for field in FIELDS:
-        part = np.asarray(dates.isocalendar().week if field == "isocalendar" else getattr(dates, field), np.float64)
-        said = "week" if field == "isocalendar" else field
-        if constant and not name.startswith(said):
+    fields = {name: np.asarray(getattr(dates, name), np.int64) for name in FIELDS}
+    return {**fields, "week": dates.isocalendar().week.to_numpy(np.int64)}
+
+
+def spells(column: pd.Series[Any], fields: Mapping[str, np.ndarray]) -> bool:
+    r"""Whether a column of integers says once more what the dates do.
+
+    Arguments:
+        column: The column.
+        fields: The parts of the dates, as `fields_of` has them; days of the week and hours may count from 1 as well.
+
+    Returns:
+        Whether it says a part of them, one number throughout only by that part's name, or dates of its own.
+    """
+    if column.isna().any():
+        return False
+    numbers, name = column.to_numpy(np.float64), str(column.name).lower()
+    constant = bool((numbers == numbers[0]).all())
+    for field, part in fields.items():
+        if constant and not name.startswith(field):
             continue
         shifts = (0, 1) if field in ("dayofweek", "hour") else (0,)
-        if any(np.array_equal(numbers, part + shift) for shift in shifts):
-            return said
-    found = numbered_dates(column)
-    same = found is not None and not constant and dates.tz is None and found[1].equals(dates.as_unit("ns"))
-    return "date" if same else None
+        if numbers[0] - part[0] in shifts and (numbers - part == numbers[0] - part[0]).all():
+            return True
+    found = None if constant or numbers[0] < NUMBERED[2][0] else numbered_dates(column)
+    return found is not None and found[1].is_monotonic_increasing
 
 
 def of_parts(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, list[str]] | None:

@@ -338,7 +338,8 @@ class Panel:
                 "too: "
                 "rename the channel"
             )
-        if self.frequency is not None:
+        steps = self.frequency is None and any(item.index[0] != 0 for item in self.items)
+        if self.frequency is not None or steps:
             dates = self.items[0].index.append([item.index for item in self.items[1:]])
             names = (self.items[0].index.name or "timestamp", *TIMESTAMP_NAMES)
             taken = (self.item_column, *self.channels)

@@ -36,7 +36,7 @@ from ..dates import (
     two_orders,
 )
 from ..errors import reading, shown, unforeseen
-from .clocks import SERIAL, as_dates, as_steps, counts, joined, of_parts, spelled, suggested, transposed
+from .clocks import SERIAL, as_dates, as_steps, counts, fields_of, joined, of_parts, spells, suggested, transposed
 from .columns import (
     as_array,
     groups,
@@ -308,7 +308,7 @@ class Reader:
             self.require_undated(frame, item, codes)
         self.require_no_clocks(frame, dates, item, codes, channels)
         frame, static = self.with_codes(frame)
-        values = self.numbers(frame, channels, dated=dates is not None)  # (rows, D)
+        values = self.numbers(frame, channels, dates)  # (rows, D)
         rows_of = {"0": np.arange(len(frame))} if item is None else groups(frame[item])
         items: list[Item] = []
         if dates is None:
@@ -377,7 +377,7 @@ class Reader:
             raise ValueError("expected at least one row, got an empty frame")
         if isinstance(item, list):
             frame, item = _joined(frame, item, (*keep, *self.wanted(()))), "/".join(item)
-        return frame, item, timestamp
+        return frame, None if item is None else str(item), timestamp
 
     def find_dates(self, frame: pd.DataFrame) -> tuple[pd.DatetimeIndex | None, str | None]:
         r"""The dates of the rows, None if undated, and the column they come from, None if the index."""
@@ -411,8 +411,9 @@ class Reader:
         r"""Why a column holds no dates, and what reads this very column."""
         row, entry = first_undated(held)
         where = f"(first: {shown(entry)} in row {row})"
-        if out_of_range(entry):
-            return f"{source} holds {shown(entry)} in row {row}: {RANGE}"
+        sideways = transposed(frame) if name is None else None
+        if sideways is not None:
+            return f"the columns {listed(sideways[1])} are called by dates: {sideways[0]} has a row a date"
         orders = two_orders(held)
         if orders is not None:
             said = " and ".join(
@@ -447,6 +448,8 @@ class Reader:
             code, dates = found
             counted = f"; if it numbers the rows, drop it, {another}" if _numbers_steps(held, serial=True) else ""
             return f"{unread}: {code} makes dates of it, from {dates[0]} on, {another}{counted}"
+        if out_of_range(entry):
+            return f"{source} holds {shown(entry)} in row {row}: {RANGE}"
         if pd.api.types.is_numeric_dtype(held.dtype):
             return f"{unread}, for it holds numbers of no known unit: drop it if it numbers the rows, {another}"
         entries = held.to_numpy(dtype=object)
@@ -530,13 +533,15 @@ class Reader:
         if self.target is not None:
             return
         free = [name for name in channels if name not in (*self.wanted(()), *self.covariates) and name in frame.columns]
-        said = [] if dates is None else [name for name in free if spelled(frame[name], dates) is not None]
+        whole = [name for name in free if pd.api.types.is_integer_dtype(frame[name].dtype)]
+        fields = {} if dates is None or not whole else fields_of(dates)
+        said = [name for name in whole if fields and spells(frame[name], fields)]
         if said and len(said) < len(free):
             raise ValueError(
                 f"{named('column', said)} what the dates say once more, and no series to forecast: drop "
                 f"{'it' if len(said) == 1 else 'them'}, or name the columns to forecast with target=[...] (--columns)"
             )
-        numbered = {name: as_steps(frame[name]) for name in free}
+        numbered = {name: as_steps(frame[name]) for name in whole}
         said = [name for name, each in numbered.items() if each is not None and counts(each, codes, in_order=True)]
         if said and len(said) < len(free):
             more = f"; timestamp_column={shown(said[0])} says that it numbers the steps" if dates is None else ""
@@ -677,13 +682,20 @@ class Reader:
         r"""Checks that the index of an undated frame counts its rows."""
         index = frame.index
         if not np.array_equal(np.asarray(index), np.asarray(index)[0] + np.arange(len(frame))):
+            found = as_dates(index.to_series())
+            if found is not None:
+                code = str(suggested(index.to_series())[0]).replace("column", "frame.index")  # type: ignore[index]
+                raise ValueError(
+                    f"the index holds dates as numbers (first: {listed(index[:3])}): frame.set_axis({code}) makes them "
+                    "dates"
+                )
             raise ValueError(
                 f"the index holds neither dates nor row numbers without gaps (first: {listed(index[:3])}): set a "
                 "DatetimeIndex, name a column with timestamp_column= (--timestamp-column), or call "
                 "reset_index(drop=True) if the rows are regular"
             )
 
-    def numbers(self, frame: pd.DataFrame, channels: Sequence[str], *, dated: bool) -> np.ndarray:
+    def numbers(self, frame: pd.DataFrame, channels: Sequence[str], dates: pd.DatetimeIndex | None) -> np.ndarray:
         r"""The channels as an array (rows, D); columns that are not numeric are refused by name."""
         unknown = [name for name in channels if name not in frame.columns]
         if unknown:
@@ -695,8 +707,9 @@ class Reader:
         for name in channels:
             column = numeric(frame[name])
             if column is None:
-                bad.append(why_not_numeric(frame[name], dated))
-                if name.lower() in ITEM_NAMES or bad[-1].startswith(f"column {shown(name)} holds {frame[name].dtype} "):
+                bad.append(why_not_numeric(frame[name], dates is not None))
+                textual = bad[-1].startswith(f"column {shown(name)} holds {frame[name].dtype} ")
+                if (textual or name.lower() in ITEM_NAMES) and _may_name_items(frame[name], dates):
                     ids.append(name)
             else:
                 columns.append(column)
@@ -820,10 +833,7 @@ def _with_index(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _without_twins(frame: pd.DataFrame) -> pd.DataFrame:
-    r"""A frame none of whose columns is called as its index is, if both hold the same; it is an error if they do not.
-
-    The index stays if it holds dates or names items, or else the column.
-    """
+    r"""A frame none of whose columns is called as its index is: of twins, an index of dates or items stays."""
     index, columns = frame.index, _labels(frame.columns)
     names = [None if name is None else label(name, "the index") for name in index.names]
     for place, name in enumerate(names):
@@ -868,6 +878,23 @@ def _joined(frame: pd.DataFrame, keys: Sequence[str], keep: Sequence[str]) -> pd
     if made.name in frame.columns:
         raise ValueError(f"columns {listed(keys)} make one called {shown(made.name)}, and there is one: rename it")
     return frame.assign(**{str(made.name): made})
+
+
+def _may_name_items(column: pd.Series[Any], dates: pd.DatetimeIndex | None) -> bool:
+    r"""Whether the entries of a column, which are text, could name series: the rows of each have dates that go on."""
+    if strange(column) is not None or times_of_day(column) is not None or as_dates(column) is not None:
+        return False
+    codes = pd.factorize(column.map(str, na_action="ignore"))[0]
+    if (codes < 0).any() or 2 * (codes.max() + 1) > len(codes) + 1:
+        return False
+    if dates is None:
+        return True
+    if _repeated(codes, dates) > len(dates) // 10:
+        return False
+    try:
+        return all(frequency_of(dates[codes == code], None) for code in np.argsort(np.bincount(codes))[-8:])
+    except ValueError:
+        return False
 
 
 def _clock(frame: pd.DataFrame, dates: pd.DatetimeIndex | None, steps: np.ndarray | None) -> pd.DatetimeIndex | None:
