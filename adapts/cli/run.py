@@ -2,7 +2,9 @@ r"""What the commands share: from options to an adapter and a data set, and from
 
 from __future__ import annotations
 
-__all__ = ["READING", "add", "adapter_of", "data_of", "draw", "hand_over", "report", "require_place", "scores_of"]
+__all__ = [
+    "READING", "add", "adapter_of", "data_of", "draw", "hand_over", "reading_of", "report", "require_place", "scores_of",
+]  # fmt: skip
 
 import hashlib
 import json
@@ -158,22 +160,25 @@ def data_of(asked: Mapping[str, Any], adapter: Adapter | None = None) -> Dataset
 def _names(asked: Mapping[str, Any], role: str) -> list[str]:
     r"""The columns of a role, which may come one by one or with commas between."""
     columns: list[str] = []
-    reading = {name: asked[name] for name in READING} if role == "item_column" else reading_of(asked)
     for given in asked[role] or ():
-        named = "," not in given or _is_column(given, asked["data"], reading)
+        named = "," not in given or _is_column(given, asked["data"])
         columns += [given] if named else [name.strip() for name in given.split(",")]
     return columns
 
 
-def _is_column(name: str, data: str, reading: Mapping[str, Any]) -> bool:
+def _is_column(name: str, data: str) -> bool:
     r"""Whether a name with a comma in it is that of one column."""
-    from ..readers import read
+    import pandas as pd
+
+    from ..readers import read, read_table
 
     try:
-        read(data, columns=[name], **reading)
+        if not os.path.isfile(data):
+            return name in read(data).panel.channels
+        frame = read_table(Path(data)).series
     except ValueError:
         return False
-    return True
+    return isinstance(frame, pd.DataFrame) and name in map(str, [*frame.columns, *frame.index.names])
 
 
 def report(asked: Mapping[str, Any], dataset: Dataset, model: FoundationModel) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def suggested(column: pd.Series[Any]) -> tuple[str, pd.DatetimeIndex] | None:
     Example:
         >>> suggested(pd.Series(["Q1 2024", "Q2 2024"]))[1].month.tolist()
         [1, 4]
-        >>> suggested(pd.Series([45000.0, 45000.5]))[0]
+        >>> suggested(pd.Series([45000, 45001]))[0]
         "pd.to_datetime(column, unit='D', origin='1899-12-30')"
     """
     if column.isna().any() or not len(column):
@@ -116,8 +116,9 @@ def suggested(column: pd.Series[Any]) -> tuple[str, pd.DatetimeIndex] | None:
     if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
         numbers = column.to_numpy(np.float64)
         if (numbers >= SERIAL[0]).all() and (numbers < SERIAL[1]).all():
-            dates = pd.DatetimeIndex(pd.to_datetime(pd.Series(numbers), unit="D", origin="1899-12-30"))
-            return "pd.to_datetime(column, unit='D', origin='1899-12-30')", dates
+            dates = pd.DatetimeIndex(pd.to_datetime(pd.Series(numbers), unit="D", origin="1899-12-30").dt.round("s"))
+            rounded = ".dt.round('s')" if (numbers % 1).any() else ""
+            return f"pd.to_datetime(column, unit='D', origin='1899-12-30'){rounded}", dates
         return None
     if not (pd.api.types.is_object_dtype(column.dtype) or pd.api.types.is_string_dtype(column.dtype)):
         return None

@@ -304,7 +304,8 @@ class Panel:
         Returns:
             The wide frame, indexed by the dates, with a column a channel; or the long one, an item after another, with
             the columns item_id (or as it came), timestamp (or as it came, or date, time, ds where a channel is called
-            so; none for undated data), and the channels.
+            so; for undated data the numbers of the rows, none where those of all items begin with 0), and the channels.
+            A channel that is called as a column of dates or items is takes `target=` when it is read back.
 
         Raises:
             ValueError: If a wide frame is asked for and there are several items, or a channel is called as the column

@@ -887,14 +887,18 @@ def _may_name_items(column: pd.Series[Any], dates: pd.DatetimeIndex | None) -> b
     codes = pd.factorize(column.map(str, na_action="ignore"))[0]
     if (codes < 0).any() or 2 * (codes.max() + 1) > len(codes) + 1:
         return False
-    if dates is None:
-        return True
+    sizes = np.bincount(codes)
+    if dates is None:  # one after another, or side by side
+        return bool((np.diff(codes) != 0).sum() + 1 == len(sizes) or (sizes == sizes[0]).all())
     if _repeated(codes, dates) > len(dates) // 10:
         return False
+    largest = [dates[codes == code] for code in np.argsort(sizes)[-8:]]
     try:
-        return all(frequency_of(dates[codes == code], None) for code in np.argsort(np.bincount(codes))[-8:])
+        found = [frequency_of(each, None) for each in largest]
     except ValueError:
         return False
+    # What tells no dates apart makes parts of one series, which are series of their own if they have no gaps.
+    return dates.has_duplicates or all(map(is_regular, largest, found))
 
 
 def _clock(frame: pd.DataFrame, dates: pd.DatetimeIndex | None, steps: np.ndarray | None) -> pd.DatetimeIndex | None:
