@@ -481,6 +481,8 @@ def times_of_day(values: pd.Series[Any] | pd.Index[Any]) -> pd.TimedeltaIndex | 
     texts = pd.Series(index.astype(str))
     if not texts.str.fullmatch(CLOCK).all():
         return None
+    if ":" not in texts[0] and not texts.str.contains(r"\.00\.|^\s*00?\.").any():
+        return None  # 31.01.24 is a date
     parts = texts.str.extract(r"(\d\d?)[:.](\d\d)(?:[:.](\d\d(?:[.,]\d+)?))?\s*([AaPp])?")
     hours, minutes = parts[0].astype(float), parts[1].astype(float)
     seconds = parts[2].str.replace(",", ".").astype(float).fillna(0.0)

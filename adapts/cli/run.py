@@ -3,7 +3,8 @@ r"""What the commands share: from options to an adapter and a data set, and from
 from __future__ import annotations
 
 __all__ = [
-    "READING", "add", "adapter_of", "data_of", "draw", "hand_over", "reading_of", "report", "require_place", "scores_of",
+    "READING", "add", "adapter_of", "data_of", "draw", "hand_over", "reading_of", "report", "require_place",
+    "scores_of",
 ]  # fmt: skip
 
 import hashlib

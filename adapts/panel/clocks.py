@@ -110,11 +110,16 @@ def suggested(column: pd.Series[Any]) -> tuple[str, pd.DatetimeIndex] | None:
         return None
     found = numbered_dates(column)
     if found is not None:
-        options = ", ".join(f"{name}={value!r}" for name, value in found[0].items())
+        said = ", ".join(f"{name}={value!r}" for name, value in found[0].items())
         plain = "column" if pd.api.types.is_numeric_dtype(column.dtype) else "column.astype('int64')"
-        return f"pd.to_datetime({plain}, {options})", found[1]
+        return f"pd.to_datetime({plain}, {said})", found[1]
     if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
         numbers = column.to_numpy(np.float64)
+        for low, high, options in NUMBERED:  # epochs with fractions
+            if "unit" in options and (numbers >= low).all() and (numbers < high).all():
+                epochs: dict[str, Any] = {"unit": options["unit"]}
+                dates = pd.DatetimeIndex(pd.to_datetime(pd.Series(numbers), **epochs))
+                return f"pd.to_datetime(column, unit={options['unit']!r})", dates
         if (numbers >= SERIAL[0]).all() and (numbers < SERIAL[1]).all():
             dates = pd.DatetimeIndex(pd.to_datetime(pd.Series(numbers), unit="D", origin="1899-12-30").dt.round("s"))
             rounded = ".dt.round('s')" if (numbers % 1).any() else ""

@@ -448,10 +448,10 @@ class Reader:
             code, dates = found
             counted = f"; if it numbers the rows, drop it, {another}" if _numbers_steps(held, serial=True) else ""
             return f"{unread}: {code} makes dates of it, from {dates[0]} on, {another}{counted}"
-        if out_of_range(entry):
-            return f"{source} holds {shown(entry)} in row {row}: {RANGE}"
         if pd.api.types.is_numeric_dtype(held.dtype):
             return f"{unread}, for it holds numbers of no known unit: drop it if it numbers the rows, {another}"
+        if out_of_range(entry):
+            return f"{source} holds {shown(entry)} in row {row}: {RANGE}"
         entries = held.to_numpy(dtype=object)
         rest = held[[each != held.iloc[row] for each in entries]]
         if 2 * len(rest) >= len(held) and parse_dates(rest) is not None:
