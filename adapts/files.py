@@ -225,6 +225,12 @@ def _require_header(path: Path, lines: list[list[str]], separator: str) -> None:
     if usual < 2 or len(texts) < 4:
         return
     told = [any(map(_is_figure, row)) for row in texts]
+    amounts = [bool(re.fullmatch(r"[-+]?\d*[.,]\d+|\d\d?", cell)) for cell in texts[0]]
+    if len(texts[0]) == usual and all(map(_is_figure, texts[0])) and any(amounts):
+        raise ValueError(
+            f"{path.name} has no header, for its first line is {shown(separator.join(lines[0]))}: put a line above it "
+            "that names the columns"
+        )
     filled = [len(row) == usual and sum(map(bool, row)) >= max(2, usual - 1) for row in texts]
     headers = [n for n in range(len(texts) - 1) if filled[n] and not told[n] and told[n + 1]]
     if headers and headers[0] and (len(texts[0]) < usual or 2 * sum(map(bool, texts[0])) <= usual):
@@ -274,40 +280,49 @@ def _with_numbers(
     texts = {name: frame[name].dropna().astype(str).str.strip() for name in names if frame[name].dtype == object}
     texts = {name: column for name, column in texts.items() if len(column)}
     floats = [name for name in names if frame[name].dtype == np.float64]
-    doubtful = [] if comma else [name for name in floats if _may_be_thousands(frame[name])]
+    doubtful = [name for name in floats if _may_be_thousands(frame[name])]
     if doubtful:
         with reading(f"{path.name} cannot be read as CSV", "check its separators and quotes"):
             again = pd.read_csv(io.BytesIO(raw), dtype=str, **options)
         again.columns = again.columns.str.strip()
         texts |= {name: again[name].dropna().str.strip() for name in doubtful}
+    unclear = {name: mark for name, each in texts.items() for mark in ".," if are_grouped(each, mark)}
     commas = [name for name, each in texts.items() if each.str.fullmatch(COMMA).all() and each.str.contains(",").any()]
-    grouped = [name for name, each in texts.items() if name not in commas and are_grouped(each)]
-    points = [name for name, each in texts.items() if name not in grouped and each.str.fullmatch(NUMBER).all()]
-    comma = comma or bool(commas)
-    point = any(texts[name].str.contains(".", regex=False).any() for name in points) or (
-        not comma and any((frame[name].dropna() % 1).any() for name in floats if name not in doubtful)
-    )
-    days = any(each.str.match(r"\d\d?\.\d\d?\.\d{4}\b").all() for each in texts.values())
-    for name in grouped:
+    points = [name for name, each in texts.items() if name not in commas and each.str.fullmatch(NUMBER).all()]
+    # What the other columns tell of the file: which marks stand before decimals.
+    clear = [name for name in floats if name not in doubtful and (frame[name].dropna() % 1).any()]
+    seen = {
+        ",": any(name not in unclear for name in commas) or comma and bool(clear),
+        ".": any(name not in unclear and texts[name].str.contains(".", regex=False).any() for name in points)
+        or not comma
+        and bool(clear),
+    }
+    seen[","] |= any(each.str.match(r"\d\d?\.\d\d?\.\d{4}\b").all() for each in texts.values())  # German dates
+    decimal = dict.fromkeys(commas, ",") | dict.fromkeys(points, ".")
+    for name, mark in unclear.items():
+        other = "." if mark == "," else ","
         held = texts[name]
-        several = held.str.count(r"\.").max() > 1
-        if not several and point == (comma or days):
-            dotted = held[held.str.contains(".", regex=False)]
+        if held.str.count(re.escape(mark)).max() > 1 or seen[other] and not seen[mark]:
+            decimal[name] = other
+        elif seen[mark] and not seen[other]:
+            decimal[name] = mark
+        else:
+            first = held[held.str.contains(mark, regex=False)]
             column, read = f"frame[{name!r}]", f"frame = pd.read_csv({path.name!r}, sep={options['sep']!r}"
             raise ValueError(
-                f"column {shown(name)} may hold thousands or decimals, for three figures are behind each dot (first: "
-                f"{shown(dotted.iloc[0])} in row {dotted.index[0]}). If these are thousands, {read}, dtype={{{name!r}: "
-                f"str}}) and {column} = {column}.str.replace('.', '').astype(float) read them; if they are decimals, "
-                f"{read}) does"
+                f"column {shown(name)} may hold thousands or decimals, for three figures are behind each {shown(mark)} "
+                f"(first: {shown(first.iloc[0])} in row {first.index[0]}). If these are thousands, {read}, "
+                f"dtype={{{name!r}: str}}) and {column} = {column}.str.replace({mark!r}, '').astype(float) read them; "
+                f"if they are decimals, {read}{', decimal=' + repr(mark) if mark == ',' else ''}) does"
             )
-        (commas if several or not point else points).append(name)
-    made = {name: _as_floats(texts[name], comma=name in commas).reindex(frame.index) for name in (*commas, *points)}
+    made = {name: _as_floats(texts[name], mark).reindex(frame.index) for name, mark in decimal.items()}
     return frame.assign(**made)
 
 
-def _as_floats(texts: pd.Series[Any], *, comma: bool) -> pd.Series[Any]:
+def _as_floats(texts: pd.Series[Any], decimal: str) -> pd.Series[Any]:
     r"""Numbers of texts whose decimal mark is known; `float` reads them to the last bit."""
-    plain = texts.str.replace(".", "", regex=False).str.replace(",", ".", regex=False) if comma else texts
+    thousands = "," if decimal == "." else "."
+    plain = texts.str.replace(thousands, "", regex=False).str.replace(decimal, ".", regex=False)
     return plain.astype(object).map(float).astype(np.float64)
 
 

@@ -798,7 +798,10 @@ def test_numbers_that_look_like_dates_are_read_back_as_numbers() -> None:
         ("%Y-%m-%d", "time"),
         (None, "time"),
         (None, "hour"),
+        (None, "duration"),
         ("%d.%m.%Y", "hour"),
+        ("%Y-%m-%d", "hour as float"),
+        ("%Y%m%d", "%H%M"),
     ],
 )
 @pytest.mark.parametrize("name", ["Date", "Datum"])
@@ -807,17 +810,20 @@ def test_dates_and_times_of_day_in_two_columns_are_joined(
     days: str | None, times: str, name: str, options: dict[str, Any]
 ) -> None:
     hours = pd.date_range("2024-03-01", periods=240, freq="h")
-    clock = {"time": hours.time, "hour": hours.hour}.get(times, hours.strftime(times))
+    special = {"time": hours.time, "hour": hours.hour, "hour as float": hours.hour * 1.0, "duration": None}
+    clock = special.get(times, hours.strftime(times))
+    clock = hours - hours.normalize() if clock is None else clock
     dates = hours.normalize() if days is None else hours.strftime(days)
-    frame = pd.DataFrame({name: dates, "Hour" if times == "hour" else "Zeit": clock, "y": noise(240)})
+    called = "Hour" if "hour" in times else "time" if times == "%H%M" else "Zeit"
+    frame = pd.DataFrame({name: dates, called: clock, "y": noise(240)})
     both = re.escape(f"columns '{name}' and '{frame.columns[1]}' hold the date and the time of day")
     for more in ({}, {"timestamp_column": name}):
         with pytest.raises(ValueError, match=both) as e:
             Panel.of(frame, **options, **more)
-    if times != "hour":
+    if called == "Zeit" and times != "duration":
         with pytest.raises(ValueError, match="times of day name no items"):
             Panel.of(frame, timestamp_column=name, item_column="Zeit", target="y")
-    code = str(e.value).partition("make one column of both, ")[2].partition(", and drop")[0]
+    code = str(e.value).partition("make one column of them, ")[2].partition(", and drop")[0]
     made = frame.assign(**{name: eval(code, {"pd": pd, "frame": frame})}).drop(columns=frame.columns[1])
     assert (Panel.of(made, timestamp_column=name).items[0].index == hours).all()
 
@@ -907,6 +913,16 @@ def test_trading_hours_may_count_as_steps() -> None:
             assert str(e.value).endswith(remedy)
             panel = Panel.of(eval(remedy, {"frame": frame}))
             assert panel.frequency is None and np.array_equal(panel.items[0].values[:, 0], wide["y"])
+
+
+def test_text_that_cuts_undated_rows_into_equal_parts_is_asked_about() -> None:
+    shops = pd.DataFrame({"shop": np.repeat(["x", "z"], 30), "kind": np.tile(np.repeat(["p", "q", "r"], 10), 2)})
+    shops["y"] = noise(60)
+    for options, keys in (({}, "'shop'"), ({"item_column": "shop"}, "['shop', 'kind']")):
+        with pytest.raises(ValueError, match=re.escape(f"if these are series, item_column={keys} (--item-column)")):
+            Panel.of(shops, target="y", **options)
+    assert Panel.of(shops, target="y", item_column=["shop", "kind"]).lengths == (10,) * 6
+    assert Panel.of(shops.drop(columns=["shop", "kind"]), target="y").lengths == (60,)
 
 
 def test_text_that_makes_no_series_is_not_proposed_as_items() -> None:

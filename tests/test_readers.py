@@ -488,6 +488,10 @@ RIGHT: dict[str, tuple[str, list[Callable[[int], float]]]] = {
         table("%Y-%m-%d", lambda n: f"{1 + 0.125 * n:.3f}", lambda n: f"{n / 4:.2f}", mark="|"),
         [lambda n: 1 + 0.125 * n, lambda n: n / 4],
     ),
+    "commas of thousands beside a decimal point": (
+        table("%Y-%m-%d", lambda n: f"{900 + 37 * n:,}", lambda n: f"{n}.5"),
+        [lambda n: 900 + 37 * n, lambda n: n + 0.5],
+    ),
     "thousands beside three of more figures": (
         table("%Y-%m-%d", lambda n: f"{1200 + n}" if n % 2 else f"{n}.125"),
         [lambda n: 1200 + n if n % 2 else n + 0.125],
@@ -539,7 +543,15 @@ REFUSED: dict[str, tuple[str, str]] = {
     ),
     "dots that may be either": (
         table("%Y-%m-%d", lambda n: german(900 + 37 * n)),
-        "column 'a' may hold thousands or decimals, for three figures are behind each dot (first: '1.011' in row 3)",
+        "column 'a' may hold thousands or decimals, for three figures are behind each '.' (first: '1.011' in row 3)",
+    ),
+    "commas that may be either": (
+        table("%Y-%m-%d", lambda n: f"{900 + 37 * n:,}"),
+        "column 'a' may hold thousands or decimals, for three figures are behind each ',' (first: '1,011' in row 3)",
+    ),
+    "no header": (
+        PLAIN_ROWS.partition("\n")[2].replace(",0,", ",0.5,"),
+        "has no header, for its first line is '2024-01-13",
     ),
     "two notations in one column": (
         table("%Y-%m-%d", lambda n: f"{n},5" if n % 2 else f"{n}.5"),

@@ -6,6 +6,7 @@ __all__ = ["as_dates", "as_steps", "counts", "fields_of", "joined", "of_parts", 
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -47,37 +48,37 @@ TEXTS: tuple[tuple[str, Callable[[pd.Series[Any]], Any]], ...] = (
         lambda column: column.str[:4].where(column.str.fullmatch(r"\s*\d{4}[/-]\d\d(?:\d\d)?\s*")),
     ),
 )
-#: What makes dates of days and of times of day.
+#: What makes dates of days, in columns of text or dates, and durations of times of day.
+DAYS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+    ("pd.to_datetime({day})", pd.to_datetime),
+    ("pd.to_datetime({day}, dayfirst=True)", lambda day: pd.to_datetime(day, dayfirst=True)),
+)
+TIMES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+    ("pd.to_timedelta({time})", pd.to_timedelta),
+    ("pd.to_timedelta({time}.astype(str))", lambda time: pd.to_timedelta(time.astype(str))),
+    ("pd.to_timedelta({time} + ':00')", lambda time: pd.to_timedelta(time + ":00")),
+    ("pd.to_timedelta({time}, unit='h')", lambda time: pd.to_timedelta(time, unit="h")),
+    ("pd.to_timedelta({time}.astype(int), unit='h')", lambda time: pd.to_timedelta(time.astype(int), unit="h")),
+    (
+        "pd.to_timedelta({time}.astype(int) // 100, unit='h') + pd.to_timedelta({time}.astype(int) % 100, unit='min')",
+        lambda time: (
+            pd.to_timedelta(time.astype(int) // 100, unit="h") + pd.to_timedelta(time.astype(int) % 100, unit="min")
+        ),
+    ),
+)
+#: What makes dates of both.
 JOINS: tuple[tuple[str, Callable[[Any, Any], Any]], ...] = (
     ("{day} + ' ' + {time}", lambda day, time: day + " " + time),
     ("{day} + ' ' + {time}.str.replace('.', ':')", lambda day, time: day + " " + time.str.replace(".", ":")),
-    (
-        "pd.to_datetime({day}) + pd.to_timedelta({time}.astype(str))",
-        lambda day, time: pd.to_datetime(day) + pd.to_timedelta(time.astype(str)),
-    ),
-    (
-        "pd.to_datetime({day}, dayfirst=True) + pd.to_timedelta({time}.astype(str))",
-        lambda day, time: pd.to_datetime(day, dayfirst=True) + pd.to_timedelta(time.astype(str)),
-    ),
-    (
-        "pd.to_datetime({day}) + pd.to_timedelta({time} + ':00')",
-        lambda day, time: pd.to_datetime(day) + pd.to_timedelta(time + ":00"),
-    ),
-    (
-        "pd.to_datetime({day}, dayfirst=True) + pd.to_timedelta({time} + ':00')",
-        lambda day, time: pd.to_datetime(day, dayfirst=True) + pd.to_timedelta(time + ":00"),
-    ),
-    (
-        "pd.to_datetime({day}) + pd.to_timedelta({time}, unit='h')",
-        lambda day, time: pd.to_datetime(day) + pd.to_timedelta(time, unit="h"),
-    ),
-    (
-        "pd.to_datetime({day}, dayfirst=True) + pd.to_timedelta({time}, unit='h')",
-        lambda day, time: pd.to_datetime(day, dayfirst=True) + pd.to_timedelta(time, unit="h"),
+    *(
+        (f"{day} + {time}", lambda days, times, of_day=of_day, of_time=of_time: of_day(days) + of_time(times))
+        for (day, of_day), (time, of_time) in product(DAYS, TIMES)
     ),
 )
-#: Parts of dates by their names in lower case, as `pandas.to_datetime` knows them, and what reads them of dates.
-PARTS = {"year": "year", "month": "month", "day": "day", "hour": "hour", "minute": "minute", "second": "second"}
+#: Parts of dates as `pandas.to_datetime` knows them, and what else they are called, in lower case.
+PARTS = ("year", "month", "day", "hour", "minute", "second")
+CALLED = {"yr": "year", "jahr": "year", "mo": "month", "mon": "month", "mnth": "month", "monat": "month", "dy": "day"}
+CALLED |= {"tag": "day", "hr": "hour", "stunde": "hour", "min": "minute", "sec": "second"}
 #: How many rows tell that a column numbers them.
 FEWEST = 6
 #: What whole hours of the day are called.
@@ -163,8 +164,11 @@ def as_dates(column: pd.Series[Any]) -> tuple[str | None, pd.DatetimeIndex] | No
             return (None, found[1]) if len(tidy) > 2 and frequency_of(tidy, None) else None
         except ValueError:
             return None
-    if pd.api.types.is_numeric_dtype(column.dtype) or isinstance(column.dtype, pd.CategoricalDtype):
+    if pd.api.types.is_numeric_dtype(column.dtype):
         return None
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.cat.categories.dtype)
+        return None if pd.api.types.is_numeric_dtype(column.dtype) else as_dates(column)
     dates = parse_dates(column)
     if dates is not None:
         return None if dates.hasnans else (None, dates)
@@ -256,7 +260,8 @@ def of_parts(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, list[str]]
     Returns:
         The code that makes dates of them, tried, and the columns; None if there are none, or a year alone.
     """
-    called = {name.lower().removesuffix("s"): name for name in reversed(names)}
+    plain = {name: name.lower().removesuffix("s") for name in reversed(names)}
+    called = {CALLED.get(short, short): name for name, short in plain.items()}
     if "quarter" in called and "year" in called and "month" not in called:
         year, quarter = called["year"], called["quarter"]
         code = f"frame[{year!r}].astype(str) + 'Q' + frame[{quarter!r}].astype(str)"
@@ -267,7 +272,7 @@ def of_parts(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, list[str]]
         if part not in called:
             break
         found.append(called[part])
-    if len(found) < 2 or any(not pd.api.types.is_numeric_dtype(frame[name].dtype) for name in found):
+    if len(found) < 2:
         return None
     plain = {name: part for name, part in zip(found, PARTS, strict=False)}
     code = (
@@ -303,11 +308,14 @@ def joined(frame: pd.DataFrame, date: str | None, dates: pd.DatetimeIndex, names
         return None
     days = "frame.index" if date is None else f"frame[{date!r}]"
     source = pd.Series(frame.index if date is None else frame[date].array)
+    if pd.api.types.is_integer_dtype(source.dtype):
+        days, source = f"{days}.astype(str)", source.astype(str)
+    minutes = next((name for name in names if CALLED.get(name.lower(), name.lower()) in ("minute", "minutes")), None)
     for name in names:
         column, held = pd.Series(frame[name].array), f"frame[{name!r}]"
         times: pd.TimedeltaIndex | None = times_of_day(column)
-        if times is None and name.lower().removesuffix("s") in HOURS and _are_hours(column):
-            times = pd.TimedeltaIndex(pd.to_timedelta(column, unit="h"))
+        if times is None:
+            times = _hours(column, name)
         if times is None:
             continue
         right = dates.as_unit("ns") + times
@@ -315,24 +323,35 @@ def joined(frame: pd.DataFrame, date: str | None, dates: pd.DatetimeIndex, names
             try:
                 with without_warnings():
                     made = parse_dates(way(source, column))
-            except (ValueError, TypeError, AttributeError, OverflowError):
+            except Exception:  # of whatever kind: pandas joins no such columns in this way
                 continue
             if made is not None and (made.tz is None) == (right.tz is None) and made.as_unit("ns").equals(right):
                 whose = "the index and column" if date is None else f"columns {shown(date)} and"
-                return (
-                    f"{whose} {shown(name)} hold the date and the time of day: make one column of both, "
-                    f"{form.format(day=days, time=held)}, and drop the other"
-                )
+                more = minutes if (dates.to_series() + times).duplicated().any() else None
+                code = form.format(day=days, time=held)
+                if more is not None:
+                    code += f" + pd.to_timedelta(frame[{more!r}], unit='min')"
+                also = "" if more is None else f" (and {shown(more)})"
+                return f"{whose} {shown(name)}{also} hold the date and the time of day: make one column of them, {code}, and drop the {'other' if more is None else 'others'}"
     return None
 
 
-def _are_hours(column: pd.Series[Any]) -> bool:
-    return bool(
-        pd.api.types.is_integer_dtype(column.dtype)
-        and not column.isna().any()
-        and column.between(0, 24).all()
-        and column.nunique() > 1
-    )
+def _hours(column: pd.Series[Any], name: str) -> pd.TimedeltaIndex | None:
+    r"""Times of day that are durations, whole hours by a name such as hour, or numbers such as 1830."""
+    if pd.api.types.is_timedelta64_dtype(column.dtype):
+        within = not column.isna().any() and column.between(pd.Timedelta(0), pd.Timedelta("1D")).all()
+        return pd.TimedeltaIndex(column) if within and column.nunique() > 1 else None
+    called = name.lower().removesuffix("s")
+    if called not in (*HOURS, "time", "hhmm") or column.isna().any():
+        return None
+    numbers = pd.to_numeric(column, errors="coerce") if not pd.api.types.is_bool_dtype(column.dtype) else column
+    if numbers.isna().any() or (numbers % 1).any() or numbers.nunique() < 2 or not numbers.between(0, 2400).all():
+        return None
+    if called in (*HOURS, "time") and numbers.max() <= 24:
+        return pd.TimedeltaIndex(pd.to_timedelta(numbers, unit="h"))
+    if (numbers % 100 < 60).all() and numbers.max() > 24:
+        return pd.TimedeltaIndex(pd.to_timedelta(numbers // 100 * 60 + numbers % 100, unit="min"))
+    return None
 
 
 def transposed(frame: pd.DataFrame) -> tuple[str, list[str]] | None:

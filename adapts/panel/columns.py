@@ -29,8 +29,10 @@ from .options import label
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d{1,4})?", re.ASCII | re.IGNORECASE)
 #: A number with a decimal comma as text, with or without dots of thousands.
 COMMA = re.compile(r"[-+]?(?:(?:\d+|\d{1,3}(?:\.\d{3})+)(?:,\d*)?|,\d+)(?:e[-+]?\d{1,4})?", re.ASCII | re.IGNORECASE)
-#: A number whose dots may stand before thousands: three figures are behind each, and no 0 before the first.
-GROUPED = re.compile(r"[-+]?(?:[1-9]\d{0,2}(?:\.\d{3})+|\d{1,3})", re.ASCII)
+#: A number whose marks may stand before thousands: three figures are behind each, and no 0 before the first.
+GROUPED = {
+    mark: re.compile(rf"[-+]?(?:[1-9]\d{{0,2}}(?:{re.escape(mark)}\d{{3}})+|\d{{1,3}})", re.ASCII) for mark in ".,"
+}
 #: Text that `pandas.to_numeric` must not be given, and that none of our messages may lead to it.
 LONG_EXPONENT = re.compile(r"[-+]?[\d.,]+e[-+]?\d{5,}", re.ASCII | re.IGNORECASE)
 #: What stands for no number, or none that is finite.
@@ -191,16 +193,17 @@ def joined_names(frame: pd.DataFrame, keys: Sequence[str]) -> pd.Series[Any]:
     return pd.Series(found, frame.index, name="/".join(keys))
 
 
-def are_grouped(texts: pd.Series[Any]) -> bool:
-    r"""Whether the dots of numbers may stand before thousands, as in 1.043 beside 974.
+def are_grouped(texts: pd.Series[Any], mark: str = ".") -> bool:
+    r"""Whether the marks in numbers may stand before thousands, as in 1.043 beside 974.
 
     Arguments:
         texts: The numbers as text, none missing.
+        mark: The dot or the comma.
 
     Returns:
-        Whether some have dots, each with three figures behind it, and no number of four figures has none.
+        Whether some have marks, each with three figures behind it, and no number of four figures has none.
     """
-    return bool(texts.str.fullmatch(GROUPED).all() and texts.str.contains(".", regex=False).any())
+    return bool(texts.str.fullmatch(GROUPED[mark]).all() and texts.str.contains(mark, regex=False).any())
 
 
 def text_as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -280,7 +283,7 @@ def why_not_numeric(column: pd.Series[Any], dated: bool) -> str:
             if texts[figures].str.fullmatch(pattern).all():
                 number = int(figures.argmax())
                 plain = texts[~bad & texts.str.contains(".", regex=False).to_numpy()]
-                if what.endswith("comma") and not plain.str.fullmatch(GROUPED).all():
+                if what.endswith("comma") and not plain.str.fullmatch(GROUPED["."]).all():
                     return (
                         f"column {shown(name)} holds numbers in two notations ({shown(texts.iloc[number])} in row "
                         f"{rows[number]}, and {shown(plain.iloc[0])}): write all of them with a decimal point"

@@ -399,6 +399,11 @@ class Reader:
             dates = orders[0] if len(orders) == 1 else None
         if dates is None:
             require_plain(held, source, "dates")
+            for each in frame.columns if name is not None else ():
+                days = None if each == name or strange(frame[each]) is not None else as_dates(frame[each])
+                both = None if days is None else joined(frame, each, days[1], [str(name)])
+                if both is not None:
+                    raise ValueError(both)
             if name is not None and _numbers_steps(held):
                 return None, name
             raise ValueError(self.why_undated(frame, held, source, name))
@@ -430,13 +435,7 @@ class Reader:
                 f"{source} holds years of two digits {where}, and its dates do not "
                 "tell in which order day, month and year stand: write the years with four digits, as 2024-01-31"
             )
-        others = [each for each in frame.columns if each != name]
         if times_of_day(held) is not None:
-            for each in others:
-                dates = parse_dates(frame[each])
-                both = None if dates is None or name is None else joined(frame, each, dates, [name])
-                if both is not None:
-                    return both
             return (
                 f"{source} could not be read as dates {where}, for it holds times of day without a day: put the date "
                 "before them, or drop it if the rows are to be numbered"
@@ -446,8 +445,8 @@ class Reader:
         found = suggested(held)
         if found is not None:
             code, dates = found
-            counted = f"; if it numbers the rows, drop it, {another}" if _numbers_steps(held, serial=True) else ""
-            return f"{unread}: {code} makes dates of it, from {dates[0]} on, {another}{counted}"
+            counted = "if it numbers the rows, drop it, " if _numbers_steps(held, serial=True) else ""
+            return f"{unread}: {code} makes dates of it, from {dates[0]} on; {counted}{another}"
         if pd.api.types.is_numeric_dtype(held.dtype):
             return f"{unread}, for it holds numbers of no known unit: drop it if it numbers the rows, {another}"
         if out_of_range(entry):
@@ -510,6 +509,13 @@ class Reader:
             )
         if item is None:
             self.require_row_numbers(frame)
+        for name in free if self.target is not None else ():  # or else it is a channel, and text is none
+            if strange(frame[name]) is None and _are_blocks(frame[name], codes):
+                keys = name if item is None else [item, name]
+                raise ValueError(
+                    f"the rows have no dates, and column {shown(name)} has names of as many rows each: if these are "
+                    f"series, item_column={keys!r} (--item-column) says so; if not, drop it"
+                )
         for name in free:
             numbers = as_steps(frame[name]) if strange(frame[name]) is None else None
             if numbers is None or not counts(numbers, codes, in_order=False):
@@ -544,7 +550,8 @@ class Reader:
         numbered = {name: as_steps(frame[name]) for name in whole}
         said = [name for name, each in numbered.items() if each is not None and counts(each, codes, in_order=True)]
         if said and len(said) < len(free):
-            more = f"; timestamp_column={shown(said[0])} says that it numbers the steps" if dates is None else ""
+            steps = dates is None and _numbers_steps(frame[said[0]])
+            more = f"; timestamp_column={shown(said[0])} says that it numbers the steps" if steps else ""
             raise ValueError(
                 f"{named('column', said)} no series to forecast but a number of each row: drop "
                 f"{'it' if len(said) == 1 else 'them'}, or name the columns to forecast with target=[...] "
@@ -907,6 +914,16 @@ def _clock(frame: pd.DataFrame, dates: pd.DatetimeIndex | None, steps: np.ndarra
         return dates
     days = np.minimum(steps - steps.min(), 100_000)  # all that nanoseconds count
     return pd.DatetimeIndex(pd.Timestamp("1900-01-01") + pd.to_timedelta(days, unit="D"))
+
+
+def _are_blocks(column: pd.Series[Any], codes: np.ndarray) -> bool:
+    r"""Whether text cuts the rows of each item into parts of one length, two rows or more."""
+    if pd.api.types.is_numeric_dtype(column.dtype) or column.isna().any():
+        return False
+    names = pd.factorize(column.map(str))[0]
+    pairs = _paired(codes, names)
+    sizes = np.bincount(pairs)
+    return len(sizes) > codes.max() + 1 and sizes[0] > 1 and bool((sizes == sizes[0]).all())
 
 
 def _numbers_steps(column: pd.Series[Any], *, serial: bool = False) -> bool:
