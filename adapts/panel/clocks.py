@@ -332,7 +332,11 @@ def joined(frame: pd.DataFrame, date: str | None, dates: pd.DatetimeIndex, names
                 if more is not None:
                     code += f" + pd.to_timedelta(frame[{more!r}], unit='min')"
                 also = "" if more is None else f" (and {shown(more)})"
-                return f"{whose} {shown(name)}{also} hold the date and the time of day: make one column of them, {code}, and drop the {'other' if more is None else 'others'}"
+                others = "other" if more is None else "others"
+                return (
+                    f"{whose} {shown(name)}{also} hold the date and the time of day: make one column of them, {code}, "
+                    f"and drop the {others}"
+                )
     return None
 
 
