@@ -34,9 +34,10 @@ from .fitting import Fitted, fit
 from .foundation import FoundationModel, load_foundation_model
 from .panel import Panel, as_pandas, require_length
 from .panel.options import column_names, label, reading_options
+from .panel.reader import read_series
 from .panel.static import as_fitted
 from .pipeline import Pipeline
-from .readers import Dataset, read
+from .readers import Dataset, read_with
 from .shelf import load_recipe, recipes, unknown
 from .updating import Forecasts, extend, follow
 from .windows import Windows, last_windows
@@ -236,7 +237,7 @@ class Adapter:
         known_covariates: str | Sequence[str] = (),
         calendar: bool = False,
         static: str | Sequence[str] = (),
-        item_column: str | None = None,
+        item_column: str | Sequence[str] | None = None,
         timestamp_column: str | None = None,
         frequency: str | None = None,
         regularise: bool = False,
@@ -261,7 +262,8 @@ class Adapter:
                 as the kind of a shop: what the known covariates and the calendar explain may differ by them, where
                 train and validation rows show for sure that this helps. A missing number counts as the mean over the
                 items, a missing category as none.
-            item_column: The column of a long frame that names the item; recognised by its name if None.
+            item_column: The column of a long frame that names the item, or a list of those that do together; recognised
+                by its name if None.
             timestamp_column: The column that holds the dates; recognised if None.
             frequency: The pandas alias of the time step, inferred if None.
             regularise: Whether to mend dates that are not regular.
@@ -299,7 +301,7 @@ class Adapter:
         num_samples: int = 200,
         quantile_levels: Sequence[float] = LEVELS,
         seed: int | None = None,
-        item_column: str | None = None,
+        item_column: str | Sequence[str] | None = None,
         timestamp_column: str | None = None,
         frequency: str | None = None,
         regularise: bool = False,
@@ -346,7 +348,7 @@ class Adapter:
         self,
         series: Any,
         *,
-        item_column: str | None = None,
+        item_column: str | Sequence[str] | None = None,
         timestamp_column: str | None = None,
         frequency: str | None = None,
         regularise: bool = False,
@@ -449,7 +451,7 @@ class Adapter:
         known_covariates: str | Sequence[str] = (),
         calendar: bool = False,
         static: str | Sequence[str] = (),
-        item_column: str | None = None,
+        item_column: str | Sequence[str] | None = None,
         timestamp_column: str | None = None,
         frequency: str | None = None,
         regularise: bool = False,
@@ -805,11 +807,11 @@ class Adapter:
         if (past or known or kinds) and not _has_names(series):
             raise ValueError(f"covariates are columns with names, and {type(series).__name__} has none: pass a frame")
         columns = None if target is None else [*dict.fromkeys([*column_names("target", target), *past, *known])]
-        dataset = self._read(series, target=columns, static=kinds, **options)
+        dataset = self._read(series, covariates=[*past, *known], target=columns, static=kinds, **options)
         panel = assign(dataset.panel, target=target, past_covariates=past, known_covariates=known, calendar=calendar)
         return replace(dataset, panel=panel)
 
-    def _read(self, series: Any, **options: Any) -> Dataset:
+    def _read(self, series: Any, covariates: Sequence[str] = (), **options: Any) -> Dataset:
         options = {name: value for name, value in reading_options(**options).items() if name in options}
         if isinstance(series, Dataset):
             target, static = options.pop("target", None), options.pop("static", ())
@@ -822,9 +824,8 @@ class Adapter:
                 return series
             return replace(series, panel=Panel.of(series.panel, target=target, static=static))
         if isinstance(series, str | Path):
-            target = options.pop("target", None)
-            return read(series, columns=target, **options)
-        panel = Panel.of(series, **options)
+            return read_with(series, covariates, **options)
+        panel = read_series(series, covariates=covariates, **options)
         return Dataset(name="series", panel=panel)
 
     def _through(

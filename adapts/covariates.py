@@ -231,7 +231,7 @@ def require_one_value(
     future: Any,
     prediction_length: int,
     *,
-    item_column: str | None,
+    item_column: str | Sequence[str] | None,
     timestamp_column: str | None,
 ) -> None:
     r"""Checks that no date ahead has two values of a known covariate, of which one would be as good as the other.
@@ -248,7 +248,7 @@ def require_one_value(
         ValueError: If rows of one item and date differ in a value. Rows that are the same may be repeated, and a row
             may have what another lacks.
     """
-    columns = {"item_column": item_column, "timestamp_column": timestamp_column}
+    columns: dict[str, Any] = {"item_column": item_column, "timestamp_column": timestamp_column}
     if isinstance(future, list | tuple):
         for item, rows in zip(panel.items, future, strict=False):
             require_one_value(replace(panel, items=(item,)), given, rows, prediction_length, **columns)
@@ -265,7 +265,7 @@ def require_one_value(
     if dates is None or not set(given) <= set(frame.columns):
         return
     item_column = reader.find_items(frame, dates, timestamp)
-    known = pd.DataFrame(reader.numbers(frame, given, dated=True), columns=list(given))
+    known = pd.DataFrame(reader.numbers(frame, given, dates), columns=list(given))
     whose_when = pd.DataFrame({"date": dates} | ({} if item_column is None else {"item": frame[item_column].array}))
     if not whose_when.duplicated().any():
         return

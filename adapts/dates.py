@@ -9,6 +9,8 @@ __all__ = [
     "first_undated",
     "frequency_name",
     "frequency_of",
+    "is_regular",
+    "numbered_dates",
     "out_of_range",
     "parse_dates",
     "period_at",
@@ -20,7 +22,9 @@ __all__ = [
     "season_length",
     "step_days",
     "steps_from",
+    "times_of_day",
     "two_digit_years",
+    "two_orders",
 ]
 
 import datetime
@@ -42,6 +46,22 @@ RENAMED |= {"M": "ME", "Q": "QE", "Y": "YE", "A": "YE", "BM": "BME", "BQ": "BQE"
 RENAMED |= {"AS": "YS", "BAS": "BYS", "CBM": "CBME", "SM": "SME"}
 MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 SHORT = r"^\s*(\d\d?)([./-])(\d\d?)\2(\d\d)((?:[T ].*?)?)\s*$"  # 31.01.24, 1/31/24 12:00, 24-01-31
+#: A time of day without a date, such as 18:00, 7:05 AM or 18.00.00.
+CLOCK = r"\s*\d\d?(?::\d\d(?::\d\d(?:[.,]\d+)?)?|\.\d\d\.\d\d)(?:\s*[AaPp]\.?[Mm]\.?)?\s*"
+#: Dates written as whole numbers: from which one on, up to which one, and how pandas reads them. Epochs are of 1980 to
+#: 2100, and their size tells their unit.
+NUMBERED: tuple[tuple[int, int, dict[str, str]], ...] = (
+    (1000, 3000, {"format": "%Y"}),
+    (1900_01, 2100_13, {"format": "%Y%m"}),
+    (1000_01_01, 3000_01_01, {"format": "%Y%m%d"}),
+    (1900_01_01_00, 2100_12_31_24, {"format": "%Y%m%d%H"}),
+    (1900_01_01_00_00, 2100_12_31_24_00, {"format": "%Y%m%d%H%M"}),
+    (1900_01_01_00_00_00, 2100_12_31_24_00_00, {"format": "%Y%m%d%H%M%S"}),
+    *(
+        (315_532_800 * size, 4_102_444_800 * size, {"unit": unit})
+        for unit, size in (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9))
+    ),
+)
 HOUR = 3_600_000_000_000
 DAY = 24 * HOUR
 RANGE = (
@@ -51,6 +71,10 @@ RANGE = (
 REMEDY = (
     "regularise=True (--regularise) would sort the rows, keep one row of each repeated date (the mean where they "
     "differ) and put rows of NaN where dates are missing"
+)
+REMEDY_OF_MANY = (
+    "If the rows of one date belong to several series, add a column that names the series of each row, and pass it as "
+    f"item_column= (--item-column). If they are versions of one series, {REMEDY}"
 )
 #: How many steps regular dates may have: so many for each date that there is, and so many more for gaps.
 STEPS_PER_DATE, STEPS_IN_GAPS = 20, 100_000
@@ -295,11 +319,13 @@ def parse_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | No
     r"""Reads dates from whatever holds them.
 
     Arguments:
-        values: Datetimes, periods, text, date objects, or whole numbers as 1999 and 19991231. Periods are stamped at
-            their start, but weeks, and quarters and years that are not the calendar's (a year that ends in June), at
-            their last day, several of these at the last day of the first. Text with UTC offsets that change, as over
-            summer time, becomes UTC. Years of two digits stand last, those from 69 on are of 1900, and text in which
-            they may as well stand first is none.
+        values: Datetimes, periods, text, date objects, or whole numbers: 1999, 199912, 19991231, and so on to seconds,
+            or epochs in s, ms, us or ns. Periods are stamped at their start, but weeks, and quarters and years that are
+            not the calendar's (a year that ends in June), at their last day, several of these at the last day of the
+            first. Text with UTC offsets that change, as over summer time, becomes UTC. Where day and month may stand in
+            either order, they stand in the one that gives dates of some frequency; where both do, or none, they are no
+            dates, and so are times of day alone. Years of two digits stand last, those from 69 on are of 1900, and text
+            in which they may as well stand first is none.
 
     Returns:
         The dates, or None if some of these are none.
@@ -320,32 +346,152 @@ def _read_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | No
         return index
     if isinstance(index, pd.PeriodIndex):
         return _stamps(index)
-    style = None
     if pd.api.types.is_integer_dtype(index.dtype) and len(index):
-        style = "%Y" if index.min() >= 1000 and index.max() < 3000 else "%Y%m%d"
-        if style == "%Y%m%d" and not (index.min() >= 1000_01_01 and index.max() < 3000_01_01):
-            return None
-        index = index.astype(str)
-    elif pd.api.types.is_numeric_dtype(index.dtype) or pd.api.types.is_bool_dtype(index.dtype):
+        numbered = numbered_dates(index)
+        return None if numbered is None else numbered[1]
+    if pd.api.types.is_numeric_dtype(index.dtype) or pd.api.types.is_bool_dtype(index.dtype):
+        return None
+    if _is_text(index) and times_of_day(index) is not None:
         return None
     offsets = _offsets(index)
     if len(offsets) > 1 and "" in offsets:
         return None  # some have an offset and some do not: which hour the others mean is not known
-    if style is None and two_digit_years(index, some=True):
+    if two_digit_years(index, some=True):
         return _of_two_digit_years(index) if two_digit_years(index) else None
-    ways: list[dict[str, Any]] = [{"format": style}] if style else [{}, {"format": "ISO8601"}]  # that one also takes
-    mark = None if style else _mark(index)  # "2020-01-01" beside "2020-01-01 01:00"
-    if mark is not None:
-        index, ways = index.str.strip(), [{"dayfirst": True}] if mark == "." else [{}, {"dayfirst": True}]
-    for way in ways:
-        try:
-            with without_warnings():
-                dates = pd.to_datetime(index, utc=len(offsets) > 1, **way)
-        except (ValueError, TypeError, OverflowError):
-            continue
-        if isinstance(dates, pd.DatetimeIndex):
-            return dates
+    mark = _mark(index)
+    if mark is None:
+        ways: list[dict[str, Any]] = [
+            {},
+            {"format": "ISO8601"},
+        ]  # that one also takes days beside hours
+        read = (_in_way(index, utc=len(offsets) > 1, **way) for way in ways)
+        found = next((dates for dates in read if dates is not None), None)
+        numbered = numbered_dates(index) if found is None else None
+        return found if numbered is None else numbered[1]
+    if mark == ".":
+        return _in_way(index.str.strip(), utc=len(offsets) > 1, dayfirst=True)
+    orders = _in_orders(index, utc=len(offsets) > 1)
+    if len(orders) > 1:
+        orders = [dates for dates in orders if _seen(dates) is not None]
+    return orders[0] if len(orders) == 1 else None
+
+
+def _in_way(index: pd.Index[Any], **way: Any) -> pd.DatetimeIndex | None:
+    r"""What pandas makes of texts in one way, None if no dates."""
+    try:
+        with without_warnings():
+            dates = pd.to_datetime(index, **way)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return dates if isinstance(dates, pd.DatetimeIndex) else None
+
+
+def _in_orders(index: pd.Index[Any], *, utc: bool) -> list[pd.DatetimeIndex]:
+    r"""The dates of texts by each order, month first and day first, that reads them; one where both read the same."""
+    read = [_in_way(index.str.strip(), utc=utc, dayfirst=first) for first in (False, True)]
+    found = [dates for dates in read if dates is not None]
+    return found[:1] if len(found) == 2 and found[0].equals(found[1]) else found
+
+
+def _seen(dates: pd.DatetimeIndex) -> str | None:
+    r"""The frequency of dates in any order, with gaps or repeated; None if there is none."""
+    tidy = dates.dropna().unique().sort_values()
+    return (_infer(tidy) or _guess(tidy)) if len(tidy) > 1 else None
+
+
+def two_orders(values: pd.Series[Any] | pd.Index[Any]) -> dict[str, tuple[pd.DatetimeIndex, str | None]] | None:
+    r"""Reads dates whose texts do not tell in which order day and month stand.
+
+    Arguments:
+        values: The texts, with years of four digits behind day and month.
+
+    Returns:
+        The dates by the order, "month first" and "day first", and their frequency, None where they have none; None if
+        one order alone reads the texts, or both read the same.
+
+    Example:
+        >>> two_orders(pd.Index(["01/02/2024", "02/02/2024", "03/02/2024"]))["day first"][1]
+        'D'
+    """
+    index = _index(values)
+    if _mark(index) not in ("/", "-"):
+        return None
+    orders = _in_orders(index, utc=len(_offsets(index)) > 1)
+    if len(orders) < 2:
+        return None
+    return {name: (dates, _seen(dates)) for name, dates in zip(("month first", "day first"), orders, strict=True)}
+
+
+def numbered_dates(values: pd.Series[Any] | pd.Index[Any]) -> tuple[dict[str, str], pd.DatetimeIndex] | None:
+    r"""Reads dates that are written as whole numbers.
+
+    Arguments:
+        values: Whole numbers, be they floats, or text of digits alone.
+
+    Returns:
+        The options by which `pandas.to_datetime` reads them, a format or a unit, and the dates; None if none does.
+
+    Example:
+        >>> numbered_dates(pd.Index([1709251200, 1709254800]))[0], numbered_dates(pd.Index([202401.0, 202402.0]))[0]
+        ({'unit': 's'}, {'format': '%Y%m'})
+    """
+    index = _index(values)
+    if not len(index) or index.hasnans or pd.api.types.is_bool_dtype(index.dtype):
+        return None
+    if _is_text(index):
+        if not all(isinstance(text, str) and len(text) < 20 and text.isascii() and text.isdigit() for text in index):
+            return None
+    elif not pd.api.types.is_numeric_dtype(index.dtype) or pd.api.types.is_complex_dtype(index.dtype):
+        return None
+    elif pd.api.types.is_float_dtype(index.dtype):
+        floats = index.to_numpy(np.float64)
+        if not (np.abs(floats) < 2**62).all() or (floats % 1).any():
+            return None
+    try:
+        numbers = index.astype("int64")
+    except (ValueError, TypeError, OverflowError):
+        return None
+    for low, high, way in NUMBERED:
+        if numbers.min() >= low and numbers.max() < high:
+            dates = _in_way(numbers.astype(str) if "format" in way else numbers, **way)
+            if dates is not None:
+                return way, dates.rename(index.name)
     return None
+
+
+def times_of_day(values: pd.Series[Any] | pd.Index[Any]) -> pd.TimedeltaIndex | None:
+    r"""Reads times of day that stand without a date.
+
+    Arguments:
+        values: Text such as 18:00, 18:00:00, 18.00.00 or 6:00 PM, or `datetime.time`.
+
+    Returns:
+        The time that has passed since midnight, or None if some of these are no times of day.
+
+    Example:
+        >>> times_of_day(pd.Index(["18:00", "7:05 AM"])).tolist()
+        [Timedelta('0 days 18:00:00'), Timedelta('0 days 07:05:00')]
+    """
+    index = _index(values)
+    if not _is_text(index) or not len(index) or index.hasnans or not re.fullmatch(CLOCK, str(index[0])[:40]):
+        return None
+    kinds = set(index.map(type))
+    if not all(kind is str or issubclass(kind, datetime.time) for kind in kinds):
+        return None
+    texts = pd.Series(index.astype(str))
+    if not texts.str.fullmatch(CLOCK).all():
+        return None
+    if ":" not in texts[0] and not texts.str.contains(r"\.00\.|^\s*00?\.").any():
+        return None  # 31.01.24 is a date
+    parts = texts.str.extract(r"(\d\d?)[:.](\d\d)(?:[:.](\d\d(?:[.,]\d+)?))?\s*([AaPp])?")
+    hours, minutes = parts[0].astype(float), parts[1].astype(float)
+    seconds = parts[2].str.replace(",", ".").astype(float).fillna(0.0)
+    half = parts[3].str.lower()
+    hours = hours.where(half.isna(), hours % 12 + 12 * (half == "p"))
+    total = 3600 * hours + 60 * minutes + seconds
+    if (minutes > 59).any() or (seconds >= 60).any() or (total > 86400).any():
+        return None
+    return pd.TimedeltaIndex(pd.to_timedelta(total, unit="s"))
 
 
 def two_digit_years(values: pd.Series[Any] | pd.Index[Any], *, some: bool = False) -> bool:
@@ -417,7 +563,13 @@ def first_undated(values: pd.Series[Any] | pd.Index[Any]) -> tuple[int, str]:
 
 
 def regular_dates(
-    index: pd.DatetimeIndex, frequency: str, values: np.ndarray, *, regularise: bool, whose: str = ""
+    index: pd.DatetimeIndex,
+    frequency: str,
+    values: np.ndarray,
+    *,
+    regularise: bool,
+    whose: str = "",
+    undated: str = "",
 ) -> tuple[pd.DatetimeIndex, np.ndarray]:
     r"""Checks that dates are regular, or makes them so.
 
@@ -427,6 +579,7 @@ def regular_dates(
         values: The rows, with shape :math:`(T, D)`.
         regularise: Whether to mend what is not regular.
         whose: Whose dates these are, for the message, as `" of item 'a'"`.
+        undated: What drops the dates, for the message, as `"frame.reset_index(drop=True)"`.
 
     Returns:
         The regular dates and their rows.
@@ -470,8 +623,9 @@ def regular_dates(
                 if len(index) > 2 and (seen := _infer(index) or _rare(index))
                 else ""
             )
-            + f". {REMEDY}"
+            + f". {REMEDY if not len(again) or 10 * len(again) <= len(index) else REMEDY_OF_MANY}"
             + _clocks(index, frequency)
+            + ("" if len(behind) or len(again) or 10 * len(absent) < len(grid) else _as_rows(index, undated))
         )
     frame = pd.DataFrame(values, index=pd.Index(clock))
     frame = frame[~frame.reset_index().duplicated().to_numpy()]  # exact duplicates first: a mean may round
@@ -502,13 +656,21 @@ def require_in_proportion(tidy: pd.DatetimeIndex, frequency: str, whose: str = "
     )
 
 
-def frequency_of(index: pd.DatetimeIndex, given: str | None) -> str:
+def _as_rows(index: pd.DatetimeIndex, undated: str) -> str:
+    r"""What to do about dates that are in order and have gaps by rule, as those of trading hours."""
+    if not undated or not (index.is_monotonic_increasing and index.is_unique):
+        return ""
+    return f". If each row counts as one step whatever its date is, as with trading hours, drop the dates: {undated}"
+
+
+def frequency_of(index: pd.DatetimeIndex, given: str | None, *, undated: str = "") -> str:
     r"""Settles the frequency of dates that may be out of order, repeated or missing.
 
     Arguments:
         index: The dates.
         given: The frequency that the caller states. A week, month, quarter or year without an anchor takes it from the
             dates: `"W"` becomes `"W-TUE"` where these are Tuesdays, `"M"` becomes `"MS"` at the firsts of months.
+        undated: As for `regular_dates`.
 
     Returns:
         The pandas alias.
@@ -532,6 +694,7 @@ def frequency_of(index: pd.DatetimeIndex, given: str | None) -> str:
                 if (rare := _rare(tidy))
                 else "Give frequency= (--frequency) if there is one, or resample the series first" + _clocks(tidy, None)
             )
+            + _as_rows(index, undated)
         )
     return frequency
 
@@ -656,7 +819,10 @@ def _of_two_digit_years(index: pd.Index[Any]) -> pd.DatetimeIndex | None:
     centuries = parts[[0, 3]].apply(lambda years: (years.astype("Int64") < 69).map({True: "20", False: "19"}))
     last = parts[0] + parts[1] + parts[2] + parts[1] + centuries[3] + parts[3] + parts[4]
     first = centuries[0] + parts[0].str.zfill(2) + "-" + parts[2].str.zfill(2) + "-" + parts[3] + parts[4]
-    read, other = (parse_dates(pd.Index(texts.astype(object).where(texts.notna(), None))) for texts in (last, first))
+    texts_of = [pd.Index(texts.astype(object).where(texts.notna(), None)) for texts in (last, first)]
+    read, other = (parse_dates(texts) for texts in texts_of)
+    if read is None and two_orders(texts_of[0]) is not None:
+        return None
     if read is None or other is None:
         return other if read is None else read
     # Read in the wrong order, days are years, and the dates leap to and fro.
@@ -686,6 +852,20 @@ def _stamps(periods: pd.PeriodIndex) -> pd.DatetimeIndex:
         return starts
     ones = pd.PeriodIndex(starts, freq=match[1])  # two weeks are stamped in their first
     return pd.DatetimeIndex(ones.to_timestamp(how="end")).normalize()
+
+
+def is_regular(index: pd.DatetimeIndex, frequency: str) -> bool:
+    r"""Whether dates, sorted and each once, are regular at a frequency.
+
+    Arguments:
+        index: The dates.
+        frequency: The pandas alias; without an anchor it takes that of the dates, as in `frequency_of`.
+
+    Returns:
+        Whether they are; not if there are none.
+    """
+    tidy = index.dropna().unique().sort_values()
+    return len(tidy) > 0 and _is_regular(tidy, frequency_of(tidy, frequency))
 
 
 def _is_regular(index: pd.DatetimeIndex, frequency: str) -> bool:

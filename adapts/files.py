@@ -9,7 +9,7 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +20,7 @@ import pandas as pd
 
 from .arrow import size_of_arrow
 from .errors import reading, shown
-from .panel.columns import listed, text_as_numbers
+from .panel.columns import COMMA, NUMBER, are_grouped, listed, text_as_numbers
 from .panel.options import ITEM_NAMES
 from .schemas import once
 from .tsf import read_tsf
@@ -32,6 +32,10 @@ MOST_TIMES_PACKED, LEAST_UNPACKED = 100, 2**26
 #: The most values that a table of a file may have, 2 GiB as float64, and the most columns.
 MOST_VALUES, MOST_COLUMNS = 2**28, 100_000
 SEPARATORS = ",;\t|"
+#: What stands for a missing value in a table.
+NOTHING = ("", "na", "n/a", "nan", "null", "none", "-", "--", "?", "<na>")
+#: What fields beyond the header are called until they are seen to be empty.
+_BEYOND = "\0beyond"
 #: How many values a table of records may have for each that they hold, and how many more.
 CELLS_PER_VALUE, CELLS_MORE = 20, 1_000_000
 
@@ -68,13 +72,13 @@ def ending(path: Path) -> str | None:
     return found if found in ENDINGS and not (packed and found in BINARY) else None
 
 
-def read_file(path: Path, item_column: str | None) -> Table:
+def read_file(path: Path, item_column: str | Sequence[str] | None) -> Table:
     r"""Reads a file by its ending.
 
     Arguments:
         path: The path of the file.
-        item_column: The column of a CSV whose entries are names, text as it stands: `001` is not `1`. If None, those
-            that `Panel.of` may recognise.
+        item_column: The column of a CSV, or several, whose entries are names, text as it stands: `001` is not `1`. If
+            None, those that `Panel.of` may recognise.
 
     Returns:
         What it holds.
@@ -146,53 +150,191 @@ def _require_size(path: Path, rows: int, columns: int, values: int) -> None:
         )
 
 
-def _csv(path: Path, item_column: str | None) -> Table:
+def _csv(path: Path, item_column: str | Sequence[str] | None) -> Table:
     r"""Reads a CSV, its separator (comma, semicolon, tab, bar) by the header and a decimal comma by the first rows."""
     raw = _raw(path, MOST_TEXT)
     text = _decoded(path, raw)
     first, second = _first_lines(text)
     widest = max(line.count(mark) + 1 for line in (first, second) for mark in SEPARATORS)
     _require_size(path, 1, widest, widest)
+    head = text[:100_000].splitlines()[:30]
+    head = [line for line in (head if len(text) <= 100_000 else head[:-1] or head) if line.strip()][:20]
     with reading(f"{path.name} cannot be read as CSV", "check its separators and quotes"):
-        separator = max(SEPARATORS, key=lambda mark: len(_fields(first, mark)) if mark in first else 1)
-    rows = text.count("\n")
-    _require_size(path, rows, first.count(separator) + 1, text.count(separator) + rows)
-    head = text[:100_000].splitlines()[:20]
-    comma = separator != "," and re.search(r"[;\t|]\s*-?\d+,\d+\s*([;\t|]|$)", "\n".join(head), re.M)
-    with reading(f"{path.name} cannot be read as CSV", "check its separators and quotes"):
+        separator = _separator(first, head)
         columns = _fields(first, separator)
         long = len(_fields(second, separator)) - len(columns)
-    if long > 1:
-        raise ValueError(
-            f"{path.name} cannot be read as CSV: its first row has {len(columns) + long} fields, and its header names "
-            f"{len(columns)}: name each column"
-        )
+        lines = [_fields(line, separator) for line in head]
+    rows = text.count("\n")
+    _require_size(path, rows, first.count(separator) + 1, text.count(separator) + rows)
+    comma = separator != "," and bool(re.search(r"[;\t|]\s*-?\d+,\d+\s*([;\t|]|$)", "\n".join(head), re.M))
+    _require_header(path, lines, separator)
+    too_long = (
+        f"{path.name} cannot be read as CSV: its {{}} row has {len(columns) + long} fields, and its header names "
+        f"{len(columns)}: name each column"
+        + (", and put numbers with a decimal comma in quotes or between semicolons" if separator == "," else "")
+    )
+    if long > 1 or (long == 1 and _fields(second, separator)[-1].strip()):
+        raise ValueError(too_long.format("first"))
     called = [name for name in map(str.strip, columns) if name]
     twice = [name for name in dict.fromkeys(called) if called.count(name) > 1] if len(set(called)) < len(called) else []
     if twice:
         raise ValueError(f"expected columns of different names, but {listed(twice)} came more than once: rename them")
-    names = [
-        name
-        for name in columns
-        if name.strip() == item_column or (not item_column and name.strip().lower() in ITEM_NAMES)
-    ]
+    keys = [item_column] if isinstance(item_column, str) else item_column or []
+    names = [name for name in columns if name.strip() in keys or (not keys and name.strip().lower() in ITEM_NAMES)]
+    options: dict[str, Any] = {"encoding": "utf-8-sig", "sep": separator, "skipinitialspace": True, "index_col": False}
     with reading(f"{path.name} cannot be read as CSV", "check its separators and quotes"):
+        if long == 1:  # what is behind the header, which has to be empty in all rows
+            header = pd.read_csv(io.BytesIO(raw), nrows=0, **options).columns
+            options |= {"header": 0, "names": [*header, _BEYOND]}
         frame = pd.read_csv(
             io.BytesIO(raw),
-            encoding="utf-8-sig",
-            sep=separator,
             decimal="," if comma else ".",
-            skipinitialspace=True,
             converters={name: _name for name in names},
             float_precision="round_trip",  # pandas's default is off by a last bit, and crashes on long exponents
+            **options,
         )
+    if long == 1 and (beyond := frame.pop(_BEYOND).notna()).any():
+        raise ValueError(too_long.format(f"{int(beyond.to_numpy().argmax()) + 1}th"))
     frame.columns = frame.columns.str.strip()
-    for name in [name.strip() for name in names] if item_column is None else ():
+    if columns and not columns[-1].strip() and len(columns) > 1 and frame.iloc[:, -1].isna().all() and len(frame):
+        frame = frame.iloc[:, :-1]  # each line ends with a separator
+    if separator != ",":
+        others = [name for name in frame.columns if name not in map(str.strip, names)]
+        frame = _with_numbers(path, raw, frame, others, comma=comma, options=options)
+    for name in [name.strip() for name in names] if not keys else ():
         frame[name] = text_as_numbers(frame[name])
     # pandas writes the index of a frame under an empty name.
     return Table(
         frame.set_index(frame.columns[0]) if frame.columns[0] == "Unnamed: 0" and frame.shape[1] > 1 else frame
     )
+
+
+def _separator(first: str, lines: list[str]) -> str:
+    r"""The mark between fields: that of the header, unless another one alone cuts most lines into the same number."""
+    header = max(SEPARATORS, key=lambda mark: len(_fields(first, mark)) if mark in first else 1)
+    widths = {mark: [len(_fields(line, mark)) for line in lines] for mark in SEPARATORS}
+    usual = {mark: max(sorted(set(each)), key=each.count, default=1) for mark, each in widths.items()}
+    even = [mark for mark in SEPARATORS if usual[mark] > 1 and 10 * widths[mark].count(usual[mark]) >= 6 * len(lines)]
+    if len(lines) < 4 or header in even or not even:
+        return header
+    return max(even, key=lambda mark: usual[mark])
+
+
+def _require_header(path: Path, lines: list[list[str]], separator: str) -> None:
+    r"""Checks that the first line of a table names its columns, and the second one does not."""
+    texts = [[cell.strip() for cell in row] for row in lines]
+    widths = [len(row) for row in texts]
+    usual = max(sorted(set(widths)), key=widths.count, default=1)
+    if usual < 2 or len(texts) < 4:
+        return
+    told = [any(map(_is_figure, row)) for row in texts]
+    amounts = [bool(re.fullmatch(r"[-+]?\d*[.,]\d+|\d\d?", cell)) for cell in texts[0]]
+    if len(texts[0]) == usual and all(map(_is_figure, texts[0])) and any(amounts):
+        raise ValueError(
+            f"{path.name} has no header, for its first line is {shown(separator.join(lines[0]))}: put a line above it "
+            "that names the columns"
+        )
+    filled = [len(row) == usual and sum(map(bool, row)) >= max(2, usual - 1) for row in texts]
+    headers = [n for n in range(len(texts) - 1) if filled[n] and not told[n] and told[n + 1]]
+    if headers and headers[0] and (len(texts[0]) < usual or 2 * sum(map(bool, texts[0])) <= usual):
+        above = headers[0]
+        raise ValueError(
+            f"{path.name} has {above} line{'s' if above > 1 else ''} above what looks like its header, "
+            f"{shown(separator.join(lines[above]))}: delete {'them' if above > 1 else 'it'}"
+        )
+    first = told.index(True) if True in told else 0
+    body = [row for row in texts[first:] if len(row) == usual]
+    if first < 2 or len(texts[0]) != usual or len(body) < 2:
+        return
+    for place in range(usual):
+        held = [row[place] for row in body if row[place].lower() not in NOTHING]
+        names = [row[place] for row in texts[1:first] if len(row) > place and row[place].lower() not in NOTHING]
+        if names and held and all(map(_is_figure, held)):
+            raise ValueError(
+                f"{path.name} has {first} lines above its numbers, from {shown(separator.join(lines[0]))} to "
+                f"{shown(separator.join(lines[first - 1]))}: keep the one that names the columns, and delete the others"
+            )
+
+
+def _is_figure(cell: str) -> bool:
+    r"""Whether a field holds figures and no words: a number in some notation, or a date."""
+    return bool(re.fullmatch(r"[-+\d.,' :/TZ%]*\d[-+\d.,' :/TZ%]*(?:e[-+]?\d+)?", cell, re.IGNORECASE))
+
+
+def _with_numbers(
+    path: Path, raw: bytes | bytearray, frame: pd.DataFrame, names: list[str], *, comma: bool, options: dict[str, Any]
+) -> pd.DataFrame:
+    r"""A table in which each column of numbers is read in its own notation: decimal comma or point, dots of thousands.
+
+    Arguments:
+        path: The path of the file.
+        raw: Its bytes.
+        frame: The table as it was read with one decimal mark.
+        names: The columns that may hold numbers.
+        comma: Whether that mark was the comma.
+        options: How the table was read.
+
+    Returns:
+        The table.
+
+    Raises:
+        ValueError: If the dots of a column may stand before thousands or before decimals.
+    """
+    texts = {name: frame[name].dropna().astype(str).str.strip() for name in names if frame[name].dtype == object}
+    texts = {name: column for name, column in texts.items() if len(column)}
+    floats = [name for name in names if frame[name].dtype == np.float64]
+    doubtful = [name for name in floats if _may_be_thousands(frame[name])]
+    if doubtful:
+        with reading(f"{path.name} cannot be read as CSV", "check its separators and quotes"):
+            again = pd.read_csv(io.BytesIO(raw), dtype=str, **options)
+        again.columns = again.columns.str.strip()
+        texts |= {name: again[name].dropna().str.strip() for name in doubtful}
+    unclear = {name: mark for name, each in texts.items() for mark in ".," if are_grouped(each, mark)}
+    commas = [name for name, each in texts.items() if each.str.fullmatch(COMMA).all() and each.str.contains(",").any()]
+    points = [name for name, each in texts.items() if name not in commas and each.str.fullmatch(NUMBER).all()]
+    # What the other columns tell of the file: which marks stand before decimals.
+    clear = [name for name in floats if name not in doubtful and (frame[name].dropna() % 1).any()]
+    seen = {
+        ",": any(name not in unclear for name in commas) or comma and bool(clear),
+        ".": any(name not in unclear and texts[name].str.contains(".", regex=False).any() for name in points)
+        or not comma
+        and bool(clear),
+    }
+    seen[","] |= any(each.str.match(r"\d\d?\.\d\d?\.\d{4}\b").all() for each in texts.values())  # German dates
+    decimal = dict.fromkeys(commas, ",") | dict.fromkeys(points, ".")
+    for name, mark in unclear.items():
+        other = "." if mark == "," else ","
+        held = texts[name]
+        if held.str.count(re.escape(mark)).max() > 1 or seen[other] and not seen[mark]:
+            decimal[name] = other
+        elif seen[mark] and not seen[other]:
+            decimal[name] = mark
+        else:
+            first = held[held.str.contains(mark, regex=False)]
+            column, read = f"frame[{name!r}]", f"frame = pd.read_csv({path.name!r}, sep={options['sep']!r}"
+            raise ValueError(
+                f"column {shown(name)} may hold thousands or decimals, for three figures are behind each {shown(mark)} "
+                f"(first: {shown(first.iloc[0])} in row {first.index[0]}). If these are thousands, {read}, "
+                f"dtype={{{name!r}: str}}) and {column} = {column}.str.replace({mark!r}, '').astype(float) read them; "
+                f"if they are decimals, {read}{', decimal=' + repr(mark) if mark == ',' else ''}) does"
+            )
+    made = {name: _as_floats(texts[name], mark).reindex(frame.index) for name, mark in decimal.items()}
+    return frame.assign(**made)
+
+
+def _as_floats(texts: pd.Series[Any], decimal: str) -> pd.Series[Any]:
+    r"""Numbers of texts whose decimal mark is known; `float` reads them to the last bit."""
+    thousands = "," if decimal == "." else "."
+    plain = texts.str.replace(thousands, "", regex=False).str.replace(decimal, ".", regex=False)
+    return plain.astype(object).map(float).astype(np.float64)
+
+
+def _may_be_thousands(column: pd.Series[Any]) -> bool:
+    r"""Whether numbers that were read with a decimal point may have had dots of thousands: 1.043 beside 974."""
+    numbers = column.dropna().to_numpy()
+    if not (np.abs(numbers) < 1000).all() or not (numbers % 1).any():
+        return False
+    return bool((np.abs(numbers * 1000 - np.round(numbers * 1000)) < 1e-6).all())
 
 
 def _first_lines(text: str) -> tuple[str, str]:
@@ -215,7 +357,7 @@ def _name(text: str) -> str | None:
     return text.strip() or None
 
 
-def _json(path: Path, item_column: str | None) -> Table:
+def _json(path: Path, item_column: str | Sequence[str] | None) -> Table:
     r"""Reads one record a line, or an array of records: rows of a table, or gluonts entries."""
     text = _decoded(path, _raw(path, MOST_TEXT_OF_OBJECTS))
     with reading(f"{path.name} cannot be read as JSON lines", "write one record {...} a line"):
@@ -256,7 +398,7 @@ def _records(text: str) -> Iterator[Any]:
 # -------------------------------------------------------------------------------------------------- binary
 
 
-def _parquet(path: Path, item_column: str | None) -> Table:
+def _parquet(path: Path, item_column: str | Sequence[str] | None) -> Table:
     _require_arrow(path)
     from pyarrow import parquet
 
@@ -271,7 +413,7 @@ def _parquet(path: Path, item_column: str | None) -> Table:
         return _of_arrow(parquet.read_table(path))
 
 
-def _arrow(path: Path, item_column: str | None) -> Table:
+def _arrow(path: Path, item_column: str | Sequence[str] | None) -> Table:
     r"""Reads an Arrow table, in the file format (Feather) or as a stream."""
     _require_arrow(path)
     from pyarrow import feather, ipc
@@ -313,14 +455,14 @@ def _entries(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return entries
 
 
-def _tsf(path: Path, item_column: str | None) -> Table:
+def _tsf(path: Path, item_column: str | Sequence[str] | None) -> Table:
     text = _decoded(path, _raw(path, MOST_TEXT_OF_OBJECTS), "replace")  # the archive has comments in other encodings
     series, frequency = read_tsf(path.name, text)
     return Table(series, frequency)
 
 
 BINARY = (".parquet", ".pq", ".arrow", ".feather")
-ENDINGS: dict[str, Callable[[Path, str | None], Table]] = {
+ENDINGS: dict[str, Callable[[Path, str | Sequence[str] | None], Table]] = {
     ".csv": _csv,
     ".tsv": _csv,
     ".parquet": _parquet,

@@ -76,7 +76,7 @@ class GroupedAdapter:
         self.group_column = group_column
         self.adapters_: dict[str, Adapter] = {}
         self.items_: dict[str, str] = {}
-        self._item_column: str | None = None
+        self._item_column: str | Sequence[str] | None = None
         self._roles: dict[str, Any] = {}  # what `fit` was told of columns
 
     # ------------------------------------------------------------------ fit, predict, update
@@ -85,7 +85,7 @@ class GroupedAdapter:
         self,
         series: Any,
         *,
-        item_column: str | None = None,
+        item_column: str | Sequence[str] | None = None,
         timestamp_column: str | None = None,
         checkpoint_dir: str | Path | None = None,
         **options: Any,
@@ -132,7 +132,7 @@ class GroupedAdapter:
         series: Any = None,
         *,
         future: Any = None,
-        item_column: str | None = None,
+        item_column: str | Sequence[str] | None = None,
         timestamp_column: str | None = None,
         **options: Any,
     ) -> Forecast | list[Forecast]:
@@ -181,7 +181,7 @@ class GroupedAdapter:
         self,
         series: Any,
         *,
-        item_column: str | None = None,
+        item_column: str | Sequence[str] | None = None,
         timestamp_column: str | None = None,
         **options: Any,
     ) -> GroupedAdapter:
@@ -239,7 +239,7 @@ class GroupedAdapter:
         return_forecasts: bool = False,
         checkpoint_dir: str | Path | None = None,
         progress: bool = False,
-        item_column: str | None = None,
+        item_column: str | Sequence[str] | None = None,
         timestamp_column: str | None = None,
         **options: Any,
     ) -> pd.DataFrame | tuple[pd.DataFrame, dict[str, list[Forecast]]]:
@@ -490,7 +490,7 @@ class GroupedAdapter:
     def _split(
         self,
         series: Any,
-        item_column: str | None,
+        item_column: str | Sequence[str] | None,
         timestamp_column: str | None,
         known: Mapping[str, str] | None = None,
     ) -> Grouped:
@@ -508,7 +508,7 @@ class GroupedAdapter:
             item_column = remembered
         return split(frame, self.group_column, item_column=item_column, timestamp_column=timestamp_column, known=known)
 
-    def _later(self, series: Any, item_column: str | None, timestamp_column: str | None) -> Grouped:
+    def _later(self, series: Any, item_column: str | Sequence[str] | None, timestamp_column: str | None) -> Grouped:
         r"""Cuts further rows into fitted groups."""
         given = self._split(series, item_column, timestamp_column, self.items_)
         for group in given.frames:

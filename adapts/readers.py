@@ -21,6 +21,7 @@ from .errors import shown
 from .files import BINARY, ENDINGS, Table, ending, read_file
 from .panel import Categories, Panel
 from .panel.options import label, reading_options
+from .panel.reader import read_series
 from .shelf import cards, load_card, unknown
 
 
@@ -55,7 +56,7 @@ def read(
     timestamp_column: str | None = None,
     frequency: str | None = None,
     columns: str | Sequence[str] | None = None,
-    item_column: str | None = None,
+    item_column: str | Sequence[str] | None = None,
     regularise: bool = False,
     static: str | Sequence[str] | Mapping[str, Categories | None] = (),
 ) -> Dataset:
@@ -70,7 +71,7 @@ def read(
         timestamp_column: The column that holds the dates, for a file; see `Panel.of`.
         frequency: The pandas alias of the time step, for a file; what the file states, or else inferred, by default.
         columns: The channels to forecast, all by default.
-        item_column: The column of a long file that names the item, recognised by default; see `Panel.of`.
+        item_column: The column of a long file that names the item, or several, recognised by default; see `Panel.of`.
         regularise: Whether to mend dates that are not regular, for a file; see `Panel.of`.
         static: The columns that say something of each item as a whole, for a long file; see `Panel.of`.
 
@@ -80,28 +81,45 @@ def read(
     Raises:
         ValueError: If there is no such file or card, the file cannot be read, or its content is not fit for a panel.
     """
-    if not isinstance(data, str | Path):
-        raise ValueError(f"expected the path of a file or the name of a card, got {shown(data)}")
-    options = reading_options(
-        target=columns, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
+    return read_with(
+        data, (), target=columns, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
         regularise=regularise, static=static,
     )  # fmt: skip
+
+
+def read_with(data: str | Path, covariates: Sequence[str], **options: Any) -> Dataset:
+    r"""Reads as `read` does, for those who know which columns are no series to forecast.
+
+    Arguments:
+        data: As for `read`.
+        covariates: Columns that are read beside the channels, and may say what the dates do.
+        options: Those of `Panel.of`.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: As for `read`.
+    """
+    if not isinstance(data, str | Path):
+        raise ValueError(f"expected the path of a file or the name of a card, got {shown(data)}")
+    options = reading_options(**options)
     known = {_plain(name): name for name in cards()}
     name = known.get(_plain(str(data)))
     if name is not None and not os.path.isfile(data):
         for option, value in options.items():
             if option != "target" and value:
                 raise ValueError(f"the card {name!r} states how it is read, {option}= cannot change it: read the file")
-        return _read_card(load_card(name), columns)
+        return _read_card(load_card(name), options["target"])
     path = Path(data)
     table = read_table(path, options["item_column"])
     try:
-        return Dataset(Path(path.name.removesuffix(".gz")).stem, **_panel(table, options))
+        return Dataset(Path(path.name.removesuffix(".gz")).stem, **_panel(table, {**options, "covariates": covariates}))
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
 
 
-def read_table(path: Path, item_column: str | None = None) -> Table:
+def read_table(path: Path, item_column: str | Sequence[str] | None = None) -> Table:
     r"""Reads a file as it is, no panel made of it yet.
 
     Arguments:
@@ -120,12 +138,12 @@ def read_table(path: Path, item_column: str | None = None) -> Table:
 
 def _panel(table: Table, options: dict[str, Any]) -> dict[str, Any]:
     if isinstance(table.series, Mapping):  # named series without dates, of which only the season can be known
-        panel = Panel.of(list(table.series.values()), **options)
+        panel = read_series(list(table.series.values()), **options)
         named = zip(panel.items, table.series, strict=True)
         panel = replace(panel, items=tuple(replace(item, item_id=label(name, "a series")) for item, name in named))
         return {"panel": panel, "season_length": table.frequency and season_length(alias(table.frequency))}
     frequency = options["frequency"] or table.frequency
-    return {"panel": Panel.of(table.series, **{**options, "frequency": frequency})}
+    return {"panel": read_series(table.series, **{**options, "frequency": frequency})}
 
 
 def _require_file(path: Path, names: Sequence[str]) -> None:

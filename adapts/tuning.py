@@ -110,7 +110,7 @@ def tune(
     known_covariates: str | Sequence[str] = (),
     calendar: bool = False,
     static: str | Sequence[str] = (),
-    item_column: str | None = None,
+    item_column: str | Sequence[str] | None = None,
     timestamp_column: str | None = None,
     frequency: str | None = None,
     regularise: bool = False,

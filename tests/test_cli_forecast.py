@@ -137,6 +137,23 @@ class TestForecast:
             "x": "2024-03-16 00:00:00", "y": "2024-03-13 12:00:00",
         }  # fmt: skip
 
+    def test_items_that_two_columns_name(self, folder):
+        wide = pd.read_csv(folder / "series.csv")
+        parts = [wide.assign(shop=shop, kind=kind) for shop in "xy" for kind in ("a, b", "c")]
+        pd.concat(parts).rename(columns={"kind": "kind, sort"}).to_csv(folder / "keys.csv", index=False)
+        plain = pd.read_csv(folder / "keys.csv").rename(columns={"kind, sort": "kind"})
+        plain.to_csv(folder / "plain_keys.csv", index=False)
+        typed = {
+            "keys.csv": ["--item-column", "shop", "--item-column", "kind, sort"],
+            "plain_keys.csv": ["--item-column", "shop, kind"],
+        }
+        for file, options in typed.items():
+            output = folder / f"run_{file}"
+            result = forecast(folder / file, output, *options, "--family", "identity", "--num-samples", 10, horizon=4)
+            assert result.exit_code == 0, result.stderr
+            items = pd.read_csv(output / "forecast.csv")["item_id"].unique().tolist()
+            assert items == ["x/a, b", "x/c", "y/a, b", "y/c"]
+
     def test_columns_whose_names_hold_commas(self, folder):
         series().rename(columns={"b": "wind, m/s"}).to_csv(folder / "commas.csv")
         options = ["--columns", "wind, m/s", "--columns", "c, a", "--family", "identity", "--num-samples", 10]

@@ -17,6 +17,7 @@ from adapts.dates import (
     parse_dates,
     regular_dates,
     steps_from,
+    times_of_day,
 )
 from adapts.panel import Panel
 
@@ -145,11 +146,11 @@ def test_texts_of_dates_are_read_in_one_order_or_not_at_all() -> None:
 
 
 def test_texts_of_dates_that_do_not_tell_their_order() -> None:
-    forms = [("%d.%m.%Y", "day"), ("%d/%m/%Y", "month"), ("%m/%d/%Y", "month")]
-    for form, first_number in [*forms, *((form.lower(), first) for form, first in forms)]:
+    for form in ("%d.%m.%Y", "%d.%m.%y"):
         found = parse_dates(pd.Index(DAYS[:12].strftime(form)))
-        numbers = [int(text[:2]) for text in DAYS[:12].strftime(form)]
-        assert found is not None and getattr(found, first_number).tolist() == numbers
+        assert found is not None and (found == DAYS[:12]).all()
+    for form in ("%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%d/%m/%y", "%m/%d/%y"):  # days of January, or firsts of months
+        assert parse_dates(pd.Index(DAYS[:12].strftime(form))) is None
     assert parse_dates(pd.Index(["13.01.2024", "01.13.2024"])) is None  # neither order reads both
     assert parse_dates(pd.Index(["13/01/2024", "01/13/2024"])) is None
     text = pd.Series([*DAYS.strftime("%d.%m.%Y"), "total"])
@@ -455,3 +456,49 @@ def test_a_frequency_without_its_anchor_takes_it_from_few_dates() -> None:
         ("Y", "2024-03-01", "YS-MAR"),
     ):
         assert Panel.of(frame(1, "D", start), frequency=given).frequency == expected
+
+
+@pytest.mark.parametrize("form", ["%d/%m/%Y", "%d-%m-%Y", "%d/%m/%y", "%m/%d/%Y", "%m/%d/%y"])
+@pytest.mark.parametrize("frequency", ["MS", "QS", "W-MON", "h"])
+def test_the_order_of_day_and_month_that_gives_a_frequency_is_theirs(form: str, frequency: str) -> None:
+    dates = pd.date_range("2001-01-01", periods=60, freq=frequency)
+    if frequency == "h":
+        form += " %H:%M"
+    found = parse_dates(pd.Series(dates.strftime(form)))
+    assert found is not None and (found == dates).all()
+
+
+def test_an_order_of_day_and_month_that_is_not_told_is_asked_for() -> None:
+    months = pd.date_range("2001-01-01", periods=12, freq="MS")
+    frame = pd.DataFrame({"date": months.strftime("%d/%m/%Y"), "y": np.arange(12.0)})
+    with pytest.raises(ValueError, match="month first they are of frequency 'D'.*day first they are of frequency 'MS'"):
+        Panel.of(frame)
+    assert (Panel.of(frame, frequency="MS").items[0].index == months).all()
+    assert Panel.of(frame, frequency="D").items[0].index[-1] == pd.Timestamp("2001-01-12")
+    read = frame.assign(date=pd.to_datetime(frame["date"], dayfirst=True))
+    assert Panel.of(read).frequency == "MS"
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("kind", [int, str])
+def test_the_size_of_an_epoch_tells_its_unit(unit: str, kind: type) -> None:
+    hours = pd.date_range("1999-12-31 20:00", periods=10, freq="h")
+    found = parse_dates(pd.Series(hours.as_unit(unit).asi8.astype(kind)))
+    assert found is not None and (found == hours).all()
+
+
+@pytest.mark.parametrize("form", ["%Y", "%Y%m", "%Y%m%d", "%Y%m%d%H", "%Y%m%d%H%M", "%Y%m%d%H%M%S"])
+def test_dates_in_whole_numbers(form: str) -> None:
+    dates = pd.date_range("1990-01-01", periods=30, freq={"%Y": "YS", "%Y%m": "MS"}.get(form, "D"))
+    found = parse_dates(pd.Series(dates.strftime(form).astype(np.int64)))
+    assert found is not None and (found == dates).all()
+    assert parse_dates(pd.Series(dates.strftime(form).astype(np.float64))) is None  # an amount, until it is said
+
+
+def test_times_of_day_are_no_dates() -> None:
+    for texts in (["18:00", "19:30"], ["18.00.00", "19.30.00"], ["6:00 PM", "7:30 PM"]):
+        assert parse_dates(pd.Index(texts)) is None
+        found = times_of_day(pd.Index(texts))
+        assert found is not None and found.tolist() == [pd.Timedelta("18h"), pd.Timedelta("19.5h")]
+    for texts in (["25:00"], ["18:75"], ["12.50"], ["18:00", "noon"]):
+        assert times_of_day(pd.Index(texts)) is None

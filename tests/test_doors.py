@@ -237,7 +237,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
         {},
         "column 'date' could not be read as dates",
     ),
-    "numbers as dates": (dated.assign(date=range(48)), {}, "column 'date' could not be read as dates"),
+    "numbers as dates": (dated.assign(date=range(0, 480, 10)), {}, "column 'date' could not be read as dates"),
     "two columns of dates": (
         dated.assign(time=dated["date"]),
         {},
@@ -447,9 +447,9 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
         "data.json: expected one record a line, got a mapping in a mapping: write the frame with to_json(...",
     ),
     "numbers as dates in JSON": (
-        File("data.jsonl", b'{"ds": 1704067200000, "y": 1}\n{"ds": 1704070800000, "y": 2}'),
+        File("data.jsonl", b'{"ds": 1704067200000.5, "y": 1}\n{"ds": 1704070800000, "y": 2}'),
         {},
-        "data.jsonl: column 'ds' could not be read as dates (first: '1704067200000' in row 0)",
+        "data.jsonl: column 'ds' could not be read as dates (first: '1704067200000.5' in row 0)",
     ),
     "gluonts lines without a frequency": (
         File("data.jsonl", b'{"start": "2024-01-01", "target": [1, 2]}'),

@@ -240,7 +240,7 @@ def test_options_of_the_adapter_are_checked_likewise() -> None:
         {"frequency": []},
         {"static": None},
         {"past_covariates": 5},
-        {"item_column": [1]},
+        {"item_column": [[1]]},
     ):
         for door in (adapter.fit, adapter.backtest):
             with pytest.raises(ValueError, match=f"expected {next(iter(options))} to"):

@@ -2,6 +2,7 @@ r"""Every kind of input becomes the same panel, and comes out of it as it came."
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from decimal import Decimal
@@ -482,7 +483,7 @@ def test_a_long_frame_goes_out_as_it_came(item: str, timestamp: str, zone: str |
 
 
 def test_what_is_not_float64_comes_out_as_float64() -> None:
-    numbers = frame().assign(i=np.arange(48), f=np.arange(48, dtype=np.float32) / 3, t=True)
+    numbers = frame().assign(i=np.arange(48) // 2, f=np.arange(48, dtype=np.float32) / 3, t=True)
     pd.testing.assert_frame_equal(Panel.of(numbers).to_pandas(), numbers.astype(np.float64))
 
 
@@ -652,3 +653,291 @@ def test_the_remedies_of_written_numbers_make_them_numbers() -> None:
     commas = pd.Series(["1.234,5", "1234,5"]).str.replace(".", "").str.replace(",", ".")
     assert pd.to_numeric(commas).tolist() == [1234.5] * 2
     assert pd.to_numeric(pd.Series(["5%", "5 %"]).str.rstrip("% ")).tolist() == [5, 5]
+
+
+# ----------------------------------------------------------------------------- what tells the time, or series apart
+
+
+def noise(rows: int) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=rows)
+
+
+MONTHS = pd.date_range("2010-01-01", periods=48, freq="MS")
+NAMED_BY_DATES = {
+    "text": (MONTHS.strftime("%Y-%m"), MONTHS),
+    "years": (1950 + np.arange(48), pd.date_range("1950-01-01", periods=48, freq="YS")),
+    "months in numbers": (MONTHS.strftime("%Y%m").astype(int), MONTHS),
+    "days in numbers": (
+        pd.date_range("2024-01-01", periods=48).strftime("%Y%m%d").astype(int),
+        pd.date_range("2024-01-01", periods=48),
+    ),
+    "epochs": (
+        pd.date_range("2024-03-01", periods=48, freq="h").asi8 // 10**9,
+        pd.date_range("2024-03-01", periods=48, freq="h"),
+    ),
+    "quarters": (
+        [f"{day.year}-Q{day.quarter}" for day in pd.date_range("2001-01-01", periods=48, freq="QS")],
+        pd.date_range("2001-01-01", periods=48, freq="QS"),
+    ),
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"target": "y"}, {"item_column": "shop", "target": ["y"]}])
+@pytest.mark.parametrize("case", NAMED_BY_DATES)
+def test_dates_by_a_name_that_is_not_known_are_asked_about_whatever_the_options(
+    case: str, options: dict[str, Any]
+) -> None:
+    held, dates = NAMED_BY_DATES[case]
+    rows = pd.DataFrame({"begun": held, "y": noise(48)})
+    if "item_column" in options:
+        rows = pd.concat([rows.assign(shop="x"), rows.assign(shop="z")])
+    with pytest.raises(ValueError, match="column 'begun' holds dates: name it with timestamp_column="):
+        Panel.of(rows, **options)
+    panel = Panel.of(rows, timestamp_column="begun", **options)
+    assert panel.channels == ("y",) and all((item.index == dates).all() for item in panel.items)
+
+
+WRITTEN = {
+    "quarter first": [f"Q{day.quarter}/{day.year}" for day in MONTHS[::3]],
+    "months with M": MONTHS.strftime("%YM%m"),
+    "month and year": MONTHS.strftime("%m.%Y"),
+    "month by name": MONTHS.strftime("%b-%y"),
+    "weeks": pd.date_range("2024-01-01", periods=20, freq="W-MON").strftime("%G-W%V"),
+    "day of the year": pd.date_range("2024-01-01", periods=20).strftime("%Y-%j"),
+    "days of a spreadsheet": 45000 + np.arange(20),
+    "hours of a spreadsheet": 45000 + np.arange(24) / 24,
+    "milliseconds that are floats": pd.date_range("2024-03-01", periods=24, freq="h").asi8 / 10**6,
+}
+
+
+@pytest.mark.parametrize("case", WRITTEN)
+def test_the_remedy_of_dates_that_are_not_read_reads_them(case: str) -> None:
+    frame = pd.DataFrame({"date": WRITTEN[case], "y": noise(len(WRITTEN[case]))})
+    with pytest.raises(
+        ValueError, match="column 'date' could not be read as dates .*: .* makes dates of it, from"
+    ) as e:
+        Panel.of(frame)
+    code = str(e.value).partition("): ")[2].partition(" makes dates of it")[0]
+    frame["date"] = eval(code, {"pd": pd, "column": frame["date"]})
+    panel = Panel.of(frame)
+    first = {"days of a spreadsheet": "2023-03-15", "hours of a spreadsheet": "2023-03-15"}.get(case)
+    months = "2010-01-01" if "month" in case or "quarter" in case else "2024-01-01"
+    if case.startswith("milli"):
+        months = "2024-03-01"
+    assert panel.items[0].index[0] == pd.Timestamp(first or months) and panel.frequency is not None
+
+
+def test_whole_numbers_under_the_name_of_dates_number_the_steps() -> None:
+    rows = pd.DataFrame({"unique_id": np.repeat(["a", "b"], 30), "ds": np.r_[5:35, 7:37], "y": noise(60)})
+    for given, options in ((rows, {}), (rows.rename(columns={"ds": "week"}), {"timestamp_column": "week"})):
+        panel = Panel.of(given, **options)
+        assert panel.frequency is None and panel.channels == ("y",)
+        assert panel.future_index(panel.items[1], 2).tolist() == [37, 38]
+        again = Panel.of(panel.to_pandas())
+        assert all(a.index.equals(b.index) for a, b in zip(again.items, panel.items, strict=True))
+    mixed = rows.sample(frac=1, random_state=0)
+    with pytest.raises(
+        ValueError, match=r"column 'ds' numbers the rows, and of item .*sort_values\('ds', kind='stable'"
+    ):
+        Panel.of(mixed)
+    assert Panel.of(mixed.sort_values("ds", kind="stable")).lengths == (30, 30)
+    with pytest.raises(ValueError, match="column 'step' numbers the rows, and they do not lie in its order") as e:
+        Panel.of(mixed.rename(columns={"ds": "step"}), target="y")
+    assert "frame.sort_values(['unique_id', 'step'], ignore_index=True)" in str(e.value)
+    ordered = mixed.rename(columns={"ds": "step"}).sort_values(["unique_id", "step"], ignore_index=True)
+    assert np.array_equal(Panel.of(ordered, target="y").items[0].values[:, 0], rows["y"][:30])
+
+
+def test_numbers_of_rows_and_parts_of_dates_are_no_channels_unless_they_are_named() -> None:
+    hours = pd.date_range("2024-03-01", periods=100, freq="h", name="date")
+    plain = pd.DataFrame({"pm": noise(100)}, index=hours)
+    for name, column in {
+        "Unnamed: 0": np.arange(100),
+        "No": 1 + np.arange(100),
+        "hour": hours.hour,
+        "weekday": hours.dayofweek + 1,
+        "year": hours.year,
+        "stamp": hours.asi8 // 10**9,
+    }.items():
+        with pytest.raises(ValueError, match=rf"column '{name}' is .*target=\[...\] \(--columns\)"):
+            Panel.of(plain.assign(**{name: column}))
+        assert Panel.of(plain.assign(**{name: column}), target=["pm", name]).channels == ("pm", name)
+        assert Panel.of(plain.assign(**{name: column}), target="pm").channels == ("pm",)
+        whole = plain.assign(**{name: np.asarray(column, np.float64)})
+        assert Panel.of(whole).channels == ("pm", name)  # what to_pandas writes is read back
+    assert Panel.of(pd.DataFrame({"a": np.arange(100)}, index=hours)).channels == ("a",)
+
+
+@pytest.mark.parametrize("names", [("year", "month", "day", "hour"), ("Year", "Month"), ("year", "quarter")])
+def test_columns_that_spell_out_the_dates_are_made_dates(names: tuple[str, ...]) -> None:
+    frequency = {"hour": "h", "Month": "MS", "quarter": "QS"}[names[-1]]
+    dates = pd.date_range("2023-01-01", periods=60, freq=frequency)
+    frame = pd.DataFrame({name: getattr(dates, name.lower()) for name in names}).assign(pm=noise(60))
+    with pytest.raises(ValueError, match=f"columns {', '.join(names)} spell out the dates") as e:
+        Panel.of(frame)
+    code = str(e.value).partition("frame['date'] = ")[2].partition(", and drop them")[0]
+    frame["date"] = eval(code, {"pd": pd, "frame": frame})
+    assert (Panel.of(frame.drop(columns=[*names])).items[0].index == dates).all()
+
+
+def test_numbers_that_look_like_dates_are_read_back_as_numbers() -> None:
+    days = 20240101.0 + np.arange(31)
+    for values in (np.stack([days, noise(31)], axis=1), np.stack([days, noise(31)], axis=1)[None].repeat(2, 0)):
+        panel = Panel.of(values)
+        again = Panel.of(panel.to_pandas())
+        assert again.channels == ("0", "1") and again.frequency is None
+        assert all(np.array_equal(a.values, b.values) for a, b in zip(again.items, panel.items, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("days", "times"),
+    [
+        ("%d.%m.%Y", "%H.%M.%S"),
+        ("%d/%m/%Y", "%H:%M"),
+        ("%m/%d/%Y", "%I:%M %p"),
+        ("%Y-%m-%d", "time"),
+        (None, "time"),
+        (None, "hour"),
+        (None, "duration"),
+        ("%d.%m.%Y", "hour"),
+        ("%Y-%m-%d", "hour as float"),
+        ("%Y%m%d", "%H%M"),
+    ],
+)
+@pytest.mark.parametrize("name", ["Date", "Datum"])
+@pytest.mark.parametrize("options", [{}, {"target": "y", "regularise": True}])
+def test_dates_and_times_of_day_in_two_columns_are_joined(
+    days: str | None, times: str, name: str, options: dict[str, Any]
+) -> None:
+    hours = pd.date_range("2024-03-01", periods=240, freq="h")
+    special = {"time": hours.time, "hour": hours.hour, "hour as float": hours.hour * 1.0, "duration": None}
+    clock = special.get(times, hours.strftime(times))
+    clock = hours - hours.normalize() if clock is None else clock
+    dates = hours.normalize() if days is None else hours.strftime(days)
+    called = "Hour" if "hour" in times else "time" if times == "%H%M" else "Zeit"
+    frame = pd.DataFrame({name: dates, called: clock, "y": noise(240)})
+    both = re.escape(f"columns '{name}' and '{frame.columns[1]}' hold the date and the time of day")
+    for more in ({}, {"timestamp_column": name}):
+        with pytest.raises(ValueError, match=both) as e:
+            Panel.of(frame, **options, **more)
+    if called == "Zeit" and times != "duration":
+        with pytest.raises(ValueError, match="times of day name no items"):
+            Panel.of(frame, timestamp_column=name, item_column="Zeit", target="y")
+    code = str(e.value).partition("make one column of them, ")[2].partition(", and drop")[0]
+    made = frame.assign(**{name: eval(code, {"pd": pd, "frame": frame})}).drop(columns=frame.columns[1])
+    assert (Panel.of(made, timestamp_column=name).items[0].index == hours).all()
+
+
+@pytest.mark.parametrize("labels", ["%Y", "%Y-%m", "%Y%m", "%m/%d/%y"])
+def test_a_frame_that_lies_on_its_side_is_stood_up(labels: str) -> None:
+    frequency = {"%Y": "YS", "%m/%d/%y": "D"}.get(labels, "MS")
+    dates = pd.date_range("2019-12-20" if frequency == "D" else "2015-01-01", periods=20, freq=frequency)
+    values = noise(40).reshape(2, 20)
+    frame = pd.DataFrame(values, columns=dates.strftime(labels))
+    frame.insert(0, "country", ["Chad", "Peru"])
+    with pytest.raises(
+        ValueError, match="are called by dates, so that each row would be a step: .* has a row a date"
+    ) as e:
+        Panel.of(frame)
+    code = str(e.value).partition("would be a step: ")[2].partition(" has a row a date")[0]
+    panel = Panel.of(eval(code, {"frame": frame}))
+    assert panel.channels == ("Chad", "Peru") and (panel.items[0].index == dates).all()
+    assert np.array_equal(panel.items[0].values, values.T)
+
+
+SALES = pd.concat(
+    pd.DataFrame({"region": r, "state": r[0], "kind": k, "date": MONTHS, "trips": noise(48) + 100 * n})
+    for n, (r, k) in enumerate((r, k) for r in ("a1", "a2", "b1") for k in ("work", "rest"))
+)
+
+
+@pytest.mark.parametrize("regularise", [False, True])
+@pytest.mark.parametrize(
+    ("given", "keys"),
+    [(None, ["region", "kind"]), ("region", ["region", "kind"]), ("kind", ["kind", "region"])],
+)
+def test_a_second_key_is_named_whatever_the_options(regularise: bool, given: str | None, keys: list[str]) -> None:
+    with pytest.raises(ValueError, match="dates are repeated.*regularise=True does not average what") as e:
+        Panel.of(SALES, item_column=given, target="trips", regularise=regularise)
+    assert f"item_column={keys} (--item-column {keys[0]} --item-column {keys[1]})" in str(e.value)
+    panel = Panel.of(SALES, item_column=keys, target="trips")
+    assert panel.lengths == (48,) * 6 and panel.item_column == "/".join(keys)
+    assert np.array_equal(panel.items[3].values[:, 0], SALES["trips"][3 * 48 : 4 * 48])
+    again = Panel.of(panel.to_pandas(), item_column="/".join(keys))
+    assert [item.item_id for item in again.items] == [item.item_id for item in panel.items]
+
+
+def test_columns_that_name_an_item_together() -> None:
+    numbers = SALES.assign(region=SALES["region"].map({"a1": 1, "a2": 2, "b1": 3})).drop(columns="state")
+    panel = Panel.of(numbers, item_column=("region", "kind"))
+    assert panel.channels == ("trips",) and panel.items[0].item_id == "1/work"
+    assert Panel.of(numbers.set_index(["region", "kind", "date"]), item_column=["region", "kind"]).lengths == (48,) * 6
+    assert Panel.of(numbers, item_column=["region", "kind"], static="kind").static == {"kind": ("rest", "work")}
+    with pytest.raises(ValueError, match="there is no item column shop; the columns are"):
+        Panel.of(numbers, item_column=["region", "shop"])
+    twice = numbers.assign(region=np.where(numbers["region"] == 1, "x/y", "x"), kind="z")
+    with pytest.raises(ValueError, match="would make the same name, 'x/y/z'"):
+        Panel.of(pd.concat([twice, twice.assign(region="x", kind="y/z")]), item_column=["region", "kind"])
+    with pytest.raises(ValueError, match="column 'region/kind' names no item in row 2"):
+        Panel.of(numbers.assign(kind=["rest", "rest", None] * 96), item_column=["region", "kind"])
+
+
+def test_an_index_and_a_column_of_one_name_are_one_if_they_agree() -> None:
+    rows = two("store", "ds")
+    for given in (rows.set_index("store", drop=False), rows.set_index(["store", "ds"], drop=False)):
+        assert Panel.of(given, item_column="store").lengths == (48, 30)
+    wide = rows[:48].drop(columns="store").set_index("ds", drop=False)
+    assert Panel.of(wide).channels == ("a", "b") and Panel.of(wide).frequency == "h"
+    assert Panel.of(wide.assign(ds=wide["ds"].astype(str))).frequency == "h"
+    assert Panel.of(frame().reset_index(drop=True).set_index("a", drop=False)).channels == ("a", "b")
+    with pytest.raises(
+        ValueError, match="the index and a column are both called 'ds', and they disagree, first in row 7"
+    ):
+        Panel.of(wide.assign(ds=[*wide.index[:7], *(wide.index[7:] + pd.Timedelta("1D"))]))
+
+
+def test_trading_hours_may_count_as_steps() -> None:
+    quarters = pd.date_range("2024-01-01", "2024-02-01", freq="15min")
+    quarters = quarters[(quarters.dayofweek < 5) & (quarters.hour >= 9) & (quarters.hour < 17)]
+    days = pd.date_range("2023-01-02", periods=300)
+    for dates in (quarters, days[days.dayofweek.isin([0, 1, 2, 3, 5])]):
+        wide = pd.DataFrame({"y": noise(len(dates))}, index=dates.rename("date"))
+        remedies = {
+            "frame.reset_index(drop=True)": wide,
+            "frame.drop(columns='date')": wide.reset_index(),
+            "frame.droplevel('date')": wide.assign(item_id="x").reset_index().set_index(["item_id", "date"]),
+        }
+        for remedy, frame in remedies.items():
+            with pytest.raises(ValueError, match=r"each row counts as one step .* drop the dates: frame\.") as e:
+                Panel.of(frame, frequency="15min" if dates is quarters else None)
+            assert str(e.value).endswith(remedy)
+            panel = Panel.of(eval(remedy, {"frame": frame}))
+            assert panel.frequency is None and np.array_equal(panel.items[0].values[:, 0], wide["y"])
+
+
+def test_text_that_cuts_undated_rows_into_equal_parts_is_asked_about() -> None:
+    shops = pd.DataFrame({"shop": np.repeat(["x", "z"], 30), "kind": np.tile(np.repeat(["p", "q", "r"], 10), 2)})
+    shops["y"] = noise(60)
+    for options, keys in (({}, "'shop'"), ({"item_column": "shop"}, "['shop', 'kind']")):
+        with pytest.raises(ValueError, match=re.escape(f"if these are series, item_column={keys} (--item-column)")):
+            Panel.of(shops, target="y", **options)
+    assert Panel.of(shops, target="y", item_column=["shop", "kind"]).lengths == (10,) * 6
+    assert Panel.of(shops.drop(columns=["shop", "kind"]), target="y").lengths == (60,)
+
+
+def test_text_that_makes_no_series_is_not_proposed_as_items() -> None:
+    sky = np.where(np.arange(48) % 5 < 2, "sun", "rain")
+    clock = pd.date_range("2024-01-01 07:00", periods=48, freq="min").strftime("%H:%M")
+    for wide in (frame(), frame().reset_index(drop=True)):
+        for column in (sky, clock):
+            with pytest.raises(ValueError, match="column 'c' holds .*picks the columns to forecast$"):
+                Panel.of(wide.assign(c=column))
+
+
+def test_dots_of_thousands_are_no_decimals() -> None:
+    for column, message in (
+        (["974", "1.043", "1.100"], r"pd.to_numeric\(column.str.replace\('.', ''\)\) if these are thousands"),
+        (["1,5", "2.5", "3"], r"holds numbers in two notations \('1,5' in row 0, and '2.5'\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Panel.of(pd.DataFrame({"a": column}))

@@ -434,3 +434,161 @@ def test_a_card_without_the_package_that_ships_its_data(monkeypatch: pytest.Monk
     monkeypatch.setattr(readers, "find_spec", lambda name: None if name == "pvlib" else find_spec(name))
     with pytest.raises(ValueError, match=re.escape("pip install 'adapts[demo]'")):
         read("greensboro")
+
+
+# ------------------------------------------------------------------------------------------------ tables in text
+
+TABLE_DAYS = pd.date_range("2024-01-13", periods=40)
+
+
+def table(form: str, *columns: Callable[[int], str], mark: str = ";", header: str = "date;a;b;c") -> str:
+    rows = [mark.join([day.strftime(form), *(each(n) for each in columns)]) for n, day in enumerate(TABLE_DAYS)]
+    return "\n".join([mark.join(header.split(";")[: len(columns) + 1]), *rows])
+
+
+def german(number: float, digits: int = 0) -> str:
+    return f"{number:,.{digits}f}".replace(",", "_").replace(".", ",").replace("_", ".")
+
+
+RIGHT: dict[str, tuple[str, list[Callable[[int], float]]]] = {
+    "each line ends with a separator": (
+        table("%Y-%m-%d", lambda n: f"{3 * n}", lambda n: f"{n / 2},", mark=","),
+        [lambda n: 3 * n, lambda n: n / 2],
+    ),
+    "the header too": (
+        table("%Y-%m-%d", lambda n: f"{3 * n}", lambda n: f"{n / 2};").replace("date;a;b", "date;a;b;"),
+        [lambda n: 3 * n, lambda n: n / 2],
+    ),
+    "thousands and a decimal comma": (
+        table("%Y-%m-%d", lambda n: german(900 + 37 * n), lambda n: german(-n / 4, 2)),
+        [lambda n: 900 + 37 * n, lambda n: -n / 4],
+    ),
+    "thousands beside German dates": (
+        table("%d.%m.%Y", lambda n: german(900 + 37 * n)).replace("date", "Datum").replace("Datum", "date"),
+        [lambda n: 900 + 37 * n],
+    ),
+    "millions": (table("%Y-%m-%d", lambda n: german(990_000 + 1000 * n)), [lambda n: 990_000 + 1000 * n]),
+    "thousands with decimals": (
+        table("%Y-%m-%d", lambda n: german(980 + n + 0.25, 2)),
+        [lambda n: 980 + n + 0.25],
+    ),
+    "a decimal comma that comes late": (
+        table("%Y-%m-%d", lambda n: german(n + (0.5 if n > 30 else 0), 1 if n > 30 else 0)),
+        [lambda n: n + (0.5 if n > 30 else 0)],
+    ),
+    "two notations in two columns": (
+        table("%Y-%m-%d", lambda n: german(n + 0.5, 1), lambda n: f"{n + 0.25}"),
+        [lambda n: n + 0.5, lambda n: n + 0.25],
+    ),
+    "three decimals from below 1 on": (
+        table("%Y-%m-%d", lambda n: f"{0.125 * n:.3f}", mark="\t"),
+        [lambda n: 0.125 * n],
+    ),
+    "three decimals beside two": (
+        table("%Y-%m-%d", lambda n: f"{1 + 0.125 * n:.3f}", lambda n: f"{n / 4:.2f}", mark="|"),
+        [lambda n: 1 + 0.125 * n, lambda n: n / 4],
+    ),
+    "commas of thousands beside a decimal point": (
+        table("%Y-%m-%d", lambda n: f"{900 + 37 * n:,}", lambda n: f"{n}.5"),
+        [lambda n: 900 + 37 * n, lambda n: n + 0.5],
+    ),
+    "thousands beside three of more figures": (
+        table("%Y-%m-%d", lambda n: f"{1200 + n}" if n % 2 else f"{n}.125"),
+        [lambda n: 1200 + n if n % 2 else n + 0.125],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RIGHT)
+def test_each_column_of_a_table_is_read_in_its_own_notation(case: str, tmp_path: Path) -> None:
+    text, columns = RIGHT[case]
+    (tmp_path / "loads.csv").write_text(text)
+    panel = read(tmp_path / "loads.csv").panel
+    assert panel.channels == ("a", "b")[: len(columns)] and (panel.items[0].index == TABLE_DAYS).all()
+    expected = np.array([[float(column(n)) for column in columns] for n in range(40)])
+    assert np.array_equal(panel.items[0].values, expected)
+
+
+PLAIN_ROWS = table("%Y-%m-%d", lambda n: f"{n}", lambda n: f"{n / 2}", mark=",")
+REFUSED: dict[str, tuple[str, str]] = {
+    "a decimal comma between commas": (
+        table("%Y-%m-%d", lambda n: f"{n},5", mark=","),
+        "its first row has 3 fields, and its header names 2: name each column, and put numbers with a decimal comma in",
+    ),
+    "names of rows without a name": (
+        "\n".join(f"{n},{row}" if n else row for n, row in enumerate(PLAIN_ROWS.split("\n"))),
+        "its first row has 4 fields, and its header names 3",
+    ),
+    "a field too many behind empty ones": (
+        PLAIN_ROWS.replace("\n", ",\n").replace("date,a,b,", "date,a,b") + ",7",
+        "its 40th row has 4 fields, and its header names 3",
+    ),
+    "a title": ("Load of the city\n\n" + PLAIN_ROWS, "has 1 line above what looks like its header, 'date,a,b'"),
+    "a title with commas": (
+        "Load, in kW\n" + PLAIN_ROWS.replace(",", ";"),
+        "has 1 line above what looks like its header, 'date;a;b': delete it",
+    ),
+    "lines that were padded": (
+        "Load,,\nof 2024,,\n,,\n" + PLAIN_ROWS,
+        "has 3 lines above what looks like its header, 'date,a,b': delete them",
+    ),
+    "comments": ("# a: kW\n# b: C\n" + PLAIN_ROWS, "has 2 lines above what looks like its header, 'date,a,b'"),
+    "units": (
+        PLAIN_ROWS.replace("date,a,b", "date,a,b\n,kW,C"),
+        "has 2 lines above its numbers, from 'date,a,b' to ',kW,C': keep the one that names the columns",
+    ),
+    "two headers": (
+        PLAIN_ROWS.replace("date,a,b", "date,load,load\n,mean,max"),
+        "has 2 lines above its numbers, from 'date,load,load' to ',mean,max'",
+    ),
+    "dots that may be either": (
+        table("%Y-%m-%d", lambda n: german(900 + 37 * n)),
+        "column 'a' may hold thousands or decimals, for three figures are behind each '.' (first: '1.011' in row 3)",
+    ),
+    "commas that may be either": (
+        table("%Y-%m-%d", lambda n: f"{900 + 37 * n:,}"),
+        "column 'a' may hold thousands or decimals, for three figures are behind each ',' (first: '1,011' in row 3)",
+    ),
+    "no header": (
+        PLAIN_ROWS.partition("\n")[2].replace(",0,", ",0.5,"),
+        "has no header, for its first line is '2024-01-13",
+    ),
+    "two notations in one column": (
+        table("%Y-%m-%d", lambda n: f"{n},5" if n % 2 else f"{n}.5"),
+        "column 'a' holds numbers in two notations ('1,5' in row 1, and '0.5')",
+    ),
+    "rows numbered twice": (
+        "\n".join(f"{n},{n},{row}" if n else f",Unnamed: 0,{row}" for n, row in enumerate(PLAIN_ROWS.split("\n"))),
+        "are no series to forecast but a number of each row",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_table_that_is_none_says_where(case: str, tmp_path: Path) -> None:
+    text, words = REFUSED[case]
+    (tmp_path / "loads.csv").write_text(text)
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        read(tmp_path / "loads.csv")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_remedies_of_dots_that_may_be_either_read_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loads.csv").write_text(REFUSED["dots that may be either"][0])
+    with pytest.raises(ValueError, match="may hold thousands or decimals") as caught:
+        read("loads.csv")
+    said = str(caught.value)
+    first, second = re.search(r"thousands, (frame = .*) and (frame\['a'\] = .*) read them", said).groups()  # type: ignore[union-attr]
+    scope: dict[str, Any] = {"pd": pd}
+    exec(f"{first}\n{second}", scope)
+    assert np.array_equal(Panel.of(scope["frame"]).items[0].values[:, 0], 900 + 37 * np.arange(40))
+    exec(re.search(r"decimals, (frame = .*) does$", said)[1], scope)  # type: ignore[index]
+    assert Panel.of(scope["frame"]).items[0].values[3, 0] == 1.011
+
+
+def test_several_columns_that_name_an_item_stay_text(tmp_path: Path) -> None:
+    rows = "".join(f"{s},{p},2024-01-{n:02d},{n}\n" for s in ("001", "01") for p in ("NA", "1") for n in range(1, 21))
+    (tmp_path / "sales.csv").write_text("store,product,date,y\n" + rows)
+    panel = read(tmp_path / "sales.csv", item_column=["store", "product"]).panel
+    assert [item.item_id for item in panel.items] == ["001/NA", "001/1", "01/NA", "01/1"] and panel.channels == ("y",)

@@ -15,7 +15,7 @@ from ..ownership import RUN, replaced
 from . import options as o
 from .backtest import draw_reliability, held_back, say_held_back
 from .progress import FIT, Progress
-from .run import READING, adapter_of, add, data_of, draw, hand_over, report, require_place, scores_of
+from .run import READING, adapter_of, add, data_of, draw, hand_over, reading_of, report, require_place, scores_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -229,7 +229,10 @@ def _ahead(asked: dict[str, Any]) -> dict[str, Any]:
     r"""What `predict` is told of the steps ahead."""
     if asked["future"] is None:
         return {}
-    return {"future": asked["future"], **{name: asked[name] for name in ("item_column", "timestamp_column")}}
+    return {
+        "future": asked["future"],
+        **{name: reading_of(asked)[name] for name in ("item_column", "timestamp_column")},
+    }
 
 
 def _several(predicted: Forecast | list[Forecast]) -> list[Forecast]:

@@ -70,8 +70,10 @@ TimestampColumn = Annotated[
     str | None, typer.Option(help="The column of the dates; found by default.", rich_help_panel=_READING)
 ]
 ItemColumn = Annotated[
-    str | None,
-    typer.Option(help="The column that tells the series of a long file apart.", rich_help_panel=_READING),
+    list[str] | None,
+    typer.Option(
+        help="The column, or columns, that name the series of a long file; as --columns.", rich_help_panel=_READING
+    ),
 ]
 Frequency = Annotated[
     str | None,

@@ -2,7 +2,10 @@ r"""What the commands share: from options to an adapter and a data set, and from
 
 from __future__ import annotations
 
-__all__ = ["READING", "add", "adapter_of", "data_of", "draw", "hand_over", "report", "require_place", "scores_of"]
+__all__ = [
+    "READING", "add", "adapter_of", "data_of", "draw", "hand_over", "reading_of", "report", "require_place",
+    "scores_of",
+]  # fmt: skip
 
 import hashlib
 import json
@@ -113,6 +116,18 @@ def adapter_of(asked: Mapping[str, Any], recipe: str | Path, model: FoundationMo
     return adapter
 
 
+def reading_of(asked: Mapping[str, Any]) -> dict[str, Any]:
+    r"""Finds the options that say how data are read.
+
+    Arguments:
+        asked: The options, by name.
+
+    Returns:
+        Those of `Panel.of`, but for the columns to forecast.
+    """
+    return {name: asked[name] for name in READING} | {"item_column": _names(asked, "item_column") or None}
+
+
 def data_of(asked: Mapping[str, Any], adapter: Adapter | None = None) -> Dataset:
     r"""Reads the data that were asked for.
 
@@ -123,9 +138,9 @@ def data_of(asked: Mapping[str, Any], adapter: Adapter | None = None) -> Dataset
     Returns:
         The data set.
     """
-    from ..readers import read
+    from ..readers import read, read_with
 
-    reading = {name: asked[name] for name in READING}
+    reading = reading_of(asked)
     if adapter is not None:
         return adapter._later(asked["data"], **reading)
     columns, past, known, static = (
@@ -136,7 +151,7 @@ def data_of(asked: Mapping[str, Any], adapter: Adapter | None = None) -> Dataset
     from ..covariates import assign
 
     wanted = [*dict.fromkeys([*columns, *past, *known])] if columns else None
-    dataset = read(asked["data"], columns=wanted, static=static, **reading)
+    dataset = read_with(asked["data"], [*past, *known], target=wanted, static=static, **reading)
     panel = assign(
         dataset.panel, target=columns or None, past_covariates=past, known_covariates=known, calendar=asked["calendar"]
     )
@@ -146,22 +161,25 @@ def data_of(asked: Mapping[str, Any], adapter: Adapter | None = None) -> Dataset
 def _names(asked: Mapping[str, Any], role: str) -> list[str]:
     r"""The columns of a role, which may come one by one or with commas between."""
     columns: list[str] = []
-    reading = {name: asked[name] for name in READING}
     for given in asked[role] or ():
-        named = "," not in given or _is_column(given, asked["data"], reading)
+        named = "," not in given or _is_column(given, asked["data"])
         columns += [given] if named else [name.strip() for name in given.split(",")]
     return columns
 
 
-def _is_column(name: str, data: str, reading: Mapping[str, Any]) -> bool:
+def _is_column(name: str, data: str) -> bool:
     r"""Whether a name with a comma in it is that of one column."""
-    from ..readers import read
+    import pandas as pd
+
+    from ..readers import read, read_table
 
     try:
-        read(data, columns=[name], **reading)
+        if not os.path.isfile(data):
+            return name in read(data).panel.channels
+        frame = read_table(Path(data)).series
     except ValueError:
         return False
-    return True
+    return isinstance(frame, pd.DataFrame) and name in map(str, [*frame.columns, *frame.index.names])
 
 
 def report(asked: Mapping[str, Any], dataset: Dataset, model: FoundationModel) -> dict[str, Any]:

@@ -3,7 +3,8 @@ r"""The columns of a frame: numbers, items, and how they are named in messages."
 from __future__ import annotations
 
 __all__ = [
-    "as_array", "groups", "listed", "named", "names_in", "numeric", "require_plain", "strange", "text",
+    "COMMA", "NUMBER", "are_grouped",
+    "as_array", "groups", "joined_names", "listed", "named", "names_in", "numeric", "require_plain", "strange", "text",
     "text_as_numbers", "why_not_numeric",
 ]  # fmt: skip
 
@@ -26,6 +27,12 @@ from .options import label
 
 #: A number as text. Longer exponents are beyond float64, and `pandas.to_numeric` crashes on some of them.
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d{1,4})?", re.ASCII | re.IGNORECASE)
+#: A number with a decimal comma as text, with or without dots of thousands.
+COMMA = re.compile(r"[-+]?(?:(?:\d+|\d{1,3}(?:\.\d{3})+)(?:,\d*)?|,\d+)(?:e[-+]?\d{1,4})?", re.ASCII | re.IGNORECASE)
+#: A number whose marks may stand before thousands: three figures are behind each, and no 0 before the first.
+GROUPED = {
+    mark: re.compile(rf"[-+]?(?:[1-9]\d{{0,2}}(?:{re.escape(mark)}\d{{3}})+|\d{{1,3}})", re.ASCII) for mark in ".,"
+}
 #: Text that `pandas.to_numeric` must not be given, and that none of our messages may lead to it.
 LONG_EXPONENT = re.compile(r"[-+]?[\d.,]+e[-+]?\d{5,}", re.ASCII | re.IGNORECASE)
 #: What stands for no number, or none that is finite.
@@ -153,6 +160,52 @@ def groups(ids: pd.Series[Any]) -> dict[str, np.ndarray]:
     return dict(zip(names, rows, strict=True))
 
 
+def joined_names(frame: pd.DataFrame, keys: Sequence[str]) -> pd.Series[Any]:
+    r"""Makes one name of the entries of several columns that name an item together: "north/soap".
+
+    Arguments:
+        frame: The frame.
+        keys: The columns.
+
+    Returns:
+        The names, None where an entry is missing.
+
+    Raises:
+        ValueError: If entries are no names, or different ones would make the same name.
+    """
+    parts, codes = [], []
+    for key in keys:
+        code, names = names_in(frame[key], "item")
+        codes.append(code)
+        parts.append(pd.Series([*names, None], dtype=object).to_numpy()[code])
+    whole = np.min(codes, axis=0) >= 0
+    table = pd.DataFrame(np.column_stack(parts)[whole], columns=range(len(keys)))
+    made = table.agg("/".join, axis=1) if len(table) else pd.Series([], dtype=object)
+    both = table.assign(made=made).drop_duplicates()
+    if both["made"].duplicated().any():
+        twice = both["made"][both["made"].duplicated()].iloc[0]
+        raise ValueError(
+            f"different entries of columns {listed(keys)} would make the same name, {shown(twice)}: take the / out of "
+            f"them, frame[{shown(keys[0])}].str.replace('/', '-')"
+        )
+    found = np.full(len(frame), None, dtype=object)
+    found[whole] = made.to_numpy(dtype=object)
+    return pd.Series(found, frame.index, name="/".join(keys))
+
+
+def are_grouped(texts: pd.Series[Any], mark: str = ".") -> bool:
+    r"""Whether the marks in numbers may stand before thousands, as in 1.043 beside 974.
+
+    Arguments:
+        texts: The numbers as text, none missing.
+        mark: The dot or the comma.
+
+    Returns:
+        Whether some have marks, each with three figures behind it, and no number of four figures has none.
+    """
+    return bool(texts.str.fullmatch(GROUPED[mark]).all() and texts.str.contains(mark, regex=False).any())
+
+
 def text_as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
     r"""Makes numbers of a column of text if they say all that the text did: `"1"`, and neither `"001"` nor `"1e3"`.
 
@@ -215,6 +268,13 @@ def why_not_numeric(column: pd.Series[Any], dated: bool) -> str:
         huge = np.array([_is_huge(entry) for entry in texts])
         bad = np.array([not _is_number(entry) for entry in texts])
         bad |= huge
+        if not bad.any() and are_grouped(texts):
+            dotted = texts[texts.str.contains(".", regex=False)]
+            return (
+                f"column {shown(name)} holds numbers as text, and three figures are behind each dot (first: "
+                f"{shown(dotted.iloc[0])}): pd.to_numeric(column.str.replace('.', '')) if these are thousands, "
+                "pd.to_numeric(column) if they are decimals"
+            )
         if not bad.any():
             return f"column {shown(name)} holds numbers as text (first: {first}): convert it with pd.to_numeric"
         rows = np.flatnonzero(column.notna())
@@ -222,6 +282,12 @@ def why_not_numeric(column: pd.Series[Any], dated: bool) -> str:
         for what, pattern, remedy in WRITTEN if 2 * figures.sum() >= bad.sum() else ():
             if texts[figures].str.fullmatch(pattern).all():
                 number = int(figures.argmax())
+                plain = texts[~bad & texts.str.contains(".", regex=False).to_numpy()]
+                if what.endswith("comma") and not plain.str.fullmatch(GROUPED["."]).all():
+                    return (
+                        f"column {shown(name)} holds numbers in two notations ({shown(texts.iloc[number])} in row "
+                        f"{rows[number]}, and {shown(plain.iloc[0])}): write all of them with a decimal point"
+                    )
                 return (
                     f"column {shown(name)} holds {what} (first: {shown(texts.iloc[number])} in row "
                     f"{rows[number]}): {remedy}"

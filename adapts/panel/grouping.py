@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Grouped", "split"]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,7 +38,7 @@ def split(
     series: Any,
     group_column: str,
     *,
-    item_column: str | None,
+    item_column: str | Sequence[str] | None,
     timestamp_column: str | None,
     known: Mapping[str, str] | None = None,
 ) -> Grouped:
@@ -48,7 +48,8 @@ def split(
         series: A long frame, of any library that `Panel.of` takes.
         group_column: The column that names the group of each row, the same in all rows of an item. It may be the item
             column: each item is then a group.
-        item_column: The column that names the item; recognised by its name if None.
+        item_column: The column that names the item, or a list of those that do together; recognised by its name if
+            None.
         timestamp_column: The column that holds the dates; recognised if None.
         known: The groups of items, for a frame without the group column; such a frame is refused if None.
 
@@ -64,7 +65,7 @@ def split(
         raise ValueError(f"expected a long frame with a column {shown(group_column)}, got {type(series).__name__}")
     group_column = label(group_column, "the group column")
     reader = Reader(None, item_column, timestamp_column, None, False)
-    frame, item_column, timestamp_column = reader.flat(frame)
+    frame, item_column, timestamp_column = reader.flat(frame, keep=[group_column])
     reader = replace(reader, item_column=item_column, timestamp_column=timestamp_column)
     if known is None and group_column not in frame.columns:
         raise ValueError(f"there is no group column {shown(group_column)}; the columns are {listed(frame.columns)}")

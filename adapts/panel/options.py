@@ -89,7 +89,7 @@ def reading_options(
 
     Arguments:
         target: One name of a column or several, or None.
-        item_column: The name of a column, or None.
+        item_column: The name of a column, or a list of those that name an item together, or None.
         timestamp_column: The name of a column, or None.
         frequency: A pandas alias, an offset of pandas or a timedelta, or None.
         regularise: A truth.
@@ -110,7 +110,15 @@ def reading_options(
             if len(set(names)) < len(names) or not names and option == "target":
                 raise ValueError(f"expected {option} to name columns, each once, got {shown(names)}")
             options[option] = names
+    if isinstance(item_column, list | tuple) and item_column:
+        keys = column_names("item_column", item_column)
+        if len(set(keys)) < len(keys):
+            raise ValueError(f"expected item_column to name columns, each once, got {shown(keys)}")
+        options["item_column"] = keys if len(keys) > 1 else keys[0]
+        item_column = None
     for option, given in (("item_column", item_column), ("timestamp_column", timestamp_column)):
+        if option in options:
+            continue
         if given is not None and checks.whole(given) is None and not isinstance(given, str):
             raise ValueError(f"expected {option} to be the name of one column, got {shown(given)}")
         options[option] = None if given is None else label(given, f"the column that {option} names")

@@ -14,7 +14,7 @@ import pandas as pd
 
 from .. import checks
 from ..dates import RANGE, OutOfRange, calendar, period_of
-from ..errors import shown, unforeseen
+from ..errors import shown
 from .columns import listed, named
 from .options import TIMESTAMP_NAMES
 
@@ -164,7 +164,7 @@ class Panel:
         series: Any,
         *,
         target: str | Sequence[str] | None = None,
-        item_column: str | None = None,
+        item_column: str | Sequence[str] | None = None,
         timestamp_column: str | None = None,
         frequency: str | None = None,
         regularise: bool = False,
@@ -178,10 +178,12 @@ class Panel:
                 tensor :math:`(T, D)`, :math:`(N, T, D)` or :math:`(T,)`; a list of these; a gluonts dataset or its
                 entries; or a Panel. NaN marks a missing value.
             target: The columns to forecast, all by default.
-            item_column: The column of a long frame that names the item. By default the one that is called item_id,
-                unique_id, series_id, time_series_id, ts_id, series_name or id, if it tells several series apart.
-            timestamp_column: The column that holds the dates. By default the index, or else the one column of dates
-                that is called timestamp, date, time, ds or datetime.
+            item_column: The column of a long frame that names the item, or a list of those that do together: the item
+                "north/soap" of the columns shop and product. By default the one that is called item_id, unique_id,
+                series_id, time_series_id, ts_id, series_name or id, if it tells several series apart.
+            timestamp_column: The column that holds the dates, or whole numbers that count the steps of an undated
+                series. By default the index, or else the one column of these that is called timestamp, date, time, ds
+                or datetime.
             frequency: The pandas alias of the time step, inferred by default.
             regularise: Whether to mend dates that are not regular: sort the rows, keep one row of each repeated date
                 (their mean where they differ), put rows of NaN where dates are missing.
@@ -193,12 +195,15 @@ class Panel:
 
         Raises:
             ValueError: If the input is of an unknown kind, empty, not numeric or infinite, its dates are unknown or
-                not regular, or a static column is not constant within an item.
+                not regular, columns that are not named tell the time or further series apart, or a static column is
+                not constant within an item.
         """
-        from .reader import Reader
+        from .reader import read_series
 
-        with unforeseen("these data cannot be read", "pass frames or arrays of plain numbers, text and dates"):
-            return Reader(target, item_column, timestamp_column, frequency, regularise, static).read(series)
+        return read_series(
+            series, target=target, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
+            regularise=regularise, static=static,
+        )  # fmt: skip
 
     def standardised(self, location: np.ndarray, scale: np.ndarray) -> Panel:
         r"""Changes the units of the channels, :math:`(x - location) / scale`.
@@ -299,7 +304,8 @@ class Panel:
         Returns:
             The wide frame, indexed by the dates, with a column a channel; or the long one, an item after another, with
             the columns item_id (or as it came), timestamp (or as it came, or date, time, ds where a channel is called
-            so; none for undated data), and the channels.
+            so; for undated data the numbers of the rows, none where those of all items begin with 0), and the channels.
+            A channel that is called as a column of dates or items is takes `target=` when it is read back.
 
         Raises:
             ValueError: If a wide frame is asked for and there are several items, or a channel is called as the column
@@ -333,7 +339,8 @@ class Panel:
                 "too: "
                 "rename the channel"
             )
-        if self.frequency is not None:
+        steps = self.frequency is None and any(item.index[0] != 0 for item in self.items)
+        if self.frequency is not None or steps:
             dates = self.items[0].index.append([item.index for item in self.items[1:]])
             names = (self.items[0].index.name or "timestamp", *TIMESTAMP_NAMES)
             taken = (self.item_column, *self.channels)

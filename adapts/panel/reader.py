@@ -2,7 +2,7 @@ r"""The doors: frames, arrays, lists and gluonts entries become a panel. All che
 
 from __future__ import annotations
 
-__all__ = ["Reader"]
+__all__ = ["Reader", "read_series"]
 
 import datetime
 import numbers
@@ -26,14 +26,29 @@ from ..dates import (
     calendar_period,
     first_undated,
     frequency_of,
+    is_regular,
     out_of_range,
     parse_dates,
     regular_dates,
     steps_from,
+    times_of_day,
     two_digit_years,
+    two_orders,
 )
-from ..errors import reading, shown
-from .columns import as_array, groups, listed, named, numeric, require_plain, strange, why_not_numeric
+from ..errors import reading, shown, unforeseen
+from .clocks import SERIAL, as_dates, as_steps, counts, fields_of, joined, of_parts, spells, suggested, transposed
+from .columns import (
+    as_array,
+    groups,
+    joined_names,
+    listed,
+    named,
+    names_in,
+    numeric,
+    require_plain,
+    strange,
+    why_not_numeric,
+)
 from .frames import as_pandas
 from .options import ITEM_NAMES, TIMESTAMP_NAMES, label, reading_options
 from .panel import Categories, Item, Panel, require_sizes
@@ -45,17 +60,23 @@ MOST_CHANNELS = 5000
 
 @dataclass(frozen=True)
 class Reader:
-    r"""Reads one input with the options of `Panel.of`."""
+    r"""Reads one input with the options of `Panel.of`.
+
+    `covariates` are columns that the caller names beside the target. They are read either way; what is said of columns
+    that nobody named is not said of them.
+    """
 
     target: str | Sequence[str] | None
-    item_column: str | None
+    item_column: str | Sequence[str] | None
     timestamp_column: str | None
     frequency: str | None
     regularise: bool
     static: Sequence[str] | Mapping[str, Categories | None] = ()
+    covariates: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        for name, value in reading_options(**{each.name: getattr(self, each.name) for each in fields(self)}).items():
+        given = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "covariates"}
+        for name, value in reading_options(**given).items():
             object.__setattr__(self, name, value)
 
     def read(self, series: Any) -> Panel:
@@ -261,37 +282,52 @@ class Reader:
 
     # ------------------------------------------------------------------ frames
 
-    def read_frame(self, frame: pd.DataFrame) -> Panel:
+    def read_frame(self, given: pd.DataFrame) -> Panel:
         r"""Reads a wide or a long pandas frame."""
-        frame, item_column, timestamp_column = self.flat(frame)
+        frame, item_column, timestamp_column = self.flat(given)
         if isinstance(self.static, Mapping) and not self.static.keys() <= set(frame.columns):
             here = {name: held for name, held in self.static.items() if name in frame.columns}
-            return replace(self, static=here).read_frame(frame)
-        if (item_column, timestamp_column) != (self.item_column, self.timestamp_column):
-            return replace(self, item_column=item_column, timestamp_column=timestamp_column).read_frame(frame)
+            return replace(self, static=here).read_frame(given)
+        reader = replace(self, item_column=item_column, timestamp_column=timestamp_column)
+        level = timestamp_column if isinstance(given.index, pd.MultiIndex) else None
+        return reader.read_flat(frame, level)
+
+    def read_flat(self, frame: pd.DataFrame, level: str | None) -> Panel:
+        r"""Reads a frame that `flat` has made; `level` is the level of its index that the dates were, if any."""
         dates, column = self.find_dates(frame)
-        item = self.find_items(frame, dates, column)
+        steps = as_steps(frame[column]) if dates is None and column is not None else None
+        clock = _clock(frame, dates, steps)
+        item = self.find_items(frame, clock, column)
         channels = tuple(self.wanted([name for name in frame.columns if name not in (column, item)]))
-        if item is None and dates is None:
-            self.require_row_numbers(frame)
-        if item is None and dates is not None:
-            self.require_one_series(frame.drop(columns=[] if column is None else column), dates)
+        codes = np.zeros(len(frame), np.int64) if item is None else names_in(frame[item], "item")[0]
+        if dates is not None:
+            self.require_whole_dates(frame, dates, column, codes)
+        if clock is not None:
+            self.require_one_series(frame.drop(columns=[] if column is None else column), clock, codes, item)
+        if clock is None:
+            self.require_undated(frame, item, codes)
+        self.require_no_clocks(frame, dates, item, codes, channels)
         frame, static = self.with_codes(frame)
-        values = self.numbers(frame, channels, dated=dates is not None)  # (rows, D)
+        values = self.numbers(frame, channels, dates)  # (rows, D)
         rows_of = {"0": np.arange(len(frame))} if item is None else groups(frame[item])
         items: list[Item] = []
         if dates is None:
             self.refuse_frequency()
             frequency = None
             for name, rows in rows_of.items():
-                start = int(frame.index[0]) if item is None else 0
+                start = int(frame.index[0]) if item is None and steps is None else 0
+                if steps is not None:
+                    start = _first_step(steps[rows], str(column), "" if item is None else f" of item {shown(name)}")
                 items.append(Item(name, values[rows], pd.RangeIndex(start, start + len(rows))))
         else:
-            frequency = frequency_of(dates[max(rows_of.values(), key=len)], self.frequency)
+            undated = _without_dates(column, level)
+            frequency = frequency_of(dates[max(rows_of.values(), key=len)], self.frequency, undated=undated)
             for name, rows in rows_of.items():
                 index = dates if item is None else dates[rows]  # as it stands, it keeps its freq
                 whose = "" if item is None else f" of item {shown(name)}"
-                index, mended = regular_dates(index, frequency, values[rows], regularise=self.regularise, whose=whose)
+                index, mended = regular_dates(
+                    index, frequency, values[rows], regularise=self.regularise, whose=whose, undated=undated
+                )
                 items.append(Item(name, mended, index))
                 _require_proportion(items, len(frame))
         panel = Panel(tuple(items), channels, frequency, single=len(items) == 1)
@@ -307,8 +343,10 @@ class Reader:
                 frame = frame.assign(**{name: codes})
         return frame, static
 
-    def flat(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, str | None, str | None]:
+    def flat(self, frame: pd.DataFrame, keep: Sequence[str] = ()) -> tuple[pd.DataFrame, str | None, str | None]:
         r"""A frame whose columns have text as names and whose index names no items, and what the index named."""
+        # Columns that name an item together are made one, and go but for those that the options name, and `keep`.
+        frame = _without_twins(frame)
         item, timestamp, index = self.item_column, self.timestamp_column, frame.index
         columns = _labels(frame.columns)
         called = [label(name, "the index") for name in index.names if name is not None]
@@ -327,7 +365,7 @@ class Reader:
                 item = item or str(frame.index.names[dated.index(False)])
                 timestamp = timestamp or str(frame.index.names[dated.index(True)])
             frame = _with_index(frame, columns)
-        elif called and called[0] == (item or called[0]):
+        elif called and (called[0] in item if isinstance(item, list) else called[0] == (item or called[0])):
             counts = pd.api.types.is_numeric_dtype(index.dtype) and index.is_unique  # a number a row names no series
             if item or (called[0].lower() in ITEM_NAMES and not counts):
                 frame = _with_index(frame, columns)
@@ -337,7 +375,9 @@ class Reader:
             raise ValueError(f"expected columns of different names, but {listed(twice)} came more than once")
         if len(frame) == 0:
             raise ValueError("expected at least one row, got an empty frame")
-        return frame, item, timestamp
+        if isinstance(item, list):
+            frame, item = _joined(frame, item, (*keep, *self.wanted(()))), "/".join(item)
+        return frame, None if item is None else str(item), timestamp
 
     def find_dates(self, frame: pd.DataFrame) -> tuple[pd.DatetimeIndex | None, str | None]:
         r"""The dates of the rows, None if undated, and the column they come from, None if the index."""
@@ -353,24 +393,170 @@ class Reader:
             if name not in frame.columns:
                 raise ValueError(f"there is no timestamp column {shown(name)}; the columns are {listed(frame.columns)}")
             dates, source = parse_dates(frame[name]), f"column {shown(name)}"
+        held = frame.index.to_series() if name is None else frame[name]
+        if dates is None and self.frequency is not None:
+            orders = [each for each, _ in (two_orders(held) or {}).values() if is_regular(each, self.frequency)]
+            dates = orders[0] if len(orders) == 1 else None
         if dates is None:
-            require_plain(frame.index.to_series() if name is None else frame[name], source, "dates")
-            row, entry = first_undated(frame.index if name is None else frame[name])
-            if out_of_range(entry):
-                raise ValueError(f"{source} holds {shown(entry)} in row {row}: {RANGE}")
-            if two_digit_years(frame.index if name is None else frame[name]):
-                raise ValueError(
-                    f"{source} holds years of two digits (first: {shown(entry)} in row {row}), and its dates do not "
-                    "tell in which order day, month and year stand: write the years with four digits, as 2024-01-31"
-                )
-            raise ValueError(
-                f"{source} could not be read as dates (first: {shown(entry)} in row {row}): "
-                "convert it with pd.to_datetime, or name another column with timestamp_column= (--timestamp-column)"
-            )
+            require_plain(held, source, "dates")
+            for each in frame.columns if name is not None else ():
+                days = None if each == name or strange(frame[each]) is not None else as_dates(frame[each])
+                both = None if days is None else joined(frame, each, days[1], [str(name)])
+                if both is not None:
+                    raise ValueError(both)
+            if name is not None and _numbers_steps(held):
+                return None, name
+            raise ValueError(self.why_undated(frame, held, source, name))
         if dates.hasnans:
             none = np.flatnonzero(dates.isna())
             raise ValueError(f"{source} has {len(none)} rows without a date, the first is row {none[0]}: drop them")
         return dates, name
+
+    def why_undated(self, frame: pd.DataFrame, held: pd.Series[Any], source: str, name: str | None) -> str:
+        r"""Why a column holds no dates, and what reads this very column."""
+        row, entry = first_undated(held)
+        where = f"(first: {shown(entry)} in row {row})"
+        sideways = transposed(frame) if name is None else None
+        if sideways is not None:
+            return f"the columns {listed(sideways[1])} are called by dates: {sideways[0]} has a row a date"
+        orders = two_orders(held)
+        if orders is not None:
+            said = " and ".join(
+                f"{order} they are {f'of frequency {step!r}' if step else 'not regular'}, {dates[0]} to {dates[-1]}"
+                for order, (dates, step) in orders.items()
+            )
+            return (
+                f"{source} does not tell in which order day and month stand (first: {shown(str(held.iloc[0]))}): "
+                f"read {said}. pd.to_datetime(column, dayfirst=True) reads the day first, and "
+                "pd.to_datetime(column, dayfirst=False) the month"
+            )
+        if two_digit_years(held):
+            return (
+                f"{source} holds years of two digits {where}, and its dates do not "
+                "tell in which order day, month and year stand: write the years with four digits, as 2024-01-31"
+            )
+        if times_of_day(held) is not None:
+            return (
+                f"{source} could not be read as dates {where}, for it holds times of day without a day: put the date "
+                "before them, or drop it if the rows are to be numbered"
+            )
+        unread = f"{source} could not be read as dates {where}"
+        another = "or name another column with timestamp_column= (--timestamp-column)"
+        found = suggested(held)
+        if found is not None:
+            code, dates = found
+            counted = "if it numbers the rows, drop it, " if _numbers_steps(held, serial=True) else ""
+            return f"{unread}: {code} makes dates of it, from {dates[0]} on; {counted}{another}"
+        if pd.api.types.is_numeric_dtype(held.dtype):
+            return f"{unread}, for it holds numbers of no known unit: drop it if it numbers the rows, {another}"
+        if out_of_range(entry):
+            return f"{source} holds {shown(entry)} in row {row}: {RANGE}"
+        entries = held.to_numpy(dtype=object)
+        rest = held[[each != held.iloc[row] for each in entries]]
+        if 2 * len(rest) >= len(held) and parse_dates(rest) is not None:
+            return f"{unread}, and the other rows could: correct that row or drop it"
+        return f"{unread}: write them as 2024-01-31 or 2024-01-31 12:00, {another}"
+
+    def require_whole_dates(
+        self, frame: pd.DataFrame, dates: pd.DatetimeIndex, column: str | None, codes: np.ndarray
+    ) -> None:
+        r"""Checks that days that repeat have no times of day in another column."""
+        if not pd.DataFrame({"item": codes, "date": dates}).duplicated().any():
+            return
+        names = [name for name in frame.columns if name != column and name not in self.wanted(())]
+        both = joined(frame, column, dates, names)
+        if both is not None:
+            raise ValueError(both)
+
+    def require_undated(self, frame: pd.DataFrame, item: str | None, codes: np.ndarray) -> None:
+        r"""Checks that a frame without dates holds none, whichever of its columns are asked for."""
+        free = [name for name in frame.columns if name != item and name not in (*self.wanted(()), *self.covariates)]
+        parts = of_parts(frame, free)
+        if parts is not None:
+            code, names = parts
+            raise ValueError(
+                f"columns {listed(names)} spell out the dates of the rows: make one column of them, "
+                f"frame['date'] = {code}, and drop them; if they are to be forecast, target=[...] (--columns) names "
+                "them"
+            )
+        largest = codes == np.bincount(np.maximum(codes, 0)).argmax()
+        for name in free:
+            if strange(frame[name]) is not None:
+                continue
+            found = as_dates(frame[name])
+            if found is None or found[1][largest].nunique() < 2:
+                continue
+            read, dates = found
+            both = joined(frame, name, dates, [each for each in free if each != name])
+            if both is not None:
+                raise ValueError(both)
+            raise ValueError(
+                f"column {shown(name)} holds dates: "
+                + (
+                    f"name it with timestamp_column= (--timestamp-column), timestamp_column={shown(name)}"
+                    if read is None
+                    else f"make them such, frame[{name!r}] = {read.replace('column', f'frame[{name!r}]')}, and name it "
+                    f"with timestamp_column={shown(name)}"
+                )
+                + "; if the rows are to be numbered instead, drop it"
+            )
+        sideways = transposed(frame) if self.target is None and item is None else None
+        if sideways is not None:
+            code, names = sideways
+            raise ValueError(
+                f"the columns {listed(names)} are called by dates, so that each row would be a step: {code} has a row "
+                "a date; target=[...] (--columns) names these columns if they are the series"
+            )
+        if item is None:
+            self.require_row_numbers(frame)
+        for name in free if self.target is not None else ():  # or else it is a channel, and text is none
+            if strange(frame[name]) is None and _are_blocks(frame[name], codes):
+                keys = name if item is None else [item, name]
+                raise ValueError(
+                    f"the rows have no dates, and column {shown(name)} has names of as many rows each: if these are "
+                    f"series, item_column={keys!r} (--item-column) says so; if not, drop it"
+                )
+        for name in free:
+            numbers = as_steps(frame[name]) if strange(frame[name]) is None else None
+            if numbers is None or not counts(numbers, codes, in_order=False):
+                continue
+            if not counts(numbers, codes, in_order=True):
+                by = [*([item] if item is not None else []), name]
+                raise ValueError(
+                    f"column {shown(name)} numbers the rows, and they do not lie in its order: "
+                    f"frame.sort_values({by}, ignore_index=True) sorts them; drop it if it means something else"
+                )
+
+    def require_no_clocks(
+        self,
+        frame: pd.DataFrame,
+        dates: pd.DatetimeIndex | None,
+        item: str | None,
+        codes: np.ndarray,
+        channels: Sequence[str],
+    ) -> None:
+        r"""Checks that no channel that nobody named says what the dates or the numbers of the rows do."""
+        if self.target is not None:
+            return
+        free = [name for name in channels if name not in (*self.wanted(()), *self.covariates) and name in frame.columns]
+        whole = [name for name in free if pd.api.types.is_integer_dtype(frame[name].dtype)]
+        fields = {} if dates is None or not whole else fields_of(dates)
+        said = [name for name in whole if fields and spells(frame[name], fields)]
+        if said and len(said) < len(free):
+            raise ValueError(
+                f"{named('column', said)} what the dates say once more, and no series to forecast: drop "
+                f"{'it' if len(said) == 1 else 'them'}, or name the columns to forecast with target=[...] (--columns)"
+            )
+        numbered = {name: as_steps(frame[name]) for name in whole}
+        said = [name for name, each in numbered.items() if each is not None and counts(each, codes, in_order=True)]
+        if said and len(said) < len(free):
+            steps = dates is None and _numbers_steps(frame[said[0]])
+            more = f"; timestamp_column={shown(said[0])} says that it numbers the steps" if steps else ""
+            raise ValueError(
+                f"{named('column', said)} no series to forecast but a number of each row: drop "
+                f"{'it' if len(said) == 1 else 'them'}, or name the columns to forecast with target=[...] "
+                f"(--columns){more}"
+            )
 
     def date_column(self, frame: pd.DataFrame) -> str | None:
         r"""The one column of dates that is called so, or whose type is dates; None if there is none."""
@@ -390,11 +576,17 @@ class Reader:
     def find_items(self, frame: pd.DataFrame, dates: pd.DatetimeIndex | None, dated: str | None) -> str | None:
         r"""The column that names the item of each row: the one given, or else the one that is called so and does so."""
         if self.item_column is not None:
-            if self.item_column not in frame.columns:
+            given = str(self.item_column)  # of several, `flat` has made one
+            if given not in frame.columns:
                 raise ValueError(
                     f"there is no item column {shown(self.item_column)}; the columns are {listed(frame.columns)}"
                 )
-            return self.item_column
+            both = None
+            if dates is not None and dated is not None:
+                both = joined(frame, dated, dates, [given])
+            if both is not None and times_of_day(frame[given]) is not None:
+                raise ValueError(f"times of day name no items: {both}")
+            return given
         free = [name for name in frame.columns if name.lower() in ITEM_NAMES and name not in (dated, *self.wanted(()))]
         found = [name for name in free if self.names_items(frame[name], dates)]
         if len(found) > 1:
@@ -420,10 +612,12 @@ class Reader:
             return not pd.DataFrame({"item": ids.to_numpy(), "date": dates}).duplicated().any()
         return numeric(ids) is None
 
-    def require_one_series(self, frame: pd.DataFrame, dates: pd.DatetimeIndex) -> None:
-        r"""Checks that dates that repeat do not do so because a column that was not recognised names the item."""
-        rows, repeated = len(dates), int(dates.duplicated().sum())
-        for name in frame.columns if repeated else ():
+    def require_one_series(
+        self, frame: pd.DataFrame, dates: pd.DatetimeIndex, codes: np.ndarray, item: str | None
+    ) -> None:
+        r"""Checks that dates do not repeat, within items, because other columns tell further series apart."""
+        rows, repeated = len(dates), _repeated(codes, dates)
+        for name in frame.columns if repeated and item is None else ():
             if name.lower() in ITEM_NAMES and name not in self.wanted(()):
                 apart = pd.DataFrame({"item": frame[name].to_numpy(), "date": dates}).duplicated().sum()
                 if apart < repeated and frame[name].nunique() < len(frame):  # a number a row names no series
@@ -433,33 +627,61 @@ class Reader:
                     )
         if 10 * repeated <= rows:  # the hours that clocks repeat, which a flag may tell apart, are no series
             return
-        names = [name for name in frame.columns if self.tells_apart(frame[name], dates)]
-        if names:
-            name = min(names, key=lambda name: len(set(frame[name].map(str))))
-            raise ValueError(
-                f"{repeated} of the {rows} dates are repeated: does column {shown(name)} name the series of each row? "
-                f"item_column={shown(name)} (--item-column {name}) says so. "
-                + (
-                    f"If not, drop it: regularise=True does not average what {shown(name)} tells apart"
-                    if self.regularise
-                    else f"If not, {REMEDY}"
-                )
-            )
+        keys = self.keys(frame, dates, codes, item)
+        if not keys:
+            return
+        whole = keys if item is None else [item, *keys]
+        given = shown(whole[0]) if len(whole) == 1 else f"[{', '.join(map(repr, whole))}]"
+        typed = " ".join(f"--item-column {shown(name) if ' ' in name else name}" for name in whole)
+        unless = (
+            f"If not, drop {'it' if len(keys) == 1 else 'them'}: regularise=True does not average what "
+            f"{' and '.join(map(shown, keys))} {'tells' if len(keys) == 1 else 'tell'} apart"
+            if self.regularise or item is not None or len(keys) > 1
+            else f"If not, {REMEDY}"
+        )
+        which = f"does column {shown(keys[0])}" if len(keys) == 1 else f"do columns {listed(keys)} together"
+        raise ValueError(
+            f"{repeated} of the {rows} dates are repeated{'' if item is None else ' within items'}: {which} name the "
+            f"series of each row{'' if item is None else f', beside {shown(item)}'}? item_column={given} "
+            f"({typed}) says so. {unless}"
+        )
 
-    def tells_apart(self, column: pd.Series[Any], dates: pd.DatetimeIndex) -> bool:
+    def keys(self, frame: pd.DataFrame, dates: pd.DatetimeIndex, codes: np.ndarray, item: str | None) -> list[str]:
+        r"""The fewest columns that, beside the items, tell apart series whose dates repeat; none if there are none."""
+        coded = {}
+        for name in frame.columns:
+            column = frame[name]
+            taken = name == item or name in self.wanted(()) or pd.api.types.is_datetime64_any_dtype(column.dtype)
+            if taken or strange(column) is not None:
+                continue
+            numbers = pd.api.types.is_numeric_dtype(column.dtype)
+            each = pd.factorize(column if numbers else column.map(str, na_action="ignore"))[0]
+            if (each >= 0).all() and 2 <= each.max() + 1 <= len(each) / 2:
+                coded[name] = _paired(codes, each)
+        alone = [name for name in coded if self.tells_apart(coded[name], codes, dates)]
+        if alone:
+            return [min(alone, key=lambda name: len(set(frame[name].map(str))))]
+        floats = [name for name in coded if pd.api.types.is_float_dtype(frame[name].dtype)]
+        chosen: list[str] = []
+        made = codes
+        while len(chosen) < 4 and (left := [name for name in coded if name not in (*chosen, *floats)]):
+            best = min(left, key=lambda name: _repeated(_paired(made, coded[name]), dates))
+            if _repeated(_paired(made, coded[best]), dates) == _repeated(made, dates):
+                break
+            made = _paired(made, coded[best])
+            chosen.append(best)
+            if self.tells_apart(made, codes, dates):
+                return chosen
+        return []
+
+    @staticmethod
+    def tells_apart(made: np.ndarray, codes: np.ndarray, dates: pd.DatetimeIndex) -> bool:
         r"""Whether the rows of equal entries have dates of some frequency that, but for a few, repeat no more."""
-        if column.name in self.wanted(()) or pd.api.types.is_datetime64_any_dtype(column.dtype) or strange(column):
+        if 2 * (made.max() + 1) > len(made) or 10 * _repeated(made, dates) > _repeated(codes, dates):
             return False
-        numbers = pd.api.types.is_numeric_dtype(column.dtype)
-        codes = pd.factorize(column if numbers else column.map(str, na_action="ignore"))[0]
-        if (codes < 0).any() or not 2 <= codes.max() + 1 <= len(codes) / 2:
-            return False
-        within = pd.DataFrame({"item": codes, "date": dates}).duplicated().sum()
-        if 10 * within > dates.duplicated().sum():
-            return False
-        largest = np.argsort(np.bincount(codes), kind="stable")[-8:]
+        largest = np.argsort(np.bincount(made), kind="stable")[-8:]
         try:
-            return all(frequency_of(dates[codes == code], None) for code in largest)
+            return all(frequency_of(dates[made == code], None) for code in largest)
         except ValueError:
             return False
 
@@ -467,13 +689,20 @@ class Reader:
         r"""Checks that the index of an undated frame counts its rows."""
         index = frame.index
         if not np.array_equal(np.asarray(index), np.asarray(index)[0] + np.arange(len(frame))):
+            found = as_dates(index.to_series())
+            if found is not None:
+                code = str(suggested(index.to_series())[0]).replace("column", "frame.index")  # type: ignore[index]
+                raise ValueError(
+                    f"the index holds dates as numbers (first: {listed(index[:3])}): frame.set_axis({code}) makes them "
+                    "dates"
+                )
             raise ValueError(
                 f"the index holds neither dates nor row numbers without gaps (first: {listed(index[:3])}): set a "
                 "DatetimeIndex, name a column with timestamp_column= (--timestamp-column), or call "
                 "reset_index(drop=True) if the rows are regular"
             )
 
-    def numbers(self, frame: pd.DataFrame, channels: Sequence[str], *, dated: bool) -> np.ndarray:
+    def numbers(self, frame: pd.DataFrame, channels: Sequence[str], dates: pd.DatetimeIndex | None) -> np.ndarray:
         r"""The channels as an array (rows, D); columns that are not numeric are refused by name."""
         unknown = [name for name in channels if name not in frame.columns]
         if unknown:
@@ -485,8 +714,9 @@ class Reader:
         for name in channels:
             column = numeric(frame[name])
             if column is None:
-                bad.append(why_not_numeric(frame[name], dated))
-                if name.lower() in ITEM_NAMES or bad[-1].startswith(f"column {shown(name)} holds {frame[name].dtype} "):
+                bad.append(why_not_numeric(frame[name], dates is not None))
+                textual = bad[-1].startswith(f"column {shown(name)} holds {frame[name].dtype} ")
+                if (textual or name.lower() in ITEM_NAMES) and _may_name_items(frame[name], dates):
                     ids.append(name)
             else:
                 columns.append(column)
@@ -566,6 +796,22 @@ class Reader:
             raise ValueError(f"the data have no dates for {option} to apply to: pass a frame with dates")
 
 
+def read_series(series: Any, *, covariates: Sequence[str] = (), **options: Any) -> Panel:
+    r"""Makes a panel of whatever holds series.
+
+    Arguments:
+        series: As for `Panel.of`.
+        covariates: Columns that are read whichever are to be forecast, and may say what the dates do.
+        options: Those of `Panel.of`.
+
+    Returns:
+        The panel.
+    """
+    missing = dict.fromkeys(("target", "item_column", "timestamp_column", "frequency"))
+    with unforeseen("these data cannot be read", "pass frames or arrays of plain numbers, text and dates"):
+        return Reader(**{**missing, "regularise": False, **options, "covariates": covariates}).read(series)
+
+
 def _entries_of(series: Any) -> tuple[list[Mapping[str, Any]], Any]:
     r"""The entries of a gluonts dataset, and what it calls its channels; none if it is something else."""
     entries: list[Mapping[str, Any]] = []
@@ -586,14 +832,140 @@ def _labels(columns: pd.Index[Any]) -> list[str]:
 def _with_index(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     r"""A frame with its index as columns."""
     names = [None if name is None else str(name) for name in frame.index.names]
-    twice = [name for name in names if name is not None and (name in columns or names.count(name) > 1)]
+    twice = [name for name in names if name is not None and names.count(name) > 1]
     if twice:
-        raise ValueError(
-            f"the index and a column are both called {shown(twice[0])}: drop one of them, reset_index(drop=True) "
-            "the index"
-        )
+        raise ValueError(f"two levels of the index are called {shown(twice[0])}: rename or drop one of them")
     with reading("the index of the frame cannot be made columns", "call reset_index() on it first"):
         return frame.set_axis([*columns], axis=1).reset_index()
+
+
+def _without_twins(frame: pd.DataFrame) -> pd.DataFrame:
+    r"""A frame none of whose columns is called as its index is: of twins, an index of dates or items stays."""
+    index, columns = frame.index, _labels(frame.columns)
+    names = [None if name is None else label(name, "the index") for name in index.names]
+    for place, name in enumerate(names):
+        if name is None or columns.count(name) != 1:
+            continue
+        level = pd.Series(index.get_level_values(place).array)
+        column = pd.Series(frame.iloc[:, columns.index(name)].array)
+        if strange(column) is None and strange(level) is None and not _same(level, column):
+            differ = (level.map(str) != column.map(str)).to_numpy()
+            row = int(differ.argmax())
+            what = "a level of the index" if len(names) > 1 else "the index"
+            drop = f"droplevel({name!r})" if len(names) > 1 else "reset_index(drop=True)"
+            raise ValueError(
+                f"{what} and a column are both called {shown(name)}, and they disagree, first in row {row} "
+                f"({shown(str(level[row]))} and {shown(str(column[row]))}): drop one of them, frame.{drop} or "
+                f"frame.drop(columns={name!r})"
+            )
+        keep_index = len(names) > 1 or name.lower() in ITEM_NAMES
+        keep_index |= not pd.api.types.is_numeric_dtype(level.dtype) and parse_dates(level) is not None
+        if not keep_index:
+            return frame.reset_index(drop=True)
+        frame = frame.iloc[:, [number for number in range(len(columns)) if number != columns.index(name)]]
+        columns = _labels(frame.columns)
+    return frame
+
+
+def _same(level: pd.Series[Any], column: pd.Series[Any]) -> bool:
+    r"""Whether the index and a column of one name hold the same, be it as text or as dates."""
+    if level.map(str).equals(column.map(str)):
+        return True
+    dates = [None if pd.api.types.is_numeric_dtype(each.dtype) else parse_dates(each) for each in (level, column)]
+    return dates[0] is not None and dates[1] is not None and dates[0].equals(dates[1])
+
+
+def _joined(frame: pd.DataFrame, keys: Sequence[str], keep: Sequence[str]) -> pd.DataFrame:
+    r"""A frame with one column for those that name an item together, which go but for some to keep."""
+    unknown = [name for name in keys if name not in frame.columns]
+    if unknown:
+        raise ValueError(f"there is no item column {listed(unknown)}; the columns are {listed(frame.columns)}")
+    made = joined_names(frame, keys)
+    frame = frame.drop(columns=[name for name in keys if name not in keep])
+    if made.name in frame.columns:
+        raise ValueError(f"columns {listed(keys)} make one called {shown(made.name)}, and there is one: rename it")
+    return frame.assign(**{str(made.name): made})
+
+
+def _may_name_items(column: pd.Series[Any], dates: pd.DatetimeIndex | None) -> bool:
+    r"""Whether the entries of a column, which are text, could name series: the rows of each have dates that go on."""
+    if strange(column) is not None or times_of_day(column) is not None or as_dates(column) is not None:
+        return False
+    codes = pd.factorize(column.map(str, na_action="ignore"))[0]
+    if (codes < 0).any() or 2 * (codes.max() + 1) > len(codes) + 1:
+        return False
+    sizes = np.bincount(codes)
+    if dates is None:  # one after another, or side by side
+        return bool((np.diff(codes) != 0).sum() + 1 == len(sizes) or (sizes == sizes[0]).all())
+    if _repeated(codes, dates) > len(dates) // 10:
+        return False
+    largest = [dates[codes == code] for code in np.argsort(sizes)[-8:]]
+    try:
+        found = [frequency_of(each, None) for each in largest]
+    except ValueError:
+        return False
+    # What tells no dates apart makes parts of one series, which are series of their own if they have no gaps.
+    return dates.has_duplicates or all(map(is_regular, largest, found))
+
+
+def _clock(frame: pd.DataFrame, dates: pd.DatetimeIndex | None, steps: np.ndarray | None) -> pd.DatetimeIndex | None:
+    r"""The dates of the rows, or their numbers as days; None if there are neither."""
+    if dates is not None or steps is None:
+        return dates
+    days = np.minimum(steps - steps.min(), 100_000)  # all that nanoseconds count
+    return pd.DatetimeIndex(pd.Timestamp("1900-01-01") + pd.to_timedelta(days, unit="D"))
+
+
+def _are_blocks(column: pd.Series[Any], codes: np.ndarray) -> bool:
+    r"""Whether text cuts the rows of each item into parts of one length, two rows or more."""
+    if pd.api.types.is_numeric_dtype(column.dtype) or column.isna().any():
+        return False
+    names = pd.factorize(column.map(str))[0]
+    pairs = _paired(codes, names)
+    sizes = np.bincount(pairs)
+    return len(sizes) > codes.max() + 1 and sizes[0] > 1 and bool((sizes == sizes[0]).all())
+
+
+def _numbers_steps(column: pd.Series[Any], *, serial: bool = False) -> bool:
+    r"""Whether a column numbers steps, by numbers that are no days of a spreadsheet, or are such."""
+    numbers = as_steps(column)
+    return numbers is not None and serial == (SERIAL[0] <= numbers.min() and numbers.max() < SERIAL[1])
+
+
+def _first_step(numbers: np.ndarray, column: str, whose: str) -> int:
+    r"""The number of the first row of an item, whose rows are numbered by a column."""
+    wrong = np.flatnonzero(np.diff(numbers) != 1)
+    if len(wrong):
+        row = int(wrong[0])
+        tidy = len(np.unique(numbers)) == len(numbers) == numbers.max() - numbers.min() + 1
+        raise ValueError(
+            f"column {shown(column)} numbers the rows, and{whose} {numbers[row + 1]} comes after {numbers[row]} (row "
+            f"{row + 1}): "
+            + (
+                f"sort them, frame.sort_values({column!r}, kind='stable')"
+                if tidy
+                else "each row has the number after that of the row before; drop the column if it means something else"
+            )
+        )
+    return int(numbers[0])
+
+
+def _without_dates(column: str | None, level: str | None) -> str:
+    r"""What drops the dates of a frame."""
+    if column is None:
+        return "frame.reset_index(drop=True)"
+    return f"frame.droplevel({column!r})" if column == level else f"frame.drop(columns={column!r})"
+
+
+def _paired(codes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    r"""The codes of pairs."""
+    both: np.ndarray = np.unique(codes * (others.max() + 1) + others, return_inverse=True)[1]
+    return both
+
+
+def _repeated(codes: np.ndarray, dates: pd.DatetimeIndex) -> int:
+    r"""How many rows have an item and a date that an earlier one has."""
+    return int(pd.DataFrame({"item": codes, "date": dates}).duplicated().sum())
 
 
 def _require_proportion(items: Sequence[Item], rows: int) -> None:
