@@ -38,6 +38,8 @@ STRENGTHS = torch.logspace(-5, 3, 17, dtype=torch.float64)
 MOST_PERSISTENT = 0.98
 #: The share of a covariate that the frozen model must miss at least, for what it misses of it to tell a slope.
 UNFORESEEN = 0.01
+#: The share of its squares that a covariate must keep about its mean to be none that never changes.
+ROUNDING = 1e-12
 #: How many windows at the mean over all items an item's own mean is drawn towards it by.
 ITEM_WINDOWS = 5
 #: What is added to a covariate that divides, as a share of its mean.
@@ -715,14 +717,17 @@ def _ridge(moments: Tensor, passes: int) -> Tensor:
         white = steps - persistence * neighbours + persistence.square() * (before - first)
         mean = white.sum(0)[0] / white.sum(0)[0, 0].clamp(min=1e-12)
         centring = unit - torch.outer(mean, unit[0])  # takes the means off the rest; nothing is left of the constant
-        white = (centring @ white @ centring.mT)[:, 1:, 1:]
+        centred = centring @ white @ centring.mT
+        varies = (
+            centred.sum(0).diagonal() > ROUNDING * white.sum(0).diagonal()
+        )  # of others nothing but rounding is left
+        white = (centred * torch.outer(varies, varies))[:, 1:, 1:]
         gram, cross, square = white[:, :-1, :-1], white[:, :-1, -1:], white[:, -1, -1:]
         typical = gram.sum(0).diagonal().mean().clamp(min=1e-12)
         errors = cross_validated_error(gram, cross, square, STRENGTHS * typical)[:, 0]
         least = int(errors.argmin())
         found = RidgePath(gram.sum(0), cross.sum(0)).solve(STRENGTHS[least] * typical)[:, 0]
-        if errors[least] >= square.sum():
-            found = torch.zeros_like(found)
+        found = torch.where(varies[1:-1] & (errors[least] < square.sum()), found, 0.0)
         error = centring.mT @ torch.cat([found.new_zeros(1), -found, found.new_ones(1)])  # what is made of the columns
         products, earlier = (error @ of.sum(0) @ error for of in (neighbours, before))
         persistence = (products / 2 / earlier.clamp(min=1e-12)).clamp(0, MOST_PERSISTENT)
