@@ -740,7 +740,11 @@ def choose(
     r"""Chooses the candidate of each target where it surely lowers the loss.
 
     Sure is what the 98 % lower bound of the gain, by the circular block bootstrap, has above zero, though the candidate
-    is the best of several (Bonferroni). Targets stand alone: one that is driven says nothing of the others.
+    is the best of several: as many as these are worth, for those that gain and lose together count once. Targets stand
+    alone: one that is driven says nothing of the others.
+
+    References:
+        | A Reality Check for Data Snooping (White, 2000), https://doi.org/10.1111/1468-0262.00152
 
     Arguments:
         losses: The losses of each candidate on windows that it did not see, with shape :math:`(1 + k, n, D)`, first
@@ -762,9 +766,15 @@ def choose(
     clock = resampling_clock(origin, prediction_length, item)
     if clock is None:
         return torch.zeros_like(best), mean
-    mine = gains.gather(0, best.expand(1, *gains.shape[1:]))[0]  # (n, D)
     generator = torch.Generator().manual_seed(seed)
-    resampled = block_bootstrap(mine, clock.time, clock.block_length, 1000, generator)  # (R, D)
+    columns = gains.transpose(0, 1).flatten(1)  # (n, k D)
+    resampled = block_bootstrap(columns, clock.time, clock.block_length, 1000, generator).unflatten(1, gains.shape[::2])
+    spread = resampled.std(0)  # (k, D)
+    # The bound rises as that of the best of all by chance does over one's own, at most as if all were strangers.
+    chance = ((resampled - resampled.mean(0)) / spread).nan_to_num(0.0, 0.0, 0.0)  # (R, k, D)
+    highest, own = (each.quantile(1 - DOUBT, dim=0) for each in (chance.amax(1), chance))
+    rise = highest / own.gather(0, best.unsqueeze(0))[0].clamp(min=1e-9)
+    one, strangers = torch.special.ndtri(1 - DOUBT / torch.tensor([1.0, len(gains)], dtype=torch.float64))
+    bound = (one * rise).clamp(one, strangers) / torch.special.ndtri(torch.tensor(0.9))
     few = student(clock.blocks - 1) * (clock.blocks / (clock.blocks - 1)) ** 0.5  # as the gate has it
-    few *= float(torch.special.ndtri(torch.tensor(1 - DOUBT / len(gains))) / torch.special.ndtri(torch.tensor(0.9)))
-    return torch.where(mean - few * resampled.std(0) > 0, best + 1, 0), mean
+    return torch.where(mean - few * bound * spread.gather(0, best.unsqueeze(0))[0] > 0, best + 1, 0), mean

@@ -431,6 +431,28 @@ def test_a_candidate_is_chosen_where_its_gain_is_sure() -> None:
     assert few.tolist() == [0, 0]
 
 
+def test_candidates_that_say_the_same_count_once() -> None:
+    generator = torch.Generator().manual_seed(1)
+    origin, item = np.arange(0, 2400, 12), np.zeros(200, int)
+    noise = torch.randn(200, 1, generator=generator)
+    gain = noise - noise.mean()
+
+    def least_sure(others: torch.Tensor) -> float:
+        r"""The smallest mean gain at which the first candidate is chosen beside others that gain less."""
+        for mean in np.linspace(0, 0.6, 121):
+            losses = torch.cat([torch.zeros(1, 200, 1), (-gain - mean).unsqueeze(0), others - mean + 1e-3]) + 10
+            if choose(losses, H, origin, item)[0].item() == 1:
+                return float(mean)
+        raise AssertionError
+
+    alone = least_sure(torch.zeros(0, 200, 1))
+    same = least_sure((-gain).expand(15, 200, 1))
+    strangers = torch.randn(15, 200, 1, generator=generator)
+    strangers = least_sure(strangers - strangers.mean(1, keepdim=True))
+    assert same == pytest.approx(alone, abs=0.02)
+    assert strangers > 1.2 * alone
+
+
 def test_calendar_columns() -> None:
     def names(frequency: str) -> list[str]:
         index = pd.date_range("2024-01-01", periods=5, freq=frequency)
