@@ -752,7 +752,7 @@ class _Stages:
             return torch.where(means.gather(0, chosen.unsqueeze(0))[0] >= means[0], 0, chosen)
 
         chosen, before = torch.zeros(self.channels, dtype=torch.long), 0
-        for layer in layers:
+        for layer in filter(None, layers):
             best = losses.gather(0, chosen.expand(1, *losses.shape[1:]))
             better = surest(torch.cat([best, losses[1 + before : 1 + before + len(layer)]]))
             chosen, before = torch.where(better > 0, better + before, chosen), before + len(layer)
@@ -803,7 +803,9 @@ class _Stages:
             (generalised_slopes, *missed, told, kind[some], fold[some]),
         ]
 
-        def regressed(first: int, last: int, *, apart: bool) -> list[Tensor | int]:
+        surest, rest = ways[2:], ways[:2]
+
+        def regressed(first: int, last: int, ways: list[Any], *, apart: bool) -> list[Tensor | int]:
             r"""The slopes of the covariates up to the last, in those ways that tell any of them from the first on."""
             found: list[Tensor | int] = []
             for solve, x, y, told, kind, which in ways:
@@ -818,10 +820,14 @@ class _Stages:
 
         given = len(panel.given)
         sets = [(0, given), (given, count)] if panel.given and panel.calendar else [(0, count)]
-        layers = [[*regressed(*sets[0], apart=False), *self.ratios(effect)]]
-        layers += [regressed(*of, apart=False) for of in sets[1:]]
+        # The surest slopes come first: others may look better by the same chance that made them.
+        layers = [
+            [*regressed(*sets[0], surest, apart=False), *self.ratios(effect)],
+            regressed(*sets[0], rest, apart=False),
+        ]
+        layers += [regressed(*of, ways, apart=False) for of in sets[1:]]
         if effect.static:  # a forecast of what is multiplied by a constant is multiplied by it
-            layers.append([each for of in sets for each in regressed(*of, apart=True)])
+            layers.append([each for of in sets for each in regressed(*of, ways, apart=True)])
         return layers
 
     def ratios(self, effect: KnownEffect) -> list[int]:
