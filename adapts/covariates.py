@@ -3,8 +3,8 @@ r"""Covariates: which columns they are, their future rows, and what known ones e
 from __future__ import annotations
 
 __all__ = [
-    "KnownEffect", "assign", "calendar_columns", "choose", "extent", "followed", "location_scale",
-    "require_one_value", "require_tellable", "slopes",
+    "KnownEffect", "assign", "calendar_columns", "choose", "extent", "followed", "foreseen", "generalised_slopes",
+    "location_scale", "require_one_value", "require_tellable", "slopes", "within_items",
 ]  # fmt: skip
 
 import os
@@ -34,6 +34,14 @@ from .tensors import require_names, taken
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.
 STRENGTHS = torch.logspace(-5, 3, 17, dtype=torch.float64)
+#: The most that errors of one lead are taken to pass on to the next: of those that pass on all no mean is left.
+MOST_PERSISTENT = 0.98
+#: The share of a covariate that the frozen model must miss at least, for what it misses of it to tell a slope.
+UNFORESEEN = 0.01
+#: The share of its squares that a covariate must keep about its mean to be none that never changes.
+ROUNDING = 1e-12
+#: How many windows at the mean over all items an item's own mean is drawn towards it by.
+ITEM_WINDOWS = 5
 #: What is added to a covariate that divides, as a share of its mean.
 FLOOR = 0.2
 #: How likely a target without any effect may be given one.
@@ -421,6 +429,14 @@ class KnownEffect:
         r"""Whether anything is explained."""
         return self.divides or bool(self.weights.any())
 
+    @property
+    def reads(self) -> np.ndarray:
+        r"""Which covariates each target reads, with shape :math:`(C, D)`."""
+        reads = np.asarray(self.weights.reshape(-1, len(self.names), self.weights.shape[1]).any(0))
+        divided = self.divisor >= 0
+        reads[self.divisor[divided], divided] = True
+        return reads
+
     def standardised(self, panel: Panel) -> Panel:
         r"""The known covariates of a panel in units of the train rows, 0 where they are missing.
 
@@ -498,11 +514,7 @@ class KnownEffect:
             For each item which of its rows and targets these are, with shape :math:`(T, D)`; `adapts.gaps.short_gaps`
             count.
         """
-        count = len(self.names)
-        reads = np.asarray(self.weights.reshape(-1, count, self.weights.shape[1]).any(0))  # (C, D)
-        divided = self.divisor >= 0
-        reads[self.divisor[divided], divided] = True
-        found = []
+        reads, found = self.reads, []
         for item in panel.select(self.names).items:
             short = short_gaps(torch.from_numpy(item.values.T))  # (C, T)
             found.append(short.numpy().T.astype(float) @ reads > 0)
@@ -589,10 +601,46 @@ def extent(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return low, np.where(seen, rows, -np.inf).max(0, initial=-np.inf)
 
 
+def within_items(values: Tensor, item: Tensor) -> Tensor:
+    r"""Takes off each item's mean, so that levels of items are not taken for what covariates do.
+
+    Arguments:
+        values: The values of windows, with shape :math:`(n, H, C)`. NaN marks a missing step.
+        item: The item of each window, with shape :math:`(n,)`.
+
+    Returns:
+        The values less the means of their items. These are drawn to the mean over all, as far as `ITEM_WINDOWS` windows
+        at that mean draw them: a few windows hardly tell a level.
+    """
+    seen = ~values.isnan()
+    number = item.unique(return_inverse=True)[1]
+    shape = (int(number.max()) + 1 if len(number) else 0, values.shape[-1])
+    count = torch.zeros(shape, dtype=torch.float64).index_add(0, number, seen.sum(1).double())
+    total = torch.zeros(shape, dtype=torch.float64).index_add(0, number, values.nan_to_num(0.0).sum(1).double())
+    mean = total.sum(0) / count.sum(0).clamp(min=1)
+    weight = ITEM_WINDOWS * values.shape[1]
+    return values - ((total + weight * mean) / (count + weight))[number].unsqueeze(1).to(values)
+
+
+def foreseen(above: Tensor, missed: Tensor) -> Tensor:
+    r"""Tells which covariates the frozen model foresees, so that its errors tell of itself and not of them.
+
+    Arguments:
+        above: The covariates as distances from the context's mean, with shape :math:`(n, H, C)`.
+        missed: The same as distances from what the frozen model foresees, with shape :math:`(m, H, C)`.
+
+    Returns:
+        Whether the squares of the latter are less than `UNFORESEEN` of those of the former, with shape :math:`(C,)`.
+    """
+    whole, rest = (values.double().square().mean((0, 1)) for values in (above, missed))
+    return rest <= UNFORESEEN * whole
+
+
 def slopes(x: Tensor, y: Tensor, fold: Tensor, folds: int) -> Tensor:
     r"""Ridge coefficients of each target on covariates, with each fold left out and with all of them.
 
-    A target's strength has the least error left out; where no strength beats zero, its coefficients are zero.
+    The regression has an intercept, which is neither shrunk nor returned: the covariates need not be centred, nor the
+    targets. A target's strength has the least error left out; where no strength beats zero, its coefficients are zero.
 
     Arguments:
         x: The covariates, with shape :math:`(n, H, C)`.
@@ -603,34 +651,87 @@ def slopes(x: Tensor, y: Tensor, fold: Tensor, folds: int) -> Tensor:
     Returns:
         The coefficients, with shape :math:`(F + 1, C, D)`: first those without each of the :math:`F` folds.
     """
-    width = x.shape[-1]
+    return _solved(x, y, fold, folds, 1)
+
+
+def generalised_slopes(x: Tensor, y: Tensor, fold: Tensor, folds: int) -> Tensor:
+    r"""Ridge coefficients as `slopes` has them, of errors that hang together from lead to lead.
+
+    These are taken for an autoregression of first order, whose coefficient the errors of `slopes` tell (feasible
+    generalised least squares). What a target that wanders misses at one lead it misses at the next: such errors count
+    once, which makes the coefficients far surer.
+
+    References:
+        | Trend Estimators and Serial Correlation (Prais & Winsten, 1954)
+
+    Arguments:
+        x: The covariates, with shape :math:`(n, H, C)`.
+        y: The targets, with shape :math:`(n, H, D)`. NaN marks a missing step.
+        fold: Each window's block of time, with shape :math:`(n,)`; -1 marks those that are in none.
+        folds: The number of blocks :math:`F`.
+
+    Returns:
+        The coefficients, with shape :math:`(F + 1, C, D)`: first those without each of the :math:`F` folds.
+    """
+    return _solved(x, y, fold, folds, 2)
+
+
+def _solved(x: Tensor, y: Tensor, fold: Tensor, folds: int, passes: int) -> Tensor:
     used = [(fold == one).nonzero().flatten() for one in range(folds)]
-    found = torch.zeros(folds + 1, width, y.shape[-1], dtype=torch.float64)
-    regressors = [x[rows].reshape(-1, width).double() for rows in used]
-    whole = torch.stack([rows.mT @ rows for rows in regressors])
+    found = torch.zeros(folds + 1, x.shape[-1], y.shape[-1], dtype=torch.float64)
+    regressors = [torch.cat([torch.ones_like(x[rows, :, :1]), x[rows]], -1).double() for rows in used]  # and a constant
+
+    def moments(left: list[Tensor], right: list[Tensor], seen: list[Tensor]) -> Tensor:
+        return torch.stack([_moments(*each) for each in zip(left, right, seen, strict=True)])  # (F, 4, p, q)
+
+    whole = moments(regressors, regressors, [torch.ones_like(each[..., 0], dtype=torch.bool) for each in regressors])
     for target in range(y.shape[-1]):
-        outcomes = [y[rows, :, target].reshape(-1, 1).double() for rows in used]
-        gram = whole
-        if any(bool(each.isnan().any()) for each in outcomes):
-            seen = [(~each.isnan()).double() for each in outcomes]
-            gram = torch.stack([(rows * kept).mT @ rows for rows, kept in zip(regressors, seen, strict=True)])
-            outcomes = [each.nan_to_num(0.0) for each in outcomes]
-        cross = torch.stack([rows.mT @ each for rows, each in zip(regressors, outcomes, strict=True)])  # (F, C, 1)
-        square = torch.stack([each.square().sum(0) for each in outcomes])  # (F, 1)
-        for left_out in range(folds + 1):  # the strength, too, is chosen without the fold
-            rest = [one for one in range(folds) if one != left_out]
-            found[left_out, :, target] = _ridge(gram[rest], cross[rest], square[rest])
+        outcomes = [y[rows, :, target, None].double() for rows in used]
+        seen = [~each[..., 0].isnan() for each in outcomes]
+        complete = all(bool(each.all()) for each in seen)
+        gram = whole if complete else moments(regressors, regressors, seen)
+        cross, square = moments(regressors, outcomes, seen), moments(outcomes, outcomes, seen)
+        joint = torch.cat([torch.cat([gram, cross], -1), torch.cat([cross.mT, square], -1)], -2)
+        for left_out in range(folds + 1):  # strength and autoregression, too, are chosen without the fold
+            found[left_out, :, target] = _ridge(joint[[one for one in range(folds) if one != left_out]], passes)
     return found
 
 
-def _ridge(gram: Tensor, cross: Tensor, square: Tensor) -> Tensor:
+def _moments(x: Tensor, y: Tensor, seen: Tensor) -> Tensor:
+    r"""Sums of products of steps, neighbours both ways, steps before others and steps that follow none: (4, p, q)."""
+    follows, precedes = torch.zeros_like(seen), torch.zeros_like(seen)
+    follows[:, 1:] = precedes[:, :-1] = seen[:, 1:] & seen[:, :-1]
+    first = seen & ~follows
+    neighbours = x[follows].mT @ y[precedes] + x[precedes].mT @ y[follows]
+    rest = (x[which].mT @ y[which] for which in (precedes, first))
+    return torch.stack([x[seen].mT @ y[seen], neighbours, *rest])
+
+
+def _ridge(moments: Tensor, passes: int) -> Tensor:
     r"""The ridge coefficients (C,) at the strength of the least error left out of folds; 0 where none beats zero."""
-    typical = gram.sum(0).diagonal().mean().clamp(min=1e-12)
-    errors = cross_validated_error(gram, cross, square, STRENGTHS * typical)[:, 0]
-    least = int(errors.argmin())
-    if errors[least] >= square.sum():
-        return torch.zeros(len(cross[0]), dtype=cross.dtype)
-    return RidgePath(gram.sum(0), cross.sum(0)).solve(STRENGTHS[least] * typical)[:, 0]
+    # The moments (F, 4, C + 2, C + 2) are of the constant, the covariates and the target.
+    persistence = torch.zeros((), dtype=torch.float64)
+    unit = torch.eye(moments.shape[-1], dtype=moments.dtype)
+    for _ in range(passes):  # the errors of the first solution tell how the second weighs the steps
+        steps, neighbours, before, first = moments.unbind(1)
+        white = steps - persistence * neighbours + persistence.square() * (before - first)
+        mean = white.sum(0)[0] / white.sum(0)[0, 0].clamp(min=1e-12)
+        centring = unit - torch.outer(mean, unit[0])  # takes the means off the rest; nothing is left of the constant
+        centred = centring @ white @ centring.mT
+        varies = (
+            centred.sum(0).diagonal() > ROUNDING * white.sum(0).diagonal()
+        )  # of others nothing but rounding is left
+        white = (centred * torch.outer(varies, varies))[:, 1:, 1:]
+        gram, cross, square = white[:, :-1, :-1], white[:, :-1, -1:], white[:, -1, -1:]
+        typical = gram.sum(0).diagonal().mean().clamp(min=1e-12)
+        errors = cross_validated_error(gram, cross, square, STRENGTHS * typical)[:, 0]
+        least = int(errors.argmin())
+        found = RidgePath(gram.sum(0), cross.sum(0)).solve(STRENGTHS[least] * typical)[:, 0]
+        found = torch.where(varies[1:-1] & (errors[least] < square.sum()), found, 0.0)
+        error = centring.mT @ torch.cat([found.new_zeros(1), -found, found.new_ones(1)])  # what is made of the columns
+        products, earlier = (error @ of.sum(0) @ error for of in (neighbours, before))
+        persistence = (products / 2 / earlier.clamp(min=1e-12)).clamp(0, MOST_PERSISTENT)
+    return found
 
 
 def choose(
@@ -639,7 +740,11 @@ def choose(
     r"""Chooses the candidate of each target where it surely lowers the loss.
 
     Sure is what the 98 % lower bound of the gain, by the circular block bootstrap, has above zero, though the candidate
-    is the best of several (Bonferroni). Targets stand alone: one that is driven says nothing of the others.
+    is the best of several: as many as these are worth, for those that gain and lose together count once. Targets stand
+    alone: one that is driven says nothing of the others.
+
+    References:
+        | A Reality Check for Data Snooping (White, 2000), https://doi.org/10.1111/1468-0262.00152
 
     Arguments:
         losses: The losses of each candidate on windows that it did not see, with shape :math:`(1 + k, n, D)`, first
@@ -661,9 +766,15 @@ def choose(
     clock = resampling_clock(origin, prediction_length, item)
     if clock is None:
         return torch.zeros_like(best), mean
-    mine = gains.gather(0, best.expand(1, *gains.shape[1:]))[0]  # (n, D)
     generator = torch.Generator().manual_seed(seed)
-    resampled = block_bootstrap(mine, clock.time, clock.block_length, 1000, generator)  # (R, D)
+    columns = gains.transpose(0, 1).flatten(1)  # (n, k D)
+    resampled = block_bootstrap(columns, clock.time, clock.block_length, 1000, generator).unflatten(1, gains.shape[::2])
+    spread = resampled.std(0)  # (k, D)
+    # The bound rises as that of the best of all by chance does over one's own, at most as if all were strangers.
+    chance = ((resampled - resampled.mean(0)) / spread).nan_to_num(0.0, 0.0, 0.0)  # (R, k, D)
+    highest, own = (each.quantile(1 - DOUBT, dim=0) for each in (chance.amax(1), chance))
+    rise = highest / own.gather(0, best.unsqueeze(0))[0].clamp(min=1e-9)
+    one, strangers = torch.special.ndtri(1 - DOUBT / torch.tensor([1.0, len(gains)], dtype=torch.float64))
+    bound = (one * rise).clamp(one, strangers) / torch.special.ndtri(torch.tensor(0.9))
     few = student(clock.blocks - 1) * (clock.blocks / (clock.blocks - 1)) ** 0.5  # as the gate has it
-    few *= float(torch.special.ndtri(torch.tensor(1 - DOUBT / len(gains))) / torch.special.ndtri(torch.tensor(0.9)))
-    return torch.where(mean - few * resampled.std(0) > 0, best + 1, 0), mean
+    return torch.where(mean - few * bound * spread.gather(0, best.unsqueeze(0))[0] > 0, best + 1, 0), mean

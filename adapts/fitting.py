@@ -22,7 +22,17 @@ from ._logging import get_logger
 from ._random import seeded
 from .adapters import AdapterModule, Evidence, make
 from .checkpoints import Checkpoints
-from .covariates import KnownEffect, choose, extent, location_scale, require_tellable, slopes
+from .covariates import (
+    KnownEffect,
+    choose,
+    extent,
+    foreseen,
+    generalised_slopes,
+    location_scale,
+    require_tellable,
+    slopes,
+    within_items,
+)
 from .dates import phases
 from .distribution.bands import JointBands, least_tail_scale
 from .distribution.blocks import independent_windows, lead_blocks
@@ -696,7 +706,10 @@ class _Stages:
         if self.fitted.effect is not None and self.enough("train", "covariates"):
             names = [*panel.given, "the calendar"] if panel.calendar else panel.given
             said.append(f"known {_few(names)}: {self.known()}")
-            if panel.static and not self.fitted.effect.tells_apart:
+            effect = self.fitted.effect
+            if panel.given and panel.calendar and effect.used and not effect.reads[len(panel.given) :].any():
+                said.append("the calendar: not used beside them, for no further gain is sure")
+            if panel.static and not effect.tells_apart:
                 said.append(f"static {_few(tuple(panel.static))}: not used, for no gain is sure")
         if said:
             self.fitted.stages["covariates"] = "; ".join(said)
@@ -717,22 +730,10 @@ class _Stages:
         fitted, train, later = self.fitted, self.laid["train"], self.laid["validation"]
         known = effect.standardised(fitted.panel)
         fold = self.folds(train)
-        folds, inside = int(fold.max()) + 1, np.flatnonzero(fold.numpy() >= 0)
+        inside = np.flatnonzero(fold.numpy() >= 0)
         some = inside[_evenly(len(inside), FEW)]
-        target, covariate = fitted.plain(train), replace(train, panel=known.select(effect.names))
-        # What they add, seen in two ways: in distances from the context's mean, and in what the frozen model misses of
-        # both, which is right where a target wanders. What they multiply has nothing to be found.
-        seen = [
-            (self.above(covariate), self.above(target), fold),
-            (self.missed(covariate[some]), self.missed(target[some]), fold[some]),
-        ]
-        candidates: list[Tensor | int] = [slopes(x, y, which, folds) for x, y, which in seen]
-        candidates += self.ratios(effect)
-        alike = len(candidates)  # the same for all items
-        if effect.static:  # a forecast of what is multiplied by a constant is multiplied by it
-            kind = replace(train, panel=known.select(effect.static)).future()
-            for (x, y, which), each in zip(seen, (kind, kind[some]), strict=True):
-                candidates.append(slopes(effect.crossed(torch.cat([x, each], -1)), y, which, folds))
+        layers = self.candidates(effect, known, fold, some)
+        candidates = [each for layer in layers for each in layer]
         few = later[_evenly(len(later), FEW)] if len(later) else later
         losses = torch.cat([
             self.tried(train[some], known, candidates, fold[some], effect),  # as found without their fold
@@ -750,15 +751,17 @@ class _Stages:
             means = losses[:, len(some) :].nanmean(1)  # NaN without validation windows
             return torch.where(means.gather(0, chosen.unsqueeze(0))[0] >= means[0], 0, chosen)
 
-        chosen = surest(losses[: 1 + alike])
-        if effect.static:  # items differ only if that is surely better than the best that is the same for all
+        chosen, before = torch.zeros(self.channels, dtype=torch.long), 0
+        for layer in filter(None, layers):
             best = losses.gather(0, chosen.expand(1, *losses.shape[1:]))
-            apart = surest(torch.cat([best, losses[1 + alike :]]))
-            chosen = torch.where(apart > 0, apart + alike, chosen)
+            better = surest(torch.cat([best, losses[1 + before : 1 + before + len(layer)]]))
+            chosen, before = torch.where(better > 0, better + before, chosen), before + len(layer)
         if not bool(chosen.any()):
             return "not used, for no gain is sure"
-        products = len(effect.static) if int(chosen.max()) > alike else 0
-        weights = np.zeros((len(effect.names) * (1 + products), self.channels))
+        count = len(effect.names)
+        used = [candidates[number - 1] for number in chosen.tolist() if number]
+        width = max([count, *(each.shape[1] for each in used if isinstance(each, Tensor))])
+        weights = np.zeros((width, self.channels))
         divisor, told = effect.divisor.copy(), []
         gains = 1 - losses.gather(0, chosen.expand(1, *losses.shape[1:]))[0].nanmean(0) / losses[0].nanmean(0)
         for number, name in enumerate(fitted.panel.targets):
@@ -769,13 +772,63 @@ class _Stages:
             if isinstance(candidate, int):
                 divisor[number] = candidate
                 told[-1] += f" (as a ratio to {effect.names[candidate]})"
-            else:
-                weights[: candidate.shape[1], number] = candidate[-1, :, number].numpy()
-            if chosen[number] > alike:
+                continue
+            weights[: candidate.shape[1], number] = candidate[-1, :, number].numpy()
+            if candidate.shape[1] > count:
                 told[-1] += f" (apart by {_few(tuple(fitted.panel.static))})"
         fitted.effect = effect.with_slopes(weights, divisor)
         self.lay()
         return f"used for {len(told)} of {self.channels} channels; quantile loss lower by {_few(told)}"
+
+    def candidates(self, effect: KnownEffect, known: Panel, fold: Tensor, some: np.ndarray) -> list[list[Tensor | int]]:
+        r"""What each target may be given, in layers: slopes, perhaps of products too, or the covariate that divides."""
+        # A layer is chosen from only where it is surely better than the best of those before, so that more to choose
+        # from costs no gain: the given covariates, the calendar beside them, and items that differ.
+        panel, train = self.fitted.panel, self.laid["train"]
+        target, covariate = self.fitted.plain(train), replace(train, panel=known.select(effect.names))
+        item, kind = torch.as_tensor(train.item), replace(train, panel=known.select(effect.static)).future()
+        folds, count = int(fold.max()) + 1, len(effect.names)
+
+        def seen(way: Callable[[Windows], Tensor], part: slice | np.ndarray) -> tuple[Tensor, Tensor]:
+            x, y = (within_items(way(windows[part]), item[part]) for windows in (covariate, target))
+            return x, y
+
+        # What they add, seen in two ways: in distances from the context's mean, and in what the frozen model misses of
+        # both, which is right where a target wanders. What they multiply has nothing to be found.
+        above, missed = seen(self.above, slice(None)), seen(self.missed, some)
+        all_told, told = torch.ones(count, dtype=torch.bool), ~foreseen(above[0], missed[0])
+        ways = [
+            (slopes, *above, all_told, kind, fold),
+            (slopes, *missed, told, kind[some], fold[some]),
+            (generalised_slopes, *missed, told, kind[some], fold[some]),
+        ]
+
+        surest, rest = ways[2:], ways[:2]
+
+        def regressed(first: int, last: int, ways: list[Any], *, apart: bool) -> list[Tensor | int]:
+            r"""The slopes of the covariates up to the last, in those ways that tell any of them from the first on."""
+            found: list[Tensor | int] = []
+            for solve, x, y, told, kind, which in ways:
+                if not bool(told[first:last].any()):
+                    continue
+                x = effect.crossed(torch.cat([x, kind], -1)) if apart else x
+                columns = [n for n in range(x.shape[-1]) if n % count < last and told[n % count]]  # and their products
+                weights = torch.zeros(folds + 1, x.shape[-1], self.channels, dtype=torch.float64)
+                weights[:, columns] = solve(x[..., columns], y, which, folds)
+                found.append(weights)
+            return found
+
+        given = len(panel.given)
+        sets = [(0, given), (given, count)] if panel.given and panel.calendar else [(0, count)]
+        # The surest slopes come first: others may look better by the same chance that made them.
+        layers = [
+            [*regressed(*sets[0], surest, apart=False), *self.ratios(effect)],
+            regressed(*sets[0], rest, apart=False),
+        ]
+        layers += [regressed(*of, ways, apart=False) for of in sets[1:]]
+        if effect.static:  # a forecast of what is multiplied by a constant is multiplied by it
+            layers.append([each for of in sets for each in regressed(*of, ways, apart=True)])
+        return layers
 
     def ratios(self, effect: KnownEffect) -> list[int]:
         r"""The covariates that targets may be divided by: given ones that are never negative."""
@@ -790,10 +843,13 @@ class _Stages:
         return windows.future() - means.nan_to_num(0.0)
 
     def missed(self, windows: Windows) -> Tensor:
-        r"""The steps ahead as distances from the frozen model's medians, (n, H, D)."""
-        pipeline, median = self.pipeline, self.model.median_index
-        parts = (windows[start : start + CHUNK] for start in range(0, len(windows), CHUNK))
-        return windows.future() - torch.cat([pipeline.frozen(part).values[..., median] for part in parts])
+        r"""The steps ahead as distances from the means of the frozen model's law, (n, H, D)."""
+        # Of a binary covariate the median is 0 or 1: what is missed of it hangs on the past, and of the mean does not.
+        missed = []
+        for part in (windows[start : start + CHUNK] for start in range(0, len(windows), CHUNK)):
+            law = self.pipeline.frozen(part)
+            missed.append(part.future() - QuantileFunction(law.levels, law.values).mean)  # no bounds: covariates too
+        return torch.cat(missed)
 
     def tried(
         self,

@@ -2,6 +2,7 @@ r"""Covariates: on series whose true law with them is known."""
 
 import math
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from seasonal import SeasonalModel
 
 from adapts import Adapter
-from adapts.covariates import assign, choose, slopes
+from adapts.covariates import assign, choose, foreseen, generalised_slopes, slopes, within_items
 from adapts.panel import Panel
 
 H = 12
@@ -113,6 +114,44 @@ def test_the_calendar_tells_a_day_of_the_week() -> None:
     series = driven(2400, effect=0.0)
     series["a"] += 3.0 * (series.index.dayofweek >= 5)
     assert score(series, "a", calendar=True) < 0.9 * score(series, "a")
+
+
+def test_the_effect_of_a_binary_covariate_on_a_walk_is_found() -> None:
+    generator = np.random.default_rng(3)
+    action = generator.binomial(1, 0.2, 900).astype(float)
+    values = {"y": 4 * action + 0.4 * generator.standard_normal(900).cumsum(), "action": action}
+    series = pd.DataFrame(values, pd.date_range("2024-01-01", periods=900, freq="h"))
+    fitted = Adapter(prediction_length=H, recalibration="none", copula="independent")  # its medians of binaries are 0
+    fitted.fit(series, target="y", known_covariates="action")
+    ahead = pd.DataFrame({"action": np.ones(H)}, pd.date_range(series.index[-1], periods=H + 1, freq="h")[1:])
+    effect = fitted.predict(future=ahead).mean - fitted.predict(future=0 * ahead).mean
+    np.testing.assert_allclose(effect, 4, rtol=0.03)
+
+
+def test_the_calendar_costs_no_gain() -> None:
+    series = driven()
+    roles = {"target": ["a", "b"], "known_covariates": ["driver"]}
+    one, other = (adapter().fit(series, calendar=calendar, **roles) for calendar in (False, True))
+    said = other.summary().stages["covariates"]
+    assert "known driver, the calendar: used for 1 of 2 channels" in said
+    assert said.endswith("; the calendar: not used beside them, for no further gain is sure")
+    ahead = pd.DataFrame({"driver": 9.0}, pd.date_range(series.index[-1], periods=H + 1, freq="h")[1:])
+    np.testing.assert_array_equal(other.predict(future=ahead).samples, one.predict(future=ahead).samples)
+
+
+def test_a_driver_and_the_calendar_are_used_together() -> None:
+    series = driven(2400)
+    series["a"] += 3.0 * (series.index.dayofweek >= 5)
+    roles = {"known_covariates": ["driver"]}
+    assert score(series, "a", calendar=True, **roles) < 0.9 * score(series, "a", **roles)
+
+
+def test_more_columns_cost_no_gain() -> None:
+    series = driven()
+    series["one value"] = 4.0
+    series["month"] = np.arange(len(series)) // 700
+    more = ["driver", "noise", "walk", "one value", "month"]
+    assert score(series, "a", known_covariates=more) <= 1.01 * score(series, "a", known_covariates=["driver"])
 
 
 # ---------------------------------------------------------------------- exact
@@ -311,6 +350,76 @@ def test_slopes_are_those_of_ridge_without_each_fold() -> None:
     assert bool((slopes(x, torch.randn(40, 3, 1) * 0, fold, 4) == 0).all())
 
 
+def some_windows(generator: np.random.Generator, kind: str, spread: float) -> tuple[torch.Tensor, torch.Tensor]:
+    r"""Covariates and errors of targets, 150 windows of 12 steps in three folds; what wanders spreads by so much."""
+    shape = (150, 12, 1)
+    draws = {
+        "p=.05": lambda: generator.binomial(1, 0.05, shape),
+        "p=.6": lambda: generator.binomial(1, 0.6, shape),
+        "lognormal": lambda: generator.lognormal(0, 1, shape),
+        "exponential": lambda: generator.exponential(2, shape),
+        "normal": lambda: generator.normal(5, 1, shape),
+    }
+    wander = spread * generator.standard_normal(shape).cumsum(1)
+    trend = 0.1 * np.arange(12)[:, None] - 3 + 2 * (np.arange(150) > 70)[:, None, None]
+    x = torch.from_numpy(draws[kind]().astype(float))
+    return x, 2 * x + torch.from_numpy(trend + wander + 0.1 * generator.standard_normal(shape))
+
+
+@pytest.mark.parametrize("kind", ["p=.05", "p=.6", "lognormal", "exponential", "normal"])
+def test_the_mean_slope_of_many_sets_is_the_true_one(kind: str) -> None:
+    generator, fold = np.random.default_rng(0), torch.arange(150) // 50
+    sets = [some_windows(generator, kind, 0.3) for _ in range(40)]
+    plain, general = (
+        np.array([float(way(x, y, fold, 3)[-1]) for x, y in sets]) for way in (slopes, generalised_slopes)
+    )
+    assert general.mean() == pytest.approx(2, rel=0.02)
+    assert plain.mean() == pytest.approx(2, rel=0.02 if kind != "p=.05" else 0.04)
+    assert general.std() < 0.8 * plain.std()  # what wanders counts once
+
+
+@pytest.mark.parametrize("way", [slopes, generalised_slopes])
+def test_levels_say_nothing_of_slopes(way: Callable[..., torch.Tensor]) -> None:
+    x, y = some_windows(np.random.default_rng(1), "exponential", 0.2)
+    y[3, 4], y[7] = math.nan, math.nan
+    fold = torch.arange(150) // 50
+    found = way(x, y, fold, 3)
+    torch.testing.assert_close(way(x + 100, y - 30, fold, 3), found, rtol=1e-6, atol=0)
+    # A column of one value, and one that is so within each window, neither break nor bend the others.
+    flat = torch.cat([x, torch.full_like(x, 7.0), torch.zeros_like(x)], -1)
+    torch.testing.assert_close(way(flat, y, fold, 3)[:, 0], found[:, 0], rtol=1e-2, atol=0)
+    torch.testing.assert_close(way(flat, y, fold, 3)[:, 1:], torch.zeros(4, 2, 1).double(), rtol=0, atol=1e-6)
+    steps = torch.arange(150).double().view(-1, 1, 1).expand(150, 12, 1) // 40
+    assert float(way(torch.cat([x, steps], -1), y, fold, 3)[-1, 0]) == pytest.approx(2, rel=0.03)
+    assert not way(flat[..., 1:], y, fold, 3).any()
+
+
+def test_levels_of_items_say_nothing_of_slopes() -> None:
+    generator = np.random.default_rng(2)
+    item = np.arange(400) % 4
+    share = np.array([0.05, 0.2, 0.5, 0.8])[item]
+    x = generator.binomial(1, share[:, None, None], (400, 12, 1)).astype(float)
+    y = 2 * (x - share[:, None, None]) + 0.2 * generator.standard_normal(x.shape)  # the frozen model knows the shares
+    x, y = (within_items(torch.from_numpy(values), torch.from_numpy(item)) for values in (x, y))
+    assert float(slopes(x, y, torch.arange(400) // 80, 5)[-1]) == pytest.approx(2, rel=0.02)
+
+
+def test_means_of_items_are_drawn_to_that_of_all() -> None:
+    values = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 7.0]).view(6, 1, 1).expand(6, 2, 1).clone()
+    values[0, 0] = math.nan
+    found = within_items(values, torch.tensor([3, 3, 3, 3, 3, 8]))
+    mean = (9 * 1 + 2 * 7) / 11
+    assert found[0].isnan().flatten().tolist() == [True, False]
+    torch.testing.assert_close(found[1:5], torch.full((4, 2, 1), 1 - (9 + 10 * mean) / 19))
+    torch.testing.assert_close(found[5], torch.full((2, 1), 7 - (14 + 10 * mean) / 12))
+
+
+def test_what_the_frozen_model_foresees_is_told() -> None:
+    above = torch.ones(5, H, 3)
+    missed = above * torch.tensor([0.05, 0.2, 0.0])
+    assert foreseen(above, missed).tolist() == [True, False, True]
+
+
 def test_a_candidate_is_chosen_where_its_gain_is_sure() -> None:
     origin, item = np.arange(0, 2400, 12), np.zeros(200, int)
     losses = 1 + 0.1 * torch.rand(3, 200, 2)
@@ -320,6 +429,28 @@ def test_a_candidate_is_chosen_where_its_gain_is_sure() -> None:
     assert chosen.tolist() == [2, 0] and gains[0] == pytest.approx(0.2 / 1.05, abs=0.01)
     few, _ = choose(losses[:, :3], H, origin[:3], item[:3])
     assert few.tolist() == [0, 0]
+
+
+def test_candidates_that_say_the_same_count_once() -> None:
+    generator = torch.Generator().manual_seed(1)
+    origin, item = np.arange(0, 2400, 12), np.zeros(200, int)
+    noise = torch.randn(200, 1, generator=generator)
+    gain = noise - noise.mean()
+
+    def least_sure(others: torch.Tensor) -> float:
+        r"""The smallest mean gain at which the first candidate is chosen beside others that gain less."""
+        for mean in np.linspace(0, 0.6, 121):
+            losses = torch.cat([torch.zeros(1, 200, 1), (-gain - mean).unsqueeze(0), others - mean + 1e-3]) + 10
+            if choose(losses, H, origin, item)[0].item() == 1:
+                return float(mean)
+        raise AssertionError
+
+    alone = least_sure(torch.zeros(0, 200, 1))
+    same = least_sure((-gain).expand(15, 200, 1))
+    strangers = torch.randn(15, 200, 1, generator=generator)
+    strangers = least_sure(strangers - strangers.mean(1, keepdim=True))
+    assert same == pytest.approx(alone, abs=0.02)
+    assert strangers > 1.2 * alone
 
 
 def test_calendar_columns() -> None:
