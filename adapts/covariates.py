@@ -31,6 +31,7 @@ from .readers import read_table
 from .shelf import unknown
 from .solvers import RidgePath, cross_validated_error
 from .tensors import require_names, taken
+from .windows import Times
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.
 STRENGTHS = torch.logspace(-5, 3, 17, dtype=torch.float64)
@@ -633,9 +634,7 @@ def _ridge(gram: Tensor, cross: Tensor, square: Tensor) -> Tensor:
     return RidgePath(gram.sum(0), cross.sum(0)).solve(STRENGTHS[least] * typical)[:, 0]
 
 
-def choose(
-    losses: Tensor, prediction_length: int, origin: np.ndarray, item: np.ndarray, seed: int = 0
-) -> tuple[Tensor, Tensor]:
+def choose(losses: Tensor, prediction_length: int, time: Times, seed: int = 0) -> tuple[Tensor, Tensor]:
     r"""Chooses the candidate of each target where it surely lowers the loss.
 
     Sure is what the 98 % lower bound of the gain, by the circular block bootstrap, has above zero, though the candidate
@@ -645,8 +644,7 @@ def choose(
         losses: The losses of each candidate on windows that it did not see, with shape :math:`(1 + k, n, D)`, first
             those without any. NaN marks a window without targets.
         prediction_length: The number of leads :math:`H`.
-        origin: The row of each window's first target, with shape :math:`(n,)`.
-        item: The item of each window, with shape :math:`(n,)`.
+        time: When the windows begin (`Windows.time`).
         seed: The seed of the bootstrap.
 
     Returns:
@@ -658,7 +656,7 @@ def choose(
     means = gains.nanmean(1).nan_to_num(0.0)
     best = means.argmax(0)  # (D,)
     mean = means.gather(0, best.unsqueeze(0))[0]
-    clock = resampling_clock(origin, prediction_length, item)
+    clock = resampling_clock(time, prediction_length)
     if clock is None:
         return torch.zeros_like(best), mean
     mine = gains.gather(0, best.expand(1, *gains.shape[1:]))[0]  # (n, D)

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..windows import Times, require_times
+
 _ENOUGH = 4  # blocks of time, the fewest that tell a spread
 _ENOUGH_ITEMS = 8  # items, the fewest that stand in for blocks of time
 
@@ -39,28 +41,27 @@ class Clock:
     blocks: float
 
 
-def resampling_clock(origin: np.ndarray, prediction_length: int, item: np.ndarray | None = None) -> Clock | None:
+def resampling_clock(time: Times, prediction_length: int) -> Clock | None:
     r"""How to resample windows: by time, or by item where time is short and items are many.
 
     Blocks of time span the horizon or more, a tenth of all time at most four horizons long. Fewer than four of them
     tell nothing about a spread; then eight items or more, each with all of its windows, stand in for them.
 
     Arguments:
-        origin: The row of the first target, with shape :math:`(n,)`.
+        time: When the windows begin (`Windows.time`).
         prediction_length: The number of leads :math:`H`.
-        item: The item of each window, with shape :math:`(n,)`; one item if None.
 
     Returns:
         The clock, None if the windows are too few.
     """
-    origin = np.asarray(origin)
+    origin = require_times(time).step
     if len(origin) == 0:
         return None
     span = int(np.ptp(origin)) + prediction_length
     length = max(prediction_length, min(4 * prediction_length, span // 10))
     if span // length >= _ENOUGH:
         return Clock(origin, prediction_length, length, span / length)
-    names, items = np.unique(np.zeros(len(origin)) if item is None else np.asarray(item), return_inverse=True)
+    names, items = np.unique(time.item, return_inverse=True)
     return Clock(items, 1, 1, float(len(names))) if len(names) >= _ENOUGH_ITEMS else None
 
 
@@ -81,28 +82,28 @@ def lead_blocks(prediction_length: int) -> Tensor:
     return torch.arange(prediction_length) * number // prediction_length
 
 
-def independent_windows(origin: np.ndarray, prediction_length: int, item: np.ndarray | None = None) -> float:
+def independent_windows(time: Times, prediction_length: int) -> float:
     r"""How many windows that share no target row hold as much as these, overlapping ones.
 
     Windows whose targets overlap repeat each other: only the rows that they cover count, :math:`H` rows a window.
 
     Arguments:
-        origin: The row of the first target, with shape :math:`(n,)`.
+        time: When the windows begin (`Windows.time`).
         prediction_length: The number of leads :math:`H`.
-        item: The item of each window, with shape :math:`(n,)`; one item if None.
 
     Returns:
         The number, at most :math:`n`.
 
     Example:
-        >>> independent_windows(np.arange(0, 49), 24), independent_windows(np.arange(0, 240, 48), 24)
-        (3.0, 5.0)
+        >>> panel = adapts.panel.Panel.of(np.zeros((240, 1)))
+        >>> starts = [np.arange(0, 49), np.arange(0, 240, 48)]
+        >>> [independent_windows(adapts.windows.Times(panel, 0 * rows, rows), 24) for rows in starts]
+        [3.0, 5.0]
     """
-    origin = np.asarray(origin)
-    items = np.zeros(len(origin), int) if item is None else np.asarray(item)
+    origin = require_times(time).step
     rows = 0
-    for one in np.unique(items):
-        starts = np.unique(origin[items == one])
+    for one in np.unique(time.item):
+        starts = np.unique(origin[time.item == one])
         rows += int(np.minimum(np.diff(starts), prediction_length).sum()) + prediction_length
     return min(float(len(origin)), rows / prediction_length)
 

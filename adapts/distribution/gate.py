@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..windows import Times
 from .blocks import Clock, block_bootstrap, independent_windows, lead_blocks, resampling_clock, student
 from .quantiles import QuantileFunction
 
@@ -64,8 +65,7 @@ def fit_gate(
     adapter: QuantileFunction,
     frozen: QuantileFunction,
     future: Tensor,
-    origin: np.ndarray,
-    item: np.ndarray | None = None,
+    time: Times,
     *,
     seed: int = 0,
 ) -> Gate:
@@ -95,42 +95,41 @@ def fit_gate(
             :math:`(n, H, D)`.
         frozen: The frozen model's law on the same windows.
         future: The targets, with shape :math:`(n, H, D)`. NaN marks a missing step.
-        origin: The row of each window's first target, with shape :math:`(n,)`, any order.
-        item: The item of each window, with shape :math:`(n,)`; one item if None.
+        time: When the windows begin (`Windows.time`), in any order.
         seed: The seed of the bootstrap.
 
     Returns:
         The gate.
     """
     number, horizon, channels = future.shape
-    clock = resampling_clock(origin, horizon, item)
+    clock = resampling_clock(time, horizon)
     if clock is None:
         reason = f"closed: the windows span too little time to be sure of a gain ({4 * horizon} rows are needed)"
         return Gate(torch.zeros(horizon, channels), reason)
 
     losses = _losses(adapter, frozen, future, lead_blocks(horizon))  # (G, n, C)
     generator = torch.Generator().manual_seed(seed)
-    time = clock.time
+    at = clock.time
 
     def gains(shares: Tensor) -> Tensor:
         return losses[0] - losses.gather(0, shares.expand(1, number, -1))[0]  # (n, C)
 
     def choose(windows: np.ndarray) -> Tensor:
         half = losses[0, windows] - losses[len(SHARES) // 2, windows]
-        trust = _trust(half, block_bootstrap(half, time[windows], clock.block_length, 200, generator))
+        trust = _trust(half, block_bootstrap(half, at[windows], clock.block_length, 200, generator))
         means = losses[:, windows].nanmean(1)  # (G, C)
         return (trust * means + (1 - trust) * means.nanmean(1, keepdim=True)).nan_to_num().argmin(0)
 
     unseen = torch.full(losses.shape[1:], torch.nan, dtype=losses.dtype)  # (n, C)  gains that choosing did not see
     folds = min(5, int(clock.blocks))
-    edges = np.quantile(np.unique(time), np.linspace(0, 1, folds + 1))
-    fold = np.searchsorted(edges[1:-1], time, side="right")
+    edges = np.quantile(np.unique(at), np.linspace(0, 1, folds + 1))
+    fold = np.searchsorted(edges[1:-1], at, side="right")
     for held in (np.flatnonzero(fold == one) for one in range(folds)):
-        rest = np.flatnonzero((time <= time[held].min() - clock.reach) | (time >= time[held].max() + clock.reach))
+        rest = np.flatnonzero((at <= at[held].min() - clock.reach) | (at >= at[held].max() + clock.reach))
         if len(rest):
             unseen[held] = gains(choose(rest))[held]
 
-    resampled = block_bootstrap(unseen, time, clock.block_length, 1000, generator)  # (R, C)
+    resampled = block_bootstrap(unseen, at, clock.block_length, 1000, generator)  # (R, C)
     trust = _trust(unseen, resampled)
     mean, pooled = unseen.nanmean(0), resampled.nanmean(1, keepdim=True)
     few = _few(clock)
@@ -168,8 +167,7 @@ def contradicted(
     adapter: QuantileFunction,
     frozen: QuantileFunction,
     future: Tensor,
-    origin: np.ndarray,
-    item: np.ndarray | None = None,
+    time: Times,
     *,
     seed: int = 0,
 ) -> Tensor:
@@ -184,15 +182,14 @@ def contradicted(
             :math:`(n, H, D)`.
         frozen: The frozen model's law on the same windows.
         future: The targets, with shape :math:`(n, H, D)`. NaN marks a missing step.
-        origin: The row of each window's first target, with shape :math:`(n,)`, any order.
-        item: The item of each window, with shape :math:`(n,)`; one item if None.
+        time: When the windows begin (`Windows.time`), in any order.
         seed: The seed of the bootstrap.
 
     Returns:
         Whether each channel is contradicted, with shape :math:`(D,)`; none where the windows span too little time to
         tell.
     """
-    clock = resampling_clock(origin, future.shape[1], item)
+    clock = resampling_clock(time, future.shape[1])
     if clock is None:
         return torch.zeros(future.shape[2], dtype=torch.bool)
     losses = _losses(adapter, frozen, future, torch.zeros(future.shape[1], dtype=torch.long), (0.0, shares))

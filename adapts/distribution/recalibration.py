@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..tensors import require_names, taken
+from ..windows import Times
 from .blocks import Clock, block_variance, resampling_clock, student
 from .pits import Pits
 from .quantiles import LEVELS, QuantileFunction
@@ -73,8 +74,7 @@ class Recalibration:
     def fit(
         pits: Pits | Tensor,
         blocks: Tensor,
-        origin: np.ndarray,
-        item: np.ndarray | None = None,
+        time: Times,
         *,
         phase: Tensor | None = None,
         phases: int = 1,
@@ -98,8 +98,7 @@ class Recalibration:
             pits: The transforms of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing outcome. A
                 tensor is of laws without atoms.
             blocks: The block of each lead, with shape :math:`(H,)`.
-            origin: The row of each window's first target, with shape :math:`(n,)`.
-            item: The item of each window, with shape :math:`(n,)`; one item if None.
+            time: When the windows begin (`Windows.time`), in any order.
             phase: The phase of the season of each step, with shape :math:`(n, H)`; not looked at if None.
             phases: How many phases :math:`F` there are.
 
@@ -107,7 +106,7 @@ class Recalibration:
             The recalibration; the identity if nothing moved, or the windows make too few blocks (see
             `resampling_clock`).
         """
-        pits, clock = Pits.of(pits), resampling_clock(origin, len(blocks), item)
+        pits, clock = Pits.of(pits), resampling_clock(time, len(blocks))
         if clock is None:
             return Recalibration.identity()
         number = int(blocks.max()) + 1
@@ -126,8 +125,7 @@ class Recalibration:
     def chosen(
         pits: Pits | Tensor,
         blocks: Tensor,
-        origin: np.ndarray,
-        item: np.ndarray | None = None,
+        time: Times,
         *,
         phase: Tensor | None = None,
         phases: int = 1,
@@ -145,19 +143,18 @@ class Recalibration:
         Arguments:
             pits: As for `fit`.
             blocks: As for `fit`.
-            origin: As for `fit`.
-            item: As for `fit`.
+            time: As for `fit`.
             phase: As for `fit`.
             phases: As for `fit`.
 
         Returns:
             The recalibration, the identity if no gain is sure; and what was decided, in words.
         """
-        pits, item = Pits.of(pits), np.zeros(len(pits), dtype=int) if item is None else np.asarray(item)
+        pits = Pits.of(pits)
         phase = torch.zeros(pits.shape[:2], dtype=torch.long) if phase is None else phase
         some = _enough(pits)
-        pits, origin, item, phase = pits[some], np.asarray(origin)[some], item[some], phase[some]
-        clock = resampling_clock(origin, len(blocks), item)
+        pits, time, phase = pits[some], time[some], phase[some]
+        clock = resampling_clock(time, len(blocks))
         if clock is None:
             return Recalibration.identity(), "left out, for windows are too few"
         ways = {"by blocks of leads": 1}
@@ -170,34 +167,31 @@ class Recalibration:
                 continue
             later.append(np.flatnonzero(now))
             for way, number in ways.items():
-                told = Recalibration.fit(
-                    pits[before], blocks, origin[before], item[before], phase=phase[before], phases=number
-                )
+                told = Recalibration.fit(pits[before], blocks, time[before], phase=phase[before], phases=number)
                 gains[way].append(told.log_score(pits[now], phase[now]))
         if not later:
             return Recalibration.identity(), "left out, for windows are too few"
-        time = clock.time[np.concatenate(later)]
+        at = clock.time[np.concatenate(later)]
         few = student(clock.blocks - 1) * _SURE * (clock.blocks / (clock.blocks - 1)) ** 0.5
         sure: dict[str, float] = {}
         for way, parts in gains.items():
             gain = torch.cat(parts).unsqueeze(1)  # (m, 1)
             seen = (~gain.isnan()).double()
-            spread = float(block_variance(gain.nan_to_num(0.0), seen, time, clock.block_length).sqrt())
+            spread = float(block_variance(gain.nan_to_num(0.0), seen, at, clock.block_length).sqrt())
             mean = float(gain.nanmean())
             if mean > few * spread and float(parts[-1].nanmean()) > 0:
                 sure[way] = mean
         if not sure:
             return Recalibration.identity(), "left out, for no gain is sure"
         best = max(sure, key=sure.__getitem__)
-        kept = Recalibration.fit(pits, blocks, origin, item, phase=phase, phases=ways[best])
+        kept = Recalibration.fit(pits, blocks, time, phase=phase, phases=ways[best])
         return kept, f"{best} (log score {sure[best]:+.3f} a step on what came after)"
 
     @staticmethod
     def crossed(
         pits: Pits | Tensor,
         blocks: Tensor,
-        origin: np.ndarray,
-        item: np.ndarray | None = None,
+        time: Times,
         *,
         phase: Tensor | None = None,
         phases: int = 1,
@@ -209,8 +203,7 @@ class Recalibration:
         Arguments:
             pits: As for `fit`.
             blocks: As for `fit`.
-            origin: As for `fit`.
-            item: As for `fit`.
+            time: As for `fit`.
             phase: As for `fit`.
             phases: As for `fit`.
 
@@ -218,7 +211,7 @@ class Recalibration:
             Of each span, the numbers of its windows, and their maps; the identity for all of them where windows make
             too few blocks.
         """
-        pits, clock = Pits.of(pits), resampling_clock(origin, len(blocks), item)
+        pits, clock = Pits.of(pits), resampling_clock(time, len(blocks))
         if clock is None:
             return [(np.arange(len(pits)), Recalibration.identity())]
         found = []
@@ -230,8 +223,7 @@ class Recalibration:
             maps = Recalibration.identity()
             if len(rest):
                 maps = Recalibration.fit(
-                    pits[rest], blocks, np.asarray(origin)[rest], None if item is None else np.asarray(item)[rest],
-                    phase=None if phase is None else phase[rest], phases=phases,
+                    pits[rest], blocks, time[rest], phase=None if phase is None else phase[rest], phases=phases,
                 )  # fmt: skip
             found.append((inside, maps))
         return found

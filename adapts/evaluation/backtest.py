@@ -170,8 +170,8 @@ def roll(
         baselines: Whether to score the frozen model, the last value and the seasonal naive as well; or the names of
             those to score, among "frozen model", "last value", "seasonal naive", "drift", "nlinear" and "var" (which
             needs statsmodels), or "all".
-        refit: Whether to fit the adapters again before every origin, on all rows before it, which they then cut into
-            parts as they do without borders. The baselines learn from the rows before the first.
+        refit: Whether to fit the adapters again before every origin, on all rows before it in time, which they then cut
+            into parts as they do without borders. The baselines learn from the rows before the first.
         season_length: The season of the seasonal naive; the adapter's, or one that goes with the frequency, if None.
         num_samples: The number of samples of the sample scores.
         seed: The seed of the samples and of what randomises PITs.
@@ -278,7 +278,7 @@ def roll(
                         _forecast(some, *joint, n, num_samples, seed + at.start + n) for n in range(len(some))
                     ]
             scored[name] = with_regimes(joined(parts), before_each)
-            frames.append(summarise(name, scored[name], test.origin, panel.channels))
+            frames.append(summarise(name, scored[name], test.time, panel.channels))
         frame = pd.concat(frames, ignore_index=True)
         adapters = {name: contestant.fitted for name, contestant in contestants.items()}
         return Backtest(frame, test, scored, adapters, stride, kept if forecasts else None)
@@ -324,8 +324,7 @@ class _Contestant:
 
     def fit(self, number: int = 0) -> None:
         r"""Fits a clone on the rows before an origin."""
-        stops = np.minimum(np.asarray(self.firsts) + number * self.stride, self.panel.lengths)
-        rows = before(self.series, self.panel, stops.tolist())
+        rows = before(self.series, self.panel, [first + number * self.stride for first in self.firsts])
         if number > 0 and not isinstance(rows, Panel):
             rows = replace(rows, borders=None)
         folder = self.checkpoints.path(_file(f"fit {self.name} {number}"))
@@ -357,7 +356,7 @@ def _baseline(name: str, season: int, panel: Panel, firsts: Sequence[int], past:
 
     @cache
     def fitted() -> Baseline:
-        part = Part("fit", tuple((0, first) for first in firsts))
+        part = Part("fit", tuple((0, max(0, first)) for first in firsts))
         windows = part_windows(panel, part, context_length=past, prediction_length=horizon, max_windows=_FIT_WINDOWS)
         return BASELINES[name](season).fit(windows)
 
@@ -434,7 +433,7 @@ def _tell_unscored(windows: Windows) -> None:
 
 def _require_memory(panel: Panel, firsts: Sequence[int], stride: int, horizon: int, models: int) -> None:
     r"""Checks that the forecasts to be kept fit into memory."""
-    rows = np.asarray(panel.lengths) - np.asarray(firsts) - horizon
+    rows = np.asarray(panel.lengths) - np.maximum(firsts, 0) - horizon
     windows = int((rows[rows >= 0] // stride + 1).sum())
     size = models * windows * horizon * panel.num_channels * len(LEVELS) * 8
     if size > _MOST_KEPT:

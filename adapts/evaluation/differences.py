@@ -79,13 +79,8 @@ def difference_table(
         raise ValueError(f"expected the level of an interval within (0, 1), got {shown(level)}")
     checks.integer("differences expect resamples", resamples, least=2, most=MOST_RESAMPLES)
     checks.seed(seed)
-    time, item, horizon, channels = (
-        windows.time,
-        windows.item,
-        windows.prediction_length,
-        windows.panel.channels,
-    )
-    clock = resampling_clock(time, horizon, item)
+    channels = windows.panel.channels
+    clock = resampling_clock(windows.time, windows.prediction_length)
     block_length, stretch = 1, math.nan
     if clock is not None:
         starts = np.unique(clock.time)
