@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .dates import step_days
-from .distribution.blocks import block_bootstrap, resampling_clock, student
+from .distribution.blocks import clock_of, student
 from .errors import shown
 from .gaps import short_gaps
 from .panel import Item, Panel, as_pandas
@@ -634,10 +634,10 @@ def _ridge(gram: Tensor, cross: Tensor, square: Tensor) -> Tensor:
     return RidgePath(gram.sum(0), cross.sum(0)).solve(STRENGTHS[least] * typical)[:, 0]
 
 
-def choose(losses: Tensor, prediction_length: int, time: Times, seed: int = 0) -> tuple[Tensor, Tensor]:
+def choose(losses: Tensor, prediction_length: int, time: Times) -> tuple[Tensor, Tensor]:
     r"""Chooses the candidate of each target where it surely lowers the loss.
 
-    Sure is what the 98 % lower bound of the gain, by the circular block bootstrap, has above zero, though the candidate
+    Sure is what the 98 % lower bound of the gain, by slow waves (see `Clock`), has above zero, though the candidate
     is the best of several (Bonferroni). Targets stand alone: one that is driven says nothing of the others.
 
     Arguments:
@@ -645,7 +645,6 @@ def choose(losses: Tensor, prediction_length: int, time: Times, seed: int = 0) -
             those without any. NaN marks a window without targets.
         prediction_length: The number of leads :math:`H`.
         time: When the windows begin (`Windows.time`).
-        seed: The seed of the bootstrap.
 
     Returns:
         The number of each target's candidate, 0 for none, and the gains of the best ones as shares of the loss, both
@@ -656,12 +655,9 @@ def choose(losses: Tensor, prediction_length: int, time: Times, seed: int = 0) -
     means = gains.nanmean(1).nan_to_num(0.0)
     best = means.argmax(0)  # (D,)
     mean = means.gather(0, best.unsqueeze(0))[0]
-    clock = resampling_clock(time, prediction_length)
+    clock = clock_of(time, prediction_length)
     if clock is None:
         return torch.zeros_like(best), mean
     mine = gains.gather(0, best.expand(1, *gains.shape[1:]))[0]  # (n, D)
-    generator = torch.Generator().manual_seed(seed)
-    resampled = block_bootstrap(mine, clock.time, clock.block_length, 1000, generator)  # (R, D)
-    few = student(clock.blocks - 1) * (clock.blocks / (clock.blocks - 1)) ** 0.5  # as the gate has it
-    few *= float(torch.special.ndtri(torch.tensor(1 - DOUBT / len(gains))) / torch.special.ndtri(torch.tensor(0.9)))
-    return torch.where(mean - few * resampled.std(0) > 0, best + 1, 0), mean
+    least = student(1 - DOUBT / len(gains), clock.freedom) * clock.errors(mine).square().mean(0).sqrt()
+    return torch.where(mean - least > 0, best + 1, 0), mean

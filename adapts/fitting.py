@@ -442,7 +442,7 @@ def _tried_both_ways(
         fresh = make(module.family, module.options()).build(module.channels)
     both = without, _trial(panel, fresh, model, shared, **options)
     losses = [mean_pinball(each.ungated[0], each.truth(each.windows["validation"])).nanmean(1) for each in both]
-    chosen, _ = choose(torch.stack(losses), without.horizon, windows.time, without.seed)  # of (2, n, D)
+    chosen, _ = choose(torch.stack(losses), without.horizon, windows.time)  # of (2, n, D)
     return both[int(chosen.any())]
 
 
@@ -746,7 +746,7 @@ class _Stages:
         time = Times.joined([train[some].time, few.time])
 
         def surest(losses: Tensor) -> Tensor:
-            chosen, _ = choose(losses, self.horizon, time, self.seed)
+            chosen, _ = choose(losses, self.horizon, time)
             means = losses[:, len(some) :].nanmean(1)  # NaN without validation windows
             return torch.where(means.gather(0, chosen.unsqueeze(0))[0] >= means[0], 0, chosen)
 
@@ -921,8 +921,7 @@ class _Stages:
         # The noise of the calibration rows is not known yet; that of these rows stands in for it here.
         self.fitted.noise = self.noise(windows, adapter)
         gate = fit_gate(
-            self.pipeline.noisy(windows, adapter), frozen, self.truth(windows), windows.time,
-            seed=self.seed,
+            self.pipeline.noisy(windows, adapter), frozen, self.truth(windows), windows.time
         )  # fmt: skip
         self.fitted.gate = gate.values
         self.fitted.stages["gate"] = gate.reason
@@ -1193,7 +1192,7 @@ class _Stages:
             for each in (noisy, [law for _, law in laws])
         )
         future = torch.cat([self.truth(some) for some in windows])
-        closed = contradicted(fitted.gate, adapter, frozen, future, _times(windows), seed=self.seed)
+        closed = contradicted(fitted.gate, adapter, frozen, future, _times(windows))
         if not bool(closed.any()):
             return
         fitted.gate = fitted.gate * ~closed

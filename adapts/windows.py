@@ -2,7 +2,17 @@ r"""Parts of a panel in time, and the context and target windows inside them."""
 
 from __future__ import annotations
 
-__all__ = ["Part", "Times", "Windows", "last_windows", "part_windows", "require_times", "split_parts", "window_loader"]
+__all__ = [
+    "Part",
+    "Times",
+    "Windows",
+    "last_windows",
+    "least_history",
+    "part_windows",
+    "require_times",
+    "split_parts",
+    "window_loader",
+]
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -353,6 +363,20 @@ class Windows:
         return torch.from_numpy(values).to(dtype)
 
 
+def least_history(context_length: int, prediction_length: int, stop: int) -> int:
+    r"""Tells how many rows a window has before it at least.
+
+    Arguments:
+        context_length: The number of context steps :math:`L`.
+        prediction_length: The number of target steps :math:`H`.
+        stop: The row of the item before which targets end.
+
+    Returns:
+        The number, :math:`\min(L, \max(H, \lfloor stop / 4 \rfloor))`.
+    """
+    return min(context_length, max(prediction_length, stop // 4))
+
+
 def part_windows(
     panel: Panel,
     part: Part,
@@ -364,17 +388,17 @@ def part_windows(
 ) -> Windows:
     r"""Lays windows over a part so that all of their targets lie inside it.
 
-    Contexts look back across the part's border freely. A window needs some history: the first origin of an item is
-    at least `min(L, max(H, stop // 4))`, which binds in the train part only, unless an item begins late. Windows
+    Contexts look back across the part's border freely. A window needs some history (`least_history`), which binds
+    in the train part only, unless an item begins late. Windows
     whose target is wholly missing are left out.
 
     Arguments:
         panel: The panel, usually standardised.
-        part: The part that the targets lie in. An item that begins later may have a `start` below 0.
+        part: The part that the targets lie in.
         context_length: The number of context steps :math:`L`.
         prediction_length: The number of target steps :math:`H`.
         max_windows: The most windows to return. If there are more, they are thinned out evenly over all items.
-        stride: The number of rows from one origin to the next, before thinning, counted from the part's `start`.
+        stride: The number of rows from one origin to the next, before thinning.
 
     Returns:
         The windows, item by item, each in order of time.
@@ -389,9 +413,8 @@ def part_windows(
         )
     items, origins = [], []
     for number, (item, (start, stop)) in enumerate(zip(panel.items, part.ranges, strict=True)):
-        history = min(context_length, max(prediction_length, stop // 4))
-        candidates = np.arange(start, stop - prediction_length + 1, stride)  # simultaneous with those of other items
-        candidates = candidates[candidates >= history]
+        history = least_history(context_length, prediction_length, stop)
+        candidates = np.arange(max(start, history), stop - prediction_length + 1, stride)
         seen = np.concatenate([[0], np.cumsum(~np.isnan(item.values).all(axis=1))])
         candidates = candidates[seen[candidates + prediction_length] > seen[candidates]]
         items.append(np.full(len(candidates), number))

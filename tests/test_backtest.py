@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from calendars import times
 from safetensors.torch import load_file, save_file
 from seasonal import SeasonalModel
 
@@ -87,7 +88,7 @@ def normal_law(mean, deviation, copula=None):
 
 class TestScoreTable:
     def table(self, laws, future, **options):
-        options = {"channels": ["a", "b"], "scale": np.ones(2), "origin": np.arange(len(future)) * 8, **options}
+        options = {"channels": ["a", "b"], "scale": np.ones(2), "time": times(np.arange(len(future)) * 8), **options}
         return score_table(laws, future, **options)
 
     def test_a_point_forecast_by_hand(self):
@@ -379,7 +380,7 @@ class TestBacktest:
         laws = {"adapter": rolled.adapter.law(rolled.windows)}
         frame = score_table(
             laws, rolled.windows.future(), channels=panel.channels, scale=rolled.adapter.scale_,
-            location=rolled.adapter.location_, origin=rolled.windows.origin, past=rolled.windows.past(),
+            location=rolled.adapter.location_, time=rolled.windows.time, past=rolled.windows.past(),
         )  # fmt: skip
         pd.testing.assert_frame_equal(frame, rolled.frame[rolled.frame["model"] == "adapter"].reset_index(drop=True))
 
@@ -743,9 +744,12 @@ class TestFormatTable:
     def test_floor_beside_the_error(self):
         y = torch.randn(40, 8, 2)
         law = {"m": normal_law(torch.zeros(40, 8, 2), 1.0)}
-        frame = score_table(law, y, channels=["a", "b"], scale=np.ones(2), origin=np.arange(40) * 8)
+        frame = score_table(law, y, channels=["a", "b"], scale=np.ones(2), time=times(np.arange(40) * 8))
         pit = law["m"].marginals.pit(y, torch.Generator().manual_seed(0))
-        error, floor = scores.pit_ece(pit.flatten(0, 1)).mean(), scores.pit_ece_floor(pit, np.arange(40) * 8).mean()
+        error, floor = (
+            scores.pit_ece(pit.flatten(0, 1)).mean(),
+            scores.pit_ece_floor(pit, times(np.arange(40) * 8)).mean(),
+        )
         assert format_table(frame).endswith(f"{error:.3f} ({floor:.3f})")
 
     def test_differences_beside_the_scores(self):
@@ -766,7 +770,7 @@ def test_sample_scores_do_not_depend_on_the_number_of_samples() -> None:
     truth = torch.randn(4000, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     frame = score_table(
         {"right": Law(marginals, Independent(4, 4))}, truth, channels=list("abcd"), scale=np.ones(4),
-        origin=np.arange(4000), num_samples=20,
+        time=times(np.arange(4000)), num_samples=20,
     )  # fmt: skip
     overall = frame.query("channel == 'all' and lead_block == 'all'").set_index("metric")["value"]
     assert overall["crps"] == pytest.approx(math.pi**-0.5, abs=0.006)  # stratified samples would give .027 less

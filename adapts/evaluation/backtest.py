@@ -110,9 +110,9 @@ class Backtest:
         return {model: scores[metric].nanmean(0).nanmean(-1) for model, scores in self.scores.items()}
 
     def differences(
-        self, against: str = FROZEN, metrics: Sequence[str] | None = None, level: float = 0.9, seed: int = 0
+        self, against: str = FROZEN, metrics: Sequence[str] | None = None, level: float = 0.9
     ) -> pd.DataFrame:
-        r"""The differences of all models' scores to those of one, with intervals by a paired block bootstrap.
+        r"""The differences of all models' scores to those of one, with intervals.
 
         See `difference_table`, which tells how.
 
@@ -120,7 +120,6 @@ class Backtest:
             against: The model that the others are compared to.
             metrics: The metrics; all that are means over windows if None.
             level: The probability that an interval covers.
-            seed: The seed of the resampling.
 
         Returns:
             A tidy frame: model, against, channel, metric, difference, low, high; below zero, the model scores lower.
@@ -128,7 +127,7 @@ class Backtest:
         Raises:
             ValueError: If a model or metric is unknown, or the level lies outside (0, 1).
         """
-        return difference_table(self.scores, self.windows, against=against, metrics=metrics, level=level, seed=seed)
+        return difference_table(self.scores, self.windows, against=against, metrics=metrics, level=level)
 
 
 def roll(
@@ -356,7 +355,7 @@ def _baseline(name: str, season: int, panel: Panel, firsts: Sequence[int], past:
 
     @cache
     def fitted() -> Baseline:
-        part = Part("fit", tuple((0, max(0, first)) for first in firsts))
+        part = Part("fit", tuple((0, stop) for stop in np.clip(firsts, 0, panel.lengths).tolist()))
         windows = part_windows(panel, part, context_length=past, prediction_length=horizon, max_windows=_FIT_WINDOWS)
         return BASELINES[name](season).fit(windows)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..panel import Panel, require_length
-from ..windows import Part, Windows, part_windows
+from ..windows import Part, Windows, least_history, part_windows
 
 if TYPE_CHECKING:
     from ..readers import Dataset
@@ -118,7 +118,11 @@ def rolling_windows(
     if windows is not None:
         reach = (windows - 1) * stride + prediction_length
         stops = tuple(min(stop, first + reach) for stop, first in zip(stops, firsts, strict=True))
-    part = Part("held back", tuple(zip(firsts, stops, strict=True)))
+    starts = []
+    for stop, first in zip(stops, firsts, strict=True):  # an item that begins late has windows when the others have
+        late = max(0, least_history(context_length, prediction_length, stop) - first)
+        starts.append(first + -(-late // stride) * stride)
+    part = Part("held back", tuple(zip(starts, stops, strict=True)))
     return part_windows(
         panel,
         part,
