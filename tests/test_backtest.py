@@ -267,6 +267,44 @@ class TestHeldBack:
         self.rolled(Panel.of(poisoned), dirty)
         assert np.array_equal(clean.fits[0].items[0].values, dirty.fits[0].items[0].values)
 
+    def test_refit_sees_no_row_of_an_item_that_begins_later_before_its_time(self):
+        def ragged(values):
+            cuts = slice(0, 400), slice(150, 400), slice(341, 400), slice(0, 200)
+            return Panel.of([pd.DataFrame(values[cut], self.dates[cut]) for cut in cuts])
+
+        adapter, poisoned = KnownLaw(), self.values.copy()
+        rolled = self.rolled(ragged(self.values), adapter, windows=10, stride=8, refit=True)
+        windows = rolled.windows
+        firsts = 400 - 6 - 8 * np.arange(9, -1, -1)  # the rows of the origins
+        ends = [max(item.index[-1] for item in fit.items) for fit in adapter.fits]
+        assert ends == [self.dates[first - 1] for first in firsts]
+        begun = [fit.lengths for fit in adapter.fits]
+        assert begun[0] == (322, 172, 200) and begun[2:4] == [(338, 188, 200), (346, 196, 5, 200)]
+        dates = [windows.panel.items[i].index[o] for i, o in zip(windows.item, windows.origin, strict=True)]
+        assert set(dates) == {self.dates[first] for first in firsts}  # late items stand where the others do
+        assert (np.diff(windows.time.step) >= 0).all() and set(windows.item) == {0, 1, 2}
+        poisoned[360:] = 1e3
+        again = KnownLaw()
+        self.rolled(ragged(poisoned), again, windows=10, stride=8, refit=True)
+        for fit, other, first in zip(adapter.fits, again.fits, firsts, strict=True):
+            same = all(np.array_equal(a.values, b.values) for a, b in zip(fit.items, other.items, strict=True))
+            assert same == (first <= 360)
+
+    def test_borders_count_rows_of_the_calendar(self):
+        early, late = (pd.DataFrame(self.values[cut], self.dates[cut]) for cut in (slice(0, 150), slice(140, 400)))
+        adapter = KnownLaw()
+        self.rolled(Dataset("card", Panel.of([early, late]), borders=(200, 300), end=None), adapter, stride=6)
+        assert adapter.fits[0].panel.lengths == (150, 160) and adapter.fits[0].borders == (200, 300)
+
+    @pytest.mark.parametrize("stagger", [0, 37])
+    def test_floors_of_items_that_begin_at_different_dates(self, stagger):
+        # Copies of one series know no more than the series, wherever each begins.
+        copies = [pd.DataFrame(self.values[k * stagger :], self.dates[k * stagger :]) for k in range(4)]
+        frames = [self.rolled(Panel.of(some), stride=6).frame for some in (copies, copies[:1])]
+        for metric in ("pit_ece_floor", "pit_ks_floor"):
+            many, one = (overall(frame, "adapter", metric) for frame in frames)
+            assert many == pytest.approx(one, rel=0.1)
+
     def test_refit_before_every_origin(self):
         adapter = KnownLaw()
         data = Dataset("card", Panel.of(self.values), borders=(200, 300), end=400)

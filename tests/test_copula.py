@@ -374,7 +374,7 @@ class TestBlocks:
 
     def test_clock(self):
         clock = clock_of(times(np.arange(0, 960 - 24)), 24)
-        assert clock is not None and clock.bins == 39 and clock.freedom == 6
+        assert clock is not None and clock.bins == 39 and clock.freedom == 10
         assert clock_of(times(np.arange(50)), 24) is None and clock_of(times([]), 24) is None
         items = clock_of(times(np.zeros(9, int), np.arange(9)), 24)
         assert items is not None and items.bins == 9 and items.freedom == 8

@@ -176,6 +176,10 @@ class TestFloor:
     def test_one_origin_tells_nothing(self):
         assert pit_ece_floor(torch.rand(1, 24, 2), times([5])).isnan().all()
 
+    def test_rows_are_no_times(self):
+        with pytest.raises(TypeError, match=r"got ndarray: pass windows.time \(not windows.origin"):
+            pit_deviations(torch.rand(9, 4, 1), np.arange(9))
+
     def test_deviations_bound_the_curve(self):
         pit, time = normal_pits(60, 12, 12, 0.9, channels=300)
         bound = pit_deviations(pit, time).abs().amax(1).quantile(0.9, dim=0)  # (D,)
@@ -459,7 +463,7 @@ class TestDifferences:
         assert table["difference"].tolist() == pytest.approx([expected.mean().item(), *expected.tolist()])
         assert (table["low"] < table["difference"]).all() and (table["difference"] < table["high"]).all()
 
-    @pytest.mark.parametrize(("stride", "memory"), [(6, 0.0), (6, 0.8), (3, 0.5)])
+    @pytest.mark.parametrize(("stride", "memory"), [(6, 0.0), (6, 0.8), (3, 0.5), (6, 0.92), (2, 0.9)])
     def test_intervals_cover_as_often_as_they_say(self, stride, memory):
         origins, rng, inside = np.arange(50) * stride, np.random.default_rng(0), 0
         windows, rows = self.windows(origins, 6), origins[-1] + 6
@@ -471,7 +475,7 @@ class TestDifferences:
             scores = {"a": {"crps": cells}, "b": {"crps": torch.zeros_like(cells)}}
             table = difference_table(scores, windows, against="b", metrics=["crps"])
             inside += table["low"][0] <= 0 <= table["high"][0]
-        assert 0.84 <= inside / 200 <= 0.96  # of 90 %; half as wide a one covers 60 %
+        assert 0.85 <= inside / 200 <= 0.95  # of 90 %; half as wide a one covers 60 %
 
     def test_items_of_one_origin_stay_together(self):
         # Eight copies of one item know no more than one.

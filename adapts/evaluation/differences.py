@@ -36,8 +36,8 @@ def difference_table(
 
     The interval is the difference plus and minus its standard deviation times Student's point. Both come from slow
     waves over the windows' time (see `Clock`, which says how often intervals cover), whose number grows with the
-    horizons that the windows span: 2 where they span 4, 4 at 25, 10 at 100. With 12 windows or fewer intervals are
-    wide, and differences that persist for several horizons are covered less often than they say. Where time is shorter
+    horizons that the windows span: 2 where they span 4, 4 at 12, 10 at 50. With 12 windows or fewer intervals are
+    wide, and cover differences that persist for several horizons less often than they say. Where time is shorter
     than four horizons but there are eight items or more, items stand in for time, each with all of its windows; where
     there are neither, the interval is NaN.
 
