@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .dates import step_days
-from .distribution.blocks import block_bootstrap, resampling_clock, student
+from .distribution.blocks import clock_of, student
 from .errors import shown
 from .gaps import short_gaps
 from .panel import Item, Panel, as_pandas
@@ -31,6 +31,7 @@ from .readers import read_table
 from .shelf import unknown
 from .solvers import RidgePath, cross_validated_error
 from .tensors import require_names, taken
+from .windows import Times
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.
 STRENGTHS = torch.logspace(-5, 3, 17, dtype=torch.float64)
@@ -734,13 +735,11 @@ def _ridge(moments: Tensor, passes: int) -> Tensor:
     return found
 
 
-def choose(
-    losses: Tensor, prediction_length: int, origin: np.ndarray, item: np.ndarray, seed: int = 0
-) -> tuple[Tensor, Tensor]:
+def choose(losses: Tensor, prediction_length: int, time: Times) -> tuple[Tensor, Tensor]:
     r"""Chooses the candidate of each target where it surely lowers the loss.
 
-    Sure is what the 98 % lower bound of the gain, by the circular block bootstrap, has above zero, though the candidate
-    is the best of several: as many as these are worth, for those that gain and lose together count once. Targets stand
+    Sure is what the 98 % lower bound of the gain, by slow waves (see `Clock`), has above zero, though the candidate is
+    the best of several: as many as these are worth, for those that gain and lose together count once. Targets stand
     alone: one that is driven says nothing of the others.
 
     References:
@@ -750,9 +749,7 @@ def choose(
         losses: The losses of each candidate on windows that it did not see, with shape :math:`(1 + k, n, D)`, first
             those without any. NaN marks a window without targets.
         prediction_length: The number of leads :math:`H`.
-        origin: The row of each window's first target, with shape :math:`(n,)`.
-        item: The item of each window, with shape :math:`(n,)`.
-        seed: The seed of the bootstrap.
+        time: When the windows begin (`Windows.time`).
 
     Returns:
         The number of each target's candidate, 0 for none, and the gains of the best ones as shares of the loss, both
@@ -763,18 +760,16 @@ def choose(
     means = gains.nanmean(1).nan_to_num(0.0)
     best = means.argmax(0)  # (D,)
     mean = means.gather(0, best.unsqueeze(0))[0]
-    clock = resampling_clock(origin, prediction_length, item)
+    clock = clock_of(time, prediction_length)
     if clock is None:
         return torch.zeros_like(best), mean
-    generator = torch.Generator().manual_seed(seed)
-    columns = gains.transpose(0, 1).flatten(1)  # (n, k D)
-    resampled = block_bootstrap(columns, clock.time, clock.block_length, 1000, generator).unflatten(1, gains.shape[::2])
-    spread = resampled.std(0)  # (k, D)
+    errors = clock.errors(gains.transpose(0, 1).flatten(1)).unflatten(1, gains.shape[::2])  # (J, k, D)
+    spread = errors.square().mean(0).sqrt()
     # The bound rises as that of the best of all by chance does over one's own, at most as if all were strangers.
-    chance = ((resampled - resampled.mean(0)) / spread).nan_to_num(0.0, 0.0, 0.0)  # (R, k, D)
+    white = torch.randn(1000, len(errors), generator=torch.Generator().manual_seed(0), dtype=errors.dtype)
+    chance = torch.einsum("rj,jkd->rkd", white, errors / spread / len(errors) ** 0.5).nan_to_num(0.0, 0.0, 0.0)
     highest, own = (each.quantile(1 - DOUBT, dim=0) for each in (chance.amax(1), chance))
     rise = highest / own.gather(0, best.unsqueeze(0))[0].clamp(min=1e-9)
-    one, strangers = torch.special.ndtri(1 - DOUBT / torch.tensor([1.0, len(gains)], dtype=torch.float64))
-    bound = (one * rise).clamp(one, strangers) / torch.special.ndtri(torch.tensor(0.9))
-    few = student(clock.blocks - 1) * (clock.blocks / (clock.blocks - 1)) ** 0.5  # as the gate has it
-    return torch.where(mean - few * bound * spread.gather(0, best.unsqueeze(0))[0] > 0, best + 1, 0), mean
+    one, strangers = (student(1 - DOUBT / number, clock.freedom) for number in (1, len(gains)))
+    least = (one * rise).clamp(one, strangers) * spread.gather(0, best.unsqueeze(0))[0]
+    return torch.where(mean - least > 0, best + 1, 0), mean

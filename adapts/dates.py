@@ -237,6 +237,33 @@ def steps_from(
     return calendar(stamp, settled, periods=periods, unit=first.unit), settled
 
 
+def steps_since(start: pd.Timestamp, clock: np.ndarray, frequency: str) -> np.ndarray:
+    r"""Counts the steps of a calendar from a first date on.
+
+    Arguments:
+        start: The first date.
+        clock: Other dates, none before it, as nanoseconds of UTC, with shape :math:`(n,)`.
+        frequency: The pandas alias of the step.
+
+    Returns:
+        The steps to each date, with shape :math:`(n,)`; of one between two steps, those to the earlier of them.
+
+    Example:
+        >>> later = pd.DatetimeIndex(["2024-02-01", "2024-03-31"]).as_unit("ns").asi8
+        >>> steps_since(pd.Timestamp("2024-01-31"), later, "ME").tolist()
+        [0, 2]
+    """
+    offset = to_offset(frequency)
+    first = start.as_unit("ns").value
+    if isinstance(offset, Tick) and not isinstance(offset, Day):
+        passed: np.ndarray = (clock - first) // offset.nanos
+        return passed
+    last = pd.Timestamp(int(clock.max(initial=first)), tz="UTC")
+    end = last.tz_localize(None) if start.tz is None else last.tz_convert(start.tz)
+    grid = calendar(start, frequency, end=end, unit="ns").asi8
+    return np.searchsorted(grid, clock, side="right") - 1
+
+
 def calendar_period(frequency: str | None) -> str | None:
     r"""The calendar weeks, months, quarters or years of a frequency without an anchor.
 

@@ -52,7 +52,7 @@ from .panel import Panel
 from .pipeline import Pipeline, noise_ratio
 from .solvers import blocked_folds
 from .tensors import kind_of, taken
-from .windows import PARTS, Part, Windows, part_windows, split_parts
+from .windows import PARTS, Part, Times, Windows, part_windows, split_parts
 
 logger = get_logger(__name__)
 
@@ -452,7 +452,7 @@ def _tried_both_ways(
         fresh = make(module.family, module.options()).build(module.channels)
     both = without, _trial(panel, fresh, model, shared, **options)
     losses = [mean_pinball(each.ungated[0], each.truth(each.windows["validation"])).nanmean(1) for each in both]
-    chosen, _ = choose(torch.stack(losses), without.horizon, windows.time, windows.item, without.seed)  # of (2, n, D)
+    chosen, _ = choose(torch.stack(losses), without.horizon, windows.time)  # of (2, n, D)
     return both[int(chosen.any())]
 
 
@@ -744,10 +744,10 @@ class _Stages:
         for number, candidate in enumerate(candidates, 1):
             if isinstance(candidate, int):
                 losses[number][:, negative] = losses[0][:, negative]
-        origin, item = (np.concatenate([getattr(train, name)[some], getattr(few, name)]) for name in ("time", "item"))
+        time = Times.joined([train[some].time, few.time])
 
         def surest(losses: Tensor) -> Tensor:
-            chosen, _ = choose(losses, self.horizon, origin, item, self.seed)
+            chosen, _ = choose(losses, self.horizon, time)
             means = losses[:, len(some) :].nanmean(1)  # NaN without validation windows
             return torch.where(means.gather(0, chosen.unsqueeze(0))[0] >= means[0], 0, chosen)
 
@@ -977,8 +977,7 @@ class _Stages:
         # The noise of the calibration rows is not known yet; that of these rows stands in for it here.
         self.fitted.noise = self.noise(windows, adapter)
         gate = fit_gate(
-            self.pipeline.noisy(windows, adapter), frozen, self.truth(windows), windows.time, windows.item,
-            seed=self.seed,
+            self.pipeline.noisy(windows, adapter), frozen, self.truth(windows), windows.time
         )  # fmt: skip
         self.fitted.gate = gate.values
         self.fitted.stages["gate"] = gate.reason
@@ -1040,11 +1039,11 @@ class _Stages:
 
     def dependence_alone(self) -> None:
         r"""Fits the copula where calibration rows are too few: it hardly needs them, and it is shrunk by itself."""
-        origin, item = self.errors[1:]
+        time = self.errors[1]
         known = self.settings["copula"] in ("gaussian-history", "schaake")
-        if known or independent_windows(origin, self.horizon, item) >= ENOUGH:
+        if known or independent_windows(time, self.horizon) >= ENOUGH:
             self.fitted.copula = self.copula()
-            told = "the train rows" if known else f"the {len(origin)} windows of all parts before the confirmation rows"
+            told = "the train rows" if known else f"the {len(time)} windows of all parts before the confirmation rows"
             self.fitted.stages["calibration"] += f"; {self.settings['copula']} copula fitted on {told}"
 
     def copula(self) -> Copula:
@@ -1056,18 +1055,18 @@ class _Stages:
             return fit_schaake(self.target_rows, self.horizon)
         if named == "independent":
             return Independent(self.horizon, self.channels)
-        pits, origin, item = self.errors
+        pits, time = self.errors
         if named == "empirical":
             return fit_empirical(pits)
-        return fit_residual(pits, origin, item, history=fit_history(self.target_rows, self.horizon))
+        return fit_residual(pits, time, history=fit_history(self.target_rows, self.horizon))
 
     @property
     def target_rows(self) -> Tensor:
         return self.rows[:, : self.channels]
 
     @cached_property
-    def errors(self) -> tuple[Tensor, np.ndarray, np.ndarray]:
-        r"""The PITs of windows before the confirmation rows, with their origins and items."""
+    def errors(self) -> tuple[Tensor, Times]:
+        r"""The PITs of windows before the confirmation rows, and when these begin."""
         # The law's own on calibration rows; before them, where it was trained and gated, the frozen model's.
         windows, pits = [], []
         for part in ("train", "validation"):
@@ -1079,10 +1078,8 @@ class _Stages:
             windows.append(self.windows["calibration"])
             pits.append(self.pits(self.law("calibration"), windows[-1]).values)
         if not windows:
-            nothing = np.empty(0, dtype=int)
-            return torch.empty(0, self.horizon, len(self.fitted.panel.targets)), nothing, nothing
-        origin, item = _places(windows)
-        return torch.cat(pits), origin, item
+            return torch.empty(0, self.horizon, len(self.fitted.panel.targets)), self.windows["train"][:0].time
+        return torch.cat(pits), _times(windows)
 
     def some(self, part: str) -> tuple[Windows, QuantileFunction | None]:
         r"""Some windows of the train or the validation part, and the frozen model's law of them; None without any."""
@@ -1110,12 +1107,11 @@ class _Stages:
         self.look_again()
         fitted, said = self.fitted, []
         told = self.outcomes()
-        time, item = _places([some for some, _ in told])
-        if len(time) and independent_windows(time, self.horizon, item) >= ENOUGH:
+        if told and independent_windows(time := _times([some for some, _ in told]), self.horizon) >= ENOUGH:
             honest = self.honest(told)
             if self.settings["recalibration"] == "auto":
-                said.append(f"recalibration {self.recalibrate(told, honest, time, item)}")
-            self.band(told, honest, time, item)
+                said.append(f"recalibration {self.recalibrate(told, honest, time)}")
+            self.band(told, honest, time)
         if self.settings["copula"] != "independent":
             if self.enough("confirmation", "confirmation"):
                 windows = self.windows["confirmation"]
@@ -1125,24 +1121,24 @@ class _Stages:
                 said.append(f"comparison of copulas {fitted.stages['confirmation']}")
         fitted.stages["confirmation"] = "; ".join(said) or "nothing to confirm"
 
-    def recalibrate(self, told: Sequence[Outcomes], honest: Pits, time: np.ndarray, item: np.ndarray) -> str:
+    def recalibrate(self, told: Sequence[Outcomes], honest: Pits, time: Times) -> str:
         r"""Fits the map of the levels; says what was decided."""
         self.fitted.recalibration, said = Recalibration.chosen(
-            honest, self.blocks, time, item, phase=torch.cat([some.phase() for some, _ in told]),
+            honest, self.blocks, time, phase=torch.cat([some.phase() for some, _ in told]),
             phases=told[0][0].phases,
         )  # fmt: skip
         return said
 
-    def band(self, told: Sequence[Outcomes], honest: Pits, time: np.ndarray, item: np.ndarray) -> None:
+    def band(self, told: Sequence[Outcomes], honest: Pits, time: Times) -> None:
         r"""Scores joint bands, under maps that did not see what is scored."""
         whole = 0 if bool(self.foretold.all()) else len(told[0][0])  # from which window on all channels are honest
         spans = [(np.arange(len(time)), self.fitted.recalibration)]
         if self.settings["recalibration"] == "auto" and self.fitted.recalibration.maps is not None:
             season = torch.cat([some.phase() for some, _ in told]) if self.fitted.recalibration.seasonal else None
             spans = Recalibration.crossed(
-                honest, self.blocks, time, item, phase=season, phases=self.fitted.recalibration.phases
+                honest, self.blocks, time, phase=season, phases=self.fitted.recalibration.phases
             )
-        least = least_tail_scale(torch.cat([law.tail_scale for _, law in told]), item)
+        least = least_tail_scale(torch.cat([law.tail_scale for _, law in told]), time.item)
         reach, order, first = [], [], 0
         for some, law in told:
             for inside, maps in spans:
@@ -1252,8 +1248,7 @@ class _Stages:
             for each in (noisy, [law for _, law in laws])
         )
         future = torch.cat([self.truth(some) for some in windows])
-        origin, item = _places(windows)
-        closed = contradicted(fitted.gate, adapter, frozen, future, origin, item, seed=self.seed)
+        closed = contradicted(fitted.gate, adapter, frozen, future, _times(windows))
         if not bool(closed.any()):
             return
         fitted.gate = fitted.gate * ~closed
@@ -1272,7 +1267,7 @@ class _Stages:
         candidates: dict[str, Copula] = {"independent": Independent(self.horizon, channels)}
         if named == "residual" and len(self.windows["calibration"]):
             windows = self.windows["calibration"]
-            worth = independent_windows(windows.time, self.horizon, windows.item)
+            worth = independent_windows(windows.time, self.horizon)
             candidates["kronecker"] = fit_gaussian(self.pits(self.law("calibration"), windows).values, worth)
             if affordable >= ENOUGH:
                 candidates["empirical"] = fit_empirical(self.errors[0])
@@ -1314,7 +1309,8 @@ class _Stages:
 
     def folds(self, windows: Windows) -> Tensor:
         r"""The block of time that each window lies in, (n,), -1 for those that straddle two."""
-        return blocked_folds(torch.as_tensor(windows.time), torch.as_tensor(windows.item), self.horizon, FOLDS)
+        time = windows.time
+        return blocked_folds(torch.as_tensor(time.step), torch.as_tensor(time.item), self.horizon, FOLDS)
 
     def frozen(self, part: str) -> QuantileFunction:
         r"""The frozen model's law of a part, of all that the adapter sees; computed once."""
@@ -1385,7 +1381,7 @@ class _Stages:
     def enough(self, part: str, stage: str, least: int = ENOUGH) -> bool:
         r"""Whether a part's windows hold enough to decide on; if not, says that the stage is left out."""
         windows = self.windows[part]
-        worth = independent_windows(windows.time, self.horizon, windows.item) if len(windows) else 0.0
+        worth = independent_windows(windows.time, self.horizon) if len(windows) else 0.0
         if worth >= least:
             return True
         self.fitted.stages[stage] = (
@@ -1400,10 +1396,9 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:8]) + f" and {len(names) - 8} more" * (len(names) > 8)
 
 
-def _places(windows: Sequence[Windows]) -> tuple[np.ndarray, np.ndarray]:
-    r"""The origins and the items of windows of several parts, one after the other."""
-    origin, item = (np.concatenate([getattr(some, name) for some in windows]) for name in ("time", "item"))
-    return origin, item
+def _times(windows: Sequence[Windows]) -> Times:
+    r"""When windows of several parts begin, one part after the other."""
+    return Times.joined([some.time for some in windows])
 
 
 def _evenly(number: int, most: int) -> np.ndarray:

@@ -28,6 +28,7 @@ from .panel.grouping import Grouped, split
 from .panel.options import column_names
 from .readers import read_table
 from .shelf import unknown
+from .windows import Times
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -300,11 +301,11 @@ class GroupedAdapter:
                         on_progress=partial(_tell, tell, group),
                     )  # fmt: skip
         each = list(results.values())
-        origin = np.concatenate([result.windows.origin for result in each])
+        time = Times.of_panels([result.windows for result in each])
         frames = {group: result.frame for group, result in results.items()}
         frames[_ALL] = pd.concat(
             [
-                summarise(model, joined([result.scores[model] for result in each]), origin, each[0].adapter.channels)
+                summarise(model, joined([result.scores[model] for result in each]), time, each[0].adapter.channels)
                 for model in each[0].scores
             ]
         )

@@ -169,7 +169,7 @@ def follow(fitted: Fitted, panel: Panel, forecast: Callable[[Fitted, Windows], F
         np.arange(max(1, old - horizon + 1), new - horizon + 1) for old, new in zip(before, panel.lengths, strict=True)
     ]
     item, origin = np.repeat(np.arange(len(panel)), list(map(len, origins))), np.concatenate(origins)
-    made_whole = origin + horizon - before[item]  # by which of the item's new rows
+    made_whole = fitted.panel.begins[item] + origin + horizon  # by the rows of which time
     order = np.lexsort((item, made_whole))
     windows = Windows(panel, item, origin, fitted.context_length, horizon)[order]
     if not len(windows):

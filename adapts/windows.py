@@ -2,17 +2,29 @@ r"""Parts of a panel in time, and the context and target windows inside them."""
 
 from __future__ import annotations
 
-__all__ = ["Part", "Windows", "last_windows", "part_windows", "split_parts", "window_loader"]
+__all__ = [
+    "Part",
+    "Times",
+    "Windows",
+    "last_windows",
+    "least_history",
+    "part_windows",
+    "require_times",
+    "split_parts",
+    "window_loader",
+]
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .dates import phase_of, phases
+from .dates import phase_of, phases, step_days, steps_since
 from .errors import shown
 from .gaps import Told
 from .kriging import Kriging
@@ -42,7 +54,7 @@ def split_parts(
 ) -> dict[str, Part]:
     r"""Cuts a panel into train, validation, calibration and confirmation, in this order in time.
 
-    The items of a dated panel are cut at the same calendar dates: rows are counted on the union of their dates, and an
+    The items of a dated panel are cut at the same calendar dates: rows are counted where any of them has one, and an
     item that ends before a cut, or begins after it, has an empty range on the other side. The items of an undated
     panel have no common clock, and each is cut at its own rows.
 
@@ -75,17 +87,140 @@ def split_parts(
     if panel.frequency is None:
         item_cuts = [cuts(length) for length in panel.lengths]
     else:
-        clocks = [item.clock() for item in panel.items]
-        union = np.unique(np.concatenate(clocks))
-        at = cuts(len(union))
+        steps = np.append(panel.steps, panel.steps[-1] + 1)
+        at = steps[cuts(len(panel.steps))]
         item_cuts = [
-            [int(np.searchsorted(clock, union[cut])) if cut < len(union) else len(clock) for cut in at]
-            for clock in clocks
+            np.clip(at - begin, 0, length).tolist() for begin, length in zip(panel.begins, panel.lengths, strict=True)
         ]
     return {
         name: Part(name, tuple((cut[number], cut[number + 1]) for cut in item_cuts))
         for number, name in enumerate(PARTS)
     }
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Times:
+    r"""When windows begin: steps of a calendar that all of their items, or several panels, have in common.
+
+    What asks which windows are simultaneous, or how far apart they lie, asks for these, and not for rows: a row's
+    number within its item tells no time where items begin at different dates. Hence they are made of panels only. The
+    items of an undated panel are taken to end together, and a row's number, counted from there, is its time.
+
+    Arguments:
+        panel: The panel of the items.
+        item: The number of each window's item in the panel, with shape :math:`(n,)`.
+        row: The row of its item at which each window begins, with shape :math:`(n,)`.
+
+    Attributes:
+        step: The steps, with shape :math:`(n,)`.
+        item: The items, with shape :math:`(n,)`.
+        calendar: The frequency of the steps, and what they are counted from.
+    """
+
+    step: np.ndarray
+    item: np.ndarray
+    calendar: tuple[str | None, int]
+
+    def __init__(self, panel: Panel, item: np.ndarray, row: np.ndarray) -> None:
+        item, row = np.asarray(item), np.asarray(row)
+        if panel.frequency is None:
+            since = -max(panel.lengths)
+        else:
+            since = min(int(one.clock()[0]) for one in panel.items if len(one))
+        self._set(panel.begins[item] + row, item, (panel.frequency, since))
+
+    def _set(self, step: np.ndarray, item: np.ndarray, calendar: tuple[str | None, int]) -> None:
+        for name, value in (("step", step), ("item", item), ("calendar", calendar)):
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def _made(cls, step: np.ndarray, item: np.ndarray, calendar: tuple[str | None, int]) -> Times:
+        made = cls.__new__(cls)
+        made._set(step, item, calendar)
+        return made
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def __getitem__(self, which: slice | Sequence[int] | np.ndarray) -> Times:
+        return self._made(self.step[which], self.item[which], self.calendar)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.step, dtype=dtype)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Times]) -> Times:
+        r"""Joins the times of windows of one panel.
+
+        Arguments:
+            parts: The times, one at least.
+
+        Returns:
+            All of them, in this order.
+
+        Raises:
+            ValueError: If their calendars differ.
+        """
+        if len({part.calendar for part in parts}) != 1:
+            raise ValueError(
+                f"expected times of one calendar, got {shown([part.calendar for part in parts])}: Times.of_panels "
+                "brings windows of several panels onto one"
+            )
+        step, item = (np.concatenate([getattr(part, name) for part in parts]) for name in ("step", "item"))
+        return cls._made(step, item, parts[0].calendar)
+
+    @classmethod
+    def of_panels(cls, windows: Sequence[Windows]) -> Times:
+        r"""Brings windows of several panels onto one calendar.
+
+        Arguments:
+            windows: The windows of each panel, whose origins are rows of their items. Panels are all dated or none is.
+
+        Returns:
+            The times of all windows, in this order; the items of each panel are others than those before. Steps are
+            those of the panel with the longest ones. Undated panels are taken to end together.
+
+        Raises:
+            ValueError: If some panels are dated and others are not.
+        """
+        shift = np.cumsum([0, *(len(each.panel) for each in windows)])
+        item = np.concatenate([each.item + first for each, first in zip(windows, shift, strict=False)])
+        named = {each.panel.frequency for each in windows}
+        frequencies = [name for name in named if name is not None]
+        if not frequencies:
+            since = -max(max(each.panel.lengths) for each in windows)
+            return cls._made(np.concatenate([each.time.step + each.time.calendar[1] - since for each in windows]), item,
+                             (None, since))  # fmt: skip
+        if len(frequencies) < len(named):
+            raise ValueError(
+                "expected panels that all have dates, or none, got some of both: one calendar cannot hold them"
+            )
+        firsts = [pd.Timestamp(one.index[0]) for each in windows for one in each.panel.items if len(one)]
+        start, longest = min(firsts), max(frequencies, key=step_days)
+        dates = [
+            each.panel.items[i].clock()[row] for each in windows for i, row in zip(each.item, each.origin, strict=True)
+        ]
+        return cls._made(steps_since(start, np.array(dates), longest), item, (longest, start.as_unit("ns").value))
+
+
+def require_times(time: Times) -> Times:
+    r"""Checks that windows are told apart by time, not by rows.
+
+    Arguments:
+        time: When windows begin.
+
+    Returns:
+        The same.
+
+    Raises:
+        TypeError: If these are no `Times`.
+    """
+    if not isinstance(time, Times):
+        raise TypeError(
+            f"expected the times of windows on their calendar, got {type(time).__name__}: pass windows.time (not "
+            "windows.origin, whose rows tell no time where items begin at different dates), or Times(panel, item, row)"
+        )
+    return time
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,19 +325,9 @@ class Windows:
         return filled.to(dtype), doubt.to(dtype)
 
     @property
-    def time(self) -> np.ndarray:
-        r"""When windows begin, on one clock for all items.
-
-        The row of each window's first target on the union of the items' dates, with shape :math:`(n,)`. The items of an
-        undated panel have no common clock: each is counted from its own end.
-        """
-        panel = self.panel
-        if panel.frequency is None:
-            lengths = np.asarray(panel.lengths)
-            counted: np.ndarray = self.origin + (lengths.max() - lengths)[self.item]
-            return counted
-        found: np.ndarray = panel.on_one_clock[panel.concatenated[1][self.item] + self.origin]
-        return found
+    def time(self) -> Times:
+        r"""When windows begin, on one calendar for all items."""
+        return Times(self.panel, self.item, self.origin)
 
     @property
     def phases(self) -> int:
@@ -238,6 +363,20 @@ class Windows:
         return torch.from_numpy(values).to(dtype)
 
 
+def least_history(context_length: int, prediction_length: int, stop: int) -> int:
+    r"""Tells how many rows a window has before it at least.
+
+    Arguments:
+        context_length: The number of context steps :math:`L`.
+        prediction_length: The number of target steps :math:`H`.
+        stop: The row of the item before which targets end.
+
+    Returns:
+        The number, :math:`\min(L, \max(H, \lfloor stop / 4 \rfloor))`.
+    """
+    return min(context_length, max(prediction_length, stop // 4))
+
+
 def part_windows(
     panel: Panel,
     part: Part,
@@ -249,8 +388,8 @@ def part_windows(
 ) -> Windows:
     r"""Lays windows over a part so that all of their targets lie inside it.
 
-    Contexts look back across the part's border freely. A window needs some history: the first origin of an item is
-    at least `min(L, max(H, stop // 4))`, which binds in the train part only, unless an item begins late. Windows
+    Contexts look back across the part's border freely. A window needs some history (`least_history`), which binds
+    in the train part only, unless an item begins late. Windows
     whose target is wholly missing are left out.
 
     Arguments:
@@ -274,7 +413,7 @@ def part_windows(
         )
     items, origins = [], []
     for number, (item, (start, stop)) in enumerate(zip(panel.items, part.ranges, strict=True)):
-        history = min(context_length, max(prediction_length, stop // 4))
+        history = least_history(context_length, prediction_length, stop)
         candidates = np.arange(max(start, history), stop - prediction_length + 1, stride)
         seen = np.concatenate([[0], np.cumsum(~np.isnan(item.values).all(axis=1))])
         candidates = candidates[seen[candidates + prediction_length] > seen[candidates]]

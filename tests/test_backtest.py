@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from calendars import times
 from safetensors.torch import load_file, save_file
 from seasonal import SeasonalModel
 
@@ -87,7 +88,7 @@ def normal_law(mean, deviation, copula=None):
 
 class TestScoreTable:
     def table(self, laws, future, **options):
-        options = {"channels": ["a", "b"], "scale": np.ones(2), "origin": np.arange(len(future)) * 8, **options}
+        options = {"channels": ["a", "b"], "scale": np.ones(2), "time": times(np.arange(len(future)) * 8), **options}
         return score_table(laws, future, **options)
 
     def test_a_point_forecast_by_hand(self):
@@ -266,6 +267,44 @@ class TestHeldBack:
         self.rolled(Panel.of(poisoned), dirty)
         assert np.array_equal(clean.fits[0].items[0].values, dirty.fits[0].items[0].values)
 
+    def test_refit_sees_no_row_of_an_item_that_begins_later_before_its_time(self):
+        def ragged(values):
+            cuts = slice(0, 400), slice(150, 400), slice(341, 400), slice(0, 200)
+            return Panel.of([pd.DataFrame(values[cut], self.dates[cut]) for cut in cuts])
+
+        adapter, poisoned = KnownLaw(), self.values.copy()
+        rolled = self.rolled(ragged(self.values), adapter, windows=10, stride=8, refit=True)
+        windows = rolled.windows
+        firsts = 400 - 6 - 8 * np.arange(9, -1, -1)  # the rows of the origins
+        ends = [max(item.index[-1] for item in fit.items) for fit in adapter.fits]
+        assert ends == [self.dates[first - 1] for first in firsts]
+        begun = [fit.lengths for fit in adapter.fits]
+        assert begun[0] == (322, 172, 200) and begun[2:4] == [(338, 188, 200), (346, 196, 5, 200)]
+        dates = [windows.panel.items[i].index[o] for i, o in zip(windows.item, windows.origin, strict=True)]
+        assert set(dates) == {self.dates[first] for first in firsts}  # late items stand where the others do
+        assert (np.diff(windows.time.step) >= 0).all() and set(windows.item) == {0, 1, 2}
+        poisoned[360:] = 1e3
+        again = KnownLaw()
+        self.rolled(ragged(poisoned), again, windows=10, stride=8, refit=True)
+        for fit, other, first in zip(adapter.fits, again.fits, firsts, strict=True):
+            same = all(np.array_equal(a.values, b.values) for a, b in zip(fit.items, other.items, strict=True))
+            assert same == (first <= 360)
+
+    def test_borders_count_rows_of_the_calendar(self):
+        early, late = (pd.DataFrame(self.values[cut], self.dates[cut]) for cut in (slice(0, 150), slice(140, 400)))
+        adapter = KnownLaw()
+        self.rolled(Dataset("card", Panel.of([early, late]), borders=(200, 300), end=None), adapter, stride=6)
+        assert adapter.fits[0].panel.lengths == (150, 160) and adapter.fits[0].borders == (200, 300)
+
+    @pytest.mark.parametrize("stagger", [0, 37])
+    def test_floors_of_items_that_begin_at_different_dates(self, stagger):
+        # Copies of one series know no more than the series, wherever each begins.
+        copies = [pd.DataFrame(self.values[k * stagger :], self.dates[k * stagger :]) for k in range(4)]
+        frames = [self.rolled(Panel.of(some), stride=6).frame for some in (copies, copies[:1])]
+        for metric in ("pit_ece_floor", "pit_ks_floor"):
+            many, one = (overall(frame, "adapter", metric) for frame in frames)
+            assert many == pytest.approx(one, rel=0.1)
+
     def test_refit_before_every_origin(self):
         adapter = KnownLaw()
         data = Dataset("card", Panel.of(self.values), borders=(200, 300), end=400)
@@ -379,7 +418,7 @@ class TestBacktest:
         laws = {"adapter": rolled.adapter.law(rolled.windows)}
         frame = score_table(
             laws, rolled.windows.future(), channels=panel.channels, scale=rolled.adapter.scale_,
-            location=rolled.adapter.location_, origin=rolled.windows.origin, past=rolled.windows.past(),
+            location=rolled.adapter.location_, time=rolled.windows.time, past=rolled.windows.past(),
         )  # fmt: skip
         pd.testing.assert_frame_equal(frame, rolled.frame[rolled.frame["model"] == "adapter"].reset_index(drop=True))
 
@@ -743,9 +782,12 @@ class TestFormatTable:
     def test_floor_beside_the_error(self):
         y = torch.randn(40, 8, 2)
         law = {"m": normal_law(torch.zeros(40, 8, 2), 1.0)}
-        frame = score_table(law, y, channels=["a", "b"], scale=np.ones(2), origin=np.arange(40) * 8)
+        frame = score_table(law, y, channels=["a", "b"], scale=np.ones(2), time=times(np.arange(40) * 8))
         pit = law["m"].marginals.pit(y, torch.Generator().manual_seed(0))
-        error, floor = scores.pit_ece(pit.flatten(0, 1)).mean(), scores.pit_ece_floor(pit, np.arange(40) * 8).mean()
+        error, floor = (
+            scores.pit_ece(pit.flatten(0, 1)).mean(),
+            scores.pit_ece_floor(pit, times(np.arange(40) * 8)).mean(),
+        )
         assert format_table(frame).endswith(f"{error:.3f} ({floor:.3f})")
 
     def test_differences_beside_the_scores(self):
@@ -766,7 +808,7 @@ def test_sample_scores_do_not_depend_on_the_number_of_samples() -> None:
     truth = torch.randn(4000, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     frame = score_table(
         {"right": Law(marginals, Independent(4, 4))}, truth, channels=list("abcd"), scale=np.ones(4),
-        origin=np.arange(4000), num_samples=20,
+        time=times(np.arange(4000)), num_samples=20,
     )  # fmt: skip
     overall = frame.query("channel == 'all' and lead_block == 'all'").set_index("metric")["value"]
     assert overall["crps"] == pytest.approx(math.pi**-0.5, abs=0.006)  # stratified samples would give .027 less

@@ -5,14 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from calendars import times
 
 from adapts.distribution import LEVELS, Law, QuantileFunction
 from adapts.distribution.blocks import (
-    block_bootstrap,
-    block_variance,
+    clock_of,
     independent_windows,
     lead_blocks,
-    resampling_clock,
 )
 from adapts.distribution.copula import (
     Copula,
@@ -369,51 +368,61 @@ class TestBlocks:
         assert lead_blocks(1).tolist() == [0]
 
     def test_independent_windows(self):
-        assert independent_windows(np.arange(49), 24) == 3
-        assert independent_windows(np.array([0, 100, 200]), 24) == 3
-        assert independent_windows(np.array([0, 0, 1]), 24, np.array([0, 1, 1])) == pytest.approx(2 + 1 / 24)
+        assert independent_windows(times(np.arange(49)), 24) == 3
+        assert independent_windows(times([0, 100, 200]), 24) == 3
+        assert independent_windows(times([0, 0, 1], [0, 1, 1]), 24) == pytest.approx(2 + 1 / 24)
 
     def test_clock(self):
-        clock = resampling_clock(np.arange(0, 960 - 24), 24)
-        assert clock is not None and clock.block_length == 96 - 1 and clock.blocks == pytest.approx(10, abs=0.2)
-        assert resampling_clock(np.arange(50), 24) is None and resampling_clock(np.array([], int), 24) is None
-        items = resampling_clock(np.zeros(9, int), 24, np.arange(9))
-        assert items is not None and items.blocks == 9
+        clock = clock_of(times(np.arange(0, 960 - 24)), 24)
+        assert clock is not None and clock.bins == 39 and clock.freedom == 10
+        assert clock_of(times(np.arange(50)), 24) is None and clock_of(times([]), 24) is None
+        items = clock_of(times(np.zeros(9, int), np.arange(9)), 24)
+        assert items is not None and items.bins == 9 and items.freedom == 8
+        assert clock_of(times([0, 1000, 1001, 1040, 2000, 3000]), 24).bins == 5  # empty bins hold nothing
 
-    def test_bootstrap_of_independent_values_has_the_standard_error(self):
-        x = torch.randn(400, 2, dtype=torch.float64)
-        means = block_bootstrap(x, np.arange(400), 1, 4000)
-        torch.testing.assert_close(means.mean(0), x.mean(0), atol=0.01, rtol=0)
-        torch.testing.assert_close(means.std(0), x.std(0) / 20, rtol=0.06, atol=0)
+    def test_rows_are_no_times(self):
+        for ask in (clock_of, independent_windows):
+            with pytest.raises(TypeError, match=r"expected the times .* got ndarray: pass windows.time"):
+                ask(np.arange(50), 2)
 
-    def test_bootstrap_sees_overlap(self):
-        # moving sums of 24: the mean of n of them spreads about sqrt(24) times wider than if they were independent
-        noise = torch.randn(2400, dtype=torch.float64)
-        sums = noise.unfold(0, 24, 1).mean(-1, keepdim=True)
-        origin = np.arange(len(sums))
-        narrow = block_bootstrap(sums, origin, 1, 2000).std()
-        wide = block_bootstrap(sums, origin, 96, 2000).std()
-        assert float(wide / narrow) == pytest.approx(math.sqrt(24), rel=0.25)
+    def test_errors_of_independent_values_have_the_standard_error(self):
+        x = torch.randn(40_000, 2, dtype=torch.float64) + torch.tensor([0.0, 5.0])
+        found = clock_of(times(np.arange(40_000)), 1).errors(x).square().mean(0).sqrt()
+        torch.testing.assert_close(found, x.std(0) / 200, rtol=0.15, atol=0)
+        items = clock_of(times(np.zeros(400, int), np.arange(400)), 10).errors(x[:400]).square().mean(0)
+        torch.testing.assert_close(items, x[:400].var(0) / 400)
 
-    def test_variance_in_closed_form_is_that_of_the_bootstrap(self):
-        x = torch.randn(2400, dtype=torch.float64).unfold(0, 24, 1).mean(-1, keepdim=True).repeat(1, 2)
-        x[torch.rand(len(x)) < 0.3, 1] = math.nan
-        origin, seen = np.arange(len(x)), (~x.isnan()).double()
-        drawn = block_bootstrap(x, origin, 96, 8000).var(0)
-        torch.testing.assert_close(block_variance(x.nan_to_num(), seen, origin, 96), drawn, rtol=0.06, atol=0)
-        independent = block_variance(torch.randn(400, 1), torch.ones(400, 1), np.arange(400), 1)
-        assert float(independent) == pytest.approx(1 / 400, rel=0.2)
+    def test_errors_see_overlap(self):
+        # moving sums of 24: the mean of n of them spreads sqrt(24) times wider than if they were independent
+        sums = torch.randn(48_000, dtype=torch.float64).unfold(0, 24, 1).mean(-1, keepdim=True)
+        clock = clock_of(times(np.arange(len(sums))), 24)
+        assert float(clock.errors(sums).square().mean().sqrt()) == pytest.approx(48_000**-0.5, rel=0.15)
 
-    def test_bootstrap_keeps_items_of_one_time_together(self):
+    @pytest.mark.parametrize("persistent", [0.3, 0.8])
+    def test_errors_of_persistent_values_are_right_on_average(self, persistent):
+        x = torch.randn(50, 3000, dtype=torch.float64)
+        x[0] /= math.sqrt(1 - persistent**2)
+        for step in range(1, 50):
+            x[step] += persistent * x[step - 1]
+        found = clock_of(times(np.arange(50)), 1).errors(x).square().mean(0).mean()
+        assert 1.0 < float(found / x.mean(0).var()) < 1.6  # rather too wide than too narrow
+        alone = (x.var(0) / 50).mean()
+        assert float(alone / x.mean(0).var()) < 0.6
+
+    def test_the_mean_of_columns_is_a_column(self):
+        x = torch.randn(60, 3, dtype=torch.float64)
+        x[:, 2], x[::2, 1] = math.nan, math.nan
+        clock = clock_of(times(np.arange(60)), 3)
+        together = clock.errors(x, together=True)
+        assert together[:, 3].isnan().all()
+        torch.testing.assert_close(together[:, 1:3], clock.errors(x)[:, :2])
+        twice = clock.errors(x[:, :1].repeat(1, 2), together=True)
+        torch.testing.assert_close(twice[:, 0], twice[:, 1])
+
+    def test_items_of_one_time_stay_together(self):
         x = torch.tensor([[1.0], [-1.0]]).repeat(50, 1)  # two items whose errors cancel
-        means = block_bootstrap(x, np.repeat(np.arange(50), 2), 5, 100)
-        assert float(means.abs().max()) < 1e-12
-
-    def test_bootstrap_skips_missing_values(self):
-        x = torch.ones(20, 2)
-        x[::2, 0], x[:, 1] = math.nan, math.nan
-        means = block_bootstrap(x, np.arange(20), 4, 50)
-        assert torch.equal(means[:, 0], torch.ones(50, dtype=torch.float64)) and means[:, 1].isnan().all()
+        clock = clock_of(times(np.repeat(np.arange(50), 2), np.tile([0, 1], 50)), 5)
+        assert float(clock.errors(x).abs().max()) < 1e-12
 
 
 def test_roots_that_no_fit_leaves_behind_are_refused():

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from calendars import times
 from seasonal import SeasonalModel
 
 from adapts import Adapter
@@ -421,13 +422,13 @@ def test_what_the_frozen_model_foresees_is_told() -> None:
 
 
 def test_a_candidate_is_chosen_where_its_gain_is_sure() -> None:
-    origin, item = np.arange(0, 2400, 12), np.zeros(200, int)
+    time = times(np.arange(0, 2400, 12))
     losses = 1 + 0.1 * torch.rand(3, 200, 2)
     losses[1:, :, 1] += 0.01
     losses[2, :, 0] -= 0.2
-    chosen, gains = choose(losses, H, origin, item)
+    chosen, gains = choose(losses, H, time)
     assert chosen.tolist() == [2, 0] and gains[0] == pytest.approx(0.2 / 1.05, abs=0.01)
-    few, _ = choose(losses[:, :3], H, origin[:3], item[:3])
+    few, _ = choose(losses[:, :3], H, time[:3])
     assert few.tolist() == [0, 0]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from calendars import times
 from matplotlib.patches import Rectangle, StepPatch
 
 from adapts.distribution.copula import GaussianCopula, Independent
@@ -77,11 +78,11 @@ class TestReliability:
     def setup_method(self):
         torch.manual_seed(0)
         shocks = torch.randn(60, 12, 3)
-        self.origin = np.arange(60) * 12
+        self.time = times(np.arange(60) * 12)
         self.pits = {"adapter": torch.special.ndtr(shocks), "frozen model": torch.special.ndtr(2 * shocks)}
 
     def test_a_diagram_a_model_and_the_coverage(self):
-        figure = reliability(self.pits, self.origin)
+        figure = reliability(self.pits, self.time)
         assert [axes.get_title(loc="left") for axes in figure.axes] == [*self.pits, "coverage of the 80% interval"]
         error = pit_ece(self.pits["frozen model"].flatten(0, 1)).mean()
         assert f"PIT-ECE {error:.3f}" in figure.axes[1].texts[0].get_text()
@@ -90,7 +91,7 @@ class TestReliability:
             assert curve == pytest.approx(coverage(pit).mean((0, 2)).numpy())
 
     def test_band_holds_the_right_law_and_not_the_narrow_one(self):
-        figure = reliability(self.pits, self.origin)
+        figure = reliability(self.pits, self.time)
         for axes, low, high in zip(figure.axes, (0.7, 0), (1, 0.3), strict=False):
             band = axes.collections[0].get_paths()[0]
             curve = axes.lines[-1]  # the mean of the channels
@@ -100,30 +101,30 @@ class TestReliability:
     def test_missing_values(self):
         self.pits["adapter"][:, :, 0] = math.nan
         self.pits["adapter"][::2, 3] = math.nan
-        figure = reliability({"adapter": self.pits["adapter"]}, self.origin)
+        figure = reliability({"adapter": self.pits["adapter"]}, self.time)
         assert not np.isnan(figure.axes[0].lines[-1].get_ydata()).any()
         figure.canvas.draw()
 
     def test_a_constant_channel_is_left_out(self):
-        plain = reliability(self.pits, self.origin)
+        plain = reliability(self.pits, self.time)
         constant = torch.full((60, 12, 1), math.nan)
         pits = {model: torch.cat([pit, constant], -1) for model, pit in self.pits.items()}
-        figure = reliability(pits, self.origin)
+        figure = reliability(pits, self.time)
         for axes, other in zip(figure.axes, plain.axes, strict=True):
             assert axes.lines[-1].get_ydata() == pytest.approx(other.lines[-1].get_ydata())
         assert figure.axes[0].texts[0].get_text() == plain.axes[0].texts[0].get_text()
-        nothing = reliability({model: torch.full((60, 12, 2), math.nan) for model in pits}, self.origin)
+        nothing = reliability({model: torch.full((60, 12, 2), math.nan) for model in pits}, self.time)
         nothing.canvas.draw()
 
     def test_more_models_than_colours(self):
         pits = {f"model {n}": self.pits["adapter"] for n in range(6)}
-        figure = reliability(pits, self.origin)
+        figure = reliability(pits, self.time)
         assert [axes.get_title(loc="left") for axes in figure.axes[:-1]] == list(pits)
         assert all(axes.lines for axes in figure.axes) and len(figure.axes[-1].lines) == 1 + len(pits)
 
     @pytest.mark.parametrize("level", [0.5, 0.9])
     def test_band_of_the_coverage_is_that_of_its_level(self, level):
-        figure = reliability({"adapter": self.pits["adapter"]}, self.origin, level=level)
+        figure = reliability({"adapter": self.pits["adapter"]}, self.time, level=level)
         band = figure.axes[-1].collections[0].get_paths()[0].vertices[:, 1]
         # A lead has 60 windows and 3 channels: a share of 180 independent ones.
         spread = 1.645 * math.sqrt(level * (1 - level) / 180)
@@ -131,7 +132,7 @@ class TestReliability:
         assert np.median(band[band < level]) == pytest.approx(level - spread, abs=0.4 * spread)
 
     def test_a_single_window_has_no_band(self):
-        figure = reliability({"adapter": self.pits["adapter"][:1]}, self.origin[:1])
+        figure = reliability({"adapter": self.pits["adapter"][:1]}, self.time[:1])
         figure.canvas.draw()
         assert "by chance" not in figure.axes[0].texts[0].get_text()
 
@@ -140,7 +141,7 @@ class TestPitHistogram:
     def setup_method(self):
         torch.manual_seed(0)
         shocks = torch.randn(60, 12, 3)
-        self.origin = np.arange(60) * 12
+        self.time = times(np.arange(60) * 12)
         self.pits = {"adapter": torch.special.ndtr(shocks), "frozen model": torch.special.ndtr(2 * shocks)}
 
     @staticmethod
@@ -154,7 +155,7 @@ class TestPitHistogram:
         return baseline, values
 
     def test_bars_are_the_shares_of_each_block(self):
-        figure = pit_histogram(self.pits, self.origin, bins=7)
+        figure = pit_histogram(self.pits, self.time, bins=7)
         grid = np.array(figure.axes).reshape(2, 4)
         titles = [axes.get_title(loc="left") for axes in grid[0]]
         assert titles == ["leads 1 to 3", "leads 4 to 6", "leads 7 to 9", "leads 10 to 12"]
@@ -166,7 +167,7 @@ class TestPitHistogram:
                 assert self.bars(axes) == pytest.approx(7 * counts / cells.numel(), abs=1e-6)
 
     def test_band_holds_the_right_law_and_not_the_narrow_one(self):
-        figure = pit_histogram(self.pits, self.origin)
+        figure = pit_histogram(self.pits, self.time)
         right, narrow = np.array(figure.axes).reshape(2, 4)
         inside = [(low <= bar) & (bar <= high) for axes in right
                   for bar, low, high in zip(self.bars(axes), *self.band(axes), strict=True)]  # fmt: skip
@@ -177,21 +178,21 @@ class TestPitHistogram:
         assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a perfect law, 90%"]
 
     def test_few_leads_are_one_block(self):
-        (axes,) = pit_histogram({"adapter": self.pits["adapter"][:, :5]}, self.origin).axes
+        (axes,) = pit_histogram({"adapter": self.pits["adapter"][:, :5]}, self.time).axes
         assert axes.get_title(loc="left") == "all leads"
 
     def test_missing_values(self):
-        plain = pit_histogram(self.pits, self.origin)
+        plain = pit_histogram(self.pits, self.time)
         constant = torch.full((60, 12, 1), math.nan)
         pits = {model: torch.cat([constant, pit], -1) for model, pit in self.pits.items()}
-        for axes, other in zip(pit_histogram(pits, self.origin).axes, plain.axes, strict=True):
+        for axes, other in zip(pit_histogram(pits, self.time).axes, plain.axes, strict=True):
             assert self.bars(axes) == pytest.approx(self.bars(other))
-        nothing = pit_histogram({"adapter": torch.full((60, 12, 2), math.nan)}, self.origin)
+        nothing = pit_histogram({"adapter": torch.full((60, 12, 2), math.nan)}, self.time)
         nothing.canvas.draw()
         assert not nothing.legends  # no band of chance
 
     def test_a_single_window_has_no_band(self):
-        figure = pit_histogram({"adapter": self.pits["adapter"][:1]}, self.origin[:1])
+        figure = pit_histogram({"adapter": self.pits["adapter"][:1]}, self.time[:1])
         assert not figure.legends
         assert [patch.get_fill() for patch in figure.axes[0].patches if isinstance(patch, StepPatch)] == [False]
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from calendars import times
 
 from adapts.distribution import Copula, GaussianCopula, Independent
 from adapts.distribution.confirmation import choose_copula, copula_sample_score
@@ -108,7 +109,7 @@ class TestFitResidual:
     def test_the_interval_of_the_sum_over_all_cells_covers(self):
         errors = vector_autoregression(1000)
         pits = torch.special.ndtr(errors / errors.std(0))
-        copula = fit_residual(pits, np.arange(1000) * 12)
+        copula = fit_residual(pits, times(np.arange(1000) * 12))
         future = vector_autoregression(4000, seed=1)
         draws = torch.special.ndtri(copula.uniforms(4000).clamp(1e-6, 1 - 1e-6)) * errors.std(0)
         for axes in ((1,), (2,), (1, 2)):  # over leads, over channels, over both
@@ -117,32 +118,33 @@ class TestFitResidual:
             assert float(((truth > low) & (truth < high)).float().mean()) == pytest.approx(0.8, abs=0.03)
 
     def test_independent_errors_stay_independent(self):
-        copula = fit_residual(torch.rand(200, 6, 4), np.arange(200) * 6)
+        copula = fit_residual(torch.rand(200, 6, 4), times(np.arange(200) * 6))
         z = torch.special.ndtri(copula.uniforms(5000)).flatten(1)
         assert float((torch.corrcoef(z.T) - torch.eye(24)).abs().max()) < 0.15
 
     def test_few_windows_fall_back_to_the_kronecker_product(self):
-        assert isinstance(fit_residual(torch.rand(5, 6, 4), np.arange(5) * 6), GaussianCopula)
+        assert isinstance(fit_residual(torch.rand(5, 6, 4), times(np.arange(5) * 6)), GaussianCopula)
 
     def test_missing_outcomes(self):
         pits = torch.special.ndtr(vector_autoregression(300))
         pits[torch.rand_like(pits) < 0.2] = math.nan
         pits[..., 0] = math.nan
-        assert fit_residual(pits, np.arange(300) * 12).uniforms(20).isfinite().all()
+        assert fit_residual(pits, times(np.arange(300) * 12)).uniforms(20).isfinite().all()
 
     def test_the_history_helps_where_errors_are_few(self):
         near = GaussianCopula(0.9 * torch.ones(6, 6) + 0.1 * torch.eye(6), torch.eye(4))
         pits = near.uniforms(1, torch.Generator().manual_seed(0), windows=16)[0]
         test = near.uniforms(1, torch.Generator().manual_seed(1), windows=500)[0]
         gains = [
-            float(fit_residual(pits, np.arange(16) * 4, history=each).log_density(test).mean()) for each in (None, near)
+            float(fit_residual(pits, times(np.arange(16) * 4), history=each).log_density(test).mean())
+            for each in (None, near)
         ]
         assert gains[1] >= gains[0] > 0
 
     def test_thousands_of_cells(self):
         common = torch.randn(60, 1, 1)
         pits = torch.special.ndtr((common + torch.randn(60, 24, 100)) / math.sqrt(2))
-        u = fit_residual(pits, np.arange(60) * 24).uniforms(20)
+        u = fit_residual(pits, times(np.arange(60) * 24)).uniforms(20)
         assert u.shape == (20, 24, 100) and u.isfinite().all()
 
 
@@ -192,7 +194,7 @@ class TestChoice:
     def test_the_best_is_chosen(self):
         errors = vector_autoregression(500)
         pits = torch.special.ndtr(errors / errors.std(0))
-        fitted = fit_residual(pits[:300], np.arange(300) * 12)
+        fitted = fit_residual(pits[:300], times(np.arange(300) * 12))
         candidates: dict[str, Copula] = {"independent": Independent(12, 4), "residual": fitted}
         name, scores = choose_copula(candidates, pits[300:])
         assert name == "residual" and scores["independent"] == 0.0

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from adapts.panel import Panel
-from adapts.windows import Part, Windows, last_windows, part_windows, split_parts, window_loader
+from adapts.windows import Part, Times, Windows, last_windows, part_windows, split_parts, window_loader
 
 NAMES = ["train", "validation", "calibration", "confirmation"]
 L, H = 12, 4
@@ -22,9 +22,12 @@ def undated(*lengths: int, channels: int = 2) -> Panel:
     return Panel.of([1e4 * n + np.arange(rows)[:, None] + channel for n, rows in enumerate(lengths)])
 
 
-def dated(*spans: tuple[str, int]) -> Panel:
+def dated(*spans: tuple[str, int], frequency: str = "D") -> Panel:
     return Panel.of(
-        [pd.DataFrame({"a": np.arange(n, dtype=float)}, index=pd.date_range(s, periods=n, freq="D")) for s, n in spans]
+        [
+            pd.DataFrame({"a": np.arange(n, dtype=float)}, index=pd.date_range(s, periods=n, freq=frequency))
+            for s, n in spans
+        ]
     )
 
 
@@ -246,5 +249,49 @@ def test_phases_of_several_items_go_by_their_own_dates():
 def test_items_that_begin_at_different_dates_have_one_clock():
     panel = dated(("2024-01-01", 20), ("2024-01-06", 15))
     windows = Windows(panel, np.array([0, 1, 1]), np.array([5, 0, 7]), L, H)
-    assert windows.time.tolist() == [5, 5, 12]
-    assert Windows(dated(("2024-01-01", 20)), np.zeros(2, dtype=int), np.array([3, 9]), L, H).time.tolist() == [3, 9]
+    assert windows.time.step.tolist() == [5, 5, 12]
+    assert Windows(dated(("2024-01-01", 20)), np.zeros(2, dtype=int), np.array([3, 9]), L, H).time.step.tolist() == [
+        3,
+        9,
+    ]
+
+
+class TestTimes:
+    def test_are_steps_of_the_frequency(self):
+        # Hours that begin at half past are an hour apart, like those of the others; months are months.
+        hourly = dated(("2024-01-01 00:00", 20), ("2024-01-01 05:30", 20), frequency="h")
+        found = Times(hourly, np.array([0, 0, 1, 1]), np.array([0, 9, 0, 4]))
+        assert found.step.tolist() == [0, 9, 5, 9] and len(hourly.steps) == 25
+        monthly = dated(("2023-12-31", 20), ("2024-02-29", 20), frequency="ME")
+        assert Times(monthly, np.array([0, 1]), np.array([2, 0])).step.tolist() == [2, 2]
+
+    def test_of_local_days_across_a_change_of_clocks(self):
+        whole = pd.date_range("2024-03-25", periods=20, freq="D", tz="Europe/Berlin")
+        panel = Panel.of([pd.DataFrame({"a": np.arange(20.0 - k)}, whole[k:]) for k in (0, 9)])
+        assert panel.begins.tolist() == [0, 9] and len(panel.steps) == 20
+
+    def test_undated_items_end_together(self):
+        panel = Panel.of([np.zeros((30, 1)), np.zeros((12, 1))])
+        assert Times(panel, np.array([0, 1]), np.array([29, 11])).step.tolist() == [29, 29]
+
+    def test_of_parts_are_joined(self):
+        panel = dated(("2024-01-01", 20), ("2024-01-03", 20))
+        some = Times(panel, np.array([0, 1]), np.array([4, 2]))
+        joined = Times.joined([some, some[1:]])
+        assert joined.step.tolist() == [4, 4, 4] and joined.item.tolist() == [0, 1, 1]
+        with pytest.raises(ValueError, match="Times.of_panels"):
+            Times.joined([some, Times(dated(("2024-01-02", 20)), np.array([0]), np.array([3]))])
+
+    def test_of_several_panels_have_one_calendar(self):
+        first, second = dated(("2024-01-01", 40)), dated(("2024-01-21", 30), ("2024-01-11", 30))
+        windows = [Windows(first, np.array([0]), np.array([25]), L, H),
+                   Windows(second, np.array([0, 1]), np.array([5, 15]), L, H)]  # fmt: skip
+        found = Times.of_panels(windows)
+        assert len(set(found.step)) == 1 and found.item.tolist() == [0, 1, 2]
+        weekly = dated(("2024-01-01", 8), frequency="W-MON")
+        mixed = Times.of_panels([windows[0], Windows(weekly, np.array([0, 0]), np.array([3, 4]), L, H)])
+        assert mixed.step.tolist() == [3, 3, 4]  # in weeks: the 26th of January is in the one that began on the 22nd
+        bare = [Windows(undated(rows), np.array([0]), np.array([rows - 5]), L, H) for rows in (30, 50)]
+        assert len(set(Times.of_panels(bare).step)) == 1
+        with pytest.raises(ValueError, match="all have dates, or none"):
+            Times.of_panels([windows[0], bare[0]])

@@ -256,4 +256,4 @@ def draw_reliability(result: Backtest, models: Sequence[str]) -> Figure:
     """
     from ..evaluation.plots import reliability
 
-    return reliability({name: result.pits[name] for name in models if name in result.pits}, result.windows.origin)
+    return reliability({name: result.pits[name] for name in models if name in result.pits}, result.windows.time)

@@ -17,7 +17,6 @@ __all__ = [
     "Scenarios",
     "StructuredCopula",
     "VarianceParts",
-    "block_bootstrap",
     "choose_copula",
     "fit_empirical",
     "fit_gate",
@@ -30,7 +29,7 @@ __all__ = [
 ]
 
 from .bands import JointBands
-from .blocks import block_bootstrap, independent_windows, lead_blocks
+from .blocks import independent_windows, lead_blocks
 from .confirmation import choose_copula
 from .copula import Copula, GaussianCopula, Independent, fit_gaussian, fit_history
 from .forecast import Forecast

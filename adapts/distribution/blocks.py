@@ -1,67 +1,155 @@
-r"""Windows that share time: blocks of leads, blocks of windows, and how much evidence there really is."""
+r"""Windows that share time: blocks of leads, bins of time, and how sure a mean over dependent windows is."""
 
 from __future__ import annotations
 
-__all__ = [
-    "Clock",
-    "block_bootstrap",
-    "block_variance",
-    "independent_windows",
-    "lead_blocks",
-    "resampling_clock",
-    "student",
-]
+__all__ = ["Clock", "clock_of", "independent_windows", "lead_blocks", "student"]
 
+import math
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-_ENOUGH = 4  # blocks of time, the fewest that tell a spread
-_ENOUGH_ITEMS = 8  # items, the fewest that stand in for blocks of time
+from ..windows import Times, require_times
+from .student import student_cdf
+
+_ENOUGH = 4  # bins of time, the fewest that tell a spread
+_ENOUGH_ITEMS = 8  # items, the fewest that stand in for bins of time
+_MOST_WAVES = 200  # Student's distribution is the normal one by then
+_MOST_PERSISTENT = 0.9  # from bin to bin; more is no longer told from a trend
+_MOST_LAGS = 128  # beyond which even that is forgotten
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clock:
-    r"""By what windows are cut into blocks that hardly depend on each other.
+    r"""Windows in bins that share few targets or none, and how far means over them are from the truth.
+
+    A bin spans the horizon; bins without a window are left out. How sure a mean is, slow waves over the bins tell: the
+    squares of the first :math:`B` cosine sums each estimate the variance of the mean, so that the error of the mean
+    over the root of their mean is nearly Student's with :math:`B` degrees of freedom, however windows near each other
+    depend. Values that persist for several bins have less in these waves than at frequency zero, and the waves are
+    scaled up by as much as an autoregression of order one, fitted to the bins and mended for its bias, says.
+
+    On simulated autoregressive differences, 90 % intervals covered the truth in 88 to 93 % of the cases for 25 bins
+    and more, where values persist for none to four horizons, windows overlapping or not; for 12 bins in 86 to 90 %, and
+    in 83 % where values persist for four horizons.
+
+    References:
+        | HAR inference: recommendations for practice (Lazarus, Lewis, Stock and Watson, 2018)
+        | https://doi.org/10.1080/07350015.2018.1506926
+        | Note on bias in the estimation of autocorrelation (Kendall, 1954)
 
     Arguments:
-        time: Where each window stands, with shape :math:`(n,)`: its origin, or the number of its item.
+        time: Where each window stands, with shape :math:`(n,)`: its step, or the number of its item.
         reach: How far apart two windows must stand to share no target.
-        block_length: How much a block spans.
-        blocks: How many blocks the windows fill.
+        items: Whether bins are items, which are taken not to depend on each other.
     """
 
     time: np.ndarray
     reach: int
-    block_length: int
-    blocks: float
+    items: bool = False
+
+    @cached_property
+    def place(self) -> np.ndarray:
+        r"""The bin of each window, with shape :math:`(n,)`."""
+        placed: np.ndarray = np.unique((self.time - self.time.min(initial=0)) // self.reach, return_inverse=True)[1]
+        return placed
+
+    @property
+    def bins(self) -> int:
+        r"""How many bins hold a window."""
+        return int(self.place.max(initial=-1)) + 1
+
+    @property
+    def freedom(self) -> int:
+        r"""The degrees of freedom of the variances, even."""
+        if self.items:
+            return 2 * ((self.bins - 1) // 2)
+        waves = 0.4 * math.cbrt(self.bins) ** 2
+        return 2 * max(1, min(_MOST_WAVES // 2, round(waves)))
+
+    def __getitem__(self, which: np.ndarray) -> Clock:
+        return Clock(self.time[which], self.reach, self.items)
+
+    def waves(self, total: Tensor, count: Tensor, *, together: bool = False) -> Tensor:
+        r"""Errors that means over windows may have: the mean of their squares is the variance of the mean.
+
+        A mean is a ratio of sums, and is taken as linear in them. Columns keep how they depend on each other.
+
+        Arguments:
+            total: The sum of each window's values, with shape :math:`(n, C)`.
+            count: How many values these are, with the same shape.
+            together: Whether the mean of the columns' means comes first, as one column more.
+
+        Returns:
+            The errors of :math:`\sum` `total` :math:`/ \sum` `count`, with shape :math:`(B, C)`, or one column more,
+            float64; NaN for a column without values.
+        """
+        total, count = total.double(), count.double()
+        number = count.sum(0)
+        moved = (total - total.sum(0) / number * count) / number
+        bins = moved.new_zeros(self.bins, moved.shape[1]).index_add_(0, torch.as_tensor(self.place), moved)
+        if together:
+            bins = torch.cat([bins.nanmean(1, keepdim=True), bins], 1)
+        length = len(bins)
+        if self.items:
+            return bins * (length / math.sqrt(length - 1))
+        square = bins.square().sum(0)
+        lag = ((bins[1:] * bins[:-1]).sum(0) / square).nan_to_num(0.0)
+        persistent = (lag + (1 + 3 * lag) / length).clamp(0, _MOST_PERSISTENT)
+        waves, at_lag, at_zero = _cosines(length, min(self.freedom, length - 1))
+        powers = persistent ** torch.arange(len(at_lag), dtype=torch.float64).unsqueeze(-1)  # (K, C)
+        kept = (at_lag @ powers) / (at_zero @ powers)
+        return waves @ bins * math.sqrt(length) * kept.rsqrt()
+
+    def errors(self, values: Tensor, *, together: bool = False) -> Tensor:
+        r"""The `waves` of means of values.
+
+        Arguments:
+            values: The values, with shape :math:`(n, C)`. NaN marks a missing one, which no mean counts.
+            together: As for `waves`.
+
+        Returns:
+            The errors of the means, as of `waves`.
+        """
+        return self.waves(values.nan_to_num(0.0), ~values.isnan(), together=together)
 
 
-def resampling_clock(origin: np.ndarray, prediction_length: int, item: np.ndarray | None = None) -> Clock | None:
-    r"""How to resample windows: by time, or by item where time is short and items are many.
+@lru_cache(maxsize=64)
+def _cosines(length: int, number: int) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Orthonormal waves (B, m), and what a correlation at each lag (K,) adds to their variance and at frequency 0."""
+    at = (torch.arange(length, dtype=torch.float64) + 0.5) / length
+    waves = math.sqrt(2 / length) * torch.cos(math.pi * torch.arange(1, number + 1).unsqueeze(-1) * at)
+    lags = range(min(length, _MOST_LAGS))
+    twice = torch.tensor([1.0 + (lag > 0) for lag in lags], dtype=torch.float64)
+    products = [float((waves[:, lag:] * waves[:, : length - lag]).sum()) / number for lag in lags]
+    shares = [1 - lag / length for lag in lags]
+    return waves, twice * torch.tensor(products).double(), twice * torch.tensor(shares).double()
 
-    Blocks of time span the horizon or more, a tenth of all time at most four horizons long. Fewer than four of them
-    tell nothing about a spread; then eight items or more, each with all of its windows, stand in for them.
+
+def clock_of(time: Times, prediction_length: int) -> Clock | None:
+    r"""By what windows are told to be independent: by time, or by item where time is short and items are many.
+
+    Fewer than four bins of time tell nothing about a spread; then eight items or more, each with all of its windows,
+    stand in for them.
 
     Arguments:
-        origin: The row of the first target, with shape :math:`(n,)`.
+        time: When the windows begin (`Windows.time`).
         prediction_length: The number of leads :math:`H`.
-        item: The item of each window, with shape :math:`(n,)`; one item if None.
 
     Returns:
         The clock, None if the windows are too few.
+
+    Raises:
+        TypeError: If `time` tells rows.
     """
-    origin = np.asarray(origin)
-    if len(origin) == 0:
-        return None
-    span = int(np.ptp(origin)) + prediction_length
-    length = max(prediction_length, min(4 * prediction_length, span // 10))
-    if span // length >= _ENOUGH:
-        return Clock(origin, prediction_length, length, span / length)
-    names, items = np.unique(np.zeros(len(origin)) if item is None else np.asarray(item), return_inverse=True)
-    return Clock(items, 1, 1, float(len(names))) if len(names) >= _ENOUGH_ITEMS else None
+    clock = Clock(require_times(time).step, prediction_length)
+    if clock.bins >= _ENOUGH:
+        return clock
+    clock = Clock(np.unique(time.item, return_inverse=True)[1], 1, items=True)
+    return clock if clock.bins >= _ENOUGH_ITEMS else None
 
 
 def lead_blocks(prediction_length: int) -> Tensor:
@@ -81,118 +169,54 @@ def lead_blocks(prediction_length: int) -> Tensor:
     return torch.arange(prediction_length) * number // prediction_length
 
 
-def independent_windows(origin: np.ndarray, prediction_length: int, item: np.ndarray | None = None) -> float:
+def independent_windows(time: Times, prediction_length: int) -> float:
     r"""How many windows that share no target row hold as much as these, overlapping ones.
 
     Windows whose targets overlap repeat each other: only the rows that they cover count, :math:`H` rows a window.
 
     Arguments:
-        origin: The row of the first target, with shape :math:`(n,)`.
+        time: When the windows begin (`Windows.time`).
         prediction_length: The number of leads :math:`H`.
-        item: The item of each window, with shape :math:`(n,)`; one item if None.
 
     Returns:
         The number, at most :math:`n`.
 
+    Raises:
+        TypeError: If `time` tells rows.
+
     Example:
-        >>> independent_windows(np.arange(0, 49), 24), independent_windows(np.arange(0, 240, 48), 24)
-        (3.0, 5.0)
+        >>> panel = adapts.panel.Panel.of(np.zeros((240, 1)))
+        >>> starts = [np.arange(0, 49), np.arange(0, 240, 48)]
+        >>> [independent_windows(adapts.windows.Times(panel, 0 * rows, rows), 24) for rows in starts]
+        [3.0, 5.0]
     """
-    origin = np.asarray(origin)
-    items = np.zeros(len(origin), int) if item is None else np.asarray(item)
+    origin = require_times(time).step
     rows = 0
-    for one in np.unique(items):
-        starts = np.unique(origin[items == one])
+    for one in np.unique(time.item):
+        starts = np.unique(origin[time.item == one])
         rows += int(np.minimum(np.diff(starts), prediction_length).sum()) + prediction_length
     return min(float(len(origin)), rows / prediction_length)
 
 
-def block_bootstrap(
-    values: Tensor,
-    origin: np.ndarray,
-    block_length: int,
-    replicates: int = 1000,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    r"""Means over windows, resampled by the circular block bootstrap.
-
-    Blocks of consecutive origins that span `block_length` rows are drawn with replacement until they hold as many
-    origins as there are; windows of one origin (of several items) stay together, and so do the columns. Hence the
-    spread of the means reflects dependence over time, over items and between columns.
-
-    References:
-        | A Circular Block-Resampling Procedure for Stationary Data (Politis and Romano, 1992)
+def student(probability: float, freedom: int) -> float:
+    r"""The quantile of Student's distribution.
 
     Arguments:
-        values: What to average, with shape :math:`(n, C)`. NaN marks a missing value, which no mean counts.
-        origin: When each window begins, in rows of one clock for all items, with shape :math:`(n,)`.
-        block_length: The rows that a block spans; at least :math:`H`, so that few windows reach from one block into
-            another.
-        replicates: The number of resampled means :math:`R`.
-        generator: The source of randomness.
+        probability: The probability, at least a half and below 1.
+        freedom: The degrees of freedom, even.
 
     Returns:
-        The means, with shape :math:`(R, C)`; NaN for a column without values.
+        The quantile, right within a billionth of itself.
+
+    Example:
+        >>> round(student(0.95, 6), 4)
+        1.9432
     """
-    seen = (~values.isnan()).double()
-    totals = _by_origin(torch.stack([values.double().nan_to_num(), seen]), origin)
-    blocks, number = _circular_blocks(totals, origin, block_length)
-    starts = totals.shape[1]
-    drawn = torch.randint(starts, (replicates, number), generator=generator)
-    times = torch.zeros(replicates, starts, dtype=torch.float64).scatter_add_(
-        1, drawn, torch.ones(drawn.shape, dtype=torch.float64)
-    )
-    means: Tensor = torch.divide(times @ blocks[0], times @ blocks[1])  # (R, C)
-    return means
-
-
-def block_variance(total: Tensor, count: Tensor, origin: np.ndarray, block_length: int) -> Tensor:
-    r"""The variance of means over windows by the circular block bootstrap of `block_bootstrap`, in closed form.
-
-    A mean is a ratio of sums, and is taken as linear in them.
-
-    Arguments:
-        total: The sum of each window's values, with shape :math:`(n, C)`.
-        count: How many values these are, with the same shape.
-        origin: As for `block_bootstrap`.
-        block_length: As for `block_bootstrap`.
-
-    Returns:
-        The variances of :math:`\sum` `total` :math:`/ \sum` `count`, with shape :math:`(C,)`, float64; NaN for a column
-        without values.
-    """
-    number = count.double().sum(0)
-    moved = total.double() - total.double().sum(0) / number * count.double()
-    blocks, drawn = _circular_blocks(_by_origin(moved.unsqueeze(0), origin), origin, block_length)
-    variance: Tensor = drawn * blocks[0].square().mean(0) / number.square()
-    return variance
-
-
-def _by_origin(values: Tensor, origin: np.ndarray) -> Tensor:
-    r"""The sums of values (A, n, C) over windows of one origin, in order of time."""
-    starts, place = np.unique(np.asarray(origin), return_inverse=True)
-    totals = values.new_zeros(len(values), len(starts), values.shape[2])
-    return totals.index_add_(1, torch.as_tensor(place), values)
-
-
-def _circular_blocks(totals: Tensor, origin: np.ndarray, block_length: int) -> tuple[Tensor, int]:
-    r"""What each block of consecutive origins holds of (A, starts, C), and how many blocks hold as many origins."""
-    starts = totals.shape[1]
-    span = np.ptp(np.asarray(origin)) + 1
-    size = min(starts, max(1, round(starts * block_length / span)))  # origins a block
-    none = totals.new_zeros(len(totals), 1, totals.shape[2])
-    around = torch.cat([none, totals, totals[:, : size - 1]], 1).cumsum(1)
-    return around[:, size:] - around[:, :-size], -(-starts // size)
-
-
-def student(freedom: float) -> float:
-    r"""The 90 % point of Student's distribution, by its expansion in the degrees of freedom.
-
-    Arguments:
-        freedom: The degrees of freedom, three or more.
-
-    Returns:
-        The point, right within a hundredth.
-    """
-    x = 1.2815515655446004  # the normal distribution's
-    return x + (x**3 + x) / (4 * freedom) + (5 * x**5 + 16 * x**3 + 3 * x) / (96 * freedom**2)
+    low, high = 0.0, 1.0
+    while float(student_cdf(torch.tensor(high, dtype=torch.float64), freedom)) < probability:
+        low, high = high, 2 * high
+    for _ in range(40):
+        middle = (low + high) / 2
+        below = float(student_cdf(torch.tensor(middle, dtype=torch.float64), freedom)) < probability
+        low, high = (middle, high) if below else (low, middle)
+    return high

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = [
     "Gate",
-    "block_bootstrap",
     "contradicted",
     "fit_gate",
     "is_closed",
@@ -13,7 +12,6 @@ __all__ = [
     "smooth_shares",
 ]
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,12 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .blocks import Clock, block_bootstrap, independent_windows, lead_blocks, resampling_clock, student
+from ..windows import Times
+from .blocks import clock_of, independent_windows, lead_blocks, student
 from .quantiles import QuantileFunction
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 r"""The shares of the adapter that a gate chooses from."""
 
+_SURE = 0.9
 _CHUNK = 2**20  # quantiles compared at once
 
 
@@ -64,10 +64,7 @@ def fit_gate(
     adapter: QuantileFunction,
     frozen: QuantileFunction,
     future: Tensor,
-    origin: np.ndarray,
-    item: np.ndarray | None = None,
-    *,
-    seed: int = 0,
+    time: Times,
 ) -> Gate:
     r"""Chooses the adapter's share, a channel and block of leads, where a gain over the frozen model is sure.
 
@@ -79,13 +76,13 @@ def fit_gate(
     2. *Test.* The choice is made again without each fifth of the time (nor what overlaps it), and its gain is taken
        there, so that choosing earns nothing. Cell gains are shrunk towards their mean just so: cells lend each other
        strength where they agree, and stand alone where they differ. A cell opens if the 90 % lower bound of its
-       shrunk gain, by the circular block bootstrap, is above zero.
+       shrunk gain, by slow waves (see `Clock`), is above zero.
     3. *Guard.* A cell whose share does not lower its own loss on all windows stays closed, hence no cell is worse
        than the frozen model on these windows.
     4. *Smoothing.* Shares pass from block to block without a jump (see `smooth_shares`), where that lowers the loss of
        the cell as well.
 
-    With too few blocks (see `resampling_clock`) all stays closed.
+    With too little time (see `clock_of`) all stays closed.
 
     References:
         | Limits of empirical Bayes estimates: Stein's Estimation Rule and Its Competitors (Efron and Morris, 1973)
@@ -95,48 +92,46 @@ def fit_gate(
             :math:`(n, H, D)`.
         frozen: The frozen model's law on the same windows.
         future: The targets, with shape :math:`(n, H, D)`. NaN marks a missing step.
-        origin: The row of each window's first target, with shape :math:`(n,)`, any order.
-        item: The item of each window, with shape :math:`(n,)`; one item if None.
-        seed: The seed of the bootstrap.
+        time: When the windows begin (`Windows.time`), in any order.
 
     Returns:
         The gate.
     """
     number, horizon, channels = future.shape
-    clock = resampling_clock(origin, horizon, item)
+    clock = clock_of(time, horizon)
     if clock is None:
         reason = f"closed: the windows span too little time to be sure of a gain ({4 * horizon} rows are needed)"
         return Gate(torch.zeros(horizon, channels), reason)
 
     losses = _losses(adapter, frozen, future, lead_blocks(horizon))  # (G, n, C)
-    generator = torch.Generator().manual_seed(seed)
-    time = clock.time
+    at = clock.time
 
     def gains(shares: Tensor) -> Tensor:
         return losses[0] - losses.gather(0, shares.expand(1, number, -1))[0]  # (n, C)
 
     def choose(windows: np.ndarray) -> Tensor:
         half = losses[0, windows] - losses[len(SHARES) // 2, windows]
-        trust = _trust(half, block_bootstrap(half, time[windows], clock.block_length, 200, generator))
+        trust = _trust(half, clock[windows].errors(half))
         means = losses[:, windows].nanmean(1)  # (G, C)
         return (trust * means + (1 - trust) * means.nanmean(1, keepdim=True)).nan_to_num().argmin(0)
 
     unseen = torch.full(losses.shape[1:], torch.nan, dtype=losses.dtype)  # (n, C)  gains that choosing did not see
-    folds = min(5, int(clock.blocks))
-    edges = np.quantile(np.unique(time), np.linspace(0, 1, folds + 1))
-    fold = np.searchsorted(edges[1:-1], time, side="right")
+    folds = min(5, clock.bins)
+    edges = np.quantile(np.unique(at), np.linspace(0, 1, folds + 1))
+    fold = np.searchsorted(edges[1:-1], at, side="right")
     for held in (np.flatnonzero(fold == one) for one in range(folds)):
-        rest = np.flatnonzero((time <= time[held].min() - clock.reach) | (time >= time[held].max() + clock.reach))
+        rest = np.flatnonzero((at <= at[held].min() - clock.reach) | (at >= at[held].max() + clock.reach))
         if len(rest):
             unseen[held] = gains(choose(rest))[held]
 
-    resampled = block_bootstrap(unseen, time, clock.block_length, 1000, generator)  # (R, C)
-    trust = _trust(unseen, resampled)
-    mean, pooled = unseen.nanmean(0), resampled.nanmean(1, keepdim=True)
-    few = _few(clock)
-    spread = (trust * resampled + (1 - trust) * pooled).var(0) + trust * (1 - trust) * (resampled - pooled).var(0)
-    bound = trust * mean + (1 - trust) * mean.nanmean() - few * spread.sqrt()  # (C,)
-    overall = float(mean.nanmean() - few * pooled.std())
+    errors = clock.errors(unseen, together=True)  # (B, 1 + C)
+    pooled, errors = errors[:, :1], errors[:, 1:]
+    trust = _trust(unseen, errors)
+    mean, sure = unseen.nanmean(0), student(_SURE, clock.freedom)
+    spread = (trust * errors + (1 - trust) * pooled).square().mean(0)
+    spread = spread + trust * (1 - trust) * (errors - pooled).square().mean(0)
+    bound = trust * mean + (1 - trust) * mean.nanmean() - sure * spread.sqrt()  # (C,)
+    overall = float(mean.nanmean() - sure * pooled.square().mean().sqrt())
 
     shares = choose(np.arange(number))
     shares = torch.where((bound > 0) & (gains(shares).nanmean(0) > 0), shares, 0)
@@ -168,15 +163,12 @@ def contradicted(
     adapter: QuantileFunction,
     frozen: QuantileFunction,
     future: Tensor,
-    origin: np.ndarray,
-    item: np.ndarray | None = None,
-    *,
-    seed: int = 0,
+    time: Times,
 ) -> Tensor:
     r"""Tells in which channels later windows contradict a gate: the gated law is surely worse than the frozen model.
 
-    Sure is what the 90 % lower bound of the loss added, by the circular block bootstrap, has above zero, in the channel
-    by itself or in all together.
+    Sure is what the 90 % lower bound of the loss added, by slow waves (see `Clock`), has above zero, in the channel by
+    itself or in all together.
 
     Arguments:
         shares: The gate's values, with shape :math:`(H, D)`.
@@ -184,24 +176,21 @@ def contradicted(
             :math:`(n, H, D)`.
         frozen: The frozen model's law on the same windows.
         future: The targets, with shape :math:`(n, H, D)`. NaN marks a missing step.
-        origin: The row of each window's first target, with shape :math:`(n,)`, any order.
-        item: The item of each window, with shape :math:`(n,)`; one item if None.
-        seed: The seed of the bootstrap.
+        time: When the windows begin (`Windows.time`), in any order.
 
     Returns:
         Whether each channel is contradicted, with shape :math:`(D,)`; none where the windows span too little time to
         tell.
     """
-    clock = resampling_clock(origin, future.shape[1], item)
+    clock = clock_of(time, future.shape[1])
     if clock is None:
         return torch.zeros(future.shape[2], dtype=torch.bool)
     losses = _losses(adapter, frozen, future, torch.zeros(future.shape[1], dtype=torch.long), (0.0, shares))
     added = losses[1] - losses[0]  # (n, D)
-    generator = torch.Generator().manual_seed(seed)
-    resampled = block_bootstrap(added, clock.time, clock.block_length, 1000, generator)  # (R, D)
-    few = _few(clock)
-    alone = added.nanmean(0) - few * resampled.std(0) > 0
-    together = added.nanmean() - few * resampled.nanmean(1).std() > 0
+    errors = clock.errors(added, together=True)  # (B, 1 + D)
+    least = student(_SURE, clock.freedom) * errors.square().mean(0).sqrt()
+    alone = added.nanmean(0) - least[1:] > 0
+    together = added.nanmean(0).nanmean() - least[0] > 0
     return (alone | together) & (shares > 0).any(0)
 
 
@@ -215,11 +204,6 @@ def is_closed(shares: Tensor | None) -> bool:
         True if every share is zero.
     """
     return shares is not None and not bool(shares.any())
-
-
-def _few(clock: Clock) -> float:
-    r"""The 90 % quantile in standard deviations of a bootstrap, which shows too little spread where blocks are few."""
-    return student(clock.blocks - 1) * math.sqrt(clock.blocks / (clock.blocks - 1))
 
 
 def smooth_shares(steps: Tensor, blocks: Tensor) -> Tensor:
@@ -280,17 +264,17 @@ def _pinball(adapter: QuantileFunction, frozen: QuantileFunction, future: Tensor
     return torch.cat(parts)
 
 
-def _trust(values: Tensor, resampled: Tensor) -> Tensor:
+def _trust(values: Tensor, errors: Tensor) -> Tensor:
     r"""How much of what sets the cells' means apart is no noise, in [0, 1].
 
     Arguments:
         values: The windows' values, with shape (n, C).
-        resampled: Their resampled means, with shape (R, C).
+        errors: What errors their means may have, with shape (B, C).
 
     Returns:
         The share; 1 if there are fewer than two cells.
     """
-    noise = (resampled - resampled.nanmean(1, keepdim=True)).var(0).nanmean()
+    noise = (errors - errors.nanmean(1, keepdim=True)).square().mean(0).nanmean()
     means = values.nanmean(0)
     between = (means - means.nanmean()).square().nanmean()
     return (1 - noise / between).nan_to_num(1.0, neginf=0.0).clamp(0, 1)

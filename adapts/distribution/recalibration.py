@@ -14,14 +14,15 @@ import torch
 from torch import Tensor
 
 from ..tensors import require_names, taken
-from .blocks import Clock, block_variance, resampling_clock, student
+from ..windows import Times
+from .blocks import Clock, clock_of, student
 from .pits import Pits
 from .quantiles import LEVELS, QuantileFunction
 
 _CAUTION = 2.0  # how many times its noise a deviation must be before half of it is believed
 _NOISED = LEVELS[1::3]  # the levels at which noise is taken
 _SPANS, _FIRST = 6, 2  # of time, each foretold from those before it, but for the first ones
-_SURE = 1.6449 / 1.2816  # 95 %, in units of the 90 % point
+_SURE = 0.95
 _GRID = torch.tensor(LEVELS, dtype=torch.float64)
 _CHUNK = 2**22  # levels read at once
 _BINS = 1024  # of PITs, finer than any level
@@ -73,8 +74,7 @@ class Recalibration:
     def fit(
         pits: Pits | Tensor,
         blocks: Tensor,
-        origin: np.ndarray,
-        item: np.ndarray | None = None,
+        time: Times,
         *,
         phase: Tensor | None = None,
         phases: int = 1,
@@ -83,7 +83,7 @@ class Recalibration:
 
         Each step moves what the coarser one left towards the quantiles of its own PITs, by the James-Stein share
         :math:`(1 - 2 s^2 / d^2)^+`, where :math:`d` is how far both lie apart and :math:`s` how far they would by
-        chance, by the circular block bootstrap. Twice the noise, as later windows are never quite like earlier ones.
+        chance, by slow waves (see `Clock`). Twice the noise, as later windows are never quite like earlier ones.
         Hence calibrated margins, and few windows, are left alone. The phases come last, for what the others left.
 
         At an atom of its law (a night without sun, a day without rain) an outcome only tells that its level lies within
@@ -98,16 +98,15 @@ class Recalibration:
             pits: The transforms of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing outcome. A
                 tensor is of laws without atoms.
             blocks: The block of each lead, with shape :math:`(H,)`.
-            origin: The row of each window's first target, with shape :math:`(n,)`.
-            item: The item of each window, with shape :math:`(n,)`; one item if None.
+            time: When the windows begin (`Windows.time`), in any order.
             phase: The phase of the season of each step, with shape :math:`(n, H)`; not looked at if None.
             phases: How many phases :math:`F` there are.
 
         Returns:
             The recalibration; the identity if nothing moved, or the windows make too few blocks (see
-            `resampling_clock`).
+            `clock_of`).
         """
-        pits, clock = Pits.of(pits), resampling_clock(origin, len(blocks), item)
+        pits, clock = Pits.of(pits), clock_of(time, len(blocks))
         if clock is None:
             return Recalibration.identity()
         number = int(blocks.max()) + 1
@@ -126,8 +125,7 @@ class Recalibration:
     def chosen(
         pits: Pits | Tensor,
         blocks: Tensor,
-        origin: np.ndarray,
-        item: np.ndarray | None = None,
+        time: Times,
         *,
         phase: Tensor | None = None,
         phases: int = 1,
@@ -136,8 +134,8 @@ class Recalibration:
 
         Time is cut into six spans. Each but the first two is foretold by maps that are fitted on what lies before it;
         the better of the candidates, by the mean log score, is fitted on all windows if the 95 % lower bound of its
-        gain, by the circular block bootstrap, lies above zero, and the last span shows a gain. Where windows are cut
-        by items (see `resampling_clock`), spans are of items.
+        gain, by slow waves (see `Clock`), lies above zero, and the last span shows a gain. Where windows are cut
+        by items (see `clock_of`), spans are of items.
 
         References:
             | Present Position and Potential Developments: Some Personal Views (Dawid, 1984), for the prequential way
@@ -145,19 +143,18 @@ class Recalibration:
         Arguments:
             pits: As for `fit`.
             blocks: As for `fit`.
-            origin: As for `fit`.
-            item: As for `fit`.
+            time: As for `fit`.
             phase: As for `fit`.
             phases: As for `fit`.
 
         Returns:
             The recalibration, the identity if no gain is sure; and what was decided, in words.
         """
-        pits, item = Pits.of(pits), np.zeros(len(pits), dtype=int) if item is None else np.asarray(item)
+        pits = Pits.of(pits)
         phase = torch.zeros(pits.shape[:2], dtype=torch.long) if phase is None else phase
         some = _enough(pits)
-        pits, origin, item, phase = pits[some], np.asarray(origin)[some], item[some], phase[some]
-        clock = resampling_clock(origin, len(blocks), item)
+        pits, time, phase = pits[some], time[some], phase[some]
+        clock = clock_of(time, len(blocks))
         if clock is None:
             return Recalibration.identity(), "left out, for windows are too few"
         ways = {"by blocks of leads": 1}
@@ -170,34 +167,29 @@ class Recalibration:
                 continue
             later.append(np.flatnonzero(now))
             for way, number in ways.items():
-                told = Recalibration.fit(
-                    pits[before], blocks, origin[before], item[before], phase=phase[before], phases=number
-                )
-                gains[way].append(told.log_score(pits[now], phase[now]))
-        if not later:
+                found = Recalibration.fit(pits[before], blocks, time[before], phase=phase[before], phases=number)
+                gains[way].append(found.log_score(pits[now], phase[now]))
+        told = clock[np.concatenate(later)] if later else clock
+        if not later or told.freedom >= told.bins:
             return Recalibration.identity(), "left out, for windows are too few"
-        time = clock.time[np.concatenate(later)]
-        few = student(clock.blocks - 1) * _SURE * (clock.blocks / (clock.blocks - 1)) ** 0.5
         sure: dict[str, float] = {}
         for way, parts in gains.items():
             gain = torch.cat(parts).unsqueeze(1)  # (m, 1)
-            seen = (~gain.isnan()).double()
-            spread = float(block_variance(gain.nan_to_num(0.0), seen, time, clock.block_length).sqrt())
+            spread = float(told.errors(gain).square().mean().sqrt())
             mean = float(gain.nanmean())
-            if mean > few * spread and float(parts[-1].nanmean()) > 0:
+            if mean > student(_SURE, told.freedom) * spread and float(parts[-1].nanmean()) > 0:
                 sure[way] = mean
         if not sure:
             return Recalibration.identity(), "left out, for no gain is sure"
         best = max(sure, key=sure.__getitem__)
-        kept = Recalibration.fit(pits, blocks, origin, item, phase=phase, phases=ways[best])
+        kept = Recalibration.fit(pits, blocks, time, phase=phase, phases=ways[best])
         return kept, f"{best} (log score {sure[best]:+.3f} a step on what came after)"
 
     @staticmethod
     def crossed(
         pits: Pits | Tensor,
         blocks: Tensor,
-        origin: np.ndarray,
-        item: np.ndarray | None = None,
+        time: Times,
         *,
         phase: Tensor | None = None,
         phases: int = 1,
@@ -209,8 +201,7 @@ class Recalibration:
         Arguments:
             pits: As for `fit`.
             blocks: As for `fit`.
-            origin: As for `fit`.
-            item: As for `fit`.
+            time: As for `fit`.
             phase: As for `fit`.
             phases: As for `fit`.
 
@@ -218,7 +209,7 @@ class Recalibration:
             Of each span, the numbers of its windows, and their maps; the identity for all of them where windows make
             too few blocks.
         """
-        pits, clock = Pits.of(pits), resampling_clock(origin, len(blocks), item)
+        pits, clock = Pits.of(pits), clock_of(time, len(blocks))
         if clock is None:
             return [(np.arange(len(pits)), Recalibration.identity())]
         found = []
@@ -230,8 +221,7 @@ class Recalibration:
             maps = Recalibration.identity()
             if len(rest):
                 maps = Recalibration.fit(
-                    pits[rest], blocks, np.asarray(origin)[rest], None if item is None else np.asarray(item)[rest],
-                    phase=None if phase is None else phase[rest], phases=phases,
+                    pits[rest], blocks, time[rest], phase=None if phase is None else phase[rest], phases=phases,
                 )  # fmt: skip
             found.append((inside, maps))
         return found
@@ -449,8 +439,7 @@ def _towards(maps: Tensor, pits: Pits, group: Tensor, groups: int, clock: Clock)
     noise = torch.zeros(count.shape[1], dtype=torch.float64)
     for level in _NOISED:
         total = torch.einsum("nhd,nhg->ngd", (values <= level).float(), member).flatten(1)
-        noise += block_variance(total, count, clock.time, clock.block_length) / len(_NOISED)
-    noise *= clock.blocks / (clock.blocks - 1)
+        noise += clock.waves(total, count).square().mean(0) / len(_NOISED)
     apart = (target - maps).square().mean(-1)
     share = (1 - _CAUTION * noise.view(apart.shape) / apart).nan_to_num(0.0, neginf=0.0).clamp(min=0).unsqueeze(-1)
     moved = torch.special.ndtr(torch.lerp(_score(maps).expand_as(target), _score(target), share))

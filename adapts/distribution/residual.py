@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..tensors import require_names, taken
+from ..windows import Times, require_times
 from .blocks import independent_windows
 from .copula import Copula, GaussianCopula, fit_gaussian, normal_scores
 from .student import student_cdf, student_log_density, student_scores
@@ -170,8 +171,7 @@ class StructuredCopula(Copula):
 
 def fit_residual(
     pits: Tensor,
-    origin: np.ndarray,
-    item: np.ndarray | None = None,
+    time: Times,
     *,
     history: GaussianCopula | None = None,
     student: bool = True,
@@ -194,8 +194,7 @@ def fit_residual(
 
     Arguments:
         pits: The transforms of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing outcome.
-        origin: The row of each window's first target, with shape :math:`(n,)`, any order.
-        item: The item of each window, with shape :math:`(n,)`; one item if None.
+        time: When the windows begin (`Windows.time`), in any order.
         history: The copula of the history (see `fit_history`); none is blended in if None.
         student: Whether degrees of freedom are tried.
 
@@ -203,24 +202,24 @@ def fit_residual(
         The copula; the Kronecker product of `fit_gaussian` where the windows are worth too few to hold any out.
     """
     number, horizon, channels = pits.shape
-    origin = np.asarray(origin)
+    require_times(time)
     most = min(_WINDOWS, max(64, _CELLS // (horizon * channels)))
     if number > most:
         some = np.linspace(0, number - 1, most).round().astype(int)
-        pits, origin, item = pits[some], origin[some], None if item is None else np.asarray(item)[some]
-    worth = independent_windows(origin, horizon, item)
+        pits, time = pits[some], time[some]
+    worth = independent_windows(time, horizon)
     if worth < 2 * _FOLDS or horizon * channels < 2:
         return fit_gaussian(pits, worth)
     shares = {"history": 0.0, "components": _SHAPES[0][0], "sample": _SHAPES[0][1], "freedom": math.inf}
     if horizon * channels > _SEARCHED:
         return _Moments(pits, worth, history).copula(**shares)
     pairs = []
-    edges = np.quantile(np.unique(origin), np.linspace(0, 1, _FOLDS + 1))
+    edges = np.quantile(np.unique(time.step), np.linspace(0, 1, _FOLDS + 1))
     for first, last in pairwise(edges):
-        held = (origin >= first) & ((origin < last) | (last == edges[-1]))
-        rest = (origin <= first - horizon) | (origin >= last + horizon)
+        held = (time.step >= first) & ((time.step < last) | (last == edges[-1]))
+        rest = (time.step <= first - horizon) | (time.step >= last + horizon)
         if held.any() and rest.sum() > 1:
-            kept = independent_windows(origin[rest], horizon, None if item is None else np.asarray(item)[rest])
+            kept = independent_windows(time[rest], horizon)
             pairs.append((_Moments(pits[rest], kept, history), _HeldOut(pits[held])))
 
     grids: list[tuple[str, float, list[dict[str, float]]]] = [

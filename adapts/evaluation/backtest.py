@@ -110,9 +110,9 @@ class Backtest:
         return {model: scores[metric].nanmean(0).nanmean(-1) for model, scores in self.scores.items()}
 
     def differences(
-        self, against: str = FROZEN, metrics: Sequence[str] | None = None, level: float = 0.9, seed: int = 0
+        self, against: str = FROZEN, metrics: Sequence[str] | None = None, level: float = 0.9
     ) -> pd.DataFrame:
-        r"""The differences of all models' scores to those of one, with intervals by a paired block bootstrap.
+        r"""The differences of all models' scores to those of one, with intervals.
 
         See `difference_table`, which tells how.
 
@@ -120,7 +120,6 @@ class Backtest:
             against: The model that the others are compared to.
             metrics: The metrics; all that are means over windows if None.
             level: The probability that an interval covers.
-            seed: The seed of the resampling.
 
         Returns:
             A tidy frame: model, against, channel, metric, difference, low, high; below zero, the model scores lower.
@@ -128,7 +127,7 @@ class Backtest:
         Raises:
             ValueError: If a model or metric is unknown, or the level lies outside (0, 1).
         """
-        return difference_table(self.scores, self.windows, against=against, metrics=metrics, level=level, seed=seed)
+        return difference_table(self.scores, self.windows, against=against, metrics=metrics, level=level)
 
 
 def roll(
@@ -170,8 +169,8 @@ def roll(
         baselines: Whether to score the frozen model, the last value and the seasonal naive as well; or the names of
             those to score, among "frozen model", "last value", "seasonal naive", "drift", "nlinear" and "var" (which
             needs statsmodels), or "all".
-        refit: Whether to fit the adapters again before every origin, on all rows before it, which they then cut into
-            parts as they do without borders. The baselines learn from the rows before the first.
+        refit: Whether to fit the adapters again before every origin, on all rows before it in time, which they then cut
+            into parts as they do without borders. The baselines learn from the rows before the first.
         season_length: The season of the seasonal naive; the adapter's, or one that goes with the frequency, if None.
         num_samples: The number of samples of the sample scores.
         seed: The seed of the samples and of what randomises PITs.
@@ -278,7 +277,7 @@ def roll(
                         _forecast(some, *joint, n, num_samples, seed + at.start + n) for n in range(len(some))
                     ]
             scored[name] = with_regimes(joined(parts), before_each)
-            frames.append(summarise(name, scored[name], test.origin, panel.channels))
+            frames.append(summarise(name, scored[name], test.time, panel.channels))
         frame = pd.concat(frames, ignore_index=True)
         adapters = {name: contestant.fitted for name, contestant in contestants.items()}
         return Backtest(frame, test, scored, adapters, stride, kept if forecasts else None)
@@ -324,8 +323,7 @@ class _Contestant:
 
     def fit(self, number: int = 0) -> None:
         r"""Fits a clone on the rows before an origin."""
-        stops = np.minimum(np.asarray(self.firsts) + number * self.stride, self.panel.lengths)
-        rows = before(self.series, self.panel, stops.tolist())
+        rows = before(self.series, self.panel, [first + number * self.stride for first in self.firsts])
         if number > 0 and not isinstance(rows, Panel):
             rows = replace(rows, borders=None)
         folder = self.checkpoints.path(_file(f"fit {self.name} {number}"))
@@ -357,7 +355,7 @@ def _baseline(name: str, season: int, panel: Panel, firsts: Sequence[int], past:
 
     @cache
     def fitted() -> Baseline:
-        part = Part("fit", tuple((0, first) for first in firsts))
+        part = Part("fit", tuple((0, stop) for stop in np.clip(firsts, 0, panel.lengths).tolist()))
         windows = part_windows(panel, part, context_length=past, prediction_length=horizon, max_windows=_FIT_WINDOWS)
         return BASELINES[name](season).fit(windows)
 
@@ -434,7 +432,7 @@ def _tell_unscored(windows: Windows) -> None:
 
 def _require_memory(panel: Panel, firsts: Sequence[int], stride: int, horizon: int, models: int) -> None:
     r"""Checks that the forecasts to be kept fit into memory."""
-    rows = np.asarray(panel.lengths) - np.asarray(firsts) - horizon
+    rows = np.asarray(panel.lengths) - np.maximum(firsts, 0) - horizon
     windows = int((rows[rows >= 0] // stride + 1).sum())
     size = models * windows * horizon * panel.num_channels * len(LEVELS) * 8
     if size > _MOST_KEPT:

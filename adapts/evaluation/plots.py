@@ -19,6 +19,7 @@ from ..distribution.forecast import Forecast, plain_ticks
 from ..distribution.law import Law
 from ..errors import shown
 from ..shelf import unknown
+from ..windows import Times
 from .scores import coverage, pit_deviations, pit_ece, pit_ece_floor
 from .tables import block_slices
 
@@ -121,9 +122,7 @@ def _legend_handles(fans: Sequence[Fan]) -> list[Any]:
     return handles
 
 
-def reliability(
-    pits: Mapping[str, Tensor], origin: np.ndarray, *, level: float = 0.8, confidence: float = 0.9
-) -> Figure:
+def reliability(pits: Mapping[str, Tensor], time: Times, *, level: float = 0.8, confidence: float = 0.9) -> Figure:
     r"""Draws whether laws were calibrated: a reliability diagram a model, and their coverage at each lead.
 
     In the diagram, the share of PITs below a level stands over the level: the diagonal for a law that is right, flat
@@ -134,7 +133,7 @@ def reliability(
     Arguments:
         pits: The randomised PITs of each model on the same windows, with shape :math:`(n, H, D)`. NaN is missing; a
             channel of NaN alone, as `roll` makes of one that never changes, is left out.
-        origin: The row of each window's first target, with shape :math:`(n,)`.
+        time: When the windows begin (`Windows.time`, as of `Backtest.windows`).
         level: The nominal coverage of the interval whose coverage is drawn.
         confidence: The share of chance that the bands hold.
 
@@ -148,10 +147,10 @@ def reliability(
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(pits) + 1, width_ratios=[*[1.0] * len(pits), 1.25])
     for number, (model, pit) in enumerate(pits.items()):
-        _draw_reliability(axes[number], pit, origin, _colour(number), confidence)
+        _draw_reliability(axes[number], pit, time, _colour(number), confidence)
         axes[number].set_title(model, loc="left", fontsize=10)
     axes[0].set_ylabel("share of observations below")
-    _draw_coverage(axes[-1], pits, origin, level, confidence)
+    _draw_coverage(axes[-1], pits, time, level, confidence)
     axes[-1].set_box_aspect(1 / 1.25)
     return figure
 
@@ -161,10 +160,10 @@ def _colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
 
 
-def _draw_reliability(axes: Axes, pit: Tensor, origin: np.ndarray, colour: str, confidence: float) -> None:
+def _draw_reliability(axes: Axes, pit: Tensor, time: Times, colour: str, confidence: float) -> None:
     levels = (np.arange(100) + 0.5) / 100
     by_channel = _shares_below(pit, levels)  # (G, D)
-    chance = pit_deviations(pit, origin, levels=levels).nanmean(-1)  # (R, G)
+    chance = pit_deviations(pit, time, levels=levels).nanmean(-1)  # (R, G)
     low, high = _band(chance, confidence)
     axes.fill_between(
         levels, levels + low, levels + high, color=GREY, alpha=0.35, lw=0, label=f"a perfect law, {confidence:.0%}"
@@ -175,7 +174,7 @@ def _draw_reliability(axes: Axes, pit: Tensor, origin: np.ndarray, colour: str, 
     mean = torch.from_numpy(by_channel).nanmean(1).numpy()  # of none: NaN without a warning
     axes.plot(levels, mean, color=colour, lw=1.8, label="mean of channels")
     error = pit_ece(pit.flatten(0, 1)).nanmean().item()
-    floor = pit_ece_floor(pit, origin).nanmean().item()
+    floor = pit_ece_floor(pit, time).nanmean().item()
     chance_says = "" if math.isnan(floor) else f"\nby chance {floor:.3f}"
     axes.text(0.97, 0.05, f"PIT-ECE {error:.3f}{chance_says}", ha="right", fontsize=8.5)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="level", aspect="equal")
@@ -183,13 +182,13 @@ def _draw_reliability(axes: Axes, pit: Tensor, origin: np.ndarray, colour: str, 
     _bare(axes)
 
 
-def _draw_coverage(axes: Axes, pits: Mapping[str, Tensor], origin: np.ndarray, level: float, confidence: float) -> None:
+def _draw_coverage(axes: Axes, pits: Mapping[str, Tensor], time: Times, level: float, confidence: float) -> None:
     first = next(iter(pits.values()))
     leads = np.arange(1, first.shape[1] + 1)
     tail = (1 - level) / 2
     edges = []
     for lead in leads:
-        chance = pit_deviations(first[:, lead - 1 : lead], origin, last_lead=int(lead), levels=(tail, 1 - tail))
+        chance = pit_deviations(first[:, lead - 1 : lead], time, last_lead=int(lead), levels=(tail, 1 - tail))
         edges.append(_band(chance.nanmean(-1).diff(dim=1), confidence))
     low, high = np.asarray(edges)[..., 0].T
     axes.fill_between(
@@ -248,7 +247,7 @@ def _bare(axes: Axes) -> None:
     axes.margins(x=0.01)
 
 
-def pit_histogram(pits: Mapping[str, Tensor], origin: np.ndarray, *, bins: int = 10, confidence: float = 0.9) -> Figure:
+def pit_histogram(pits: Mapping[str, Tensor], time: Times, *, bins: int = 10, confidence: float = 0.9) -> Figure:
     r"""Draws histograms of PITs, a row a model and a column a block of leads.
 
     Bars of one height are a law that is right; a valley is one too narrow, a hill one too wide, a slope one whose
@@ -262,7 +261,7 @@ def pit_histogram(pits: Mapping[str, Tensor], origin: np.ndarray, *, bins: int =
     Arguments:
         pits: The randomised PITs of each model on the same windows, with shape :math:`(n, H, D)`. NaN is missing; a
             channel of NaN alone is left out.
-        origin: The row of each window's first target, with shape :math:`(n,)`.
+        time: When the windows begin (`Windows.time`, as of `Backtest.windows`).
         bins: The number of bars, two or more.
         confidence: The share of chance that the bands hold.
 
@@ -285,7 +284,7 @@ def pit_histogram(pits: Mapping[str, Tensor], origin: np.ndarray, *, bins: int =
     edges = np.arange(bins + 1) / bins
     for number, (row, (model, pit)) in enumerate(zip(grid, pits.items(), strict=True)):
         for axes, (block, leads) in zip(row, blocks, strict=True):
-            _draw_histogram(axes, pit[:, leads], origin, leads.stop, edges, _colour(number), confidence)
+            _draw_histogram(axes, pit[:, leads], time, leads.stop, edges, _colour(number), confidence)
             if number == 0:
                 title = "all leads" if block == "all" else f"leads {block.replace('-', ' to ')}"
                 axes.set_title(title, loc="left", fontsize=9)
@@ -300,7 +299,7 @@ def pit_histogram(pits: Mapping[str, Tensor], origin: np.ndarray, *, bins: int =
 
 
 def _draw_histogram(
-    axes: Axes, pit: Tensor, origin: np.ndarray, last_lead: int, edges: np.ndarray, colour: str, confidence: float
+    axes: Axes, pit: Tensor, time: Times, last_lead: int, edges: np.ndarray, colour: str, confidence: float
 ) -> None:
     inner, bins = edges[1:-1], len(edges) - 1
     below = _shares_below(pit, inner)  # (B - 1, D)
@@ -308,7 +307,7 @@ def _draw_histogram(
     heights = torch.from_numpy(bins * np.diff(below, axis=0)).nanmean(1).numpy()
     axes.bar(edges[:-1], heights, 1 / bins, align="edge", color=colour, alpha=0.4, lw=0)
     axes.stairs(heights, edges, color=colour, lw=1.4, zorder=5)
-    chance = pit_deviations(pit, origin, last_lead=last_lead, levels=inner).nanmean(-1)  # (R, B - 1)
+    chance = pit_deviations(pit, time, last_lead=last_lead, levels=inner).nanmean(-1)  # (R, B - 1)
     low, high = _band(bins * torch.nn.functional.pad(chance, (1, 1)).diff(dim=1), confidence)
     if not np.isnan(low).any():
         label = f"a perfect law, {confidence:.0%}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..panel import Panel, require_length
-from ..windows import Part, Windows, part_windows
+from ..windows import Part, Windows, least_history, part_windows
 
 if TYPE_CHECKING:
     from ..readers import Dataset
@@ -32,7 +32,8 @@ def held_back(
         stride: The number of rows from one origin to the next, or None.
 
     Returns:
-        The panel up to the last row to score, the first origin of each item, and the stride.
+        The panel up to the last row to score, the row of each item at the first origin, and the stride. The first
+        origin is one step of the calendar; the row is below 0 in an item that begins later.
 
     Raises:
         ValueError: If the series is too short, or the rows held back hold no window.
@@ -42,9 +43,7 @@ def held_back(
         panel = series.panel if series.end is None else series.panel.rows(series.end)
         borders = series.borders
     assert isinstance(panel, Panel)
-    dated = panel.frequency is not None
-    clocks = [item.clock() if dated else np.arange(len(item)) for item in panel.items]
-    clock = np.unique(np.concatenate(clocks)) if dated else max(clocks, key=len)
+    clock = panel.steps
     if windows is not None:
         stride = stride or horizon
         held = (windows - 1) * stride + horizon
@@ -62,11 +61,9 @@ def held_back(
             f"the {held} rows held back hold no window of prediction_length={horizon}: "
             "ask for a shorter one, or for a number of windows"
         )
-    if dated:
-        firsts = [int(np.searchsorted(each, clock[len(clock) - held])) for each in clocks]
-    else:
-        firsts = [max(0, len(each) - held) for each in clocks]  # no common clock: counted from each item's own end
-    free = held - horizon
+    first = clock[-1] + 1 - held if windows is not None else clock[len(clock) - held]
+    firsts = (first - panel.begins).tolist()
+    free = int(clock[-1] + 1 - first) - horizon
     if stride is None:
         stride = max(horizon, -(-(free + 1) // MANY))
         if free // stride + 1 < FEW:
@@ -80,16 +77,17 @@ def before(series: Panel | Dataset, panel: Panel, stops: Sequence[int]) -> Panel
     Arguments:
         series: The series.
         panel: Its panel up to the last row to score.
-        stops: The origin of each item.
+        stops: The row of each item at the origin: 0 or below in one that begins later, beyond the end of one that
+            ends before.
 
     Returns:
-        These rows, in the form that the series came in; without borders that lie behind the first origin.
+        These rows, in the form that the series came in; without borders that lie behind the origin.
     """
-    rows = panel.rows(stops)
-    rows = replace(rows, items=tuple(item for item in rows.items if len(item)))
+    begun = [(item, stop) for item, stop in zip(panel.items, stops, strict=True) if stop > 0]
+    rows = replace(panel, items=tuple(item for item, _ in begun)).rows([stop for _, stop in begun])
     if isinstance(series, Panel):
         return rows
-    borders = series.borders if series.borders is not None and max(stops) >= series.borders[1] else None
+    borders = series.borders if series.borders is not None and len(rows.steps) >= series.borders[1] else None
     return replace(series, panel=rows, borders=borders, end=None)
 
 
@@ -105,7 +103,8 @@ def rolling_windows(
 
     Arguments:
         panel: The panel.
-        first_origin: The row of the first target of the first window, one for all items or one each.
+        first_origin: The row of the first target of the first window, one for all items or one
+            each; below 0 in an item that begins later, whose windows stand where those of the others do.
         windows: The most windows an item, as many as fit if None.
         stride: The number of rows from one origin to the next.
         context_length: The number of context steps :math:`L`.
@@ -119,7 +118,11 @@ def rolling_windows(
     if windows is not None:
         reach = (windows - 1) * stride + prediction_length
         stops = tuple(min(stop, first + reach) for stop, first in zip(stops, firsts, strict=True))
-    part = Part("held back", tuple(zip(firsts, stops, strict=True)))
+    starts = []
+    for stop, first in zip(stops, firsts, strict=True):  # an item that begins late has windows when the others have
+        late = max(0, least_history(context_length, prediction_length, stop) - first)
+        starts.append(first + -(-late // stride) * stride)
+    part = Part("held back", tuple(zip(starts, stops, strict=True)))
     return part_windows(
         panel,
         part,

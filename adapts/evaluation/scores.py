@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 
 from ..distribution.bands import JOINT
+from ..windows import Times, require_times
 
 DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -295,7 +296,7 @@ def pit_ks(pit: Tensor) -> Tensor:
 
 def pit_deviations(
     pit: Tensor,
-    origin: np.ndarray,
+    time: Times,
     *,
     last_lead: int | None = None,
     resamples: int = 200,
@@ -320,8 +321,7 @@ def pit_deviations(
 
     Arguments:
         pit: Randomised PITs of the windows, with shape :math:`(n, H, *)`. NaN is missing.
-        origin: The row of each window's first target, with shape :math:`(n,)`. Windows of several items that share an
-            origin stay together.
+        time: When the windows begin (`Windows.time`). Those of several items that begin together stay together.
         last_lead: The number of rows from a window's origin to the end of its last lead, :math:`H` if None. Needed
             where `pit` holds a block of the leads.
         resamples: The number of resamples :math:`R`.
@@ -337,7 +337,7 @@ def pit_deviations(
     num_windows, leads, *rest = pit.shape
     cells = pit.detach().cpu().double().reshape(num_windows, leads, -1).numpy()
     channels = cells.shape[-1]
-    rows, which = np.unique(origin, return_inverse=True)
+    rows, which = np.unique(require_times(time).step, return_inverse=True)
     num_origins = len(rows)
 
     observed = ~np.isnan(cells)
@@ -393,7 +393,7 @@ def bootstrap_inflation(rows: np.ndarray, span: int, block: int) -> float:
     return math.sqrt(overlap.mean() / variance) if variance > 1e-9 else math.nan
 
 
-def pit_ece_floor(pit: Tensor, origin: np.ndarray, *, last_lead: int | None = None, seed: int = 0) -> Tensor:
+def pit_ece_floor(pit: Tensor, time: Times, *, last_lead: int | None = None, seed: int = 0) -> Tensor:
     r"""The `pit_ece` that a perfect law would show on the same windows, by chance.
 
     It is the mean absolute deviation of `pit_deviations`, where the method is told. A PIT-ECE near its floor is as
@@ -401,7 +401,7 @@ def pit_ece_floor(pit: Tensor, origin: np.ndarray, *, last_lead: int | None = No
 
     Arguments:
         pit: Randomised PITs of the windows, with shape :math:`(n, H, *)`, as scored. NaN is missing.
-        origin: The row of each window's first target, with shape :math:`(n,)`.
+        time: When the windows begin (`Windows.time`).
         last_lead: The number of rows from a window's origin to the end of its last lead, :math:`H` if None.
         seed: The seed of the resampling.
 
@@ -409,17 +409,17 @@ def pit_ece_floor(pit: Tensor, origin: np.ndarray, *, last_lead: int | None = No
         The floor of the PIT-ECE over windows and leads, with shape :math:`(*)`, float64; NaN where there is one
         origin only.
     """
-    return pit_deviations(pit, origin, last_lead=last_lead, seed=seed).abs().mean((0, 1))
+    return pit_deviations(pit, time, last_lead=last_lead, seed=seed).abs().mean((0, 1))
 
 
-def pit_ks_floor(pit: Tensor, origin: np.ndarray, *, last_lead: int | None = None, seed: int = 0) -> Tensor:
+def pit_ks_floor(pit: Tensor, time: Times, *, last_lead: int | None = None, seed: int = 0) -> Tensor:
     r"""The `pit_ks` that a perfect law would show on the same windows, by chance.
 
     It is the mean over resamples of the largest of `pit_deviations`, on their 100 levels.
 
     Arguments:
         pit: Randomised PITs of the windows, with shape :math:`(n, H, *)`, as scored. NaN is missing.
-        origin: The row of each window's first target, with shape :math:`(n,)`.
+        time: When the windows begin (`Windows.time`).
         last_lead: The number of rows from a window's origin to the end of its last lead, :math:`H` if None.
         seed: The seed of the resampling.
 
@@ -427,7 +427,7 @@ def pit_ks_floor(pit: Tensor, origin: np.ndarray, *, last_lead: int | None = Non
         The floor of the distance over windows and leads, with shape :math:`(*)`, float64; NaN where there is one
         origin only.
     """
-    return pit_deviations(pit, origin, last_lead=last_lead, seed=seed).abs().amax(1).mean(0)
+    return pit_deviations(pit, time, last_lead=last_lead, seed=seed).abs().amax(1).mean(0)
 
 
 def energy_score(samples: Tensor, y: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ..distribution.blocks import lead_blocks
 from ..distribution.law import Law
+from ..windows import Times, require_times
 from . import scores
 
 BATCH = 64  # windows forecast and sampled at a time
@@ -108,13 +109,13 @@ def with_regimes(windows: Mapping[str, Tensor], past: Tensor) -> dict[str, Tenso
     return {**windows, **dict(zip(_REGIMES, parts, strict=True))}
 
 
-def summarise(model: str, windows: Mapping[str, Tensor], origin: np.ndarray, channels: Sequence[str]) -> pd.DataFrame:
+def summarise(model: str, windows: Mapping[str, Tensor], time: Times, channels: Sequence[str]) -> pd.DataFrame:
     r"""Takes the means of window scores: a channel, and a block of leads.
 
     Arguments:
         model: The name of the model.
         windows: What `window_scores` gives, for all windows.
-        origin: The row of each window's first target, with shape :math:`(n,)`.
+        time: When the windows begin (`Windows.time`).
         channels: The names of the channels.
 
     Returns:
@@ -126,7 +127,7 @@ def summarise(model: str, windows: Mapping[str, Tensor], origin: np.ndarray, cha
         values = {n: windows[n][:, leads].nanmean((0, 1)) for n in (*_CELL, *_REGIMES) if n in windows}  # (D,) each
         pit = windows["pit"][:, leads]
         values["pit_ece"], values["pit_ks"] = scores.pit_ece(pit.flatten(0, 1)), scores.pit_ks(pit.flatten(0, 1))
-        chance = scores.pit_deviations(pit, origin, last_lead=leads.stop).abs()  # (R, G, D)
+        chance = scores.pit_deviations(pit, time, last_lead=leads.stop).abs()  # (R, G, D)
         values["pit_ece_floor"], values["pit_ks_floor"] = chance.mean((0, 1)), chance.amax(1).mean(0)
         for name, value in values.items():
             rows.append((model, _MEAN, block, name, value.nanmean().item()))
@@ -171,7 +172,7 @@ def score_table(
     *,
     channels: Sequence[str],
     scale: np.ndarray,
-    origin: np.ndarray,
+    time: Times,
     location: np.ndarray | None = None,
     varies: np.ndarray | None = None,
     past: Tensor | None = None,
@@ -194,7 +195,7 @@ def score_table(
         channels: The names of the channels.
         scale: The scale of each channel, with shape :math:`(D,)`; scores with units are divided by it ("mse" by its
             square).
-        origin: The row of each window's first target, with shape :math:`(n,)`.
+        time: When the windows begin (`Windows.time`).
         location: The location of each channel, with shape :math:`(D,)`, for the joint scores; the mean of what came
             true if None.
         varies: Whether each channel ever changes, with shape :math:`(D,)`, all if None. PITs of a constant channel are
@@ -209,8 +210,10 @@ def score_table(
 
     Raises:
         ValueError: If a channel is called "all".
+        TypeError: If `time` tells rows.
     """
     require_names(channels)
+    require_times(time)
     if location is None:
         location = future.double().nanmean((0, 1)).nan_to_num(0.0).numpy()
     varies = np.ones(len(channels), dtype=bool) if varies is None else varies
@@ -220,7 +223,7 @@ def score_table(
         generator = torch.Generator().manual_seed(seed)
         parts = [window_scores(law[at], future[at], generator=generator, **options) for at in slices(len(future))]
         windows = joined(parts) if past is None else with_regimes(joined(parts), past)
-        frames.append(summarise(model, windows, origin, channels))
+        frames.append(summarise(model, windows, time, channels))
     return pd.concat(frames, ignore_index=True)
 
 

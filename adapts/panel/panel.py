@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .. import checks
-from ..dates import RANGE, OutOfRange, calendar, period_of
+from ..dates import RANGE, OutOfRange, calendar, period_of, steps_since
 from ..errors import shown
 from .columns import listed, named
 from .options import TIMESTAMP_NAMES
@@ -153,10 +153,29 @@ class Panel:
         return rows, np.cumsum([0, *self.lengths])
 
     @cached_property
-    def on_one_clock(self) -> np.ndarray:
-        r"""The place of each row of `concatenated` among the dates of all items of a dated panel, (sum T,)."""
-        places: np.ndarray = np.unique(np.concatenate([item.clock() for item in self.items]), return_inverse=True)[1]
-        return places
+    def begins(self) -> np.ndarray:
+        r"""The step of the calendar at which each item begins, (N,): row r of item i stands at step begins[i] + r.
+
+        The calendar is common to all items: its steps are those of the frequency, and the earliest date is step 0. The
+        items of an undated panel are taken to end together: there a row's number, from the item's end, is its time.
+        """
+        lengths = np.asarray(self.lengths)
+        if self.frequency is None:
+            begins: np.ndarray = lengths.max() - lengths
+            return begins
+        begins = np.zeros(len(self), dtype=np.int64)
+        some = np.flatnonzero(lengths)
+        if len(some):
+            firsts = [pd.Timestamp(self.items[number].index[0]).as_unit("ns") for number in some]
+            clock = np.array([first.value for first in firsts])
+            begins[some] = steps_since(firsts[int(clock.argmin())], clock, self.frequency)
+        return begins
+
+    @cached_property
+    def steps(self) -> np.ndarray:
+        r"""The steps of the calendar at which an item has a row, each once, in order."""
+        each = zip(self.begins, self.lengths, strict=True)
+        return np.unique(np.concatenate([begin + np.arange(length) for begin, length in each]))
 
     @classmethod
     def of(

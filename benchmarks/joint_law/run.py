@@ -25,7 +25,6 @@ from adapts.distribution import (
     Copula,
     Independent,
     QuantileFunction,
-    block_bootstrap,
     fit_empirical,
     fit_gaussian,
     fit_history,
@@ -34,12 +33,13 @@ from adapts.distribution import (
     independent_windows,
     lead_blocks,
 )
+from adapts.distribution.blocks import clock_of, student
 from adapts.evaluation import scores
 from adapts.foundation import load_foundation_model
 from adapts.panel import Item
 from adapts.pipeline import Pipeline
 from adapts.readers import read
-from adapts.windows import Part, Windows, part_windows, split_parts
+from adapts.windows import Part, Times, Windows, part_windows, split_parts
 from benchmarks.provenance import named, provenance
 
 HERE = Path(__file__).parent
@@ -78,7 +78,7 @@ def reranked(copula: Copula, margins: QuantileFunction, future: Tensor) -> Tenso
     return torch.cat(parts)
 
 
-def marginal_scores(law: QuantileFunction, future: Tensor, origin: np.ndarray, scale: Tensor) -> dict[str, float]:
+def marginal_scores(law: QuantileFunction, future: Tensor, time: Times, scale: Tensor) -> dict[str, float]:
     r"""The scores of margins in the channels' own units, where bounds are what they are."""
     pits = law.pit(future, torch.Generator().manual_seed(SEED))
     covered = scores.coverage(pits)
@@ -86,7 +86,7 @@ def marginal_scores(law: QuantileFunction, future: Tensor, origin: np.ndarray, s
         "crps": float((2 * scores.pinball(law.at(_LEVELS), future, _LEVELS).mean(-1) / scale).nanmean()),
         "coverage_80": float(covered.nanmean()),
         "pit_ece": float(scores.pit_ece(pits.flatten(0, 1)).nanmean()),
-        "pit_ece_floor": float(scores.pit_ece_floor(pits, origin).nanmean()),
+        "pit_ece_floor": float(scores.pit_ece_floor(pits, time).nanmean()),
     }
     blocks = lead_blocks(future.shape[1])
     found["coverage_80_worst_block"] = min(float(covered[:, blocks == each].nanmean()) for each in blocks.unique())
@@ -153,19 +153,19 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
     first = Adapter("identity", foundation_model=model, prediction_length=horizon, seed=SEED).fit(before)
     for law, each in (("frozen model", first.frozen_law(apart)), ("default", first.law(apart))):
         pit = each.marginals.pit(apart.future(torch.float64), torch.Generator().manual_seed(SEED))
-        cells = [(scores.pit_ece(pit[:, lead]), scores.pit_ece_floor(pit[:, [lead]], apart.origin, last_lead=lead + 1))
+        cells = [(scores.pit_ece(pit[:, lead]), scores.pit_ece_floor(pit[:, [lead]], apart.time, last_lead=lead + 1))
                  for lead in range(horizon)]  # fmt: skip
         for metric, values in zip(("pit_ece_cell", "pit_ece_cell_floor"), zip(*cells, strict=True), strict=True):
             yield {**about, "law": law, "metric": metric, "value": float(torch.stack(values).nanmean())}
     for law, each in margins.items():
-        for metric, value in marginal_scores(each, truth, raw.origin, scale).items():
+        for metric, value in marginal_scores(each, truth, raw.time, scale).items():
             yield {**about, "law": law, "metric": metric, "value": value}
 
     # --- dependence
     early = ("train", "validation", "calibration")
     known = torch.cat([pits[part] for part in early])
-    origin = np.concatenate([windows[part].origin for part in early])
-    worth = independent_windows(origin, horizon)
+    time = Times.joined([windows[part].time for part in early])
+    worth = independent_windows(time, horizon)
     history = fit_history(train, horizon)
     copulas: dict[str, Copula] = {
         "independent": Independent(horizon, panel.num_channels),
@@ -173,13 +173,14 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
         "schaake": fit_schaake(train, horizon),
         "empirical": fit_empirical(known),
         "kronecker": fit_gaussian(known, worth),
-        "residual": fit_residual(known, origin, history=history),
+        "residual": fit_residual(known, time, history=history),
         "default": chosen,
-        "ceiling": fit_residual(pits["test"], windows["test"].origin, history=history),
+        "ceiling": fit_residual(pits["test"], windows["test"].time, history=history),
     }
     values = {copula: reranked(each, laws["test"], futures["test"]) for copula, each in copulas.items()}
     base = values["independent"].nanmean(0)
-    span = max(horizon, stride)
+    clock = clock_of(windows["test"].time, horizon)
+    sure = student(0.95, clock.freedom)
     for copula, found in values.items():
         for number, metric in enumerate(JOINT):
             against = {
@@ -190,10 +191,9 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
             yield {**about, "law": copula, "metric": metric, "value": float(found[:, number].nanmean())}
             for label, other in against.items():
                 gain = (other - found)[:, number, None] / base[number]
-                spread = block_bootstrap(gain, windows["test"].origin, span, 1000, torch.Generator().manual_seed(SEED))
-                low, high = spread.quantile(torch.tensor([0.05, 0.95], dtype=spread.dtype), 0)[:, 0].tolist()
-                yield {**about, "law": copula, "metric": f"{metric}_skill{label}", "value": 100 * float(gain.nanmean()),
-                       "low": 100 * low, "high": 100 * high}  # fmt: skip
+                mean, half = float(gain.nanmean()), sure * float(clock.errors(gain).square().mean().sqrt())
+                yield {**about, "law": copula, "metric": f"{metric}_skill{label}", "value": 100 * mean,
+                       "low": 100 * (mean - half), "high": 100 * (mean + half)}  # fmt: skip
 
     # --- joint bands
     told = {"default": [default[number] for number in range(len(raw))], "updated": latest}
@@ -208,10 +208,9 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
                 )  # of a whole path: (1), (1, D) or (1, H)
                 shares.append(1 - outside.mean())
             share = torch.stack(shares).unsqueeze(1)
-            spread = block_bootstrap(share, windows["test"].origin, span, 1000, torch.Generator().manual_seed(SEED))
-            low, high = spread.quantile(torch.tensor([0.05, 0.95], dtype=spread.dtype), 0)[:, 0].tolist()
-            yield {**about, "law": law, "metric": f"band_90_{joint}", "value": float(share.mean()), "low": low,
-                   "high": high}  # fmt: skip
+            mean, half = float(share.mean()), sure * float(clock.errors(share).square().mean().sqrt())
+            yield {**about, "law": law, "metric": f"band_90_{joint}", "value": mean, "low": mean - half,
+                   "high": mean + half}  # fmt: skip
 
 
 def main() -> None:

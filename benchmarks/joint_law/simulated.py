@@ -34,6 +34,7 @@ from adapts.distribution import (
     independent_windows,
 )
 from adapts.foundation import FoundationModel, load_foundation_model
+from adapts.windows import Times
 from benchmarks import memory
 from benchmarks.joint_law.run import JOINT, joint_scores
 from benchmarks.provenance import named, provenance
@@ -106,14 +107,20 @@ def windows(start: tuple[Tensor, ...], step: Step) -> Iterator[tuple[Tensor, Ten
         yield QuantileFunction.from_samples(drawn, LEVELS).values, drawn[:SAMPLES], torch.stack(outcome)
 
 
+def times(windows: int, horizon: int) -> Times:
+    r"""When successive windows of one series begin."""
+    rows = np.arange(windows) * horizon
+    return Times(Panel.of(np.zeros((len(rows) * horizon, 1))), 0 * rows, rows)
+
+
 def default_copula(pits: Tensor, kept: Tensor) -> Copula:
     r"""The candidates and the choice of `copula="residual"`."""
-    origin = np.arange(len(pits)) * HORIZON
+    begin = times(len(pits), HORIZON)
     candidates = {
         "independent": Independent(HORIZON, CHANNELS),
-        "kronecker": fit_gaussian(pits, independent_windows(origin, HORIZON)),
+        "kronecker": fit_gaussian(pits, independent_windows(begin, HORIZON)),
         "empirical": fit_empirical(pits),
-        "residual": fit_residual(pits, origin),
+        "residual": fit_residual(pits, begin),
     }
     return candidates[choose_copula(candidates, kept)[0]]
 
@@ -205,7 +212,7 @@ def large(channels: int = 321, horizon: int = 96, number: int = 1000) -> Iterato
     common = torch.randn(300, horizon, 8, generator=generator).cumsum(1) @ torch.randn(8, channels, generator=generator)
     errors = common + 4 * torch.randn(300, horizon, channels, generator=generator)
     pits = torch.special.ndtr((errors - errors.mean(0)) / errors.std(0))
-    copula = fit_residual(pits, np.arange(300) * horizon)
+    copula = fit_residual(pits, times(300, horizon))
     values = torch.special.ndtri(torch.tensor(LEVELS)).double().expand(1, horizon, channels, -1)
     law = Law(QuantileFunction(LEVELS, values), copula)
     law.sample(2)

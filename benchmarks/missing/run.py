@@ -84,7 +84,7 @@ def climate(adapter: Adapter, dataset: Dataset, truth: Tensor) -> Score:
 def change(ours: Score, against: Score, windows: Windows) -> dict[str, float]:
     r"""The change of the mean CRPS over channels, in percent of another's, with its 90 % interval."""
     cells = {"ours": {"crps": ours.crps}, "against": {"crps": against.crps}}
-    found = difference_table(cells, windows, against="against", metrics=["crps"], seed=SEED)
+    found = difference_table(cells, windows, against="against", metrics=["crps"])
     found = found.query("channel == 'all'").iloc[0]
     percent = 100 / against.means("")["crps_"]
     names = {"change_percent": "difference", "low": "low", "high": "high"}

@@ -112,7 +112,7 @@ def split_later(windows: Windows) -> tuple[Windows, Windows]:
         The windows whose targets end before the last fifth of the fit part's time, and those that begin in it. Of too
         short a part: none, and all.
     """
-    time, horizon = windows.time, windows.prediction_length
+    time, horizon = windows.time.step, windows.prediction_length
     cut = time.min() + math.ceil((1 - LATER) * (time.max() + horizon - time.min()))
     early, late = time + horizon <= cut, time >= cut
     return (windows[early], windows[late]) if early.any() and late.any() else (windows[:0], windows)
