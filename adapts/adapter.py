@@ -427,7 +427,7 @@ class Adapter:
         """
         fitted = self._require_fitted("frozen_law")
         marginals = self._pipeline(fitted).frozen(fitted.plain(windows))
-        none = torch.zeros(marginals.shape)
+        none = torch.zeros(marginals.shape, dtype=torch.float32)
         parts = VarianceParts.of(marginals, none, none)
         return self._units(windows, marginals, Independent(self.prediction_length, len(fitted.panel.targets)), parts)
 
@@ -464,7 +464,8 @@ class Adapter:
             series: As for `fit`.
             windows: The number of origins; as many as the last fifth of the rows (or the card's test rows) holds,
                 at most 200, if None.
-            stride: The rows from one origin to the next; evenly over the held-back rows if None.
+            stride: The rows from one origin to the next; if None the nearest number to the prediction length that has
+                no common factor with the season (see `adapts.evaluation.backtest.roll`), such as 23 hours for a day.
             scale: `"train"` divides the scores by the channels' standard deviation on the train rows; `"none"`.
             baselines: Whether to score the frozen model, last value and seasonal naive too; or the names of those to
                 score: `"frozen model"`, `"last value"`, `"seasonal naive"`, `"drift"`, `"nlinear"`, `"var"`; or
@@ -732,17 +733,17 @@ class Adapter:
 
     @property
     def location_(self) -> np.ndarray:
-        r"""The channels' means over the train rows, with shape :math:`(D,)`; see `scale_`."""
-        return self._require_fitted("location_").location[: len(self.channels)]
+        r"""The channels' means over the train rows, with shape :math:`(D,)`, a copy; see `scale_`."""
+        return self._require_fitted("location_").location[: len(self.channels)].copy()
 
     @property
     def scale_(self) -> np.ndarray:
-        r"""The channels' population standard deviations over the train rows, with shape :math:`(D,)`.
+        r"""The channels' population standard deviations over the train rows, with shape :math:`(D,)`, a copy.
 
         They are at least 1e-9 of the means. A channel that the train rows do not show to vary has the mean and the
         deviation of all rows; a constant one has its absolute value, or 1 where it is zero.
         """
-        return self._require_fitted("scale_").scale[: len(self.channels)]
+        return self._require_fitted("scale_").scale[: len(self.channels)].copy()
 
     def summary(self) -> Summary:
         r"""Returns what was fitted, on how many windows a part, and what each stage decided."""
@@ -936,7 +937,7 @@ class Adapter:
                     num_samples=num_samples,
                     seed=self.seed if seed is None else seed,
                     quantile_levels=tuple(quantile_levels),
-                    history=_frame(item.values[tail], item.index[tail], panel.channels),
+                    history=_frame(item.values[tail].copy(), item.index[tail], panel.channels),
                     bands=fitted.joint_bands,
                 )
             )

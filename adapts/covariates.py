@@ -665,5 +665,8 @@ def choose(
     generator = torch.Generator().manual_seed(seed)
     resampled = block_bootstrap(mine, clock.time, clock.block_length, 1000, generator)  # (R, D)
     few = student(clock.blocks - 1) * (clock.blocks / (clock.blocks - 1)) ** 0.5  # as the gate has it
-    few *= float(torch.special.ndtri(torch.tensor(1 - DOUBT / len(gains))) / torch.special.ndtri(torch.tensor(0.9)))
+    few *= float(
+        torch.special.ndtri(torch.tensor(1 - DOUBT / len(gains), dtype=torch.float32))
+        / torch.special.ndtri(torch.tensor(0.9, dtype=torch.float32))
+    )
     return torch.where(mean - few * resampled.std(0) > 0, best + 1, 0), mean

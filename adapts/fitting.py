@@ -805,10 +805,10 @@ class _Stages:
     ) -> Tensor:
         r"""The frozen model's quantile loss of each target, alone and around each candidate, (1 + k, n, D)."""
         # A candidate is either slopes, of covariates and perhaps of their products, or the covariate that divides.
-        pipeline, levels = self.pipeline, torch.tensor(self.model.quantile_levels)
+        pipeline, levels = self.pipeline, torch.tensor(self.model.quantile_levels, dtype=torch.float32)
         offset = torch.from_numpy(self.fitted.location / self.fitted.scale)[: self.channels].float()
         target, covariate = self.fitted.plain(windows), replace(windows, panel=known)
-        losses = [torch.zeros(1 + len(candidates), 0, self.channels)]
+        losses = [torch.zeros(1 + len(candidates), 0, self.channels, dtype=torch.float32)]
         step = max(1, min(CHUNK, TRIED // (self.horizon * self.channels)))
         for part in (slice(start, start + step) for start in range(0, len(windows), step)):
             past, future = target[part].past(), target[part].future()
@@ -913,7 +913,7 @@ class _Stages:
             why = "the family is the frozen model itself" if identity else "gate=False, the adapter stands alone"
             self.fitted.stages["gate"] = f"none: {why}"
             return
-        self.fitted.gate = torch.zeros(self.horizon, self.channels)
+        self.fitted.gate = torch.zeros(self.horizon, self.channels, dtype=torch.float32)
         if not self.enough("validation", "gate"):
             return
         windows = self.windows["validation"]
@@ -960,7 +960,7 @@ class _Stages:
 
     def noise(self, windows: Windows, adapter: QuantileFunction) -> Tensor:
         if self.fitted.module.family == "identity":
-            return torch.zeros(self.horizon, self.channels)
+            return torch.zeros(self.horizon, self.channels, dtype=torch.float32)
         return noise_ratio(adapter, self.truth(windows), self.pipeline.spread(windows), self.blocks)
 
     # ------------------------------------------------------------------ calibration rows: noise, copula, levels
@@ -1024,7 +1024,7 @@ class _Stages:
             pits.append(self.pits(self.law("calibration"), windows[-1]).values)
         if not windows:
             nothing = np.empty(0, dtype=int)
-            return torch.empty(0, self.horizon, len(self.fitted.panel.targets)), nothing, nothing
+            return torch.empty(0, self.horizon, len(self.fitted.panel.targets), dtype=torch.float32), nothing, nothing
         origin, item = _places(windows)
         return torch.cat(pits), origin, item
 
@@ -1250,7 +1250,7 @@ class _Stages:
         if not module.closed_form or self.pipeline.closed or not self.enough("train", "refit"):
             return
         parts = [name for name in PARTS if len(self.windows[name])]
-        module.solve(self.evidence(parts, torch.empty(0)), choose=False)
+        module.solve(self.evidence(parts, torch.empty(0, dtype=torch.float32)), choose=False)
         count = sum(len(self.windows[name]) for name in parts)
         self.fitted.stages["refit"] = f"solved again on the {count} windows of all parts, with the strengths chosen"
 

@@ -53,7 +53,9 @@ class Coupling:
         """
         covariance = shrunk_covariance(rows)
         precision = torch.linalg.inv(covariance)
-        own, rest = (persistence(rows, each, lag) for each in (torch.eye(len(precision)).double(), precision))
+        own, rest = (
+            persistence(rows, each, lag) for each in (torch.eye(len(precision), dtype=torch.float64), precision)
+        )
         return cls(covariance, own, rest)
 
     def tell(self, panel: Panel) -> Told | None:

@@ -45,7 +45,14 @@ def backtest(
         int | None,
         typer.Option(min=1, help="How many origins; by default what the last fifth or the card's test rows hold."),
     ] = None,
-    stride: Annotated[int | None, typer.Option(min=1, help="The rows from one origin to the next.")] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="The rows from one origin to the next; by default about the prediction length, without a common "
+            "factor with the season.",
+        ),
+    ] = None,
     scale: Annotated[
         str, typer.Option(help="What divides the scores: train, the standard deviation of the train rows, or none.")
     ] = "train",

@@ -25,6 +25,7 @@ from .tables import block_slices
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
 # Okabe and Ito's colours, which colour-blind readers tell apart too: blue, vermillion, green, purple.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
@@ -83,16 +84,26 @@ def fan_chart(observed: pd.DataFrame, fans: Sequence[Fan], *, title: str | None 
         above.tick_params(labelbottom=True)
     for number, (axes, channel) in enumerate(zip(grid.flat, shown, strict=False)):
         _draw_channel(axes, observed.iloc[:, number], fans, number)
-        axes.set_title(channel, loc="left", fontsize=9, pad=3)
+        axes.set_title(channel, loc="left", fontsize=9, pad=3, parse_math=False)
     _label_dates(grid.flat[0], observed.index)
 
     handles = _legend_handles(fans)
     rest = f"first {MOST} of {len(channels)} channels" if len(channels) > MOST else ""
     text = ", ".join(part for part in (title, rest) if part)
     if text:
-        figure.suptitle(text, fontsize=11)
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8.5)
+        figure.suptitle(text, fontsize=11, parse_math=False)
+    as_written(figure.legend(handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8.5))
     return figure
+
+
+def as_written(legend: Legend) -> None:
+    r"""Draws the names in a legend as they stand: matplotlib reads what lies between two dollar signs as a formula.
+
+    Arguments:
+        legend: The legend, changed in place.
+    """
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _draw_channel(axes: Axes, observed: pd.Series[Any], fans: Sequence[Fan], channel: int) -> None:
@@ -149,7 +160,7 @@ def reliability(
     axes = figure.subplots(1, len(pits) + 1, width_ratios=[*[1.0] * len(pits), 1.25])
     for number, (model, pit) in enumerate(pits.items()):
         _draw_reliability(axes[number], pit, origin, _colour(number), confidence)
-        axes[number].set_title(model, loc="left", fontsize=10)
+        axes[number].set_title(model, loc="left", fontsize=10, parse_math=False)
     axes[0].set_ylabel("share of observations below")
     _draw_coverage(axes[-1], pits, origin, level, confidence)
     axes[-1].set_box_aspect(1 / 1.25)
@@ -203,7 +214,7 @@ def _draw_coverage(axes: Axes, pits: Mapping[str, Tensor], origin: np.ndarray, l
     lowest = min(float(np.nanmin(line.get_ydata(), initial=level)) for line in axes.lines)
     axes.set(xlabel="lead", ylim=(max(0.0, min(lowest, level + float(np.nanmin(low, initial=0))) - 0.05), 1.0))
     axes.set_title(f"coverage of the {level:.0%} interval", loc="left", fontsize=10)
-    axes.legend(loc="best", frameon=False, fontsize=8)
+    as_written(axes.legend(loc="best", frameon=False, fontsize=8))
     _bare(axes)
 
 
@@ -289,7 +300,7 @@ def pit_histogram(pits: Mapping[str, Tensor], origin: np.ndarray, *, bins: int =
             if number == 0:
                 title = "all leads" if block == "all" else f"leads {block.replace('-', ' to ')}"
                 axes.set_title(title, loc="left", fontsize=9)
-        row[0].set_ylabel(model, fontsize=9)
+        row[0].set_ylabel(model, fontsize=9, parse_math=False)
     grid[0, 0].set(xlim=(0, 1), ylim=(0, None), xticks=[0, 0.5, 1])
     figure.supxlabel("PIT", fontsize=9)
     figure.supylabel("density", fontsize=9)
@@ -392,13 +403,13 @@ def sample_pairs(
             axes.set_xlim(limits[across])
             _tidy_pair(axes, left=across == 0 < down, bottom=down == count - 1)
             if across == 0:
-                axes.set_ylabel(labels[down], fontsize=8)
+                axes.set_ylabel(labels[down], fontsize=8, parse_math=False)
             if down == count - 1:
-                axes.set_xlabel(labels[across], fontsize=8)
+                axes.set_xlabel(labels[across], fontsize=8, parse_math=False)
     stamp = str(forecast.index[steps[0] - 1]).removesuffix(" 00:00:00")
     at = f"lead {steps[0]}, {'' if isinstance(forecast.index, pd.DatetimeIndex) else 'row '}{stamp}"
     where = names[0] if len(names) == 1 else at if len(steps) == 1 else "channels, leads"
-    figure.suptitle(where, fontsize=10, ha="left", x=0.02)
+    figure.suptitle(where, fontsize=10, ha="left", x=0.02, parse_math=False)
     figure.align_ylabels()
     handles: list[Any] = [Line2D([], [], color=COLOURS[0], marker="o", ls="", ms=4, label="joint samples")]
     if not np.isnan(seen).all():
@@ -488,16 +499,17 @@ def scores_by_lead(
         # models beyond the colours go round them again, with another line
         colour, style = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % len(LINES)]
         axes.plot(leads, values, style, color=colour, lw=1.6, marker="o" if len(leads) == 1 else None, label=model)
-    axes.set(xlabel="lead", ylabel=NAMES.get(metric, metric))
+    axes.set_xlabel("lead")
+    axes.set_ylabel(NAMES.get(metric, metric), parse_math=False)
     if isinstance(scores, pd.DataFrame) and set(scores["lead_block"]) == {"all"}:  # fewer than eight leads: one block
         axes.set(xlabel="all leads", xticks=[])
     if title:
-        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_title(title, loc="left", fontsize=10, parse_math=False)
     if metric.startswith("coverage_80"):
         axes.axhline(0.8, color=GREY, lw=0.8)
     else:
         axes.set_ylim(bottom=0)
-    axes.legend(loc="best", frameon=False, fontsize=8)
+    as_written(axes.legend(loc="best", frameon=False, fontsize=8))
     _bare(axes)
     return figure
 
