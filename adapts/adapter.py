@@ -32,6 +32,7 @@ from .distribution.variance import VarianceParts
 from .errors import in_memory, quoted, shown
 from .fitting import Fitted, fit
 from .foundation import FoundationModel, load_foundation_model
+from .notices import Notice, say
 from .panel import Panel, as_pandas, require_length
 from .panel.options import column_names, label, reading_options
 from .panel.static import as_fitted
@@ -133,6 +134,8 @@ class Adapter:
         >>> forecast.mean.shape, forecast.quantile(0.9).shape, forecast.samples.shape
         ((12, 2), (12, 2), (200, 12, 2))
     """
+
+    _whose = ""  # what warnings of a fit begin with: that of a group names it
 
     @_by_name
     def __init__(
@@ -245,6 +248,10 @@ class Adapter:
     ) -> Adapter:
         r"""Fits the adapter to series.
 
+        What there is to know of the fit (values that count as missing, history outside of the support, stages left out
+        for want of rows, ...) is said in a warning, `adapts.notices.FitWarning`, once; it stands in `summary()` and
+        below `Forecast.plot` as well.
+
         Arguments:
             series: A wide frame, a long frame, an array :math:`(T, D)` or :math:`(N, T, D)`, a path, the name of a
                 data card, a Dataset or a Panel: see `Panel.of` and `adapts.readers.read`. NaN marks a missing value.
@@ -287,6 +294,7 @@ class Adapter:
             frequency=frequency, regularise=regularise,
         )  # fmt: skip
         self._fitted = self._through(fit, dataset, borders, checkpoint_dir=checkpoint_dir)
+        say(self._fitted.notices, self._whose)
         return self
 
     # ------------------------------------------------------------------ predict
@@ -758,6 +766,7 @@ class Adapter:
             windows=dict(fitted.windows),
             stages=dict(fitted.stages),
             spans={name: dict(span) for name, span in fitted.spans.items()},
+            notices=list(fitted.notices),
         )
 
     def __repr__(self) -> str:
@@ -939,6 +948,7 @@ class Adapter:
                     quantile_levels=tuple(quantile_levels),
                     history=_frame(item.values[tail].copy(), item.index[tail], panel.channels),
                     bands=fitted.joint_bands,
+                    notices=fitted.notices,
                 )
             )
         return forecasts
@@ -996,6 +1006,7 @@ class Summary:
         windows: The number of windows a part.
         stages: What each stage decided, in words.
         spans: The first and the last target row of each part that has any, and how many rows it has.
+        notices: What the user must know, of which `fit` warned too.
     """
 
     family: str
@@ -1007,6 +1018,7 @@ class Summary:
     windows: dict[str, int]
     stages: dict[str, str]
     spans: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notices: list[Notice] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         r"""Returns the same as a dictionary that JSON can hold."""
@@ -1025,7 +1037,8 @@ class Summary:
             span = self.spans.get(name)
             rows = f", targets {span['first']} to {span['last']} ({span['rows']} rows)" if span else ""
             lines.append(f"  {name.ljust(max(map(len, self.windows)))}  {count:>5}{rows}")
-        return "\n".join([*lines, *(f"{name}: {said}" for name, said in self.stages.items())])
+        lines += [f"{name}: {said}" for name, said in self.stages.items()]
+        return "\n".join([*lines, *(f"note: {notice.said}" for notice in self.notices)])
 
     __repr__ = __str__
 

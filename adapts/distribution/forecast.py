@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,9 @@ from .law import Law
 if TYPE_CHECKING:
     from gluonts.model.forecast import SampleForecast
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
+    from ..notices import Notice
     from .scenarios import Scenarios
 
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -56,6 +59,7 @@ class Forecast:
         quantile_levels: The levels that `to_pandas` writes unless told otherwise.
         history: The last rows observed, a column a channel, for plots. NaN marks a missing value.
         bands: The outcomes that joint bands are made of; the law's own draws if there are none.
+        notices: What there is to know of the fit, which stands below plots.
     """
 
     item_id: str
@@ -68,6 +72,7 @@ class Forecast:
     quantile_levels: tuple[float, ...] = LEVELS
     history: pd.DataFrame | None = None
     bands: JointBands = field(default_factory=JointBands)
+    notices: tuple[Notice, ...] = ()
 
     def __post_init__(self) -> None:
         shape, expected = tuple(self.law.marginals.shape), (1, len(self.index), len(self.channels))
@@ -261,6 +266,8 @@ class Forecast:
     ) -> np.ndarray:
         r"""Draws a fan chart a channel: what was observed, the median, and the 50, 80 and 95 % intervals.
 
+        What there is to know of the fit (`notices`) stands below, in a figure of its own.
+
         Arguments:
             channels: The channels to draw, or the name of one; all if None, and of more than 24 twelve that lie evenly
                 among them.
@@ -315,6 +322,7 @@ class Forecast:
             cells[0].legend(loc="upper left", fontsize="small", framealpha=0.8)
         else:
             figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+            noted(figure, [notice.said for notice in self.notices])
         return np.array(cells[: len(names)], dtype=object)
 
     def _drawn(self) -> list[str]:
@@ -357,6 +365,31 @@ class Forecast:
             cell.xaxis.set_major_locator(locator)
             formatter = ConciseDateFormatter(locator, tz=index.tz)  # type: ignore[no-untyped-call]
             cell.xaxis.set_major_formatter(formatter)
+
+
+def noted(figure: Figure, notes: Sequence[str]) -> None:
+    r"""Writes notes below all else in a figure.
+
+    Arguments:
+        figure: The figure, of constrained layout, changed in place: it grows by the height of the notes.
+        notes: The notes, a sentence each.
+    """
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    if not notes:
+        return
+    layout = figure.get_layout_engine()
+    assert isinstance(layout, ConstrainedLayoutEngine)
+    room = int(15 * figure.get_figwidth())  # letters in a line
+    lines = [line for note in notes for line in wrap(f"Note: {note}{'' if note[-1:] in '.?' else '.'}", room)]
+    height = 0.14 * len(lines) + 0.15  # inches
+    whole = figure.get_figheight() + height
+    rest = (0.0, height / whole, 1.0, 1 - height / whole)
+    figure.set_figheight(whole)
+    layout.set(rect=rest)
+    for legend in figure.legends:
+        legend.set_bbox_to_anchor(rest)
+    figure.text(0.01, 0.05 / whole, "\n".join(lines), fontsize=8, va="bottom", color=_GREY, parse_math=False)
 
 
 def _kept(values: np.ndarray) -> np.ndarray:

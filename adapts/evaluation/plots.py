@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from ..distribution.forecast import Forecast, plain_ticks
+from ..distribution.forecast import Forecast, noted, plain_ticks
 from ..distribution.law import Law
 from ..errors import shown
 from ..shelf import unknown
@@ -56,13 +56,16 @@ class Fan:
     law: Law
 
 
-def fan_chart(observed: pd.DataFrame, fans: Sequence[Fan], *, title: str | None = None) -> Figure:
+def fan_chart(
+    observed: pd.DataFrame, fans: Sequence[Fan], *, title: str | None = None, notes: Sequence[str] = ()
+) -> Figure:
     r"""Draws forecasts as fans, one panel a channel: the median, and the intervals of 50 % and of 90 %.
 
     Arguments:
         observed: What was seen, history and truth, one column a channel, over the dates to draw. NaN leaves a gap.
         fans: The forecasts, each in a colour of its own.
         title: The title of the figure.
+        notes: What there is to know, a sentence each; they stand below.
 
     Returns:
         The figure; no window opens. It shows the first 24 channels, and says so where there are more.
@@ -93,6 +96,7 @@ def fan_chart(observed: pd.DataFrame, fans: Sequence[Fan], *, title: str | None 
     if text:
         figure.suptitle(text, fontsize=11, parse_math=False)
     as_written(figure.legend(handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8.5))
+    noted(figure, notes)
     return figure
 
 
