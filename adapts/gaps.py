@@ -187,7 +187,7 @@ class Told:
 
         count = gap.sum(1, keepdim=True)
         untold = torch.where(gap, variance, 0.0).sum(1, keepdim=True) / count.clamp(min=1)  # (p, 1)
-        share = count / (gap | seen).sum(1, keepdim=True).clamp(min=1)
+        share = count.float() / (gap | seen).sum(1, keepdim=True).clamp(min=1)
         faded = rest ** (2 * torch.arange(1, prediction_length + 1))  # (p, H)
         new = (1 - one[:, -1:].square()) * (gap & ~last).any(1, keepdim=True)  # since the last value
         return filled, untold * (share * (1 - faded) + new * faded)

@@ -11,8 +11,10 @@ import numpy as np
 
 from .panel import Panel
 
-#: The most cells of a column that may be marks, as a share of those seen (one may always be), and their most values.
-FEW, VALUES = 0.01, 3
+#: The most cells of a column that may be marks, as a share of those seen (one may always be).
+FEW = 0.01
+#: How many different values they are at most, if they are more cells than a handful.
+VALUES, HANDFUL = 3, 5
 #: How many times as far as any other cell a mark lies from the median.
 GAP = 20.0
 #: How many times the standard deviation of the others is that of all cells.
@@ -43,8 +45,9 @@ class Marks:
     A mean and a standard deviation are those of the marks where these are large: a single 1e20 gives a column of tens
     the scale 1e18, in units of which all its values are one number. So marks count as missing, in the rows of the fit
     and in those that forecasts look back on. The columns of ordinary data hold none, whatever their tails: marks are
-    at most 1 % of the cells and of three values at most, they lie 20 times as far from the median as any other cell,
-    and the standard deviation with them is 10 times that without. Where all others are equal, there is no telling.
+    at most 1 % of the cells, and of three values at most if more than five (rare events, such as rain on a few days,
+    are of many sizes), they lie 20 times as far from the median as any other cell, and the standard deviation with them
+    is 10 times that without. Where all others are equal, there is no telling.
 
     Arguments:
         bounds: The lowest and the highest value of each such column that is no mark.
@@ -115,7 +118,8 @@ def _bounds(column: np.ndarray) -> tuple[float, float] | None:
         if not sizes[first] >= GAP * sizes[first - 1] > 0:
             continue
         rest, marks = seen[away < sizes[first]], seen[away >= sizes[first]]
-        if len(np.unique(marks)) <= VALUES and _deviation(seen) >= TIMES * _deviation(rest):
+        alike = len(marks) <= HANDFUL or len(np.unique(marks)) <= VALUES
+        if alike and _deviation(seen) >= TIMES * _deviation(rest):
             reach = float(np.sqrt(sizes[first - 1]) * np.sqrt(sizes[first]))
             return middle - reach, middle + reach
     return None

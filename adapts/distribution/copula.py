@@ -389,8 +389,8 @@ def normal_scores(x: Tensor) -> Tensor:
     r"""Normal scores of the ranks along the first axis, (n, C) float64; ties share a score, NaN stays."""
     x = x.double().T.contiguous()
     ordered = x.nan_to_num(nan=torch.inf).sort(dim=-1).values
-    rank = (torch.searchsorted(ordered, x) + torch.searchsorted(ordered, x, right=True)) / 2
-    scores = torch.special.ndtri(rank.double() / (~x.isnan()).sum(-1, keepdim=True))
+    rank = (torch.searchsorted(ordered, x) + torch.searchsorted(ordered, x, right=True)).double() / 2
+    scores = torch.special.ndtri(rank / (~x.isnan()).sum(-1, keepdim=True))
     return torch.where(x.isnan(), torch.nan, scores).T
 
 

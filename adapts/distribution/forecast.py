@@ -368,7 +368,7 @@ class Forecast:
 
 
 def noted(figure: Figure, notes: Sequence[str]) -> None:
-    r"""Writes notes below all else in a figure.
+    r"""Writes notes below the axes of a figure, above the legend that stands at its lower edge.
 
     Arguments:
         figure: The figure, of constrained layout, changed in place: it grows by the height of the notes.
@@ -382,14 +382,12 @@ def noted(figure: Figure, notes: Sequence[str]) -> None:
     assert isinstance(layout, ConstrainedLayoutEngine)
     room = int(15 * figure.get_figwidth())  # letters in a line
     lines = [line for note in notes for line in wrap(f"Note: {note}{'' if note[-1:] in '.?' else '.'}", room)]
-    height = 0.14 * len(lines) + 0.15  # inches
+    height, legend = 0.14 * len(lines) + 0.15, 0.38  # inches; the legend below has room of its own in the layout
     whole = figure.get_figheight() + height
-    rest = (0.0, height / whole, 1.0, 1 - height / whole)
     figure.set_figheight(whole)
-    layout.set(rect=rest)
-    for legend in figure.legends:
-        legend.set_bbox_to_anchor(rest)
-    figure.text(0.01, 0.05 / whole, "\n".join(lines), fontsize=8, va="bottom", color=_GREY, parse_math=False)
+    layout.set(rect=(0.0, height / whole, 1.0, 1 - height / whole))
+    text = "\n".join(lines)
+    figure.text(0.01, legend / whole, text, fontsize=8, va="bottom", color=_GREY, parse_math=False)
 
 
 def _kept(values: np.ndarray) -> np.ndarray:

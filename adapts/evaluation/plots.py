@@ -95,7 +95,9 @@ def fan_chart(
     text = ", ".join(part for part in (title, rest) if part)
     if text:
         figure.suptitle(text, fontsize=11, parse_math=False)
-    as_written(figure.legend(handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8.5))
+    as_written(
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8.5)
+    )
     noted(figure, notes)
     return figure
 
