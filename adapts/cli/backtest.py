@@ -135,7 +135,7 @@ def backtest(
         for name, told in content["notices"].items()
         for notice in told
     ]
-    hand_over(content, paths, as_json=as_json, lines=lines, notes=notes)
+    hand_over(content, paths, as_json=as_json, lines=lines, notes=[] if quiet else notes)
 
 
 def _score(

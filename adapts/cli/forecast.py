@@ -140,7 +140,7 @@ def forecast(
     paths = [output / name for name in written]
     lines = [table] if quiet else [table, about, f"Written: {', '.join(map(str, paths))}"]
     notes = [notice["said"] for notice in content["adapter"]["notices"]]
-    hand_over(content, paths, as_json=as_json, lines=lines, notes=notes)
+    hand_over(content, paths, as_json=as_json, lines=lines, notes=[] if quiet else notes)
 
 
 def _fit(
