@@ -1022,7 +1022,8 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         r"""Returns the same as a dictionary that JSON can hold."""
-        return asdict(self)
+        notices = [{**asdict(notice), "about": list(notice.about)} for notice in self.notices]
+        return {**asdict(self), "notices": notices}
 
     def __str__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())

@@ -543,7 +543,8 @@ class GroupedSummary:
 
     def to_dict(self) -> dict[str, Any]:
         r"""Returns the same as a dictionary that JSON can hold."""
-        return asdict(self)
+        groups = {group: summary.to_dict() for group, summary in self.groups.items()}
+        return {**asdict(self), "groups": groups}
 
     def __str__(self) -> str:
         told = [
