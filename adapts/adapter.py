@@ -32,6 +32,7 @@ from .distribution.variance import VarianceParts
 from .errors import in_memory, quoted, shown
 from .fitting import Fitted, fit
 from .foundation import FoundationModel, load_foundation_model
+from .notices import Notice, say
 from .panel import Panel, as_pandas, require_length
 from .panel.options import column_names, label, reading_options
 from .panel.reader import read_series
@@ -134,6 +135,8 @@ class Adapter:
         >>> forecast.mean.shape, forecast.quantile(0.9).shape, forecast.samples.shape
         ((12, 2), (12, 2), (200, 12, 2))
     """
+
+    _whose = ""  # what warnings of a fit begin with: that of a group names it
 
     @_by_name
     def __init__(
@@ -246,6 +249,10 @@ class Adapter:
     ) -> Adapter:
         r"""Fits the adapter to series.
 
+        What there is to know of the fit (values that count as missing, history outside of the support, stages left out
+        for want of rows, ...) is said in a warning, `adapts.notices.FitWarning`, once; it stands in `summary()` and
+        below `Forecast.plot` as well.
+
         Arguments:
             series: A wide frame, a long frame, an array :math:`(T, D)` or :math:`(N, T, D)`, a path, the name of a
                 data card, a Dataset or a Panel: see `Panel.of` and `adapts.readers.read`. NaN marks a missing value.
@@ -289,6 +296,7 @@ class Adapter:
             frequency=frequency, regularise=regularise,
         )  # fmt: skip
         self._fitted = self._through(fit, dataset, borders, checkpoint_dir=checkpoint_dir)
+        say(self._fitted.notices, self._whose)
         return self
 
     # ------------------------------------------------------------------ predict
@@ -429,7 +437,7 @@ class Adapter:
         """
         fitted = self._require_fitted("frozen_law")
         marginals = self._pipeline(fitted).frozen(fitted.plain(windows))
-        none = torch.zeros(marginals.shape)
+        none = torch.zeros(marginals.shape, dtype=torch.float32)
         parts = VarianceParts.of(marginals, none, none)
         return self._units(windows, marginals, Independent(self.prediction_length, len(fitted.panel.targets)), parts)
 
@@ -466,7 +474,8 @@ class Adapter:
             series: As for `fit`.
             windows: The number of origins; as many as the last fifth of the rows (or the card's test rows) holds,
                 at most 200, if None.
-            stride: The rows from one origin to the next; evenly over the held-back rows if None.
+            stride: The rows from one origin to the next; if None the nearest number to the prediction length that has
+                no common factor with the season (see `adapts.evaluation.backtest.roll`), such as 23 hours for a day.
             scale: `"train"` divides the scores by the channels' standard deviation on the train rows; `"none"`.
             baselines: Whether to score the frozen model, last value and seasonal naive too; or the names of those to
                 score: `"frozen model"`, `"last value"`, `"seasonal naive"`, `"drift"`, `"nlinear"`, `"var"`; or
@@ -734,17 +743,17 @@ class Adapter:
 
     @property
     def location_(self) -> np.ndarray:
-        r"""The channels' means over the train rows, with shape :math:`(D,)`; see `scale_`."""
-        return self._require_fitted("location_").location[: len(self.channels)]
+        r"""The channels' means over the train rows, with shape :math:`(D,)`, a copy; see `scale_`."""
+        return self._require_fitted("location_").location[: len(self.channels)].copy()
 
     @property
     def scale_(self) -> np.ndarray:
-        r"""The channels' population standard deviations over the train rows, with shape :math:`(D,)`.
+        r"""The channels' population standard deviations over the train rows, with shape :math:`(D,)`, a copy.
 
         They are at least 1e-9 of the means. A channel that the train rows do not show to vary has the mean and the
         deviation of all rows; a constant one has its absolute value, or 1 where it is zero.
         """
-        return self._require_fitted("scale_").scale[: len(self.channels)]
+        return self._require_fitted("scale_").scale[: len(self.channels)].copy()
 
     def summary(self) -> Summary:
         r"""Returns what was fitted, on how many windows a part, and what each stage decided."""
@@ -759,6 +768,7 @@ class Adapter:
             windows=dict(fitted.windows),
             stages=dict(fitted.stages),
             spans={name: dict(span) for name, span in fitted.spans.items()},
+            notices=list(fitted.notices),
         )
 
     def __repr__(self) -> str:
@@ -937,8 +947,9 @@ class Adapter:
                     num_samples=num_samples,
                     seed=self.seed if seed is None else seed,
                     quantile_levels=tuple(quantile_levels),
-                    history=_frame(item.values[tail], item.index[tail], panel.channels),
+                    history=_frame(item.values[tail].copy(), item.index[tail], panel.channels),
                     bands=fitted.joint_bands,
+                    notices=fitted.notices,
                 )
             )
         return forecasts
@@ -996,6 +1007,7 @@ class Summary:
         windows: The number of windows a part.
         stages: What each stage decided, in words.
         spans: The first and the last target row of each part that has any, and how many rows it has.
+        notices: What the user must know, of which `fit` warned too.
     """
 
     family: str
@@ -1007,10 +1019,12 @@ class Summary:
     windows: dict[str, int]
     stages: dict[str, str]
     spans: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notices: list[Notice] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         r"""Returns the same as a dictionary that JSON can hold."""
-        return asdict(self)
+        notices = [{**asdict(notice), "about": list(notice.about)} for notice in self.notices]
+        return {**asdict(self), "notices": notices}
 
     def __str__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
@@ -1025,7 +1039,8 @@ class Summary:
             span = self.spans.get(name)
             rows = f", targets {span['first']} to {span['last']} ({span['rows']} rows)" if span else ""
             lines.append(f"  {name.ljust(max(map(len, self.windows)))}  {count:>5}{rows}")
-        return "\n".join([*lines, *(f"{name}: {said}" for name, said in self.stages.items())])
+        lines += [f"{name}: {said}" for name, said in self.stages.items()]
+        return "\n".join([*lines, *(f"note: {notice.said}" for notice in self.notices)])
 
     __repr__ = __str__
 

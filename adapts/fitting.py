@@ -48,6 +48,8 @@ from .distribution.residual import fit_residual
 from .foundation import FoundationModel
 from .gaps import Coupling, Told, short_gaps
 from .kriging import Kriging
+from .marks import Marks
+from .notices import Notice, collect
 from .panel import Panel
 from .pipeline import Pipeline, noise_ratio
 from .solvers import blocked_folds
@@ -111,6 +113,9 @@ class Fitted:
         effect: What known covariates explain of the targets; None where there are none.
         coupling: What the channels that are seen tell of those that are not; None where nothing is filled.
         kriging: What a few values of a channel tell of those to come; None where they are left to the frozen model.
+        marks: Which values of a panel count as missing, however it came.
+        left_out: Why stages were left out for want of rows, by their name.
+        notices: What the user must know.
     """
 
     panel: Panel
@@ -136,6 +141,9 @@ class Fitted:
     effect: KnownEffect | None = None
     coupling: Coupling | None = None
     kriging: Kriging | None = None
+    marks: Marks = field(default_factory=Marks)
+    left_out: dict[str, str] = field(default_factory=dict)
+    notices: tuple[Notice, ...] = ()
     _headed: tuple[FoundationModel, FoundationModel] | None = field(default=None, repr=False)  # as loaded, and probed
     # The panels last asked of, standardised, and what was taken off them; what is told of the gaps of such a one.
     _standard: tuple[Panel, Panel, Panel | None, Panel | None] | None = field(default=None, repr=False)
@@ -206,7 +214,7 @@ class Fitted:
         return held[1]
 
     def _seen(self, panel: Panel) -> tuple[Panel, Panel | None, Panel | None]:
-        targets = self.panel.targets
+        targets, panel = self.panel.targets, self.marks.without(panel)
         standard = panel.select((*targets, *self.panel.past_covariates)).standardised(self.location, self.scale)
         if self.effect is None or not self.effect.used:
             return standard, None, None
@@ -232,7 +240,7 @@ class Fitted:
             return replace(self.standardised(windows), told=None, kriging=None)
         held = self._targets
         if held is None or held[0] is not windows.panel:
-            targets = windows.panel.select(self.panel.targets)
+            targets = self.marks.without(windows.panel.select(self.panel.targets))
             count = targets.num_channels
             self._targets = held = windows.panel, targets.standardised(self.location[:count], self.scale[:count])
         return replace(windows, panel=held[1], shifts=None, factors=None, told=None, kriging=None)
@@ -413,6 +421,8 @@ def fit(
         "borders": borders, "context_length": context_length, "prediction_length": prediction_length,
         "season_length": season_length, "support": support, "settings": settings,
     }  # fmt: skip
+    marks, given = Marks.of(panel), panel
+    panel = marks.without(panel)
     said = []
     if panel.past_covariates:
         named = f"past {_few(panel.past_covariates)}: "
@@ -422,10 +432,16 @@ def fit(
         else:
             said.append(named + "encoded beside the targets")
     stages = _begin(panel, module, model, checkpoint_dir=checkpoint_dir, **options)
-    stages.said = said
+    stages.said, fitted = said, stages.fitted
+    fitted.marks = marks
     with stages.checkpoints:
         stages.run()
-    return stages.fitted
+    scale = fitted.scale[: len(fitted.panel.targets)]
+    found = marks.on(given)
+    fitted.notices = collect(
+        fitted.panel, found, fitted.support, scale, fitted.left_out, stages.laid, fitted.module.family
+    )
+    return fitted
 
 
 def _without_past(panel: Panel, module: AdapterModule, seed: int) -> tuple[Panel, AdapterModule]:
@@ -499,6 +515,7 @@ def validate(
     Raises:
         ValueError: If there is no train or no validation window.
     """
+    panel = Marks.of(panel).without(panel)
     tried = _tried_both_ways if panel.past_covariates and options["settings"]["gate"] else _trial
     return tried(panel, module, model, shared, **options).validate()
 
@@ -637,14 +654,15 @@ class _Stages:
             self.lay()  # without what is explained; the module shows itself the rows, so it comes back once more
             self.fitted.restore(tensors)
         self.lay_windows()
-        self.fitted.stages = about["stages"]
+        self.fitted.stages, self.fitted.left_out = about["stages"], about["left_out"]
         return int(about["done"])
 
     def keep(self, done: int) -> None:
         r"""Keeps what the stages have left behind, and goes on from the very copies that would be read back."""
         tensors = self.fitted.state()
         self.fitted.restore(tensors)
-        self.checkpoints.keep("stages", tensors, {"done": done, "stages": self.fitted.stages})
+        about = {"done": done, "stages": self.fitted.stages, "left_out": self.fitted.left_out}
+        self.checkpoints.keep("stages", tensors, about)
 
     @property
     def pipeline(self) -> Pipeline:
@@ -861,10 +879,10 @@ class _Stages:
     ) -> Tensor:
         r"""The frozen model's quantile loss of each target, alone and around each candidate, (1 + k, n, D)."""
         # A candidate is either slopes, of covariates and perhaps of their products, or the covariate that divides.
-        pipeline, levels = self.pipeline, torch.tensor(self.model.quantile_levels)
+        pipeline, levels = self.pipeline, torch.tensor(self.model.quantile_levels, dtype=torch.float32)
         offset = torch.from_numpy(self.fitted.location / self.fitted.scale)[: self.channels].float()
         target, covariate = self.fitted.plain(windows), replace(windows, panel=known)
-        losses = [torch.zeros(1 + len(candidates), 0, self.channels)]
+        losses = [torch.zeros(1 + len(candidates), 0, self.channels, dtype=torch.float32)]
         step = max(1, min(CHUNK, TRIED // (self.horizon * self.channels)))
         for part in (slice(start, start + step) for start in range(0, len(windows), step)):
             past, future = target[part].past(), target[part].future()
@@ -910,11 +928,6 @@ class _Stages:
                 self.train_by_gradient()
         else:
             self.fitted.stages["train"] = "nothing to train"
-        if self.fitted.stages["train"].startswith(LEFT_OUT):
-            logger.warning(
-                "the %s adapter is not trained, %s: fit more rows or a shorter prediction_length",
-                module.family, self.fitted.stages["train"],
-            )  # fmt: skip
         module.requires_grad_(False).eval()
         if module.mixes_channels:
             self.fitted.latent_copula = self.latent_dependence()
@@ -969,7 +982,7 @@ class _Stages:
             why = "the family is the frozen model itself" if identity else "gate=False, the adapter stands alone"
             self.fitted.stages["gate"] = f"none: {why}"
             return
-        self.fitted.gate = torch.zeros(self.horizon, self.channels)
+        self.fitted.gate = torch.zeros(self.horizon, self.channels, dtype=torch.float32)
         if not self.enough("validation", "gate"):
             return
         windows = self.windows["validation"]
@@ -1015,7 +1028,7 @@ class _Stages:
 
     def noise(self, windows: Windows, adapter: QuantileFunction) -> Tensor:
         if self.fitted.module.family == "identity":
-            return torch.zeros(self.horizon, self.channels)
+            return torch.zeros(self.horizon, self.channels, dtype=torch.float32)
         return noise_ratio(adapter, self.truth(windows), self.pipeline.spread(windows), self.blocks)
 
     # ------------------------------------------------------------------ calibration rows: noise, copula, levels
@@ -1078,7 +1091,8 @@ class _Stages:
             windows.append(self.windows["calibration"])
             pits.append(self.pits(self.law("calibration"), windows[-1]).values)
         if not windows:
-            return torch.empty(0, self.horizon, len(self.fitted.panel.targets)), self.windows["train"][:0].time
+            nothing = torch.empty(0, self.horizon, len(self.fitted.panel.targets), dtype=torch.float32)
+            return nothing, self.windows["train"][:0].time
         return torch.cat(pits), _times(windows)
 
     def some(self, part: str) -> tuple[Windows, QuantileFunction | None]:
@@ -1112,6 +1126,8 @@ class _Stages:
             if self.settings["recalibration"] == "auto":
                 said.append(f"recalibration {self.recalibrate(told, honest, time)}")
             self.band(told, honest, time)
+        elif self.settings["recalibration"] == "auto":
+            fitted.left_out["recalibration"] = "the windows of all parts are too few"
         if self.settings["copula"] != "independent":
             if self.enough("confirmation", "confirmation"):
                 windows = self.windows["confirmation"]
@@ -1301,7 +1317,7 @@ class _Stages:
         if not module.closed_form or self.pipeline.closed or not self.enough("train", "refit"):
             return
         parts = [name for name in PARTS if len(self.windows[name])]
-        module.solve(self.evidence(parts, torch.empty(0)), choose=False)
+        module.solve(self.evidence(parts, torch.empty(0, dtype=torch.float32)), choose=False)
         count = sum(len(self.windows[name]) for name in parts)
         self.fitted.stages["refit"] = f"solved again on the {count} windows of all parts, with the strengths chosen"
 
@@ -1384,10 +1400,9 @@ class _Stages:
         worth = independent_windows(windows.time, self.horizon) if len(windows) else 0.0
         if worth >= least:
             return True
-        self.fitted.stages[stage] = (
-            f"{LEFT_OUT}: the {len(windows)} windows of the {part} part are worth {worth:.1f} without overlap, "
-            f"{least} are needed"
-        )
+        why = f"the {len(windows)} windows of the {part} part are worth {worth:.1f} without overlap"
+        self.fitted.left_out[stage] = why
+        self.fitted.stages[stage] = f"{LEFT_OUT}: {why}, {least} are needed"
         return False
 
 

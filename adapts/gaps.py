@@ -53,7 +53,9 @@ class Coupling:
         """
         covariance = shrunk_covariance(rows)
         precision = torch.linalg.inv(covariance)
-        own, rest = (persistence(rows, each, lag) for each in (torch.eye(len(precision)).double(), precision))
+        own, rest = (
+            persistence(rows, each, lag) for each in (torch.eye(len(precision), dtype=torch.float64), precision)
+        )
         return cls(covariance, own, rest)
 
     def tell(self, panel: Panel) -> Told | None:
@@ -185,7 +187,7 @@ class Told:
 
         count = gap.sum(1, keepdim=True)
         untold = torch.where(gap, variance, 0.0).sum(1, keepdim=True) / count.clamp(min=1)  # (p, 1)
-        share = count / (gap | seen).sum(1, keepdim=True).clamp(min=1)
+        share = count.float() / (gap | seen).sum(1, keepdim=True).clamp(min=1)
         faded = rest ** (2 * torch.arange(1, prediction_length + 1))  # (p, H)
         new = (1 - one[:, -1:].square()) * (gap & ~last).any(1, keepdim=True)  # since the last value
         return filled, untold * (share * (1 - faded) + new * faded)

@@ -443,7 +443,10 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
             ]  # fmt: skip
             if static and target.ndim == 2:
                 rows.append(np.tile(np.array(_kinds(number, entry, static))[:, None], (1, target.shape[-1])))
-            entries[number] = {**entry, "target": np.concatenate([target, *rows])}
+            known: dict[str, Any] = {
+                name: entry[name] for name in ("start", "item_id") if name in entry
+            }  # features are among the rows
+            entries[number] = {**known, "target": np.concatenate([target, *rows])}
         panel, made = Panel.of(entries), columns_of(static)
         names: list[str] = []
         for field, count in self._counts(panel.num_channels - len(made)).items():

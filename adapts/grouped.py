@@ -121,6 +121,7 @@ class GroupedAdapter:
             folder = _below(checkpoint_dir, group)
             with _naming(group):
                 clone = self.adapter.clone()
+                clone._whose = f"group {group!r}: "
                 fitted[group] = clone.fit(rows, item_column=given.item_column, checkpoint_dir=folder, **options)
         self.adapters_, self.items_ = fitted, given.group_of
         self._item_column = given.item_column
@@ -543,7 +544,8 @@ class GroupedSummary:
 
     def to_dict(self) -> dict[str, Any]:
         r"""Returns the same as a dictionary that JSON can hold."""
-        return asdict(self)
+        groups = {group: summary.to_dict() for group, summary in self.groups.items()}
+        return {**asdict(self), "groups": groups}
 
     def __str__(self) -> str:
         told = [

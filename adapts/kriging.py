@@ -243,7 +243,7 @@ def _errors(items: Sequence[Tensor], correlation: Tensor, variance: Tensor) -> T
     apart = torch.full((horizon, channels), torch.nan, dtype=torch.float64)
     rows = torch.cat([piece for item in items for piece in (item.double(), apart)])
     number = min(len(rows) - horizon, ORIGINS, max(ERRORS, CELLS // (horizon * channels)))
-    origin = torch.linspace(0, len(rows) - horizon - 1, number).long()
+    origin = torch.linspace(0, len(rows) - horizon - 1, number, dtype=torch.float32).long()
     now, later = rows[origin, None], rows[origin[:, None] + torch.arange(1, horizon + 1)]
     spread = (variance * (1 - correlation.square())).clamp(min=1e-12).sqrt()
     return (later - correlation * now) / spread

@@ -60,7 +60,7 @@ class Pipeline:
 
     def frozen(self, windows: Windows) -> QuantileFunction:
         r"""The frozen model's law: values of shape :math:`(n, H, D, Q)`, of covariates too, known effects taken off."""
-        levels = torch.tensor(self.model.quantile_levels)
+        levels = torch.tensor(self.model.quantile_levels, dtype=torch.float32)
         laws = [_doubted(QuantileFunction(levels, self._frozen(batch)), batch) for batch in self._batches(windows)]
         return QuantileFunction(levels, torch.cat([law.values for law in laws]), self.bounds(windows))
 
@@ -134,12 +134,12 @@ class Pipeline:
         frozen = self.frozen(windows) if frozen is None else frozen
         around = self.observed(windows, frozen)
         if self.closed:
-            none = torch.zeros(around.shape)
+            none = torch.zeros(around.shape, dtype=torch.float32)
             return around, VarianceParts.of(around, none, none), None
         adapter, posterior, copula = self._decoded(windows, frozen, errors)
         noise = self._noise(windows)
         law = self._gated(adapter.add_noise(noise), around)
-        share = torch.ones(()) if self.gate is None else self.gate.square()
+        share = torch.ones((), dtype=torch.float32) if self.gate is None else self.gate.square()
         return law, VarianceParts.of(law, share * posterior, share * noise), copula
 
     @property
@@ -163,7 +163,7 @@ class Pipeline:
     def _noise(self, windows: Windows) -> Tensor:
         r"""The variance that is added, with shape :math:`(n, H, D)`."""
         if self.noise is None or not bool(self.noise.any()):
-            return torch.zeros(len(windows), windows.prediction_length, self._targets)
+            return torch.zeros(len(windows), windows.prediction_length, self._targets, dtype=torch.float32)
         return self.noise * self.spread(windows)
 
     def _gated(self, adapter: QuantileFunction, frozen: QuantileFunction) -> QuantileFunction:
@@ -189,7 +189,7 @@ class Pipeline:
             values, state = self._latents(batch)
             with torch.no_grad():
                 truth = self.module.encode_future(batch.future(), state)
-            law = QuantileFunction(torch.tensor(self.model.quantile_levels), values[0])
+            law = QuantileFunction(torch.tensor(self.model.quantile_levels, dtype=torch.float32), values[0])
             pits.append(law.pit(truth, generator))
         return fit_gaussian(torch.cat(pits))
 
@@ -237,7 +237,7 @@ class Pipeline:
         known = _known(past)  # (B, K)
         if bool(known.all()):
             return values
-        spread = torch.special.ndtri(torch.tensor(self.model.quantile_levels))
+        spread = torch.special.ndtri(torch.tensor(self.model.quantile_levels, dtype=torch.float32))
         centre = window_moments(past)[0][:, 0, :, None]  # (B, K, 1), the train rows' mean where nothing was seen
         return torch.where(known[:, None, :, None], values, (centre + spread).unsqueeze(1))
 
@@ -248,7 +248,10 @@ class Pipeline:
         part = _left(batch, past)
         if part is None:
             return values
-        levels, told = torch.tensor(self.model.quantile_levels), self._told(batch, past, part, values)
+        levels, told = (
+            torch.tensor(self.model.quantile_levels, dtype=torch.float32),
+            self._told(batch, past, part, values),
+        )
         return QuantileFunction.mix(
             part.unsqueeze(1), QuantileFunction(levels, values), QuantileFunction(levels, told)
         ).values
@@ -259,7 +262,7 @@ class Pipeline:
         window, channel = (part < 1).nonzero().T
         known = QuantileFunction(batch.kriging.levels, batch.kriging.law(past[window, :, channel], channel))
         told = values.clone()
-        told[window, :, channel] = known.at(torch.tensor(self.model.quantile_levels))
+        told[window, :, channel] = known.at(torch.tensor(self.model.quantile_levels, dtype=torch.float32))
         return told
 
     def _latents(self, batch: Windows, draws: int = 1) -> tuple[Tensor, State]:
@@ -334,7 +337,7 @@ class Pipeline:
             The law, the variance over the adapter's draws of itself, with shape :math:`(B, H, D)`, and the joint paths
             that the law is made of, with shape :math:`(S, B, H, D)`; None where each level is a path.
         """
-        module, levels = self.module, torch.tensor(self.model.quantile_levels)
+        module, levels = self.module, torch.tensor(self.model.quantile_levels, dtype=torch.float32)
         if module.observed_latents:
             generator = torch.Generator().manual_seed(self.seed)
             state = module.encode(self.continued(batch), draws=self.posterior_draws, generator=generator)[1]
@@ -345,7 +348,7 @@ class Pipeline:
             state.forecast = raw[..., self.model.median_index]
         if not (module.mixes_channels or module.stochastic):  # each level is a path that stays one
             law = QuantileFunction(levels, self._level_paths(values[0], levels, state).movedim(0, -1))
-            return law, torch.zeros(law.shape), None
+            return law, torch.zeros(law.shape, dtype=torch.float32), None
         latent = QuantileFunction(levels, values)
         u = self._uniforms(state.draws, batch.prediction_length).unsqueeze(2)  # (S / M, M, 1, H, K): of all windows
         if len(values) < state.draws:
@@ -354,7 +357,7 @@ class Pipeline:
         decoded = module.decode(paths, state)
         law = QuantileFunction.from_samples(decoded, levels)
         if state.draws == 1:
-            return law, torch.zeros(law.shape), decoded
+            return law, torch.zeros(law.shape, dtype=torch.float32), decoded
         means = QuantileFunction(levels, values).mean.expand(state.draws, *values.shape[1:-1])  # (M, B, H, K)
         variance = module.decode(means, state).var(0, correction=0)  # of the draws that the law is the mixture of
         return law, variance, decoded
@@ -417,5 +420,7 @@ def noise_ratio(law: QuantileFunction, future: Tensor, spread: Tensor, blocks: T
     seen = ~future.isnan()
     lack = torch.where(seen, (future - law.mean).square() - law.variance, 0.0).sum(0)  # (H, D)
     unit = torch.where(seen, spread, 0.0).sum(0)
-    total = torch.zeros(2, int(blocks.max()) + 1, lack.shape[1]).index_add_(1, blocks, torch.stack([lack, unit]))
+    total = torch.zeros(2, int(blocks.max()) + 1, lack.shape[1], dtype=torch.float32).index_add_(
+        1, blocks, torch.stack([lack, unit])
+    )
     return (total[0] / total[1].clamp(min=1e-12)).clamp(min=0)[blocks]

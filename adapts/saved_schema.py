@@ -106,6 +106,14 @@ class Span(Strict):
     rows: Rows
 
 
+class NoticeConfig(Strict):
+    r"""What the user of a fit must know."""
+
+    kind: Text
+    about: list[Text]
+    said: Text
+
+
 class Fit(Strict):
     r"""What a config says of a fit."""
 
@@ -122,6 +130,8 @@ class Fit(Strict):
     windows: dict[Part, Count]
     spans: dict[Part, Span]
     stages: dict[Text, Said]
+    marks: dict[Text, Annotated[list[float], Field(min_length=2, max_length=2)]] = {}  # adapters saved before have none
+    notices: list[NoticeConfig] = []
     tensors: dict[Text, Text]
 
     @model_validator(mode="after")

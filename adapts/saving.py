@@ -9,6 +9,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ from .distribution.recalibration import Recalibration
 from .errors import quoted, reading, shown
 from .fitting import Fitted
 from .foundation import KNOWN
+from .marks import Marks
+from .notices import Notice
 from .ownership import CONFIG, GROUPS, SAVED, TENSORS, as_path, replaced, standing
 from .shelf import unknown
 from .tensors import Kind, kind_of, taken, written
@@ -69,6 +72,8 @@ def pack(fitted: Fitted) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "windows": fitted.windows,
         "spans": fitted.spans,
         "stages": fitted.stages,
+        "marks": dict(fitted.marks.bounds),
+        "notices": [asdict(notice) for notice in fitted.notices],
         "tensors": {name: written(kind_of(tensor)) for name, tensor in sorted(tensors.items())},
     }
     held: dict[str, Any] = json.loads(_json(config))
@@ -268,6 +273,8 @@ def unpack(fit: Fit, tensors: Mapping[str, Tensor], family: AdapterModule, predi
         windows={part: count for part, count in fit.windows.items()},  # noqa: C416  of plain text
         spans={part: span.model_dump() for part, span in fit.spans.items()},
         stages=dict(fit.stages),
+        marks=Marks({name: (low, high) for name, (low, high) in fit.marks.items()}),
+        notices=tuple(Notice(each.kind, tuple(each.about), each.said) for each in fit.notices),
     )
     fitted.restore(tensors)
     fitted.module.requires_grad_(False)

@@ -62,7 +62,9 @@ class Forecasts:
     def evidence(self, some: Tensor) -> Evidence:
         r"""What a family may learn from some of the windows."""
         windows = self.windows[some.numpy()]
-        return Evidence(self.read(windows), windows.future(), self.medians[some], torch.zeros(len(windows)))
+        return Evidence(
+            self.read(windows), windows.future(), self.medians[some], torch.zeros(len(windows), dtype=torch.float32)
+        )
 
 
 def extend(panel: Panel, later: Panel, *, filled: bool = False) -> Panel:

@@ -2,6 +2,7 @@ r"""The door: fit, predict, backtest, save and load, on series whose law is know
 
 import json
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from seasonal import SeasonalModel
 from adapts import Adapter
 from adapts.adapters import Linear, Projection, families
 from adapts.distribution import Independent, Law
+from adapts.notices import FitWarning
 from adapts.panel import Panel
 from adapts.readers import Dataset
 from adapts.testing import tiny_chronos_bolt
@@ -499,8 +501,45 @@ def test_other_channels_at_predict_are_refused(fitted: Adapter) -> None:
 
 
 @pytest.mark.parametrize(("family", "told"), [("linear", True), ("residual", True), ("identity", False)])
-def test_an_adapter_that_is_not_trained_says_so(family: str, told: bool, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("WARNING", "adapts"):
+def test_an_adapter_that_is_not_trained_says_so(family: str, told: bool) -> None:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         adapter(family).fit(series(150))
-    said = [message for message in caplog.messages if "is not trained, left out: the" in message]
-    assert len(said) == told and all(message.startswith(f"the {family} adapter") for message in said)
+    untrained = [str(each.message) for each in said if "is not trained: rows are too few for" in str(each.message)]
+    assert len(untrained) == told and all(message.startswith(f"the {family} adapter") for message in untrained)
+    assert {each.category for each in said} == {FitWarning} and {each.filename for each in said} == {__file__}
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"family": "residual", "support": (-5.0, 5.0)},
+        {"family": "projection", "copula": "schaake", "recalibration": "conformal"},
+        {"family": "identity", "copula": "gaussian-history"},
+    ],
+    ids=lambda options: options["family"],
+)
+def test_the_default_type_of_torch_changes_no_number(default: torch.dtype, options: dict) -> None:
+    def forecasts() -> list[np.ndarray]:
+        fitted = Adapter(prediction_length=6, context_length=24, max_windows=60, **options).fit(series(420))
+        forecast = fitted.predict()
+        parts = forecast.variance_parts()["total"].to_numpy()
+        return [forecast.samples, forecast.mean, forecast.quantile([0.001, 0.5, 0.9]), *forecast.band(0.5), parts]
+
+    expected = forecasts()
+    torch.set_default_dtype(default)
+    try:
+        found = forecasts()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(np.array_equal(one, other) for one, other in zip(expected, found, strict=True))
+
+
+def test_units_are_copies() -> None:
+    fitted = adapter("identity").fit(series(200))
+    before = fitted.predict().mean.copy()
+    for values in (fitted.location_, fitted.scale_, fitted.predict().history.to_numpy(copy=False)):
+        values.flags.writeable = True
+        values[:] = 99
+    assert np.array_equal(fitted.predict().mean, before)

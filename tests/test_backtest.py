@@ -232,6 +232,38 @@ class TestHeldBack:
         rolled = self.rolled(Panel.of(ar1(10_000)))
         assert 180 < len(rolled.windows) <= 200 and rolled.stride == 10
 
+    @pytest.mark.parametrize(
+        ("frequency", "horizon", "rows", "options", "stride"),
+        [
+            ("h", 24, 3000, {}, 23),
+            ("h", 24, 3000, {"windows": 10}, 23),
+            ("h", 48, 6000, {}, 47),
+            ("h", 24, 30_000, {}, 31),  # 30 would make 200 windows at most
+            ("15min", 96, 12_000, {}, 95),
+            ("D", 14, 2000, {}, 13),
+            ("D", 30, 4000, {}, 30),
+            ("MS", 12, 1500, {}, 11),
+            ("h", 24, 3000, {"season_length": 23}, 24),
+            ("h", 24, 3000, {"stride": 24}, 24),
+            (None, 24, 3000, {}, 24),
+        ],
+    )
+    def test_the_default_stride_goes_round_the_season(self, frequency, horizon, rows, options, stride):
+        rows_of = np.sin(np.arange(rows))[:, None]
+        if frequency is not None:
+            rows_of = pd.DataFrame(rows_of, pd.date_range("1900-01-01", periods=rows, freq=frequency))
+        adapter = KnownLaw()
+        adapter.prediction_length = horizon
+        assert self.rolled(Panel.of(rows_of), adapter, **options).stride == stride
+
+    def test_windows_begin_at_every_hour(self):
+        dates = pd.date_range("2024-01-01", periods=3200, freq="h")
+        adapter = KnownLaw()
+        adapter.prediction_length = 24
+        windows = self.rolled(Panel.of(pd.DataFrame({"a": np.sin(np.arange(3200))}, dates)), adapter).windows
+        hours = np.bincount(dates[windows.origin].hour, minlength=24)
+        assert hours.max() - hours.min() <= 1 and (np.diff(windows.origin) < 24).all()
+
     def test_windows_and_stride(self):
         adapter = KnownLaw()
         rolled = self.rolled(Panel.of(self.values), adapter, windows=4, stride=10)

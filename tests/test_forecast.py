@@ -95,6 +95,26 @@ class TestReadings:
             assert isinstance(x, np.ndarray) and np.isfinite(x).all()
         assert forecast.samples[..., 0].min() >= 0
 
+    @pytest.mark.parametrize("name", ["mean", "samples"])
+    def test_what_is_kept_cannot_be_overwritten(self, name):
+        forecast = make(support=(torch.tensor(0.0), torch.tensor(40.0)))
+        before = getattr(forecast, name).copy()
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(forecast, name)[..., 0] = 99
+        mine = getattr(forecast, name).copy()
+        mine[:] = 99
+        assert np.array_equal(getattr(forecast, name), before)
+
+    def test_what_is_handed_out_is_the_callers(self):
+        forecast, other = make(), make()
+        for values in (forecast.quantile(0.3), forecast.quantile(list(LEVELS)), *forecast.interval(0.8),
+                       *forecast.band(), forecast.aggregate([1, 1, 1]), forecast.scenarios(2).paths,
+                       forecast.to_gluonts().samples, forecast.to_pandas()["mean"].to_numpy(copy=True)):  # fmt: skip
+            values[:] = 99
+        forecast.to_pandas().loc[:, "mean"] = 99
+        assert np.array_equal(forecast.mean, other.mean) and np.array_equal(forecast.samples, other.samples)
+        assert np.array_equal(forecast.quantile(list(LEVELS)), other.quantile(list(LEVELS)))
+
     def test_samples_match_the_margins_and_the_copula(self):
         copula = GaussianCopula(torch.eye(3), torch.ones(6, 6) * 0.9 + 0.1 * torch.eye(6))
         forecast = make(copula=copula, num_samples=2000)
@@ -232,6 +252,24 @@ class TestFrame:
     def test_levels_can_be_set_for_good(self):
         assert list(make(quantile_levels=(0.5,)).to_pandas().columns[4:]) == ["0.5"]
 
+    @pytest.mark.parametrize(
+        ("levels", "names"),
+        [
+            ([0.05, (1 - 0.9) / 2, 0.95], ["0.05", "0.04999999999999999", "0.95"]),
+            ([(1 - 0.9) / 2, 1 - 0.05], ["0.05", "0.95"]),
+            ([0.9999998, 0.9999999], ["0.9999998", "0.9999999"]),
+            ([1e-7, 1.0000001e-7, 0.5], ["1e-07", "1.0000001e-07", "0.5"]),
+            ([0.1234567, 0.12345671], ["0.1234567", "0.12345671"]),
+            ([1 / 3, np.float32(0.1)], ["0.3333333333333333", "0.10000000149011612"]),
+            ([0.5, 0.1, 0.5], ["0.5", "0.1"]),
+        ],
+    )
+    def test_a_column_a_level(self, levels, names):
+        frame = make().to_pandas(levels)
+        assert frame.columns[4:].tolist() == names
+        for level, name in zip(dict.fromkeys(levels), names, strict=True):
+            assert np.array_equal(frame[name], make().quantile(float(level)).reshape(-1))
+
 
 class TestGluonts:
     def test_is_a_sample_forecast(self):
@@ -303,6 +341,12 @@ class TestPlot:
         assert [text.get_text() for text in axes[0].figure.legends[0].get_texts()] == [
             "observed", "95 %", "80 %", "50 %", "median"
         ]  # fmt: skip
+
+    @pytest.mark.parametrize("name", ["Rev $ 50% of $", "price_$^2_$", "US$ & AU$", r"a\$b$c$", "$\\frac{$"])
+    def test_names_are_drawn_as_they_stand(self, name):
+        axes = make(channels=(name, "b")).plot()
+        axes[0].figure.canvas.draw()
+        assert axes[0].get_title(loc="left") == name
 
     def test_median_begins_at_the_last_value_seen(self):
         forecast = make()

@@ -7,6 +7,7 @@ import itertools
 import json
 import pickle
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -553,6 +554,22 @@ def test_features_that_nobody_declared_are_not_looked_at() -> None:
     bare = [{name: entry[name] for name in ("start", "target", "item_id")} for entry in driven_dataset()]
     one, other = (next(make().train(dataset).predict(bare)) for dataset in (driven_dataset(), bare))
     np.testing.assert_array_equal(one.samples, other.samples)
+
+
+def test_features_that_the_other_door_does_not_read_are_told() -> None:
+    entries = [
+        {"start": pd.Period("2024-01-01", freq="D"), "target": np.arange(60.0), "feat_static_cat": [0, 3]},
+        {"start": pd.Period("2024-01-01", freq="D"), "target": np.arange(60.0), "feat_dynamic_real": np.ones((2, 67))},
+    ]
+    with pytest.warns(UserWarning, match="hold feat_static_cat, feat_dynamic_real, and only their targets") as said:
+        panel = Panel.of(entries)
+    assert len(said) == 1 and panel.num_channels == 1 and len(panel) == 2
+    assert "AdapterEstimator(..., num_feat_static_cat=2, num_feat_dynamic_real=2) of adapts" in str(said[0].message)
+    with pytest.warns(UserWarning, match="past_feat_dynamic_cat.*: use columns of a frame"):
+        Panel.of([{**entry, "past_feat_dynamic_cat": [["x"]]} for entry in entries])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Panel.of([{name: entry[name] for name in ("start", "target")} | {"item_id": 3, "info": 1} for entry in entries])
 
 
 def test_features_that_are_missing_short_or_unknown_ahead_are_refused(with_features: AdapterPredictor) -> None:

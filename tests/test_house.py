@@ -43,7 +43,7 @@ LAYERS = [
     ["solvers"],
     ["gaps"],
     ["kriging"],
-    ["windows", "readers"],
+    ["windows", "readers", "marks", "notices"],
     ["adapters", "foundation"],
     ["distribution"],
     ["covariates"],

@@ -36,6 +36,33 @@ class TestFanChart:
         assert texts == ["observed", "forecast", "50% interval", "90% interval"]
         figure.canvas.draw()
 
+    def test_names_are_drawn_as_they_stand(self):
+        name = "cost $^_$ of $ 50%"
+        figure, observed, law = make_chart(1, pd.RangeIndex(30), title=name, notes=[f"{name!r} is never below 0"])
+        again = fan_chart(observed.set_axis([name], axis=1), [Fan(name, observed.index[-5:], law)], title=name)
+        for each in (figure, again):
+            each.canvas.draw()
+            assert each.get_suptitle() == name
+        assert again.axes[0].get_title(loc="left") == name == again.legends[0].get_texts()[1].get_text()
+        pits = {name: torch.rand(30, 4, 2), "other": torch.rand(30, 4, 2)}
+        lines = {model: torch.rand(4) for model in pits}
+        for chart in (reliability(pits, np.arange(30)), pit_histogram(pits, np.arange(30)),
+                      scores_by_lead(lines, name, title=name)):  # fmt: skip
+            chart.canvas.draw()
+        values = torch.randn(1, 5, 2, len(LEVELS)).sort(dim=-1).values
+        two = Law(QuantileFunction(LEVELS, values), Independent(5, 2))
+        sample_pairs(Forecast("a", pd.RangeIndex(5), (name, "$$ $"), None, two)).canvas.draw()
+        sample_pairs(Forecast("a", pd.RangeIndex(5), (name, "$$ $"), None, two), channels=[name]).canvas.draw()
+
+    def test_notes_stand_between_the_axes_and_the_legend(self):
+        figure, *_ = make_chart(2, pd.RangeIndex(30), notes=["one " * 80, "is it two?"])
+        figure.canvas.draw()
+        (text,) = figure.texts
+        below = text.get_window_extent()
+        assert text.get_text().endswith("Note: is it two?") and text.get_text().count("Note: ") == 2
+        assert figure.legends[0].get_window_extent().y1 <= below.y0 and below.x1 <= figure.bbox.x1
+        assert all(axes.get_tightbbox().y0 >= below.y1 for axes in figure.axes)
+
     def test_draws_the_numbers(self):
         figure, observed, law = make_chart(2, pd.RangeIndex(30))
         axes = figure.axes[1]

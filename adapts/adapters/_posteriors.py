@@ -115,7 +115,7 @@ class Variational(Posterior):
 def _normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
     r"""Standard normal numbers of a generator on any device."""
     device = like.device if generator is None else generator.device
-    return torch.randn(shape, generator=generator, device=device).to(like)
+    return torch.randn(shape, generator=generator, device=device, dtype=torch.float32).to(like)
 
 
 def _prior(size: int, width: float) -> None:
@@ -123,7 +123,8 @@ def _prior(size: int, width: float) -> None:
     import pyro
     import pyro.distributions as dist
 
-    pyro.sample("weights", dist.Normal(torch.zeros(size), torch.full((size,), width)).to_event(1))
+    location = torch.zeros(size, dtype=torch.float32)
+    pyro.sample("weights", dist.Normal(location, torch.full_like(location, width)).to_event(1))
 
 
 class Laplace(Posterior):
@@ -134,8 +135,9 @@ class Laplace(Posterior):
     def __init__(self, size: int, scale: float) -> None:
         super().__init__()
         self.unit, self.width = _units(scale)
-        self.location = nn.Parameter(torch.zeros(size))
-        self.register_buffer("factor", torch.empty(0))  # (P, P), (P,) where diagonal, or empty while it is not known
+        self.location = nn.Parameter(torch.zeros(size, dtype=torch.float32))
+        # (P, P), (P,) where diagonal, or empty while it is not known
+        self.register_buffer("factor", torch.empty(0, dtype=torch.float32))
 
     def settle(self, curvature: Tensor) -> None:
         r"""Takes the likelihood's curvature, with shape :math:`(P, P)` or, of its diagonal, :math:`(P,)`."""
@@ -143,7 +145,7 @@ class Laplace(Posterior):
         if curvature.ndim == 1:
             factor = (precision + curvature).rsqrt()
         else:
-            unit = torch.eye(len(curvature)).to(curvature)
+            unit = torch.eye(len(curvature), dtype=torch.float32).to(curvature)
             lower = torch.linalg.cholesky(precision * unit + curvature)
             factor = torch.linalg.solve_triangular(lower.mT, unit, upper=True)
         self.factor = factor.to(self.location)
@@ -186,7 +188,7 @@ class Exact(Posterior):
         super().__init__()
         self.transposed = transposed  # the family holds (p, D), not (D, p, q)
         for name in ("factor", "shape", "rate", "distance"):
-            self.register_buffer(name, torch.empty(0))
+            self.register_buffer(name, torch.empty(0, dtype=torch.float32))
         self.register_buffer("block", torch.empty(0, dtype=torch.long))
 
     def settle(self, problems: Iterator[Problem]) -> None:
@@ -205,7 +207,7 @@ class Exact(Posterior):
             self.block = problem.block
         self.factor = torch.stack(factors).float()  # (D, blocks, p, p)
         self.shape, self.rate = torch.stack(shapes).float(), torch.stack(rates).float()  # (D, q)
-        self.distance = torch.tensor(distance)
+        self.distance = torch.tensor(distance, dtype=torch.float32)
 
     def require_sound(self, family: AdapterModule) -> None:
         state = dict(self.named_buffers())

@@ -66,7 +66,7 @@ class Autoencoder(Normalised):
 
     def _build(self, channels: int) -> None:
         check_reduction(self, self.latents, channels)
-        self.register_buffer("directions", torch.eye(channels)[:, : self.latents].contiguous())
+        self.register_buffer("directions", torch.eye(channels, dtype=torch.float32)[:, : self.latents].contiguous())
         widths = [self.hidden] * self.depth
         self.encoder = perceptron([channels, *widths, self.latents], self.activation)
         self.decoder = perceptron([self.latents, *widths, channels], self.activation)
@@ -108,7 +108,7 @@ def perceptron(widths: list[int], activation: str = "gelu") -> nn.Sequential:
     """
     layers: list[nn.Module] = []
     for before, after in zip(widths, widths[1:], strict=False):
-        layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]
+        layers += [nn.Linear(before, after, dtype=torch.float32), ACTIVATIONS[activation]()]
     last = layers[-2]
     assert isinstance(last, nn.Linear)
     nn.init.zeros_(last.weight)

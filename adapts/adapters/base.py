@@ -274,7 +274,7 @@ class AdapterModule(nn.Module):
         require_size(self, self._count_weights(channels))
         built = copy.deepcopy(self)
         built.channels = channels
-        built.register_buffer("covariance", torch.eye(channels))
+        built.register_buffer("covariance", torch.eye(channels, dtype=torch.float32))
         built._build(channels)
         return built
 
@@ -598,8 +598,8 @@ class Normalised(AdapterModule):
     def build(self, channels: int) -> Self:
         built = super().build(channels)
         if built.affine:
-            built.log_gain = nn.Parameter(torch.zeros(channels))
-            built.offset = nn.Parameter(torch.zeros(channels))
+            built.log_gain = nn.Parameter(torch.zeros(channels, dtype=torch.float32))
+            built.offset = nn.Parameter(torch.zeros(channels, dtype=torch.float32))
         return built
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:

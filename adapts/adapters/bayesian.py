@@ -278,12 +278,12 @@ class Bayesian(AdapterModule):
         free = {name: weight.requires_grad for name, weight in named.items()}
         self.inner.requires_grad_(True)
         with torch.enable_grad():
-            x = torch.zeros(1, 2, self.channels)
+            x = torch.zeros(1, 2, self.channels, dtype=torch.float32)
             part = State(x, *self.inner._statistics(x), generator=torch.Generator().manual_seed(0), forecast=x)
             self.inner._draw(part)
             z = self.inner._encode((x - part.location) / part.scale, part)
             latent = _changing(z, named)
-            paths = torch.zeros(1, 1, 2, self.inner.latents)
+            paths = torch.zeros(1, 1, 2, self.inner.latents, dtype=torch.float32)
             forecast = latent | _changing(self.inner._decode(paths, part), named)
         for name, weight in named.items():
             weight.requires_grad_(free[name])
@@ -400,7 +400,7 @@ class Bayesian(AdapterModule):
         r"""Moves the weights' place, by steps of one curvature, as far as they lead: the energy there and its noise."""
         assert isinstance(self.posterior, Laplace)
         precision = self.posterior.width**-2
-        system = torch.linalg.cholesky(curvature + precision * torch.eye(len(location)))
+        system = torch.linalg.cholesky(curvature + precision * torch.eye(len(location), dtype=torch.float32))
         for _ in range(STEPS):
             slope = self._slope(parts, location, weight) - precision * location
             step = torch.cholesky_solve(slope.unsqueeze(-1), system).squeeze(-1)

@@ -76,9 +76,9 @@ class Dropout(Normalised):
 
     def _build(self, channels: int) -> None:
         check_reduction(self, self.latents, channels)
-        self.register_buffer("directions", torch.eye(channels)[:, : self.latents].contiguous())
-        self.encoder = nn.Parameter(torch.zeros(channels, self.latents))
-        self.decoder = nn.Parameter(torch.zeros(self.latents, channels))
+        self.register_buffer("directions", torch.eye(channels, dtype=torch.float32)[:, : self.latents].contiguous())
+        self.encoder = nn.Parameter(torch.zeros(channels, self.latents, dtype=torch.float32))
+        self.decoder = nn.Parameter(torch.zeros(self.latents, channels, dtype=torch.float32))
 
     def _prepare(self, rows: Tensor) -> None:
         if self.latents < self.channels:
@@ -91,7 +91,12 @@ class Dropout(Normalised):
         device = state.past.device if state.generator is None else state.generator.device
         for part, rows in (("encoder", self.channels), ("decoder", self.latents)):
             if self.where in ("both", part):
-                kept = torch.rand(state.draws, each, 1, rows, generator=state.generator, device=device) >= self.p
+                kept = (
+                    torch.rand(
+                        state.draws, each, 1, rows, generator=state.generator, device=device, dtype=torch.float32
+                    )
+                    >= self.p
+                )
                 state.drawn[part] = kept.to(state.past) / (1 - self.p)  # (M, B or 1, 1, D or K)
 
     def _encode(self, x: Tensor, state: State) -> Tensor:

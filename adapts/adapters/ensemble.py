@@ -211,7 +211,7 @@ class Ensemble(AdapterModule):
             generator = torch.Generator().manual_seed(number)
             for parameter in member.parameters():
                 if number and parameter.requires_grad:
-                    noise = torch.randn(parameter.shape, generator=generator)
+                    noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
                     parameter.data += self.distance * noise.to(parameter)
 
     def solve(self, evidence: Evidence, *, choose: bool) -> None:

@@ -81,7 +81,7 @@ class Flow(Normalised):
             from zuko.transforms import MonotonicAffineTransform
         except ImportError as error:
             raise ValueError("the family 'flow' is made of zuko's couplings: pip install 'adapts[flow]'") from error
-        self.register_buffer("directions", torch.eye(channels)[:, : self.latents].contiguous())
+        self.register_buffer("directions", torch.eye(channels, dtype=torch.float32)[:, : self.latents].contiguous())
         self.couplings = nn.ModuleList()
         options = {} if self.latents == 1 else {"hidden_features": [self.hidden] * self.depth, "activation": nn.Tanh}
         for number in range(self.transforms):
@@ -94,7 +94,7 @@ class Flow(Normalised):
             # Shift and logarithm of the scale are zero: the identity.
             for parameter in (coupling.phi if self.latents == 1 else coupling.hyper[-1]).parameters():
                 nn.init.zeros_(parameter)
-            self.couplings.append(coupling)
+            self.couplings.append(coupling.float())  # zuko makes its networks in PyTorch's default type
 
     def _prepare(self, rows: Tensor) -> None:
         if self.latents < self.channels:

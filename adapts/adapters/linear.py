@@ -89,14 +89,18 @@ class Linear(Normalised):
 
     def _build(self, channels: int) -> None:
         check_reduction(self, self.latents, channels)
-        self.register_buffer("directions", torch.eye(channels)[:, : self.latents].contiguous())
+        self.register_buffer("directions", torch.eye(channels, dtype=torch.float32)[:, : self.latents].contiguous())
         self.register_buffer("strength", torch.full((channels,), torch.inf, dtype=torch.float64))
-        self.encoder = nn.Parameter(torch.zeros(channels, self.latents), requires_grad=self.free != "decoder")
+        self.encoder = nn.Parameter(
+            torch.zeros(channels, self.latents, dtype=torch.float32), requires_grad=self.free != "decoder"
+        )
         if self._factorised:  # one factor at zero, so that their product is; the other not, so that it can leave zero
-            self.left = nn.Parameter(torch.eye(self.latents)[:, : self.rank].contiguous())
-            self.right = nn.Parameter(torch.zeros(self.left.shape[1], channels))
+            self.left = nn.Parameter(torch.eye(self.latents, dtype=torch.float32)[:, : self.rank].contiguous())
+            self.right = nn.Parameter(torch.zeros(self.left.shape[1], channels, dtype=torch.float32))
         elif not self.tied:
-            self.decoder = nn.Parameter(torch.zeros(self.latents, channels), requires_grad=self.free == "both")
+            self.decoder = nn.Parameter(
+                torch.zeros(self.latents, channels, dtype=torch.float32), requires_grad=self.free == "both"
+            )
 
     @property
     def _factorised(self) -> bool:

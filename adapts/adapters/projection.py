@@ -67,7 +67,11 @@ class Projection(Normalised):
 
     def _build(self, channels: int) -> None:
         check_reduction(self, self.latents, channels)
-        start = _random_directions(channels, self.seed) if self.method == "random" else torch.eye(channels)
+        start = (
+            _random_directions(channels, self.seed)
+            if self.method == "random"
+            else torch.eye(channels, dtype=torch.float32)
+        )
         self.register_buffer("directions", start[:, : self.latents].contiguous())
 
     def _prepare(self, rows: Tensor) -> None:

@@ -128,7 +128,7 @@ class Residual(AdapterModule):
     def _build(self, channels: int) -> None:
         # Their sizes are those of the windows, known when they are solved for; empty, they correct nothing.
         for name in _BUFFERS:
-            self.register_buffer(name, torch.empty(0))
+            self.register_buffer(name, torch.empty(0, dtype=torch.float32))
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
         for name in _BUFFERS:
@@ -172,7 +172,7 @@ class Residual(AdapterModule):
         last = recent[:, -1:]
         ahead = (forecast - location) / scale - last  # (B, H, D)
         # The ridge weighs what is small less: steps count less with their age, all as distances from the last one.
-        weight = 1 / (1 + torch.arange(lags - 1, 0, -1, device=past.device) / AGEING)
+        weight = 1 / (1 + torch.arange(lags - 1, 0, -1, device=past.device, dtype=torch.float32) / AGEING)
         seen = torch.cat([(recent[:, :-1] - last) * weight[:, None], last, ahead], 1)  # (B, P + H, D)
         constant = torch.ones_like(seen[:, :1])
         return torch.cat([seen, constant], 1).permute(2, 0, 1), seen.flatten(1)
@@ -185,10 +185,11 @@ class Residual(AdapterModule):
             count = min(self.components, *joint.shape)
             with seeded(0):  # the randomised decomposition draws
                 self.basis = torch.svd_lowrank(joint, q=count)[2] if count else joint.new_zeros(joint.shape[1], 0)
-            self.strength = torch.full((self.channels, int(self._blocks(horizon).max()) + 1), torch.inf).double()
+            blocks = int(self._blocks(horizon).max()) + 1
+            self.strength = torch.full((self.channels, blocks), torch.inf, dtype=torch.float64)
             self.share = torch.zeros_like(self.strength)
         self.weights = own.new_zeros(self.channels, own.shape[-1] + self.basis.shape[1], horizon)
-        fold = evidence.fold if choose else torch.zeros(len(joint))
+        fold = evidence.fold if choose else torch.zeros(len(joint), dtype=torch.long)
         if choose:
             self.guess = torch.zeros_like(self.weights)
         parts = [fold == one for one in range(int(fold.max()) + 1)]
@@ -206,7 +207,8 @@ class Residual(AdapterModule):
                 guess = self.guess[channel].double()
                 kept.append((gram, cross, gap, torch.stack([one.filled(guess) for one in each]).sum(0)))
         self.gram, self.cross, self.gap, self.filled = (
-            torch.stack(of).float() if of else torch.empty(0) for of in (zip(*kept, strict=True) if kept else [()] * 4)
+            torch.stack(of).float() if of else torch.empty(0, dtype=torch.float32)
+            for of in (zip(*kept, strict=True) if kept else [()] * 4)
         )
         self.settle()
 

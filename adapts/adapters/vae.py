@@ -122,18 +122,21 @@ class VAE(Normalised):
 
     def _build(self, channels: int) -> None:
         check_reduction(self, self.latents, channels)
-        self.register_buffer("directions", torch.eye(channels)[:, : self.latents].contiguous())
+        self.register_buffer("directions", torch.eye(channels, dtype=torch.float32)[:, : self.latents].contiguous())
         self.encoder = _network(channels, 2 * self.latents, self.hidden, self.depth)
         self.decoder = _network(self.latents, channels, self.hidden, self.depth)
         start = math.log(self.latent_scale) if self.stochastic else -math.inf
-        self.log_latent_scale = nn.Parameter(torch.full((self.latents,), start), requires_grad=self.stochastic)
+        self.log_latent_scale = nn.Parameter(
+            torch.full((self.latents,), start, dtype=torch.float32), requires_grad=self.stochastic
+        )
         self.log_sigma = nn.Parameter(
-            torch.full((channels,), math.log(self.sigma)), requires_grad=self.noise_scale != "fixed"
+            torch.full((channels,), math.log(self.sigma), dtype=torch.float32),
+            requires_grad=self.noise_scale != "fixed",
         )
         if self.noise_scale == "input":
             self.noise_head = _network(3 * self.latents, channels, 1, 0)
         if self.noise == "student-t" and self.freedom is None:
-            self.log_freedom = nn.Parameter(torch.full((channels,), math.log(3.0)))
+            self.log_freedom = nn.Parameter(torch.full((channels,), math.log(3.0), dtype=torch.float32))
 
     def _prepare(self, rows: Tensor) -> None:
         if self.latents < self.channels:
@@ -145,7 +148,9 @@ class VAE(Normalised):
         each = len(state.past) if self.training else 1
         device = state.past.device if state.generator is None else state.generator.device
         shape = state.draws, each, state.past.shape[1], self.latents  # (M, B or 1, L, K)
-        state.drawn["noise"] = torch.randn(shape, generator=state.generator, device=device).to(state.past)
+        state.drawn["noise"] = torch.randn(shape, generator=state.generator, device=device, dtype=torch.float32).to(
+            state.past
+        )
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""Mean and logarithm of the standard deviation of the latents of rows :math:`(B, L, D)`."""
@@ -213,6 +218,6 @@ def _network(inputs: int, outputs: int, hidden: int, depth: int) -> nn.Module:
     r"""A network of so many hidden layers that starts at zero; without hidden layers a matrix, with no offset."""
     if depth:
         return perceptron([inputs, *[hidden] * depth, outputs])
-    matrix = nn.Linear(inputs, outputs, bias=False)
+    matrix = nn.Linear(inputs, outputs, bias=False, dtype=torch.float32)
     nn.init.zeros_(matrix.weight)
     return matrix

@@ -83,8 +83,8 @@ class Weave(Normalised):
     def _build(self, channels: int) -> None:
         hidden = self._width(channels)
         # Logarithms, so that their sum never vanishes and weight decay pulls them back to one.
-        self.log_a = nn.Parameter(torch.zeros(channels))
-        self.log_b = nn.Parameter(torch.zeros(channels))
+        self.log_a = nn.Parameter(torch.zeros(channels, dtype=torch.float32))
+        self.log_b = nn.Parameter(torch.zeros(channels, dtype=torch.float32))
         self.weaver = (
             perceptron([channels, hidden, channels], "silu")
             if self.network == "mlp"

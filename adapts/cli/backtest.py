@@ -14,7 +14,7 @@ from ..errors import shown
 from ..ownership import BACKTEST, replaced
 from . import options as o
 from .progress import FIT, Progress
-from .run import adapter_of, add, data_of, draw, hand_over, report, require_place, scores_of
+from .run import adapter_of, add, data_of, draw, hand_over, report, require_place, scores_of, unsaid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,14 @@ def backtest(
         int | None,
         typer.Option(min=1, help="How many origins; by default what the last fifth or the card's test rows hold."),
     ] = None,
-    stride: Annotated[int | None, typer.Option(min=1, help="The rows from one origin to the next.")] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="The rows from one origin to the next; by default about the prediction length, without a common "
+            "factor with the season.",
+        ),
+    ] = None,
     scale: Annotated[
         str, typer.Option(help="What divides the scores: train, the standard deviation of the train rows, or none.")
     ] = "train",
@@ -116,13 +123,19 @@ def backtest(
         kept = [] if checkpoint_dir is None else [checkpoint_dir]
         require_place(output, BACKTEST, [data, *(recipe or ())], kept, overwrite=overwrite)
     asked = o.asked(context)
-    with Progress(None, shown=not (quiet or verbose)) as progress:
+    with Progress(None, shown=not (quiet or verbose)) as progress, unsaid():
         content, table, about = _score(
             asked, recipes or {"residual": "residual"}, output, checkpoint_dir, progress, overwrite=overwrite
         )
     paths = [] if output is None else [output / name for name in WRITTEN]
     lines = [table] if quiet else [table, about, *([f"Written: {', '.join(map(str, paths))}"] if paths else [])]
-    hand_over(content, paths, as_json=as_json, lines=lines)
+    several = len(content["notices"]) > 1
+    notes = [
+        f"{name}: {notice['said']}" if several else notice["said"]
+        for name, told in content["notices"].items()
+        for notice in told
+    ]
+    hand_over(content, paths, as_json=as_json, lines=lines, notes=[] if quiet else notes)
 
 
 def _score(
@@ -165,6 +178,7 @@ def _score(
     content = {
         **report(asked, dataset, model),
         "held_back": facts,
+        "notices": {name: adapter.summary().to_dict()["notices"] for name, adapter in result.adapters.items()},
         "scores": scores_of(result.frame),  # by model, channel, block of leads, metric
         "differences": [] if differences is None else _plain(differences),
     }

@@ -15,7 +15,19 @@ from ..ownership import RUN, replaced
 from . import options as o
 from .backtest import draw_reliability, held_back, say_held_back
 from .progress import FIT, Progress
-from .run import READING, adapter_of, add, data_of, draw, hand_over, reading_of, report, require_place, scores_of
+from .run import (
+    READING,
+    adapter_of,
+    add,
+    data_of,
+    draw,
+    hand_over,
+    reading_of,
+    report,
+    require_place,
+    scores_of,
+    unsaid,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +143,7 @@ def forecast(
     kind = RUN if from_ is None else ownership.PREDICTED
     require_place(output, kind, [data, recipe, from_, future], kept, overwrite=overwrite)
     asked = o.asked(context)
-    with Progress(2 * FIT + 8, shown=not (quiet or verbose)) as progress:
+    with Progress(2 * FIT + 8, shown=not (quiet or verbose)) as progress, unsaid():
         if from_ is None:
             content, table, about = _fit(asked, recipe or family, output, checkpoint_dir, progress, overwrite=overwrite)
         else:
@@ -139,7 +151,8 @@ def forecast(
             content, table, about = _predict(asked, from_, model, output, progress, overwrite=overwrite)
     paths = [output / name for name in written]
     lines = [table] if quiet else [table, about, f"Written: {', '.join(map(str, paths))}"]
-    hand_over(content, paths, as_json=as_json, lines=lines)
+    notes = [notice["said"] for notice in content["adapter"]["notices"]]
+    hand_over(content, paths, as_json=as_json, lines=lines, notes=[] if quiet else notes)
 
 
 def _fit(
@@ -220,7 +233,8 @@ def _predict(
     with replaced(output, ownership.PREDICTED, overwrite=overwrite) as folder:
         _table(forecasts).to_csv(folder / "forecast.csv", index=False)
         fan = Fan("forecast", forecasts[0].index, forecasts[0].law)
-        draw(folder / "forecast.png", fan_chart(_observed(dataset, 4 * len(fan.index)), [fan], title=_title(dataset)))
+        observed = _observed(dataset, 4 * len(fan.index))
+        draw(folder / "forecast.png", fan_chart(observed, [fan], title=_title(dataset), notes=_notes(forecasts)))
     content = {**report(asked, dataset, adapter.model), "adapter": adapter.summary().to_dict()}
     return content, "", f"{len(fan.index)} steps from {fan.index[0]} on."
 
@@ -261,7 +275,12 @@ def _draw_both(dataset: Dataset, result: Backtest, forecasts: list[Forecast]) ->
         Fan("forecast of the last rows, held back", item.index[origin:], result.adapter.law(last)),
         Fan("forecast", forecasts[0].index, forecasts[0].law),
     ]
-    return fan_chart(_observed(dataset, 4 * horizon), fans, title=_title(dataset))
+    return fan_chart(_observed(dataset, 4 * horizon), fans, title=_title(dataset), notes=_notes(forecasts))
+
+
+def _notes(forecasts: list[Forecast]) -> list[str]:
+    r"""What there is to know of the fit, a sentence each."""
+    return [notice.said for notice in forecasts[0].notices]
 
 
 def _observed(dataset: Dataset, rows: int) -> pd.DataFrame:

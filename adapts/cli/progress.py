@@ -24,7 +24,7 @@ class Progress(logging.Handler):
         from rich.progress import Progress as Bar
 
         super().__init__(logging.INFO)
-        columns = (SpinnerColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+        columns = (SpinnerColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
         console = Console(stderr=True)
         self.shown = shown and console.is_terminal
         self.bar = Bar(*columns, console=console, transient=True, disable=not self.shown)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "READING", "add", "adapter_of", "data_of", "draw", "hand_over", "reading_of", "report", "require_place",
-    "scores_of",
+    "scores_of", "unsaid",
 ]  # fmt: skip
 
 import hashlib
@@ -12,7 +12,9 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -260,7 +262,28 @@ def draw(path: Path, figure: Figure) -> None:
     figure.savefig(path, metadata={"Software": "adapts"})
 
 
-def hand_over(content: Mapping[str, Any], written: Iterable[Path], *, as_json: bool, lines: Iterable[str]) -> None:
+@contextmanager
+def unsaid() -> Iterator[None]:
+    r"""Keeps back the warnings of fits while it is open: `hand_over` tells the notices that they are made of.
+
+    Yields:
+        Nothing.
+    """
+    from ..notices import FitWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FitWarning)
+        yield
+
+
+def hand_over(
+    content: Mapping[str, Any],
+    written: Iterable[Path],
+    *,
+    as_json: bool,
+    lines: Iterable[str],
+    notes: Iterable[str] = (),
+) -> None:
     r"""Prints a result.
 
     Arguments:
@@ -268,8 +291,11 @@ def hand_over(content: Mapping[str, Any], written: Iterable[Path], *, as_json: b
         written: The files that hold it.
         as_json: Whether to print it as JSON, with the paths; the lines otherwise.
         lines: The same to read.
+        notes: What there is to know, which the JSON holds too, for the standard error.
     """
     if as_json:
         typer.echo(json.dumps({**content, "written": [str(path) for path in written]}, indent=1, allow_nan=False))
     else:
         typer.echo("\n".join(line for line in lines if line), nl=any(lines))
+        for note in dict.fromkeys(notes):
+            typer.echo(f"adapts: note: {note}".encode(errors="backslashreplace").decode(), err=True)

@@ -23,7 +23,7 @@ def mean_pinball(law: QuantileFunction, future: Tensor) -> Tensor:
         law: The law, with values :math:`(n, H, D, Q)`.
         future: What came true, with shape :math:`(n, H, D)`. NaN marks a missing step and stays NaN.
     """
-    levels = torch.tensor(LEVELS)
+    levels = torch.tensor(LEVELS, dtype=torch.float32)
     error = future.unsqueeze(-1) - law.at(levels)  # (n, H, D, Q)
     return torch.maximum(levels * error, (levels - 1) * error).mean(-1)
 
@@ -102,7 +102,7 @@ def _joint_scores(samples: Tensor, truth: Tensor) -> Tensor:
     energy = error.norm(dim=-1).mean(-1) - spread
     variograms = []
     for axis in (-1, -2):  # over channels, over leads
-        total = torch.zeros(len(truth))
+        total = torch.zeros(len(truth), dtype=torch.float32)
         for lag in range(1, truth.shape[axis]):
             expected = (samples - samples.roll(lag, axis)).abs_().sqrt_().mean(0)
             apart = (truth - truth.roll(lag, axis)).abs().sqrt()

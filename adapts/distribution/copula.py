@@ -72,7 +72,7 @@ class Copula(ABC):
             ValueError: If `windows` is no multiple of the copula's own number of windows.
         """
         count = 1 if windows is None else windows
-        levels = torch.empty(num_samples, count, self.prediction_length, self.channels)
+        levels = torch.empty(num_samples, count, self.prediction_length, self.channels, dtype=torch.float32)
         for cells, order, place in self.strata(num_samples, generator, windows=count):
             sorted_levels = (torch.arange(num_samples) + place).div_(num_samples)
             levels.flatten(1)[:, cells] = torch.empty_like(sorted_levels).scatter_(1, order, sorted_levels).T
@@ -109,7 +109,9 @@ class Copula(ABC):
             cells = slice(start, start + step)
             lowest = order(scores[cells])
             chance = (
-                torch.rand(lowest.shape, generator=generator) if second is None else second[cells].gather(1, lowest)
+                torch.rand(lowest.shape, generator=generator, dtype=torch.float32)
+                if second is None
+                else second[cells].gather(1, lowest)
             )
             yield cells, lowest, chance
 
@@ -181,7 +183,9 @@ class Independent(Copula):
     name = "independent"
 
     def _scores(self, num_samples: int, windows: int, generator: torch.Generator | None) -> Tensor:
-        return torch.rand(num_samples, windows, self.prediction_length, self.channels, generator=generator)
+        return torch.rand(
+            num_samples, windows, self.prediction_length, self.channels, generator=generator, dtype=torch.float32
+        )
 
     def _levels(self, scores: Tensor) -> Tensor:
         return scores
@@ -235,7 +239,7 @@ class GaussianCopula(Copula):
             torch.linalg.cholesky(matrix.double()).float()
             for matrix in (self.channel_correlation, self.time_correlation)
         )
-        white = torch.randn(shape, generator=generator)
+        white = torch.randn(shape, generator=generator, dtype=torch.float32)
         scores: Tensor = time @ (white @ channel.T)
         return scores
 
@@ -301,7 +305,11 @@ def _taken_correlation(state: Mapping[str, Tensor], name: str) -> Tensor:
     r"""The correlation matrix of that name."""
     size = len(state[name]) if state[name].ndim else 0
     matrix = taken(state, name, torch.float32, (size, size))
-    if not size or not torch.allclose(matrix.diagonal(), torch.ones(size)) or not torch.allclose(matrix, matrix.mT):
+    if (
+        not size
+        or not torch.allclose(matrix.diagonal(), torch.ones(size, dtype=torch.float32))
+        or not torch.allclose(matrix, matrix.mT)
+    ):
         raise ValueError(f"the tensor {name!r} is no correlation matrix: expected a symmetric one with a unit diagonal")
     return matrix
 
@@ -332,7 +340,7 @@ def fit_gaussian(pits: Tensor, independent: float | None = None) -> GaussianCopu
     # Three windows are lost to the scores' location and scale, as in the variance of Fisher's transform.
     weight = max(float(number if independent is None else independent) - 3, 0.0)
     if weight == 0:
-        return GaussianCopula(torch.eye(channels), torch.eye(horizon))
+        return GaussianCopula(torch.eye(channels, dtype=torch.float32), torch.eye(horizon, dtype=torch.float32))
     evidence = weight * horizon**2 / time.square().sum(), weight * channels**2 / channel.square().sum()
     channel = _shrink(channel, torch.eye(channels, dtype=channel.dtype), evidence[0])
     return GaussianCopula(channel, _shrink(time, _nearest_autoregression(time), evidence[1]))
@@ -381,8 +389,8 @@ def normal_scores(x: Tensor) -> Tensor:
     r"""Normal scores of the ranks along the first axis, (n, C) float64; ties share a score, NaN stays."""
     x = x.double().T.contiguous()
     ordered = x.nan_to_num(nan=torch.inf).sort(dim=-1).values
-    rank = (torch.searchsorted(ordered, x) + torch.searchsorted(ordered, x, right=True)) / 2
-    scores = torch.special.ndtri(rank.double() / (~x.isnan()).sum(-1, keepdim=True))
+    rank = (torch.searchsorted(ordered, x) + torch.searchsorted(ordered, x, right=True)).double() / 2
+    scores = torch.special.ndtri(rank / (~x.isnan()).sum(-1, keepdim=True))
     return torch.where(x.isnan(), torch.nan, scores).T
 
 
@@ -404,7 +412,11 @@ def _nearest_autoregression(correlation: Tensor) -> Tensor:
     r"""The AR(1) correlation nearest to a matrix (H, H), in squares of the entries."""
     length = len(correlation)
     lags = torch.arange(1, length)
-    means = torch.stack([correlation.diagonal(int(lag)).mean() for lag in lags]) if length > 1 else torch.zeros(0)
+    means = (
+        torch.stack([correlation.diagonal(int(lag)).mean() for lag in lags])
+        if length > 1
+        else torch.zeros(0, dtype=torch.float32)
+    )
     grid = torch.linspace(0, 0.999, 1000, dtype=torch.float64)
     distance = ((grid.unsqueeze(-1) ** lags - means).square() * (length - lags)).sum(-1)
     return _autoregression(float(grid[distance.argmin()]), length)

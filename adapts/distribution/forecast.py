@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,13 +26,16 @@ from .law import Law
 if TYPE_CHECKING:
     from gluonts.model.forecast import SampleForecast
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
+    from ..notices import Notice
     from .scenarios import Scenarios
 
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 r"""The quantile levels of `to_pandas` unless others are asked for."""
 
 _PANELS, _FEWER = 24, 12  # the most channels that are all drawn, and how many are drawn of more, unless they are named
+_SAME = 1e-9  # how far a level may lie from the six digits that name it: what (1 - 0.9) / 2 misses 0.05 by is less
 _FANS = ((0.95, 0.18), (0.8, 0.3), (0.5, 0.5))  # level and opacity, widest first
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#4D4D4D"  # Okabe and Ito's, told apart by all
 
@@ -41,7 +45,8 @@ class Forecast:
     r"""The joint predictive law of the :math:`H` steps after an item's end, with names and dates.
 
     Everything is in the units of the series, as numpy arrays free of NaN. `mean`, `quantile` and `interval` read the
-    law itself; `samples` are joint paths whose margins match it.
+    law itself; `samples` are joint paths whose margins match it. `mean` and `samples` are computed once and kept, so
+    they are read-only: `forecast.mean.copy()` is yours to change.
 
     Arguments:
         item_id: The item's name.
@@ -54,6 +59,7 @@ class Forecast:
         quantile_levels: The levels that `to_pandas` writes unless told otherwise.
         history: The last rows observed, a column a channel, for plots. NaN marks a missing value.
         bands: The outcomes that joint bands are made of; the law's own draws if there are none.
+        notices: What there is to know of the fit, which stands below plots.
     """
 
     item_id: str
@@ -66,6 +72,7 @@ class Forecast:
     quantile_levels: tuple[float, ...] = LEVELS
     history: pd.DataFrame | None = None
     bands: JointBands = field(default_factory=JointBands)
+    notices: tuple[Notice, ...] = ()
 
     def __post_init__(self) -> None:
         shape, expected = tuple(self.law.marginals.shape), (1, len(self.index), len(self.channels))
@@ -84,8 +91,8 @@ class Forecast:
 
     @cached_property
     def mean(self) -> np.ndarray:
-        r"""The mean of the law, with shape :math:`(H, D)`."""
-        return self.law.mean[0].numpy()
+        r"""The mean of the law, with shape :math:`(H, D)`; read-only."""
+        return _kept(self.law.mean[0].numpy())
 
     def quantile(self, level: float | Sequence[float]) -> np.ndarray:
         r"""Reads quantiles off the law.
@@ -150,8 +157,8 @@ class Forecast:
 
     @cached_property
     def samples(self) -> np.ndarray:
-        r"""Joint paths, with shape :math:`(S, H, D)`, drawn once; the same seed gives the same paths."""
-        return self.law.sample(self.num_samples, self._generator())[:, 0].numpy()
+        r"""Joint paths, with shape :math:`(S, H, D)`, drawn once, read-only; the same seed gives the same paths."""
+        return _kept(self.law.sample(self.num_samples, self._generator())[:, 0].numpy())
 
     def _generator(self) -> torch.Generator:
         # Mixed to 32 bits, for torch's generator on the CPU disregards the higher ones.
@@ -213,11 +220,12 @@ class Forecast:
 
         Returns:
             One row a step and channel: item_id, timestamp (the number of the step for undated data), channel, mean,
-            and one column a level, named "0.05".
+            and one column a level, named "0.05": by six digits, and by as many as there are where six would be another
+            number, or that of another level. Equal levels share a column.
         """
         levels = checks.levels(self.quantile_levels if quantile_levels is None else quantile_levels)
         values = self.quantile(levels).reshape(-1, len(levels))
-        columns = {f"{level:g}": values[:, i] for i, level in enumerate(levels)}
+        columns = {name: values[:, i] for i, name in enumerate(_names(levels))}
         return self._cells().assign(mean=self.mean.reshape(-1), **columns)
 
     def _cells(self) -> pd.DataFrame:
@@ -247,7 +255,7 @@ class Forecast:
             )
         start = period_of(self.index, self.frequency, f"the forecast of item {self.item_id!r}")
         samples = self.samples[..., 0] if len(self.channels) == 1 else self.samples
-        return SampleForecast(samples, start, self.item_id)
+        return SampleForecast(samples.copy(), start, self.item_id)
 
     def plot(
         self,
@@ -257,6 +265,8 @@ class Forecast:
         scenarios: int = 0,
     ) -> np.ndarray:
         r"""Draws a fan chart a channel: what was observed, the median, and the 50, 80 and 95 % intervals.
+
+        What there is to know of the fit (`notices`) stands below, in a figure of its own.
 
         Arguments:
             channels: The channels to draw, or the name of one; all if None, and of more than 24 twelve that lie evenly
@@ -312,6 +322,7 @@ class Forecast:
             cells[0].legend(loc="upper left", fontsize="small", framealpha=0.8)
         else:
             figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+            noted(figure, [notice.said for notice in self.notices])
         return np.array(cells[: len(names)], dtype=object)
 
     def _drawn(self) -> list[str]:
@@ -342,7 +353,7 @@ class Forecast:
                 width = 0.4 + 1.2 * weight / picked.weights.max()
                 label = "_" if number else f"{len(picked.paths)} scenario{'s' * (len(picked.paths) > 1)}"
                 cell.plot(index, path(one), color=_ORANGE, linewidth=width, marker=marker, zorder=1.5, label=label)
-        cell.set_title(name, loc="left", fontsize="medium")
+        cell.set_title(name, loc="left", fontsize="medium", parse_math=False)
         cell.spines[["top", "right"]].set_visible(False)
         cell.tick_params(labelsize="small")
         plain_ticks(cell)
@@ -354,6 +365,48 @@ class Forecast:
             cell.xaxis.set_major_locator(locator)
             formatter = ConciseDateFormatter(locator, tz=index.tz)  # type: ignore[no-untyped-call]
             cell.xaxis.set_major_formatter(formatter)
+
+
+def noted(figure: Figure, notes: Sequence[str]) -> None:
+    r"""Writes notes below the axes of a figure, above the legend that stands at its lower edge.
+
+    Arguments:
+        figure: The figure, of constrained layout, changed in place: it grows by the height of the notes.
+        notes: The notes, a sentence each.
+    """
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    if not notes:
+        return
+    layout = figure.get_layout_engine()
+    assert isinstance(layout, ConstrainedLayoutEngine)
+    room = int(15 * figure.get_figwidth())  # letters in a line
+    lines = [line for note in notes for line in wrap(f"Note: {note}{'' if note[-1:] in '.?' else '.'}", room)]
+    height, legend = 0.14 * len(lines) + 0.15, 0.38  # inches; the legend below has room of its own in the layout
+    whole = figure.get_figheight() + height
+    figure.set_figheight(whole)
+    layout.set(rect=(0.0, height / whole, 1.0, 1 - height / whole))
+    text = "\n".join(lines)
+    figure.text(0.01, legend / whole, text, fontsize=8, va="bottom", color=_GREY, parse_math=False)
+
+
+def _kept(values: np.ndarray) -> np.ndarray:
+    r"""An array that is handed out each time it is asked for: nobody may change it."""
+    values = values.copy()  # the law may hold the same memory
+    values.flags.writeable = False
+    return values
+
+
+def _names(levels: Sequence[float]) -> list[str]:
+    r"""The names of columns of levels: six digits where they tell a level from all others, else all digits."""
+    short = [f"{level:g}" for level in levels]
+    of: dict[str, set[float]] = {}
+    for name, level in zip(short, levels, strict=True):
+        of.setdefault(name, set()).add(level)
+    return [
+        name if abs(float(name) - level) <= _SAME and (of[name] == {level} or float(name) == level) else repr(level)
+        for name, level in zip(short, levels, strict=True)
+    ]
 
 
 def plain_ticks(axes: Axes, which: str = "y") -> None:

@@ -101,7 +101,7 @@ def fit_gate(
     clock = clock_of(time, horizon)
     if clock is None:
         reason = f"closed: the windows span too little time to be sure of a gain ({4 * horizon} rows are needed)"
-        return Gate(torch.zeros(horizon, channels), reason)
+        return Gate(torch.zeros(horizon, channels, dtype=torch.float32), reason)
 
     losses = _losses(adapter, frozen, future, lead_blocks(horizon))  # (G, n, C)
     at = clock.time
@@ -137,7 +137,7 @@ def fit_gate(
     shares = torch.where((bound > 0) & (gains(shares).nanmean(0) > 0), shares, 0)
     gain = float(gains(shares).nanmean(0).nanmean())
     blocks = lead_blocks(horizon)
-    steps = torch.tensor(SHARES)[shares].view(-1, channels)  # (N, D)
+    steps = torch.tensor(SHARES, dtype=torch.float32)[shares].view(-1, channels)  # (N, D)
     values = steps[blocks]  # (H, D)
     if bool(values.any()):
         smooth = smooth_shares(steps, blocks)

@@ -136,7 +136,7 @@ class OnlineRecalibration:
             .unsqueeze(-1)
             for end in (jumps.lower, jumps.upper)
         )  # (m, R, H, D', 1)
-        inside = ((torch.tensor(LEVELS) - low) / (high - low).clamp(min=1e-9)).clamp(0, 1)
+        inside = ((torch.tensor(LEVELS, dtype=torch.float32) - low) / (high - low).clamp(min=1e-9)).clamp(0, 1)
         below[..., some, :] = below[..., some, :].where(~jumps.jumps[:, None, ..., None], inside)
         return below
 

@@ -554,7 +554,10 @@ class QuantileFunction:
 
         support = None
         if a.support is not None or b.support is not None:
-            everywhere = (torch.tensor(-torch.inf).to(share), torch.tensor(torch.inf).to(share))
+            everywhere = (
+                torch.tensor(-torch.inf, dtype=torch.float32).to(share),
+                torch.tensor(torch.inf, dtype=torch.float32).to(share),
+            )
             left, right = a.support or everywhere, b.support or everywhere
             support = (blend(left[0], right[0], share), blend(left[1], right[1], share))
         return QuantileFunction(a.levels, blend(a.values, b.values, share.unsqueeze(-1)), support)

@@ -49,11 +49,13 @@ class RankCopula(Copula):
     def _scores(self, num_samples: int, windows: int, generator: torch.Generator | None) -> Tensor:
         number = len(self.ranks)
         rounds = -(-num_samples // number)
-        drawn = torch.rand(windows, rounds, number, generator=generator).argsort(-1).flatten(1)  # (n, rounds * blocks)
+        drawn = (
+            torch.rand(windows, rounds, number, generator=generator, dtype=torch.float32).argsort(-1).flatten(1)
+        )  # (n, rounds * blocks)
         ranks = self._taken(drawn[:, :num_samples].T)  # (S, n, H, D)
         if rounds == 1 and num_samples >= MANY:  # no ties, and the order alone is looked at
             return ranks.float()
-        return (ranks + torch.rand(ranks.shape, generator=generator)) / number
+        return (ranks + torch.rand(ranks.shape, generator=generator, dtype=torch.float32)) / number
 
     def _taken(self, drawn: Tensor) -> Tensor:
         r"""The ranks of the blocks (S, n) that were drawn, (S, n, H, D)."""
@@ -164,7 +166,7 @@ def fit_empirical(pits: Tensor, max_blocks: int = BLOCKS) -> Copula:
 
 
 def _fit(blocks: Tensor, horizon: int, channels: int, most: int) -> Copula:
-    seen = (~blocks.isnan()).float().mean((1, 2)) if blocks.numel() else torch.zeros(0)
+    seen = (~blocks.isnan()).float().mean((1, 2)) if blocks.numel() else torch.zeros(0, dtype=torch.float32)
     whole = (seen >= 0.5).nonzero().squeeze(-1)
     if len(whole) < 2:
         return Independent(horizon, channels)
@@ -176,8 +178,8 @@ def _ranks(blocks: Tensor) -> Tensor:
     r"""The ranks of blocks (S, n, H, D) in each cell, int32; missing ones and ties by chance, the same for all n."""
     generator = torch.Generator().manual_seed(0)
     shape = len(blocks), blocks[0, 0].numel()
-    missing = torch.rand(shape, generator=generator)
-    chance = torch.rand(shape, generator=generator).argsort(0)  # (S, H*D)
+    missing = torch.rand(shape, generator=generator, dtype=torch.float32)
+    chance = torch.rand(shape, generator=generator, dtype=torch.float32).argsort(0)  # (S, H*D)
     places = torch.arange(len(blocks), dtype=torch.int32).unsqueeze(-1).expand(shape)
     ranks = torch.empty(blocks.shape, dtype=torch.int32)
     for window in range(blocks.shape[1]):

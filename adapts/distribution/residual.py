@@ -70,7 +70,7 @@ class StructuredCopula(Copula):
 
     def __init__(self, basis: Tensor, roots: Tensor, factors: Tensor | None = None, freedom: float = math.inf) -> None:
         channels, horizon = roots.shape[:2]
-        factors = torch.zeros(0, horizon, channels) if factors is None else factors
+        factors = torch.zeros(0, horizon, channels, dtype=torch.float32) if factors is None else factors
         if basis.shape != (channels, channels) or factors.shape[1:] != (horizon, channels):
             raise ValueError(
                 f"roots of shape {tuple(roots.shape)} go with a basis ({channels}, {channels}) and factors "
@@ -89,15 +89,19 @@ class StructuredCopula(Copula):
         self.shrink = (_MOST / held.clamp(min=1e-12)).sqrt().clamp(max=1.0)  # of factors that would hold too much
 
     def _scores(self, num_samples: int, windows: int, generator: torch.Generator | None) -> Tensor:
-        white = torch.randn(num_samples * windows, self.channels, self.prediction_length, generator=generator)
+        white = torch.randn(
+            num_samples * windows, self.channels, self.prediction_length, generator=generator, dtype=torch.float32
+        )
         own = torch.bmm(self.roots, white.permute(1, 2, 0))  # (K, H, S*n)
         mixed = (self.basis @ own.flatten(1)).view(-1, *own.shape[1:])  # (D, H, S*n)
         scores = mixed.permute(2, 1, 0).contiguous().mul_(self.scale.float())
         if len(self.factors):
-            weights = torch.randn(len(scores), len(self.factors), generator=generator)
+            weights = torch.randn(len(scores), len(self.factors), generator=generator, dtype=torch.float32)
             scores += (weights @ (self.factors * self.shrink.float()).flatten(1)).view_as(scores)
         if self.freedom < math.inf:
-            chi = torch.randn(len(scores), int(self.freedom), generator=generator).square().mean(-1)
+            chi = (
+                torch.randn(len(scores), int(self.freedom), generator=generator, dtype=torch.float32).square().mean(-1)
+            )
             scores /= chi.sqrt().view(-1, 1, 1)
         return scores.view(num_samples, windows, self.prediction_length, self.channels)
 
@@ -156,7 +160,7 @@ class StructuredCopula(Copula):
         if bool((roots.diagonal(dim1=1, dim2=2) <= 0).any()) or bool(roots.triu(1).any()):
             raise ValueError("the tensor 'roots' is expected to hold lower triangular matrices of positive diagonals")
         basis = taken(state, "basis", torch.float32, (channels, channels), low=-_UNIT, high=_UNIT)
-        apart = (basis.double().mT @ basis.double() - torch.eye(channels)).abs()
+        apart = (basis.double().mT @ basis.double() - torch.eye(channels, dtype=torch.float32)).abs()
         if bool((apart > _UNIT - 1).any()):
             raise ValueError("the tensor 'basis' is expected to hold orthonormal columns")
         factors = taken(state, "factors", torch.float32, (None, horizon, channels))

@@ -150,8 +150,10 @@ def roll(
 
     Held back is what `windows` origins need; without it the test rows of a data set with borders, or else the last
     fifth of the rows. The items of a dated panel are cut at the same date; those that end too early for a window behind
-    it are fitted on and not scored, which a warning tells. Without a `stride`, origins are :math:`H` rows apart, so
-    that each row is forecast once; closer where that gives fewer than 20 of them, farther where it gives more than 200.
+    it are fitted on and not scored, which a warning tells. Without a `stride`, origins are about :math:`H` rows apart,
+    so that each row is forecast once; closer where that gives fewer than 20 of them, farther where it gives more than
+    200. The stride is the nearest number to that which has no common factor with the season, so that windows begin at
+    every hour of the day, and not all at the one at which the first does: 23 for 24 hours ahead.
 
     All models are fitted on the same rows and scored on the same windows with the same seed. The first of them says
     how far contexts reach back where an item begins late, what scores are divided by, and which frozen model stands
@@ -164,14 +166,15 @@ def roll(
         models: The adapter, called "adapter" in the frame, or several by name; they are cloned and stay as they are.
         series: The series, as a panel or a data set with borders.
         windows: The number of origins, counted from the end.
-        stride: The number of rows from one origin to the next.
+        stride: The number of rows from one origin to the next; about :math:`H` if None, as told above.
         scale: "train" divides scores by the population standard deviation of the fit part, "none" by nothing.
         baselines: Whether to score the frozen model, the last value and the seasonal naive as well; or the names of
             those to score, among "frozen model", "last value", "seasonal naive", "drift", "nlinear" and "var" (which
             needs statsmodels), or "all".
         refit: Whether to fit the adapters again before every origin, on all rows before it in time, which they then cut
             into parts as they do without borders. The baselines learn from the rows before the first.
-        season_length: The season of the seasonal naive; the adapter's, or one that goes with the frequency, if None.
+        season_length: The season of the seasonal naive and of the default stride; the data set's, or one that goes with
+            the frequency, if None.
         num_samples: The number of samples of the sample scores.
         seed: The seed of the samples and of what randomises PITs.
         forecasts: Whether to keep the forecasts of all models.
@@ -213,7 +216,9 @@ def roll(
     if on_progress is not None and not callable(on_progress):
         raise ValueError(f"a backtest expects on_progress to be a function of a text, got {shown(on_progress)}")
     tell = on_progress or (lambda stage: None)
-    panel, firsts, stride = held_back(series, horizon, windows, stride)
+    stated = season_length or (None if isinstance(series, Panel) else series.season_length)
+    of_rows = stated or guess_season((series if isinstance(series, Panel) else series.panel).frequency)
+    panel, firsts, stride = held_back(series, horizon, windows, stride, of_rows)
     entire, panel = panel, panel.select(panel.targets)  # scores and baselines see no covariates
     require_names(panel.channels)
     if forecasts:
@@ -414,7 +419,7 @@ def _forecast(windows: Windows, law: Law, bands: JointBands, place: int, num_sam
         law=law[place],
         num_samples=num_samples,
         seed=seed,  # another for each window, the same for all models
-        history=pd.DataFrame(item.values[tail], item.index[tail], list(panel.channels)),
+        history=pd.DataFrame(item.values[tail].copy(), item.index[tail], list(panel.channels)),
         bands=bands,
     )
 

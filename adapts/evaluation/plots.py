@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from ..distribution.forecast import Forecast, plain_ticks
+from ..distribution.forecast import Forecast, noted, plain_ticks
 from ..distribution.law import Law
 from ..errors import shown
 from ..shelf import unknown
@@ -26,6 +26,7 @@ from .tables import block_slices
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
 # Okabe and Ito's colours, which colour-blind readers tell apart too: blue, vermillion, green, purple.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
@@ -56,13 +57,16 @@ class Fan:
     law: Law
 
 
-def fan_chart(observed: pd.DataFrame, fans: Sequence[Fan], *, title: str | None = None) -> Figure:
+def fan_chart(
+    observed: pd.DataFrame, fans: Sequence[Fan], *, title: str | None = None, notes: Sequence[str] = ()
+) -> Figure:
     r"""Draws forecasts as fans, one panel a channel: the median, and the intervals of 50 % and of 90 %.
 
     Arguments:
         observed: What was seen, history and truth, one column a channel, over the dates to draw. NaN leaves a gap.
         fans: The forecasts, each in a colour of its own.
         title: The title of the figure.
+        notes: What there is to know, a sentence each; they stand below.
 
     Returns:
         The figure; no window opens. It shows the first 24 channels, and says so where there are more.
@@ -84,16 +88,29 @@ def fan_chart(observed: pd.DataFrame, fans: Sequence[Fan], *, title: str | None 
         above.tick_params(labelbottom=True)
     for number, (axes, channel) in enumerate(zip(grid.flat, shown, strict=False)):
         _draw_channel(axes, observed.iloc[:, number], fans, number)
-        axes.set_title(channel, loc="left", fontsize=9, pad=3)
+        axes.set_title(channel, loc="left", fontsize=9, pad=3, parse_math=False)
     _label_dates(grid.flat[0], observed.index)
 
     handles = _legend_handles(fans)
     rest = f"first {MOST} of {len(channels)} channels" if len(channels) > MOST else ""
     text = ", ".join(part for part in (title, rest) if part)
     if text:
-        figure.suptitle(text, fontsize=11)
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8.5)
+        figure.suptitle(text, fontsize=11, parse_math=False)
+    as_written(
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8.5)
+    )
+    noted(figure, notes)
     return figure
+
+
+def as_written(legend: Legend) -> None:
+    r"""Draws the names in a legend as they stand: matplotlib reads what lies between two dollar signs as a formula.
+
+    Arguments:
+        legend: The legend, changed in place.
+    """
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _draw_channel(axes: Axes, observed: pd.Series[Any], fans: Sequence[Fan], channel: int) -> None:
@@ -148,7 +165,7 @@ def reliability(pits: Mapping[str, Tensor], time: Times, *, level: float = 0.8, 
     axes = figure.subplots(1, len(pits) + 1, width_ratios=[*[1.0] * len(pits), 1.25])
     for number, (model, pit) in enumerate(pits.items()):
         _draw_reliability(axes[number], pit, time, _colour(number), confidence)
-        axes[number].set_title(model, loc="left", fontsize=10)
+        axes[number].set_title(model, loc="left", fontsize=10, parse_math=False)
     axes[0].set_ylabel("share of observations below")
     _draw_coverage(axes[-1], pits, time, level, confidence)
     axes[-1].set_box_aspect(1 / 1.25)
@@ -202,7 +219,7 @@ def _draw_coverage(axes: Axes, pits: Mapping[str, Tensor], time: Times, level: f
     lowest = min(float(np.nanmin(line.get_ydata(), initial=level)) for line in axes.lines)
     axes.set(xlabel="lead", ylim=(max(0.0, min(lowest, level + float(np.nanmin(low, initial=0))) - 0.05), 1.0))
     axes.set_title(f"coverage of the {level:.0%} interval", loc="left", fontsize=10)
-    axes.legend(loc="best", frameon=False, fontsize=8)
+    as_written(axes.legend(loc="best", frameon=False, fontsize=8))
     _bare(axes)
 
 
@@ -288,7 +305,7 @@ def pit_histogram(pits: Mapping[str, Tensor], time: Times, *, bins: int = 10, co
             if number == 0:
                 title = "all leads" if block == "all" else f"leads {block.replace('-', ' to ')}"
                 axes.set_title(title, loc="left", fontsize=9)
-        row[0].set_ylabel(model, fontsize=9)
+        row[0].set_ylabel(model, fontsize=9, parse_math=False)
     grid[0, 0].set(xlim=(0, 1), ylim=(0, None), xticks=[0, 0.5, 1])
     figure.supxlabel("PIT", fontsize=9)
     figure.supylabel("density", fontsize=9)
@@ -391,13 +408,13 @@ def sample_pairs(
             axes.set_xlim(limits[across])
             _tidy_pair(axes, left=across == 0 < down, bottom=down == count - 1)
             if across == 0:
-                axes.set_ylabel(labels[down], fontsize=8)
+                axes.set_ylabel(labels[down], fontsize=8, parse_math=False)
             if down == count - 1:
-                axes.set_xlabel(labels[across], fontsize=8)
+                axes.set_xlabel(labels[across], fontsize=8, parse_math=False)
     stamp = str(forecast.index[steps[0] - 1]).removesuffix(" 00:00:00")
     at = f"lead {steps[0]}, {'' if isinstance(forecast.index, pd.DatetimeIndex) else 'row '}{stamp}"
     where = names[0] if len(names) == 1 else at if len(steps) == 1 else "channels, leads"
-    figure.suptitle(where, fontsize=10, ha="left", x=0.02)
+    figure.suptitle(where, fontsize=10, ha="left", x=0.02, parse_math=False)
     figure.align_ylabels()
     handles: list[Any] = [Line2D([], [], color=COLOURS[0], marker="o", ls="", ms=4, label="joint samples")]
     if not np.isnan(seen).all():
@@ -487,16 +504,17 @@ def scores_by_lead(
         # models beyond the colours go round them again, with another line
         colour, style = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % len(LINES)]
         axes.plot(leads, values, style, color=colour, lw=1.6, marker="o" if len(leads) == 1 else None, label=model)
-    axes.set(xlabel="lead", ylabel=NAMES.get(metric, metric))
+    axes.set_xlabel("lead")
+    axes.set_ylabel(NAMES.get(metric, metric), parse_math=False)
     if isinstance(scores, pd.DataFrame) and set(scores["lead_block"]) == {"all"}:  # fewer than eight leads: one block
         axes.set(xlabel="all leads", xticks=[])
     if title:
-        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_title(title, loc="left", fontsize=10, parse_math=False)
     if metric.startswith("coverage_80"):
         axes.axhline(0.8, color=GREY, lw=0.8)
     else:
         axes.set_ylim(bottom=0)
-    axes.legend(loc="best", frameon=False, fontsize=8)
+    as_written(axes.legend(loc="best", frameon=False, fontsize=8))
     _bare(axes)
     return figure
 

@@ -6,6 +6,8 @@ __all__ = ["before", "held_back", "rolling_windows", "varying"]
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
+from math import gcd
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +23,7 @@ FEW, MANY = 20, 200  # origins that the default stride tries to reach, and those
 
 
 def held_back(
-    series: Panel | Dataset, horizon: int, windows: int | None, stride: int | None
+    series: Panel | Dataset, horizon: int, windows: int | None, stride: int | None, season: int = 1
 ) -> tuple[Panel, list[int], int]:
     r"""Decides which rows are held back.
 
@@ -29,7 +31,9 @@ def held_back(
         series: The series, as a panel or a data set with borders.
         horizon: The number of target steps :math:`H`.
         windows: The number of origins, or None.
-        stride: The number of rows from one origin to the next, or None.
+        stride: The number of rows from one origin to the next, or None: one that has no common factor with the season,
+            so that windows begin at every phase of it.
+        season: The number of rows in the season.
 
     Returns:
         The panel up to the last row to score, the row of each item at the first origin, and the stride. The first
@@ -45,7 +49,7 @@ def held_back(
     assert isinstance(panel, Panel)
     clock = panel.steps
     if windows is not None:
-        stride = stride or horizon
+        stride = stride or _coprime(horizon, season)
         held = (windows - 1) * stride + horizon
     elif borders is not None:
         held = len(clock) - borders[1]
@@ -65,10 +69,15 @@ def held_back(
     firsts = (first - panel.begins).tolist()
     free = int(clock[-1] + 1 - first) - horizon
     if stride is None:
-        stride = max(horizon, -(-(free + 1) // MANY))
-        if free // stride + 1 < FEW:
-            stride = max(1, free // (FEW - 1))
+        least, most = -(-(free + 1) // MANY), max(1, free // (FEW - 1))  # for MANY origins at most, FEW at least
+        stride = _coprime(min(max(horizon, least), most), season, least)
     return panel, firsts, stride
+
+
+def _coprime(stride: int, season: int, least: int = 1) -> int:
+    r"""The number nearest to a stride that has no common factor with the season, of two the smaller one."""
+    near = (one for away in count() for one in (stride - away, stride + away))
+    return next(one for one in near if one >= least and gcd(one, season) == 1)
 
 
 def before(series: Panel | Dataset, panel: Panel, stops: Sequence[int]) -> Panel | Dataset:

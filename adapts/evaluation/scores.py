@@ -120,7 +120,7 @@ def wql(quantiles: Tensor, y: Tensor, levels: Tensor | None = None) -> Tensor:
     Returns:
         The losses in the units of `y`, with shape :math:`(*)`, float64; NaN where `y` is.
     """
-    return 2 * pinball(quantiles, y, torch.tensor(DECILES) if levels is None else levels).mean(-1)
+    return 2 * pinball(quantiles, y, torch.tensor(DECILES, dtype=torch.float32) if levels is None else levels).mean(-1)
 
 
 def interval_score(lower: Tensor, upper: Tensor, y: Tensor, level: float = 0.8) -> Tensor:

@@ -76,7 +76,7 @@ def _device(device: str) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     with reading(expected, "pass another, or 'auto'"):
         place = torch.device(device)
-        torch.empty(0, device=place)
+        torch.empty(0, device=place, dtype=torch.float32)
     return place
 
 
@@ -115,7 +115,7 @@ def _from_directory(path: Path, **known: str) -> FoundationModel:
     load = patchtst.from_directory if kind == "patchtst" else chronos.from_directory
     model = load(path, **known)
     with reading(f"the model in '{path}' makes no forecast", REMEDY):  # of a config whose sizes do not go together
-        forecast = model(torch.zeros(1, min(model.context_length, TRIED)), 1)
+        forecast = model(torch.zeros(1, min(model.context_length, TRIED), dtype=torch.float32), 1)
     if not bool(forecast.isfinite().all()):
         raise ValueError(f"the model in '{path}' forecasts values that are not finite: {REMEDY}")
     return model

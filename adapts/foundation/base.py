@@ -207,7 +207,7 @@ class FoundationModel(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         r"""The device that the model computes on."""
-        return next(chain(self.parameters(), self.buffers()), torch.empty(0)).device
+        return next(chain(self.parameters(), self.buffers()), torch.empty(0, dtype=torch.float32)).device
 
     @property
     def median_index(self) -> int:
@@ -303,7 +303,7 @@ def _empirical_quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
     As `torch.quantile`, which refuses more than 16 million numbers.
     """
     values = values.sort(dim=1).values
-    ranks = torch.tensor(levels, device=values.device) * (values.shape[1] - 1)
+    ranks = torch.tensor(levels, device=values.device, dtype=torch.float32) * (values.shape[1] - 1)
     below = ranks.floor().long()
     above = (below + 1).clamp(max=values.shape[1] - 1)
     return torch.lerp(values[:, below], values[:, above], (ranks - below).unsqueeze(-1))  # (N, Q, P)

@@ -69,7 +69,7 @@ class PatchTST(FoundationModel):
         self.norm = GuardedInstanceNorm()
         features = (patches + bool(config.use_cls_token)) * config.d_model
         with seeded(0):  # zeroed below, and the caller's generator stays where it was
-            self.head = nn.Linear(features, len(LEVELS) * prediction_length)
+            self.head = nn.Linear(features, len(LEVELS) * prediction_length, dtype=torch.float32)
         nn.init.zeros_(self.head.weight)
         law = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()
         with torch.no_grad():

@@ -6,6 +6,7 @@ __all__ = ["Reader", "read_series"]
 
 import datetime
 import numbers
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
@@ -54,6 +55,9 @@ from .options import ITEM_NAMES, TIMESTAMP_NAMES, label, reading_options
 from .panel import Categories, Item, Panel, require_sizes
 from .static import coded, with_static
 
+#: What the names of features begin with in gluonts entries, those of former versions, and which an estimator takes.
+FEATURES, FORMER_FEATURES = ("feat_", "past_feat_"), ("cat", "dynamic_feat", "past_dynamic_feat")
+DECLARED = ("feat_dynamic_real", "past_feat_dynamic_real", "feat_static_real", "feat_static_cat")
 #: The most channels: a fit holds several matrices of channels by channels, 200 MB each at this number.
 MOST_CHANNELS = 5000
 
@@ -278,6 +282,7 @@ class Reader:
         if names is not None:
             names = [names] if isinstance(names, str) else names
             channels = tuple(label(name) for name in names) if len(names) == width else channels
+        _tell_unread(entries)
         return self.finish(Panel(tuple(items), channels, found[0], single=False))
 
     # ------------------------------------------------------------------ frames
@@ -822,6 +827,32 @@ def _entries_of(series: Any) -> tuple[list[Mapping[str, Any]], Any]:
                 return [], None
             entries.append(entry)
     return entries, getattr(series, "target", None) if entries else None
+
+
+def _tell_unread(entries: Sequence[Mapping[str, Any]]) -> None:
+    r"""Warns of features of gluonts entries, which are read by no more than their declaration by an estimator."""
+    held: dict[str, int] = {}
+    for entry in entries:
+        for name, value in entry.items():
+            if str(name).startswith(FEATURES) or name in FORMER_FEATURES:
+                held.setdefault(str(name), _how_many(str(name), value))
+    if not held:
+        return
+    options = [f"num_{name}={count}" for name, count in held.items() if name in DECLARED]
+    remedy = f"AdapterEstimator(..., {', '.join(options)}) of adapts.gluonts reads them, and so do"
+    warnings.warn(
+        f"the gluonts entries hold {listed(held)}, and only their targets are read here: "
+        f"{remedy if len(options) == len(held) else 'use'} columns of a frame that are named as covariates",
+        UserWarning,
+        stacklevel=2,
+    )
+
+
+def _how_many(name: str, value: Any) -> int:
+    r"""How many features a field of an entry holds."""
+    with suppress(Exception):  # whatever numpy raises for what holds no numbers
+        return len(np.ravel(value)) if "static" in name else len(np.atleast_2d(np.asarray(value, dtype=float)))
+    return 1
 
 
 def _labels(columns: pd.Index[Any]) -> list[str]:

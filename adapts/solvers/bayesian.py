@@ -81,7 +81,7 @@ class BayesianRegression:
         cross = cross - gram @ prior
         # In units of the prior, w = w_0 + s v with v of unit precision; s = 0 where the precision is infinite.
         size = torch.as_tensor(precision).to(gram).rsqrt().expand(gram.shape[:-1]).unsqueeze(-1)  # (*, p, 1)
-        unit = torch.eye(gram.shape[-1]).to(gram)
+        unit = torch.eye(gram.shape[-1], dtype=torch.float32).to(gram)
         lower = torch.linalg.cholesky(unit + size * gram * size.mT)
         whitened = torch.linalg.solve_triangular(lower, size * cross, upper=False)  # (*, p, q)
         #: A root :math:`F` of the posterior's unit covariance, :math:`F F^\top = \Lambda_n^{-1}`, of shape (*, p, p).
@@ -91,7 +91,8 @@ class BayesianRegression:
         #: The posterior's :math:`a_n` and :math:`b_n`, of shape (*, q).
         self.shape: Tensor = (shape + 0.5 * self.count).expand(square.shape)
         self.rate: Tensor = rate + 0.5 * (square - whitened.square().sum(-2)).clamp(min=0)
-        self._prior_shape, self._prior_rate = torch.tensor(shape).to(gram), torch.tensor(rate).to(gram)
+        self._prior_shape: Tensor = torch.tensor(shape, dtype=torch.float32).to(gram)
+        self._prior_rate: Tensor = torch.tensor(rate, dtype=torch.float32).to(gram)
         self._root: Tensor = torch.linalg.solve_triangular(lower, unit.expand_as(lower), upper=False)
         # log |Λ_0| / |Λ_n|
         self._log_shrinkage: Tensor = -2 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)

@@ -78,7 +78,7 @@ class AdapterTraining(pl.LightningModule):
                 parameter.requires_grad_(False)
         # Scales of the likelihood, for families without one of their own: nuisance parameters, dropped after training.
         scales = likely and not _declares_likelihood(adapter)
-        self.log_scale = nn.Parameter(torch.zeros(adapter.channels), requires_grad=scales)
+        self.log_scale = nn.Parameter(torch.zeros(adapter.channels, dtype=torch.float32), requires_grad=scales)
         #: The validation loss before training and at its best, and the epochs run.
         self.register_buffer("outcome", torch.zeros(3, dtype=torch.float64))
 
@@ -112,7 +112,7 @@ class AdapterTraining(pl.LightningModule):
             latent = known["latents"].unsqueeze(0)
         state.forecast = known.get("forecast")
         latent = latent.expand(state.draws, *latent.shape[1:])
-        levels = torch.tensor(self.model.quantile_levels, device=past.device)
+        levels = torch.tensor(self.model.quantile_levels, device=past.device, dtype=torch.float32)
         return Outlook(self.adapter, state, levels, latent, self.log_scale, self.windows, self.copula, generator)
 
     def _loss(self, batch: tuple[Tensor, Tensor, dict[str, Tensor]]) -> Tensor:
@@ -158,8 +158,12 @@ def _of_likelihood(adapter: AdapterModule) -> list[nn.Parameter]:
 def _declares_likelihood(adapter: AdapterModule) -> bool:
     r"""Whether a family has a likelihood of its own, by asking about one window."""
     with torch.no_grad():
-        _, state = adapter.encode(torch.zeros(1, 8, adapter.channels), generator=torch.Generator().manual_seed(0))
-        return adapter.likelihood(torch.zeros(state.draws, 1, 1, adapter.channels), state) is not None
+        _, state = adapter.encode(
+            torch.zeros(1, 8, adapter.channels, dtype=torch.float32), generator=torch.Generator().manual_seed(0)
+        )
+        return (
+            adapter.likelihood(torch.zeros(state.draws, 1, 1, adapter.channels, dtype=torch.float32), state) is not None
+        )
 
 
 class _KeepBest(Callback):

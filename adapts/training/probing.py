@@ -72,7 +72,7 @@ def probe(
 def _loss(model: FoundationModel, past: Tensor, future: Tensor) -> Tensor:
     r"""The quantile losses of all cells seen, one after the other."""
     quantiles = model(past.mT.flatten(0, 1), future.shape[1], unroll="median")  # (B*D, Q, H)
-    levels = torch.tensor(model.quantile_levels)[:, None]
+    levels = torch.tensor(model.quantile_levels, dtype=torch.float32)[:, None]
     targets = future.mT.flatten(0, 1).unsqueeze(1)  # (B*D, 1, H)
     seen = ~targets.isnan()
     error = torch.where(seen, targets, 0.0) - quantiles

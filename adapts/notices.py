@@ -1,0 +1,223 @@
+r"""What the user of a fit must know: collected once, and told by warnings, summaries, the command line and plots."""
+
+from __future__ import annotations
+
+__all__ = ["FitWarning", "Notice", "collect", "say"]
+
+import logging
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._logging import get_logger
+from .errors import shown
+from .panel.columns import listed
+
+if TYPE_CHECKING:
+    from .marks import Mark
+    from .panel import Panel
+    from .windows import Windows
+
+logger = get_logger(__name__)
+
+#: The share of a channel's values that are zero from which on zero may be its bound.
+OFTEN = 0.1
+#: How far beyond a bound of the support, in scales of the channel, is rounding.
+ROUNDING = 1e-9
+
+
+class FitWarning(UserWarning):
+    r"""Something that the user of a fit must know: see `Notice`."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    r"""One thing that the user of a fit must know.
+
+    Arguments:
+        kind: "marks" (values that count as missing), "support" (history outside of the support), "bound" (zero may be a
+            bound, and no support says so), "stages" (left out, for rows are too few), "items" (without values),
+            "calibration" (by the rows of one item of several).
+        about: The channels, stages or items that it is about.
+        said: What there is to know, in a sentence, and what can be done.
+    """
+
+    kind: str
+    about: tuple[str, ...]
+    said: str
+
+
+def say(notices: Iterable[Notice], whose: str = "") -> None:
+    r"""Warns of notices, at the line that called the caller; at verbosity "error" nothing is said.
+
+    Arguments:
+        notices: The notices.
+        whose: What they are of, as the messages begin.
+    """
+    if logger.isEnabledFor(logging.WARNING):
+        for notice in notices:
+            warnings.warn(whose + notice.said, FitWarning, stacklevel=3)
+
+
+def collect(
+    panel: Panel,
+    marks: Sequence[Mark],
+    support: tuple[np.ndarray, np.ndarray],
+    scale: np.ndarray,
+    left_out: Mapping[str, str],
+    windows: Mapping[str, Windows],
+    family: str,
+) -> tuple[Notice, ...]:
+    r"""Collects all that the user of a fit must know: no other place decides on it.
+
+    Arguments:
+        panel: The panel of the fit, without marks.
+        marks: The marks that it held.
+        support: The lowest and highest possible value of each target.
+        scale: The scale of each target.
+        left_out: Why stages were left out, by their name.
+        windows: The windows of each part.
+        family: The name of the adapter's family.
+
+    Returns:
+        The notices.
+    """
+    values = panel.select(panel.targets).concatenated[0]
+    found = [
+        *_of_marks(panel, marks),
+        *_of_support(panel.targets, values, support, scale),
+        *_of_bounds(panel.targets, values, support),
+        *_of_items(panel),
+        *_of_stages(left_out, family),
+        *_of_calibration(panel, windows),
+    ]
+    return tuple(found)
+
+
+def _of_marks(panel: Panel, marks: Sequence[Mark]) -> list[Notice]:
+    notices = []
+    for name in dict.fromkeys(mark.channel for mark in marks):
+        mine = [mark for mark in marks if mark.channel == name]
+        held = ", ".join(f"{value:g}" for value in dict.fromkeys(mark.value for mark in mine))
+        first = [
+            f"{mark.row}" if len(panel) == 1 else f"{mark.row} of item {shown(panel.items[mark.item].item_id)}"
+            for mark in mine[:5]
+        ]
+        rows = f"row{'s' * (len(mine) > 1)} {', '.join(first)}" + f" and {len(mine) - 5} more" * (len(mine) > 5)
+        said = (
+            f"column {shown(name)} holds {held} in {rows}, far beyond all other values, and ordinary units would be "
+            "made by these alone: they count as missing. Write NaN there if that is what they mean"
+        )
+        notices.append(Notice("marks", (name,), said))
+    return notices
+
+
+def _of_support(
+    names: Sequence[str], values: np.ndarray, support: tuple[np.ndarray, np.ndarray], scale: np.ndarray
+) -> list[Notice]:
+    notices = []
+    for number, name in enumerate(names):
+        x, rounding = values[:, number], ROUNDING * scale[number]
+        told = []
+        for bound, side, outside in (
+            (support[0][number], "begins", x < support[0][number] - rounding),
+            (support[1][number], "ends", x > support[1][number] + rounding),
+        ):
+            if outside.any():
+                where = "below" if side == "begins" else "above"
+                first = f"{x[outside.argmax()]:g}"
+                told.append(
+                    f"{side} at {bound:g}, and {outside.sum()} of its {(~np.isnan(x)).sum()} values lie {where} (the "
+                    f"first is {first})"
+                )
+        if told:
+            low, high = np.nanmin(x), np.nanmax(x)
+            said = (
+                f"the support of {shown(name)} {' and '.join(told)}: no forecast will lie there. Its values go from "
+                f"{low:g} to {high:g}: is the support in other units?"
+            )
+            notices.append(Notice("support", (name,), said))
+    return notices
+
+
+def _of_bounds(names: Sequence[str], values: np.ndarray, support: tuple[np.ndarray, np.ndarray]) -> list[Notice]:
+    r"""Channels that end at zero and often are zero, of which no support says so."""
+    pairs: dict[str, tuple[float, float]] = {}
+    told = []
+    for number, name in enumerate(names):
+        x = values[:, number][~np.isnan(values[:, number])]
+        low, high = (float(side[number]) for side in support)
+        share = float((x == 0).mean()) if len(x) else 0.0
+        if share < OFTEN or share == 1:
+            continue
+        if x.min() == 0 and low == -math.inf:
+            pairs[name] = (0.0, high)
+            told.append(f"{shown(name)} is never below 0 and is 0 in {share:.0%} of its values")
+        elif x.max() == 0 and high == math.inf:
+            pairs[name] = (low, 0.0)
+            told.append(f"{shown(name)} is never above 0 and is 0 in {share:.0%} of its values")
+    if not told:
+        return []
+    most = 8
+    some = ", ".join(told[:most]) + f" and {len(told) - most} more channels are so" * (len(told) > most)
+    if len(pairs) == len(names) and len(set(pairs.values())) == 1:
+        remedy = f"support={_pair(next(iter(pairs.values())))}"
+    else:
+        entries = [f"{name!r}: {_pair(pair)}" for name, pair in list(pairs.items())[:most]]
+        remedy = f"support={{{', '.join(entries)}{', ...' * (len(pairs) > most)}}}"
+    said = f"{some}, and without a support forecasts reach beyond 0: {remedy} keeps them there if that is a bound"
+    return [Notice("bound", tuple(pairs), said)]
+
+
+def _pair(pair: tuple[float, float]) -> str:
+    r"""A support as code that can be copied."""
+    low, high = (f"{bound:g}" if math.isfinite(bound) else f"float('{bound}')" for bound in pair)
+    return f"({low}, {high})"
+
+
+def _of_items(panel: Panel) -> list[Notice]:
+    targets = panel.select(panel.targets)
+    empty = tuple(item.item_id for item in targets.items if np.isnan(item.values).all())
+    if not empty:
+        return []
+    said = (
+        f"{len(empty)} of {len(panel)} items have no value in any channel to forecast ({listed(empty)}): what is "
+        "forecast of them is what all items have in common. Leave them out, or look for their values"
+    )
+    return [Notice("items", empty, said)]
+
+
+def _of_stages(left_out: Mapping[str, str], family: str) -> list[Notice]:
+    if not left_out:
+        return []
+    reasons: dict[str, list[str]] = {}
+    for name, why in left_out.items():
+        reasons.setdefault(why, []).append(name)
+    untrained = f"the {family} adapter is not trained: " * ("train" in left_out)
+    widths = "; nothing calibrates, and the intervals are as wide as the frozen model makes them"
+    said = (
+        f"{untrained}rows are too few for the stages "
+        + "; ".join(f"{', '.join(names)} ({why})" for why, names in reasons.items())
+        + widths * {"calibration", "recalibration"}.issubset(left_out)
+        + ". Fit more rows or a shorter prediction_length"
+    )
+    return [Notice("stages", tuple(left_out), said)]
+
+
+def _of_calibration(panel: Panel, windows: Mapping[str, Windows]) -> list[Notice]:
+    r"""Whether intervals of several items are calibrated by the rows of one."""
+    own = [windows[part].item for part in ("calibration", "confirmation") if part in windows and len(windows[part])]
+    alone = np.unique(np.concatenate(own)) if own else np.empty(0, dtype=int)
+    if len(panel) == 1 or len(alone) != 1:
+        return []
+    name = panel.items[int(alone[0])].item_id
+    said = (
+        f"the last rows, which calibrate the intervals, are those of item {shown(name)} alone, for the other "
+        f"{len(panel) - 1} end before: whether intervals of these hold what they say is not known. Fit items that end "
+        "at about one date, or these by themselves"
+    )
+    return [Notice("calibration", (name,), said)]
