@@ -1,4 +1,4 @@
-r"""Which copulas earn their lines: each on every data set and on laws that are known, and the choice among fewer of them.
+r"""Which copulas earn their lines: each on every data set and on laws that are known, and the choice among fewer.
 
     python -m benchmarks.joint_law.ablation                   # all sets that ADAPTS_DATA names, and the known laws
     python -m benchmarks.joint_law.ablation greensboro-24
