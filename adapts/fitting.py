@@ -37,8 +37,9 @@ from .dates import phases
 from .distribution.bands import JointBands, least_tail_scale
 from .distribution.blocks import independent_windows, lead_blocks
 from .distribution.confirmation import choose_copula, mean_pinball
-from .distribution.copula import Copula, Independent, fit_gaussian, fit_history, normal_scores
+from .distribution.copula import Copula, Independent, fit_gaussian, fit_history
 from .distribution.gate import contradicted, fit_gate
+from .distribution.latent import completed
 from .distribution.online import OnlineRecalibration
 from .distribution.pits import Pits
 from .distribution.quantiles import QuantileFunction
@@ -1071,14 +1072,15 @@ class _Stages:
         pits, time = self.errors
         if named == "empirical":
             return fit_empirical(pits)
-        return fit_residual(pits, time, history=fit_history(self.target_rows, self.horizon))
+        levels = self.told_apart(pits, time)
+        return fit_residual(levels, time, history=fit_history(self.target_rows, self.horizon))
 
     @property
     def target_rows(self) -> Tensor:
         return self.rows[:, : self.channels]
 
     @cached_property
-    def errors(self) -> tuple[Tensor, Times]:
+    def errors(self) -> tuple[Pits, Times]:
         r"""The PITs of windows before the confirmation rows, and when these begin."""
         # The law's own on calibration rows; before them, where it was trained and gated, the frozen model's.
         windows, pits = [], []
@@ -1086,14 +1088,19 @@ class _Stages:
             some, law = self.some(part)
             if law is not None:
                 windows.append(some)
-                pits.append(self.pits(law, some).values)
+                pits.append(self.pits(law, some))
         if len(self.windows["calibration"]):
             windows.append(self.windows["calibration"])
-            pits.append(self.pits(self.law("calibration"), windows[-1]).values)
+            pits.append(self.pits(self.law("calibration"), windows[-1]))
         if not windows:
             nothing = torch.empty(0, self.horizon, len(self.fitted.panel.targets), dtype=torch.float32)
-            return nothing, self.windows["train"][:0].time
-        return torch.cat(pits), _times(windows)
+            return Pits.of(nothing), self.windows["train"][:0].time
+        return Pits.cat(pits), _times(windows)
+
+    def told_apart(self, pits: Pits, time: Times) -> Tensor:
+        r"""Ranks PITs (n, H, D) within their cells; those that are missing or on atoms are drawn given the others."""
+        levels: Tensor = torch.special.ndtr(completed(pits, independent_windows(time, self.horizon)))
+        return levels.float()
 
     def some(self, part: str) -> tuple[Windows, QuantileFunction | None]:
         r"""Some windows of the train or the validation part, and the frozen model's law of them; None without any."""
@@ -1132,9 +1139,12 @@ class _Stages:
             if self.enough("confirmation", "confirmation"):
                 windows = self.windows["confirmation"]
                 law = fitted.recalibrated(self.law("confirmation"), windows)
-                said.append(self.compare(self.pits(law, windows).values))
+                said.append(self.compare(law, windows))
             else:
                 said.append(f"comparison of copulas {fitted.stages['confirmation']}")
+                if self.settings["copula"] == "residual" and not isinstance(fitted.copula, Independent):
+                    fitted.copula = Independent(self.horizon, self.channels)
+                    said.append("independent copula kept, as no rows held back support another")
         fitted.stages["confirmation"] = "; ".join(said) or "nothing to confirm"
 
     def recalibrate(self, told: Sequence[Outcomes], honest: Pits, time: Times) -> str:
@@ -1276,39 +1286,40 @@ class _Stages:
         vars(self).pop("errors", None)  # they were those of the law before
         self.calibration()
 
-    def compare(self, pits: Tensor) -> str:
+    def compare(self, law: QuantileFunction, windows: Windows) -> str:
         r"""Keeps the copula that tells best what came true; says which, and by how much."""
         fitted, named, channels = self.fitted, self.settings["copula"], self.channels
         affordable = NUMBERS // (self.horizon * channels * (self.horizon + channels))
         candidates: dict[str, Copula] = {"independent": Independent(self.horizon, channels)}
         if named == "residual" and len(self.windows["calibration"]):
-            windows = self.windows["calibration"]
-            worth = independent_windows(windows.time, self.horizon)
-            candidates["kronecker"] = fit_gaussian(self.pits(self.law("calibration"), windows).values, worth)
+            earlier = self.windows["calibration"]
+            worth = independent_windows(earlier.time, self.horizon)
+            candidates["kronecker"] = fit_gaussian(self.pits(self.law("calibration"), earlier), worth)
             if affordable >= ENOUGH:
                 candidates["empirical"] = fit_empirical(self.errors[0])
         candidates[named] = fitted.copula
         # Ranks, as the fits see them: margins that are too narrow would speak for independence.
-        ranked = torch.special.ndtr(normal_scores(pits.flatten(1))).view_as(pits)
-        some = _evenly(len(pits), max(ENOUGH, min(COMPARED, affordable)))
+        ranked = self.told_apart(self.pits(law, windows), windows.time)
+        some = _evenly(len(windows), max(ENOUGH, min(COMPARED, affordable)))
         outcomes = ranked[torch.from_numpy(some)]
-        chosen, gains = choose_copula(candidates, outcomes)
+        told = law[torch.from_numpy(some)], self.truth(windows[some])
+        chosen, gains = choose_copula(candidates, outcomes, told)
         fitted.copula = candidates[chosen]
         if named == "residual" and affordable >= ENOUGH and self.pipeline.tells_dependence:
-            windows, frozen = self.windows["confirmation"][some], self.frozen("confirmation")[torch.from_numpy(some)]
-            candidates["latent"] = self.pipeline.joint(windows, fitted.copula, frozen)[2]
-            chosen, gains = choose_copula(candidates, outcomes)
+            frozen = self.frozen("confirmation")[torch.from_numpy(some)]
+            candidates["latent"] = self.pipeline.joint(windows[some], fitted.copula, frozen)[2]
+            chosen, gains = choose_copula(candidates, outcomes, told)
         fitted.latent_ranks = chosen == "latent"
         if not fitted.latent_ranks:
             fitted.copula = candidates[chosen]
         sampled = any(isinstance(each, RankCopula) for each in candidates.values())
-        told = [
+        listed = [
             f"{name} {100 * gain:+.1f} %" if sampled else f"{name} {gain:+.3g}"
             for name, gain in gains.items()
             if name != "independent"
         ]
         score = "joint score" if sampled else "log score a window"
-        return f"{chosen} copula kept ({score} on {len(some)} windows against independence: {', '.join(told)})"
+        return f"{chosen} copula kept ({score} on {len(some)} windows against independence: {', '.join(listed)})"
 
     # ------------------------------------------------------------------ all rows: closed forms once more
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from .copula import Copula, Independent
 from .quantiles import LEVELS, QuantileFunction
 
+Outcomes = tuple[QuantileFunction, Tensor]
 _CHUNK = 2**22  # numbers of one draw
 
 
@@ -41,8 +42,10 @@ def copula_log_score(copula: Copula, pits: Tensor) -> Tensor:
     return copula.log_density(pits)
 
 
-def copula_sample_score(copula: Copula, pits: Tensor, num_samples: int = 100, seed: int = 0) -> Tensor:
-    r"""Scores a copula, with or without a density, by samples on the scale of normal scores.
+def copula_sample_score(
+    copula: Copula, pits: Tensor, num_samples: int = 100, seed: int = 0, *, told: Outcomes | None = None
+) -> Tensor:
+    r"""Scores a copula, with or without a density, by samples on the scale of normal scores, or of margins.
 
     The mean of three ratios to what independence scores on the same windows: the energy score over all cells, and the
     variogram score (order .5) over channels and over leads, of which the energy score sees little. Every copula ranks
@@ -57,11 +60,17 @@ def copula_sample_score(copula: Copula, pits: Tensor, num_samples: int = 100, se
         pits: The transforms of what came true, with shape :math:`(n, H, D)`. A missing step (NaN) counts as the median.
         num_samples: The number of samples :math:`S` a window.
         seed: The seed of the samples.
+        told: The margins of these windows and what came true, with shape :math:`(n, H, D)`: samples are theirs then,
+            which tells atoms as they are.
 
     Returns:
         The score of each window, with shape :math:`(n,)`; its mean is 1 for independence, lower is better.
     """
-    truth = torch.special.ndtri(pits.double().clamp(1e-3, 1 - 1e-3)).nan_to_num(0.0).float()  # (n, H, D)
+    if told is None:
+        truth = torch.special.ndtri(pits.double().clamp(1e-3, 1 - 1e-3)).nan_to_num(0.0).float()  # (n, H, D)
+    else:
+        margins, future = told
+        truth = torch.where(future.isnan(), margins.at([0.5])[..., 0], future).float()
     scores = []
     for each in (Independent(copula.prediction_length, copula.channels), copula):
         generator = torch.Generator().manual_seed(seed)
@@ -71,26 +80,35 @@ def copula_sample_score(copula: Copula, pits: Tensor, num_samples: int = 100, se
             some = slice(start, start + step)
             outcome = truth[some]
             levels = each.of(some).uniforms(num_samples, generator, windows=len(outcome))
-            parts.append(_joint_scores(torch.special.ndtri(levels.clamp(1e-3, 1 - 1e-3)), outcome))
+            if told is None:
+                samples = torch.special.ndtri(levels.clamp(1e-3, 1 - 1e-3))
+            else:
+                samples = margins[some](levels.to(margins.values)).float()
+            parts.append(_joint_scores(samples, outcome))
         scores.append(torch.cat(parts, 1))  # (3, n)
     unit = scores[0].mean(1, keepdim=True)
     seen = unit.squeeze(-1) > 0  # one channel, or one lead, has no variogram
     return (scores[1] / unit)[seen].mean(0)
 
 
-def choose_copula(candidates: Mapping[str, Copula], pits: Tensor) -> tuple[str, dict[str, float]]:
+def choose_copula(
+    candidates: Mapping[str, Copula], pits: Tensor, told: Outcomes | None = None
+) -> tuple[str, dict[str, float]]:
     r"""Chooses the copula that told best what came true: by the log density where all have one, by samples otherwise.
 
     Arguments:
         candidates: The copulas by name; the first wins a tie, so put the simplest first.
         pits: The transforms of what came true on windows that no candidate saw, with shape :math:`(n, H, D)`.
+        told: The margins of these windows and what came true, which samples are scored by: see `copula_sample_score`.
 
     Returns:
         The name of the best, and the mean score of each: higher is better, 0 is independence's.
     """
     means = {name: float(copula_log_score(copula, pits).mean()) for name, copula in candidates.items()}
     if any(math.isnan(mean) for mean in means.values()):
-        means = {name: 1 - float(copula_sample_score(copula, pits).mean()) for name, copula in candidates.items()}
+        means = {
+            name: 1 - float(copula_sample_score(copula, pits, told=told).mean()) for name, copula in candidates.items()
+        }
     return max(means, key=means.__getitem__), means
 
 

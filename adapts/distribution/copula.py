@@ -14,6 +14,8 @@ from torch import Tensor
 
 from ..errors import shown
 from ..tensors import require_names, taken
+from .latent import autoregression, completed, correlation, kronecker
+from .pits import Pits
 
 _SMALLEST = 1e-6  # the smallest eigenvalue of a correlation matrix
 CHUNK = 2**18  # levels drawn at once: few enough for a cache
@@ -314,15 +316,10 @@ def _taken_correlation(state: Mapping[str, Tensor], name: str) -> Tensor:
     return matrix
 
 
-def fit_gaussian(pits: Tensor, independent: float | None = None) -> GaussianCopula:
+def fit_gaussian(pits: Tensor | Pits, independent: float | None = None) -> GaussianCopula:
     r"""Fits a Gaussian copula to the probability integral transforms of past forecasts.
 
-    Each lead and channel is turned into normal scores by its ranks, so miscalibrated margins do not matter. The
-    correlation between channels is pooled over leads, that between leads over channels. Both are shrunk with the
-    intensity that minimises the expected squared error: the first towards none, the second towards the nearest AR(1).
-
-    References:
-        | A Shrinkage Approach to Large-Scale Covariance Matrix Estimation (Schäfer and Strimmer, 2005)
+    Missing outcomes and atoms are completed (see `completed`), and the correlations are those of `kronecker`.
 
     Arguments:
         pits: The transforms of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing outcome.
@@ -332,18 +329,8 @@ def fit_gaussian(pits: Tensor, independent: float | None = None) -> GaussianCopu
     Returns:
         The copula; independence if these are worth three windows or fewer, and where nothing was seen to vary.
     """
-    number, horizon, channels = pits.shape
-    scores = normal_scores(pits.reshape(number, -1)).view_as(pits)
-    channel = _correlation(scores.reshape(-1, channels))
-    time = _correlation(scores.mT.reshape(-1, horizon))
-    # Leads (channels) that move together bring less evidence on channels (leads): the exact count of a matrix normal.
-    # Three windows are lost to the scores' location and scale, as in the variance of Fisher's transform.
-    weight = max(float(number if independent is None else independent) - 3, 0.0)
-    if weight == 0:
-        return GaussianCopula(torch.eye(channels, dtype=torch.float32), torch.eye(horizon, dtype=torch.float32))
-    evidence = weight * horizon**2 / time.square().sum(), weight * channels**2 / channel.square().sum()
-    channel = _shrink(channel, torch.eye(channels, dtype=channel.dtype), evidence[0])
-    return GaussianCopula(channel, _shrink(time, _nearest_autoregression(time), evidence[1]))
+    weight = float(len(pits) if independent is None else independent)
+    return GaussianCopula(*kronecker(completed(pits, weight), weight))
 
 
 def fit_history(values: Tensor, prediction_length: int) -> GaussianCopula:
@@ -364,12 +351,12 @@ def fit_history(values: Tensor, prediction_length: int) -> GaussianCopula:
     """
     scores = normal_scores(values)
     seen = (~scores.isnan()).double()
-    channel = torch.where(seen.T @ seen >= 32, _correlation(scores), torch.eye(values.shape[1], dtype=torch.float64))
+    channel = torch.where(seen.T @ seen >= 32, correlation(scores), torch.eye(values.shape[1], dtype=torch.float64))
     successive = torch.stack([scores[:-1], scores[1:]], -1)  # (T-1, D, 2)
     enough = (~successive.isnan().any(-1)).sum(0) >= 32
-    lagged = [float(_correlation(pairs)[0, 1]) for pairs in successive.unbind(1)]
+    lagged = [float(correlation(pairs)[0, 1]) for pairs in successive.unbind(1)]
     rho = float(torch.tensor(lagged, dtype=torch.float64)[enough].median()) if bool(enough.any()) else 0.0
-    return GaussianCopula(channel, _autoregression(min(max(rho, 0.0), 0.99), prediction_length))
+    return GaussianCopula(channel, autoregression(min(max(rho, 0.0), 0.99), prediction_length))
 
 
 def order(x: Tensor) -> Tensor:
@@ -392,40 +379,3 @@ def normal_scores(x: Tensor) -> Tensor:
     rank = (torch.searchsorted(ordered, x) + torch.searchsorted(ordered, x, right=True)).double() / 2
     scores = torch.special.ndtri(rank / (~x.isnan()).sum(-1, keepdim=True))
     return torch.where(x.isnan(), torch.nan, scores).T
-
-
-def _correlation(x: Tensor) -> Tensor:
-    r"""The correlation of centred columns (R, N), over the rows that both show; 0 where there is nothing to see."""
-    seen = (~x.isnan()).to(x)
-    x = x.nan_to_num()
-    square = x.square().T @ seen  # (N, N)  of the first of a pair, over the rows of both
-    correlation = (x.T @ x / (square * square.T).sqrt()).nan_to_num(0.0, 0.0, 0.0).clamp(-1, 1)
-    return correlation.fill_diagonal_(1.0)
-
-
-def _autoregression(rho: float, length: int) -> Tensor:
-    steps = torch.arange(length, dtype=torch.float64)
-    return rho ** (steps.unsqueeze(-1) - steps).abs()
-
-
-def _nearest_autoregression(correlation: Tensor) -> Tensor:
-    r"""The AR(1) correlation nearest to a matrix (H, H), in squares of the entries."""
-    length = len(correlation)
-    lags = torch.arange(1, length)
-    means = (
-        torch.stack([correlation.diagonal(int(lag)).mean() for lag in lags])
-        if length > 1
-        else torch.zeros(0, dtype=torch.float32)
-    )
-    grid = torch.linspace(0, 0.999, 1000, dtype=torch.float64)
-    distance = ((grid.unsqueeze(-1) ** lags - means).square() * (length - lags)).sum(-1)
-    return _autoregression(float(grid[distance.argmin()]), length)
-
-
-def _shrink(correlation: Tensor, target: Tensor, evidence: Tensor) -> Tensor:
-    r"""Moves a correlation (N, N) towards a target by the noise's share in what lies between them."""
-    away = ~torch.eye(len(correlation), dtype=torch.bool)
-    noise = (1 - correlation.square()).square()[away].sum() / evidence
-    gap = (correlation - target).square()[away].sum()
-    share = (noise / gap).nan_to_num(1.0).clamp(0, 1)
-    return share * target + (1 - share) * correlation

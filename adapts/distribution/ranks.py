@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ..tensors import require_names, taken
 from .copula import MANY, Copula, Independent, order
+from .latent import completed, ranked
+from .pits import Pits
 
 BLOCKS = 500  # past blocks that are kept
 
@@ -147,11 +149,13 @@ def fit_schaake(values: Tensor, prediction_length: int, max_blocks: int = BLOCKS
     Returns:
         The copula; independence if there are fewer than two blocks.
     """
-    blocks = values.unfold(0, prediction_length, 1).mT if len(values) >= prediction_length else values[:0, None]
-    return _fit(blocks, prediction_length, values.shape[1], max_blocks)
+    if len(values) < prediction_length:
+        return Independent(prediction_length, values.shape[1])
+    blocks = values.unfold(0, prediction_length, 1).mT  # (T-H+1, H, D)
+    return _of_ranks(ranked(blocks[_kept(blocks, max_blocks)]))
 
 
-def fit_empirical(pits: Tensor, max_blocks: int = BLOCKS) -> Copula:
+def fit_empirical(pits: Tensor | Pits, max_blocks: int = BLOCKS) -> Copula:
     r"""Ranks the errors of past forecasts.
 
     Arguments:
@@ -162,16 +166,23 @@ def fit_empirical(pits: Tensor, max_blocks: int = BLOCKS) -> Copula:
     Returns:
         The copula; independence if there are fewer than two windows.
     """
-    return _fit(pits, pits.shape[1], pits.shape[2], max_blocks)
+    pits = Pits.of(pits)
+    return _of_ranks(pits[_kept(pits.lower, max_blocks)])
 
 
-def _fit(blocks: Tensor, horizon: int, channels: int, most: int) -> Copula:
-    seen = (~blocks.isnan()).float().mean((1, 2)) if blocks.numel() else torch.zeros(0, dtype=torch.float32)
+def _kept(blocks: Tensor, most: int) -> Tensor:
+    r"""Which blocks (n, H, D) are kept: those that show a half of their cells, evenly spread where they are many."""
+    seen = (~blocks.isnan()).float().mean((1, 2))
     whole = (seen >= 0.5).nonzero().squeeze(-1)
-    if len(whole) < 2:
-        return Independent(horizon, channels)
     some = np.linspace(0, len(whole) - 1, min(len(whole), most)).round().astype(int)
-    return RankCopula(blocks[whole[torch.from_numpy(some)]])
+    return whole[torch.from_numpy(some)]
+
+
+def _of_ranks(pits: Pits) -> Copula:
+    r"""The copula of the ranks of transforms (n, H, D), those that are missing or on atoms drawn given the others."""
+    if len(pits) < 2:
+        return Independent(*pits.shape[1:])
+    return RankCopula(completed(pits))
 
 
 def _ranks(blocks: Tensor) -> Tensor:
