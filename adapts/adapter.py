@@ -938,6 +938,7 @@ class Adapter:
                     quantile_levels=tuple(quantile_levels),
                     history=_frame(item.values[tail], item.index[tail], panel.channels),
                     bands=fitted.joint_bands,
+                    note=f"intervals are {fitted.uncalibrated}" if fitted.uncalibrated else "",
                 )
             )
         return forecasts

@@ -137,6 +137,11 @@ class Fitted:
         r"""The joint bands in the caller's units; `bands` is in those of the train rows' deviations."""
         return self.bands.rescaled(torch.from_numpy(self.scale[: len(self.panel.targets)]))
 
+    @property
+    def uncalibrated(self) -> str:
+        r"""Whose the intervals are, and why, where no rows calibrated them; empty otherwise."""
+        return self.stages.get("intervals", "")
+
     def headed(self, model: FoundationModel) -> FoundationModel:
         r"""Returns the frozen model with the head that was trained for these series, itself where none was.
 
@@ -613,6 +618,10 @@ class _Stages:
             said = self.fitted.stages.get(stage.__name__)
             if said:
                 logger.info("%s: %s", stage.__name__, said)
+        if self.fitted.uncalibrated:
+            logger.warning(
+                "intervals are %s: fit more rows or a shorter prediction_length", self.fitted.uncalibrated
+            )  # fmt: skip
         self.fitted.module.requires_grad_(False)
         self.checkpoints.finish(["stages"])
 
@@ -1100,11 +1109,18 @@ class _Stages:
         fitted, said = self.fitted, []
         told = self.outcomes()
         time, item = _places([some for some, _ in told])
-        if len(time) and independent_windows(time, self.horizon, item) >= ENOUGH:
+        worth = independent_windows(time, self.horizon, item) if len(time) else 0.0
+        if worth >= ENOUGH:
             honest = self.honest(told)
             if self.settings["recalibration"] == "auto":
                 said.append(f"recalibration {self.recalibrate(told, honest, time, item)}")
             self.band(told, honest, time, item)
+        elif self.settings["recalibration"] != "none":
+            whose = "the frozen model's own" if self.frozen_alone else "as the adapter gives them"
+            fitted.stages["intervals"] = (
+                f"{whose}, not calibrated: the {len(time)} windows of all parts are worth {worth:.1f} without overlap, "
+                f"{ENOUGH} are needed"
+            )
         if self.settings["copula"] != "independent":
             if self.enough("confirmation", "confirmation"):
                 windows = self.windows["confirmation"]

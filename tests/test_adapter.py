@@ -504,3 +504,37 @@ def test_an_adapter_that_is_not_trained_says_so(family: str, told: bool, caplog:
         adapter(family).fit(series(150))
     said = [message for message in caplog.messages if "is not trained, left out: the" in message]
     assert len(said) == told and all(message.startswith(f"the {family} adapter") for message in said)
+
+
+# ---------------------------------------------------------------------- intervals that nothing calibrates
+
+
+@pytest.mark.parametrize(("horizon", "calibrated"), [(60, False), (12, True)])
+def test_intervals_that_no_rows_calibrate_are_told(
+    horizon: int, calibrated: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    from matplotlib import pyplot as plt
+
+    time = np.arange(300)[:, None]
+    series = np.sin(2 * np.pi * time / 24 + np.arange(2)) + 0.2 * np.random.default_rng(3).normal(size=(300, 2))
+    with caplog.at_level("WARNING", "adapts"):
+        adapter = Adapter(prediction_length=horizon, context_length=64, max_windows=40).fit(series)
+    told = "intervals are the frozen model's own, not calibrated: the "
+    forecast = adapter.predict(num_samples=2)
+    assert any(message.startswith(told) for message in caplog.messages) != calibrated
+    assert ("intervals: the frozen model's own, not calibrated" in str(adapter.summary())) != calibrated
+    figure = forecast.plot()[0].figure
+    assert (figure.get_supxlabel().startswith(told)) != calibrated
+    plt.close(figure)
+    figure, axes = plt.subplots(2)
+    forecast.plot(axes=axes)
+    assert (axes[1].get_xlabel().startswith(told)) != calibrated
+    plt.close(figure)
+
+
+def test_levels_that_were_not_to_be_mapped_are_not_missed(caplog: pytest.LogCaptureFixture) -> None:
+    series = np.random.default_rng(4).normal(size=(200, 1))
+    with caplog.at_level("WARNING", "adapts"):
+        adapter = Adapter("identity", prediction_length=50, recalibration="none", context_length=64).fit(series)
+    assert "intervals" not in adapter.summary().stages
+    assert not [message for message in caplog.messages if "calibrated" in message]

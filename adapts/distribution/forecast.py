@@ -54,6 +54,7 @@ class Forecast:
         quantile_levels: The levels that `to_pandas` writes unless told otherwise.
         history: The last rows observed, a column a channel, for plots. NaN marks a missing value.
         bands: The outcomes that joint bands are made of; the law's own draws if there are none.
+        note: What plots say of the intervals below the axes, such as that nothing calibrated them; nothing if empty.
     """
 
     item_id: str
@@ -66,6 +67,7 @@ class Forecast:
     quantile_levels: tuple[float, ...] = LEVELS
     history: pd.DataFrame | None = None
     bands: JointBands = field(default_factory=JointBands)
+    note: str = ""
 
     def __post_init__(self) -> None:
         shape, expected = tuple(self.law.marginals.shape), (1, len(self.index), len(self.channels))
@@ -310,7 +312,11 @@ class Forecast:
         handles, labels = cells[0].get_legend_handles_labels()
         if figure is None:
             cells[0].legend(loc="upper left", fontsize="small", framealpha=0.8)
+            if self.note:
+                cells[len(names) - 1].set_xlabel(self.note, fontsize="small", wrap=True)
         else:
+            if self.note:
+                figure.supxlabel(self.note, fontsize="small", wrap=True)
             figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
         return np.array(cells[: len(names)], dtype=object)
 
