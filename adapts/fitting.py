@@ -35,6 +35,7 @@ from .distribution.quantiles import QuantileFunction
 from .distribution.ranks import RankCopula, fit_empirical, fit_schaake
 from .distribution.recalibration import Recalibration
 from .distribution.residual import fit_residual
+from .distribution.tails import Tails
 from .foundation import FoundationModel
 from .gaps import Coupling, Told, short_gaps
 from .kriging import Kriging
@@ -86,6 +87,7 @@ class Fitted:
         module: The built adapter.
         copula: The dependence of channels and leads.
         recalibration: The map of the levels.
+        tails: What lies beyond the outer quantiles, before levels are mapped; None where they are the law's own.
         bands: The joint bands, made of the outcomes of the calibration and confirmation rows.
         online: How the levels have moved since the fit; None before the first update.
         latent_copula: The dependence of the latent channels, where the family mixes channels.
@@ -113,6 +115,7 @@ class Fitted:
     module: AdapterModule
     copula: Copula
     recalibration: Recalibration
+    tails: Tails | None = None
     bands: JointBands = field(default_factory=JointBands)
     online: OnlineRecalibration | None = None
     latent_copula: Copula | None = None
@@ -262,7 +265,7 @@ class Fitted:
         return QuantileFunction(law.levels, torch.where(constant[:, None, :, None], value, law.values)), constant
 
     def recalibrated(self, law: QuantileFunction, windows: Windows) -> QuantileFunction:
-        r"""The margins of windows with their levels mapped.
+        r"""The margins of windows with their tails as fitted, and their levels mapped.
 
         Arguments:
             law: The margins of windows, with batch shape :math:`(n, H, D)`.
@@ -271,6 +274,7 @@ class Fitted:
         Returns:
             The recalibrated margins.
         """
+        law = law if self.tails is None else self.tails.apply(law)
         if not self.recalibration.seasonal:
             return self.recalibration.apply(law)
         if windows.panel.frequency is None:
@@ -296,6 +300,8 @@ class Fitted:
         }
         tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
         tensors |= {name: tensor for name in ("noise", "gate") if (tensor := getattr(self, name)) is not None}
+        if self.tails is not None:
+            tensors["tails"] = self.tails.values
         if self.latent_ranks:
             tensors["latent_ranks"] = torch.tensor(True)
         if self.constant.any():
@@ -330,6 +336,11 @@ class Fitted:
             maps, blocks, seasonal = self.recalibration.maps, self.recalibration.blocks, self.recalibration.seasonal
             own = (maps.shape[1], maps.shape[2], len(blocks))
             _require_size("recalibration", own, (phases(self.panel.frequency) if seasonal else 1, targets, horizon))
+        self.tails = None
+        if "tails" in tensors:  # shapes of either sign, positive scales
+            tails = taken(tensors, "tails", torch.float64, (2, 2))
+            taken({"tails": tails[:, 1]}, "tails", torch.float64, (2,), low=1e-9)
+            self.tails = Tails(tails)
         self.bands = JointBands.from_state(part("bands"))
         if self.bands.scores:
             found = self.bands.scores["channels"].shape[1], self.bands.scores["time"].shape[2]
@@ -1111,6 +1122,9 @@ class _Stages:
         time, item = _places([some for some, _ in told])
         worth = independent_windows(time, self.horizon, item) if len(time) else 0.0
         if worth >= ENOUGH:
+            if self.settings["recalibration"] == "auto":
+                told, tails = self.lengthened(told, worth)
+                said.append(tails)
             honest = self.honest(told)
             if self.settings["recalibration"] == "auto":
                 said.append(f"recalibration {self.recalibrate(told, honest, time, item)}")
@@ -1129,6 +1143,20 @@ class _Stages:
             else:
                 said.append(f"comparison of copulas {fitted.stages['confirmation']}")
         fitted.stages["confirmation"] = "; ".join(said) or "nothing to confirm"
+
+    def lengthened(self, told: list[Outcomes], worth: float) -> tuple[list[Outcomes], str]:
+        r"""Fits the tails; the outcomes by laws that have them, and what was decided."""
+        futures = [self.truth(some) for some, _ in told]
+        futures[0] = futures[0].masked_fill(~self.foretold, torch.nan)
+        law = QuantileFunction(told[0][1].levels, torch.cat([each.values for _, each in told]), self.pipeline.support)
+        tails = self.fitted.tails = Tails.fit(law, torch.cat(futures), worth)
+        if tails is None:
+            return told, "tails as the outer quantiles tell them"
+        low, high = tails.values.tolist()
+        said = (
+            f"tails of shape {low[0]:.2f} and {low[1]:.2f} times the scale below, {high[0]:.2f} and {high[1]:.2f} above"
+        )
+        return [(some, tails.apply(each)) for some, each in told], said
 
     def recalibrate(self, told: Sequence[Outcomes], honest: Pits, time: np.ndarray, item: np.ndarray) -> str:
         r"""Fits the map of the levels; says what was decided."""

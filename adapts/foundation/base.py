@@ -15,13 +15,12 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
-from ..distribution.quantiles import QuantileFunction
 from ..gaps import bridged, to_its_end
 
 Unroll = Literal["quantile", "median"]
 MODERATE = 20  # series whose largest value lies beyond this power of two, or its inverse, are forecast in other units
 PATHS = 12  # drawn of each series to go beyond one pass of the model
-MIDDLES = tuple((i + 0.5) / 20 for i in range(20))  # the levels of even strata, by which laws of paths are mixed
+STRATA = 20  # of even probability, in whose middles laws of paths are read to be mixed
 SMOOTH = 1e-4  # keeps the slope of a square root finite
 LARGEST = 1e17  # of the values of a context: the sum of their squares is a float32 number
 
@@ -91,8 +90,8 @@ class FoundationModel(nn.Module, ABC):
 
         Beyond one pass of the model, blocks are unrolled. `"quantile"` appends paths drawn of the block's law, and
         takes the levels of the mixture of all the forecasts that come of them, at 12 times the batch from the second
-        block on. Steps of a path hang together as the growth of the widths along the block tells (white noise has none, a
-        random walk's variance grows with the lead), so that what follows reads a series as noisy as the one before;
+        block on. Steps of a path hang together as the growth of the widths along the block tells (white noise has none,
+        a random walk's variance grows with the lead), so that what follows reads a series as noisy as the one before;
         smooth paths of one level each, as `ChronosBoltPipeline.predict` appends them, make later blocks ever narrower.
         The draws are the same for every series and call. `"median"` appends the median: one row a series, for training.
 
@@ -286,19 +285,19 @@ class FoundationModel(nn.Module, ABC):
             return self._unroll_median(context, prediction_length)
         block = self._forecast(context)  # (N, Q, P)
         blocks, steps = [block], block.shape[-1]
-        levels = torch.tensor(self.quantile_levels, dtype=torch.float64, device=context.device)
+        knots = torch.special.ndtri(torch.tensor(self.quantile_levels, dtype=torch.float64)).to(context)
+        middles = torch.special.ndtri((torch.arange(STRATA, dtype=torch.float64) + 0.5) / STRATA).to(context)
         paths = context.unsqueeze(1).expand(-1, PATHS, -1)  # (N, S, L)
-        block = block.unsqueeze(1).expand(-1, PATHS, -1, -1)  # (N, S, Q, P): what each path's law is
+        law = block.sort(dim=1).values.mT.unsqueeze(1).expand(-1, PATHS, -1, -1)  # (N, S, P, Q): each path's
         while steps * len(blocks) < prediction_length:
-            law = QuantileFunction(levels, block.mT)  # (N, S, P)
             noise = _stratified_scores(PATHS, steps, len(blocks)).to(context)
-            scores = _spread(_markov_scores(law, noise), paths[..., -1:])
-            drawn = law(torch.special.ndtr(scores).unsqueeze(0))[0]
+            scores = _spread(_markov_scores(law, noise), paths[..., -1:] if len(blocks) > 1 else None)
+            drawn = _at_scores(law, knots, scores.unsqueeze(-1)).squeeze(-1)
             paths = torch.cat([paths, drawn], dim=-1)[..., -self.context_length :]
             block = self._forecast(paths.flatten(0, 1)).unflatten(0, (-1, PATHS))  # (N, S, Q, P)
-            points = QuantileFunction(levels, block.mT).at(MIDDLES)  # (N, S, P, M)
-            mixture = QuantileFunction.from_samples(points.movedim(-1, 2).flatten(1, 2).movedim(1, 0), levels)
-            blocks.append(mixture.values.mT)
+            law = block.sort(dim=2).values.mT
+            points = _at_scores(law, knots, middles.expand(*law.shape[:-1], -1))  # (N, S, P, M)
+            blocks.append(_empirical_quantiles(points.mT.flatten(1, 2), self.quantile_levels))
         return torch.cat(blocks, dim=-1)
 
     def _require(self, context: Tensor, prediction_length: int) -> None:
@@ -320,8 +319,23 @@ def _stratified_scores(paths: int, steps: int, seed: int) -> Tensor:
     return scores
 
 
-def _markov_scores(law: QuantileFunction, noise: Tensor) -> Tensor:
-    r"""Makes paths of noise (S, P) whose steps hang together as the widths of their laws (N, S, P) tell.
+def _at_scores(law: Tensor, knots: Tensor, scores: Tensor) -> Tensor:
+    r"""Laws (*, Q) at normal scores (*, M), linear in the scores between those of the levels (Q,) and beyond."""
+    right = torch.searchsorted(knots, scores.contiguous()).clamp(1, len(knots) - 1)
+    weight = (scores - knots[right - 1]) / (knots[right] - knots[right - 1])
+    return torch.lerp(law.gather(-1, right - 1), law.gather(-1, right), weight)
+
+
+def _empirical_quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
+    r"""The quantiles (N, Q, P) of values (N, J, P) along J, the i-th smallest standing at the level (i - 1/2) / J."""
+    ordered = values.sort(dim=1).values
+    ranks = (torch.tensor(levels, device=values.device) * values.shape[1] - 0.5).clamp(0, values.shape[1] - 1)
+    below = ranks.floor().long().clamp(max=values.shape[1] - 2)
+    return torch.lerp(ordered[:, below], ordered[:, below + 1], (ranks - below).unsqueeze(-1))
+
+
+def _markov_scores(law: Tensor, noise: Tensor) -> Tensor:
+    r"""Makes paths of noise (S, P) whose steps hang together as the widths of their laws (N, S, P, Q) tell.
 
     Where an error of the first step's size is added at each step, and the rest of a step's error is that of the step
     before, carried on, neighbours have the correlation :math:`\sqrt{1 - \sigma_1^2 / \sigma_h^2}`: none in white
@@ -330,7 +344,7 @@ def _markov_scores(law: QuantileFunction, noise: Tensor) -> Tensor:
     Returns:
         Normal scores, with shape (N, S, P).
     """
-    width = law.values[..., -1] - law.values[..., 0]  # (N, S, P)
+    width = law[..., -1] - law[..., 0]  # (N, S, P)
     wide = width > 0
     share = torch.where(wide, (width[..., :1] / torch.where(wide, width, 1.0)).square(), 1.0).clamp(1e-3, 1.0)
     kept, fresh = (1 - share + SMOOTH).sqrt(), (share + SMOOTH).sqrt()
@@ -340,18 +354,18 @@ def _markov_scores(law: QuantileFunction, noise: Tensor) -> Tensor:
     return torch.stack(scores, -1)
 
 
-def _spread(scores: Tensor, last: Tensor) -> Tensor:
+def _spread(scores: Tensor, last: Tensor | None) -> Tensor:
     r"""Gives normal scores (N, S, P) mean 0 and variance 1 over paths, and no correlation with last values (N, S, 1).
 
     A few paths hold by chance more or less than the spread that is meant, and what they have and what they get may
-    cancel; over many blocks that would add up.
+    cancel; over many blocks that would add up. Before the first block, all paths have one last value: None.
 
     Returns:
         The scores, with shape (N, S, P).
     """
     scores = scores - scores.mean(1, keepdim=True)
-    last = last.nan_to_num(0.0)
-    last = last - last.mean(1, keepdim=True)
-    last = last / (last.abs().amax(1, keepdim=True) + torch.finfo(last.dtype).tiny)  # zero in the first block
-    scores = scores - last * (last * scores).sum(1, keepdim=True) / (last.square().sum(1, keepdim=True) + SMOOTH)
+    if last is not None:
+        last = last - last.mean(1, keepdim=True)
+        last = last / (last.abs().amax(1, keepdim=True) + torch.finfo(last.dtype).tiny)
+        scores = scores - last * (last * scores).sum(1, keepdim=True) / (last.square().sum(1, keepdim=True) + SMOOTH)
     return scores / scores.square().mean(1, keepdim=True).sqrt()
