@@ -110,8 +110,9 @@ class Adapter:
             errors; `"independent"`. Each is kept only where it beats independence on the confirmation windows, and
             `"residual"` where it beats a Kronecker product, the empirical ranks and, of a family that mixes channels,
             the ranks of each window's decoded latent paths there, else the best of these.
-        recalibration: `"auto"`, a monotone map of the levels, by channel, block of leads and, where rows have dates,
-            phase of the season, as far as later rows were surely told better by what earlier ones taught;
+        recalibration: `"auto"`, tails beyond the frozen model's outer quantiles as past exceedances tell them, and a
+            monotone map of the levels, by channel, block of leads and, where rows have dates, phase of the season, as
+            far as later rows were surely told better by what earlier ones taught;
             `"conformal"`, the levels that held as often as they say on the calibration windows, a channel and lead by
             itself, always kept; `"none"`.
         gate: Whether to mix the adapter's law with the frozen model's, a channel and block of leads, where validation

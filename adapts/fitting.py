@@ -46,6 +46,7 @@ from .distribution.quantiles import QuantileFunction
 from .distribution.ranks import RankCopula, fit_empirical, fit_schaake
 from .distribution.recalibration import Recalibration
 from .distribution.residual import fit_residual
+from .distribution.tails import Tails
 from .foundation import FoundationModel
 from .gaps import Coupling, Told, short_gaps
 from .kriging import Kriging
@@ -99,6 +100,7 @@ class Fitted:
         module: The built adapter.
         copula: The dependence of channels and leads.
         recalibration: The map of the levels.
+        tails: What lies beyond the outer quantiles, before levels are mapped; None where they are the law's own.
         bands: The joint bands, made of the outcomes of the calibration and confirmation rows.
         online: How the levels have moved since the fit; None before the first update.
         latent_copula: The dependence of the latent channels, where the family mixes channels.
@@ -129,6 +131,7 @@ class Fitted:
     module: AdapterModule
     copula: Copula
     recalibration: Recalibration
+    tails: Tails | None = None
     bands: JointBands = field(default_factory=JointBands)
     online: OnlineRecalibration | None = None
     latent_copula: Copula | None = None
@@ -276,7 +279,7 @@ class Fitted:
         return QuantileFunction(law.levels, torch.where(constant[:, None, :, None], value, law.values)), constant
 
     def recalibrated(self, law: QuantileFunction, windows: Windows) -> QuantileFunction:
-        r"""The margins of windows with their levels mapped.
+        r"""The margins of windows with their tails as fitted, and their levels mapped.
 
         Arguments:
             law: The margins of windows, with batch shape :math:`(n, H, D)`.
@@ -285,6 +288,7 @@ class Fitted:
         Returns:
             The recalibrated margins.
         """
+        law = law if self.tails is None else self.tails.apply(law)
         if not self.recalibration.seasonal:
             return self.recalibration.apply(law)
         if windows.panel.frequency is None:
@@ -310,6 +314,8 @@ class Fitted:
         }
         tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
         tensors |= {name: tensor for name in ("noise", "gate") if (tensor := getattr(self, name)) is not None}
+        if self.tails is not None:
+            tensors["tails"] = self.tails.values
         if self.latent_ranks:
             tensors["latent_ranks"] = torch.tensor(True)
         if self.constant.any():
@@ -344,6 +350,11 @@ class Fitted:
             maps, blocks, seasonal = self.recalibration.maps, self.recalibration.blocks, self.recalibration.seasonal
             own = (maps.shape[1], maps.shape[2], len(blocks))
             _require_size("recalibration", own, (phases(self.panel.frequency) if seasonal else 1, targets, horizon))
+        self.tails = None
+        if "tails" in tensors:  # shapes of either sign, positive scales
+            tails = taken(tensors, "tails", torch.float64, (2, 2))
+            taken({"tails": tails[:, 1]}, "tails", torch.float64, (2,), low=1e-9)
+            self.tails = Tails(tails)
         self.bands = JointBands.from_state(part("bands"))
         if self.bands.scores:
             found = self.bands.scores["channels"].shape[1], self.bands.scores["time"].shape[2]
@@ -989,7 +1000,7 @@ class _Stages:
         windows = self.windows["validation"]
         adapter, frozen = self.both("validation")
         # The noise of the calibration rows is not known yet; that of these rows stands in for it here.
-        self.fitted.noise = self.noise(windows, adapter)
+        self.fitted.noise = self.noise("train", "validation")
         gate = fit_gate(
             self.pipeline.noisy(windows, adapter), frozen, self.truth(windows), windows.time
         )  # fmt: skip
@@ -1024,13 +1035,56 @@ class _Stages:
             stage()
         windows = self.windows["validation"]
         adapter, frozen = self.both("validation")
-        self.fitted.noise = self.noise(windows, adapter)
+        self.fitted.noise = self.noise("train", "validation")
         return self.pipeline.noisy(windows, adapter), frozen
 
-    def noise(self, windows: Windows, adapter: QuantileFunction) -> Tensor:
+    def noise(self, *parts: str) -> Tensor:
+        r"""What variance the adapter's law lacks on some windows of some parts, those aside that it was fitted on."""
         if self.fitted.module.family == "identity":
             return torch.zeros(self.horizon, self.channels, dtype=torch.float32)
-        return noise_ratio(adapter, self.truth(windows), self.pipeline.spread(windows), self.blocks)
+        windows, laws, futures = [], [], []
+        for part in parts:
+            if part == "train":
+                told = self.untrained()
+                if told is None:
+                    continue
+                some, law, _ = told
+                future = self.truth(some).masked_fill(self.explained, torch.nan)
+            else:
+                few = _evenly(len(self.windows[part]), FEW)
+                some, law = self.windows[part][few], self.both(part)[0][torch.from_numpy(few)]
+                future = self.truth(some)
+            windows.append(some)
+            laws.append(law)
+            futures.append(future)
+        law = QuantileFunction(laws[0].levels, torch.cat([each.values for each in laws]), self.pipeline.support)
+        spread = torch.cat([
+            self.pipeline.spread(some).expand(len(some), -1 if some.factors is None else self.horizon, -1)
+            for some in windows
+        ])  # fmt: skip
+        return noise_ratio(law, torch.cat(futures), spread, self.blocks, _times(windows))
+
+    def untrained(self) -> tuple[Windows, QuantileFunction, QuantileFunction] | None:
+        r"""Asks an adapter of train windows on which it was not fitted.
+
+        Returns:
+            Some train windows, the adapter's law without noise, and the frozen model's of all that the adapter sees;
+            None where it was fitted on them.
+        """
+        module = self.fitted.module
+        if self.crossable:
+            return self.without_their_block
+        if self.fitted.head or module.closed_form or "nothing to train" not in self.fitted.stages.get("train", ""):
+            return None
+        few = torch.from_numpy(_evenly(len(self.windows["train"]), FEW))
+        windows, _ = self.some("train")
+        frozen = self.some_laws["train"]
+        if "some-train" not in self.adapted_laws:
+            law = self.law_in_chunks(
+                "adapted-some-train", len(few), lambda some: self.pipeline.adapted(windows[some], frozen[some])
+            )
+            self.adapted_laws["some-train"] = QuantileFunction(law.levels, law.values, self.pipeline.support)
+        return windows, self.adapted_laws["some-train"], frozen
 
     # ------------------------------------------------------------------ calibration rows: noise, copula, levels
 
@@ -1041,7 +1095,7 @@ class _Stages:
         windows = self.windows["calibration"]
         said = []
         if not self.pipeline.closed:
-            self.fitted.noise = self.noise(windows, self.both("calibration")[0])
+            self.fitted.noise = self.noise("train", "validation", "calibration")
             share = 100 * float(self.fitted.noise.mean())
             said.append(f"noise adds {share:.1f} % of the windows' variance on the mean")
         self.fitted.copula = self.copula()
@@ -1106,15 +1160,17 @@ class _Stages:
         r"""Some windows of the train or the validation part, and the frozen model's law of them; None without any."""
         some = _evenly(len(self.windows[part]), FEW)
         windows = self.windows[part][some]
-        if part in self.some_laws or not len(some):
-            return windows, self.some_laws.get(part)
+        if not len(some):
+            return windows, None
+        if part in self.some_laws:
+            return windows, self.pipeline.observed(windows, self.some_laws[part])
         solved = self.fitted.module.closed_form and self.fitted.module.observed_latents
         if solved if part == "train" else self.decided:  # by an earlier stage
             law = self.frozen(part)[torch.from_numpy(some)]
         else:
             law = self.frozen_law(f"some-{part}", windows)
-        self.some_laws[part] = self.pipeline.observed(windows, law)
-        return windows, self.some_laws[part]
+        self.some_laws[part] = law
+        return windows, self.pipeline.observed(windows, law)
 
     def pits(self, law: QuantileFunction, windows: Windows) -> Pits:
         return law.pits(self.truth(windows), torch.Generator().manual_seed(self.seed))
@@ -1129,6 +1185,9 @@ class _Stages:
         fitted, said = self.fitted, []
         told = self.outcomes()
         if told and independent_windows(time := _times([some for some, _ in told]), self.horizon) >= ENOUGH:
+            if self.settings["recalibration"] == "auto":
+                told, tails = self.lengthened(told, independent_windows(time, self.horizon))
+                said.append(tails)
             honest = self.honest(told)
             if self.settings["recalibration"] == "auto":
                 said.append(f"recalibration {self.recalibrate(told, honest, time)}")
@@ -1146,6 +1205,20 @@ class _Stages:
                     fitted.copula = Independent(self.horizon, self.channels)
                     said.append("independent copula kept, as no rows held back support another")
         fitted.stages["confirmation"] = "; ".join(said) or "nothing to confirm"
+
+    def lengthened(self, told: list[Outcomes], worth: float) -> tuple[list[Outcomes], str]:
+        r"""Fits the tails; the outcomes by laws that have them, and what was decided."""
+        futures = [self.truth(some) for some, _ in told]
+        futures[0] = futures[0].masked_fill(~self.foretold, torch.nan)
+        law = QuantileFunction(told[0][1].levels, torch.cat([each.values for _, each in told]), self.pipeline.support)
+        tails = self.fitted.tails = Tails.fit(law, torch.cat(futures), worth)
+        if tails is None:
+            return told, "tails as the outer quantiles tell them"
+        low, high = tails.values.tolist()
+        said = (
+            f"tails of shape {low[0]:.2f} and {low[1]:.2f} times the scale below, {high[0]:.2f} and {high[1]:.2f} above"
+        )
+        return [(some, tails.apply(each)) for some, each in told], said
 
     def recalibrate(self, told: Sequence[Outcomes], honest: Pits, time: Times) -> str:
         r"""Fits the map of the levels; says what was decided."""
@@ -1200,7 +1273,8 @@ class _Stages:
             if not len(few):
                 continue
             if part == "train" and self.crossed:
-                told.append(self.without_their_block())
+                some, adapter, frozen = self.without_their_block
+                told.append((some, self.pipeline.mixed(some, adapter, self.pipeline.observed(some, frozen))))
             elif part == "train" or (part == "validation" and self.frozen_alone):
                 some, law = self.some(part)
                 assert law is not None
@@ -1209,11 +1283,13 @@ class _Stages:
                 told.append((self.windows[part][few], self.law(part)[torch.from_numpy(few)]))
         return told
 
-    def without_their_block(self) -> Outcomes:
+    @cached_property
+    def without_their_block(self) -> tuple[Windows, QuantileFunction, QuantileFunction]:
         r"""Leaves each block of time out of a closed form.
 
         Returns:
-            Some train windows, block by block, and their law, solved without the block that they lie in.
+            As `untrained`: some train windows, block by block, and the law of the closed form that was solved without
+            the block that they lie in.
         """
         windows, frozen, pipeline = self.windows["train"], self.frozen("train"), self.pipeline
         fold = self.folds(windows)
@@ -1225,14 +1301,11 @@ class _Stages:
             mine, rest = few[fold[few] == one], (fold >= 0) & (fold != one)
             module = copy.deepcopy(self.fitted.module)
             module.solve(Evidence(*(x[rest] for x in (whole.past, whole.future, whole.forecast, fold))), choose=False)
-            some = windows[mine.numpy()]
-            apart = replace(pipeline, module=module)
-            adapter = apart.adapted(some, frozen[mine])
-            adapter = QuantileFunction(adapter.levels, adapter.values, pipeline.support)
-            laws.append(apart.mixed(some, adapter, apart.observed(some, frozen[mine])))
+            laws.append(replace(pipeline, module=module).adapted(windows[mine.numpy()], frozen[mine]))
             order.append(mine)
-        values = torch.cat([law.values for law in laws])
-        return windows[torch.cat(order).numpy()], QuantileFunction(laws[0].levels, values, pipeline.support)
+        chosen = torch.cat(order)
+        adapter = QuantileFunction(laws[0].levels, torch.cat([law.values for law in laws]), pipeline.support)
+        return windows[chosen.numpy()], adapter, frozen[chosen]
 
     @property
     def frozen_alone(self) -> bool:
@@ -1240,11 +1313,24 @@ class _Stages:
         return not self.fitted.head and (self.fitted.module.family == "identity" or self.pipeline.closed)
 
     @property
-    def crossed(self) -> bool:
-        r"""Whether the law on train rows can be had of a closed form that did not see them."""
+    def crossable(self) -> bool:
+        r"""Whether the adapter's law on train rows can be had of a closed form that did not see them."""
         module = self.fitted.module
         solved = module.closed_form and module.observed_latents and "solved" in self.fitted.stages.get("train", "")
-        return solved and not self.frozen_alone and not self.fitted.head
+        return solved and not self.fitted.head
+
+    @property
+    def crossed(self) -> bool:
+        r"""Whether the law on train rows is taken of a closed form that did not see them."""
+        return self.crossable and not self.frozen_alone
+
+    @property
+    def explained(self) -> Tensor:
+        r"""The channels (D,) of which covariates explain a part by slopes that were fitted on the train rows."""
+        effect = self.fitted.effect
+        if effect is None:
+            return torch.zeros(self.channels, dtype=torch.bool)
+        return torch.from_numpy(effect.weights.any(0))  # a ratio has no slopes
 
     @property
     def foretold(self) -> Tensor:
@@ -1256,9 +1342,7 @@ class _Stages:
             alone = torch.ones(self.channels, dtype=torch.bool)
         else:
             alone = torch.zeros(self.channels, dtype=torch.bool) if fitted.gate is None else ~fitted.gate.any(0)
-        if fitted.effect is not None:
-            alone &= ~torch.from_numpy(fitted.effect.weights.any(0))  # a ratio has no slopes
-        return alone
+        return alone & ~self.explained
 
     def look_again(self) -> None:
         r"""Closes the gate in channels where the rows after those that it was fitted on speak against it."""

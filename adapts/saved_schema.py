@@ -48,7 +48,7 @@ FORMAT, FORMER = 3, 2
 ROLES = ("past_covariates", "known_covariates", "calendar")
 REMEDY = "save the adapter again, or fit again"
 #: The tensors of a fit that stand alone, and what its parts are called, whose tensors follow behind a dot.
-ALONE = ("location", "scale", "support", "noise", "gate", "latent_ranks", "constant")
+ALONE = ("location", "scale", "support", "noise", "gate", "latent_ranks", "constant", "tails")
 PARTS = (
     "module",
     "copula",

@@ -16,6 +16,7 @@ __all__ = [
     "Recalibration",
     "Scenarios",
     "StructuredCopula",
+    "Tails",
     "VarianceParts",
     "choose_copula",
     "fit_empirical",
@@ -41,4 +42,5 @@ from .ranks import PathCopula, RankCopula, fit_empirical, fit_schaake
 from .recalibration import Recalibration
 from .residual import StructuredCopula, fit_residual
 from .scenarios import Scenarios
+from .tails import Tails
 from .variance import VarianceParts

@@ -362,6 +362,11 @@ class QuantileFunction:
         lower, upper = self._tail_scales()
         return (lower + upper) / 2
 
+    @property
+    def tail_scales(self) -> tuple[Tensor, Tensor]:
+        r"""The same of the lower and of the upper tail, each with shape :math:`(*)`."""
+        return self._tail_scales()
+
     def _tail_scales(self, least: Tensor | None = None) -> tuple[Tensor, Tensor]:
         steps = (self.values[..., 1] - self.values[..., 0], self.values[..., -1] - self.values[..., -2])
         rises = _warp(self.levels).diff()[[0, -1]].tolist()

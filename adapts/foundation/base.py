@@ -19,6 +19,9 @@ from ..gaps import bridged, to_its_end
 
 Unroll = Literal["quantile", "median"]
 MODERATE = 20  # series whose largest value lies beyond this power of two, or its inverse, are forecast in other units
+PATHS = 12  # drawn of each series to go beyond one pass of the model
+STRATA = 20  # of even probability, in whose middles laws of paths are read to be mixed
+SMOOTH = 1e-4  # keeps the slope of a square root finite
 LARGEST = 1e17  # of the values of a context: the sum of their squares is a float32 number
 
 
@@ -85,10 +88,12 @@ class FoundationModel(nn.Module, ABC):
     def forward(self, context: Tensor, prediction_length: int, *, unroll: Unroll = "quantile") -> Tensor:
         r"""Forecasts each series alone, :math:`(N, L) \to (N, Q, H)`; gradients reach the context.
 
-        Beyond one pass of the model, blocks are unrolled. `"quantile"` appends each quantile path to the context and
-        takes the levels of all the forecasts that come of them, as `ChronosBoltPipeline.predict` does: uncertainty
-        grows along the horizon, at :math:`Q` times the batch from the second block on. `"median"` appends the median:
-        one row a series, for training.
+        Beyond one pass of the model, blocks are unrolled. `"quantile"` appends paths drawn of the block's law, and
+        takes the levels of the mixture of all the forecasts that come of them, at 12 times the batch from the second
+        block on. Steps of a path hang together as the growth of the widths along the block tells (white noise has none,
+        a random walk's variance grows with the lead), so that what follows reads a series as noisy as the one before;
+        smooth paths of one level each, as `ChronosBoltPipeline.predict` appends them, make later blocks ever narrower.
+        The draws are the same for every series and call. `"median"` appends the median: one row a series, for training.
 
         Arguments:
             context: The series, oldest step first, with shape :math:`(N, L)`; any floating type, any device, any
@@ -193,7 +198,7 @@ class FoundationModel(nn.Module, ABC):
         """
         steps = min(length, self.context_length)
         if prediction_length > self.prediction_length:
-            steps = len(self.quantile_levels) * min(length + prediction_length, self.context_length)
+            steps = PATHS * min(length + prediction_length, self.context_length)
         return max(1, self.memory_budget // (self.step_bytes * steps))
 
     def fingerprint(self) -> dict[str, str]:
@@ -276,14 +281,23 @@ class FoundationModel(nn.Module, ABC):
         return torch.cat(blocks, dim=-1)
 
     def _unroll_quantiles(self, context: Tensor, prediction_length: int) -> Tensor:
-        blocks = [self._forecast(context)]  # (N, Q, P)
-        paths = context.unsqueeze(1).expand(-1, len(self.quantile_levels), -1)  # (N, Q, L)
-        while sum(block.shape[-1] for block in blocks) < prediction_length:
-            # Crossing quantiles go in as they came out, as in the pipeline; only what is returned is rearranged.
-            paths = torch.cat([paths, blocks[-1]], dim=-1)[..., -self.context_length :]
-            forecasts = self._forecast(paths.flatten(0, 1))  # (N*Q, Q, P)
-            forecasts = forecasts.reshape(len(context), -1, forecasts.shape[-1])  # (N, Q*Q, P)
-            blocks.append(_empirical_quantiles(forecasts, self.quantile_levels))
+        if len(self.quantile_levels) == 1:  # no spread to be carried on
+            return self._unroll_median(context, prediction_length)
+        block = self._forecast(context)  # (N, Q, P)
+        blocks, steps = [block], block.shape[-1]
+        knots = torch.special.ndtri(torch.tensor(self.quantile_levels, dtype=torch.float64)).to(context)
+        middles = torch.special.ndtri((torch.arange(STRATA, dtype=torch.float64) + 0.5) / STRATA).to(context)
+        paths = context.unsqueeze(1).expand(-1, PATHS, -1)  # (N, S, L)
+        law = block.sort(dim=1).values.mT.unsqueeze(1).expand(-1, PATHS, -1, -1)  # (N, S, P, Q): each path's
+        while steps * len(blocks) < prediction_length:
+            noise = _stratified_scores(PATHS, steps, len(blocks)).to(context)
+            scores = _spread(_markov_scores(law, noise), paths[..., -1:] if len(blocks) > 1 else None)
+            drawn = _at_scores(law, knots, scores.unsqueeze(-1)).squeeze(-1)
+            paths = torch.cat([paths, drawn], dim=-1)[..., -self.context_length :]
+            block = self._forecast(paths.flatten(0, 1)).unflatten(0, (-1, PATHS))  # (N, S, Q, P)
+            law = block.sort(dim=2).values.mT
+            points = _at_scores(law, knots, middles.expand(*law.shape[:-1], -1))  # (N, S, P, M)
+            blocks.append(_empirical_quantiles(points.mT.flatten(1, 2), self.quantile_levels))
         return torch.cat(blocks, dim=-1)
 
     def _require(self, context: Tensor, prediction_length: int) -> None:
@@ -297,13 +311,61 @@ class FoundationModel(nn.Module, ABC):
             raise ValueError(f"{self.name} forecasts at least one step, got prediction_length={prediction_length}")
 
 
-def _empirical_quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
-    r"""Returns the quantiles of `values` (N, J, P) along J, linear between order statistics, with shape (N, Q, P).
+def _stratified_scores(paths: int, steps: int, seed: int) -> Tensor:
+    r"""Normal scores (S, P), at each step the same ones in an order of its own: the same draws for every series."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.rand(paths, steps, generator=generator).argsort(0)
+    scores: Tensor = torch.special.ndtri((order + 0.5) / paths)
+    return scores
 
-    As `torch.quantile`, which refuses more than 16 million numbers.
+
+def _at_scores(law: Tensor, knots: Tensor, scores: Tensor) -> Tensor:
+    r"""Laws (*, Q) at normal scores (*, M), linear in the scores between those of the levels (Q,) and beyond."""
+    right = torch.searchsorted(knots, scores.contiguous()).clamp(1, len(knots) - 1)
+    weight = (scores - knots[right - 1]) / (knots[right] - knots[right - 1])
+    return torch.lerp(law.gather(-1, right - 1), law.gather(-1, right), weight)
+
+
+def _empirical_quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
+    r"""The quantiles (N, Q, P) of values (N, J, P) along J, the i-th smallest standing at the level (i - 1/2) / J."""
+    ordered = values.sort(dim=1).values
+    ranks = (torch.tensor(levels, device=values.device) * values.shape[1] - 0.5).clamp(0, values.shape[1] - 1)
+    below = ranks.floor().long().clamp(max=values.shape[1] - 2)
+    return torch.lerp(ordered[:, below], ordered[:, below + 1], (ranks - below).unsqueeze(-1))
+
+
+def _markov_scores(law: Tensor, noise: Tensor) -> Tensor:
+    r"""Makes paths of noise (S, P) whose steps hang together as the widths of their laws (N, S, P, Q) tell.
+
+    Where an error of the first step's size is added at each step, and the rest of a step's error is that of the step
+    before, carried on, neighbours have the correlation :math:`\sqrt{1 - \sigma_1^2 / \sigma_h^2}`: none in white
+    noise, whose widths do not grow, that of the steps of a random walk where variances grow in proportion to leads.
+
+    Returns:
+        Normal scores, with shape (N, S, P).
     """
-    values = values.sort(dim=1).values
-    ranks = torch.tensor(levels, device=values.device, dtype=torch.float32) * (values.shape[1] - 1)
-    below = ranks.floor().long()
-    above = (below + 1).clamp(max=values.shape[1] - 1)
-    return torch.lerp(values[:, below], values[:, above], (ranks - below).unsqueeze(-1))  # (N, Q, P)
+    width = law[..., -1] - law[..., 0]  # (N, S, P)
+    wide = width > 0
+    share = torch.where(wide, (width[..., :1] / torch.where(wide, width, 1.0)).square(), 1.0).clamp(1e-3, 1.0)
+    kept, fresh = (1 - share + SMOOTH).sqrt(), (share + SMOOTH).sqrt()
+    scores = [noise[..., 0].expand(width.shape[:-1])]
+    for step in range(1, width.shape[-1]):
+        scores.append(kept[..., step] * scores[-1] + fresh[..., step] * noise[..., step])
+    return torch.stack(scores, -1)
+
+
+def _spread(scores: Tensor, last: Tensor | None) -> Tensor:
+    r"""Gives normal scores (N, S, P) mean 0 and variance 1 over paths, and no correlation with last values (N, S, 1).
+
+    A few paths hold by chance more or less than the spread that is meant, and what they have and what they get may
+    cancel; over many blocks that would add up. Before the first block, all paths have one last value: None.
+
+    Returns:
+        The scores, with shape (N, S, P).
+    """
+    scores = scores - scores.mean(1, keepdim=True)
+    if last is not None:
+        last = last - last.mean(1, keepdim=True)
+        last = last / (last.abs().amax(1, keepdim=True) + torch.finfo(last.dtype).tiny)
+        scores = scores - last * (last * scores).sum(1, keepdim=True) / (last.square().sum(1, keepdim=True) + SMOOTH)
+    return scores / scores.square().mean(1, keepdim=True).sqrt()

@@ -1,0 +1,131 @@
+r"""Tails beyond the outer quantiles of a model, as past exceedances tell them."""
+
+from __future__ import annotations
+
+__all__ = ["Tails"]
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .quantiles import QuantileFunction, reach_of_levels
+
+_FEWEST = 50  # exceedances that are worth so many independent ones, the fewest that tell a tail
+_SURE = 6.0  # twice the gain in log likelihood that two more parameters must bring: 95 % of chi-squared is 5.99
+_LIGHTEST, _HEAVIEST = -0.95, 0.9  # shapes: no likelihood has a maximum below -1, no law a mean from 1 on
+_SHARES = (0.5, 0.25, 0.1, 0.03, 0.01, 0.001)  # of what lies beyond an outer level, at which the tail is told
+_TRIED = 400  # ratios of shape and scale that the likelihood is computed at
+
+
+@dataclass(frozen=True)
+class Tails:
+    r"""Generalised Pareto tails beyond the outer quantiles of a law.
+
+    A quantile function goes on exponentially beyond its outer quantiles, with the scale that its outer segments tell
+    (`QuantileFunction.tail_scale`). In units of that scale, what exceeds an outer quantile has the mean 1 if this is
+    right. What past outcomes exceeded by is fitted by a generalised Pareto law, pooled over all cells,
+
+    .. math:: P(X > x) = (1 + \xi x / \beta)^{-1 / \xi}
+
+    Quantiles within the outer ones stay as they are.
+
+    References:
+        | Residual Life Time at Great Age (Balkema and de Haan, 1974)
+        | Statistical Inference Using Extreme Order Statistics (Pickands, 1975)
+        | Computing Maximum Likelihood Estimates for the Generalized Pareto Distribution (Grimshaw, 1993)
+
+    Arguments:
+        values: The shape :math:`\xi` and the scale :math:`\beta` of the lower and of the upper tail, with shape (2, 2).
+    """
+
+    values: Tensor
+
+    @staticmethod
+    def fit(law: QuantileFunction, future: Tensor, worth: float) -> Tails | None:
+        r"""Fits tails to outcomes.
+
+        Both tails are one where outcomes do not surely tell them apart, and stay exponential, with the scale of the
+        law itself, where they do not surely tell that this is wrong: by likelihood ratios, as if of independent
+        windows.
+
+        Arguments:
+            law: The law of :math:`n` windows, with batch shape :math:`(n, H, D)`.
+            future: The outcomes, with shape :math:`(n, H, D)`. NaN marks one that says nothing.
+            worth: How many independent windows they hold as much as (see `independent_windows`).
+
+        Returns:
+            The tails; None where they stay as they are.
+        """
+        pits, reach = law.pits(future, torch.Generator().manual_seed(0)), law.reach(future).double()
+        edges = reach_of_levels(law.levels[[0, -1]])
+        seen = ~(pits.jumps | reach.isnan())
+        beyond = [
+            5
+            * (
+                reach[seen & side & (reach > edge) & (reach < 500)] - edge
+            )  # reach grows by .2 where the mean excess is 1
+            for side, edge in zip((pits.values < 0.5, pits.values >= 0.5), edges, strict=True)
+        ]
+        together = torch.cat(beyond)
+        share = worth / max(1, len(future))
+        if share * len(together) < _FEWEST:
+            return None
+        common, gain = _pareto(together)
+        found = torch.stack([common, common]) if share * gain > _SURE else torch.tensor([[0.0, 1.0]] * 2).double()
+        if min(map(len, beyond)) * share >= _FEWEST:
+            apart, gains = zip(*map(_pareto, beyond), strict=True)
+            if share * (sum(gains) - (gain if share * gain > _SURE else 0.0)) > _SURE:
+                found = torch.stack(apart)
+        return None if bool((found == torch.tensor([0.0, 1.0])).all()) else Tails(found)
+
+    def apply(self, law: QuantileFunction) -> QuantileFunction:
+        r"""Gives margins these tails.
+
+        Arguments:
+            law: The margins, at the levels of the law that was fitted.
+
+        Returns:
+            The margins, at further levels beyond the outer ones.
+        """
+        low, high = float(law.levels[0]), float(law.levels[-1])
+        share = torch.tensor(_SHARES, dtype=torch.float64)
+        (lower, upper), (first, last) = law.tail_scales, (law.values[..., :1], law.values[..., -1:])
+        below, above = (_quantiles(self.values[side], share).to(law.values) for side in (0, 1))
+        values = torch.cat(
+            [first - (lower.unsqueeze(-1) * below).flip(-1), law.values, last + upper.unsqueeze(-1) * above], -1
+        )
+        # Rounded, so that a level of another grid that means the same number is the same one.
+        beneath, beyond = (
+            [round(each, 10) for each in some.tolist()] for some in (low * share, 1 - (1 - high) * share)
+        )
+        levels = [*reversed(beneath), *law.levels.tolist(), *beyond]
+        return QuantileFunction(levels, values, law.support)
+
+
+def _pareto(excess: Tensor) -> tuple[Tensor, float]:
+    r"""The likeliest shape and scale (2,) for excesses (n,), and twice their gain over an exponential law of mean 1."""
+    most, mean = float(excess.max()), float(excess.mean())
+    ratio = torch.cat([
+        -torch.linspace(0.99, 0.01, _TRIED // 4, dtype=torch.float64) / most,
+        torch.logspace(-3, 1.5, _TRIED, dtype=torch.float64) / mean,
+    ])  # fmt: skip
+    shape = torch.stack([(one * excess).log1p().mean() for one in ratio])
+    scale = shape / ratio
+    score = -len(excess) * (scale.log() + shape + 1)
+    score = score.where((shape >= _LIGHTEST) & (shape <= _HEAVIEST), -torch.inf)
+    best = int(score.argmax())
+    plain = -len(excess) * (math.log(mean) + 1)  # exponential, the limit of no shape
+    exponential = -float(excess.sum())
+    if plain >= float(score[best]):
+        return torch.tensor([0.0, mean], dtype=torch.float64), 2 * (plain - exponential)
+    return torch.stack([shape[best], scale[best]]), 2 * (float(score[best]) - exponential)
+
+
+def _quantiles(tail: Tensor, share: Tensor) -> Tensor:
+    r"""What shares (m,) of exceedances exceed, by the shape and scale (2,) of their law."""
+    shape, scale = tail
+    even = float(shape.abs()) < 1e-9  # exponential
+    found: Tensor = -scale * share.log() if even else scale * torch.expm1(-shape * share.log()) / shape
+    return found
