@@ -46,7 +46,7 @@ ITEM_WINDOWS = 5
 #: What is added to a covariate that divides, as a share of its mean.
 FLOOR = 0.2
 #: How likely a target without any effect may be given one.
-DOUBT = 0.02
+DOUBT = 0.05
 #: The most known covariates and products of these with static columns.
 MOST_PRODUCTS = 256
 #: The cycles of the calendar: their name, their harmonics, and how many days a step must be shorter than for them.
@@ -498,7 +498,9 @@ class KnownEffect:
                 divided = self.divisor >= 0
                 factor[:, divided] = self.ratio(torch.from_numpy(item.values)).numpy()[:, self.divisor[divided]]
             known = self.crossed(torch.from_numpy(item.values)).numpy()
-            shifts.append(replace(item, values=known @ self.weights + (factor - 1) * offset))
+            # Column by column: a product of matrices rounds by where they lie in memory.
+            effect = (known[:, :, None] * self.weights).sum(1)
+            shifts.append(replace(item, values=effect + (factor - 1) * offset))
             factors.append(replace(item, values=factor))
         return tuple(  # type: ignore[return-value]
             Panel(tuple(items), targets, panel.frequency, panel.single, panel.item_column)
@@ -738,7 +740,7 @@ def _ridge(moments: Tensor, passes: int) -> Tensor:
 def choose(losses: Tensor, prediction_length: int, time: Times) -> tuple[Tensor, Tensor]:
     r"""Chooses the candidate of each target where it surely lowers the loss.
 
-    Sure is what the 98 % lower bound of the gain, by slow waves (see `Clock`), has above zero, though the candidate is
+    Sure is what the 95 % lower bound of the gain, by slow waves (see `Clock`), has above zero, though the candidate is
     the best of several: as many as these are worth, for those that gain and lose together count once. Targets stand
     alone: one that is driven says nothing of the others.
 
@@ -763,7 +765,7 @@ def choose(losses: Tensor, prediction_length: int, time: Times) -> tuple[Tensor,
     clock = clock_of(time, prediction_length)
     if clock is None:
         return torch.zeros_like(best), mean
-    errors = clock.errors(gains.transpose(0, 1).flatten(1)).unflatten(1, gains.shape[::2])  # (J, k, D)
+    errors = clock.errors(gains.transpose(0, 1).flatten(1), scaled=False).unflatten(1, gains.shape[::2])  # (J, k, D)
     spread = errors.square().mean(0).sqrt()
     # The bound rises as that of the best of all by chance does over one's own, at most as if all were strangers.
     white = torch.randn(1000, len(errors), generator=torch.Generator().manual_seed(0), dtype=errors.dtype)

@@ -434,7 +434,7 @@ def test_a_candidate_is_chosen_where_its_gain_is_sure() -> None:
 
 def test_candidates_that_say_the_same_count_once() -> None:
     generator = torch.Generator().manual_seed(1)
-    origin, item = np.arange(0, 2400, 12), np.zeros(200, int)
+    time = times(np.arange(0, 2400, 12))
     noise = torch.randn(200, 1, generator=generator)
     gain = noise - noise.mean()
 
@@ -442,7 +442,7 @@ def test_candidates_that_say_the_same_count_once() -> None:
         r"""The smallest mean gain at which the first candidate is chosen beside others that gain less."""
         for mean in np.linspace(0, 0.6, 121):
             losses = torch.cat([torch.zeros(1, 200, 1), (-gain - mean).unsqueeze(0), others - mean + 1e-3]) + 10
-            if choose(losses, H, origin, item)[0].item() == 1:
+            if choose(losses, H, time)[0].item() == 1:
                 return float(mean)
         raise AssertionError
 

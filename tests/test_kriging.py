@@ -229,7 +229,7 @@ def test_intervals_of_items_that_have_just_begun_hold(fitted: Adapter, cold: Pan
         truth = windows.future()
         laws = [each.law(windows).marginals for each in (fitted, before)]
         held = [float(((truth > law(0.1)) & (truth < law(0.9))).double().mean()) for law in laws]
-        assert held[0] == pytest.approx(0.8, abs=0.06)
+        assert held[0] == pytest.approx(0.8, abs=0.075)
         assert abs(held[0] - 0.8) < abs(held[1] - 0.8)
         levels = torch.arange(1, 20) / 20
         errors = [truth[..., None] - law.at(levels) for law in laws]

@@ -46,7 +46,7 @@ class TestFanChart:
         assert again.axes[0].get_title(loc="left") == name == again.legends[0].get_texts()[1].get_text()
         pits = {name: torch.rand(30, 4, 2), "other": torch.rand(30, 4, 2)}
         lines = {model: torch.rand(4) for model in pits}
-        for chart in (reliability(pits, np.arange(30)), pit_histogram(pits, np.arange(30)),
+        for chart in (reliability(pits, times(np.arange(30))), pit_histogram(pits, times(np.arange(30))),
                       scores_by_lead(lines, name, title=name)):  # fmt: skip
             chart.canvas.draw()
         values = torch.randn(1, 5, 2, len(LEVELS)).sort(dim=-1).values
@@ -268,7 +268,7 @@ class TestSamplePairs:
 
     def test_missing_truth_is_not_marked(self):
         forecast = make_forecast()
-        truth = pd.DataFrame(forecast.mean, forecast.index, list(forecast.channels))
+        truth = pd.DataFrame(forecast.mean.copy(), forecast.index, list(forecast.channels))
         truth.iloc[-1] = math.nan
         figure = sample_pairs(forecast, truth)
         figure.canvas.draw()

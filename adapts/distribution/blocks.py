@@ -73,7 +73,7 @@ class Clock:
     def __getitem__(self, which: np.ndarray) -> Clock:
         return Clock(self.time[which], self.reach, self.items)
 
-    def waves(self, total: Tensor, count: Tensor, *, together: bool = False) -> Tensor:
+    def waves(self, total: Tensor, count: Tensor, *, together: bool = False, scaled: bool = True) -> Tensor:
         r"""Errors that means over windows may have: the mean of their squares is the variance of the mean.
 
         A mean is a ratio of sums, and is taken as linear in them. Columns keep how they depend on each other.
@@ -82,10 +82,12 @@ class Clock:
             total: The sum of each window's values, with shape :math:`(n, C)`.
             count: How many values these are, with the same shape.
             together: Whether the mean of the columns' means comes first, as one column more.
+            scaled: Whether slow waves are scaled by how persistent the bins are. That makes intervals cover what they
+                say, and those of few bins wide.
 
         Returns:
             The errors of :math:`\sum` `total` :math:`/ \sum` `count`, with shape :math:`(B, C)`, or one column more,
-            float64; NaN for a column without values.
+            float64; NaN for a column without values, and where all windows are in one bin.
         """
         total, count = total.double(), count.double()
         number = count.sum(0)
@@ -94,6 +96,8 @@ class Clock:
         if together:
             bins = torch.cat([bins.nanmean(1, keepdim=True), bins], 1)
         length = len(bins)
+        if length < 2:
+            return torch.full_like(bins, torch.nan)
         if self.items:
             return bins * (length / math.sqrt(length - 1))
         square = bins.square().sum(0)
@@ -102,19 +106,20 @@ class Clock:
         waves, at_lag, at_zero = _cosines(length, min(self.freedom, length - 1))
         powers = persistent ** torch.arange(len(at_lag), dtype=torch.float64).unsqueeze(-1)  # (K, C)
         kept = (at_lag @ powers) / (at_zero @ powers)
-        return waves @ bins * math.sqrt(length) * kept.rsqrt()
+        return waves @ bins * math.sqrt(length) * (kept.rsqrt() if scaled else 1.0)
 
-    def errors(self, values: Tensor, *, together: bool = False) -> Tensor:
+    def errors(self, values: Tensor, *, together: bool = False, scaled: bool = True) -> Tensor:
         r"""The `waves` of means of values.
 
         Arguments:
             values: The values, with shape :math:`(n, C)`. NaN marks a missing one, which no mean counts.
             together: As for `waves`.
+            scaled: As for `waves`.
 
         Returns:
             The errors of the means, as of `waves`.
         """
-        return self.waves(values.nan_to_num(0.0), ~values.isnan(), together=together)
+        return self.waves(values.nan_to_num(0.0), ~values.isnan(), together=together, scaled=scaled)
 
 
 @lru_cache(maxsize=64)

@@ -111,7 +111,7 @@ def fit_gate(
 
     def choose(windows: np.ndarray) -> Tensor:
         half = losses[0, windows] - losses[len(SHARES) // 2, windows]
-        trust = _trust(half, clock[windows].errors(half))
+        trust = _trust(half, clock[windows].errors(half, scaled=False))
         means = losses[:, windows].nanmean(1)  # (G, C)
         return (trust * means + (1 - trust) * means.nanmean(1, keepdim=True)).nan_to_num().argmin(0)
 
@@ -124,7 +124,7 @@ def fit_gate(
         if len(rest):
             unseen[held] = gains(choose(rest))[held]
 
-    errors = clock.errors(unseen, together=True)  # (B, 1 + C)
+    errors = clock.errors(unseen, together=True, scaled=False)  # (B, 1 + C)
     pooled, errors = errors[:, :1], errors[:, 1:]
     trust = _trust(unseen, errors)
     mean, sure = unseen.nanmean(0), student(_SURE, clock.freedom)
@@ -187,7 +187,7 @@ def contradicted(
         return torch.zeros(future.shape[2], dtype=torch.bool)
     losses = _losses(adapter, frozen, future, torch.zeros(future.shape[1], dtype=torch.long), (0.0, shares))
     added = losses[1] - losses[0]  # (n, D)
-    errors = clock.errors(added, together=True)  # (B, 1 + D)
+    errors = clock.errors(added, together=True, scaled=False)  # (B, 1 + D)
     least = student(_SURE, clock.freedom) * errors.square().mean(0).sqrt()
     alone = added.nanmean(0) - least[1:] > 0
     together = added.nanmean(0).nanmean() - least[0] > 0

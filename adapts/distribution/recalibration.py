@@ -22,7 +22,7 @@ from .quantiles import LEVELS, QuantileFunction
 _CAUTION = 2.0  # how many times its noise a deviation must be before half of it is believed
 _NOISED = LEVELS[1::3]  # the levels at which noise is taken
 _SPANS, _FIRST = 6, 2  # of time, each foretold from those before it, but for the first ones
-_SURE = 0.95
+_SURE = 0.8
 _GRID = torch.tensor(LEVELS, dtype=torch.float64)
 _CHUNK = 2**22  # levels read at once
 _BINS = 1024  # of PITs, finer than any level
@@ -133,7 +133,7 @@ class Recalibration:
         r"""Fits maps with and without the season, and takes what would have told the future better.
 
         Time is cut into six spans. Each but the first two is foretold by maps that are fitted on what lies before it;
-        the better of the candidates, by the mean log score, is fitted on all windows if the 95 % lower bound of its
+        the better of the candidates, by the mean log score, is fitted on all windows if the 80 % lower bound of its
         gain, by slow waves (see `Clock`), lies above zero, and the last span shows a gain. Where windows are cut
         by items (see `clock_of`), spans are of items.
 
@@ -175,7 +175,7 @@ class Recalibration:
         sure: dict[str, float] = {}
         for way, parts in gains.items():
             gain = torch.cat(parts).unsqueeze(1)  # (m, 1)
-            spread = float(told.errors(gain).square().mean().sqrt())
+            spread = float(told.errors(gain, scaled=False).square().mean().sqrt())
             mean = float(gain.nanmean())
             if mean > student(_SURE, told.freedom) * spread and float(parts[-1].nanmean()) > 0:
                 sure[way] = mean
@@ -439,7 +439,7 @@ def _towards(maps: Tensor, pits: Pits, group: Tensor, groups: int, clock: Clock)
     noise = torch.zeros(count.shape[1], dtype=torch.float64)
     for level in _NOISED:
         total = torch.einsum("nhd,nhg->ngd", (values <= level).float(), member).flatten(1)
-        noise += clock.waves(total, count).square().mean(0) / len(_NOISED)
+        noise += clock.waves(total, count, scaled=False).square().mean(0) / len(_NOISED)
     apart = (target - maps).square().mean(-1)
     share = (1 - _CAUTION * noise.view(apart.shape) / apart).nan_to_num(0.0, neginf=0.0).clamp(min=0).unsqueeze(-1)
     moved = torch.special.ndtr(torch.lerp(_score(maps).expand_as(target), _score(target), share))
