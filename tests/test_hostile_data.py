@@ -447,3 +447,18 @@ except ValueError as error:
 def test_a_number_that_no_float64_holds_is_the_one_that_is_named(huge: str) -> None:
     with pytest.raises(ValueError, match=r"first: '-?[19].* in row 1\): correct those that are larger"):
         Panel.of(pd.DataFrame({"a": ["0.5", huge, "3", "4"]}))
+
+
+@pytest.mark.parametrize("year", [-5000, 300_000])
+@pytest.mark.parametrize("kind", ["index", "column", "category", "level"])
+def test_dates_that_python_has_none_of_end_no_process(year: int, kind: str) -> None:
+    dates = pd.DatetimeIndex(np.datetime64(year - 1970, "Y").astype("M8[s]") + np.arange(3) * np.timedelta64(1, "D"))
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0]})
+    if kind == "index":
+        frame.index = dates
+    elif kind == "level":
+        frame.index = pd.MultiIndex.from_arrays([["u"] * 3, dates], names=["item_id", "timestamp"])
+    else:
+        frame["timestamp"] = dates if kind == "column" else pd.Categorical.from_codes([0, 1, 2], dates)
+    with pytest.raises(ValueError, match="outside of the years 2 to 9998: dates lie between 1677-09-22 and 2262"):
+        Panel.of(frame)

@@ -289,6 +289,7 @@ class Reader:
 
     def read_frame(self, given: pd.DataFrame) -> Panel:
         r"""Reads a wide or a long pandas frame."""
+        _require_years(given)
         frame, item_column, timestamp_column = self.flat(given)
         if isinstance(self.static, Mapping) and not self.static.keys() <= set(frame.columns):
             here = {name: held for name, held in self.static.items() if name in frame.columns}
@@ -1008,3 +1009,24 @@ def _require_proportion(items: Sequence[Item], rows: int) -> None:
             f"{items[-1].index[0]} or {items[-1].index[-1]} of item {shown(items[-1].item_id)}, or give a longer "
             "frequency="
         )
+
+
+def _require_years(frame: pd.DataFrame) -> None:
+    r"""Refuses dates outside of the years 2 to 9998, on which pandas ends the process where it makes text of them."""
+    index = frame.index
+    levels = index.levels if isinstance(index, pd.MultiIndex) else [index]
+    columns = [frame.iloc[:, place] for place in range(frame.shape[1])]
+    each_of: list[Any] = [*levels, *columns]
+    for values in each_of:
+        held = values.dtype.categories if isinstance(values.dtype, pd.CategoricalDtype) else values
+        if pd.api.types.is_datetime64_any_dtype(held.dtype):
+            dates = pd.DatetimeIndex(held)
+            years = np.asarray(dates.asi8).view(f"M8[{dates.unit}]").astype("M8[Y]")
+        elif pd.api.types.is_object_dtype(held.dtype):
+            given = [each for each in np.asarray(held, dtype=object) if isinstance(each, np.datetime64)]
+            years = np.array([each.astype("M8[Y]") for each in given], dtype="M8[Y]")
+        else:
+            continue
+        number = years[~np.isnat(years)].astype(np.int64) + 1970
+        if len(number) and not 2 <= number.min() <= number.max() <= 9998:
+            raise ValueError(f"{shown(values.name)} holds dates outside of the years 2 to 9998: {RANGE}")
