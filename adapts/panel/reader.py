@@ -1022,6 +1022,9 @@ def _require_years(frame: pd.DataFrame) -> None:
         if pd.api.types.is_datetime64_any_dtype(held.dtype):
             dates = pd.DatetimeIndex(held)
             years = np.asarray(dates.asi8).view(f"M8[{dates.unit}]").astype("M8[Y]")
+        elif isinstance(held.dtype, pd.PeriodDtype):
+            periods = pd.PeriodIndex(held)
+            years = (np.asarray(periods.year)[~np.asarray(periods.isna())] - 1970).astype("M8[Y]")
         elif pd.api.types.is_object_dtype(held.dtype):
             given = [each for each in np.asarray(held, dtype=object) if isinstance(each, np.datetime64)]
             years = np.array([each.astype("M8[Y]") for each in given], dtype="M8[Y]")
