@@ -10,9 +10,9 @@ without X` the one that it picks where X is no candidate. One CSV row a job, cop
 
 import argparse
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from adapts import Panel
-from adapts.adapters.identity import Identity
 from adapts.distribution import (
     Copula,
     Independent,
@@ -34,11 +33,10 @@ from adapts.distribution import (
     independent_windows,
 )
 from adapts.foundation import load_foundation_model
-from adapts.pipeline import Pipeline
 from adapts.readers import read
-from adapts.windows import Part, part_windows, split_parts
-from benchmarks.joint_law.run import JOINT, SEED, reranked
-from benchmarks.joint_law.simulated import CHANNELS, FIT, HORIZON, KEPT, processes, windows
+from adapts.windows import Times
+from benchmarks.joint_law.run import JOINT, SEED, laid_out, reranked
+from benchmarks.joint_law.simulated import CHANNELS, FIT, HORIZON, KEPT, processes, times, windows
 from benchmarks.provenance import named, provenance
 
 HERE = Path(__file__).parent
@@ -46,7 +44,7 @@ CARDS = (
     ("etth1", 24), ("etth1", 96), ("ettm1", 96), ("weather", 96), ("exchange_rate", 24), ("illness", 24),
     ("greensboro", 24),
 )  # fmt: skip
-FIT_WINDOWS, TEST_WINDOWS = 300, 130
+TEST_WINDOWS = 130
 CHOSEN = ("independent", "kronecker", "empirical", "residual")  # what the default chooses among, the simplest first
 
 
@@ -65,7 +63,7 @@ def further() -> dict[str, tuple[pd.DataFrame, int, tuple[int, int], tuple[float
     }
 
 
-def copulas(early: Tensor, origin: np.ndarray, history: Tensor | None, horizon: int) -> dict[str, Copula]:
+def copulas(early: Tensor, time: Times, history: Tensor | None, horizon: int) -> dict[str, Copula]:
     r"""All copulas, fitted on PITs (n, H, D) of earlier windows and on the train rows."""
     channels = early.shape[2]
     found: dict[str, Copula] = {"independent": Independent(horizon, channels)}
@@ -74,9 +72,9 @@ def copulas(early: Tensor, origin: np.ndarray, history: Tensor | None, horizon: 
         gaussian = fit_history(history, horizon)
         found |= {"gaussian-history": gaussian, "schaake": fit_schaake(history, horizon)}
     return found | {
-        "kronecker": fit_gaussian(early, independent_windows(origin, horizon)),
+        "kronecker": fit_gaussian(early, independent_windows(time, horizon)),
         "empirical": fit_empirical(early),
-        "residual": fit_residual(early, origin, history=gaussian),
+        "residual": fit_residual(early, time, history=gaussian),
     }
 
 
@@ -105,29 +103,12 @@ def real(name: str, horizon: int) -> Iterator[dict[str, object]]:
         panel = dataset.panel if dataset.end is None else dataset.panel.rows(dataset.end)
         borders = dataset.borders
         bounds = [dataset.support.get(channel, (-np.inf, np.inf)) for channel in panel.channels]
-    parts = split_parts(panel, borders=borders)
-    train = torch.as_tensor(panel.items[0].values[slice(*parts["train"].ranges[0])])
-    location, scale = train.nanmean(0), (train - train.nanmean(0)).square().nanmean(0).sqrt()
-    scale = torch.where(scale > 0, scale, 1.0)
-    standard = panel.standardised(location.numpy(), scale.numpy())
-    support = tuple(
-        ((torch.tensor(each, dtype=torch.float64) - location) / scale).float() for each in zip(*bounds, strict=True)
-    )
-    parts["test"] = Part("test", tuple((borders[1], stop) for stop in panel.lengths))
-    stride = max(1, (panel.lengths[0] - borders[1] - horizon) // TEST_WINDOWS)
-    laid = {
-        part: part_windows(
-            standard, parts[part], context_length=model.context_length, prediction_length=horizon,
-            max_windows=10**6 if part == "test" else FIT_WINDOWS, stride=stride if part == "test" else 1,
-        )
-        for part in parts
-    }  # fmt: skip
-    pipeline = Pipeline(Identity().build(panel.num_channels), model, support, 64, SEED)
+    _, train, _, _, laid, pipeline = laid_out(panel, borders, bounds, model, horizon, TEST_WINDOWS)
     laws = {part: pipeline.frozen(each) for part, each in laid.items() if len(each)}
     pits = {part: law.pit(laid[part].future(), torch.Generator().manual_seed(SEED)) for part, law in laws.items()}
     early = [part for part in ("train", "validation", "calibration") if part in pits]
-    origin = np.concatenate([laid[part].origin for part in early])
-    found = copulas(torch.cat([pits[part] for part in early]), origin, train, horizon)
+    time = Times.joined([laid[part].time for part in early])
+    found = copulas(torch.cat([pits[part] for part in early]), time, train, horizon)
     about = {"data": name, "prediction_length": horizon, "windows": len(laid["test"]), "foundation_model": named(model)}
     about |= provenance(panel, SEED)
     yield from scored(about, found, pits["confirmation"], laws["test"], laid["test"].future())
@@ -140,7 +121,7 @@ def known() -> Iterator[dict[str, object]]:
         values, _, outcome = (torch.stack(each) for each in zip(*windows(start, step), strict=True))
         margins = QuantileFunction(LEVELS, values)
         pits = margins.pit(outcome, torch.Generator().manual_seed(0))
-        found = copulas(pits[:FIT], np.arange(FIT) * HORIZON, None, HORIZON)
+        found = copulas(pits[:FIT], times(FIT, HORIZON), None, HORIZON)
         about = {"data": name, "prediction_length": HORIZON, "windows": len(pits) - FIT - KEPT, "foundation_model": ""}
         about |= provenance(Panel.of(outcome.flatten(0, 1).double().numpy()), 0)
         assert outcome.shape[2] == CHANNELS
@@ -156,11 +137,11 @@ def main() -> None:
     everything += [f"{name}-{horizon}" for name, (_, horizon, *_) in further().items()]
     rows: list[dict[str, object]] = []
     for job in asked.jobs or [*everything, "known"]:
-        began = time.perf_counter()
+        began = perf_counter()
         name, _, horizon = job.rpartition("-")
         rows += list(known() if job == "known" else real(name, int(horizon)))
         pd.DataFrame(rows).to_csv(asked.output, index=False)
-        print(f"{job}: {time.perf_counter() - began:.0f} s", flush=True)
+        print(f"{job}: {perf_counter() - began:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -35,8 +35,8 @@ from adapts.distribution import (
 )
 from adapts.distribution.blocks import clock_of, student
 from adapts.evaluation import scores
-from adapts.foundation import load_foundation_model
-from adapts.panel import Item
+from adapts.foundation import FoundationModel, load_foundation_model
+from adapts.panel import Item, Panel
 from adapts.pipeline import Pipeline
 from adapts.readers import read
 from adapts.windows import Part, Times, Windows, part_windows, split_parts
@@ -96,20 +96,25 @@ def marginal_scores(law: QuantileFunction, future: Tensor, time: Times, scale: T
 _LEVELS = (torch.arange(99) + 1) / 100
 
 
-def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
-    dataset, model = read(name), load_foundation_model("bolt-nano")
-    panel = dataset.panel if dataset.end is None else dataset.panel.rows(dataset.end)
-    parts = split_parts(panel, borders=dataset.borders)
+def laid_out(
+    panel: Panel,
+    borders: tuple[int, int],
+    bounds: list[tuple[float, float]],
+    model: FoundationModel,
+    horizon: int,
+    origins: int,
+) -> tuple[dict[str, Part], Tensor, Tensor, int, dict[str, Windows], Pipeline]:
+    r"""The parts, the train rows and their deviations, the stride of test windows, all windows and the way to laws."""
+    parts = split_parts(panel, borders=borders)
     train = torch.as_tensor(panel.items[0].values[slice(*parts["train"].ranges[0])])
     location, scale = train.nanmean(0), (train - train.nanmean(0)).square().nanmean(0).sqrt()
     scale = torch.where(scale > 0, scale, 1.0)
     standard = panel.standardised(location.numpy(), scale.numpy())
-    bounds = [dataset.support.get(channel, (-np.inf, np.inf)) for channel in panel.channels]
     support = tuple(
         ((torch.tensor(each, dtype=torch.float64) - location) / scale).float() for each in zip(*bounds, strict=True)
     )
-    parts["test"] = Part("test", tuple((dataset.borders[1], stop) for stop in panel.lengths))
-    stride = max(1, (panel.lengths[0] - dataset.borders[1] - horizon) // origins)
+    parts["test"] = Part("test", tuple((borders[1], stop) for stop in panel.lengths))
+    stride = max(1, (panel.lengths[0] - borders[1] - horizon) // origins)
     windows = {
         part: part_windows(
             standard, parts[part], context_length=model.context_length, prediction_length=horizon,
@@ -118,6 +123,14 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
         for part in parts
     }  # fmt: skip
     pipeline = Pipeline(Identity().build(panel.num_channels), model, support, 64, SEED)
+    return parts, train, scale, stride, windows, pipeline
+
+
+def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
+    dataset, model = read(name), load_foundation_model("bolt-nano")
+    panel = dataset.panel if dataset.end is None else dataset.panel.rows(dataset.end)
+    bounds = [dataset.support.get(channel, (-np.inf, np.inf)) for channel in panel.channels]
+    parts, train, scale, stride, windows, pipeline = laid_out(panel, dataset.borders, bounds, model, horizon, origins)
     laws = {part: pipeline.frozen(each) for part, each in windows.items()}
     futures = {part: each.future() for part, each in windows.items()}
     pits = {part: laws[part].pit(futures[part], torch.Generator().manual_seed(SEED)) for part in parts}
