@@ -392,6 +392,27 @@ def test_damaged_files_raise_nothing_but_value_errors_that_name_them(tmp_path: P
                 assert type(error) is ValueError and path.name in str(error)
 
 
+class Endless:
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, row: int) -> float:
+        return 1.0
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [{"start": DAYS[0].to_period("D"), "target": Endless()}],
+        [{"start": DAYS[0].to_period("D"), "target": [1.0, Endless()]}],
+        [[1.0, 2.0], [1.0, Endless()]],
+    ],
+)
+def test_what_can_be_indexed_without_end_ends(given: Any) -> None:
+    with pytest.raises(ValueError, match="an object of type 'Endless' for numbers"):
+        Panel.of(given)
+
+
 class Broken(np.ndarray):
     @property
     def dtype(self) -> None:  # type: ignore[override]

@@ -318,6 +318,18 @@ def _is_huge(entry: str) -> bool:
     return bool(NUMBER.fullmatch(entry)) and not math.isfinite(float(entry))
 
 
+def _endless(values: Any) -> type | None:
+    r"""Finds a type that numpy would index entry by entry, perhaps without end: no sequence, no array, but indexable."""
+    kind = type(values)
+    if issubclass(kind, list | tuple):
+        if all(issubclass(each, PLAIN) for each in set(map(type, values))):
+            return None
+        return next((found for found in map(_endless, values) if found is not None), None)
+    if issubclass(kind, (*PLAIN, Sequence, memoryview)) or hasattr(kind, "__array__"):
+        return None
+    return kind if hasattr(kind, "__getitem__") else None
+
+
 def as_array(values: Any) -> np.ndarray:
     r"""Numbers in whatever nested sequences as a float64 array; None and text such as "NaN" become NaN.
 
@@ -336,6 +348,10 @@ def as_array(values: Any) -> np.ndarray:
         values = values.tolist()  # an array of arrays, as Arrow has it
     expected = f"expected numbers in a (T,), (T, D) or (N, T, D) arrangement, got {type(values).__name__}"
     remedy = "write numbers, None where one is missing, and a list of arrays for items of unequal length"
+    with reading(expected, remedy):
+        indexable = _endless(values)
+    if indexable is not None:
+        raise ValueError(f"{expected} with an object of type {shown(indexable.__name__)} for numbers: {remedy}")
     with reading(expected, remedy):
         made = np.asarray(values, dtype=np.float64)  # first, as it refuses objects, whatever these pretend to be
         found = np.asarray(values)

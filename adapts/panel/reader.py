@@ -852,7 +852,7 @@ def _tell_unread(entries: Sequence[Mapping[str, Any]]) -> None:
 def _how_many(name: str, value: Any) -> int:
     r"""How many features a field of an entry holds."""
     with suppress(Exception):  # whatever numpy raises for what holds no numbers
-        return len(np.ravel(value)) if "static" in name else len(np.atleast_2d(np.asarray(value, dtype=float)))
+        return len(np.ravel(value)) if "static" in name else len(np.atleast_2d(as_array(value)))
     return 1
 
 
