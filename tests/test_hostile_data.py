@@ -42,10 +42,13 @@ def test_a_long_exponent_ends_no_process(text: str, tmp_path: Path) -> None:
 import pandas as pd
 from adapts import Panel
 from adapts.readers import read
-mixed = pd.DataFrame({{"a": [{text!r}] + ["1"] * 9}})
-for given in (lambda: read("one.csv"), lambda: read("one.jsonl"), lambda: Panel.of(mixed)):
+column = [{text!r}] + ["1"] * 9
+mixed = pd.DataFrame({{"a": column}})
+days = pd.DataFrame({{"date": pd.date_range("2024", periods=10), "hour": column, "a": 1.0}})
+parts = pd.DataFrame({{"year": 2024, "month": column, "day": column, "a": 1.0}})
+for reader, given in [(Panel.of, mixed), (Panel.of, days), (Panel.of, parts), (read, "one.csv"), (read, "one.jsonl")]:
     try:
-        given()
+        reader(given)
     except ValueError as error:
         assert "to_numeric" not in str(error), error
     else:

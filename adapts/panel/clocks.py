@@ -15,6 +15,7 @@ import pandas as pd
 from .._logging import without_warnings
 from ..dates import NUMBERED, frequency_of, numbered_dates, parse_dates, times_of_day
 from ..errors import shown
+from .columns import written_numbers
 
 #: Forms of dates that `parse_dates` does not guess.
 FORMS = (
@@ -280,12 +281,14 @@ def of_parts(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, list[str]]
         if all(name.lower() == part for name, part in plain.items())
         else (f"frame[{found}].rename(columns={plain})")
     )
-    table = frame[found].rename(columns=plain)
+    parts = {plain[name]: written_numbers(pd.Series(frame[name].array)) for name in found}
+    if any(part is None for part in parts.values()):
+        return None
     if len(found) == 2:
-        code, table = f"{code}.assign(day=1)", table.assign(day=1)
+        code, parts["day"] = f"{code}.assign(day=1)", np.ones(len(frame))
     try:
         with without_warnings():
-            dates = pd.to_datetime(table)
+            dates = pd.to_datetime(pd.DataFrame(parts))
     except (ValueError, TypeError, OverflowError):
         return None
     return None if dates.isna().any() else (f"pd.to_datetime({code})", found)
@@ -346,10 +349,13 @@ def _hours(column: pd.Series[Any], name: str) -> pd.TimedeltaIndex | None:
         within = not column.isna().any() and column.between(pd.Timedelta(0), pd.Timedelta("1D")).all()
         return pd.TimedeltaIndex(column) if within and column.nunique() > 1 else None
     called = name.lower().removesuffix("s")
-    if called not in (*HOURS, "time", "hhmm") or column.isna().any():
+    if called not in (*HOURS, "time", "hhmm"):
         return None
-    numbers = pd.to_numeric(column, errors="coerce") if not pd.api.types.is_bool_dtype(column.dtype) else column
-    if numbers.isna().any() or (numbers % 1).any() or numbers.nunique() < 2 or not numbers.between(0, 2400).all():
+    found = written_numbers(column)
+    if found is None:
+        return None
+    numbers = pd.Series(found)
+    if (numbers % 1).any() or numbers.nunique() < 2 or not numbers.between(0, 2400).all():
         return None
     if called in (*HOURS, "time") and numbers.max() <= 24:
         return pd.TimedeltaIndex(pd.to_timedelta(numbers, unit="h"))

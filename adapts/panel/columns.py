@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = [
     "COMMA", "NUMBER", "are_grouped",
     "as_array", "groups", "joined_names", "listed", "named", "names_in", "numeric", "require_plain", "strange", "text",
-    "text_as_numbers", "why_not_numeric",
+    "text_as_numbers", "why_not_numeric", "written_numbers",
 ]  # fmt: skip
 
 import datetime
@@ -35,6 +35,8 @@ GROUPED = {
 }
 #: Text that `pandas.to_numeric` must not be given, and that none of our messages may lead to it.
 LONG_EXPONENT = re.compile(r"[-+]?[\d.,]+e[-+]?\d{5,}", re.ASCII | re.IGNORECASE)
+#: The longest text that is taken for a number.
+MOST_DIGITS = 25
 #: What stands for no number, or none that is finite.
 NO_NUMBER = ("nan", "inf", "infinity")
 #: The types of the entries that columns of objects are read from.
@@ -225,7 +227,7 @@ def text_as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
 def _number(entry: str, kind: type[int] | type[float]) -> int | float | None:
     r"""The number that a text is, None unless writing it gives the same text; whole ones are those of 64 bits."""
     if (
-        len(entry) > 25
+        len(entry) > MOST_DIGITS
         or not NUMBER.fullmatch(entry)
         or (kind is int and (not entry.lstrip("-").isdigit() or len(entry) > 18))
     ):
@@ -252,6 +254,16 @@ def numeric(column: pd.Series[Any]) -> np.ndarray | None:
         if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
             return None
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def written_numbers(column: pd.Series[Any]) -> np.ndarray | None:
+    r"""A column as float64 where it is numeric, or text that writes plain numbers, none of them missing; else None."""
+    found = numeric(column)
+    if found is None and not strange(column):
+        entries = {entry: entry.strip() if isinstance(entry, str) else "" for entry in column.dropna().unique()}
+        if all(len(entry) <= MOST_DIGITS and NUMBER.fullmatch(entry) for entry in entries.values()):
+            found = column.map({entry: float(plain) for entry, plain in entries.items()}).to_numpy(np.float64)
+    return None if found is None or not np.isfinite(found).all() else found
 
 
 def why_not_numeric(column: pd.Series[Any], dated: bool) -> str:
@@ -319,7 +331,7 @@ def _is_huge(entry: str) -> bool:
 
 
 def _endless(values: Any) -> type | None:
-    r"""Finds a type that numpy would index entry by entry, perhaps without end: no sequence, no array, but indexable."""
+    r"""Finds a type that numpy would index entry by entry, perhaps without end: indexable, and no sequence or array."""
     kind = type(values)
     if issubclass(kind, list | tuple):
         if all(issubclass(each, PLAIN) for each in set(map(type, values))):
