@@ -104,12 +104,13 @@ class Adapter:
         horizon_weights: The weight of each lead in training as a share of that of the lead before it, within (0, 1];
             the recipe's, else 1, all leads alike, if None.
         learning_rate: The learning rate of training by gradient; the recipe's, else 0.003, if None.
-        copula: The dependence over channels and leads: `"residual"`, that of past forecast errors, with as much
-            structure as they tell of; `"gaussian-history"`, that of the channels' past values, with no forecast needed;
-            `"schaake"`, the ranks of past blocks of the series; `"empirical"`, the ranks of past blocks of forecast
-            errors; `"independent"`. Each is kept only where it beats independence on the confirmation windows, and
-            `"residual"` where it beats a Kronecker product, the empirical ranks and, of a family that mixes channels,
-            the ranks of each window's decoded latent paths there, else the best of these.
+        copula: The dependence over channels and leads: `"residual"`, that of past forecast errors, as a Gaussian
+            copula (a Kronecker product of one correlation over channels and one over leads), as the ranks of past
+            blocks or, of a family that mixes channels, as the ranks of each window's decoded latent paths, whichever
+            is best on the confirmation windows; `"gaussian-history"`, that of the channels' past values, with no
+            forecast needed; `"schaake"`, the ranks of past blocks of the series; `"empirical"`, the ranks of past
+            blocks of forecast errors; `"independent"`. Each is kept only where it beats independence on the
+            confirmation windows.
         recalibration: `"auto"`, tails beyond the frozen model's outer quantiles as past exceedances tell them, and a
             monotone map of the levels, by channel, block of leads and, where rows have dates, phase of the season, as
             far as later rows were surely told better by what earlier ones taught;

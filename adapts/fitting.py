@@ -36,7 +36,7 @@ from .covariates import (
 from .dates import phases
 from .distribution.bands import JointBands, least_tail_scale
 from .distribution.blocks import independent_windows, lead_blocks
-from .distribution.confirmation import choose_copula, mean_pinball
+from .distribution.confirmation import LAGS, choose_copula, mean_pinball
 from .distribution.copula import Copula, Independent, fit_gaussian, fit_history
 from .distribution.gate import contradicted, fit_gate
 from .distribution.latent import completed
@@ -45,7 +45,6 @@ from .distribution.pits import Pits
 from .distribution.quantiles import QuantileFunction
 from .distribution.ranks import RankCopula, fit_empirical, fit_schaake
 from .distribution.recalibration import Recalibration
-from .distribution.residual import fit_residual
 from .distribution.tails import Tails
 from .foundation import FoundationModel
 from .gaps import Coupling, Told, short_gaps
@@ -68,7 +67,7 @@ FEW = 300
 MOST_RATIOS = 8
 #: The numbers of quantile functions that the losses of covariates are computed of at a time.
 TRIED = 2**18
-#: The most windows that copulas are compared on, and the numbers :math:`H D (H + D)` that these may hold together.
+#: The most windows that copulas are compared on, and the pairs of cells that these may hold together, eight aside.
 COMPARED, NUMBERS = 60, 2**23
 #: Folds of the blocked cross-validation that chooses the strengths of closed forms.
 FOLDS = 5
@@ -1083,8 +1082,7 @@ class _Stages:
         pits, time = self.errors
         if named == "empirical":
             return fit_empirical(pits)
-        levels = self.told_apart(pits, time)
-        return fit_residual(levels, time, history=fit_history(self.target_rows, self.horizon))
+        return fit_gaussian(pits, independent_windows(time, self.horizon))
 
     @property
     def target_rows(self) -> Tensor:
@@ -1317,15 +1315,11 @@ class _Stages:
     def compare(self, law: QuantileFunction, windows: Windows) -> str:
         r"""Keeps the copula that tells best what came true; says which, and by how much."""
         fitted, named, channels = self.fitted, self.settings["copula"], self.channels
-        affordable = NUMBERS // (self.horizon * channels * (self.horizon + channels))
+        affordable = NUMBERS // (self.horizon * channels * (min(self.horizon, LAGS) + min(channels, LAGS)))
         candidates: dict[str, Copula] = {"independent": Independent(self.horizon, channels)}
-        if named == "residual" and len(self.windows["calibration"]):
-            earlier = self.windows["calibration"]
-            worth = independent_windows(earlier.time, self.horizon)
-            candidates["kronecker"] = fit_gaussian(self.pits(self.law("calibration"), earlier), worth)
-            if affordable >= ENOUGH:
-                candidates["empirical"] = fit_empirical(self.errors[0])
-        candidates[named] = fitted.copula
+        candidates["kronecker" if named == "residual" else named] = fitted.copula
+        if named == "residual":
+            candidates["empirical"] = fit_empirical(self.errors[0])
         # Ranks, as the fits see them: margins that are too narrow would speak for independence.
         ranked = self.told_apart(self.pits(law, windows), windows.time)
         some = _evenly(len(windows), max(ENOUGH, min(COMPARED, affordable)))
@@ -1333,7 +1327,7 @@ class _Stages:
         told = law[torch.from_numpy(some)], self.truth(windows[some])
         chosen, gains = choose_copula(candidates, outcomes, told)
         fitted.copula = candidates[chosen]
-        if named == "residual" and affordable >= ENOUGH and self.pipeline.tells_dependence:
+        if named == "residual" and self.pipeline.tells_dependence:
             frozen = self.frozen("confirmation")[torch.from_numpy(some)]
             candidates["latent"] = self.pipeline.joint(windows[some], fitted.copula, frozen)[2]
             chosen, gains = choose_copula(candidates, outcomes, told)

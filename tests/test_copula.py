@@ -23,7 +23,7 @@ from adapts.distribution.copula import (
     order,
 )
 from adapts.distribution.ranks import PathCopula, RankCopula
-from adapts.distribution.residual import StructuredCopula
+from adapts.distribution.structured import StructuredCopula
 
 HORIZON, CHANNELS = 6, 4
 

@@ -23,7 +23,6 @@ __all__ = [
     "fit_gate",
     "fit_gaussian",
     "fit_history",
-    "fit_residual",
     "fit_schaake",
     "independent_windows",
     "lead_blocks",
@@ -40,7 +39,7 @@ from .online import OnlineRecalibration
 from .quantiles import LEVELS, QuantileFunction
 from .ranks import PathCopula, RankCopula, fit_empirical, fit_schaake
 from .recalibration import Recalibration
-from .residual import StructuredCopula, fit_residual
 from .scenarios import Scenarios
+from .structured import StructuredCopula
 from .tails import Tails
 from .variance import VarianceParts

@@ -10,10 +10,10 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
+from scipy.special import stdtrit
 from torch import Tensor
 
 from ..windows import Times, require_times
-from .student import student_cdf
 
 _ENOUGH = 4  # bins of time, the fewest that tell a spread
 _ENOUGH_ITEMS = 8  # items, the fewest that stand in for bins of time
@@ -208,20 +208,13 @@ def student(probability: float, freedom: int) -> float:
 
     Arguments:
         probability: The probability, at least a half and below 1.
-        freedom: The degrees of freedom, even.
+        freedom: The degrees of freedom.
 
     Returns:
-        The quantile, right within a billionth of itself.
+        The quantile.
 
     Example:
         >>> round(student(0.95, 6), 4)
         1.9432
     """
-    low, high = 0.0, 1.0
-    while float(student_cdf(torch.tensor(high, dtype=torch.float64), freedom)) < probability:
-        low, high = high, 2 * high
-    for _ in range(40):
-        middle = (low + high) / 2
-        below = float(student_cdf(torch.tensor(middle, dtype=torch.float64), freedom)) < probability
-        low, high = (middle, high) if below else (low, middle)
-    return high
+    return float(stdtrit(freedom, probability))

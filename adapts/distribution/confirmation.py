@@ -7,6 +7,7 @@ __all__ = ["choose_copula", "copula_log_score", "copula_sample_score", "mean_pin
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,10 @@ from .quantiles import LEVELS, QuantileFunction
 
 Outcomes = tuple[QuantileFunction, Tensor]
 _CHUNK = 2**22  # numbers of one draw
+#: How many samples a window a copula is scored by.
+SAMPLES = 100
+#: The most distances between channels, or leads, at which variogram scores look at all pairs; beyond, half as many.
+LAGS = 64
 
 
 def mean_pinball(law: QuantileFunction, future: Tensor) -> Tensor:
@@ -43,13 +48,13 @@ def copula_log_score(copula: Copula, pits: Tensor) -> Tensor:
 
 
 def copula_sample_score(
-    copula: Copula, pits: Tensor, num_samples: int = 100, seed: int = 0, *, told: Outcomes | None = None
+    copula: Copula, pits: Tensor, num_samples: int = SAMPLES, seed: int = 0, *, told: Outcomes | None = None
 ) -> Tensor:
     r"""Scores a copula, with or without a density, by samples on the scale of normal scores, or of margins.
 
     The mean of three ratios to what independence scores on the same windows: the energy score over all cells, and the
-    variogram score (order .5) over channels and over leads, of which the energy score sees little. Every copula ranks
-    the same margins.
+    variogram score (order .5) over channels and over leads, of which the energy score sees little. Of more than 64
+    channels or leads, the variogram score takes pairs at some 30 distances. Every copula ranks the same margins.
 
     References:
         | Strictly proper scoring rules, prediction, and estimation (Gneiting and Raftery, 2007)
@@ -66,29 +71,40 @@ def copula_sample_score(
     Returns:
         The score of each window, with shape :math:`(n,)`; its mean is 1 for independence, lower is better.
     """
+    base, found = (
+        _sample_scores(each, pits, num_samples, seed, told)
+        for each in (Independent(copula.prediction_length, copula.channels), copula)
+    )
+    return _against(base, found)
+
+
+def _sample_scores(copula: Copula, pits: Tensor, num_samples: int, seed: int, told: Outcomes | None) -> Tensor:
+    r"""The three scores (3, n) whose ratios `copula_sample_score` averages."""
     if told is None:
         truth = torch.special.ndtri(pits.double().clamp(1e-3, 1 - 1e-3)).nan_to_num(0.0).float()  # (n, H, D)
     else:
         margins, future = told
         truth = torch.where(future.isnan(), margins.at([0.5])[..., 0], future).float()
-    scores = []
-    for each in (Independent(copula.prediction_length, copula.channels), copula):
-        generator = torch.Generator().manual_seed(seed)
-        step = max(1, _CHUNK // (num_samples * truth[0].numel()))
-        parts = []
-        for start in range(0, len(truth), step):
-            some = slice(start, start + step)
-            outcome = truth[some]
-            levels = each.of(some).uniforms(num_samples, generator, windows=len(outcome))
-            if told is None:
-                samples = torch.special.ndtri(levels.clamp(1e-3, 1 - 1e-3))
-            else:
-                samples = margins[some](levels.to(margins.values)).float()
-            parts.append(_joint_scores(samples, outcome))
-        scores.append(torch.cat(parts, 1))  # (3, n)
-    unit = scores[0].mean(1, keepdim=True)
+    generator = torch.Generator().manual_seed(seed)
+    step = max(1, _CHUNK // (num_samples * truth[0].numel()))
+    parts = []
+    for start in range(0, len(truth), step):
+        some = slice(start, start + step)
+        outcome = truth[some]
+        levels = copula.of(some).uniforms(num_samples, generator, windows=len(outcome))
+        if told is None:
+            samples = torch.special.ndtri(levels.clamp(1e-3, 1 - 1e-3))
+        else:
+            samples = margins[some](levels.to(margins.values)).float()
+        parts.append(_joint_scores(samples, outcome))
+    return torch.cat(parts, 1)
+
+
+def _against(base: Tensor, found: Tensor) -> Tensor:
+    r"""The mean ratio (n,) of scores (3, n) to the mean of those of independence."""
+    unit = base.mean(1, keepdim=True)
     seen = unit.squeeze(-1) > 0  # one channel, or one lead, has no variogram
-    return (scores[1] / unit)[seen].mean(0)
+    return (found / unit)[seen].mean(0)
 
 
 def choose_copula(
@@ -106,9 +122,12 @@ def choose_copula(
     """
     means = {name: float(copula_log_score(copula, pits).mean()) for name, copula in candidates.items()}
     if any(math.isnan(mean) for mean in means.values()):
-        means = {
-            name: 1 - float(copula_sample_score(copula, pits, told=told).mean()) for name, copula in candidates.items()
-        }
+        first = next(iter(candidates.values()))
+        base = _sample_scores(Independent(first.prediction_length, first.channels), pits, SAMPLES, 0, told)
+        means = {}
+        for name, copula in candidates.items():
+            found = base if isinstance(copula, Independent) else _sample_scores(copula, pits, SAMPLES, 0, told)
+            means[name] = 1 - float(_against(base, found).mean())
     return max(means, key=means.__getitem__), means
 
 
@@ -121,9 +140,16 @@ def _joint_scores(samples: Tensor, truth: Tensor) -> Tensor:
     variograms = []
     for axis in (-1, -2):  # over channels, over leads
         total = torch.zeros(len(truth), dtype=torch.float32)
-        for lag in range(1, truth.shape[axis]):
+        for lag in _lags(truth.shape[axis]):
             expected = (samples - samples.roll(lag, axis)).abs_().sqrt_().mean(0)
             apart = (truth - truth.roll(lag, axis)).abs().sqrt()
             total += (apart - expected).square().sum((1, 2))
         variograms.append(total)
     return torch.stack([energy, *variograms])
+
+
+def _lags(size: int) -> list[int]:
+    r"""The distances, round a circle, at which pairs of channels or of leads are looked at: near and far ones."""
+    if size <= LAGS:
+        return list(range(1, size))
+    return sorted({round(float(lag)) for lag in np.geomspace(1, size // 2, LAGS // 2)})

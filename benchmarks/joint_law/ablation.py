@@ -28,7 +28,6 @@ from adapts.distribution import (
     fit_empirical,
     fit_gaussian,
     fit_history,
-    fit_residual,
     fit_schaake,
     independent_windows,
 )
@@ -45,7 +44,7 @@ CARDS = (
     ("greensboro", 24),
 )  # fmt: skip
 TEST_WINDOWS = 130
-CHOSEN = ("independent", "kronecker", "empirical", "residual")  # what the default chooses among, the simplest first
+CHOSEN = ("independent", "kronecker", "empirical")  # what the default chooses among, the simplest first
 
 
 def further() -> dict[str, tuple[pd.DataFrame, int, tuple[int, int], tuple[float, float]]]:
@@ -67,14 +66,11 @@ def copulas(early: Tensor, time: Times, history: Tensor | None, horizon: int) ->
     r"""All copulas, fitted on PITs (n, H, D) of earlier windows and on the train rows."""
     channels = early.shape[2]
     found: dict[str, Copula] = {"independent": Independent(horizon, channels)}
-    gaussian = None
     if history is not None:
-        gaussian = fit_history(history, horizon)
-        found |= {"gaussian-history": gaussian, "schaake": fit_schaake(history, horizon)}
+        found |= {"gaussian-history": fit_history(history, horizon), "schaake": fit_schaake(history, horizon)}
     return found | {
         "kronecker": fit_gaussian(early, independent_windows(time, horizon)),
         "empirical": fit_empirical(early),
-        "residual": fit_residual(early, time, history=gaussian),
     }
 
 
@@ -83,7 +79,6 @@ def scored(
 ) -> Iterator[dict[str, object]]:
     r"""The five scores of each copula, and of the choices among them, in % below independence."""
     choices = {"choice": CHOSEN, **{f"choice without {out}": [x for x in CHOSEN if x != out] for out in CHOSEN[1:]}}
-    choices["choice of kronecker alone"] = CHOSEN[:2]
     picked = {label: choose_copula({name: found[name] for name in names}, kept)[0] for label, names in choices.items()}
     values = {name: reranked(copula, law, future).nanmean(0) for name, copula in found.items()}
     for label, each in [*((name, name) for name in found), *picked.items()]:

@@ -28,7 +28,6 @@ from adapts.distribution import (
     fit_empirical,
     fit_gaussian,
     fit_history,
-    fit_residual,
     fit_schaake,
     independent_windows,
     lead_blocks,
@@ -186,9 +185,8 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
         "schaake": fit_schaake(train, horizon),
         "empirical": fit_empirical(known),
         "kronecker": fit_gaussian(known, worth),
-        "residual": fit_residual(known, time, history=history),
         "default": chosen,
-        "ceiling": fit_residual(pits["test"], windows["test"].time, history=history),
+        "ceiling": fit_gaussian(pits["test"], independent_windows(windows["test"].time, horizon)),
     }
     values = {copula: reranked(each, laws["test"], futures["test"]) for copula, each in copulas.items()}
     base = values["independent"].nanmean(0)

@@ -30,7 +30,6 @@ from adapts.distribution import (
     choose_copula,
     fit_empirical,
     fit_gaussian,
-    fit_residual,
     independent_windows,
 )
 from adapts.foundation import FoundationModel, load_foundation_model
@@ -120,7 +119,6 @@ def default_copula(pits: Tensor, kept: Tensor) -> Copula:
         "independent": Independent(HORIZON, CHANNELS),
         "kronecker": fit_gaussian(pits, independent_windows(begin, HORIZON)),
         "empirical": fit_empirical(pits),
-        "residual": fit_residual(pits, begin),
     }
     return candidates[choose_copula(candidates, kept)[0]]
 
@@ -212,7 +210,7 @@ def large(channels: int = 321, horizon: int = 96, number: int = 1000) -> Iterato
     common = torch.randn(300, horizon, 8, generator=generator).cumsum(1) @ torch.randn(8, channels, generator=generator)
     errors = common + 4 * torch.randn(300, horizon, channels, generator=generator)
     pits = torch.special.ndtr((errors - errors.mean(0)) / errors.std(0))
-    copula = fit_residual(pits, times(300, horizon))
+    copula = fit_gaussian(pits)
     values = torch.special.ndtri(torch.tensor(LEVELS)).double().expand(1, horizon, channels, -1)
     law = Law(QuantileFunction(LEVELS, values), copula)
     law.sample(2)
