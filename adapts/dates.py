@@ -25,6 +25,7 @@ __all__ = [
     "times_of_day",
     "two_digit_years",
     "two_orders",
+    "uncategorised",
 ]
 
 import datetime
@@ -363,8 +364,13 @@ def parse_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | No
         return None
 
 
+def uncategorised(index: pd.Index[Any]) -> pd.Index[Any]:
+    r"""Returns an index of the entries themselves where they are categories."""
+    return index.astype(index.categories.dtype) if isinstance(index, pd.CategoricalIndex) else index
+
+
 def _read_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | None:
-    index = pd.Index(values, dtype=values.dtype).infer_objects()
+    index = uncategorised(pd.Index(values, dtype=values.dtype)).infer_objects()
     if isinstance(index.dtype, pd.ArrowDtype) and pd.api.types.is_datetime64_any_dtype(index.dtype):
         import pyarrow
 

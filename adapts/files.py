@@ -182,6 +182,11 @@ def _csv(path: Path, item_column: str | Sequence[str] | None) -> Table:
     keys = [item_column] if isinstance(item_column, str) else item_column or []
     names = [name for name in columns if name.strip() in keys or (not keys and name.strip().lower() in ITEM_NAMES)]
     options: dict[str, Any] = {"encoding": "utf-8-sig", "sep": separator, "skipinitialspace": True, "index_col": False}
+    if len(columns) == 1:
+        kept = text.strip().splitlines()
+        spaced = len(kept) > 6 and any(not "".join(kept[start::2]).strip() for start in (1, 2))
+        if not spaced:  # an empty line is a missing value
+            raw, options["skip_blank_lines"] = "\n".join(kept).encode(), False
     with reading(f"{path.name} cannot be read as CSV", "check its separators and quotes"):
         if long == 1:  # what is behind the header, which has to be empty in all rows
             header = pd.read_csv(io.BytesIO(raw), nrows=0, **options).columns

@@ -502,3 +502,13 @@ def test_times_of_day_are_no_dates() -> None:
         assert found is not None and found.tolist() == [pd.Timedelta("18h"), pd.Timedelta("19.5h")]
     for texts in (["25:00"], ["18:75"], ["12.50"], ["18:00", "noon"]):
         assert times_of_day(pd.Index(texts)) is None
+
+
+@pytest.mark.parametrize("kind", ["category", object])
+def test_numbers_of_rows_are_no_dates_however_an_index_holds_them(kind: object) -> None:
+    frame = pd.DataFrame({"a": np.arange(30.0)}, index=pd.Index(range(30)).astype(kind))
+    assert Panel.of(frame).frequency is None
+    days = pd.DataFrame({"a": np.arange(30.0)}, index=pd.date_range("2024-01-01", periods=30).astype(kind))
+    assert Panel.of(days).frequency == "D"
+    with pytest.raises(ValueError, match="column 'date' could not be read as dates"):
+        Panel.of(pd.DataFrame({"date": pd.Series(range(30)).astype(kind), "a": 1.0}), timestamp_column="date")

@@ -187,6 +187,20 @@ def test_csv_files_with_an_index_or_without_dates(tmp_path: Path) -> None:
     assert data.panel.frequency is None and data.panel.lengths == (30,) and data.season_length == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("load\n1\n\n3\n4\n", [1, np.nan, 3, 4]),
+        ("\ufeffload\r\n1\r\n\r\n\r\n4\r\n\r\n\r\n", [1, np.nan, np.nan, 4]),
+        ("load\n\n1\n\n2\n\n3\n\n4\n", [1, 2, 3, 4]),  # a text with each second line left free
+        ("load\n1\n\n2\n\n3\n\n4\n", [1, 2, 3, 4]),
+    ],
+)
+def test_an_empty_line_of_a_single_column_is_a_missing_value(text: str, expected: list[float], tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_bytes(text.encode())
+    np.testing.assert_array_equal(read(tmp_path / "one.csv").panel.items[0].values[:, 0], expected)
+
+
 def test_missing_cells_and_items_in_a_file(tmp_path: Path) -> None:
     expected = frame()
     expected.iloc[[2, 5], [1]] = np.nan

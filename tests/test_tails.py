@@ -166,3 +166,20 @@ def test_saved_tails_without_a_positive_scale_are_refused(values):
     )
     with pytest.raises(ValueError, match="'tails'"):
         fitted.restore({**fitted.state(), "tails": torch.tensor(values, dtype=torch.float64)})
+
+
+def test_scales_that_move_by_chance_give_no_tail_that_loses():
+    # The law's own scale says nothing of the outcomes, which are bounded: in units of it, excesses are heavy-tailed.
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.exp(1.5 * torch.randn(300, 4, 2, 1, generator=generator))
+    levels = torch.arange(1, 10) / 10
+    law = QuantileFunction(levels, scale * (levels - 0.5))
+    future = 2 * torch.rand(300, 4, 2, generator=generator) - 1
+    tails = Tails.fit(law, future, 300)
+    heavier = law if tails is None else tails.apply(law)
+    for level in (0.02, 0.98, 0.995):
+        losses = []
+        for each in (law, heavier):
+            error = future - each(level)
+            losses.append(float(torch.maximum(level * error, (level - 1) * error).mean()))
+        assert losses[1] <= losses[0] * 1.01

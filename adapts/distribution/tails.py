@@ -16,6 +16,7 @@ _FEWEST = 50  # exceedances that are worth so many independent ones, the fewest 
 _SURE = 6.0  # twice the gain in log likelihood that two more parameters must bring: 95 % of chi-squared is 5.99
 _LIGHTEST, _HEAVIEST = -0.95, 0.9  # shapes: no likelihood has a maximum below -1, no law a mean from 1 on
 _SHARES = (0.5, 0.25, 0.1, 0.03, 0.01, 0.001)  # of what lies beyond an outer level, at which the tail is told
+_SCORED = 5  # how many of these are often enough exceeded to score a tail
 _TRIED = 400  # ratios of shape and scale that the likelihood is computed at
 
 
@@ -46,9 +47,11 @@ class Tails:
     def fit(law: QuantileFunction, future: Tensor, worth: float) -> Tails | None:
         r"""Fits tails to outcomes.
 
-        Both tails are one where outcomes do not surely tell them apart, and stay exponential, with the scale of the
-        law itself, where they do not surely tell that this is wrong: by likelihood ratios, as if of independent
-        windows.
+        Tails stay as they are where outcomes do not surely tell that they are wrong, and both are one where outcomes do
+        not surely tell them apart: by likelihood ratios, as if of independent windows. Scales that move from window to
+        window by chance make excesses look heavier than those of any window are, though. So each side takes, of the
+        likeliest tail, an exponential one with the mean excess, and its tail as it is, the one with the least quantile
+        loss beyond the outer quantile.
 
         Arguments:
             law: The law of :math:`n` windows, with batch shape :math:`(n, H, D)`.
@@ -78,7 +81,26 @@ class Tails:
             apart, gains = zip(*map(_pareto, beyond), strict=True)
             if share * (sum(gains) - (gain if share * gain > _SURE else 0.0)) > _SURE:
                 found = torch.stack(apart)
-        return None if bool((found == torch.tensor([0.0, 1.0])).all()) else Tails(found)
+        plain = torch.tensor([0.0, 1.0]).double()
+        if bool((found == plain).all()):
+            return None
+        exponential = torch.stack([torch.stack([plain[0], each.mean()]) if len(each) else plain for each in beyond])
+        tried = torch.stack([plain.expand(2, 2), exponential, found])
+        best = torch.stack([Tails(each)._losses(law, future) for each in tried]).argmin(0)
+        kept = tried[best, torch.arange(2)]
+        return None if bool((kept == plain).all()) else Tails(kept)
+
+    def _losses(self, law: QuantileFunction, future: Tensor) -> Tensor:
+        r"""The quantile loss below and above (2,): the mean over levels of its share of that of the law as it is."""
+        share = torch.tensor(_SHARES[:_SCORED], dtype=torch.float64)
+        losses = []
+        for levels in (law.levels[0] * share, 1 - (1 - law.levels[-1]) * share):
+            of_each = []
+            for each in (law, self.apply(law)):
+                error = future.unsqueeze(-1) - each.at(levels)
+                of_each.append(torch.maximum(levels * error, (levels - 1) * error).double().nanmean((0, 1, 2)))
+            losses.append((of_each[1] / of_each[0].clamp(min=1e-300)).nan_to_num(1.0).mean())
+        return torch.stack(losses)
 
     def apply(self, law: QuantileFunction) -> QuantileFunction:
         r"""Gives margins these tails.

@@ -35,6 +35,7 @@ from ..dates import (
     times_of_day,
     two_digit_years,
     two_orders,
+    uncategorised,
 )
 from ..errors import reading, shown, unforeseen
 from .clocks import SERIAL, as_dates, as_steps, counts, fields_of, joined, of_parts, spells, suggested, transposed
@@ -290,6 +291,8 @@ class Reader:
     def read_frame(self, given: pd.DataFrame) -> Panel:
         r"""Reads a wide or a long pandas frame."""
         _require_years(given)
+        if not isinstance(given.index, pd.MultiIndex):  # numbers as any index holds them
+            given = given.set_axis(uncategorised(given.index).infer_objects())
         frame, item_column, timestamp_column = self.flat(given)
         if isinstance(self.static, Mapping) and not self.static.keys() <= set(frame.columns):
             here = {name: held for name, held in self.static.items() if name in frame.columns}
