@@ -999,7 +999,7 @@ class _Stages:
         windows = self.windows["validation"]
         adapter, frozen = self.both("validation")
         # The noise of the calibration rows is not known yet; that of these rows stands in for it here.
-        self.fitted.noise = self.noise(windows, adapter)
+        self.fitted.noise = self.noise("train", "validation")
         gate = fit_gate(
             self.pipeline.noisy(windows, adapter), frozen, self.truth(windows), windows.time
         )  # fmt: skip
@@ -1034,13 +1034,56 @@ class _Stages:
             stage()
         windows = self.windows["validation"]
         adapter, frozen = self.both("validation")
-        self.fitted.noise = self.noise(windows, adapter)
+        self.fitted.noise = self.noise("train", "validation")
         return self.pipeline.noisy(windows, adapter), frozen
 
-    def noise(self, windows: Windows, adapter: QuantileFunction) -> Tensor:
+    def noise(self, *parts: str) -> Tensor:
+        r"""What variance the adapter's law lacks on some windows of some parts, those aside that it was fitted on."""
         if self.fitted.module.family == "identity":
             return torch.zeros(self.horizon, self.channels, dtype=torch.float32)
-        return noise_ratio(adapter, self.truth(windows), self.pipeline.spread(windows), self.blocks)
+        windows, laws, futures = [], [], []
+        for part in parts:
+            if part == "train":
+                told = self.untrained()
+                if told is None:
+                    continue
+                some, law, _ = told
+                future = self.truth(some).masked_fill(self.explained, torch.nan)
+            else:
+                few = _evenly(len(self.windows[part]), FEW)
+                some, law = self.windows[part][few], self.both(part)[0][torch.from_numpy(few)]
+                future = self.truth(some)
+            windows.append(some)
+            laws.append(law)
+            futures.append(future)
+        law = QuantileFunction(laws[0].levels, torch.cat([each.values for each in laws]), self.pipeline.support)
+        spread = torch.cat([
+            self.pipeline.spread(some).expand(len(some), -1 if some.factors is None else self.horizon, -1)
+            for some in windows
+        ])  # fmt: skip
+        return noise_ratio(law, torch.cat(futures), spread, self.blocks, _times(windows))
+
+    def untrained(self) -> tuple[Windows, QuantileFunction, QuantileFunction] | None:
+        r"""Asks an adapter of train windows on which it was not fitted.
+
+        Returns:
+            Some train windows, the adapter's law without noise, and the frozen model's of all that the adapter sees;
+            None where it was fitted on them.
+        """
+        module = self.fitted.module
+        if self.crossable:
+            return self.without_their_block
+        if self.fitted.head or module.closed_form or "nothing to train" not in self.fitted.stages.get("train", ""):
+            return None
+        few = torch.from_numpy(_evenly(len(self.windows["train"]), FEW))
+        windows, _ = self.some("train")
+        frozen = self.some_laws["train"]
+        if "some-train" not in self.adapted_laws:
+            law = self.law_in_chunks(
+                "adapted-some-train", len(few), lambda some: self.pipeline.adapted(windows[some], frozen[some])
+            )
+            self.adapted_laws["some-train"] = QuantileFunction(law.levels, law.values, self.pipeline.support)
+        return windows, self.adapted_laws["some-train"], frozen
 
     # ------------------------------------------------------------------ calibration rows: noise, copula, levels
 
@@ -1051,7 +1094,7 @@ class _Stages:
         windows = self.windows["calibration"]
         said = []
         if not self.pipeline.closed:
-            self.fitted.noise = self.noise(windows, self.both("calibration")[0])
+            self.fitted.noise = self.noise("train", "validation", "calibration")
             share = 100 * float(self.fitted.noise.mean())
             said.append(f"noise adds {share:.1f} % of the windows' variance on the mean")
         self.fitted.copula = self.copula()
@@ -1115,15 +1158,17 @@ class _Stages:
         r"""Some windows of the train or the validation part, and the frozen model's law of them; None without any."""
         some = _evenly(len(self.windows[part]), FEW)
         windows = self.windows[part][some]
-        if part in self.some_laws or not len(some):
-            return windows, self.some_laws.get(part)
+        if not len(some):
+            return windows, None
+        if part in self.some_laws:
+            return windows, self.pipeline.observed(windows, self.some_laws[part])
         solved = self.fitted.module.closed_form and self.fitted.module.observed_latents
         if solved if part == "train" else self.decided:  # by an earlier stage
             law = self.frozen(part)[torch.from_numpy(some)]
         else:
             law = self.frozen_law(f"some-{part}", windows)
-        self.some_laws[part] = self.pipeline.observed(windows, law)
-        return windows, self.some_laws[part]
+        self.some_laws[part] = law
+        return windows, self.pipeline.observed(windows, law)
 
     def pits(self, law: QuantileFunction, windows: Windows) -> Pits:
         return law.pits(self.truth(windows), torch.Generator().manual_seed(self.seed))
@@ -1226,7 +1271,8 @@ class _Stages:
             if not len(few):
                 continue
             if part == "train" and self.crossed:
-                told.append(self.without_their_block())
+                some, adapter, frozen = self.without_their_block
+                told.append((some, self.pipeline.mixed(some, adapter, self.pipeline.observed(some, frozen))))
             elif part == "train" or (part == "validation" and self.frozen_alone):
                 some, law = self.some(part)
                 assert law is not None
@@ -1235,11 +1281,13 @@ class _Stages:
                 told.append((self.windows[part][few], self.law(part)[torch.from_numpy(few)]))
         return told
 
-    def without_their_block(self) -> Outcomes:
+    @cached_property
+    def without_their_block(self) -> tuple[Windows, QuantileFunction, QuantileFunction]:
         r"""Leaves each block of time out of a closed form.
 
         Returns:
-            Some train windows, block by block, and their law, solved without the block that they lie in.
+            As `untrained`: some train windows, block by block, and the law of the closed form that was solved without
+            the block that they lie in.
         """
         windows, frozen, pipeline = self.windows["train"], self.frozen("train"), self.pipeline
         fold = self.folds(windows)
@@ -1251,14 +1299,11 @@ class _Stages:
             mine, rest = few[fold[few] == one], (fold >= 0) & (fold != one)
             module = copy.deepcopy(self.fitted.module)
             module.solve(Evidence(*(x[rest] for x in (whole.past, whole.future, whole.forecast, fold))), choose=False)
-            some = windows[mine.numpy()]
-            apart = replace(pipeline, module=module)
-            adapter = apart.adapted(some, frozen[mine])
-            adapter = QuantileFunction(adapter.levels, adapter.values, pipeline.support)
-            laws.append(apart.mixed(some, adapter, apart.observed(some, frozen[mine])))
+            laws.append(replace(pipeline, module=module).adapted(windows[mine.numpy()], frozen[mine]))
             order.append(mine)
-        values = torch.cat([law.values for law in laws])
-        return windows[torch.cat(order).numpy()], QuantileFunction(laws[0].levels, values, pipeline.support)
+        chosen = torch.cat(order)
+        adapter = QuantileFunction(laws[0].levels, torch.cat([law.values for law in laws]), pipeline.support)
+        return windows[chosen.numpy()], adapter, frozen[chosen]
 
     @property
     def frozen_alone(self) -> bool:
@@ -1266,11 +1311,24 @@ class _Stages:
         return not self.fitted.head and (self.fitted.module.family == "identity" or self.pipeline.closed)
 
     @property
-    def crossed(self) -> bool:
-        r"""Whether the law on train rows can be had of a closed form that did not see them."""
+    def crossable(self) -> bool:
+        r"""Whether the adapter's law on train rows can be had of a closed form that did not see them."""
         module = self.fitted.module
         solved = module.closed_form and module.observed_latents and "solved" in self.fitted.stages.get("train", "")
-        return solved and not self.frozen_alone and not self.fitted.head
+        return solved and not self.fitted.head
+
+    @property
+    def crossed(self) -> bool:
+        r"""Whether the law on train rows is taken of a closed form that did not see them."""
+        return self.crossable and not self.frozen_alone
+
+    @property
+    def explained(self) -> Tensor:
+        r"""The channels (D,) of which covariates explain a part by slopes that were fitted on the train rows."""
+        effect = self.fitted.effect
+        if effect is None:
+            return torch.zeros(self.channels, dtype=torch.bool)
+        return torch.from_numpy(effect.weights.any(0))  # a ratio has no slopes
 
     @property
     def foretold(self) -> Tensor:
@@ -1282,9 +1340,7 @@ class _Stages:
             alone = torch.ones(self.channels, dtype=torch.bool)
         else:
             alone = torch.zeros(self.channels, dtype=torch.bool) if fitted.gate is None else ~fitted.gate.any(0)
-        if fitted.effect is not None:
-            alone &= ~torch.from_numpy(fitted.effect.weights.any(0))  # a ratio has no slopes
-        return alone
+        return alone & ~self.explained
 
     def look_again(self) -> None:
         r"""Closes the gate in channels where the rows after those that it was fitted on speak against it."""
