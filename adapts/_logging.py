@@ -2,7 +2,7 @@ r"""What the library says, and what it keeps the libraries below it from saying.
 
 from __future__ import annotations
 
-__all__ = ["get_logger", "quiet", "set_verbosity", "without_warnings"]
+__all__ = ["get_logger", "quiet", "set_verbosity", "warn", "without_warnings"]
 
 import logging
 import os
@@ -11,6 +11,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
 from typing import TextIO
 
 from . import checks
@@ -40,6 +41,19 @@ def get_logger(name: str) -> logging.Logger:
         A logger below "adapts", whose level `set_verbosity` sets.
     """
     return logging.getLogger(name)
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    r"""Warns at the line of the caller's program that called this library, however deep within it the warning is.
+
+    Arguments:
+        message: What is said.
+        category: The kind of the warning.
+    """
+    home, depth, frame = str(Path(__file__).parent), 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(home + os.sep):
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=depth + 1)
 
 
 def set_verbosity(level: str) -> None:

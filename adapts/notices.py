@@ -6,14 +6,13 @@ __all__ = ["FitWarning", "Notice", "collect", "say"]
 
 import logging
 import math
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._logging import get_logger
+from ._logging import get_logger, warn
 from .errors import shown
 from .panel.columns import listed
 
@@ -52,7 +51,7 @@ class Notice:
 
 
 def say(notices: Iterable[Notice], whose: str = "") -> None:
-    r"""Warns of notices, at the line that called the caller; at verbosity "error" nothing is said.
+    r"""Warns of notices, at the line of the user's program; at verbosity "error" nothing is said.
 
     Arguments:
         notices: The notices.
@@ -60,7 +59,7 @@ def say(notices: Iterable[Notice], whose: str = "") -> None:
     """
     if logger.isEnabledFor(logging.WARNING):
         for notice in notices:
-            warnings.warn(whose + notice.said, FitWarning, stacklevel=3)
+            warn(whose + notice.said, FitWarning)
 
 
 def collect(

@@ -10,10 +10,13 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from gluonts.dataset.pandas import PandasDataset
 from typer.testing import CliRunner
 
 from adapts import Adapter, GroupedAdapter, set_verbosity
 from adapts.cli import app
+from adapts.evaluation.backtest import roll
+from adapts.gluonts import AdapterEstimator
 from adapts.notices import FitWarning, Notice
 from adapts.panel import Panel
 
@@ -173,3 +176,30 @@ class TestTold:
         assert json.loads(Path(tmp_path / "run" / "scores.json").read_text())["adapter"]["notices"] == notices
         back = CliRunner().invoke(app, ["backtest", *typed[1:], "--windows", "2", "--json"])
         assert {"bound", "stages"} <= {notice["kind"] for notice in json.loads(back.stdout)["notices"]["identity"]}
+
+
+def test_warnings_point_at_the_line_of_the_program_that_fitted():
+    frame = pd.DataFrame({"load": DEMAND}, DATES)
+    items = pd.concat([frame.assign(item_id=name, region=name) for name in "ab"])
+    options = {"prediction_length": H, "max_windows": 60}
+    fits = (
+        lambda: Adapter("identity", **options).fit(frame),
+        lambda: Adapter("identity", **options).backtest(frame, windows=2),
+        lambda: GroupedAdapter(Adapter("identity", **options), group_column="region").fit(items),
+        lambda: AdapterEstimator(family="identity", **options).train(PandasDataset(frame, target="load")),
+        lambda: Panel.of([{"start": DATES[0].to_period("h"), "target": DEMAND, "feat_dynamic_real": [DEMAND]}]),
+    )
+    for fit in fits:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            fit()
+        ours = {each.filename for each in said if each.category is FitWarning or "gluonts entries" in str(each.message)}
+        assert ours == {__file__}
+
+
+def test_forecasts_of_a_backtest_hold_the_notices_of_their_fit():
+    adapter = Adapter("identity", prediction_length=H, max_windows=60)
+    result = roll(adapter, Panel.of(pd.DataFrame({"load": DEMAND}, DATES)), windows=2, forecasts=True)
+    kept = result.forecasts
+    assert kept is not None and kept["adapter"][0].notices == tuple(result.adapter.summary().notices) != ()
+    assert kept["last value"][0].notices == ()

@@ -278,8 +278,10 @@ def roll(
                 parts.append({metric: x for metric, x in tensors.items() if "." not in metric})
                 if forecasts:
                     joint = _law(tensors), _bands(tensors)
+                    notices = tuple(contestants[name].latest.summary().notices) if name in contestants else ()
                     kept[name] += [
-                        _forecast(some, *joint, n, num_samples, seed + at.start + n) for n in range(len(some))
+                        replace(_forecast(some, *joint, n, num_samples, seed + at.start + n), notices=notices)
+                        for n in range(len(some))
                     ]
             scored[name] = with_regimes(joined(parts), before_each)
             frames.append(summarise(name, scored[name], test.time, panel.channels))

@@ -6,7 +6,6 @@ __all__ = ["Reader", "read_series"]
 
 import datetime
 import numbers
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
@@ -18,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from .._logging import warn
 from ..dates import (
     RANGE,
     REMEDY,
@@ -844,11 +844,9 @@ def _tell_unread(entries: Sequence[Mapping[str, Any]]) -> None:
         return
     options = [f"num_{name}={count}" for name, count in held.items() if name in DECLARED]
     remedy = f"AdapterEstimator(..., {', '.join(options)}) of adapts.gluonts reads them, and so do"
-    warnings.warn(
+    warn(
         f"the gluonts entries hold {listed(held)}, and only their targets are read here: "
-        f"{remedy if len(options) == len(held) else 'use'} columns of a frame that are named as covariates",
-        UserWarning,
-        stacklevel=2,
+        f"{remedy if len(options) == len(held) else 'use'} columns of a frame that are named as covariates"
     )
 
 
