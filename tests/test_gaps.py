@@ -202,16 +202,16 @@ def test_a_channel_that_is_back_is_forecast_about_as_well_as_one_that_was_never_
     origins = np.arange(2060, 2980, 10)
     truth = torch.stack([torch.from_numpy(frame.iloc[o : o + H, 1].to_numpy()) for o in origins])
     errors = []
-    for seen in (0, 3, 6, 12):
+    for seen, off in {0: 0.07, 3: 0.07, 6: 0.07, 12: 0.07, L: 0.03}.items():
         contexts = [frame.iloc[o - L : o].copy() for o in origins]
         for context in contexts:
             context.iloc[: L - seen, 1] = np.nan
         forecasts = one.predict(contexts)
         low, high = (torch.stack([torch.from_numpy(f.interval(0.8)[end][:, 1]) for f in forecasts]) for end in (0, 1))
-        assert float(((truth > low) & (truth < high)).double().mean()) == pytest.approx(0.8, abs=0.06)
+        assert float(((truth > low) & (truth < high)).double().mean()) == pytest.approx(0.8, abs=off)
         mean = torch.stack([torch.as_tensor(f.mean[:, 1]) for f in forecasts])
         errors.append(float((truth - mean).abs().mean()))
-    assert max(errors[1:]) < 1.1 * errors[0] and errors[3] < errors[0]
+    assert max(errors[1:4]) < 1.1 * errors[0] and errors[3] < errors[0]
 
 
 def test_nothing_changes_where_nothing_is_missing(fitted: Adapter) -> None:
