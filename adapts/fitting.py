@@ -69,6 +69,8 @@ MOST_RATIOS = 8
 TRIED = 2**18
 #: The most windows that copulas are compared on, and the pairs of cells that these may hold together, eight aside.
 COMPARED, NUMBERS = 60, 2**23
+#: The share of outcomes on atoms of their laws from which on no correlation is taken for their dependence.
+ATOMS = 0.25
 #: Folds of the blocked cross-validation that chooses the strengths of closed forms.
 FOLDS = 5
 #: The contexts of one channel that are cut short, to find how many values are enough for the frozen model.
@@ -351,9 +353,10 @@ class Fitted:
             _require_size("recalibration", own, (phases(self.panel.frequency) if seasonal else 1, targets, horizon))
         self.tails = None
         if "tails" in tensors:  # shapes of either sign, positive scales
-            tails = taken(tensors, "tails", torch.float64, (2, 2))
-            taken({"tails": tails[:, 1]}, "tails", torch.float64, (2,), low=1e-9)
-            self.tails = Tails(tails)
+            common = tensors["tails"].ndim == 2  # of adapters that were saved before channels had their own
+            tails = taken(tensors, "tails", torch.float64, (2, 2) if common else (targets, 2, 2))
+            taken({"tails": tails[..., 1]}, "tails", torch.float64, tails.shape[:-1], low=1e-9)
+            self.tails = Tails.of(tails, targets) if common else Tails(tails)
         self.bands = JointBands.from_state(part("bands"))
         if self.bands.scores:
             found = self.bands.scores["channels"].shape[1], self.bands.scores["time"].shape[2]
@@ -1147,7 +1150,10 @@ class _Stages:
         if not windows:
             nothing = torch.empty(0, self.horizon, len(self.fitted.panel.targets), dtype=torch.float32)
             return Pits.of(nothing), self.windows["train"][:0].time
-        return Pits.cat(pits), _times(windows)
+        season = torch.cat([some.phase() for some in windows]) if self.fitted.recalibration.seasonal else None
+        # Where a law misjudges an atom, its levels tell of the window that they are of, and not of the outcome.
+        mapped = Pits.cat(pits).through(partial(self.fitted.recalibration.adapted, phase=season))
+        return mapped, _times(windows)
 
     def told_apart(self, pits: Pits, time: Times) -> Tensor:
         r"""Ranks PITs (n, H, D) within their cells; those that are missing or on atoms are drawn given the others."""
@@ -1190,6 +1196,9 @@ class _Stages:
             if self.settings["recalibration"] == "auto":
                 said.append(f"recalibration {self.recalibrate(told, honest, time)}")
             self.band(told, honest, time)
+            if fitted.recalibration.maps is not None and not isinstance(fitted.copula, Independent):
+                vars(self).pop("errors", None)  # they were those of levels before their map
+                fitted.copula = self.copula()
         elif self.settings["recalibration"] == "auto":
             fitted.left_out["recalibration"] = "the windows of all parts are too few"
         if self.settings["copula"] != "independent":
@@ -1212,10 +1221,12 @@ class _Stages:
         tails = self.fitted.tails = Tails.fit(law, torch.cat(futures), worth)
         if tails is None:
             return told, "tails as the outer quantiles tell them"
-        low, high = tails.values.tolist()
+        low, high = tails.values.median(0).values.tolist()
         said = (
             f"tails of shape {low[0]:.2f} and {low[1]:.2f} times the scale below, {high[0]:.2f} and {high[1]:.2f} above"
         )
+        if len(tails.values) > 1 and bool((tails.values != tails.values[0]).any()):
+            said += " (medians over channels)"
         return [(some, tails.apply(each)) for some, each in told], said
 
     def recalibrate(self, told: Sequence[Outcomes], honest: Pits, time: Times) -> str:
@@ -1373,7 +1384,9 @@ class _Stages:
         fitted, named, channels = self.fitted, self.settings["copula"], self.channels
         affordable = NUMBERS // (self.horizon * channels * (min(self.horizon, LAGS) + min(channels, LAGS)))
         candidates: dict[str, Copula] = {"independent": Independent(self.horizon, channels)}
-        candidates["kronecker" if named == "residual" else named] = fitted.copula
+        # Of outcomes that are mostly zero together or apart, ranks know more than any correlation does.
+        if named != "residual" or float(self.errors[0].jumps.float().mean()) < ATOMS:
+            candidates["kronecker" if named == "residual" else named] = fitted.copula
         if named == "residual":
             candidates["empirical"] = fit_empirical(self.errors[0])
         # Ranks, as the fits see them: margins that are too narrow would speak for independence.
@@ -1381,12 +1394,13 @@ class _Stages:
         some = _evenly(len(windows), max(ENOUGH, min(COMPARED, affordable)))
         outcomes = ranked[torch.from_numpy(some)]
         told = law[torch.from_numpy(some)], self.truth(windows[some])
-        chosen, gains = choose_copula(candidates, outcomes, told)
+        time = windows[some].time
+        chosen, gains = choose_copula(candidates, outcomes, told, time)
         fitted.copula = candidates[chosen]
         if named == "residual" and self.pipeline.tells_dependence:
             frozen = self.frozen("confirmation")[torch.from_numpy(some)]
             candidates["latent"] = self.pipeline.joint(windows[some], fitted.copula, frozen)[2]
-            chosen, gains = choose_copula(candidates, outcomes, told)
+            chosen, gains = choose_copula(candidates, outcomes, told, time)
         fitted.latent_ranks = chosen == "latent"
         if not fitted.latent_ranks:
             fitted.copula = candidates[chosen]

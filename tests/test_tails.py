@@ -82,7 +82,7 @@ def test_quantiles_within_the_outer_ones_stay():
 def test_tails_of_two_kinds_are_told_apart():
     law, outcomes = told(LAWS["gumbel"], windows=3000)
     tails = Tails.fit(law, outcomes, 3000)
-    assert tails.values[1, 1] > tails.values[0, 1] + 0.1  # heavier above
+    assert bool((tails.values[:, 1, 1] > tails.values[:, 0, 1] + 0.1).all())  # heavier above
     quantiles = tails.apply(law[:1]).at((0.01, 0.99))[0, 0, 0].double().numpy()
     assert LAWS["gumbel"].cdf(quantiles) == pytest.approx([0.01, 0.99], abs=0.002)
 
@@ -110,8 +110,8 @@ def test_missing_outcomes_atoms_and_units_change_nothing():
     half = outcomes.masked_fill(torch.arange(1000)[:, None, None] % 2 == 0, torch.nan)
     assert Tails.fit(law, half, 500).values == pytest.approx(plain, abs=0.3)
     never_negative = law.supported(0.0, torch.inf)
-    upper = Tails.fit(never_negative, outcomes.clamp(min=0), 1000).values[1]
-    assert upper.numpy() == pytest.approx(plain[1].numpy(), abs=0.3)
+    upper = Tails.fit(never_negative, outcomes.clamp(min=0), 1000).values[:, 1]
+    assert upper.numpy() == pytest.approx(plain[:, 1].numpy(), abs=0.3)
 
 
 class Known(FoundationModel):
@@ -183,3 +183,23 @@ def test_scales_that_move_by_chance_give_no_tail_that_loses():
             error = future - each(level)
             losses.append(float(torch.maximum(level * error, (level - 1) * error).mean()))
         assert losses[1] <= losses[0] * 1.01
+
+
+def test_a_channel_that_loses_by_the_tails_of_others_keeps_its_own():
+    t3, even = (told(LAWS[name], windows=2000) for name in ("t3", "uniform"))
+    law = QuantileFunction(t3[0].levels, torch.cat([t3[0].values, even[0].values], 2))
+    future = torch.cat([t3[1], even[1]], 2)
+    tails = Tails.fit(law, future, 2000)
+    heavy, light = tails.values.chunk(2)
+    assert float(heavy[:, :, 0].min()) > 0.1
+    assert torch.equal(light, torch.tensor([[0.0, 1.0]] * 2, dtype=torch.float64).expand(2, 2, 2))
+
+
+def test_adapters_that_were_saved_with_tails_for_all_channels_load():
+    values = torch.tensor([[0.1, 1.2], [0.2, 1.3]], dtype=torch.float64)
+    series = np.random.default_rng(0).laplace(size=(700, 2))
+    fitted = (
+        Adapter("identity", foundation_model=Known(LAWS["laplace"], DECILES), prediction_length=4).fit(series)._fitted
+    )
+    fitted.restore({**fitted.state(), "tails": values})
+    assert torch.equal(fitted.tails.values, values.expand(2, 2, 2))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 __all__ = ["choose_copula", "copula_log_score", "copula_sample_score", "mean_pinball"]
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..windows import Times
+from .blocks import clock_of, student
 from .copula import Copula, Independent
 from .quantiles import LEVELS, QuantileFunction
 
 Outcomes = tuple[QuantileFunction, Tensor]
+_SURE = 0.9  # how sure a copula must beat independence to take its place
 _CHUNK = 2**22  # numbers of one draw
 #: How many samples a window a copula is scored by.
 SAMPLES = 100
@@ -108,7 +110,7 @@ def _against(base: Tensor, found: Tensor) -> Tensor:
 
 
 def choose_copula(
-    candidates: Mapping[str, Copula], pits: Tensor, told: Outcomes | None = None
+    candidates: Mapping[str, Copula], pits: Tensor, told: Outcomes | None = None, time: Times | None = None
 ) -> tuple[str, dict[str, float]]:
     r"""Chooses the copula that told best what came true: by the log density where all have one, by samples otherwise.
 
@@ -116,19 +118,30 @@ def choose_copula(
         candidates: The copulas by name; the first wins a tie, so put the simplest first.
         pits: The transforms of what came true on windows that no candidate saw, with shape :math:`(n, H, D)`.
         told: The margins of these windows and what came true, which samples are scored by: see `copula_sample_score`.
+        time: When the windows begin. A copula then has to beat the first candidate surely, with a 90 % lower bound of
+            its gain above zero by slow waves (see `Clock`), where windows make enough blocks to tell; every gain
+            counts if None.
 
     Returns:
         The name of the best, and the mean score of each: higher is better, 0 is independence's.
     """
-    means = {name: float(copula_log_score(copula, pits).mean()) for name, copula in candidates.items()}
-    if any(math.isnan(mean) for mean in means.values()):
+    gains = {name: copula_log_score(copula, pits) for name, copula in candidates.items()}
+    if any(bool(each.isnan().all()) for each in gains.values()):
         first = next(iter(candidates.values()))
         base = _sample_scores(Independent(first.prediction_length, first.channels), pits, SAMPLES, 0, told)
-        means = {}
         for name, copula in candidates.items():
             found = base if isinstance(copula, Independent) else _sample_scores(copula, pits, SAMPLES, 0, told)
-            means[name] = 1 - float(_against(base, found).mean())
-    return max(means, key=means.__getitem__), means
+            gains[name] = 1 - _against(base, found)
+    means = {name: float(gain.mean()) for name, gain in gains.items()}
+    clock = None if time is None else clock_of(time, pits.shape[1])
+    simplest = next(iter(gains))
+    sure = {simplest: means[simplest]}
+    for name, gain in gains.items():
+        more = (gain - gains[simplest]).unsqueeze(1)
+        error = 0.0 if clock is None else float(clock.errors(more).square().mean().sqrt())
+        if clock is None or float(more.mean()) > student(_SURE, clock.freedom) * error:
+            sure[name] = means[name]
+    return max(sure, key=sure.__getitem__), means
 
 
 def _joint_scores(samples: Tensor, truth: Tensor) -> Tensor:

@@ -38,7 +38,8 @@ class Tails:
         | Computing Maximum Likelihood Estimates for the Generalized Pareto Distribution (Grimshaw, 1993)
 
     Arguments:
-        values: The shape :math:`\xi` and the scale :math:`\beta` of the lower and of the upper tail, with shape (2, 2).
+        values: The shape :math:`\xi` and the scale :math:`\beta` of the lower and of the upper tail of each channel,
+            with shape :math:`(D, 2, 2)`.
     """
 
     values: Tensor
@@ -48,10 +49,11 @@ class Tails:
         r"""Fits tails to outcomes.
 
         Tails stay as they are where outcomes do not surely tell that they are wrong, and both are one where outcomes do
-        not surely tell them apart: by likelihood ratios, as if of independent windows. Scales that move from window to
-        window by chance make excesses look heavier than those of any window are, though. So each side takes, of the
-        likeliest tail, an exponential one with the mean excess, and its tail as it is, the one with the least quantile
-        loss beyond the outer quantile.
+        not surely tell them apart: by likelihood ratios, as if of independent windows, pooled over channels. Scales
+        that move from window to window by chance make excesses look heavier than those of any window are, though. So
+        each side takes, of the likeliest tail, an exponential one with the mean excess, and its tail as it is, the one
+        with the least quantile loss beyond the outer quantile; a channel that loses by it takes its own best of these,
+        and does not count for the others.
 
         Arguments:
             law: The law of :math:`n` windows, with batch shape :math:`(n, H, D)`.
@@ -61,45 +63,43 @@ class Tails:
         Returns:
             The tails; None where they stay as they are.
         """
-        pits, reach = law.pits(future, torch.Generator().manual_seed(0)), law.reach(future).double()
-        edges = reach_of_levels(law.levels[[0, -1]])
-        seen = ~(pits.jumps | reach.isnan())
-        beyond = [
-            5
-            * (
-                reach[seen & side & (reach > edge) & (reach < 500)] - edge
-            )  # reach grows by .2 where the mean excess is 1
-            for side, edge in zip((pits.values < 0.5, pits.values >= 0.5), edges, strict=True)
-        ]
-        together = torch.cat(beyond)
-        share = worth / max(1, len(future))
-        if share * len(together) < _FEWEST:
+        channels = future.shape[-1]
+        cells = ~law.pits(future, torch.Generator().manual_seed(0)).jumps
+        pooled = _likeliest(law, future, cells, worth)
+        if pooled is not None:
+            gains = Tails.of(pooled, channels)._losses(law, future).amax(0) <= 1  # (D,)
+            pooled = _likeliest(law, future, cells & gains, worth) if bool(gains.any()) else None
+        if pooled is None:
             return None
-        common, gain = _pareto(together)
-        found = torch.stack([common, common]) if share * gain > _SURE else torch.tensor([[0.0, 1.0]] * 2).double()
-        if min(map(len, beyond)) * share >= _FEWEST:
-            apart, gains = zip(*map(_pareto, beyond), strict=True)
-            if share * (sum(gains) - (gain if share * gain > _SURE else 0.0)) > _SURE:
-                found = torch.stack(apart)
-        plain = torch.tensor([0.0, 1.0]).double()
-        if bool((found == plain).all()):
-            return None
-        exponential = torch.stack([torch.stack([plain[0], each.mean()]) if len(each) else plain for each in beyond])
-        tried = torch.stack([plain.expand(2, 2), exponential, found])
-        best = torch.stack([Tails(each)._losses(law, future) for each in tried]).argmin(0)
-        kept = tried[best, torch.arange(2)]
+        plain = torch.tensor([[0.0, 1.0], [0.0, 1.0]], dtype=torch.float64)
+        tried = [Tails.of(each, channels) for each in (plain, _exponential(law, future, cells), pooled)]
+        losses = torch.stack([each._losses(law, future) for each in tried])  # (3, 2, D)
+        best = losses.mean(-1, keepdim=True).argmin(0).expand(2, channels)
+        best = torch.where(losses.gather(0, best.unsqueeze(0))[0] <= 1, best, losses.argmin(0))
+        values = torch.stack([each.values for each in tried])  # (3, D, 2, 2)
+        kept = values[best.T, torch.arange(channels).unsqueeze(-1), torch.arange(2)]
         return None if bool((kept == plain).all()) else Tails(kept)
 
+    @staticmethod
+    def of(values: Tensor, channels: int) -> Tails:
+        r"""Returns the same tails for all channels.
+
+        Arguments:
+            values: Their shapes and scales, with shape (2, 2).
+            channels: The number of channels :math:`D`.
+        """
+        return Tails(values.expand(channels, 2, 2))
+
     def _losses(self, law: QuantileFunction, future: Tensor) -> Tensor:
-        r"""The quantile loss below and above (2,): the mean over levels of its share of that of the law as it is."""
+        r"""The quantile losses (2, D) below and above: of each level as a share of that of the law as it is."""
         share = torch.tensor(_SHARES[:_SCORED], dtype=torch.float64)
         losses = []
         for levels in (law.levels[0] * share, 1 - (1 - law.levels[-1]) * share):
             of_each = []
             for each in (law, self.apply(law)):
                 error = future.unsqueeze(-1) - each.at(levels)
-                of_each.append(torch.maximum(levels * error, (levels - 1) * error).double().nanmean((0, 1, 2)))
-            losses.append((of_each[1] / of_each[0].clamp(min=1e-300)).nan_to_num(1.0).mean())
+                of_each.append(torch.maximum(levels * error, (levels - 1) * error).double().nanmean((0, 1)))  # (D, m)
+            losses.append((of_each[1] / of_each[0]).nan_to_num(1.0, posinf=1.0).mean(-1))
         return torch.stack(losses)
 
     def apply(self, law: QuantileFunction) -> QuantileFunction:
@@ -114,7 +114,9 @@ class Tails:
         low, high = float(law.levels[0]), float(law.levels[-1])
         share = torch.tensor(_SHARES, dtype=torch.float64)
         (lower, upper), (first, last) = law.tail_scales, (law.values[..., :1], law.values[..., -1:])
-        below, above = (_quantiles(self.values[side], share).to(law.values) for side in (0, 1))
+        below, above = (
+            torch.stack([_quantiles(each, share) for each in self.values[:, side]]).to(law.values) for side in (0, 1)
+        )  # (D, m)
         values = torch.cat(
             [first - (lower.unsqueeze(-1) * below).flip(-1), law.values, last + upper.unsqueeze(-1) * above], -1
         )
@@ -124,6 +126,40 @@ class Tails:
         )
         levels = [*reversed(beneath), *law.levels.tolist(), *beyond]
         return QuantileFunction(levels, values, law.support)
+
+
+def _excesses(law: QuantileFunction, future: Tensor, cells: Tensor) -> list[Tensor]:
+    r"""By how much outcomes of some cells exceed the outer quantiles, below and above, in units of the tails' scale."""
+    reach, edges = law.reach(future).double(), reach_of_levels(law.levels[[0, -1]])
+    lower = future < law.at([0.5])[..., 0]
+    found = []
+    for side, edge in zip((lower, ~lower), edges, strict=True):
+        far = cells & side & (reach > edge) & (reach < 500)  # a missing outcome has no reach
+        found.append(5 * (reach[far] - edge))  # reach grows by .2 where the mean excess is 1
+    return found
+
+
+def _exponential(law: QuantileFunction, future: Tensor, cells: Tensor) -> Tensor:
+    r"""The exponential tails (2, 2) that have the mean excesses."""
+    means = [float(each.mean()) if len(each) else 1.0 for each in _excesses(law, future, cells)]
+    return torch.tensor([[0.0, mean] for mean in means], dtype=torch.float64)
+
+
+def _likeliest(law: QuantileFunction, future: Tensor, cells: Tensor, worth: float) -> Tensor | None:
+    r"""The likeliest tails (2, 2) of some cells, of all their channels; None where they are not surely other ones."""
+    beyond = _excesses(law, future, cells)
+    together = torch.cat(beyond)
+    share = worth / max(1, len(future))
+    if share * len(together) < _FEWEST:
+        return None
+    common, gain = _pareto(together)
+    plain = torch.tensor([[0.0, 1.0], [0.0, 1.0]], dtype=torch.float64)
+    found = torch.stack([common, common]) if share * gain > _SURE else plain
+    if min(map(len, beyond)) * share >= _FEWEST:
+        apart, gains = zip(*map(_pareto, beyond), strict=True)
+        if share * (sum(gains) - (gain if share * gain > _SURE else 0.0)) > _SURE:
+            found = torch.stack(apart)
+    return None if bool((found == plain).all()) else found
 
 
 def _pareto(excess: Tensor) -> tuple[Tensor, float]:
