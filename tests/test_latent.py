@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from adapts import Adapter
 from adapts.distribution.confirmation import choose_copula
 from adapts.distribution.copula import GaussianCopula, Independent, fit_gaussian, normal_scores
 from adapts.distribution.latent import completed, ranked
 from adapts.distribution.pits import Pits
 from adapts.distribution.quantiles import QuantileFunction
 from adapts.distribution.ranks import fit_empirical, fit_schaake
+from adapts.panel import Panel
+from adapts.windows import Windows
 
 HORIZON, CHANNELS = 6, 3
 
@@ -105,3 +108,18 @@ def test_copulas_are_told_apart_by_what_the_margins_make_of_them():
     }
     name, gains = choose_copula(candidates, torch.special.ndtr(completed(pits[500:])).float(), (margins, outcome))
     assert name == "empirical" and gains["empirical"] > gains["kronecker"] > 0
+
+
+def test_totals_of_demand_that_is_mostly_zero_are_as_wide_as_sums_of_what_hangs_together() -> None:
+    rng = np.random.default_rng(0)
+    shop = rng.random((2600, 1)) < 0.6  # closed for all
+    for together in (False, True):
+        idle = shop if together else rng.random((2600, 3)) < 0.85
+        sold = np.where(idle, 0.0, rng.poisson(3, (2600, 3)) + 1.0)
+        adapter = Adapter("identity", prediction_length=14, max_windows=150, support=(0, np.inf)).fit(sold[:2100])
+        windows = Windows(Panel.of(sold), np.zeros(34, int), np.arange(2100, 2576, 14), adapter.context_length_, 14)
+        samples, future = adapter.law(windows).sample(300).double(), windows.future(torch.float64)
+        ratio = samples.sum((-1, -2)).std(0).mean() / samples.sum(-1).var(0).sum(-1).sqrt().mean()
+        assert float(ratio) == pytest.approx(1.0, abs=0.2)  # leads do not hang together
+        both = float((samples == 0).all(-1).double().mean()), float((future == 0).all(-1).double().mean())
+        assert both[0] == pytest.approx(both[1], abs=0.12)

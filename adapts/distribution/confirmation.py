@@ -118,9 +118,9 @@ def choose_copula(
         candidates: The copulas by name; the first wins a tie, so put the simplest first.
         pits: The transforms of what came true on windows that no candidate saw, with shape :math:`(n, H, D)`.
         told: The margins of these windows and what came true, which samples are scored by: see `copula_sample_score`.
-        time: When the windows begin. A copula then has to beat the first candidate surely, with a 90 % lower bound of
-            its gain above zero by slow waves (see `Clock`), where windows make enough blocks to tell; every gain
-            counts if None.
+        time: When the windows begin. The first candidate then stays unless one of the others beats it surely, with a
+            90 % lower bound of its gain above zero by slow waves (see `Clock`), where windows make enough blocks to
+            tell; every gain counts if None.
 
     Returns:
         The name of the best, and the mean score of each: higher is better, 0 is independence's.
@@ -135,13 +135,13 @@ def choose_copula(
     means = {name: float(gain.mean()) for name, gain in gains.items()}
     clock = None if time is None else clock_of(time, pits.shape[1])
     simplest = next(iter(gains))
-    sure = {simplest: means[simplest]}
-    for name, gain in gains.items():
-        more = (gain - gains[simplest]).unsqueeze(1)
-        error = 0.0 if clock is None else float(clock.errors(more).square().mean().sqrt())
-        if clock is None or float(more.mean()) > student(_SURE, clock.freedom) * error:
-            sure[name] = means[name]
-    return max(sure, key=sure.__getitem__), means
+    best = max(means, key=means.__getitem__)
+    if clock is not None:
+        more = torch.stack([gain - gains[simplest] for gain in gains.values()], 1)  # (n, C)
+        errors = clock.errors(more).square().mean(0).sqrt()
+        sure = more.nanmean(0) > student(_SURE, clock.freedom) * errors
+        best = best if bool(sure.any()) else simplest
+    return best, means
 
 
 def _joint_scores(samples: Tensor, truth: Tensor) -> Tensor:

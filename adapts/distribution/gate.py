@@ -26,7 +26,7 @@ from .quantiles import QuantileFunction
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 r"""The shares of the adapter that a gate chooses from."""
 
-_SURE = 0.9
+_SURE = 0.8
 _CHUNK = 2**20  # quantiles compared at once
 
 
@@ -39,7 +39,7 @@ class Gate:
         reason: What was decided and why, in words.
         gain: By how much the gated law's quantile loss lies below the frozen model's on the windows of the fit, as
             a share of it, mean over channels and leads.
-        bound: The 90 % lower bound of the same gain where neither the shares nor their choice saw the windows.
+        bound: The 80 % lower bound of the same gain where neither the shares nor their choice saw the windows.
     """
 
     values: Tensor
@@ -75,7 +75,7 @@ def fit_gate(
        as much as what sets the cells apart is noise.
     2. *Test.* The choice is made again without each fifth of the time (nor what overlaps it), and its gain is taken
        there, so that choosing earns nothing. Cell gains are shrunk towards their mean just so: cells lend each other
-       strength where they agree, and stand alone where they differ. A cell opens if the 90 % lower bound of its
+       strength where they agree, and stand alone where they differ. A cell opens if the 80 % lower bound of its
        shrunk gain, by slow waves (see `Clock`), is above zero.
     3. *Guard.* A cell whose share does not lower its own loss on all windows stays closed, hence no cell is worse
        than the frozen model on these windows.
@@ -167,7 +167,7 @@ def contradicted(
 ) -> Tensor:
     r"""Tells in which channels later windows contradict a gate: the gated law is surely worse than the frozen model.
 
-    Sure is what the 90 % lower bound of the loss added, by slow waves (see `Clock`), has above zero, in the channel by
+    Sure is what the 80 % lower bound of the loss added, by slow waves (see `Clock`), has above zero, in the channel by
     itself or in all together.
 
     Arguments:
