@@ -1094,8 +1094,8 @@ def _assigned(fitted: Panel, later: Panel) -> Panel:
     return assign(later, target=target, past_covariates=past, known_covariates=known, calendar=calendar)
 
 
-def _some(names: Sequence[str], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _in_steps_of(fitted: Panel, later: Panel, *, given: bool) -> Panel:

@@ -2,7 +2,7 @@ r"""The scores that decide what stays, against their definitions."""
 
 import torch
 
-from adapts.distribution.confirmation import copula_log_score, mean_pinball
+from adapts.distribution.confirmation import mean_pinball
 from adapts.distribution.copula import GaussianCopula, Independent
 from adapts.distribution.quantiles import LEVELS, QuantileFunction
 
@@ -17,7 +17,7 @@ def test_the_log_score_is_the_density_of_the_dense_gaussian_over_its_margins() -
     )
     margins = torch.distributions.Normal(0.0, 1.0)
     expected = dense.log_prob(scores.flatten(1)) - margins.log_prob(scores).sum((1, 2))
-    found = copula_log_score(GaussianCopula(CHANNEL, TIME), torch.special.ndtr(scores))
+    found = GaussianCopula(CHANNEL, TIME).log_density(torch.special.ndtr(scores))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -25,8 +25,8 @@ def test_the_log_score_prefers_the_true_copula() -> None:
     truth = GaussianCopula(CHANNEL, TIME)
     pits = truth.uniforms(2000, torch.Generator().manual_seed(0))
     other = GaussianCopula(torch.tensor([[1.0, -0.7], [-0.7, 1.0]]), TIME)
-    score = {name: float(copula_log_score(c, pits).mean()) for name, c in (("truth", truth), ("other", other))}
-    assert score["truth"] > 0.3 > 0.0 == float(copula_log_score(Independent(3, 2), pits).mean()) > score["other"]
+    score = {name: float(c.log_density(pits).mean()) for name, c in (("truth", truth), ("other", other))}
+    assert score["truth"] > 0.3 > 0.0 == float(Independent(3, 2).log_density(pits).mean()) > score["other"]
 
 
 def test_mean_pinball_by_hand() -> None:

@@ -262,13 +262,6 @@ class TestLaw:
         assert len(law) == 3 and len(law[1]) == 1 and len(law[1:]) == 2
         assert torch.equal(law[1].mean[0], law.mean[1]) and torch.equal(law[-1].mean[0], law.mean[2])
 
-    def test_units_change_by_channel(self):
-        law, scale = self.law(), torch.arange(1.0, CHANNELS + 1)
-        other = law.rescaled(scale, scale)
-        torch.testing.assert_close(other.mean, scale + scale * law.mean)
-        seeds = (torch.Generator().manual_seed(0) for _ in range(2))
-        torch.testing.assert_close(other.sample(10, next(seeds)), scale + scale * law.sample(10, next(seeds)))
-
     def test_error_on_a_copula_of_another_size(self):
         with pytest.raises(
             ValueError, match=r"6 leads and 4 channels takes marginals of shape \(n, 6, 4\), got \(3, 5"

@@ -83,7 +83,7 @@ class TestReadings:
         law = Law(QuantileFunction((0.1, 0.9), torch.randn(2, 6, 4, 2)), Independent(6, 4), VarianceParts(*variances))
         assert torch.equal(law[1].parts.noise, variances[2, 1:])
         scale = torch.arange(1.0, 5.0)
-        assert torch.equal(law.rescaled(3.0, scale).parts.posterior, variances[0] * scale.square())
+        assert torch.equal(law.parts.scaled(scale).posterior, variances[0] * scale.square())
 
     def test_parts_of_a_baseline_are_not_known(self):
         with pytest.raises(ValueError, match="expects the forecast of an Adapter"):

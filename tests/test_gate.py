@@ -97,7 +97,7 @@ def test_never_harmful_on_its_own_windows():
         knows, noise = 0.2 * torch.rand(CHANNELS), torch.rand(CHANNELS)
         adapter, frozen, y, time = simulate(knows, noise, number=60)
         gate = fit_gate(adapter, frozen, y, time)
-        gated, alone = loss(gate.apply(adapter, frozen), y), loss(frozen, y)
+        gated, alone = loss(QuantileFunction.mix(gate.values, adapter, frozen), y), loss(frozen, y)
         gain = torch.zeros(4, CHANNELS).index_add_(0, lead_blocks(HORIZON), (alone - gated).mean(0))
         assert (gain >= -1e-6).all()
 
@@ -108,7 +108,7 @@ def test_little_harm_on_later_windows():
         adapter, frozen, y, time = simulate(0.1, 0.4, number=160)
         early, late = slice(0, 80), slice(83, 160)
         gate = fit_gate(adapter[early], frozen[early], y[early], time[early])
-        gated = loss(gate.apply(adapter[late], frozen[late]), y[late]).mean()
+        gated = loss(QuantileFunction.mix(gate.values, adapter[late], frozen[late]), y[late]).mean()
         gains.append(1 - float(gated / loss(frozen[late], y[late]).mean()))
     assert min(gains) > -0.02 and np.mean(gains) >= 0
 
@@ -163,7 +163,7 @@ def test_shares_lie_among_those_offered_and_mix_laws_of_other_levels():
     frozen = frozen.resample(tuple(i / 10 for i in range(1, 10)))
     gate = fit_gate(adapter, frozen, y, time)
     assert gate.values.min() >= SHARES[0] and gate.values.max() <= SHARES[-1]
-    assert gate.apply(adapter, frozen).shape == y.shape
+    assert QuantileFunction.mix(gate.values, adapter, frozen).shape == y.shape
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ LAYERS = [
     ["saving"],
     ["adapter"],
     ["grouped", "tuning"],
-    ["testing", "gluonts", "cli", "report"],
+    ["testing", "gluonts", "cli"],
 ]
 HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
 

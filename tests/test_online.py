@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from adapts.distribution import LEVELS, Independent, Law, QuantileFunction
+from adapts.distribution import LEVELS, QuantileFunction
 from adapts.distribution.online import OnlineRecalibration
 from adapts.evaluation.scores import pit_ece
 
@@ -101,10 +101,10 @@ def test_adapted_pits_are_those_of_the_adapted_law():
     outcomes = 1.5 * torch.randn(500, HORIZON, CHANNELS, dtype=torch.float64) + 0.7
     grid = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64))
     margins = QuantileFunction(LEVELS, grid.expand(500, HORIZON, CHANNELS, -1).contiguous())
-    law = online.apply(Law(margins, Independent(HORIZON, CHANNELS)))
-    torch.testing.assert_close(
-        online.adapted(margins.pit(outcomes)).values, law.marginals.pit(outcomes), atol=5e-3, rtol=0
-    )
+    adapted = online.recalibration.apply(margins)
+    torch.testing.assert_close(online.adapted(margins.pit(outcomes)).values, adapted.pit(outcomes), atol=5e-3, rtol=0)
+    read = torch.special.ndtri(online.levels(0.5)).float()
+    torch.testing.assert_close(adapted(0.5)[0].float(), read, atol=1e-3, rtol=0)
 
 
 def test_series_at_once_count_as_one_on_their_mean():
@@ -121,8 +121,7 @@ def test_series_at_once_count_as_one_on_their_mean():
 def test_nothing_seen_changes_nothing():
     online = OnlineRecalibration(HORIZON, CHANNELS, overlap=1)
     online.update(torch.full((3, HORIZON, CHANNELS), math.nan))
-    law = Law(QuantileFunction(LEVELS, torch.randn(1, HORIZON, CHANNELS, len(LEVELS))), Independent(HORIZON, CHANNELS))
-    assert online.apply(law) is law and float(online.levels(0.9)[0, 0]) == pytest.approx(0.9)
+    assert online.count == 0 and float(online.levels(0.9)[0, 0]) == pytest.approx(0.9)
 
 
 def test_missing_steps_move_what_they_share_only():
@@ -132,28 +131,6 @@ def test_missing_steps_move_what_they_share_only():
     online.update(pits)
     level = online.levels(0.5)
     assert float(level[0, 0]) > float(level[1, 0]) > float(level[0, 1]) > 0.5
-
-
-def test_apply_reads_other_levels_and_keeps_the_copula():
-    online = OnlineRecalibration(HORIZON, CHANNELS, overlap=1)
-    online.update(torch.rand(100, HORIZON, CHANNELS).sqrt())
-    values = torch.special.ndtri(torch.tensor(LEVELS)).expand(2, HORIZON, CHANNELS, -1)
-    law = Law(QuantileFunction(LEVELS, values), Independent(HORIZON, CHANNELS))
-    adapted = online.apply(law)
-    assert adapted.copula is law.copula and bool((adapted.marginals(0.5) > law.marginals(0.5)).all())
-    torch.testing.assert_close(
-        adapted.marginals(0.5)[0], torch.special.ndtri(online.levels(0.5)).float(), atol=1e-3, rtol=0
-    )
-
-
-def test_outcomes_are_scored_by_their_law():
-    values = torch.special.ndtri(torch.tensor(LEVELS)).expand(5, HORIZON, CHANNELS, -1)
-    law = Law(QuantileFunction(LEVELS, values), Independent(HORIZON, CHANNELS))
-    a, b = (OnlineRecalibration(HORIZON, CHANNELS, overlap=1) for _ in range(2))
-    y = torch.randn(5, HORIZON, CHANNELS)
-    a.score(y, law)
-    b.update(law.marginals.pit(y))
-    torch.testing.assert_close(a.levels(0.9), b.levels(0.9))
 
 
 def test_state_makes_it_again():

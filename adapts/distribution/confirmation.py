@@ -2,7 +2,7 @@ r"""Proper scores that decide whether what was fitted on earlier rows stays: che
 
 from __future__ import annotations
 
-__all__ = ["choose_copula", "copula_log_score", "copula_sample_score", "mean_pinball"]
+__all__ = ["choose_copula", "copula_sample_score", "mean_pinball"]
 
 from collections.abc import Mapping
 
@@ -36,22 +36,7 @@ def mean_pinball(law: QuantileFunction, future: Tensor) -> Tensor:
     return torch.maximum(levels * error, (levels - 1) * error).mean(-1)
 
 
-def copula_log_score(copula: Copula, pits: Tensor) -> Tensor:
-    r"""Returns the log density of a copula at what came true, which is 0 for independence: `Copula.log_density`.
-
-    Arguments:
-        copula: The copula.
-        pits: The transforms of what came true, with shape :math:`(n, H, D)`. NaN marks a missing step.
-
-    Returns:
-        The log density of each window, with shape :math:`(n,)`; NaN where the copula has none.
-    """
-    return copula.log_density(pits)
-
-
-def copula_sample_score(
-    copula: Copula, pits: Tensor, num_samples: int = SAMPLES, seed: int = 0, *, told: Outcomes | None = None
-) -> Tensor:
+def copula_sample_score(copula: Copula, pits: Tensor, told: Outcomes | None = None) -> Tensor:
     r"""Scores a copula, with or without a density, by samples on the scale of normal scores, or of margins.
 
     The mean of three ratios to what independence scores on the same windows: the energy score over all cells, and the
@@ -65,8 +50,6 @@ def copula_sample_score(
     Arguments:
         copula: The copula, of these windows where it differs by window.
         pits: The transforms of what came true, with shape :math:`(n, H, D)`. A missing step (NaN) counts as the median.
-        num_samples: The number of samples :math:`S` a window.
-        seed: The seed of the samples.
         told: The margins of these windows and what came true, with shape :math:`(n, H, D)`: samples are theirs then,
             which tells atoms as they are.
 
@@ -74,26 +57,25 @@ def copula_sample_score(
         The score of each window, with shape :math:`(n,)`; its mean is 1 for independence, lower is better.
     """
     base, found = (
-        _sample_scores(each, pits, num_samples, seed, told)
-        for each in (Independent(copula.prediction_length, copula.channels), copula)
+        _sample_scores(each, pits, told) for each in (Independent(copula.prediction_length, copula.channels), copula)
     )
     return _against(base, found)
 
 
-def _sample_scores(copula: Copula, pits: Tensor, num_samples: int, seed: int, told: Outcomes | None) -> Tensor:
+def _sample_scores(copula: Copula, pits: Tensor, told: Outcomes | None) -> Tensor:
     r"""The three scores (3, n) whose ratios `copula_sample_score` averages."""
     if told is None:
         truth = torch.special.ndtri(pits.double().clamp(1e-3, 1 - 1e-3)).nan_to_num(0.0).float()  # (n, H, D)
     else:
         margins, future = told
         truth = torch.where(future.isnan(), margins.at([0.5])[..., 0], future).float()
-    generator = torch.Generator().manual_seed(seed)
-    step = max(1, _CHUNK // (num_samples * truth[0].numel()))
+    generator = torch.Generator().manual_seed(0)
+    step = max(1, _CHUNK // (SAMPLES * truth[0].numel()))
     parts = []
     for start in range(0, len(truth), step):
         some = slice(start, start + step)
         outcome = truth[some]
-        levels = copula.of(some).uniforms(num_samples, generator, windows=len(outcome))
+        levels = copula.of(some).uniforms(SAMPLES, generator, windows=len(outcome))
         if told is None:
             samples = torch.special.ndtri(levels.clamp(1e-3, 1 - 1e-3))
         else:
@@ -125,12 +107,12 @@ def choose_copula(
     Returns:
         The name of the best, and the mean score of each: higher is better, 0 is independence's.
     """
-    gains = {name: copula_log_score(copula, pits) for name, copula in candidates.items()}
+    gains = {name: copula.log_density(pits) for name, copula in candidates.items()}
     if any(bool(each.isnan().all()) for each in gains.values()):
         first = next(iter(candidates.values()))
-        base = _sample_scores(Independent(first.prediction_length, first.channels), pits, SAMPLES, 0, told)
+        base = _sample_scores(Independent(first.prediction_length, first.channels), pits, told)
         for name, copula in candidates.items():
-            found = base if isinstance(copula, Independent) else _sample_scores(copula, pits, SAMPLES, 0, told)
+            found = base if isinstance(copula, Independent) else _sample_scores(copula, pits, told)
             gains[name] = 1 - _against(base, found)
     means = {name: float(gain.mean()) for name, gain in gains.items()}
     clock = None if time is None else clock_of(time, pits.shape[1])

@@ -7,8 +7,6 @@ __all__ = [
     "contradicted",
     "fit_gate",
     "is_closed",
-    "independent_windows",
-    "lead_blocks",
     "smooth_shares",
 ]
 
@@ -20,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..windows import Times
-from .blocks import clock_of, independent_windows, lead_blocks, student
+from .blocks import clock_of, lead_blocks, student
 from .quantiles import QuantileFunction
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -46,18 +44,6 @@ class Gate:
     reason: str
     gain: float = 0.0
     bound: float = -np.inf
-
-    def apply(self, adapter: QuantileFunction, frozen: QuantileFunction) -> QuantileFunction:
-        r"""Mixes both laws with common ranks.
-
-        Arguments:
-            adapter: The adapter's law, with batch shape :math:`(n, H, D)`.
-            frozen: The frozen model's law, likewise.
-
-        Returns:
-            The gated law.
-        """
-        return QuantileFunction.mix(self.values, adapter, frozen)
 
 
 def fit_gate(

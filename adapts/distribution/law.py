@@ -92,16 +92,3 @@ class Law:
                 levels = copula.uniforms(1, generator, windows=num_samples * len(part[0]))
                 part.copy_(marginals(levels.view(part.shape)))
         return paths
-
-    def rescaled(self, location: Tensor | float, scale: Tensor | float) -> Law:
-        r"""The law in other units, :math:`location + scale \cdot Y` a channel.
-
-        Arguments:
-            location: The shift, with shape :math:`(D,)`.
-            scale: The positive factor, with shape :math:`(D,)`.
-
-        Returns:
-            The law in these units.
-        """
-        parts = None if self.parts is None else self.parts.scaled(scale)
-        return Law(self.marginals.rescaled(location, scale), self.copula, parts)

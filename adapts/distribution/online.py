@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..tensors import require_names, taken
-from .law import Law
 from .pits import Pits
 from .quantiles import LEVELS, QuantileFunction
 from .recalibration import Recalibration, inverse
@@ -140,16 +139,6 @@ class OnlineRecalibration:
         below[..., some, :] = below[..., some, :].where(~jumps.jumps[:, None, ..., None], inside)
         return below
 
-    def score(self, future: Tensor, law: Law, generator: torch.Generator | None = None) -> None:
-        r"""Takes up what came true of forecasts.
-
-        Arguments:
-            future: The outcomes of windows in order of time, with shape :math:`(n, H, D)`. NaN marks a missing step.
-            law: Their law, not adapted.
-            generator: The source of what randomises PITs at atoms.
-        """
-        self.update(law.marginals.pits(future, generator))
-
     def adapted(self, pits: Pits | Tensor) -> Pits:
         r"""What PITs are under the law as it is adapted now.
 
@@ -183,17 +172,6 @@ class OnlineRecalibration:
         law = QuantileFunction(grid, torch.special.ndtri(grid).expand(*self._tracked.shape[1:3], -1))
         read: Tensor = torch.special.ndtr(self.recalibration.apply(law)(level))
         return read
-
-    def apply(self, law: Law) -> Law:
-        r"""Adapts a law; ranks, and with them the copula, stay.
-
-        Arguments:
-            law: The law of :math:`n` windows.
-
-        Returns:
-            The law with its margins adapted; `law` itself before the first outcome.
-        """
-        return law if self.count == 0 else Law(self.recalibration.apply(law.marginals), law.copula)
 
     def state(self) -> dict[str, Tensor]:
         r"""What has been learnt.

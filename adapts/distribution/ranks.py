@@ -137,14 +137,13 @@ class PathCopula(RankCopula):
         return held
 
 
-def fit_schaake(values: Tensor, prediction_length: int, max_blocks: int = BLOCKS) -> Copula:
+def fit_schaake(values: Tensor, prediction_length: int) -> Copula:
     r"""Ranks past blocks of the observed series.
 
     Arguments:
         values: The history, with shape :math:`(T, D)`. NaN marks a missing step; a block shows a half of its cells, or
             is left out.
         prediction_length: The number of leads :math:`H`.
-        max_blocks: The most blocks that are kept, evenly spread.
 
     Returns:
         The copula; independence if there are fewer than two blocks.
@@ -152,29 +151,28 @@ def fit_schaake(values: Tensor, prediction_length: int, max_blocks: int = BLOCKS
     if len(values) < prediction_length:
         return Independent(prediction_length, values.shape[1])
     blocks = values.unfold(0, prediction_length, 1).mT  # (T-H+1, H, D)
-    return _of_ranks(ranked(blocks[_kept(blocks, max_blocks)]))
+    return _of_ranks(ranked(blocks[_kept(blocks)]))
 
 
-def fit_empirical(pits: Tensor | Pits, max_blocks: int = BLOCKS) -> Copula:
+def fit_empirical(pits: Tensor | Pits) -> Copula:
     r"""Ranks the errors of past forecasts.
 
     Arguments:
         pits: The transforms of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing outcome; a window
             shows a half of its cells, or is left out.
-        max_blocks: The most windows that are kept, evenly spread.
 
     Returns:
         The copula; independence if there are fewer than two windows.
     """
     pits = Pits.of(pits)
-    return _of_ranks(pits[_kept(pits.lower, max_blocks)])
+    return _of_ranks(pits[_kept(pits.lower)])
 
 
-def _kept(blocks: Tensor, most: int) -> Tensor:
+def _kept(blocks: Tensor) -> Tensor:
     r"""Which blocks (n, H, D) are kept: those that show a half of their cells, evenly spread where they are many."""
     seen = (~blocks.isnan()).float().mean((1, 2))
     whole = (seen >= 0.5).nonzero().squeeze(-1)
-    some = np.linspace(0, len(whole) - 1, min(len(whole), most)).round().astype(int)
+    some = np.linspace(0, len(whole) - 1, min(len(whole), BLOCKS)).round().astype(int)
     return whole[torch.from_numpy(some)]
 
 

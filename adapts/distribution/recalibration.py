@@ -227,7 +227,7 @@ class Recalibration:
         return found
 
     @staticmethod
-    def conformal(pits: Tensor, reach: int = 0) -> Recalibration:
+    def conformal(pits: Tensor) -> Recalibration:
         r"""Conformal quantiles, a channel and lead by itself: split conformal prediction on the scale of PITs.
 
         The level that is read for :math:`\tau` is the :math:`\lceil (n + 1) \tau \rceil`-th smallest of :math:`n` PITs
@@ -243,8 +243,6 @@ class Recalibration:
 
         Arguments:
             pits: The transforms of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing outcome.
-            reach: How many leads on either side share their shifts with a lead, evenly; what is gained in steadiness
-                is lost in the guarantee, which holds for 0.
 
         Returns:
             The recalibration; the identity for fewer than two windows.
@@ -263,10 +261,6 @@ class Recalibration:
         first, last = (edge.expand_as(told).gather(-1, at) for edge, at in _edges(shift, told))
         lower = torch.arange(len(LEVELS)) < len(LEVELS) // 2
         shift = torch.where(told, shift, torch.where(lower, first, last)).nan_to_num(0.0)
-        if reach:
-            near = (torch.arange(horizon).unsqueeze(-1) - torch.arange(horizon)).abs() <= reach
-            weights = near.double() / near.sum(-1, keepdim=True)
-            shift = (weights @ shift.flatten(1)).view_as(shift)
         maps = torch.special.ndtr((_score(levels) + shift).sort(-1).values)
         return Recalibration(maps.unsqueeze(1), torch.arange(horizon))
 

@@ -115,7 +115,7 @@ def _each(name: str, function: Callable[[np.ndarray], object], samples: np.ndarr
     return np.stack(made)
 
 
-def scenarios(samples: np.ndarray, k: int, scale: np.ndarray | None = None, seed: int = 0) -> Scenarios:
+def scenarios(samples: np.ndarray, k: int, seed: int = 0) -> Scenarios:
     r"""Picks the joint paths that stand for all others: k-medoids.
 
     The medoids are samples, so each is a possible path, with ramps and coincidences as the law has them; a mean of
@@ -128,8 +128,6 @@ def scenarios(samples: np.ndarray, k: int, scale: np.ndarray | None = None, seed
     Arguments:
         samples: Joint paths, with shape :math:`(S, H, D)`.
         k: The number of scenarios, from 1 to :math:`S`.
-        scale: What a distance is measured in, with shape :math:`(D,)` or :math:`(H, D)`; the standard deviation of
-            each cell if None.
         seed: The seed of the start.
 
     Returns:
@@ -146,7 +144,7 @@ def scenarios(samples: np.ndarray, k: int, scale: np.ndarray | None = None, seed
             f"scenarios compare each sample with each, of at most {MOST_COMPARED}, got {number}: predict with "
             f"num_samples={MOST_COMPARED} or less"
         )
-    spread = samples.std(0) if scale is None else np.broadcast_to(scale, samples.shape[1:])
+    spread = samples.std(0)
     flat = ((samples - samples.mean(0)) / np.where(spread > 0, spread, 1.0)).reshape(number, -1).astype(float)
     square = (flat**2).sum(1)
     apart = np.sqrt(np.maximum(square[:, None] + square - 2 * flat @ flat.T, 0.0))  # (S, S)

@@ -38,6 +38,8 @@ from torch import Tensor
 from ..distribution.bands import JOINT
 from ..windows import Times, require_times
 
+#: How often windows are drawn anew to show what chance does.
+RESAMPLES = 200
 DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 _CHUNK = 2**22  # float64 numbers of one temporary: 32 MiB, so that a few of them stay small beside the samples
@@ -299,7 +301,6 @@ def pit_deviations(
     time: Times,
     *,
     last_lead: int | None = None,
-    resamples: int = 200,
     levels: Sequence[float] | np.ndarray | None = None,
     seed: int = 0,
 ) -> Tensor:
@@ -324,13 +325,13 @@ def pit_deviations(
         time: When the windows begin (`Windows.time`). Those of several items that begin together stay together.
         last_lead: The number of rows from a window's origin to the end of its last lead, :math:`H` if None. Needed
             where `pit` holds a block of the leads.
-        resamples: The number of resamples :math:`R`.
         levels: The levels at which the curves are compared, with shape :math:`(G,)`, rising within (0, 1); the middles
             of 100 even steps if None.
         seed: The seed of the resampling.
 
     Returns:
-        Deviations of the share of PITs below a level from the level, with shape :math:`(R, G, *)`, float64; NaN where
+        Deviations of the share of PITs below a level from the level, with shape :math:`(R, G, *)` of :math:`R = 200`
+        resamples, float64; NaN where
         there is one origin only, which says nothing of chance.
     """
     rng = np.random.default_rng(seed)
@@ -356,14 +357,14 @@ def pit_deviations(
     block = max(1, min(num_origins, int((np.abs(rows[:, None] - rows) < span).sum(axis=1).max() + 1) // 2))
     inflation = bootstrap_inflation(rows, span, block)
 
-    starts = rng.integers(0, num_origins, (resamples, -(-num_origins // block)))
-    drawn = ((starts[..., None] + np.arange(block)) % num_origins).reshape(resamples, -1)[:, :num_origins]
-    drawn += num_origins * np.arange(resamples)[:, None]
-    weights = np.bincount(drawn.ravel(), minlength=resamples * num_origins).reshape(resamples, num_origins)
+    starts = rng.integers(0, num_origins, (RESAMPLES, -(-num_origins // block)))
+    drawn = ((starts[..., None] + np.arange(block)) % num_origins).reshape(RESAMPLES, -1)[:, :num_origins]
+    drawn += num_origins * np.arange(RESAMPLES)[:, None]
+    weights = np.bincount(drawn.ravel(), minlength=RESAMPLES * num_origins).reshape(RESAMPLES, num_origins)
     with np.errstate(invalid="ignore"):
         curves = (weights @ below) / (weights @ share)  # (D, R, G)
         deviations = (curves - below.sum(1, keepdims=True) / share.sum(1, keepdims=True)) * inflation
-    return torch.from_numpy(deviations.transpose(1, 2, 0).reshape(resamples, grid, *rest))
+    return torch.from_numpy(deviations.transpose(1, 2, 0).reshape(RESAMPLES, grid, *rest))
 
 
 def bootstrap_inflation(rows: np.ndarray, span: int, block: int) -> float:
@@ -540,10 +541,10 @@ def dawid_sebastiani(samples: Tensor, y: Tensor) -> Tensor:
     return scores
 
 
-def variogram_score(samples: Tensor, y: Tensor, p: float = 0.5) -> Tensor:
+def variogram_score(samples: Tensor, y: Tensor) -> Tensor:
     r"""Variogram score, which sees dependence: how far entries of a vector lie from each other.
 
-    .. math:: \sum_{i, j} \left( |y_i - y_j|^p - \frac{1}{S} \sum_s |x_{s, i} - x_{s, j}|^p \right)^2
+    .. math:: \sum_{i, j} \Bigl( \sqrt{|y_i - y_j|} - \frac{1}{S} \sum_s \sqrt{|x_{s, i} - x_{s, j}|} \Bigr)^2
 
     Proper, not strictly: it is blind to a shift of all entries. Entries should be in like units, and standardised ones
     where they come in single precision, in which the score is then computed.
@@ -556,7 +557,6 @@ def variogram_score(samples: Tensor, y: Tensor, p: float = 0.5) -> Tensor:
     Arguments:
         samples: Samples of each window's vector, with shape :math:`(S, n, V)`.
         y: The observed vectors, with shape :math:`(n, V)`. NaN is missing; pairs with it are left out.
-        p: The order.
 
     Returns:
         The scores, with shape :math:`(n,)`, float64; NaN where no pair was seen.
@@ -567,6 +567,6 @@ def variogram_score(samples: Tensor, y: Tensor, p: float = 0.5) -> Tensor:
         x = samples[:, chunk].movedim(-1, 0).contiguous()  # (V, S, n)
         truth = y[chunk].mT  # (V, n)
         for lag in range(1, entries):
-            expected = (x[lag:] - x[:-lag]).abs_().pow_(p).mean(1)
-            scores[chunk] += 2 * ((truth[lag:] - truth[:-lag]).abs() ** p - expected).square().nansum(0)
+            expected = (x[lag:] - x[:-lag]).abs_().sqrt_().mean(1)
+            scores[chunk] += 2 * ((truth[lag:] - truth[:-lag]).abs().sqrt() - expected).square().nansum(0)
     return scores.masked_fill((~y.isnan()).sum(-1) < 2, math.nan)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["BayesianRegression"]
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -120,19 +119,6 @@ class BayesianRegression:
         r"""The covariance of each target's coefficients, of shape :math:`(*, q, p, p)`."""
         covariance: Tensor = self.noise[..., None, None] * (self.factor @ self.factor.mT).unsqueeze(-3)
         return covariance
-
-    @property
-    def log_evidence(self) -> Tensor:
-        r"""The log density of the targets, coefficients and noise integrated out, of shape :math:`(*, q)`.
-
-        .. math:: \log p(y) = -\tfrac n2 \log 2 \pi + \tfrac12 \log \frac{|\Lambda_0|}{|\Lambda_n|}
-            + a_0 \log b_0 - a_n \log b_n + \log \Gamma(a_n) - \log \Gamma(a_0)
-        """
-        return (
-            0.5 * (self._log_shrinkage - self.count * math.log(2 * math.pi))
-            + self._prior_shape * self._prior_rate.log() - self.shape * self.rate.log()
-            + self.shape.lgamma() - self._prior_shape.lgamma()
-        )  # fmt: skip
 
     @property
     def divergence(self) -> Tensor:

@@ -64,23 +64,20 @@ class RidgePath:
         return reduced
 
 
-def ridge(x: Tensor, y: Tensor, strength: float, prior: Tensor | None = None) -> Tensor:
-    r"""Returns ridge coefficients, shrunk towards a prior guess.
+def ridge(x: Tensor, y: Tensor, strength: float) -> Tensor:
+    r"""Returns ridge coefficients.
 
-    .. math:: \arg\min_W \lVert Y - X W \rVert_F^2 + \lambda \lVert W - W_0 \rVert_F^2
+    .. math:: \arg\min_W \lVert Y - X W \rVert_F^2 + \lambda \lVert W \rVert_F^2
 
     Arguments:
         x: The regressors, with shape :math:`(n, p)`.
         y: The targets, with shape :math:`(n, q)`.
         strength: The strength :math:`\lambda \geq 0`.
-        prior: The guess :math:`W_0`, with shape :math:`(p, q)`; zero if None.
 
     Returns:
         The coefficients, with shape :math:`(p, q)`.
     """
-    if prior is None:
-        return RidgePath(x.mT @ x, x.mT @ y).solve(strength)
-    return prior + ridge(x, y - x @ prior, strength)
+    return RidgePath(x.mT @ x, x.mT @ y).solve(strength)
 
 
 def cross_validated_error(

@@ -119,9 +119,9 @@ def smooth(dice: Dice, n: int, length: int) -> Tensor:
     return x
 
 
-def volatility(dice: Dice, n: int, length: int, strength: float = 1.0) -> Tensor:
+def volatility(dice: Dice, n: int, length: int) -> Tensor:
     r"""A positive scale that wanders: the exponential of coloured noise; half of the rows stay at 1."""
-    amount = dice.uniform(n, 1, high=strength) * dice.coin(n, 1, chance=0.5)
+    amount = dice.uniform(n, 1) * dice.coin(n, 1, chance=0.5)
     return (amount * coloured(dice, n, length, slope=dice.uniform(n, 1, low=1.0, high=3.0))).exp()
 
 
