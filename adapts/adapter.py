@@ -837,7 +837,7 @@ class Adapter:
             return replace(series, panel=Panel.of(series.panel, target=target, static=static))
         if isinstance(series, str | Path):
             return read_with(series, covariates, **options)
-        panel = read_series(series, covariates=covariates, **options)
+        panel = read_series(series, Panel, covariates=covariates, **options)
         return Dataset(name="series", panel=panel)
 
     def _through(

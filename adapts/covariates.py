@@ -24,8 +24,8 @@ from .errors import shown
 from .gaps import short_gaps
 from .panel import Item, Panel, as_pandas
 from .panel.columns import groups, listed
+from .panel.item import columns_of
 from .panel.options import column_names
-from .panel.panel import columns_of
 from .panel.reader import Reader
 from .readers import read_table
 from .shelf import unknown
@@ -267,7 +267,7 @@ def require_one_value(
     future = as_pandas(future)
     if not isinstance(future, pd.DataFrame):
         return
-    reader = Reader(list(given), item_column, timestamp_column, panel.frequency, True)
+    reader = Reader(Panel, list(given), item_column, timestamp_column, panel.frequency, True)
     frame, item_column, timestamp_column = reader.flat(future)
     reader = replace(reader, item_column=item_column, timestamp_column=timestamp_column)
     dates, timestamp = reader.find_dates(frame)

@@ -28,7 +28,7 @@ from .errors import quoted, reading, shown, unforeseen
 from .ownership import CONFIG, PREDICTOR, SAVED, File, as_path, replaced, replaced_file, require_ours, writing
 from .panel import Categories, Item, Panel
 from .panel.columns import as_array, listed
-from .panel.panel import columns_of
+from .panel.item import columns_of
 from .panel.reader import MOST_CHANNELS
 from .saving import load, write
 from .shelf import unknown

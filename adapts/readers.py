@@ -138,12 +138,12 @@ def read_table(path: Path, item_column: str | Sequence[str] | None = None) -> Ta
 
 def _panel(table: Table, options: dict[str, Any]) -> dict[str, Any]:
     if isinstance(table.series, Mapping):  # named series without dates, of which only the season can be known
-        panel = read_series(list(table.series.values()), **options)
+        panel = read_series(list(table.series.values()), Panel, **options)
         named = zip(panel.items, table.series, strict=True)
         panel = replace(panel, items=tuple(replace(item, item_id=label(name, "a series")) for item, name in named))
         return {"panel": panel, "season_length": table.frequency and season_length(alias(table.frequency))}
     frequency = options["frequency"] or table.frequency
-    return {"panel": read_series(table.series, **{**options, "frequency": frequency})}
+    return {"panel": read_series(table.series, Panel, **{**options, "frequency": frequency})}
 
 
 def _require_file(path: Path, names: Sequence[str]) -> None:

@@ -39,7 +39,7 @@ from .dates import alias, calendar
 from .errors import reading, shown
 from .ownership import CONFIG, TENSORS
 from .panel import Item, Panel
-from .panel.panel import columns_of
+from .panel.item import columns_of
 from .schemas import Count, Rows, Said, Sha256, Strict, Text, read_json, require_regular, validated
 from .shelf import unknown
 from .tensors import kind_of, require_names, taken, written

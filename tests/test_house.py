@@ -103,6 +103,21 @@ def test_imports_run_one_way(path: Path) -> None:
         assert other == part or HEIGHT[other] < HEIGHT[part], f"{part} must not import {name}"
 
 
+def test_no_files_import_each_other_in_a_circle() -> None:
+    def named(path: Path) -> str:
+        return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+    files = {named(path): path for path in MODULES}
+    needs = {}
+    for name, path in files.items():
+        found = {whole if whole in files else whole.rpartition(".")[0] for whole in imports(path)}
+        needs[name] = {other for other in found if other in files and other != name}
+    while free := [name for name, others in needs.items() if not others & needs.keys()]:
+        for name in free:
+            del needs[name]
+    assert not needs, f"files that import each other, or others that do: {sorted(needs)}"
+
+
 def test_what_is_imported_is_declared() -> None:
     extras = PROJECT["optional-dependencies"]
     run = PROJECT["dependencies"] + sum((extras[name] for name in ("demo", "parquet", "baselines", "flow", "tune")), [])

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["KNOWN", "FoundationModel", "foundation_models", "load_foundation_model"]
 
 import re
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,10 @@ from ..errors import reading, shown
 from ..ownership import as_path
 from ..shelf import unknown
 from .base import FoundationModel
-
-#: The bundled checkpoints by name: the package folder each lies in.
-_BUNDLED = {"bolt-nano": "bolt_nano"}
-
-
-#: The names that a file may have us look for: the bundled ones, and the checkpoints of Chronos-Bolt on the hub.
-KNOWN = (*_BUNDLED, *(f"amazon/chronos-bolt-{size}" for size in ("tiny", "mini", "small", "base")))
-
+from .registry import KNOWN, foundation_models
 
 #: The steps of the context on which a checkpoint of others is tried.
 TRIED = 512
-
-
-def foundation_models() -> dict[str, Path]:
-    r"""Returns the folders of the bundled checkpoints, by name.
-
-    Example:
-        >>> list(foundation_models())
-        ['bolt-nano']
-    """
-    return {name: Path(str(files(__package__) / folder)) for name, folder in _BUNDLED.items()}
 
 
 def load_foundation_model(model: str | Path | FoundationModel | Any, *, device: str = "auto") -> FoundationModel:

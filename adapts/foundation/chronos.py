@@ -19,6 +19,7 @@ from .._logging import quiet
 from ..errors import reading, shown
 from .base import FoundationModel
 from .folders import ATTENTION, REMEDY, BoltConfig, checked, named, read_config, require_sound
+from .registry import foundation_models
 
 _REFUSED = {
     "Chronos-2": "it is not supported yet",
@@ -153,8 +154,6 @@ def from_hub(repository: str, load: Callable[..., FoundationModel] = from_direct
     """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    from . import foundation_models
 
     try:
         with quiet():

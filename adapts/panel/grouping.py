@@ -15,6 +15,7 @@ from ..errors import shown
 from .columns import groups, listed, names_in, text
 from .frames import as_pandas
 from .options import label
+from .panel import Panel
 from .reader import Reader
 
 
@@ -64,7 +65,7 @@ def split(
     if not isinstance(frame, pd.DataFrame):
         raise ValueError(f"expected a long frame with a column {shown(group_column)}, got {type(series).__name__}")
     group_column = label(group_column, "the group column")
-    reader = Reader(None, item_column, timestamp_column, None, False)
+    reader = Reader(Panel, None, item_column, timestamp_column, None, False)
     frame, item_column, timestamp_column = reader.flat(frame, keep=[group_column])
     reader = replace(reader, item_column=item_column, timestamp_column=timestamp_column)
     if known is None and group_column not in frame.columns:

@@ -2,7 +2,7 @@ r"""The panel: items x time x channels, with names and dates."""
 
 from __future__ import annotations
 
-__all__ = ["Categories", "Item", "Panel", "columns_of", "require_length", "require_sizes"]
+__all__ = ["Panel", "require_length"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,54 +16,12 @@ from .. import checks
 from ..dates import RANGE, OutOfRange, calendar, period_of, steps_since
 from ..errors import shown
 from .columns import listed, named
+from .item import Categories, Item, columns_of
 from .options import TIMESTAMP_NAMES
+from .reader import read_series
 
-#: The smallest and the largest size of a channel: the squares of ten times as much are numbers of double precision.
-SMALLEST, LARGEST = 1e-150, 1e150
 #: How many standard deviations a value may lie from the mean of the rows that were fitted.
 FARTHEST = 1e15
-
-#: The categories of a static column: their names, or the numbers that gluonts counts them by.
-Categories = tuple[str, ...] | tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Item:
-    r"""One multivariate series.
-
-    Arguments:
-        item_id: The name of the item.
-        values: The rows, oldest first, with shape :math:`(T, D)`, float64. NaN marks a missing value.
-        index: The dates of the rows, or a RangeIndex where the data have none.
-
-    Raises:
-        ValueError: If the values are no such array, or the index has another length.
-    """
-
-    item_id: str
-    values: np.ndarray
-    index: pd.Index[Any]
-
-    def __post_init__(self) -> None:
-        values = self.values
-        if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype != np.float64:
-            raise ValueError(f"an item holds a float64 array (T, D), got {shown(values)}: Panel.of reads anything else")
-        if not isinstance(self.index, pd.Index) or len(self.index) != len(values):
-            raise ValueError(f"an item of {len(values)} rows has an index of as many entries, got {shown(self.index)}")
-        # Sums over rows round by the order in memory, and equal rows are to have equal forecasts.
-        object.__setattr__(self, "values", np.ascontiguousarray(self.values))
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def clock(self) -> np.ndarray:
-        r"""The dates as integers that compare across items (nanoseconds of UTC).
-
-        Returns:
-            The integers, with shape :math:`(T,)`.
-        """
-        assert isinstance(self.index, pd.DatetimeIndex)
-        return np.asarray(self.index.as_unit("ns").asi8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,10 +175,8 @@ class Panel:
                 not regular, columns that are not named tell the time or further series apart, or a static column is
                 not constant within an item.
         """
-        from .reader import read_series
-
         return read_series(
-            series, target=target, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
+            series, cls, target=target, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
             regularise=regularise, static=static,
         )  # fmt: skip
 
@@ -454,25 +410,6 @@ class Panel:
         )  # fmt: skip
 
 
-def columns_of(static: Mapping[str, Categories | None]) -> tuple[str, ...]:
-    r"""Names the channels that static columns become.
-
-    Arguments:
-        static: The categories of each, None for numbers.
-
-    Returns:
-        The names, in order.
-
-    Example:
-        >>> columns_of({"size": None, "kind": ("shop", "store")})
-        ('size', 'kind=shop', 'kind=store')
-    """
-    made: list[str] = []
-    for name, categories in static.items():
-        made += [name] if categories is None else [f"{name}={category}" for category in categories]
-    return tuple(made)
-
-
 def require_length(panel: Panel, needed: int, why: str) -> None:
     r"""Checks that every item is long enough.
 
@@ -488,32 +425,3 @@ def require_length(panel: Panel, needed: int, why: str) -> None:
     if len(short) < needed:
         whose = "the series" if len(panel) == 1 else f"item {shown(short.item_id)}"
         raise ValueError(f"too short a series: {whose} has {len(short)} steps, at least {needed} are needed for {why}")
-
-
-def require_sizes(panel: Panel) -> None:
-    r"""Checks that the channels have a size that can be computed with, from 1e-150 to 1e150.
-
-    Arguments:
-        panel: The panel, without infinite values.
-
-    Raises:
-        ValueError: If a value is larger, or all values of a channel are smaller but not all zero.
-    """
-    sizes = [np.abs(item.values).max(0, initial=0.0, where=~np.isnan(item.values)) for item in panel.items]
-    largest = np.max(sizes, axis=0)  # (D,)
-    far = np.flatnonzero((largest > 10 * LARGEST) | ((largest < SMALLEST / 10) & (largest > 0)))
-    if not len(far):
-        return
-    column = int(far[0])
-    number = int(np.argmax([size[column] for size in sizes]))
-    item = panel.items[number]
-    row = int(np.argmax(np.where(np.isnan(item.values[:, column]), -1.0, np.abs(item.values[:, column]))))
-    whose = "" if len(panel) == 1 else f" of item {shown(item.item_id)}"
-    size = largest[column]
-    large = size > LARGEST
-    expected, change = (f"at most {LARGEST:g}", "divide") if large else (f"at least {SMALLEST:g}", "multiply")
-    raise ValueError(
-        f"expected column {shown(panel.channels[column])} to have a size of {expected}, and its largest value is "
-        f"{item.values[row, column]:g}, in row {row}{whose}: {change} the column by a power of ten, and undo that in "
-        f"its forecast; or write {'NaN if the value is a mistake' if large else '0 if it is no signal'}"
-    )

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from inspect import getattr_static
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -52,9 +52,13 @@ from .columns import (
     why_not_numeric,
 )
 from .frames import as_pandas
+from .item import Categories, Item
 from .options import ITEM_NAMES, TIMESTAMP_NAMES, label, reading_options
-from .panel import Categories, Item, Panel, require_sizes
+from .sizes import require_sizes
 from .static import coded, with_static
+
+if TYPE_CHECKING:
+    from .panel import Panel
 
 #: What the names of features begin with in gluonts entries, those of former versions, and which an estimator takes.
 FEATURES, FORMER_FEATURES = ("feat_", "past_feat_"), ("cat", "dynamic_feat", "past_dynamic_feat")
@@ -71,6 +75,7 @@ class Reader:
     that nobody named is not said of them.
     """
 
+    panel_type: type[Panel]
     target: str | Sequence[str] | None
     item_column: str | Sequence[str] | None
     timestamp_column: str | None
@@ -80,13 +85,17 @@ class Reader:
     covariates: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        given = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "covariates"}
+        given = {
+            each.name: getattr(self, each.name)
+            for each in fields(self)
+            if each.name not in ("panel_type", "covariates")
+        }
         for name, value in reading_options(**given).items():
             object.__setattr__(self, name, value)
 
     def read(self, series: Any) -> Panel:
         r"""Makes a panel of whatever holds series; see `Panel.of`."""
-        if isinstance(series, Panel):
+        if isinstance(series, self.panel_type):
             return self.read_panel(series)
         try:
             return self.read_any(as_pandas(series))
@@ -152,7 +161,9 @@ class Reader:
         series = [as_pandas(entry) for entry in series]
         if self.static and not isinstance(self.static, Mapping):
             return self.of_one_kind(series).read_list(series)
-        if not any(isinstance(entry, pd.DataFrame | pd.Series | np.ndarray | torch.Tensor | Panel) for entry in series):
+        if not any(
+            isinstance(entry, (pd.DataFrame, pd.Series, np.ndarray, torch.Tensor, self.panel_type)) for entry in series
+        ):
             return self.read_array(as_array(series))
         return self.join(self.read_all(series))
 
@@ -205,7 +216,7 @@ class Reader:
             if len(panel) != 1:
                 raise ValueError(f"expected a list of single series, but entry {number} holds {len(panel)} items")
             items.append(replace(panel.require_channels(first.channels).items[0], item_id=str(number)))
-        return Panel(
+        return self.panel_type(
             tuple(items), first.channels, first.frequency, single=False, known_covariates=first.known_covariates,
             static=first.static,
         )  # fmt: skip
@@ -231,7 +242,7 @@ class Reader:
             Item(str(number), np.array(item, np.float64), pd.RangeIndex(len(item)))
             for number, item in enumerate(values)
         )
-        return self.finish(Panel(tuple(items), channels, None, single))
+        return self.finish(self.panel_type(tuple(items), channels, None, single))
 
     # ------------------------------------------------------------------ gluonts
 
@@ -284,7 +295,7 @@ class Reader:
             names = [names] if isinstance(names, str) else names
             channels = tuple(label(name) for name in names) if len(names) == width else channels
         _tell_unread(entries)
-        return self.finish(Panel(tuple(items), channels, found[0], single=False))
+        return self.finish(self.panel_type(tuple(items), channels, found[0], single=False))
 
     # ------------------------------------------------------------------ frames
 
@@ -339,7 +350,7 @@ class Reader:
                 )
                 items.append(Item(name, mended, index))
                 _require_proportion(items, len(frame))
-        panel = Panel(tuple(items), channels, frequency, single=len(items) == 1)
+        panel = self.panel_type(tuple(items), channels, frequency, single=len(items) == 1)
         return with_static(self.finish(panel if item is None else replace(panel, item_column=item)), static)
 
     def with_codes(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Categories | None]]:
@@ -805,11 +816,12 @@ class Reader:
             raise ValueError(f"the data have no dates for {option} to apply to: pass a frame with dates")
 
 
-def read_series(series: Any, *, covariates: Sequence[str] = (), **options: Any) -> Panel:
+def read_series(series: Any, panel_type: type[Panel], *, covariates: Sequence[str] = (), **options: Any) -> Panel:
     r"""Makes a panel of whatever holds series.
 
     Arguments:
         series: As for `Panel.of`.
+        panel_type: `Panel`, which is made of them.
         covariates: Columns that are read whichever are to be forecast, and may say what the dates do.
         options: Those of `Panel.of`.
 
@@ -818,7 +830,7 @@ def read_series(series: Any, *, covariates: Sequence[str] = (), **options: Any) 
     """
     missing = dict.fromkeys(("target", "item_column", "timestamp_column", "frequency"))
     with unforeseen("these data cannot be read", "pass frames or arrays of plain numbers, text and dates"):
-        return Reader(**{**missing, "regularise": False, **options, "covariates": covariates}).read(series)
+        return Reader(panel_type, **{**missing, "regularise": False, **options, "covariates": covariates}).read(series)
 
 
 def _entries_of(series: Any) -> tuple[list[Mapping[str, Any]], Any]:

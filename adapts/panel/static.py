@@ -6,14 +6,17 @@ __all__ = ["as_fitted", "coded", "with_static"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from ..errors import shown
 from .columns import listed, names_in, numeric, text
-from .panel import Categories, Item, Panel, columns_of
+from .item import Categories, Item, columns_of
+
+if TYPE_CHECKING:
+    from .panel import Panel
 
 
 def coded(column: pd.Series[Any], categories: Categories | None = None) -> tuple[np.ndarray, Any]:

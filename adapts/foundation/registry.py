@@ -1,0 +1,23 @@
+r"""Which checkpoints are known by name."""
+
+from __future__ import annotations
+
+__all__ = ["KNOWN", "foundation_models"]
+
+from importlib.resources import files
+from pathlib import Path
+
+#: The bundled checkpoints by name: the package folder each lies in.
+_BUNDLED = {"bolt-nano": "bolt_nano"}
+#: The names that a file may have us look for: the bundled ones, and the checkpoints of Chronos-Bolt on the hub.
+KNOWN = (*_BUNDLED, *(f"amazon/chronos-bolt-{size}" for size in ("tiny", "mini", "small", "base")))
+
+
+def foundation_models() -> dict[str, Path]:
+    r"""Returns the folders of the bundled checkpoints, by name.
+
+    Example:
+        >>> list(foundation_models())
+        ['bolt-nano']
+    """
+    return {name: Path(str(files(__package__) / folder)) for name, folder in _BUNDLED.items()}
