@@ -520,7 +520,7 @@ class Adapter:
         static = column_names("static", static)
         checks.flag("expected calendar", calendar)
         named = target is not None or calendar or past_covariates or known_covariates or static
-        if not named and self._fitted is not None and "covariates" in self._fitted.stages:
+        if not named and self._fitted is not None and "covariates" in self._fitted.decisions:
             target, past_covariates, known_covariates, calendar = _roles(self._fitted.panel)
             static = list(self._fitted.panel.static)
         dataset = self._dataset(
@@ -768,7 +768,7 @@ class Adapter:
             context_length=fitted.context_length,
             prediction_length=int(self.prediction_length),
             windows=dict(fitted.windows),
-            stages=dict(fitted.stages),
+            stages={name: decision.reason for name, decision in fitted.decisions.items()},
             spans={name: dict(span) for name, span in fitted.spans.items()},
             notices=list(fitted.notices),
         )

@@ -7,8 +7,9 @@ __all__ = ["Fitted", "Found", "Shared", "fit", "rows_digest", "validate"]
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from .covariates import (
     within_items,
 )
 from .dates import phases
+from .decisions import Decision, Outcome, heard
 from .distribution.bands import JointBands, least_tail_scale
 from .distribution.blocks import independent_windows, lead_blocks
 from .distribution.confirmation import LAGS, choose_copula, mean_pinball
@@ -79,8 +81,6 @@ SHORT = 400
 ENOUGH = 8
 #: How many it takes to tell how many values are few.
 SOME = 2
-#: What is said first of a stage that has too few windows.
-LEFT_OUT = "left out"
 #: The windows whose forecasts are kept together, and lost together when a fit is killed; at least one batch.
 CHUNK = 64
 
@@ -112,7 +112,7 @@ class Fitted:
         windows: The number of windows a part.
         spans: The first and the last target row of each part, by their dates or numbers, and how many rows it has;
             a part without rows is left out.
-        stages: What each stage decided, in words, by its name.
+        decisions: What each stage decided, by its name.
         head: The tensors of the frozen model's head, where it was trained for these series.
         effect: What known covariates explain of the targets; None where there are none.
         coupling: What the channels that are seen tell of those that are not; None where nothing is filled.
@@ -141,7 +141,7 @@ class Fitted:
     gate: Tensor | None = None
     windows: dict[str, int] = field(default_factory=dict)
     spans: dict[str, dict[str, Any]] = field(default_factory=dict)
-    stages: dict[str, str] = field(default_factory=dict)
+    decisions: dict[str, Decision] = field(default_factory=dict)
     head: dict[str, Tensor] = field(default_factory=dict)
     effect: KnownEffect | None = None
     coupling: Coupling | None = None
@@ -651,9 +651,10 @@ class _Stages:
                 self.stage = stage.__name__
                 stage()
                 self.keep(number)
-            said = self.fitted.stages.get(stage.__name__)
-            if said:
-                logger.info("%s: %s", stage.__name__, said)
+            decision = self.fitted.decisions.get(stage.__name__)
+            heard(stage.__name__, decision)
+            if decision is not None:
+                logger.info("%s: %s", stage.__name__, decision.reason)
         self.fitted.module.requires_grad_(False)
         self.checkpoints.finish(["stages"])
 
@@ -668,14 +669,16 @@ class _Stages:
             self.lay()  # without what is explained; the module shows itself the rows, so it comes back once more
             self.fitted.restore(tensors)
         self.lay_windows()
-        self.fitted.stages, self.fitted.left_out = about["stages"], about["left_out"]
+        self.fitted.decisions = {name: Decision(**each) for name, each in about["decisions"].items()}
+        self.fitted.left_out = about["left_out"]
         return int(about["done"])
 
     def keep(self, done: int) -> None:
         r"""Keeps what the stages have left behind, and goes on from the very copies that would be read back."""
         tensors = self.fitted.state()
         self.fitted.restore(tensors)
-        about = {"done": done, "stages": self.fitted.stages, "left_out": self.fitted.left_out}
+        decisions = {name: asdict(each) for name, each in self.fitted.decisions.items()}
+        about = {"done": done, "decisions": decisions, "left_out": self.fitted.left_out}
         self.checkpoints.keep("stages", tensors, about)
 
     @property
@@ -694,7 +697,7 @@ class _Stages:
         if self.loaded.untrained_head() is None:
             return
         if self.settings.get("probe_head") is False:
-            self.fitted.stages["probe"] = "probe_head=False, the head stays as it came"
+            self.decide("probe", "skipped", "probe_head=False, the head stays as it came")
             return
         if not (self.enough("train", "probe") and self.enough("validation", "probe")):
             return
@@ -704,10 +707,12 @@ class _Stages:
             self.loaded, self.windows["train"], self.windows["validation"], batch_size=self.settings["batch_size"],
             seed=self.seed,
         )  # fmt: skip
-        self.fitted.stages["probe"] = (
+        self.decide(
+            "probe", "kept",
             f"the head of {self.loaded.name} trained for {losses['epochs']:.0f} epochs; validation loss "
-            f"{losses['before']:.4g} before, {losses['best']:.4g} at its best"
-        )
+            f"{losses['before']:.4g} before, {losses['best']:.4g} at its best",
+            **losses,
+        )  # fmt: skip
 
     # ------------------------------------------------------------------ validation rows: how many values are few
 
@@ -726,9 +731,11 @@ class _Stages:
             return self.model.predict(context, self.horizon).mT
 
         fitted.kriging = fitted.kriging.handed_over(past[few], future[few], channel[few], forecast)
-        fitted.stages["few_values"] = (
-            f"of fewer than {fitted.kriging.enough} values of a channel, the train rows' correlations tell too"
-        )
+        self.decide(
+            "few_values", "kept",
+            f"of fewer than {fitted.kriging.enough} values of a channel, the train rows' correlations tell too",
+            enough=fitted.kriging.enough,
+        )  # fmt: skip
         self.lay_windows()
 
     # ------------------------------------------------------------------ train and validation rows: covariates
@@ -744,7 +751,10 @@ class _Stages:
             if panel.static and not effect.tells_apart:
                 said.append(f"static {_few(tuple(panel.static))}: not used, for no gain is sure")
         if said:
-            self.fitted.stages["covariates"] = "; ".join(said)
+            used = (
+                self.fitted.effect is not None and self.fitted.effect.used or len(self.fitted.panel.past_covariates) > 0
+            )
+            self.decide("covariates", "kept" if used else "rejected", "; ".join(said))
 
     def known(self) -> str:
         r"""Takes off what known covariates explain, as it was found before, or as it is found now; says what it is."""
@@ -936,12 +946,12 @@ class _Stages:
         if module.closed_form:
             if self.enough("train", "train"):
                 module.solve(self.evidence(["train"], self.folds(windows)), choose=True)
-                self.fitted.stages["train"] = f"solved in closed form on {len(windows)} windows"
+                self.decide("train", "kept", f"solved in closed form on {len(windows)} windows", windows=len(windows))
         elif any(parameter.requires_grad for parameter in module.parameters()):
             if self.enough("train", "train") and self.enough("validation", "train"):
                 self.train_by_gradient()
         else:
-            self.fitted.stages["train"] = "nothing to train"
+            self.decide("train", "kept", "nothing to train")
         module.requires_grad_(False).eval()
         if module.mixes_channels:
             self.fitted.latent_copula = self.latent_dependence()
@@ -972,10 +982,12 @@ class _Stages:
             module.after_training(
                 self.evidence(["train"], fold), self.medians, horizon_weights=settings["horizon_weights"] or 1.0
             )
-        self.fitted.stages["train"] = (
+        self.decide(
+            "train", "kept",
             f"{losses['epochs']:.0f} epochs by gradient on {len(windows)} windows; validation loss "
-            f"{losses['before']:.4g} before, {losses['best']:.4g} at its best"
-        )
+            f"{losses['before']:.4g} before, {losses['best']:.4g} at its best",
+            windows=len(windows), **losses,
+        )  # fmt: skip
 
     def latent_dependence(self) -> Copula:
         r"""The joint law of the latent channels, from some of the train windows."""
@@ -994,7 +1006,7 @@ class _Stages:
         if not self.decided:
             identity = self.fitted.module.family == "identity"
             why = "the family is the frozen model itself" if identity else "gate=False, the adapter stands alone"
-            self.fitted.stages["gate"] = f"none: {why}"
+            self.decide("gate", "skipped", f"none: {why}")
             return
         self.fitted.gate = torch.zeros(self.horizon, self.channels, dtype=torch.float32)
         if not self.enough("validation", "gate"):
@@ -1007,7 +1019,8 @@ class _Stages:
             self.pipeline.noisy(windows, adapter), frozen, self.truth(windows), windows.time
         )  # fmt: skip
         self.fitted.gate = gate.values
-        self.fitted.stages["gate"] = gate.reason
+        outcome: Outcome = "kept" if bool(gate.values.any()) else "rejected"
+        self.decide("gate", outcome, gate.reason, gain=gate.gain, bound=gate.bound)
 
     def validate(self) -> tuple[float, float]:
         r"""Trains, and scores the law that `gate` sees and the frozen model's on the validation windows."""
@@ -1076,7 +1089,8 @@ class _Stages:
         module = self.fitted.module
         if self.crossable:
             return self.without_their_block
-        if self.fitted.head or module.closed_form or "nothing to train" not in self.fitted.stages.get("train", ""):
+        trained = self.fitted.decisions["train"]
+        if self.fitted.head or module.closed_form or trained.outcome == "skipped" or "epochs" in trained.figures:
             return None
         few = torch.from_numpy(_evenly(len(self.windows["train"]), FEW))
         windows, _ = self.some("train")
@@ -1105,7 +1119,7 @@ class _Stages:
         if self.settings["recalibration"] == "conformal":
             self.fitted.recalibration = Recalibration.conformal(self.pits(self.law("calibration"), windows).values)
             said[-1] += ", and conformal levels"
-        self.fitted.stages["calibration"] = "; ".join(said)
+        self.decide("calibration", "kept", "; ".join(said), windows=len(windows))
 
     def dependence_alone(self) -> None:
         r"""Fits the copula where calibration rows are too few: it hardly needs them, and it is shrunk by itself."""
@@ -1114,7 +1128,7 @@ class _Stages:
         if known or independent_windows(time, self.horizon) >= ENOUGH:
             self.fitted.copula = self.copula()
             told = "the train rows" if known else f"the {len(time)} windows of all parts before the confirmation rows"
-            self.fitted.stages["calibration"] += f"; {self.settings['copula']} copula fitted on {told}"
+            self.add("calibration", f"{self.settings['copula']} copula fitted on {told}")
 
     def copula(self) -> Copula:
         r"""The dependence that was asked for."""
@@ -1207,11 +1221,12 @@ class _Stages:
                 law = fitted.recalibrated(self.law("confirmation"), windows)
                 said.append(self.compare(law, windows))
             else:
-                said.append(f"comparison of copulas {fitted.stages['confirmation']}")
+                said.append(f"comparison of copulas {fitted.decisions['confirmation'].reason}")
                 if self.settings["copula"] == "residual" and not isinstance(fitted.copula, Independent):
                     fitted.copula = Independent(self.horizon, self.channels)
                     said.append("independent copula kept, as no rows held back support another")
-        fitted.stages["confirmation"] = "; ".join(said) or "nothing to confirm"
+        outcome: Outcome = "skipped" if "confirmation" in fitted.left_out else "kept"
+        self.decide("confirmation", outcome, "; ".join(said) or "nothing to confirm")
 
     def lengthened(self, told: list[Outcomes], worth: float) -> tuple[list[Outcomes], str]:
         r"""Fits the tails; the outcomes by laws that have them, and what was decided."""
@@ -1325,7 +1340,7 @@ class _Stages:
     def crossable(self) -> bool:
         r"""Whether the adapter's law on train rows can be had of a closed form that did not see them."""
         module = self.fitted.module
-        solved = module.closed_form and module.observed_latents and "solved" in self.fitted.stages.get("train", "")
+        solved = module.closed_form and module.observed_latents and self.fitted.decisions["train"].outcome == "kept"
         return solved and not self.fitted.head
 
     @property
@@ -1372,9 +1387,10 @@ class _Stages:
             return
         fitted.gate = fitted.gate * ~closed
         names = [name for name, shut in zip(fitted.panel.targets, closed.tolist(), strict=True) if shut]
-        fitted.stages["gate"] += (
-            f"; closed again in {len(names)} channels ({', '.join(names[:8])}{', ...' * (len(names) > 8)}), which the "
-            "adapter makes worse on calibration and confirmation rows"
+        self.add(
+            "gate",
+            f"closed again in {len(names)} channels ({', '.join(names[:8])}{', ...' * (len(names) > 8)}), which the "
+            "adapter makes worse on calibration and confirmation rows",
         )
         vars(self).pop("errors", None)  # they were those of the law before
         self.calibration()
@@ -1422,7 +1438,10 @@ class _Stages:
         parts = [name for name in PARTS if len(self.windows[name])]
         module.solve(self.evidence(parts, torch.empty(0, dtype=torch.float32)), choose=False)
         count = sum(len(self.windows[name]) for name in parts)
-        self.fitted.stages["refit"] = f"solved again on the {count} windows of all parts, with the strengths chosen"
+        self.decide(
+            "refit", "kept", f"solved again on the {count} windows of all parts, with the strengths chosen",
+            windows=count,
+        )  # fmt: skip
 
     # ------------------------------------------------------------------ shared
 
@@ -1505,8 +1524,18 @@ class _Stages:
             return True
         why = f"the {len(windows)} windows of the {part} part are worth {worth:.1f} without overlap"
         self.fitted.left_out[stage] = why
-        self.fitted.stages[stage] = f"{LEFT_OUT}: {why}, {least} are needed"
+        self.decide(stage, "skipped", f"left out: {why}, {least} are needed", worth=worth, needed=least)
         return False
+
+    def decide(self, stage: str, outcome: Outcome, reason: str, **figures: float) -> None:
+        r"""Writes down the decision of a stage."""
+        self.fitted.decisions[stage] = Decision(
+            outcome, reason, {name: float(each) for name, each in figures.items() if math.isfinite(each)}
+        )
+
+    def add(self, stage: str, reason: str) -> None:
+        r"""Writes a further clause behind the reason of a stage's decision."""
+        self.fitted.decisions[stage] = self.fitted.decisions[stage].and_then(reason)
 
 
 def _few(names: Sequence[str]) -> str:

@@ -114,6 +114,14 @@ class NoticeConfig(Strict):
     said: Text
 
 
+class DecisionConfig(Strict):
+    r"""What a stage decided."""
+
+    outcome: Literal["kept", "rejected", "skipped"]
+    reason: Said
+    figures: dict[Text, float]
+
+
 class Fit(Strict):
     r"""What a config says of a fit."""
 
@@ -129,7 +137,7 @@ class Fit(Strict):
     season_length: Rows | None
     windows: dict[Part, Count]
     spans: dict[Part, Span]
-    stages: dict[Text, Said]
+    stages: dict[Text, DecisionConfig | Said]  # text in adapters saved before
     marks: dict[Text, Annotated[list[float], Field(min_length=2, max_length=2)]] = {}  # adapters saved before have none
     notices: list[NoticeConfig] = []
     tensors: dict[Text, Text]

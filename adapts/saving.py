@@ -21,6 +21,7 @@ from torch import Tensor
 from . import __version__
 from ._random import seeded
 from .adapters import AdapterModule, make
+from .decisions import Decision
 from .distribution.copula import Independent
 from .distribution.recalibration import Recalibration
 from .errors import quoted, reading, shown
@@ -71,7 +72,7 @@ def pack(fitted: Fitted) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "season_length": fitted.season_length,
         "windows": fitted.windows,
         "spans": fitted.spans,
-        "stages": fitted.stages,
+        "stages": {name: asdict(decision) for name, decision in fitted.decisions.items()},
         "marks": dict(fitted.marks.bounds),
         "notices": [asdict(notice) for notice in fitted.notices],
         "tensors": {name: written(kind_of(tensor)) for name, tensor in sorted(tensors.items())},
@@ -272,7 +273,10 @@ def unpack(fit: Fit, tensors: Mapping[str, Tensor], family: AdapterModule, predi
         recalibration=Recalibration.identity(),
         windows={part: count for part, count in fit.windows.items()},  # noqa: C416  of plain text
         spans={part: span.model_dump() for part, span in fit.spans.items()},
-        stages=dict(fit.stages),
+        decisions={
+            name: Decision("kept", each) if isinstance(each, str) else Decision(**each.model_dump())
+            for name, each in fit.stages.items()
+        },
         marks=Marks({name: (low, high) for name, (low, high) in fit.marks.items()}),
         notices=tuple(Notice(each.kind, tuple(each.about), each.said) for each in fit.notices),
     )

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ._logging import get_logger
 from .adapters import Evidence
+from .decisions import Decision
 from .distribution.gate import is_closed
 from .distribution.online import OnlineRecalibration
 from .distribution.pits import Pits
@@ -201,11 +202,14 @@ def follow(fitted: Fitted, panel: Panel, forecast: Callable[[Fitted, Windows], F
             live.module.settle()
     levels = torch.cat(inside)
     share = 100 * float(((levels > 0.1) & (levels < 0.9)).double().mean())
-    live.stages = dict(fitted.stages)
-    live.stages["update"] = (
+    said = (
         f"levels moved by what came true at {online.count} steps; 80 % intervals of the last {len(windows)} "
         f"forecasts, as they then were, held {share:.1f} %"
     ) + (f"; the correction learned from {learned} of their windows" if learned else "")
+    live.decisions = {
+        **fitted.decisions,
+        "update": Decision("kept", said, {"steps": online.count, "held": share / 100}),
+    }
     return live
 
 

@@ -31,7 +31,7 @@ MODULES = sorted((ROOT / "adapts").rglob("*.py"))
 
 # A part of the package imports from the lines above its own, and from itself.
 LAYERS = [
-    ["errors"],
+    ["errors", "decisions"],
     ["schemas", "tensors"],
     ["shelf"],
     ["checks", "_random"],

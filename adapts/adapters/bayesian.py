@@ -581,9 +581,7 @@ class Bayesian(AdapterModule):
                 with _BOUND:
                     result: Tensor = torch.vmap(one, in_dims=(0, dim))(state.drawn[_WEIGHTS], x)
                 return result
-            except RuntimeError as error:
-                if "vmap" not in str(error):
-                    raise
+            except RuntimeError:  # of what vmap cannot batch; any other is raised again one by one
                 self._stackable = False
         each = range(state.draws)
         return torch.stack([self._one(method, state, number, x if dim is None else x[number]) for number in each])

@@ -362,9 +362,7 @@ class Ensemble(AdapterModule):
         weights = {f"member.{key}": torch.stack([tensors[key] for tensors in each]) for key in each[0]}
         try:
             result: tuple[Tensor, dict[str, Tensor]] = torch.vmap(one, randomness="different")(weights, x, state.drawn)
-        except RuntimeError as error:
-            if "vmap" not in str(error):
-                raise
+        except RuntimeError:  # of what vmap cannot batch; any other is raised again one by one
             self._stackable = False
             return self._call(name, x, state)
         return result

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 __all__ = ["FIT", "Progress"]
 
-import logging
+from contextlib import ExitStack
 from typing import Any
+
+from ..decisions import hear
 
 FIT = 5  # how long a fit takes beside any other stage of a run: each of its own stages counts one
 
 
-class Progress(logging.Handler):
-    r"""A bar over the stages of a run; inside a fit it moves with what the fit logs, and with epochs of training.
+class Progress:
+    r"""A bar over the stages of a run; inside a fit it moves with the fit's own stages, and with epochs of training.
 
     Arguments:
         stages: How many stages there will be, if that is known; a fit counts `FIT`.
@@ -23,7 +25,6 @@ class Progress(logging.Handler):
         from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
 
-        super().__init__(logging.INFO)
         columns = (SpinnerColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
         console = Console(stderr=True)
         self.shown = shown and console.is_terminal
@@ -31,23 +32,16 @@ class Progress(logging.Handler):
         self.task = self.bar.add_task("", total=stages)
         self.begun = self.end = 0.0
         self.name_of_stage = ""
-        self.fitting = logging.getLogger("adapts.fitting")
+        self.open = ExitStack()
 
     def __enter__(self) -> Progress:
         self.bar.start()
-        if self.shown:
-            self.before = self.fitting.level, self.fitting.propagate
-            self.fitting.setLevel(logging.INFO)
-            self.fitting.propagate = False
-            self.fitting.addHandler(self)
+        self.open.enter_context(hear(self.fitted))
         return self
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
-        if self.shown:
-            self.fitting.removeHandler(self)
-            self.fitting.setLevel(self.before[0])
-            self.fitting.propagate = self.before[1]
+        self.open.close()
 
     def expect(self, stages: int | None) -> None:
         r"""Says how many stages there will be.
@@ -67,8 +61,8 @@ class Progress(logging.Handler):
         self.begun, self.end, self.name_of_stage = self.end, self.end + weight, name
         self.bar.update(self.task, description=name, completed=self.begun)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        r"""Moves on by one of the stages of a fit, which logs each that is done."""
+    def fitted(self, *_: object) -> None:
+        r"""Moves on by one of the stages of a fit."""
         self.begun = min(self.begun + 1, self.end)
         self.bar.update(self.task, description=self.name_of_stage, completed=self.begun)
 
