@@ -29,7 +29,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from torch import Tensor
 
 from . import __version__
@@ -122,6 +122,11 @@ class DecisionConfig(Strict):
     figures: dict[Text, float]
 
 
+def _decision(value: Any) -> Any:
+    r"""Adapters that were saved before hold the reason alone."""
+    return {"outcome": "kept", "reason": value, "figures": {}} if isinstance(value, str) else value
+
+
 class Fit(Strict):
     r"""What a config says of a fit."""
 
@@ -137,7 +142,7 @@ class Fit(Strict):
     season_length: Rows | None
     windows: dict[Part, Count]
     spans: dict[Part, Span]
-    stages: dict[Text, DecisionConfig | Said]  # text in adapters saved before
+    stages: dict[Text, Annotated[DecisionConfig, BeforeValidator(_decision)]]
     marks: dict[Text, Annotated[list[float], Field(min_length=2, max_length=2)]] = {}  # adapters saved before have none
     notices: list[NoticeConfig] = []
     tensors: dict[Text, Text]

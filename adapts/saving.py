@@ -273,10 +273,7 @@ def unpack(fit: Fit, tensors: Mapping[str, Tensor], family: AdapterModule, predi
         recalibration=Recalibration.identity(),
         windows={part: count for part, count in fit.windows.items()},  # noqa: C416  of plain text
         spans={part: span.model_dump() for part, span in fit.spans.items()},
-        decisions={
-            name: Decision("kept", each) if isinstance(each, str) else Decision(**each.model_dump())
-            for name, each in fit.stages.items()
-        },
+        decisions={name: Decision(**each.model_dump()) for name, each in fit.stages.items()},
         marks=Marks({name: (low, high) for name, (low, high) in fit.marks.items()}),
         notices=tuple(Notice(each.kind, tuple(each.about), each.said) for each in fit.notices),
     )

@@ -257,7 +257,7 @@ def test_values_that_no_fit_leaves_behind_are_named(run: Path, name: str, value:
         (lambda config: config.update({f"k{n}": n for n in range(100_000)}), "no key of .*config.json is called 'k0'"),
         (
             lambda config: config["stages"].update(gate="x" * 10_001),
-            "'stages.gate', which should have 10000 characters",
+            "'stages.gate.reason', which should have 10000 characters",
         ),
         (lambda config: config.update(stages=3), r"has the key 'stages', which should be .*, got 3 \(int\)"),
     ],
