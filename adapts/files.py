@@ -203,9 +203,8 @@ def _csv(path: Path, item_column: str | Sequence[str] | None) -> Table:
     frame.columns = frame.columns.str.strip()
     if columns and not columns[-1].strip() and len(columns) > 1 and frame.iloc[:, -1].isna().all() and len(frame):
         frame = frame.iloc[:, :-1]  # each line ends with a separator
-    if separator != ",":
-        others = [name for name in frame.columns if name not in map(str.strip, names)]
-        frame = _with_numbers(path, raw, frame, others, comma=comma, options=options)
+    others = [name for name in frame.columns if name not in map(str.strip, names)]
+    frame = _with_numbers(path, raw, frame, others, comma=comma, options=options)
     for name in [name.strip() for name in names] if not keys else ():
         frame[name] = text_as_numbers(frame[name])
     # pandas writes the index of a frame under an empty name.
@@ -285,7 +284,8 @@ def _with_numbers(
     Raises:
         ValueError: If the dots of a column may stand before thousands or before decimals.
     """
-    texts = {name: frame[name].dropna().astype(str).str.strip() for name in names if frame[name].dtype == object}
+    told = [name for name in names if frame[name].dtype == object and options["sep"] != ","]
+    texts = {name: frame[name].dropna().astype(str).str.strip() for name in told}
     texts = {name: column for name, column in texts.items() if len(column)}
     floats = [name for name in names if frame[name].dtype == np.float64]
     doubtful = [name for name in floats if _may_be_thousands(frame[name])]
@@ -295,6 +295,8 @@ def _with_numbers(
         again.columns = again.columns.str.strip()
         texts |= {name: again[name].dropna().str.strip() for name in doubtful}
     unclear = {name: mark for name, each in texts.items() for mark in ".," if are_grouped(each, mark)}
+    if options["sep"] == ",":  # where decimals are written with a point, unless 974 stands beside 1.210
+        unclear = {name: mark for name, mark in unclear.items() if _is_mixed(texts[name])}
     commas = [name for name, each in texts.items() if each.str.fullmatch(COMMA).all() and each.str.contains(",").any()]
     points = [name for name, each in texts.items() if name not in commas and each.str.fullmatch(NUMBER).all()]
     # What the other columns tell of the file: which marks stand before decimals.
@@ -306,7 +308,7 @@ def _with_numbers(
         and bool(clear),
     }
     seen[","] |= any(each.str.match(r"\d\d?\.\d\d?\.\d{4}\b").all() for each in texts.values())  # German dates
-    decimal = dict.fromkeys(commas, ",") | dict.fromkeys(points, ".")
+    decimal = {} if options["sep"] == "," else dict.fromkeys(commas, ",") | dict.fromkeys(points, ".")
     for name, mark in unclear.items():
         other = "." if mark == "," else ","
         held = texts[name]
@@ -340,6 +342,12 @@ def _may_be_thousands(column: pd.Series[Any]) -> bool:
     if not (np.abs(numbers) < 1000).all() or not (numbers % 1).any():
         return False
     return bool((np.abs(numbers * 1000 - np.round(numbers * 1000)) < 1e-6).all())
+
+
+def _is_mixed(texts: pd.Series[Any]) -> bool:
+    r"""Whether some numbers have no dot and others end in a zero behind it: no one notation of decimals writes both."""
+    dotted = texts.str.contains(".", regex=False)
+    return bool((~dotted).any() and texts[dotted].str.endswith("0").any())
 
 
 def _first_lines(text: str) -> tuple[str, str]:

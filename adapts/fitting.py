@@ -1410,13 +1410,12 @@ class _Stages:
         some = _evenly(len(windows), max(ENOUGH, min(COMPARED, affordable)))
         outcomes = ranked[torch.from_numpy(some)]
         told = law[torch.from_numpy(some)], self.truth(windows[some])
-        time = windows[some].time
-        chosen, gains = choose_copula(candidates, outcomes, told, time)
+        chosen, gains = choose_copula(candidates, outcomes, told)
         fitted.copula = candidates[chosen]
         if named == "residual" and self.pipeline.tells_dependence:
             frozen = self.frozen("confirmation")[torch.from_numpy(some)]
             candidates["latent"] = self.pipeline.joint(windows[some], fitted.copula, frozen)[2]
-            chosen, gains = choose_copula(candidates, outcomes, told, time)
+            chosen, gains = choose_copula(candidates, outcomes, told)
         fitted.latent_ranks = chosen == "latent"
         if not fitted.latent_ranks:
             fitted.copula = candidates[chosen]

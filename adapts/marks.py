@@ -2,7 +2,7 @@ r"""Marks: values so far from all others of their column that they stand for no 
 
 from __future__ import annotations
 
-__all__ = ["Mark", "Marks"]
+__all__ = ["Mark", "Marks", "frequent"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -101,6 +101,32 @@ class Marks:
                 for row in np.flatnonzero((x < low) | (x > high)).tolist():
                     found.append(Mark(number, row, name, float(x[row])))
         return found
+
+
+def frequent(panel: Panel) -> dict[str, tuple[float, int]]:
+    r"""Finds values that look like marks and are too many to be taken for such: few numbers, far out, that repeat.
+
+    Arguments:
+        panel: The panel, in the caller's units, without marks.
+
+    Returns:
+        Of each target that has such a value, the farthest and how many cells of its column hold it.
+    """
+    rows, found = panel.concatenated[0], {}
+    for name in panel.targets:
+        column = rows[:, panel.channels.index(name)]
+        seen, counts = np.unique(column[~np.isnan(column)], return_counts=True)
+        if len(seen) < 2 * VALUES:
+            continue
+        middle = float(np.repeat(seen, counts)[counts.sum() // 2])
+        away = np.abs(seen - middle)
+        order = away.argsort()[::-1]
+        for number in range(1, VALUES + 1):
+            far, rest = order[:number], order[number:]
+            if counts[far].min() > HANDFUL and away[far].min() >= GAP * away[rest].max() > 0:
+                found[name] = float(seen[far[0]]), int(counts[far[0]])
+                break
+    return found
 
 
 def _bounds(column: np.ndarray) -> tuple[float, float] | None:

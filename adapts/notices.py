@@ -14,6 +14,7 @@ import numpy as np
 
 from ._logging import get_logger, warn
 from .errors import shown
+from .marks import frequent
 from .panel.columns import listed
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ class Notice:
     r"""One thing that the user of a fit must know.
 
     Arguments:
-        kind: "marks" (values that count as missing), "support" (history outside of the support), "bound" (zero may be a
-            bound, and no support says so), "stages" (left out, for rows are too few), "items" (without values),
-            "calibration" (by the rows of one item of several).
+        kind: "marks" (values that count as missing, or may have to), "support" (history outside of the support),
+            "bound" (zero may be a bound, and no support says so), "stages" (left out, for rows are too few), "items"
+            (without values), "calibration" (by the rows of one item of several).
         about: The channels, stages or items that it is about.
         said: What there is to know, in a sentence, and what can be done.
     """
@@ -88,6 +89,7 @@ def collect(
     values = panel.select(panel.targets).concatenated[0]
     found = [
         *_of_marks(panel, marks),
+        *_of_frequent(panel),
         *_of_support(panel.targets, values, support, scale),
         *_of_bounds(panel.targets, values, support),
         *_of_items(panel),
@@ -113,6 +115,18 @@ def _of_marks(panel: Panel, marks: Sequence[Mark]) -> list[Notice]:
         )
         notices.append(Notice("marks", (name,), said))
     return notices
+
+
+def _of_frequent(panel: Panel) -> list[Notice]:
+    return [
+        Notice(
+            "marks",
+            (name,),
+            f"column {shown(name)} holds {value:g} in {count} rows, far beyond all other values. If that means that "
+            "nothing was measured, write NaN there: as numbers they make up most of its spread",
+        )
+        for name, (value, count) in frequent(panel).items()
+    ]
 
 
 def _of_support(

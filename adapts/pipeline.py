@@ -444,16 +444,17 @@ def noise_ratio(
     if clock is not None and clock.freedom < _FREEDOM:
         clock = None
     seen = ~future.isnan()
-    lack = torch.where(seen, (future - law.mean).square() - law.variance, 0.0)
+    varies = seen & (spread > 0)
+    lack = torch.where(varies, (future - law.mean).square() - law.variance, 0.0)
     unit = torch.where(seen, spread, 0.0)
     lack, unit = (x.new_zeros(number, *ratio.shape).index_add_(1, blocks, x).double() for x in (lack, unit))
     for over in ((),) if clock is None else ((1, 2), (1,), ()):
         left, size = ((x.sum(over, keepdim=True) if over else x) for x in (lack - ratio * unit, unit))
-        apart = left.sum(0) / size.sum(0)
+        apart = (left.sum(0) / size.sum(0)).nan_to_num(0.0, 0.0, 0.0)  # a channel that never varies lacks nothing
         if clock is None:
             share = torch.ones_like(apart)
         else:
             error = clock.waves(left.flatten(1), size.flatten(1)).square().mean(0).view(apart.shape)
             share = 1 - _CAUTION * error * clock.freedom / (clock.freedom - 2) / apart.square()
-        ratio = ratio + (share.clamp(min=0) * apart).nan_to_num(0.0)
+        ratio = ratio + (share.clamp(min=0) * apart).nan_to_num(0.0, 0.0, 0.0)
     return ratio.clamp(min=0)[blocks].float()

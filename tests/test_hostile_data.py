@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import zlib
@@ -486,3 +487,32 @@ def test_dates_that_python_has_none_of_end_no_process(year: int, kind: str) -> N
         frame["timestamp"] = dates if kind == "column" else pd.Categorical.from_codes([0, 1, 2], dates)
     with pytest.raises(ValueError, match="outside of the years 2 to 9998: dates lie between 1677-09-22 and 2262"):
         Panel.of(frame)
+
+
+@pytest.mark.parametrize(
+    ("texts", "numbers"),
+    [
+        (["0,534", "1,234"], [0.534, 1.234]),
+        (["1 000,5", "2 000,25"], [1000.5, 2000.25]),
+        (["1\u00a0000", "2\u00a0500"], [1000, 2500]),
+        (["1\u202f000,5", "3"], [1000.5, 3]),
+        (["1\u2019000,5"], [1000.5]),
+        (["1'000", "999"], [1000, 999]),
+        (["1,234.5", "12"], [1234.5, 12]),
+        (["1.000.000", "2.500"], [1_000_000, 2500]),
+        (["1.234,5", "7,25"], [1234.5, 7.25]),
+        ([",5", "1,25"], [0.5, 1.25]),
+        (["12%", "3.5 %"], [12, 3.5]),
+    ],
+)
+def test_the_remedy_for_a_notation_reads_these_very_numbers(texts: list[str], numbers: list[float]) -> None:
+    column = pd.Series(texts * 4)
+    with pytest.raises(ValueError, match="holds (percents|what looks like numbers)") as found:
+        Panel.of(pd.DataFrame({"a": column}))
+    (code,) = re.findall(r"(pd\.to_numeric\(column\S*(?: '\))?.*?\))(?:;|\. target|$)", str(found.value))
+    assert eval(code, {"pd": pd, "column": column}).tolist() == numbers * 4
+
+
+def test_a_comma_that_may_stand_before_thousands_or_decimals_is_asked_about() -> None:
+    with pytest.raises(ValueError, match=r"', ''\)\) if these are thousands, .*'\.'\)\) if they are decimals"):
+        Panel.of(pd.DataFrame({"a": ["1,234", "2,345"]}))

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from adapts import Adapter
-from adapts.marks import Marks
+from adapts.marks import Marks, frequent
 from adapts.notices import FitWarning
 from adapts.panel import Panel
 
@@ -113,3 +113,18 @@ def test_covariates_may_hold_marks(frame: pd.DataFrame, role: str) -> None:
     fitted = Adapter("identity", prediction_length=H, max_windows=40).fit(filled, **{role: "wind"})
     assert "'wind' holds 1e+20 in rows 50, 51" in str(fitted.summary())
     assert np.isnan(fitted._fitted.panel.items[0].values).sum() == (2 if "wind" in fitted._fitted.panel.channels else 0)
+
+
+@pytest.mark.parametrize(("count", "value"), [(18, -9999.0), (90, 1e20), (270, -9999.0)])
+def test_fill_values_that_are_too_many_for_marks_are_warned_of(count: int, value: float) -> None:
+    values = np.random.default_rng(0).normal(size=(900, 2))
+    values[np.random.default_rng(1).choice(900, count, replace=False), 0] = value
+    assert frequent(Panel.of(values)) == {"0": (value, count)}
+    with pytest.warns(FitWarning, match=f"column '0' holds .* in {count} rows, far beyond all other values"):
+        Adapter("identity", prediction_length=6, context_length=48, max_windows=60).fit(values)
+
+
+def test_ordinary_columns_hold_no_fill_value() -> None:
+    rng = np.random.default_rng(0)
+    for column in (rng.poisson(0.2, 900), rng.standard_t(2, 900), rng.gamma(0.3, 1, 900) * (rng.random(900) < 0.1)):
+        assert frequent(Panel.of(np.asarray(column, dtype=float)[:, None])) == {}

@@ -92,3 +92,16 @@ def test_items_stand_in_for_blocks_of_time():
     future, origin = torch.cat([part for part, _ in parts]), np.concatenate([start for _, start in parts])
     found = ratio(0.5, future, origin, np.repeat(np.arange(60), 3))
     assert 0.6 < float(found.mean()) < 0.9  # 0.75 lacks
+
+
+def test_a_channel_whose_windows_never_vary_tells_nothing_of_others():
+    future, origin = outcomes(4)
+    future[:, :, 1] = 5.0
+    spread = torch.ones(len(future), 1, CHANNELS)
+    spread[:, :, 1] = 0.0
+    for some in (slice(None), slice(0, 40)):  # with errors that can be told, and without
+        at, blocks = times(origin[some]), lead_blocks(HORIZON)
+        found = noise_ratio(law(0.5, future[some]), future[some], spread[some], blocks, at)
+        alone = noise_ratio(law(0.5, future[some, :, :1]), future[some, :, :1], spread[some, :, :1], blocks, at)
+        assert found.isfinite().all()
+        torch.testing.assert_close(found[:, :1], alone)

@@ -941,3 +941,15 @@ def test_dots_of_thousands_are_no_decimals() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             Panel.of(pd.DataFrame({"a": column}))
+
+
+@pytest.mark.parametrize("items", [1, 2])
+def test_a_second_key_of_dates_is_no_series_to_average(items: int) -> None:
+    hours = pd.date_range("2024-01-01", periods=20, freq="h")
+    vintages = pd.concat([
+        pd.DataFrame({"item_id": str(number), "date": hours, "cutoff": pd.Timestamp(cutoff), "y": value})
+        for number in range(items) for cutoff, value in (("2024-02-01", 0.0), ("2024-02-02", 10.0))
+    ])  # fmt: skip
+    for regularise in (False, True):
+        with pytest.raises(ValueError, match="column 'cutoff' name the series .* drop it: regularise=True does not av"):
+            Panel.of(vintages, target="y", regularise=regularise)

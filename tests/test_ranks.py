@@ -2,9 +2,11 @@ r"""Dependence over all cells: recovered sums, ranks of blocks, and the choice a
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from adapts import Adapter
 from adapts.distribution import Copula, Independent, fit_gaussian
 from adapts.distribution.confirmation import choose_copula, copula_sample_score
 from adapts.distribution.ranks import RankCopula, fit_empirical, fit_schaake
@@ -108,3 +110,15 @@ class TestChoice:
         assert name == "kronecker" and scores["independent"] == 0.0
         name, scores = choose_copula({**candidates, "empirical": fit_empirical(pits[:300])}, pits[300:400])
         assert name != "independent" and scores["independent"] == pytest.approx(0.0, abs=1e-6)
+
+    def test_dependence_that_comes_in_spells_is_kept_and_none_is_made_of_chance(self):
+        rng = np.random.default_rng(21)
+        closed = np.zeros(2200, dtype=bool)
+        for row in range(1, 2200):
+            closed[row] = rng.random() < (0.85 if closed[row - 1] else 0.1)
+        shops = np.where(closed[:, None] | (rng.random((2200, 4)) < 0.1), 0.0, rng.gamma(2.0, 1.0, (2200, 4)))
+        alone = np.where(rng.random((2200, 4)) < 0.4, 0.0, rng.gamma(2.0, 1.0, (2200, 4)))
+        for series, kept in ((shops, "empirical"), (alone, "independent")):
+            options = {"prediction_length": 7, "context_length": 56, "support": (0, np.inf)}
+            said = Adapter("identity", **options).fit(series[:2000]).summary().stages["confirmation"]
+            assert f"{kept} copula kept" in said

@@ -606,3 +606,17 @@ def test_several_columns_that_name_an_item_stay_text(tmp_path: Path) -> None:
     (tmp_path / "sales.csv").write_text("store,product,date,y\n" + rows)
     panel = read(tmp_path / "sales.csv", item_column=["store", "product"]).panel
     assert [item.item_id for item in panel.items] == ["001/NA", "001/1", "01/NA", "01/1"] and panel.channels == ("y",)
+
+
+def test_dots_of_thousands_in_a_file_of_commas_are_asked_about(tmp_path: Path) -> None:
+    head, mixed = "date,y\n", ["974", "1.043", "998", "1.210"]
+    days = [f"2024-01-0{n}" for n in range(1, 5)]
+    (tmp_path / "z.csv").write_text(head + "\n".join(f"{day},{each}" for day, each in zip(days, mixed, strict=True)))
+    with pytest.raises(ValueError, match=r"column 'y' may hold thousands or decimals.*sep=','"):
+        read(tmp_path / "z.csv")
+    # another column with decimals, or numbers that no fixed number of decimals has written, tell what dots are
+    lines = [f"{day},{each},{n + 0.25}" for n, (day, each) in enumerate(zip(days, mixed, strict=True))]
+    (tmp_path / "z.csv").write_text("date,y,w\n" + "\n".join(lines))
+    assert read(tmp_path / "z.csv").panel.items[0].values[:, 0].tolist() == [974.0, 1.043, 998.0, 1.21]
+    (tmp_path / "z.csv").write_text(head + "2024-01-01,974\n2024-01-02,1.043\n2024-01-03,1.2\n")
+    assert read(tmp_path / "z.csv").panel.items[0].values[:, 0].tolist() == [974.0, 1.043, 1.2]

@@ -10,13 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..windows import Times
-from .blocks import clock_of, student
 from .copula import Copula, Independent
 from .quantiles import LEVELS, QuantileFunction
 
 Outcomes = tuple[QuantileFunction, Tensor]
-_SURE = 0.9  # how sure a copula must beat independence to take its place
+_LEAST = 0.005  # the gain in joint score that a copula must bring: independent samples differ by .002
 _CHUNK = 2**22  # numbers of one draw
 #: How many samples a window a copula is scored by.
 SAMPLES = 100
@@ -92,38 +90,29 @@ def _against(base: Tensor, found: Tensor) -> Tensor:
 
 
 def choose_copula(
-    candidates: Mapping[str, Copula], pits: Tensor, told: Outcomes | None = None, time: Times | None = None
+    candidates: Mapping[str, Copula], pits: Tensor, told: Outcomes | None = None
 ) -> tuple[str, dict[str, float]]:
     r"""Chooses the copula that told best what came true: by the log density where all have one, by samples otherwise.
 
     Arguments:
-        candidates: The copulas by name; the first wins a tie, so put the simplest first.
+        candidates: The copulas by name, the simplest first: it stays unless another one's joint score is .5 % better.
         pits: The transforms of what came true on windows that no candidate saw, with shape :math:`(n, H, D)`.
         told: The margins of these windows and what came true, which samples are scored by: see `copula_sample_score`.
-        time: When the windows begin. The first candidate then stays unless one of the others beats it surely, with a
-            90 % lower bound of its gain above zero by slow waves (see `Clock`), where windows make enough blocks to
-            tell; every gain counts if None.
 
     Returns:
         The name of the best, and the mean score of each: higher is better, 0 is independence's.
     """
     gains = {name: copula.log_density(pits) for name, copula in candidates.items()}
-    if any(bool(each.isnan().all()) for each in gains.values()):
+    sampled = any(bool(each.isnan().all()) for each in gains.values())
+    if sampled:
         first = next(iter(candidates.values()))
         base = _sample_scores(Independent(first.prediction_length, first.channels), pits, told)
         for name, copula in candidates.items():
             found = base if isinstance(copula, Independent) else _sample_scores(copula, pits, told)
             gains[name] = 1 - _against(base, found)
     means = {name: float(gain.mean()) for name, gain in gains.items()}
-    clock = None if time is None else clock_of(time, pits.shape[1])
-    simplest = next(iter(gains))
-    best = max(means, key=means.__getitem__)
-    if clock is not None:
-        more = torch.stack([gain - gains[simplest] for gain in gains.values()], 1)  # (n, C)
-        errors = clock.errors(more).square().mean(0).sqrt()
-        sure = more.nanmean(0) > student(_SURE, clock.freedom) * errors
-        best = best if bool(sure.any()) else simplest
-    return best, means
+    simplest, best = next(iter(means)), max(means, key=means.__getitem__)
+    return best if means[best] - means[simplest] > (_LEAST if sampled else 0.0) else simplest, means
 
 
 def _joint_scores(samples: Tensor, truth: Tensor) -> Tensor:

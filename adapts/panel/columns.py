@@ -44,24 +44,8 @@ PLAIN = (
     str, bytes, numbers.Number, np.generic, datetime.date, datetime.time, datetime.timedelta, pd.Period, pd.Interval,
     type(None), type(pd.NA), uuid.UUID, enum.Enum,
 )  # fmt: skip
-#: Numbers as people write them and float() does not: what they look like, and what to do about them.
-WRITTEN = (
-    (
-        "percents",
-        r"[-+]?[\d.,]+\s*%",
-        "take the sign off, pd.to_numeric(column.str.rstrip('% '))",
-    ),
-    (
-        "what looks like numbers with separators of thousands",
-        r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d*)?|[-+]?\d{1,3}(?:[ '\u2019\u00a0\u202f]\d{3})+(?:[.,]\d*)?",
-        "take them out, pd.to_numeric(column.str.replace(r\"[, ']\", '', regex=True)); read_csv has thousands=','",
-    ),
-    (
-        "what looks like numbers with a decimal comma",
-        r"[-+]?(?:\d+|\d{1,3}(?:\.\d{3})+)?,\d+|[-+]?\d{1,3}(?:\.\d{3}){2,}",
-        "write a point, pd.to_numeric(column.str.replace('.', '').str.replace(',', '.')); read_csv has decimal=','",
-    ),
-)
+#: Marks that people write between thousands, and before decimals.
+THOUSANDS, DECIMALS = (",", " ", "'", "\u2019", "\u00a0", "\u202f", "[ '\u2019\u00a0\u202f]", "."), (".", ",")
 
 
 def strange(column: pd.Series[Any]) -> str | None:
@@ -291,19 +275,18 @@ def why_not_numeric(column: pd.Series[Any], dated: bool) -> str:
             return f"column {shown(name)} holds numbers as text (first: {first}): convert it with pd.to_numeric"
         rows = np.flatnonzero(column.notna())
         figures = bad & texts.str.contains(r"\d").to_numpy()
-        for what, pattern, remedy in WRITTEN if 2 * figures.sum() >= bad.sum() else ():
-            if texts[figures].str.fullmatch(pattern).all():
-                number = int(figures.argmax())
-                plain = texts[~bad & texts.str.contains(".", regex=False).to_numpy()]
-                if what.endswith("comma") and not plain.str.fullmatch(GROUPED["."]).all():
-                    return (
-                        f"column {shown(name)} holds numbers in two notations ({shown(texts.iloc[number])} in row "
-                        f"{rows[number]}, and {shown(plain.iloc[0])}): write all of them with a decimal point"
-                    )
+        written = _notation(texts[figures]) if 2 * figures.sum() >= bad.sum() else None
+        if written is not None:
+            what, remedy = written
+            number = int(figures.argmax())
+            plain = texts[~bad & texts.str.contains(".", regex=False).to_numpy()]
+            if what.endswith("comma") and not plain.str.fullmatch(GROUPED["."]).all():
                 return (
-                    f"column {shown(name)} holds {what} (first: {shown(texts.iloc[number])} in row "
-                    f"{rows[number]}): {remedy}"
+                    f"column {shown(name)} holds numbers in two notations ({shown(texts.iloc[number])} in row "
+                    f"{rows[number]}, and {shown(plain.iloc[0])}): write all of them with a decimal point"
                 )
+            where = f"first: {shown(texts.iloc[number])} in row {rows[number]}"
+            return f"column {shown(name)} holds {what} ({where}): {remedy}"
         number = int(huge.argmax()) if huge.any() else int(bad.argmax())
         first = f"{shown(present.iloc[number])} in row {rows[number]}"
         if bad.mean() < 0.5:
@@ -315,6 +298,39 @@ def why_not_numeric(column: pd.Series[Any], dated: bool) -> str:
     if not dated and not isinstance(column.dtype, pd.CategoricalDtype) and parse_dates(present) is not None:
         return f"column {shown(name)} holds dates: name it with timestamp_column= (--timestamp-column)"
     return f"column {shown(name)} holds {column.dtype} (first: {first})"
+
+
+def _notation(texts: pd.Series[Any]) -> tuple[str, str] | None:
+    r"""What notation numbers are written in that `float` does not read, and the code that reads these very ones."""
+
+    def reads(group: str, decimal: str) -> str | None:
+        r"""The code for a mark of thousands and one of decimals; None if some numbers are written otherwise."""
+        mark = group if group.startswith("[") else re.escape(group)
+        grouped = rf"[1-9]\d{{0,2}}(?:{mark}\d{{3}})+" if group else r"\d+"
+        pattern = rf"[-+]?(?:{grouped}|\d+|(?={re.escape(decimal)}))(?:{re.escape(decimal)}\d*)?"
+        if not texts.str.fullmatch(pattern).all() or not texts.str.contains(mark or decimal).any():
+            return None
+        regex = ", regex=True" if group.startswith("[") else ""
+        code = f"column.str.replace({ascii(group)}, ''{regex})" if group else "column"
+        has_decimals = decimal == "," and bool(texts.str.contains(",", regex=False).any())
+        point = ".str.replace(',', '.')" if has_decimals else ""
+        return f"pd.to_numeric({code}{point})"
+
+    if texts.str.fullmatch(r"[-+]?[\d.,]+\s*%").all():
+        return "percents", "take the sign off, pd.to_numeric(column.str.rstrip('% '))"
+    decimals = reads("", ",")
+    for group in THOUSANDS:
+        code = next((code for mark in DECIMALS if mark != group and (code := reads(group, mark)) is not None), None)
+        if code is None:
+            continue
+        if group == "," and decimals is not None:
+            return "what looks like numbers with a comma before thousands or before decimals", (
+                f"{code} if these are thousands, {decimals} if they are decimals"
+            )
+        if group == "." and "','" in code:
+            return "what looks like numbers with a decimal comma", f"write a point, {code}"
+        return "what looks like numbers with separators of thousands", f"take them out, {code}"
+    return None if decimals is None else ("what looks like numbers with a decimal comma", f"write a point, {decimals}")
 
 
 def _is_number(entry: str) -> bool:

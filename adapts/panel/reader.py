@@ -20,7 +20,6 @@ import torch
 from .._logging import warn
 from ..dates import (
     RANGE,
-    REMEDY,
     STEPS_IN_GAPS,
     STEPS_PER_DATE,
     alias,
@@ -656,8 +655,6 @@ class Reader:
         unless = (
             f"If not, drop {'it' if len(keys) == 1 else 'them'}: regularise=True does not average what "
             f"{' and '.join(map(shown, keys))} {'tells' if len(keys) == 1 else 'tell'} apart"
-            if self.regularise or item is not None or len(keys) > 1
-            else f"If not, {REMEDY}"
         )
         which = f"does column {shown(keys[0])}" if len(keys) == 1 else f"do columns {listed(keys)} together"
         raise ValueError(
@@ -671,8 +668,7 @@ class Reader:
         coded = {}
         for name in frame.columns:
             column = frame[name]
-            taken = name == item or name in self.wanted(()) or pd.api.types.is_datetime64_any_dtype(column.dtype)
-            if taken or strange(column) is not None:
+            if name == item or name in self.wanted(()) or strange(column) is not None:
                 continue
             numbers = pd.api.types.is_numeric_dtype(column.dtype)
             each = pd.factorize(column if numbers else column.map(str, na_action="ignore"))[0]
