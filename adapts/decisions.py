@@ -2,7 +2,7 @@ r"""What a stage of a fit decided, as data: text is made of it and nothing is de
 
 from __future__ import annotations
 
-__all__ = ["Decision", "heard", "hear"]
+__all__ = ["Decision", "Outcome", "hear", "heard"]
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
