@@ -29,7 +29,7 @@ from .distribution.forecast import LEVELS, Forecast
 from .distribution.law import Law
 from .distribution.quantiles import QuantileFunction
 from .distribution.variance import VarianceParts
-from .errors import in_memory, quoted, shown
+from .errors import in_memory, quoted, shown, unknown
 from .fitting import Fitted, fit
 from .foundation import FoundationModel, load_foundation_model
 from .notices import Notice, say
@@ -39,7 +39,7 @@ from .panel.reader import read_series
 from .panel.static import as_fitted
 from .pipeline import Pipeline
 from .readers import Dataset, read_with
-from .shelf import load_recipe, recipes, unknown
+from .registry import load_recipe, recipes
 from .updating import Forecasts, extend, follow
 from .windows import Windows, last_windows
 

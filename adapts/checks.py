@@ -8,8 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from .errors import shown
-from .shelf import unknown
+from .errors import shown, unknown
 
 #: The longest context or prediction that is taken: more than any frozen model reads, and 15 years of hours.
 LONGEST = 2**17

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .dates import step_days
 from .distribution.blocks import clock_of, student
-from .errors import shown
+from .errors import shown, unknown
 from .gaps import short_gaps
 from .panel import Item, Panel, as_pandas
 from .panel.columns import groups, listed
@@ -28,7 +28,6 @@ from .panel.item import columns_of
 from .panel.options import column_names
 from .panel.reader import Reader
 from .readers import read_table
-from .shelf import unknown
 from .solvers import RidgePath, cross_validated_error
 from .tensors import require_names, taken
 from .windows import Times

@@ -2,11 +2,12 @@ r"""Error messages: values shown within a bounded length, and exceptions of othe
 
 from __future__ import annotations
 
-__all__ = ["in_memory", "quoted", "reading", "shown", "unforeseen"]
+__all__ = ["in_memory", "quoted", "reading", "shown", "unforeseen", "unknown"]
 
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from dis import opmap
 
 _SHORT = reprlib.Repr()
@@ -116,6 +117,29 @@ def _reason(error: BaseException) -> str:
         reason = ""
     reason = reason.encode("utf-8", "backslashreplace").decode() or type(error).__name__
     return f"it lacks {reason}" if isinstance(error, KeyError) else reason
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
+    r"""Makes the error for a name that nothing bears: it lists those known and suggests the nearest.
+
+    Arguments:
+        kind: What was looked for, as in "adapter".
+        name: The name that was given.
+        known: The names there are, in the order in which to list them.
+
+    Returns:
+        The error, for the caller to raise.
+
+    Example:
+        >>> print(unknown("adapter", "vea", ["linear", "vae"]))
+        no adapter is called 'vea'; known: linear, vae (did you mean 'vae'?)
+    """
+    known = list(known)
+    by_case = {candidate.lower(): candidate for candidate in known}
+    nearest = get_close_matches(name.lower(), by_case, n=1) if isinstance(name, str) and len(name) < 100 else []
+    hint = f" (did you mean {by_case[nearest[0]]!r}?)" if nearest else ""
+    listed = ", ".join(known[:50]) + (f" and {len(known) - 50} more" if len(known) > 50 else "")
+    return ValueError(f"no {kind} is called {shown(name)}; known: {listed or 'none'}{hint}")
 
 
 @contextmanager

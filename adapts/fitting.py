@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import __version__
 from ._logging import get_logger
 from ._random import seeded
+from ._version import __version__
 from .adapters import AdapterModule, Evidence, make
 from .checkpoints import Checkpoints
 from .covariates import (

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import __version__, saving
+from . import saving
 from ._logging import get_logger
+from ._version import __version__
 from .adapter import Adapter, Summary, _contestants, _some
-from .errors import quoted, shown
+from .errors import quoted, shown, unknown
 from .foundation import load_foundation_model
 from .ownership import CONFIG, GROUPED, GROUPS, as_path, replaced, standing
 from .panel import as_pandas
@@ -27,7 +28,6 @@ from .panel.columns import listed
 from .panel.grouping import Grouped, split
 from .panel.options import column_names
 from .readers import read_table
-from .shelf import unknown
 from .windows import Times
 
 if TYPE_CHECKING:

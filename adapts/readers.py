@@ -17,12 +17,12 @@ from typing import Any
 import pandas as pd
 
 from .dates import alias, season_length
-from .errors import shown
+from .errors import shown, unknown
 from .files import BINARY, ENDINGS, Table, ending, read_file
 from .panel import Categories, Panel
 from .panel.options import label, reading_options
 from .panel.reader import read_series
-from .shelf import cards, load_card, unknown
+from .registry import cards, load_card
 
 
 @dataclass(frozen=True, eq=False)

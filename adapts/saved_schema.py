@@ -32,16 +32,15 @@ import torch
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from torch import Tensor
 
-from . import __version__
+from ._version import __version__
 from .checks import LONGEST
 from .covariates import calendar_columns
 from .dates import alias, calendar
-from .errors import reading, shown
+from .errors import reading, shown, unknown
 from .ownership import CONFIG, TENSORS
 from .panel import Item, Panel
 from .panel.item import columns_of
 from .schemas import Count, Rows, Said, Sha256, Strict, Text, read_json, require_regular, validated
-from .shelf import unknown
 from .tensors import kind_of, require_names, taken, written
 
 FORMAT, FORMER = 3, 2

@@ -18,19 +18,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from . import __version__
 from ._random import seeded
+from ._version import __version__
 from .adapters import AdapterModule, make
 from .decisions import Decision
 from .distribution.copula import Independent
 from .distribution.recalibration import Recalibration
-from .errors import quoted, reading, shown
+from .errors import quoted, reading, shown, unknown
 from .fitting import Fitted
 from .foundation import KNOWN
 from .marks import Marks
 from .notices import Notice
 from .ownership import CONFIG, GROUPS, SAVED, TENSORS, as_path, replaced, standing
-from .shelf import unknown
 from .tensors import Kind, kind_of, taken, written
 
 if TYPE_CHECKING:

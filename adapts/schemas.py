@@ -203,7 +203,7 @@ def validated(
         content: What a file holds.
         what: What it is, for the message.
         remedy: What to do where it is not as the schema says, for the message.
-        unknown: Makes the error for a key that there is not: `adapts.shelf.unknown`.
+        unknown: Makes the error for a key that there is not: `adapts.errors.unknown`.
 
     Returns:
         The content as the schema holds it.

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import __version__, checks
+from . import checks
 from ._logging import get_logger, quiet
 from ._random import seeded
+from ._version import __version__
 from .adapter import TRAINING, Adapter, _trained
 from .checkpoints import Checkpoints
-from .errors import reading, shown
+from .errors import reading, shown, unknown
 from .fitting import Shared, rows_digest, validate
 from .foundation import FoundationModel
 from .ownership import RECIPE, TRIALS, as_path, named, replaced_file
 from .readers import Dataset
-from .shelf import unknown
 from .windows import split_parts
 
 if TYPE_CHECKING:

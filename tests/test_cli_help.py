@@ -15,7 +15,7 @@ from typer.main import get_command
 import adapts
 from adapts.adapters import families
 from adapts.cli import app
-from adapts.shelf import cards, load_recipe, recipes
+from adapts.registry import cards, load_recipe, recipes
 
 
 class TestLists:

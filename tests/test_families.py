@@ -11,7 +11,7 @@ from seasonal import SeasonalModel
 
 from adapts import Adapter
 from adapts.adapters import VAE, AdapterModule, Autoencoder, Bayesian, Dropout, Ensemble, Linear
-from adapts.shelf import recipes
+from adapts.registry import recipes
 from adapts.training import OBJECTIVES
 
 FAMILIES: dict[str, str | AdapterModule] = {

@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import adapts
-from adapts import shelf
+from adapts import registry
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -33,7 +33,7 @@ MODULES = sorted((ROOT / "adapts").rglob("*.py"))
 LAYERS = [
     ["errors", "decisions"],
     ["schemas", "tensors"],
-    ["shelf"],
+    ["registry"],
     ["checks", "_random"],
     ["_logging"],
     ["dates", "arrow", "tsf", "ownership"],
@@ -176,7 +176,7 @@ def test_public_names() -> None:
 def test_every_family_has_a_recipe_and_every_recipe_a_family() -> None:
     from adapts.adapters import families, make
 
-    recipes = {name: shelf.load_recipe(name) for name in shelf.recipes()}
+    recipes = {name: registry.load_recipe(name) for name in registry.recipes()}
     assert set(families()) <= set(recipes)
     for recipe in recipes.values():
         make(recipe["family"], recipe["options"])
@@ -195,9 +195,9 @@ def test_the_family_that_contributing_shows_runs(monkeypatch: pytest.MonkeyPatch
     torch.testing.assert_close(scaling.decode(z, state)[0], x)
 
 
-@pytest.mark.parametrize("name", shelf.cards())
+@pytest.mark.parametrize("name", registry.cards())
 def test_every_card_loads(name: str) -> None:
-    card = shelf.load_card(name)
+    card = registry.load_card(name)
     assert card["name"] == name
 
 
@@ -212,14 +212,17 @@ def test_the_wheel_holds_the_package_and_both_shelves(tmp_path: Path) -> None:
     assert {name.split("/")[0] for name in held} == {"adapts", info}
     assert {"adapts/py.typed", f"{info}/licenses/LICENSE"} <= held
     assert {f"adapts/foundation/bolt_nano/{file}" for file in ("config.json", "model.safetensors")} <= held
-    for name, files in (("adapters", shelf.recipes()), ("datasets", shelf.cards())):
+    for name, files in (("adapters", registry.recipes()), ("datasets", registry.cards())):
         assert {f"adapts/_shelf/{name}/{path.name}" for path in files.values()} <= held
 
-    code = "from adapts import shelf; print(*shelf.recipes(), *shelf.cards(), *{shelf.recipes()['linear'].parts[-3]})"
+    code = (
+        "from adapts import registry\n"
+        "print(*registry.recipes(), *registry.cards(), registry.recipes()['linear'].parts[-3])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path / "installed", capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == [*shelf.recipes(), *shelf.cards(), "_shelf"]
+    assert done.stdout.split() == [*registry.recipes(), *registry.cards(), "_shelf"]
 
 
 def test_nothing_of_one_machine_is_committed() -> None:

@@ -19,7 +19,7 @@ from adapts import readers
 from adapts.dates import season_length
 from adapts.panel import Panel
 from adapts.readers import Dataset, read
-from adapts.shelf import cards, load_card
+from adapts.registry import cards, load_card
 
 # rows, channels, frequency, first and last date, missing values, borders, end, season
 FACTS: dict[str, tuple[Any, ...]] = {

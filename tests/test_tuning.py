@@ -16,7 +16,7 @@ import adapts
 from adapts import Adapter, Panel, tune
 from adapts.distribution.quantiles import LEVELS
 from adapts.evaluation.scores import pinball
-from adapts.shelf import load_recipe
+from adapts.registry import load_recipe
 
 SPACE: dict[str, Any] = {"family": ["residual", "pca"], "family__latent_channels": [1, 2], "context_length": (36, 48)}
 

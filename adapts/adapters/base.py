@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from .. import checks
-from ..errors import shown
-from ..shelf import unknown
+from ..errors import shown, unknown
 from ..solvers.gaussian import made_definite, pairwise_covariance
 from ..tensors import Kind, kind_of, require_names, written
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from .. import checks
-from ..errors import shown
-from ..shelf import load_recipe, recipes, unknown
+from ..errors import shown, unknown
+from ..registry import load_recipe, recipes
 from ..tensors import Kind
 from .base import AdapterModule, Evidence, State, families, make, register
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .. import __version__
+from .._version import __version__
 from .backtest import EXAMPLES as BACKTESTS
 from .backtest import backtest
 from .errors import EXIT_CODES, Told

@@ -198,8 +198,8 @@ def _score(
 
 def _baselines(given: Sequence[str] | None) -> bool | str | list[str]:
     r"""The baselines as `roll` takes them; the hyphens of the shell are the spaces of their names."""
+    from ..errors import unknown
     from ..evaluation.backtest import KNOWN
-    from ..shelf import unknown
 
     if given is None:
         return True

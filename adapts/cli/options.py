@@ -18,13 +18,13 @@ _READING, _MODEL, _LAW, _RUN = "How DATA is read", "What is fitted", "Its law", 
 
 
 def _recipes(incomplete: str) -> list[str]:
-    from ..shelf import recipes
+    from ..registry import recipes
 
     return [name for name in recipes() if name.startswith(incomplete)]
 
 
 def _cards(incomplete: str) -> list[str]:
-    from ..shelf import cards
+    from ..registry import cards
 
     return [name for name in cards() if name.startswith(incomplete)]
 
@@ -236,7 +236,7 @@ def family_options(family: str, given: Sequence[str]) -> dict[str, Any]:
         ValueError: If a text names no value, no option of the family, or a value of another type.
     """
     from ..adapters import make
-    from ..shelf import unknown
+    from ..errors import unknown
 
     if not given:
         return {}

@@ -47,7 +47,7 @@ def list_(
 
 def _families() -> list[tuple[dict[str, Any], str]]:
     from ..adapters import make
-    from ..shelf import load_recipe, recipes
+    from ..registry import load_recipe, recipes
 
     found = []
     for name in recipes():
@@ -67,7 +67,7 @@ def _models() -> list[tuple[dict[str, Any], str]]:
 
 
 def _datasets() -> list[tuple[dict[str, Any], str]]:
-    from ..shelf import cards, load_card
+    from ..registry import cards, load_card
 
     found = []
     for name in cards():

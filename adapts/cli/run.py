@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .. import __version__
+from .._version import __version__
 from .options import family_options, support
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def report(asked: Mapping[str, Any], dataset: Dataset, model: FoundationModel) -
 
 def _fingerprint(data: str, name: str) -> str | list[str]:
     r"""The sha256 of a file; for a card those of the files that it accepts, one of which its reader found."""
-    from ..shelf import load_card
+    from ..registry import load_card
 
     path = Path(data)
     if path.is_file():

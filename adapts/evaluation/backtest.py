@@ -17,8 +17,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .. import __version__, checks
+from .. import checks
 from .._logging import get_logger
+from .._version import __version__
 from ..checkpoints import Checkpoints
 from ..dates import season_length as guess_season
 from ..distribution.bands import JointBands

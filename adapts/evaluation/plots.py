@@ -17,8 +17,7 @@ from torch import Tensor
 from .. import checks
 from ..distribution.forecast import Forecast, noted, plain_ticks
 from ..distribution.law import Law
-from ..errors import shown
-from ..shelf import unknown
+from ..errors import shown, unknown
 from ..windows import Times
 from .scores import coverage, pit_deviations, pit_ece, pit_ece_floor
 from .tables import block_slices

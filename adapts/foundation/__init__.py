@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
-from ..errors import reading, shown
+from ..errors import reading, shown, unknown
 from ..ownership import as_path
-from ..shelf import unknown
 from .base import FoundationModel
 from .registry import KNOWN, foundation_models
 

@@ -12,9 +12,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
-from ..errors import reading, shown
+from ..errors import reading, shown, unknown
 from ..schemas import ModelCard, Strict, read_json, require_regular, validated
-from ..shelf import unknown
 
 CONFIG, CARD, WEIGHTS = "config.json", "card.json", "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"

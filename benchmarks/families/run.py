@@ -17,7 +17,7 @@ import pandas as pd
 from adapts import Adapter
 from adapts.evaluation.backtest import roll
 from adapts.readers import read
-from adapts.shelf import recipes
+from adapts.registry import recipes
 from benchmarks.provenance import named, provenance
 
 HERE = Path(__file__).parent

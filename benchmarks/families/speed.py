@@ -29,7 +29,7 @@ from adapts.fitting import _begin
 from adapts.foundation import load_foundation_model
 from adapts.foundation.bolt_nano.pretrain import build_model
 from adapts.readers import Dataset
-from adapts.shelf import load_recipe, recipes
+from adapts.registry import load_recipe, recipes
 from adapts.training import AdapterTraining
 from adapts.windows import Windows
 from benchmarks import memory

@@ -31,7 +31,7 @@ from lightning.pytorch import seed_everything
 from adapts.gluonts import AdapterEstimator
 from adapts.panel import Panel
 from adapts.readers import Dataset, read
-from adapts.shelf import cards
+from adapts.registry import cards
 from benchmarks.provenance import provenance
 
 HERE = Path(__file__).parent

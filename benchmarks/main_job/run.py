@@ -13,7 +13,7 @@ import pandas as pd
 from adapts import Adapter
 from adapts.evaluation.backtest import format_table, roll
 from adapts.readers import read
-from adapts.shelf import cards
+from adapts.registry import cards
 from benchmarks.provenance import named, provenance
 
 HERE = Path(__file__).parent

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 import adapts
-from adapts import Adapter, GroupedAdapter, load_foundation_model, shelf
+from adapts import Adapter, GroupedAdapter, load_foundation_model, registry
 from adapts.adapters import families, make
 from adapts.foundation import FoundationModel
 
@@ -145,8 +145,8 @@ def options(random: Random, fitted: Fitted) -> Case:
     site(1, "GroupedAdapter", ["adapter", "group_column"], lambda **o: _grouped(model, o))
     site(1, "set_params", [*of_adapter, "family__lags", "family__nope"], lambda **o: small(model).set_params(**o))
     site(1, "load_foundation_model", ["model", "device"], lambda **o: load_foundation_model(**{"model": model, **o}))
-    site(1, "load_recipe", ["name"], lambda **o: shelf.load_recipe(**o))
-    site(1, "load_card", ["name"], lambda **o: shelf.load_card(**o))
+    site(1, "load_recipe", ["name"], lambda **o: registry.load_recipe(**o))
+    site(1, "load_card", ["name"], lambda **o: registry.load_card(**o))
     site(1, "set_verbosity", _parameters(adapts.set_verbosity), adapts.set_verbosity)
     site(
         1,

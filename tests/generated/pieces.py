@@ -17,7 +17,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from adapts import GroupedAdapter, load_foundation_model, shelf
+from adapts import GroupedAdapter, load_foundation_model, registry
 from adapts.adapters import Linear
 from adapts.foundation import FoundationModel
 from adapts.testing import tiny_chronos_bolt
@@ -49,7 +49,7 @@ def prepare(folder: Path) -> Ready:
 
 def recipes(random: Random, ready: Ready) -> Case:
     r"""A case of a recipe of one's own."""
-    names = shelf.recipes()
+    names = registry.recipes()
     name = random.choice(list(names))
     text = names[name].read_text(encoding="utf-8")
     how = random.random()

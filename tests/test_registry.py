@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from adapts import Adapter, shelf
+from adapts import Adapter, registry
 
 
 @pytest.fixture
@@ -15,8 +15,8 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         folder = tmp_path / "_shelf" / "adapters"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "mine.yaml").write_text(text)
-        monkeypatch.setattr(shelf, "__file__", str(tmp_path / "shelf.py"))
-        return shelf.load_recipe("mine")
+        monkeypatch.setattr(registry, "__file__", str(tmp_path / "registry.py"))
+        return registry.load_recipe("mine")
 
     return read
 
@@ -40,14 +40,14 @@ support: {depth: [0, .inf]}
 def test_the_checkouts_shelf_is_taken_where_the_wheel_brings_none(tmp_path, monkeypatch) -> None:
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "pond.yaml").write_text(CARD)
-    monkeypatch.setattr(shelf, "__file__", str(tmp_path / "adapts" / "shelf.py"))
-    assert list(shelf.cards()) == ["pond"]
-    assert shelf.load_card("pond")["borders"] == {"train": 60, "validation": 80, "test": 100}
+    monkeypatch.setattr(registry, "__file__", str(tmp_path / "adapts" / "registry.py"))
+    assert list(registry.cards()) == ["pond"]
+    assert registry.load_card("pond")["borders"] == {"train": 60, "validation": 80, "test": 100}
 
     shipped = tmp_path / "adapts" / "_shelf" / "datasets"
     shipped.mkdir(parents=True)
     (shipped / "lake.yaml").write_text(CARD)
-    assert list(shelf.cards()) == ["lake"]
+    assert list(registry.cards()) == ["lake"]
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ def test_the_checkouts_shelf_is_taken_where_the_wheel_brings_none(tmp_path, monk
 def test_a_card_that_is_not_one(tmp_path, monkeypatch, line: str, other: str, message: str) -> None:
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "pond.yaml").write_text(CARD.replace(line, other))
-    monkeypatch.setattr(shelf, "__file__", str(tmp_path / "adapts" / "shelf.py"))
+    monkeypatch.setattr(registry, "__file__", str(tmp_path / "adapts" / "registry.py"))
     with pytest.raises(ValueError, match=message):
-        shelf.load_card("pond")
+        registry.load_card("pond")
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -95,7 +95,7 @@ def test_a_recipe_that_is_a_bomb_gets_one_short_error(tmp_path, text: str, messa
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(ValueError, match=message) as error:
-        shelf.load_recipe(path)
+        registry.load_recipe(path)
     assert len(str(error.value)) < 1000
 
 
@@ -134,16 +134,16 @@ def test_a_recipe_that_is_not_one(recipe, text: str, message: str) -> None:
 
 def test_an_unknown_name_lists_the_known_and_suggests_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"no adapter is called 'liner'; known: .*linear.*\(did you mean 'linear'\?\)"):
-        shelf.load_recipe("liner")
+        registry.load_recipe("liner")
     with pytest.raises(ValueError, match=r"no data card is called 'ETTh'; known: .*\(did you mean 'etth1'\?\)"):
-        shelf.load_card("ETTh")
-    assert str(shelf.unknown("adapter", "x", [])) == "no adapter is called 'x'; known: none"
+        registry.load_card("ETTh")
+    assert str(registry.unknown("adapter", "x", [])) == "no adapter is called 'x'; known: none"
 
 
 def test_a_recipe_file_of_ones_own_needs_its_family_alone(tmp_path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("family: linear\noptions: {latent_channels: 2}\ntraining: {objective: mae}")
-    read = shelf.load_recipe(path)
+    read = registry.load_recipe(path)
     assert read["family"] == "linear" and read["options"] == {"latent_channels": 2} and read["when"] == ""
     assert read["training"] == {"objective": "mae"}
 
@@ -151,12 +151,12 @@ def test_a_recipe_file_of_ones_own_needs_its_family_alone(tmp_path) -> None:
 def test_a_recipe_of_ones_own_may_name_a_recipe_as_its_family(tmp_path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("family: pca\noptions: {latent_channels: 2}")
-    read = shelf.load_recipe(path)
+    read = registry.load_recipe(path)
     assert read["family"] == "projection" and read["options"] == {"method": "pca", "latent_channels": 2}
     path.write_text("family: pca\noptions: {method: svd}")
-    assert shelf.load_recipe(path)["options"] == {"method": "svd"}
+    assert registry.load_recipe(path)["options"] == {"method": "svd"}
     path.write_text("family: ensemble")
-    assert shelf.load_recipe(path)["options"] == {}  # the family's own, as ever
+    assert registry.load_recipe(path)["options"] == {}  # the family's own, as ever
 
 
 def test_training_that_a_recipe_says_and_nothing_does_is_refused(tmp_path) -> None:
@@ -189,6 +189,6 @@ def test_a_file_that_is_no_recipe(tmp_path, text: str | None, message: str) -> N
     if text is not None:
         path.write_text(text)
     with pytest.raises(ValueError, match=message):
-        shelf.load_recipe(path)
+        registry.load_recipe(path)
     with pytest.raises(ValueError, match="is a folder, expected a YAML file"):
-        shelf.load_recipe(tmp_path)
+        registry.load_recipe(tmp_path)

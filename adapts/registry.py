@@ -2,14 +2,12 @@ r"""The two shelves: finds and checks the recipes of the families and the cards 
 
 from __future__ import annotations
 
-__all__ = ["cards", "load_card", "load_recipe", "recipes", "unknown"]
+__all__ = ["cards", "load_card", "load_recipe", "recipes"]
 
-from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from .errors import reading, shown
+from .errors import reading, shown, unknown
 
 #: The largest recipe or card that is read, in bytes.
 LARGEST = 2**17
@@ -19,7 +17,7 @@ def recipes() -> dict[str, Path]:
     r"""Returns the recipes on the shelf `adapters/`, by name.
 
     Example:
-        >>> "linear" in adapts.shelf.recipes()
+        >>> "linear" in adapts.registry.recipes()
         True
     """
     return _find("adapters")
@@ -29,7 +27,7 @@ def cards() -> dict[str, Path]:
     r"""Returns the data cards on the shelf `datasets/`, by name.
 
     Example:
-        >>> "greensboro" in adapts.shelf.cards()
+        >>> "greensboro" in adapts.registry.cards()
         True
     """
     return _find("datasets")
@@ -87,29 +85,6 @@ def load_card(name: str) -> dict[str, Any]:
     return validated(DataCard, content, where, "write it as the other cards are", unknown=unknown).model_dump(
         exclude_unset=True
     )
-
-
-def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
-    r"""Makes the error for a name that nothing bears: it lists those known and suggests the nearest.
-
-    Arguments:
-        kind: What was looked for, as in "adapter".
-        name: The name that was given.
-        known: The names there are, in the order in which to list them.
-
-    Returns:
-        The error, for the caller to raise.
-
-    Example:
-        >>> print(unknown("adapter", "vea", ["linear", "vae"]))
-        no adapter is called 'vea'; known: linear, vae (did you mean 'vae'?)
-    """
-    known = list(known)
-    by_case = {candidate.lower(): candidate for candidate in known}
-    nearest = get_close_matches(name.lower(), by_case, n=1) if isinstance(name, str) and len(name) < 100 else []
-    hint = f" (did you mean {by_case[nearest[0]]!r}?)" if nearest else ""
-    listed = ", ".join(known[:50]) + (f" and {len(known) - 50} more" if len(known) > 50 else "")
-    return ValueError(f"no {kind} is called {shown(name)}; known: {listed or 'none'}{hint}")
 
 
 def _find(shelf: str) -> dict[str, Path]:
