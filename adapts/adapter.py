@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import checks, saving
+from . import checks
 from ._logging import get_logger
 from ._random import seeded
 from .adapters import AdapterModule, families, make
@@ -37,6 +37,7 @@ from .panel import Panel, as_pandas, require_length
 from .panel.options import column_names, label, reading_options
 from .panel.reader import read_series
 from .panel.static import as_fitted
+from .persistence import saving
 from .pipeline import Pipeline
 from .readers import Dataset, read_with
 from .registry import load_recipe, recipes

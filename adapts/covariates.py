@@ -27,9 +27,9 @@ from .panel.columns import groups, listed
 from .panel.item import columns_of
 from .panel.options import column_names
 from .panel.reader import Reader
+from .persistence.tensors import require_names, taken
 from .readers import read_table
 from .solvers import RidgePath, cross_validated_error
-from .tensors import require_names, taken
 from .windows import Times
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.

@@ -22,7 +22,7 @@ from .arrow import size_of_arrow
 from .errors import reading, shown
 from .panel.columns import COMMA, NUMBER, are_grouped, listed, text_as_numbers
 from .panel.options import ITEM_NAMES
-from .schemas import once
+from .persistence.schemas import once
 from .tsf import read_tsf
 
 #: The most text that is read of a file once it is unpacked, in bytes; less where each value becomes an object.

@@ -22,7 +22,6 @@ from ._logging import get_logger
 from ._random import seeded
 from ._version import __version__
 from .adapters import AdapterModule, Evidence, make
-from .checkpoints import Checkpoints
 from .covariates import (
     KnownEffect,
     choose,
@@ -54,9 +53,10 @@ from .kriging import Kriging
 from .marks import Marks
 from .notices import Notice, collect
 from .panel import Panel
+from .persistence.checkpoints import Checkpoints
+from .persistence.tensors import kind_of, taken
 from .pipeline import Pipeline, noise_ratio
 from .solvers import blocked_folds
-from .tensors import kind_of, taken
 from .windows import PARTS, Part, Times, Windows, part_windows, split_parts
 
 logger = get_logger(__name__)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from .panel import Panel
+from .persistence.tensors import require_names, taken
 from .solvers.gaussian import conditional, persistence, shrunk_covariance
-from .tensors import require_names, taken
 
 #: The values that a window must show of a channel for the frozen model to know more of its past than others may tell.
 FEW = 24

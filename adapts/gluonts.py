@@ -19,19 +19,30 @@ import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
-from . import checks, schemas
+from . import checks
 from ._logging import quiet
 from ._version import __version__
 from .adapter import Adapter, _assigned, require_samples
 from .dates import calendar as dates_from
 from .dates import period_of, steps_from
 from .errors import quoted, reading, shown, unforeseen, unknown
-from .ownership import CONFIG, PREDICTOR, SAVED, File, as_path, replaced, replaced_file, require_ours, writing
 from .panel import Categories, Item, Panel
 from .panel.columns import as_array, listed
 from .panel.item import columns_of
 from .panel.reader import MOST_CHANNELS
-from .saving import load, write
+from .persistence import schemas
+from .persistence.ownership import (
+    CONFIG,
+    PREDICTOR,
+    SAVED,
+    File,
+    as_path,
+    replaced,
+    replaced_file,
+    require_ours,
+    writing,
+)
+from .persistence.saving import load, write
 
 with quiet():  # gluonts has advice on JSON libraries
     from gluonts.core.component import validated

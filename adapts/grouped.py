@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import saving
 from ._logging import get_logger
 from ._version import __version__
 from .adapter import Adapter, Summary, _contestants, _some
 from .errors import quoted, shown, unknown
 from .foundation import load_foundation_model
-from .ownership import CONFIG, GROUPED, GROUPS, as_path, replaced, standing
 from .panel import as_pandas
 from .panel.columns import listed
 from .panel.grouping import Grouped, split
 from .panel.options import column_names
+from .persistence import saving
+from .persistence.ownership import CONFIG, GROUPED, GROUPS, as_path, replaced, standing
 from .readers import read_table
 from .windows import Times
 
@@ -332,7 +332,7 @@ class GroupedAdapter:
             OSError: If the folder cannot be written.
             ValueError: If nothing is fitted, or the folder exists, or holds what no grouped adapter wrote.
         """
-        from .saved_schema import FORMAT, digest
+        from .persistence.saved_schema import FORMAT, digest
 
         adapters = self._require_fitted("save")
         config = {
@@ -365,7 +365,7 @@ class GroupedAdapter:
         Raises:
             ValueError: If the folder is not a saved grouped adapter or is corrupt, or for what `Adapter.load` refuses.
         """
-        from .saved_schema import read_grouped
+        from .persistence.saved_schema import read_grouped
 
         def call(model: str) -> str:
             return f"{cls.__name__}.load({quoted(str(path))}, foundation_model={model})"

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from .gaps import short_gaps
+from .persistence.tensors import require_names, taken
 from .solvers.gaussian import autocovariance
-from .tensors import require_names, taken
 
 #: The values that a window must show of a channel for the frozen model alone to be asked of it: the fewest, and more.
 ENOUGH = (16, 24, 36, 48, 72, 96, 144, 192)

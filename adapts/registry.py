@@ -49,7 +49,7 @@ def load_recipe(name: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: If there is no such recipe, or it is not written as a recipe is.
     """
-    from .schemas import Recipe, ShelfRecipe, validated
+    from .persistence.schemas import Recipe, ShelfRecipe, validated
 
     where = f"the recipe {shown(str(name))}"
     if isinstance(name, Path):
@@ -78,7 +78,7 @@ def load_card(name: str) -> dict[str, Any]:
     Raises:
         ValueError: If there is no such card, or it is not written as a card is.
     """
-    from .schemas import DataCard, validated
+    from .persistence.schemas import DataCard, validated
 
     where = f"the data card {shown(name)}"
     content = _load("data card", name, cards())
@@ -104,7 +104,7 @@ def _load(kind: str, name: str, known: dict[str, Path]) -> dict[str, Any]:
 def _read(where: str, path: Path) -> dict[str, Any]:
     import yaml
 
-    from .schemas import plain, read_text
+    from .persistence.schemas import plain, read_text
 
     with reading(f"{where} cannot be looked for", "give its file another name"):
         is_file, is_folder = path.is_file(), path.is_dir()

@@ -15,9 +15,10 @@ import pytest
 from cli_files import forecast, run, series
 from safetensors.torch import save_file
 
-from adapts import Adapter, GroupedAdapter, ownership
-from adapts.checkpoints import Checkpoints
-from adapts.ownership import BACKTEST, RUN, SAVED, as_path, replaced, why_foreign
+from adapts import Adapter, GroupedAdapter
+from adapts.persistence import ownership
+from adapts.persistence.checkpoints import Checkpoints
+from adapts.persistence.ownership import BACKTEST, RUN, SAVED, as_path, replaced, why_foreign
 from adapts.testing import tiny_chronos_bolt
 
 MODEL = tiny_chronos_bolt()

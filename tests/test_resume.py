@@ -19,7 +19,7 @@ from torch import Tensor
 from adapts import Adapter
 from adapts.adapters import Residual
 from adapts.foundation import FoundationModel
-from adapts.ownership import SAVED, replaced
+from adapts.persistence.ownership import SAVED, replaced
 
 pytestmark = pytest.mark.skipif(
     "forkserver" not in multiprocessing.get_all_start_methods(), reason="this system forks no processes to kill"
@@ -105,7 +105,7 @@ def test_what_lies_beside_outlives_kills_and_what_they_left_is_removed(start, tm
 
 
 def test_without_an_exchange_the_old_folder_is_found_beside_and_put_back(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("adapts.ownership._exchanged", lambda *_: False)  # as on Windows
+    monkeypatch.setattr("adapts.persistence.ownership._exchanged", lambda *_: False)  # as on Windows
     one = killed.adapter("residual").fit(killed.series())
     one.save(tmp_path / "run")
     (tmp_path / ".run-adapts-0123456789abcdef").mkdir()

@@ -27,8 +27,8 @@ import adapts
 from adapts import Adapter, GroupedAdapter
 from adapts.adapters import Autoencoder, Bayesian, Flow
 from adapts.gluonts import AdapterPredictor
-from adapts.saved_schema import digest
-from adapts.tensors import kind_of, written
+from adapts.persistence.saved_schema import digest
+from adapts.persistence.tensors import kind_of, written
 from adapts.testing import tiny_chronos_bolt
 
 H = 4

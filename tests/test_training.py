@@ -24,9 +24,9 @@ from adapts.adapters import (
     Projection,
     Weave,
 )
-from adapts.checkpoints import TRAINING, Checkpoints
 from adapts.distribution.quantiles import QuantileFunction
 from adapts.panel import Panel
+from adapts.persistence.checkpoints import TRAINING, Checkpoints
 from adapts.training.module import AdapterTraining, train
 from adapts.training.objectives import OBJECTIVES, Objective, Outlook
 from adapts.windows import part_windows, split_parts

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from .._random import seeded
+from ..persistence.tensors import taken
 from ..solvers import BayesianRegression
 from ..solvers.bayesian import draw_deviation
-from ..tensors import taken
 from .base import AdapterModule, Evidence
 from .linear import Linear
 from .residual import Residual

@@ -17,7 +17,7 @@ from torch.distributions import Distribution
 
 from .. import checks
 from ..errors import shown
-from ..tensors import Kind
+from ..persistence.tensors import Kind
 from ._posteriors import FOUND, Exact, Laplace, Posterior, Variational, regressions, solved_weights
 from .base import AdapterModule, Evidence, State, fill_missing, make, register, require_size
 from .ensemble import InTurn, within

@@ -14,8 +14,8 @@ from torch.distributions import Distribution
 
 from .. import checks
 from ..errors import shown, unknown
+from ..persistence.tensors import Kind
 from ..registry import load_recipe, recipes
-from ..tensors import Kind
 from .base import AdapterModule, Evidence, State, families, make, register
 
 #: The blocks of consecutive windows that closed-form members draw from with replacement.

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from .. import checks
 from .._random import seeded
+from ..persistence.tensors import taken
 from ..solvers import RidgePath, cross_validated_error
-from ..tensors import taken
 from .base import AdapterModule, Evidence, State, fill_missing, register, varies, window_moments, window_statistics
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import shown
-from ..ownership import BACKTEST, replaced
+from ..persistence.ownership import BACKTEST, replaced
 from . import options as o
 from .progress import FIT, Progress
 from .run import adapter_of, add, data_of, draw, hand_over, report, require_place, scores_of, unsaid

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .. import ownership
-from ..ownership import RUN, replaced
+from ..persistence import ownership
+from ..persistence.ownership import RUN, replaced
 from . import options as o
 from .backtest import draw_reliability, held_back, say_held_back
 from .progress import FIT, Progress
@@ -165,9 +165,9 @@ def _fit(
     overwrite: bool,
 ) -> tuple[dict[str, Any], str, str]:
     r"""Fits, scores, fits on all rows, and writes; returns what scores.json holds, the table, and a line about it."""
-    from .. import saving
     from ..evaluation.backtest import roll
     from ..evaluation.tables import format_table
+    from ..persistence import saving
 
     progress.stage("load the foundation model")
     adapter = adapter_of(asked, recipe)
@@ -211,7 +211,7 @@ def _predict(
     r"""Forecasts with a saved adapter, and writes; returns the result, no table, and a line about it."""
     from ..adapter import Adapter
     from ..evaluation.plots import Fan, fan_chart
-    from ..saving import load
+    from ..persistence.saving import load
 
     def call(name: str) -> str:
         return f"--from {saved} --foundation-model {name}"

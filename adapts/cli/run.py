@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from ..adapter import Adapter
     from ..foundation import FoundationModel
-    from ..ownership import Folder
+    from ..persistence.ownership import Folder
     from ..readers import Dataset
 
 READING = ("timestamp_column", "item_column", "frequency", "regularise")
@@ -60,8 +60,8 @@ def require_place(
         ValueError: If the folder may not be replaced, holds what is to be read, or cannot be written; or if the folders
             of checkpoints hold anything else.
     """
-    from ..checkpoints import require_usable
-    from ..ownership import as_path, named, require_replaceable
+    from ..persistence.checkpoints import require_usable
+    from ..persistence.ownership import as_path, named, require_replaceable
 
     checkpoints = list(checkpoints)
     output = as_path("--output", output)

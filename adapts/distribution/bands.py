@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .. import checks
 from ..errors import shown
-from ..tensors import require_names, taken
+from ..persistence.tensors import require_names, taken
 from .law import Law
 from .quantiles import QuantileFunction, reach_of_levels
 

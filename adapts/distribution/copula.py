@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import shown
-from ..tensors import require_names, taken
+from ..persistence.tensors import require_names, taken
 from .latent import autoregression, completed, correlation, kronecker
 from .pits import Pits
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..tensors import require_names, taken
+from ..persistence.tensors import require_names, taken
 from .pits import Pits
 from .quantiles import LEVELS, QuantileFunction
 from .recalibration import Recalibration, inverse

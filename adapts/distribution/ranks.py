@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..tensors import require_names, taken
+from ..persistence.tensors import require_names, taken
 from .copula import MANY, Copula, Independent, order
 from .latent import completed, ranked
 from .pits import Pits

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..tensors import require_names, taken
+from ..persistence.tensors import require_names, taken
 from ..windows import Times
 from .blocks import Clock, clock_of, student
 from .pits import Pits

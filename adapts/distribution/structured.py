@@ -12,7 +12,7 @@ import torch
 from scipy.special import stdtr
 from torch import Tensor
 
-from ..tensors import require_names, taken
+from ..persistence.tensors import require_names, taken
 from .copula import Copula
 
 _MOST = 0.98  # of a cell's variance, what the factors may hold

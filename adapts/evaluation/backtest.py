@@ -20,7 +20,6 @@ from torch import Tensor
 from .. import checks
 from .._logging import get_logger
 from .._version import __version__
-from ..checkpoints import Checkpoints
 from ..dates import season_length as guess_season
 from ..distribution.bands import JointBands
 from ..distribution.copula import Copula
@@ -30,6 +29,7 @@ from ..distribution.quantiles import LEVELS, QuantileFunction
 from ..distribution.variance import VarianceParts
 from ..errors import shown
 from ..panel import Panel
+from ..persistence.checkpoints import Checkpoints
 from ..windows import Part, Windows, part_windows
 from .baselines import BASELINES, VAR, Baseline
 from .differences import difference_table

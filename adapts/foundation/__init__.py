@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..errors import reading, shown, unknown
-from ..ownership import as_path
+from ..persistence.ownership import as_path
 from .base import FoundationModel
 from .registry import KNOWN, foundation_models
 

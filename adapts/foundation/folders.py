@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from ..errors import reading, shown, unknown
-from ..schemas import ModelCard, Strict, read_json, require_regular, validated
+from ..persistence.schemas import ModelCard, Strict, read_json, require_regular, validated
 
 CONFIG, CARD, WEIGHTS = "config.json", "card.json", "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"

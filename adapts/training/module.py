@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from .._logging import quiet
 from .._random import seeded
 from ..adapters import AdapterModule
-from ..checkpoints import TRAINING, Checkpoints
 from ..distribution.copula import Copula
 from ..errors import reading
 from ..foundation import FoundationModel
-from ..ownership import writing
+from ..persistence.checkpoints import TRAINING, Checkpoints
+from ..persistence.ownership import writing
 from ..windows import Windows, window_loader
 from .objectives import Objective, Outlook
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from adapts import Adapter, GroupedAdapter
 from adapts.adapters import Linear
 from adapts.foundation import FoundationModel
-from adapts.saved_schema import digest
+from adapts.persistence.saved_schema import digest
 from adapts.testing import tiny_chronos_bolt
 
 from .damage import altered, damaged, places, retensored

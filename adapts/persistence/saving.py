@@ -18,23 +18,23 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ._random import seeded
-from ._version import __version__
-from .adapters import AdapterModule, make
-from .decisions import Decision
-from .distribution.copula import Independent
-from .distribution.recalibration import Recalibration
-from .errors import quoted, reading, shown, unknown
-from .fitting import Fitted
-from .foundation import KNOWN
-from .marks import Marks
-from .notices import Notice
+from .._random import seeded
+from .._version import __version__
+from ..adapters import AdapterModule, make
+from ..decisions import Decision
+from ..distribution.copula import Independent
+from ..distribution.recalibration import Recalibration
+from ..errors import quoted, reading, shown, unknown
+from ..fitting import Fitted
+from ..foundation import KNOWN
+from ..marks import Marks
+from ..notices import Notice
 from .ownership import CONFIG, GROUPS, SAVED, TENSORS, as_path, replaced, standing
 from .tensors import Kind, kind_of, taken, written
 
 if TYPE_CHECKING:
-    from .adapter import Adapter
-    from .foundation import FoundationModel
+    from ..adapter import Adapter
+    from ..foundation import FoundationModel
     from .saved_schema import Fit, Saved
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
-from .errors import shown
+from ..errors import shown
 
 #: The type and the shape of a tensor.
 Kind = tuple[torch.dtype, tuple[int, ...]]

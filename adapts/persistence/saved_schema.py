@@ -32,14 +32,14 @@ import torch
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from torch import Tensor
 
-from ._version import __version__
-from .checks import LONGEST
-from .covariates import calendar_columns
-from .dates import alias, calendar
-from .errors import reading, shown, unknown
+from .._version import __version__
+from ..checks import LONGEST
+from ..covariates import calendar_columns
+from ..dates import alias, calendar
+from ..errors import reading, shown, unknown
+from ..panel import Item, Panel
+from ..panel.item import columns_of
 from .ownership import CONFIG, TENSORS
-from .panel import Item, Panel
-from .panel.item import columns_of
 from .schemas import Count, Rows, Said, Sha256, Strict, Text, read_json, require_regular, validated
 from .tensors import kind_of, require_names, taken, written
 

@@ -23,9 +23,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ._logging import get_logger
-from .checks import flag
-from .errors import shown
+from .._logging import get_logger
+from ..checks import flag
+from ..errors import shown
 
 logger = get_logger(__name__)
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ._logging import get_logger
-from .errors import reading, shown
+from .._logging import get_logger
+from ..errors import reading, shown
 from .ownership import PART, PARTS, Busy, Piece, as_path, locked, named, remove, writing
 
 logger = get_logger(__name__)

@@ -27,7 +27,7 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from .errors import reading, shown
+from ..errors import reading, shown
 
 #: The largest config that is read, in bytes: of ten thousands of items and channels.
 LARGEST = 2**26
