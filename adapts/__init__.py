@@ -21,10 +21,10 @@ __all__ = [
 if TYPE_CHECKING:
     from ._logging import set_verbosity
     from .adapter import Adapter
+    from .data.panel import Panel
     from .distribution.forecast import Forecast
     from .foundation import load_foundation_model
     from .grouped import GroupedAdapter
-    from .panel import Panel
     from .tuning import tune
 
 # A name is imported when it is first asked for, so that `import adapts` costs nothing.
@@ -32,7 +32,7 @@ _HOMES = {
     "Adapter": ".adapter",
     "Forecast": ".distribution.forecast",
     "GroupedAdapter": ".grouped",
-    "Panel": ".panel",
+    "Panel": ".data",
     "load_foundation_model": ".foundation",
     "set_verbosity": "._logging",
     "tune": ".tuning",

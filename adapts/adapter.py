@@ -23,7 +23,14 @@ from ._random import seeded
 from .adapters import AdapterModule, families, make
 from .checks import LONGEST
 from .covariates import assign, followed, require_one_value
-from .dates import calendar, frequency_name
+from .data.cards import Dataset, read_with
+from .data.frames import as_pandas
+from .data.frequency import calendar, frequency_name
+from .data.from_memory import read_series
+from .data.options import column_names, label, reading_options
+from .data.panel import Panel, require_length
+from .data.static import as_fitted
+from .data.windows import Windows, last_windows
 from .distribution.copula import Copula, Independent
 from .distribution.forecast import LEVELS, Forecast
 from .distribution.law import Law
@@ -33,16 +40,10 @@ from .errors import in_memory, quoted, shown, unknown
 from .fitting import Fitted, fit
 from .foundation import FoundationModel, load_foundation_model
 from .notices import Notice, say
-from .panel import Panel, as_pandas, require_length
-from .panel.options import column_names, label, reading_options
-from .panel.reader import read_series
-from .panel.static import as_fitted
 from .persistence import saving
 from .pipeline import Pipeline
-from .readers import Dataset, read_with
 from .registry import load_recipe, recipes
 from .updating import Forecasts, extend, follow
-from .windows import Windows, last_windows
 
 logger = get_logger(__name__)
 
@@ -258,7 +259,7 @@ class Adapter:
 
         Arguments:
             series: A wide frame, a long frame, an array :math:`(T, D)` or :math:`(N, T, D)`, a path, the name of a
-                data card, a Dataset or a Panel: see `Panel.of` and `adapts.readers.read`. NaN marks a missing value.
+                data card, a Dataset or a Panel: see `Panel.of` and `adapts.data.cards.read`. NaN marks a missing value.
             target: The columns to forecast; all that are no covariates if None.
             past_covariates: Columns that are known up to now only: the adapter reads them beside the targets, unless
                 its gate finds no sure gain in that, and they are not forecast.
@@ -831,7 +832,7 @@ class Adapter:
             given = [name for name, value in options.items() if value not in (None, False)]
             if given:
                 raise ValueError(
-                    f"a Dataset is read already, {given[0]}= cannot change it: give it to adapts.readers.read"
+                    f"a Dataset is read already, {given[0]}= cannot change it: give it to adapts.data.cards.read"
                 )
             if target is None and not static:
                 return series

@@ -18,19 +18,20 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .dates import step_days
+from .data.cards import read_table
+from .data.columns import groups, listed
+from .data.frames import as_pandas
+from .data.frequency import step_days
+from .data.from_memory import Reader
+from .data.item import Item, columns_of
+from .data.options import column_names
+from .data.panel import Panel
+from .data.times import Times
 from .distribution.blocks import clock_of, student
 from .errors import shown, unknown
 from .gaps import short_gaps
-from .panel import Item, Panel, as_pandas
-from .panel.columns import groups, listed
-from .panel.item import columns_of
-from .panel.options import column_names
-from .panel.reader import Reader
 from .persistence.tensors import require_names, taken
-from .readers import read_table
 from .solvers import RidgePath, cross_validated_error
-from .windows import Times
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.
 STRENGTHS = torch.logspace(-5, 3, 17, dtype=torch.float64)

@@ -33,7 +33,12 @@ from .covariates import (
     slopes,
     within_items,
 )
-from .dates import phases
+from .data.frequency import phases
+from .data.marks import Marks
+from .data.panel import Panel
+from .data.splits import PARTS, Part, split_parts
+from .data.times import Times
+from .data.windows import Windows, part_windows
 from .decisions import Decision, Outcome, heard
 from .distribution.bands import JointBands, least_tail_scale
 from .distribution.blocks import independent_windows, lead_blocks
@@ -50,14 +55,11 @@ from .distribution.tails import Tails
 from .foundation import FoundationModel
 from .gaps import Coupling, Told, short_gaps
 from .kriging import Kriging
-from .marks import Marks
 from .notices import Notice, collect
-from .panel import Panel
 from .persistence.checkpoints import Checkpoints
 from .persistence.tensors import kind_of, taken
 from .pipeline import Pipeline, noise_ratio
 from .solvers import blocked_folds
-from .windows import PARTS, Part, Times, Windows, part_windows, split_parts
 
 logger = get_logger(__name__)
 

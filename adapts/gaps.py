@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .panel import Panel
+from .data.panel import Panel
 from .persistence.tensors import require_names, taken
 from .solvers.gaussian import conditional, persistence, shrunk_covariance
 

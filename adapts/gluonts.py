@@ -23,13 +23,14 @@ from . import checks
 from ._logging import quiet
 from ._version import __version__
 from .adapter import Adapter, _assigned, require_samples
-from .dates import calendar as dates_from
-from .dates import period_of, steps_from
+from .data.columns import as_array, listed
+from .data.frequency import calendar as dates_from
+from .data.frequency import period_of
+from .data.from_memory import MOST_CHANNELS
+from .data.item import Categories, Item, columns_of
+from .data.panel import Panel
+from .data.regular_dates import steps_from
 from .errors import quoted, reading, shown, unforeseen, unknown
-from .panel import Categories, Item, Panel
-from .panel.columns import as_array, listed
-from .panel.item import columns_of
-from .panel.reader import MOST_CHANNELS
 from .persistence import schemas
 from .persistence.ownership import (
     CONFIG,

@@ -19,16 +19,16 @@ import numpy as np
 from ._logging import get_logger
 from ._version import __version__
 from .adapter import Adapter, Summary, _contestants, _some
+from .data.cards import read_table
+from .data.columns import listed
+from .data.frames import as_pandas
+from .data.groups import Grouped, split
+from .data.options import column_names
+from .data.times import Times
 from .errors import quoted, shown, unknown
 from .foundation import load_foundation_model
-from .panel import as_pandas
-from .panel.columns import listed
-from .panel.grouping import Grouped, split
-from .panel.options import column_names
 from .persistence import saving
 from .persistence.ownership import CONFIG, GROUPED, GROUPS, as_path, replaced, standing
-from .readers import read_table
-from .windows import Times
 
 if TYPE_CHECKING:
     import pandas as pd

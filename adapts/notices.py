@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._logging import get_logger, warn
+from .data.columns import listed
+from .data.marks import frequent
 from .errors import shown
-from .marks import frequent
-from .panel.columns import listed
 
 if TYPE_CHECKING:
-    from .marks import Mark
-    from .panel import Panel
-    from .windows import Windows
+    from .data.marks import Mark
+    from .data.panel import Panel
+    from .data.windows import Windows
 
 logger = get_logger(__name__)
 

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from .adapters import AdapterModule, State
 from .adapters.base import window_moments
+from .data.times import Times
+from .data.windows import Windows
 from .distribution.blocks import clock_of
 from .distribution.copula import Copula, Independent, fit_gaussian
 from .distribution.gate import is_closed
@@ -19,7 +21,6 @@ from .distribution.ranks import PathCopula
 from .distribution.variance import VarianceParts
 from .foundation import FoundationModel
 from .gaps import bridged, to_its_end
-from .windows import Times, Windows
 
 #: The values that a window must show of a channel for the frozen model to be asked of it.
 KNOWN = 3

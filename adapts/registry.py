@@ -67,7 +67,7 @@ def load_recipe(name: str | Path) -> dict[str, Any]:
 
 
 def load_card(name: str) -> dict[str, Any]:
-    r"""Reads the data card of that name; what its keys mean is known to `adapts.readers`.
+    r"""Reads the data card of that name; what its keys mean is known to `adapts.data.cards`.
 
     Arguments:
         name: The card's name, its file's without the ending.

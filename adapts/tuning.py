@@ -19,13 +19,13 @@ from ._logging import get_logger, quiet
 from ._random import seeded
 from ._version import __version__
 from .adapter import TRAINING, Adapter, _trained
+from .data.cards import Dataset
+from .data.splits import split_parts
 from .errors import reading, shown, unknown
 from .fitting import Shared, rows_digest, validate
 from .foundation import FoundationModel
 from .persistence.checkpoints import Checkpoints
 from .persistence.ownership import RECIPE, TRIALS, as_path, named, replaced_file
-from .readers import Dataset
-from .windows import split_parts
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,14 +18,15 @@ from torch import Tensor
 
 from ._logging import get_logger
 from .adapters import Evidence
+from .data.item import Item
+from .data.panel import Panel
+from .data.windows import Windows
 from .decisions import Decision
 from .distribution.gate import is_closed
 from .distribution.online import OnlineRecalibration
 from .distribution.pits import Pits
 from .distribution.quantiles import QuantileFunction
 from .fitting import Fitted
-from .panel import Item, Panel
-from .windows import Windows
 
 logger = get_logger(__name__)
 

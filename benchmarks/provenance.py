@@ -6,8 +6,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import adapts
+from adapts.data.panel import Panel
 from adapts.foundation import FoundationModel
-from adapts.panel import Panel
 
 PACKAGES = ("torch", "gluonts", "chronos-forecasting", "lightning", "pandas")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from adapts.panel import Panel
-from adapts.windows import Times
+from adapts.data.panel import Panel
+from adapts.data.times import Times
 
 
 def times(rows, item=None):

@@ -12,12 +12,12 @@ from seasonal import SeasonalModel
 
 from adapts import Adapter
 from adapts.adapters import Linear, Projection, families
+from adapts.data.cards import Dataset
+from adapts.data.panel import Panel
+from adapts.data.windows import last_windows
 from adapts.distribution import Independent, Law
 from adapts.notices import FitWarning
-from adapts.panel import Panel
-from adapts.readers import Dataset
 from adapts.testing import tiny_chronos_bolt
-from adapts.windows import last_windows
 
 H, D = 12, 3
 

@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from seasonal import SeasonalModel
 
 from adapts.adapter import Adapter
+from adapts.data.cards import Dataset
+from adapts.data.panel import Panel
 from adapts.distribution.bands import JointBands
 from adapts.distribution.copula import GaussianCopula, Independent
 from adapts.distribution.law import Law
@@ -24,8 +26,6 @@ from adapts.evaluation import scores
 from adapts.evaluation.backtest import format_table, roll, score_table
 from adapts.evaluation.differences import METRICS
 from adapts.evaluation.rolling import rolling_windows
-from adapts.panel import Panel
-from adapts.readers import Dataset
 
 MEMORY = 0.8
 

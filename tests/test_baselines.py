@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from adapts.data.panel import Panel
+from adapts.data.windows import Windows
 from adapts.evaluation.baselines import BASELINES, VAR, Drift, LastValue, NLinear, SeasonalNaive
 from adapts.evaluation.scores import coverage
-from adapts.panel import Panel
-from adapts.windows import Windows
 
 NAN = math.nan
 

@@ -18,14 +18,14 @@ from torch.testing import assert_close
 
 from adapts import Adapter
 from adapts.adapters import Bayesian, Evidence, make
+from adapts.data.panel import Panel
+from adapts.data.windows import Windows
 from adapts.foundation import FoundationModel
-from adapts.panel import Panel
 from adapts.pipeline import Pipeline
 from adapts.solvers import BayesianRegression
 from adapts.testing import AdapterConformance
 from adapts.training.module import AdapterTraining
 from adapts.training.module import train as fit
-from adapts.windows import Windows
 
 ROSTER: dict[str, Callable[[], Bayesian]] = {
     "exact residual": Bayesian,

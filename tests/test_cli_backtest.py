@@ -9,8 +9,8 @@ from cli_files import H, run, series
 from adapts import Adapter
 from adapts.adapters import Residual
 from adapts.cli.backtest import WRITTEN
+from adapts.data.cards import read
 from adapts.evaluation.backtest import roll
-from adapts.readers import read
 
 
 @pytest.fixture(scope="module")

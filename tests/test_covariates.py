@@ -14,7 +14,7 @@ from seasonal import SeasonalModel
 
 from adapts import Adapter
 from adapts.covariates import assign, choose, foreseen, generalised_slopes, slopes, within_items
-from adapts.panel import Panel
+from adapts.data.panel import Panel
 
 H = 12
 

@@ -9,17 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adapts.dates import (
-    alias,
-    calendar_period,
-    first_undated,
-    frequency_of,
-    parse_dates,
-    regular_dates,
-    steps_from,
-    times_of_day,
-)
-from adapts.panel import Panel
+from adapts.data.date_parsing import first_undated, parse_dates, times_of_day
+from adapts.data.frequency import alias, calendar_period
+from adapts.data.panel import Panel
+from adapts.data.regular_dates import frequency_of, regular_dates, steps_from
 
 
 def frame(rows: int = 48, frequency: str = "h", start: str = "2024-01-01", **options: Any) -> pd.DataFrame:

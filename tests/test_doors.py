@@ -18,8 +18,8 @@ import torch
 from seasonal import SeasonalModel
 
 from adapts import Adapter
-from adapts.panel import Panel
-from adapts.readers import read
+from adapts.data.cards import read
+from adapts.data.panel import Panel
 
 pytest.importorskip("pyarrow")
 
@@ -343,7 +343,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "array of dates": (np.zeros(3, dtype="M8[D]"), {}, "got datetime64[D] (3,)"),
     "text array": (np.array(["a", "b"]), {}, "expected real numbers (T,), (T, D) or (N, T, D), got <U1 (2,)"),
     "frequency of an array": (np.zeros((4, 2)), {"frequency": "h"}, "no dates for frequency= to apply to"),
-    "a path": ("data.csv", {}, "got str; adapts.readers.read opens files"),
+    "a path": ("data.csv", {}, "got str; adapts.data.cards.read opens files"),
     "a panel read otherwise": (
         Panel.of(wide),
         {"frequency": "D"},
@@ -360,7 +360,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
         {"item_column": "shop"},
         "the data have no columns, of which item_column='shop' could be one: leave it out",
     ),
-    "a path as it is": (Path("data.csv"), {}, "Path; adapts.readers.read opens files"),
+    "a path as it is": (Path("data.csv"), {}, "Path; adapts.data.cards.read opens files"),
     # gluonts
     "columns of gluonts entries": (
         [{"target": [1.0, 2.0], "start": pd.Period("2024-01-01", "h")}],

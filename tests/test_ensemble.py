@@ -16,11 +16,11 @@ from torch.testing import assert_close
 
 from adapts import Adapter
 from adapts.adapters import AdapterModule, Ensemble, Evidence, State, make
-from adapts.panel import Panel
+from adapts.data.panel import Panel
+from adapts.data.windows import Windows
 from adapts.testing import AdapterConformance
 from adapts.training.module import AdapterTraining
 from adapts.training.module import train as fit
-from adapts.windows import Windows
 
 FAMILIES = {
     "linear": Ensemble(member="linear", members=3),

@@ -5,10 +5,10 @@ import torch
 from seasonal import SeasonalModel
 
 from adapts import Adapter
+from adapts.data.panel import Panel
+from adapts.data.windows import Windows
 from adapts.gaps import FEW, Coupling
-from adapts.panel import Panel
 from adapts.solvers.gaussian import conditional, persistence, shrunk_covariance
-from adapts.windows import Windows
 
 H, L = 12, 48
 

@@ -28,8 +28,8 @@ from lightning.pytorch import Callback
 from seasonal import SeasonalModel
 
 from adapts import Adapter
+from adapts.data.panel import Panel
 from adapts.gluonts import AdapterEstimator, AdapterPredictor, _dates
-from adapts.panel import Panel
 from adapts.testing import tiny_chronos_bolt
 
 H = 6

@@ -18,9 +18,9 @@ import pandas as pd
 import pytest
 import torch
 
-from adapts import Adapter, Panel, files
-from adapts.panel import reader
-from adapts.readers import read
+from adapts import Adapter, Panel
+from adapts.data import from_files, from_memory
+from adapts.data.cards import read
 from adapts.updating import extend
 
 DAYS = pd.date_range("2024-01-01", periods=4, freq="D")
@@ -42,7 +42,7 @@ def test_a_long_exponent_ends_no_process(text: str, tmp_path: Path) -> None:
     code = f"""
 import pandas as pd
 from adapts import Panel
-from adapts.readers import read
+from adapts.data.cards import read
 column = [{text!r}] + ["1"] * 9
 mixed = pd.DataFrame({{"a": column}})
 days = pd.DataFrame({{"date": pd.date_range("2024", periods=10), "hour": column, "a": 1.0}})
@@ -144,7 +144,7 @@ def test_a_packed_file_holds_no_more_than_data_do(tmp_path: Path, ending: str) -
 
 
 def test_text_beyond_the_most_that_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MOST_TEXT", 2**20)
+    monkeypatch.setattr(from_files, "MOST_TEXT", 2**20)
     (tmp_path / "large.csv").write_text("a,b\n" + "1,2\n" * 2**19)
     with pytest.raises(ValueError, match="large.csv holds more than 1 MiB of text: write it as Parquet"):
         read(tmp_path / "large.csv")
@@ -172,7 +172,7 @@ def test_a_binary_file_is_measured_before_it_is_unpacked(
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import feather, ipc, parquet
 
-    monkeypatch.setattr(files, "MOST_VALUES", 2**16)
+    monkeypatch.setattr(from_files, "MOST_VALUES", 2**16)
     path, table = tmp_path / f"zeros.{ending}", pyarrow.table({"a": np.zeros(2**17)})
     if ending == "nulls.feather":
         table = pyarrow.table({"a": pyarrow.nulls(2**17)})
@@ -190,7 +190,7 @@ def test_a_binary_file_is_measured_before_it_is_unpacked(
 
 
 def test_more_columns_than_a_fit_can_hold_are_refused() -> None:
-    wide = np.zeros((3, reader.MOST_CHANNELS + 1))
+    wide = np.zeros((3, from_memory.MOST_CHANNELS + 1))
     for given in (wide, wide[None], pd.DataFrame(wide), [{"start": pd.Period("2024", "D"), "target": wide.T}]):
         with pytest.raises(ValueError, match="expected at most 5000 columns to forecast, got 5001"):
             Panel.of(given)

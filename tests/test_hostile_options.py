@@ -17,11 +17,11 @@ import adapts
 from adapts import Adapter, GroupedAdapter, tune
 from adapts.adapters import families, make
 from adapts.checks import LONGEST
+from adapts.data.panel import Panel
 from adapts.errors import in_memory
 from adapts.evaluation.backtest import roll
 from adapts.foundation import load_foundation_model
 from adapts.gluonts import AdapterEstimator, AdapterPredictor
-from adapts.panel import Panel
 from adapts.testing import tiny_chronos_bolt
 
 LIBRARY = str(Path(adapts.__file__).parent)

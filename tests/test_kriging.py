@@ -9,11 +9,11 @@ import torch
 from seasonal import LEVELS, SeasonalModel
 
 from adapts import Adapter
+from adapts.data.panel import Panel
+from adapts.data.windows import Windows
 from adapts.distribution.blocks import lead_blocks
 from adapts.kriging import ENOUGH, ERRORS, Kriging
-from adapts.panel import Panel
 from adapts.solvers.gaussian import autocovariance
-from adapts.windows import Windows
 
 H, L = 12, 48
 NORMAL = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64))

@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from adapts import Adapter
+from adapts.data.panel import Panel
+from adapts.data.windows import Windows
 from adapts.distribution.confirmation import choose_copula
 from adapts.distribution.copula import GaussianCopula, Independent, fit_gaussian, normal_scores
 from adapts.distribution.latent import completed, ranked
 from adapts.distribution.pits import Pits
 from adapts.distribution.quantiles import QuantileFunction
 from adapts.distribution.ranks import fit_empirical, fit_schaake
-from adapts.panel import Panel
-from adapts.windows import Windows
 
 HORIZON, CHANNELS = 6, 3
 

@@ -12,11 +12,12 @@ from seasonal import SeasonalModel
 
 from adapts import Adapter
 from adapts.adapters import AdapterModule, Linear, Projection, Residual
+from adapts.data.panel import Panel
+from adapts.data.splits import split_parts
+from adapts.data.windows import last_windows, part_windows
 from adapts.distribution import GaussianCopula, Independent, Law, PathCopula, QuantileFunction
 from adapts.distribution.bands import JointBands
-from adapts.panel import Panel
 from adapts.pipeline import Pipeline
-from adapts.windows import last_windows, part_windows, split_parts
 
 HORIZON = 6
 INDEPENDENT = Independent(HORIZON, 2)

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from adapts import Adapter
-from adapts.marks import Marks, frequent
+from adapts.data.marks import Marks, frequent
+from adapts.data.panel import Panel
 from adapts.notices import FitWarning
-from adapts.panel import Panel
 
 N, H = 600, 12
 ROWS = 1013 + 8 * np.random.default_rng(0).normal(size=(N, 2))

@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 
 from adapts import Adapter, GroupedAdapter, set_verbosity
 from adapts.cli import app
+from adapts.data.panel import Panel
 from adapts.evaluation.backtest import roll
 from adapts.gluonts import AdapterEstimator
 from adapts.notices import FitWarning, Notice
-from adapts.panel import Panel
 
 matplotlib.use("Agg")
 N, H = 400, 8

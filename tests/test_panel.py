@@ -14,9 +14,10 @@ import polars as pl
 import pytest
 import torch
 
-from adapts.dates import period_at
+from adapts.data.frequency import period_at
+from adapts.data.item import Item
+from adapts.data.panel import Panel, require_length
 from adapts.distribution import Forecast, Independent, Law, QuantileFunction
-from adapts.panel import Item, Panel, require_length
 
 
 def frame(rows: int = 48, frequency: str = "h", start: str = "2024-01-01", **options: Any) -> pd.DataFrame:

@@ -16,11 +16,12 @@ from torch.testing import assert_close
 from transformers import PatchTSTConfig, PatchTSTForPrediction, PatchTSTForPretraining, PatchTSTModel
 
 from adapts import Adapter, load_foundation_model, tune
+from adapts.data.splits import split_parts
+from adapts.data.windows import part_windows
 from adapts.foundation import FoundationModel
 from adapts.foundation.patchtst import PatchTST
 from adapts.testing import FoundationModelConformance
 from adapts.training.probing import probe
-from adapts.windows import part_windows, split_parts
 
 
 def tiny(kind: type = PatchTSTForPretraining, **options: Any) -> Any:

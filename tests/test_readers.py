@@ -15,10 +15,10 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from adapts import readers
-from adapts.dates import season_length
-from adapts.panel import Panel
-from adapts.readers import Dataset, read
+from adapts.data import cards as data_cards
+from adapts.data.cards import Dataset, read
+from adapts.data.frequency import season_length
+from adapts.data.panel import Panel
 from adapts.registry import cards, load_card
 
 # rows, channels, frequency, first and last date, missing values, borders, end, season
@@ -445,7 +445,7 @@ def test_cards_whose_file_is_not_there_or_is_another(tmp_path: Path, monkeypatch
 
 
 def test_a_card_without_the_package_that_ships_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "find_spec", lambda name: None if name == "pvlib" else find_spec(name))
+    monkeypatch.setattr(data_cards, "find_spec", lambda name: None if name == "pvlib" else find_spec(name))
     with pytest.raises(ValueError, match=re.escape("pip install 'adapts[demo]'")):
         read("greensboro")
 

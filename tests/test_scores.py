@@ -9,6 +9,9 @@ import scoringrules
 import torch
 from calendars import times
 
+from adapts.data.panel import Panel
+from adapts.data.times import Times
+from adapts.data.windows import Windows
 from adapts.distribution import LEVELS, GaussianCopula, JointBands, Law, QuantileFunction
 from adapts.evaluation.differences import difference_table
 from adapts.evaluation.scores import (
@@ -31,8 +34,6 @@ from adapts.evaluation.scores import (
     variogram_score,
     wql,
 )
-from adapts.panel import Panel
-from adapts.windows import Times, Windows
 
 NAN = math.nan
 

@@ -15,9 +15,9 @@ from gluonts.model.predictor import Predictor
 from seasonal import SeasonalModel
 
 from adapts import Adapter, fitting
+from adapts.data.cards import read
+from adapts.data.panel import Panel
 from adapts.gluonts import AdapterEstimator, AdapterPredictor
-from adapts.panel import Panel
-from adapts.readers import read
 
 H, ROWS = 12, 360
 ROLES = {"target": ["sales"], "known_covariates": ["price"]}

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from adapts import Adapter
+from adapts.data.panel import Panel
+from adapts.data.windows import Windows
 from adapts.distribution import LEVELS, QuantileFunction, Tails
 from adapts.foundation import FoundationModel
-from adapts.panel import Panel
-from adapts.windows import Windows
 
 DECILES = [i / 10 for i in range(1, 10)]
 NORMAL = NormalDist()

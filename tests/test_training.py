@@ -24,12 +24,13 @@ from adapts.adapters import (
     Projection,
     Weave,
 )
+from adapts.data.panel import Panel
+from adapts.data.splits import split_parts
+from adapts.data.windows import part_windows
 from adapts.distribution.quantiles import QuantileFunction
-from adapts.panel import Panel
 from adapts.persistence.checkpoints import TRAINING, Checkpoints
 from adapts.training.module import AdapterTraining, train
 from adapts.training.objectives import OBJECTIVES, Objective, Outlook
-from adapts.windows import part_windows, split_parts
 
 NOTE = {"versions": {"adapts": "1"}}  # what a folder of checkpoints is of
 

@@ -51,8 +51,12 @@ def test_the_loss_of_the_identity_is_the_frozen_models_quantile_loss() -> None:
     assert tuned.loss == tuned.frozen_loss
     fitted = adapter("identity", context_length=48).fit(rows)
     panel = Panel.of(rows)
-    windows = adapts.windows.part_windows(
-        panel, adapts.windows.split_parts(panel)["validation"], context_length=48, prediction_length=8, max_windows=50
+    windows = adapts.data.windows.part_windows(
+        panel,
+        adapts.data.splits.split_parts(panel)["validation"],
+        context_length=48,
+        prediction_length=8,
+        max_windows=50,
     )
     law = fitted.frozen_law(windows)
     future = windows.future(torch.float64)
@@ -274,8 +278,12 @@ def test_a_trial_scores_what_fit_would_fit() -> None:
     tuned = tune(adapter("identity"), rows, {"context_length": [48]}, trials=1, **roles)
     fitted = adapter("identity", context_length=48, recalibration="none").fit(rows, **roles)
     panel = fitted._fitted.panel
-    windows = adapts.windows.part_windows(
-        panel, adapts.windows.split_parts(panel)["validation"], context_length=48, prediction_length=8, max_windows=50
+    windows = adapts.data.windows.part_windows(
+        panel,
+        adapts.data.splits.split_parts(panel)["validation"],
+        context_length=48,
+        prediction_length=8,
+        max_windows=50,
     )
     future, levels = windows.future(torch.float64)[..., :2], torch.tensor(LEVELS, dtype=torch.float64)
     for law, loss in ((fitted.law(windows), tuned.loss), (fitted.frozen_law(windows), tuned.frozen_loss)):

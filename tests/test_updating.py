@@ -10,8 +10,8 @@ from seasonal import SeasonalModel
 
 from adapts import Adapter
 from adapts.adapters import Evidence, Residual
-from adapts.panel import Panel
-from adapts.windows import Windows
+from adapts.data.panel import Panel
+from adapts.data.windows import Windows
 
 H, D = 6, 2
 

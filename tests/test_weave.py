@@ -9,11 +9,12 @@ from seasonal import SeasonalModel
 from torch import Tensor
 
 from adapts.adapters import AdapterModule, State, Weave
+from adapts.data.panel import Panel
+from adapts.data.splits import split_parts
+from adapts.data.windows import Windows, part_windows
 from adapts.foundation import load_foundation_model
-from adapts.panel import Panel
 from adapts.pipeline import Pipeline
 from adapts.testing import AdapterConformance, degenerate_rows, tiny_chronos_bolt
-from adapts.windows import Windows, part_windows, split_parts
 
 VARIANTS = {
     "mlp": Weave(),

@@ -9,8 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
-from adapts.panel import Panel
-from adapts.windows import Part, Times, Windows, last_windows, part_windows, split_parts, window_loader
+from adapts.data.loaders import window_loader
+from adapts.data.panel import Panel
+from adapts.data.splits import Part, split_parts
+from adapts.data.times import Times
+from adapts.data.windows import Windows, last_windows, part_windows
 
 NAMES = ["train", "validation", "calibration", "confirmation"]
 L, H = 12, 4

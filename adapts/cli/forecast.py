@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from ..data.cards import Dataset
     from ..distribution.forecast import Forecast
     from ..evaluation.backtest import Backtest
-    from ..readers import Dataset
 
 CSV_LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 WRITTEN = ("forecast.csv", "scores.json", "forecast.png", "reliability.png", "adapter")
@@ -265,8 +265,8 @@ def _draw_both(dataset: Dataset, result: Backtest, forecasts: list[Forecast]) ->
     r"""The fan chart of the first item: the last steps seen, forecast while held back, and those after the end."""
     import numpy as np
 
+    from ..data.windows import Windows
     from ..evaluation.plots import Fan, fan_chart
-    from ..windows import Windows
 
     item, horizon = dataset.panel.items[0], result.adapter.prediction_length
     origin = len(item) - horizon

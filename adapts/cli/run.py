@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..adapter import Adapter
+    from ..data.cards import Dataset
     from ..foundation import FoundationModel
     from ..persistence.ownership import Folder
-    from ..readers import Dataset
 
 READING = ("timestamp_column", "item_column", "frequency", "regularise")
 LIBRARIES = ("torch", "numpy", "pandas", "chronos-forecasting", "transformers", "scoringrules")
@@ -140,7 +140,7 @@ def data_of(asked: Mapping[str, Any], adapter: Adapter | None = None) -> Dataset
     Returns:
         The data set.
     """
-    from ..readers import read, read_with
+    from ..data.cards import read, read_with
 
     reading = reading_of(asked)
     if adapter is not None:
@@ -173,7 +173,7 @@ def _is_column(name: str, data: str) -> bool:
     r"""Whether a name with a comma in it is that of one column."""
     import pandas as pd
 
-    from ..readers import read, read_table
+    from ..data.cards import read, read_table
 
     try:
         if not os.path.isfile(data):

@@ -13,7 +13,7 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-from ..windows import Times, require_times
+from ..data.times import Times, require_times
 
 _ENOUGH = 4  # bins of time, the fewest that tell a spread
 _ENOUGH_ITEMS = 8  # items, the fewest that stand in for bins of time
@@ -190,9 +190,9 @@ def independent_windows(time: Times, prediction_length: int) -> float:
         TypeError: If `time` tells rows.
 
     Example:
-        >>> panel = adapts.panel.Panel.of(np.zeros((240, 1)))
+        >>> panel = adapts.data.panel.Panel.of(np.zeros((240, 1)))
         >>> starts = [np.arange(0, 49), np.arange(0, 240, 48)]
-        >>> [independent_windows(adapts.windows.Times(panel, 0 * rows, rows), 24) for rows in starts]
+        >>> [independent_windows(adapts.data.times.Times(panel, 0 * rows, rows), 24) for rows in starts]
         [3.0, 5.0]
     """
     origin = require_times(time).step

@@ -17,7 +17,7 @@ import torch
 
 from .. import checks
 from .._logging import quiet
-from ..dates import period_of
+from ..data.frequency import period_of
 from ..errors import reading, shown
 from . import scenarios
 from .bands import JointBands

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..windows import Times
+from ..data.times import Times
 from .blocks import clock_of, lead_blocks, student
 from .quantiles import QuantileFunction
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.times import Times
 from ..persistence.tensors import require_names, taken
-from ..windows import Times
 from .blocks import Clock, clock_of, student
 from .pits import Pits
 from .quantiles import LEVELS, QuantileFunction

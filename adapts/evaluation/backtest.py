@@ -20,7 +20,10 @@ from torch import Tensor
 from .. import checks
 from .._logging import get_logger
 from .._version import __version__
-from ..dates import season_length as guess_season
+from ..data.frequency import season_length as guess_season
+from ..data.panel import Panel
+from ..data.splits import Part
+from ..data.windows import Windows, part_windows
 from ..distribution.bands import JointBands
 from ..distribution.copula import Copula
 from ..distribution.forecast import Forecast
@@ -28,9 +31,7 @@ from ..distribution.law import Law
 from ..distribution.quantiles import LEVELS, QuantileFunction
 from ..distribution.variance import VarianceParts
 from ..errors import shown
-from ..panel import Panel
 from ..persistence.checkpoints import Checkpoints
-from ..windows import Part, Windows, part_windows
 from .baselines import BASELINES, VAR, Baseline
 from .differences import difference_table
 from .rolling import before, held_back, rolling_windows, varying
@@ -49,7 +50,7 @@ from .tables import (
 
 if TYPE_CHECKING:
     from ..adapter import Adapter
-    from ..readers import Dataset
+    from ..data.cards import Dataset
 
 logger = get_logger(__name__)
 
@@ -192,12 +193,12 @@ def roll(
             would take too much memory, or the folder holds another backtest.
     """
     named, beside = _named(models), _beside(baselines)
-    from ..readers import Dataset
+    from ..data.cards import Dataset
 
     if not isinstance(series, Panel | Dataset):
         raise ValueError(
             f"roll expects a Panel or a Dataset, got {type(series).__name__}: Panel.of(series) makes one of what is in "
-            "memory, adapts.readers.read of a file or a data card"
+            "memory, adapts.data.cards.read of a file or a data card"
         )
     for name in named:
         if name in beside:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..panel import Panel, require_length
-from ..windows import Part, Windows, least_history, part_windows
+from ..data.panel import Panel, require_length
+from ..data.splits import Part
+from ..data.windows import Windows, least_history, part_windows
 
 if TYPE_CHECKING:
-    from ..readers import Dataset
+    from ..data.cards import Dataset
 
 HELD_BACK = 0.2  # the share of rows held back where nothing else says how many
 FEW, MANY = 20, 200  # origins that the default stride tries to reach, and those it never exceeds

@@ -24,9 +24,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ..data.times import Times, require_times
 from ..distribution.blocks import lead_blocks
 from ..distribution.law import Law
-from ..windows import Times, require_times
 from . import scores
 
 BATCH = 64  # windows forecast and sampled at a time

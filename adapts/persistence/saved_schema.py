@@ -35,10 +35,10 @@ from torch import Tensor
 from .._version import __version__
 from ..checks import LONGEST
 from ..covariates import calendar_columns
-from ..dates import alias, calendar
+from ..data.frequency import alias, calendar
+from ..data.item import Item, columns_of
+from ..data.panel import Panel
 from ..errors import reading, shown, unknown
-from ..panel import Item, Panel
-from ..panel.item import columns_of
 from .ownership import CONFIG, TENSORS
 from .schemas import Count, Rows, Said, Sha256, Strict, Text, read_json, require_regular, validated
 from .tensors import kind_of, require_names, taken, written

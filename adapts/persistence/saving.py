@@ -21,13 +21,13 @@ from torch import Tensor
 from .._random import seeded
 from .._version import __version__
 from ..adapters import AdapterModule, make
+from ..data.marks import Marks
 from ..decisions import Decision
 from ..distribution.copula import Independent
 from ..distribution.recalibration import Recalibration
 from ..errors import quoted, reading, shown, unknown
 from ..fitting import Fitted
 from ..foundation import KNOWN
-from ..marks import Marks
 from ..notices import Notice
 from .ownership import CONFIG, GROUPS, SAVED, TENSORS, as_path, replaced, standing
 from .tensors import Kind, kind_of, taken, written

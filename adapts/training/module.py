@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from .._logging import quiet
 from .._random import seeded
 from ..adapters import AdapterModule
+from ..data.loaders import window_loader
+from ..data.windows import Windows
 from ..distribution.copula import Copula
 from ..errors import reading
 from ..foundation import FoundationModel
 from ..persistence.checkpoints import TRAINING, Checkpoints
 from ..persistence.ownership import writing
-from ..windows import Windows, window_loader
 from .objectives import Objective, Outlook
 
 #: Draws of itself that an adapter whose latents stay the same is validated by.

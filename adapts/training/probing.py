@@ -9,8 +9,9 @@ import copy
 import torch
 from torch import Tensor
 
+from ..data.loaders import window_loader
+from ..data.windows import Windows
 from ..foundation import FoundationModel
-from ..windows import Windows, window_loader
 
 #: The most epochs, and how many without a better validation loss end the probing.
 EPOCHS, PATIENCE = 50, 5

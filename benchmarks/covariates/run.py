@@ -16,10 +16,10 @@ import pandas as pd
 
 from adapts import Adapter
 from adapts.covariates import assign
+from adapts.data.cards import Dataset, read
+from adapts.data.panel import Panel
 from adapts.evaluation.backtest import Backtest, roll
 from adapts.evaluation.differences import difference_table
-from adapts.panel import Panel
-from adapts.readers import Dataset, read
 from benchmarks.provenance import named, provenance
 
 HERE = Path(__file__).parent

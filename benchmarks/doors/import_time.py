@@ -14,7 +14,7 @@ from statistics import median
 import numpy as np
 import pandas as pd
 
-from adapts.panel import Panel
+from adapts.data.panel import Panel
 from benchmarks.provenance import provenance
 
 TURNS = 9

@@ -15,8 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from adapts import Adapter
+from adapts.data.cards import read
 from adapts.evaluation.backtest import roll
-from adapts.readers import read
 from adapts.registry import recipes
 from benchmarks.provenance import named, provenance
 

@@ -25,13 +25,13 @@ import torch
 from lightning.pytorch import Trainer
 
 from adapts import Adapter, Panel
+from adapts.data.cards import Dataset
+from adapts.data.windows import Windows
 from adapts.fitting import _begin
 from adapts.foundation import load_foundation_model
 from adapts.foundation.bolt_nano.pretrain import build_model
-from adapts.readers import Dataset
 from adapts.registry import load_recipe, recipes
 from adapts.training import AdapterTraining
-from adapts.windows import Windows
 from benchmarks import memory
 from benchmarks.provenance import provenance
 

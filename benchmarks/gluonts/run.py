@@ -28,9 +28,9 @@ from gluonts.torch.model.deepar import DeepAREstimator
 from gluonts.torch.model.i_transformer import ITransformerEstimator
 from lightning.pytorch import seed_everything
 
+from adapts.data.cards import Dataset, read
+from adapts.data.panel import Panel
 from adapts.gluonts import AdapterEstimator
-from adapts.panel import Panel
-from adapts.readers import Dataset, read
 from adapts.registry import cards
 from benchmarks.provenance import provenance
 

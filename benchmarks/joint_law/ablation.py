@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from adapts import Panel
+from adapts.data.cards import read
+from adapts.data.times import Times
 from adapts.distribution import (
     Copula,
     Independent,
@@ -32,8 +34,6 @@ from adapts.distribution import (
     independent_windows,
 )
 from adapts.foundation import load_foundation_model
-from adapts.readers import read
-from adapts.windows import Times
 from benchmarks.joint_law.run import JOINT, SEED, laid_out, reranked
 from benchmarks.joint_law.simulated import CHANNELS, FIT, HORIZON, KEPT, processes, times, windows
 from benchmarks.provenance import named, provenance

@@ -21,6 +21,12 @@ from torch import Tensor
 
 from adapts import Adapter
 from adapts.adapters.identity import Identity
+from adapts.data.cards import read
+from adapts.data.item import Item
+from adapts.data.panel import Panel
+from adapts.data.splits import Part, split_parts
+from adapts.data.times import Times
+from adapts.data.windows import Windows, part_windows
 from adapts.distribution import (
     Copula,
     Independent,
@@ -35,10 +41,7 @@ from adapts.distribution import (
 from adapts.distribution.blocks import clock_of, student
 from adapts.evaluation import scores
 from adapts.foundation import FoundationModel, load_foundation_model
-from adapts.panel import Item, Panel
 from adapts.pipeline import Pipeline
-from adapts.readers import read
-from adapts.windows import Part, Times, Windows, part_windows, split_parts
 from benchmarks.provenance import named, provenance
 
 HERE = Path(__file__).parent

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from adapts import Adapter, Panel
+from adapts.data.times import Times
 from adapts.distribution import (
     LEVELS,
     Copula,
@@ -33,7 +34,6 @@ from adapts.distribution import (
     independent_windows,
 )
 from adapts.foundation import FoundationModel, load_foundation_model
-from adapts.windows import Times
 from benchmarks import memory
 from benchmarks.joint_law.run import JOINT, joint_scores
 from benchmarks.provenance import named, provenance

@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from adapts import Adapter
+from adapts.data.cards import read
 from adapts.evaluation.backtest import format_table, roll
-from adapts.readers import read
 from adapts.registry import cards
 from benchmarks.provenance import named, provenance
 

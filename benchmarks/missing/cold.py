@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from adapts import Adapter
-from adapts.panel import Item
-from adapts.readers import read
-from adapts.windows import Windows
+from adapts.data.cards import read
+from adapts.data.item import Item
+from adapts.data.windows import Windows
 from benchmarks.missing.run import LEVELS, ORIGINS, PREDICTION_LENGTH, SEED, Score, run
 from benchmarks.provenance import named, provenance
 

@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from adapts import Adapter
+from adapts.data.cards import Dataset, read
+from adapts.data.panel import Panel
+from adapts.data.windows import Windows
 from adapts.evaluation.differences import difference_table
 from adapts.evaluation.rolling import rolling_windows
 from adapts.evaluation.scores import wql
-from adapts.panel import Panel
-from adapts.readers import Dataset, read
-from adapts.windows import Windows
 from benchmarks.provenance import named, provenance
 
 HERE = Path(__file__).parent

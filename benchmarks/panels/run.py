@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from adapts.data.panel import Panel
 from adapts.gluonts import AdapterEstimator
-from adapts.panel import Panel
 from benchmarks import memory
 from benchmarks.provenance import named, provenance
 

@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import feather, ipc, parquet
 
-from adapts import readers
+from adapts.data import cards
 
 from . import odd
 from .damage import altered, damaged
@@ -264,7 +264,7 @@ def files(random: Random, folder: Path) -> Case:
 
     def run() -> object:
         try:
-            dataset = readers.read(path, **options)
+            dataset = cards.read(path, **options)
         finally:
             path.unlink()
         require_sound(dataset.panel)
@@ -312,7 +312,7 @@ def paths(random: Random, folder: Path) -> Case:
         given = str(path)
 
     def run() -> object:
-        dataset = readers.read(given)
+        dataset = cards.read(given)
         require_sound(dataset.panel)
         return dataset
 
@@ -387,7 +387,7 @@ def bombs(random: Random, folder: Path) -> Case:
 
     def run() -> object:
         try:
-            return readers.read(path, **options)
+            return cards.read(path, **options)
         finally:
             path.unlink()
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import torch
 
 from adapts import Panel
-from adapts.panel.options import ITEM_NAMES
+from adapts.data.options import ITEM_NAMES
 
 from . import odd
 from .judge import Case, Unbuilt, Wrong

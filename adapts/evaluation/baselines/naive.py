@@ -9,7 +9,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from ...windows import Windows
+from ...data.windows import Windows
 from .base import Baseline, last_seen
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...data.windows import Windows
 from ...solvers import RidgePath
-from ...windows import Windows
 from .base import Baseline, filled_forward, last_seen, split_later
 
 _STRENGTHS = (*(10.0 ** np.arange(-6, 2.1, 0.5)), math.inf)  # times the mean eigenvalue; the last is the last value
@@ -35,9 +35,9 @@ class NLinear(Baseline):
         | https://arxiv.org/abs/2205.13504
 
     Example:
-        >>> from adapts.windows import Windows
+        >>> from adapts.data.windows import Windows
         >>> series = np.sin(np.arange(300.0)[:, None])
-        >>> windows = Windows(adapts.panel.Panel.of(series), np.zeros(200, int), np.arange(50, 250), 24, 6)
+        >>> windows = Windows(adapts.data.panel.Panel.of(series), np.zeros(200, int), np.arange(50, 250), 24, 6)
         >>> NLinear().fit(windows).weights.shape
         torch.Size([24, 6])
     """

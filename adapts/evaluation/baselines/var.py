@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..._logging import without_warnings
-from ...windows import Windows
+from ...data.windows import Windows
 from .base import Baseline, filled_forward, last_seen, split_later
 
 _MOST_LAGS = 24

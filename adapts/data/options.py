@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from .. import checks
-from ..dates import frequency_name
 from ..errors import reading, shown, unforeseen
+from .frequency import frequency_name
 
 #: The names, in any case, by which an item column is recognised; those of `id` alone often are something else.
 ITEM_NAMES = ("item_id", "unique_id", "series_id", "time_series_id", "ts_id", "series_name", "id")

@@ -18,24 +18,6 @@ import pandas as pd
 import torch
 
 from .._logging import warn
-from ..dates import (
-    RANGE,
-    STEPS_IN_GAPS,
-    STEPS_PER_DATE,
-    alias,
-    calendar_period,
-    first_undated,
-    frequency_of,
-    is_regular,
-    out_of_range,
-    parse_dates,
-    regular_dates,
-    steps_from,
-    times_of_day,
-    two_digit_years,
-    two_orders,
-    uncategorised,
-)
 from ..errors import reading, shown, unforeseen
 from .clocks import SERIAL, as_dates, as_steps, counts, fields_of, joined, of_parts, spells, suggested, transposed
 from .columns import (
@@ -50,9 +32,20 @@ from .columns import (
     strange,
     why_not_numeric,
 )
+from .date_parsing import (
+    first_undated,
+    out_of_range,
+    parse_dates,
+    times_of_day,
+    two_digit_years,
+    two_orders,
+    uncategorised,
+)
 from .frames import as_pandas
+from .frequency import RANGE, alias, calendar_period
 from .item import Categories, Item
 from .options import ITEM_NAMES, TIMESTAMP_NAMES, label, reading_options
+from .regular_dates import STEPS_IN_GAPS, STEPS_PER_DATE, frequency_of, is_regular, regular_dates, steps_from
 from .sizes import require_sizes
 from .static import coded, with_static
 
@@ -144,7 +137,7 @@ class Reader:
         raise ValueError(
             "expected a frame or series (pandas, polars, Arrow), an array or tensor (T, D), (N, T, D) or (T,), a list "
             f"of these or a gluonts dataset, got {type(series).__name__}"
-            + ("; adapts.readers.read opens files and cards" if isinstance(series, str | PathLike) else "")
+            + ("; adapts.data.cards.read opens files and cards" if isinstance(series, str | PathLike) else "")
             + ("; call its to_pandas() first" if getattr_static(series, "to_pandas", None) is not None else "")
             + ("; pass its values as a list" if isinstance(series, Mapping) else "")
         )

@@ -16,13 +16,14 @@ from typing import Any
 
 import pandas as pd
 
-from .dates import alias, season_length
-from .errors import shown, unknown
-from .files import BINARY, ENDINGS, Table, ending, read_file
-from .panel import Categories, Panel
-from .panel.options import label, reading_options
-from .panel.reader import read_series
-from .registry import cards, load_card
+from ..errors import shown, unknown
+from ..registry import cards, load_card
+from .frequency import alias, season_length
+from .from_files import BINARY, ENDINGS, Table, ending, read_file
+from .from_memory import read_series
+from .item import Categories
+from .options import label, reading_options
+from .panel import Panel
 
 
 @dataclass(frozen=True, eq=False)

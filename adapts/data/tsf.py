@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import shown
+from ..errors import shown
 
 #: The most lines that are read.
 MOST_LINES = 10_000_000

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..errors import reading, shown
+from ..persistence.schemas import once
 from .arrow import size_of_arrow
-from .errors import reading, shown
-from .panel.columns import COMMA, NUMBER, are_grouped, listed, text_as_numbers
-from .panel.options import ITEM_NAMES
-from .persistence.schemas import once
+from .columns import COMMA, NUMBER, are_grouped, listed, text_as_numbers
+from .options import ITEM_NAMES
 from .tsf import read_tsf
 
 #: The most text that is read of a file once it is unpacked, in bytes; less where each value becomes an object.

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from .._logging import without_warnings
-from ..dates import NUMBERED, frequency_of, numbered_dates, parse_dates, times_of_day
 from ..errors import shown
 from .columns import written_numbers
+from .date_parsing import NUMBERED, numbered_dates, parse_dates, times_of_day
+from .regular_dates import frequency_of
 
 #: Forms of dates that `parse_dates` does not guess.
 FORMS = (

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from .. import checks
-from ..dates import RANGE, OutOfRange, calendar, period_of, steps_since
 from ..errors import shown
 from .columns import listed, named
+from .frequency import RANGE, OutOfRange, calendar, period_of, steps_since
+from .from_memory import read_series
 from .item import Categories, Item, columns_of
 from .options import TIMESTAMP_NAMES
-from .reader import read_series
 
 #: How many standard deviations a value may lie from the mean of the rows that were fitted.
 FARTHEST = 1e15
@@ -287,7 +287,7 @@ class Panel:
                 of the items is.
 
         Example:
-            >>> panel = adapts.panel.Panel.of(np.zeros((2, 3, 1)))
+            >>> panel = adapts.data.panel.Panel.of(np.zeros((2, 3, 1)))
             >>> panel.to_pandas().columns.tolist(), panel.to_pandas().shape
             (['item_id', '0'], (6, 2))
         """

@@ -14,9 +14,9 @@ import pandas as pd
 from ..errors import shown
 from .columns import groups, listed, names_in, text
 from .frames import as_pandas
+from .from_memory import Reader
 from .options import label
 from .panel import Panel
-from .reader import Reader
 
 
 @dataclass(frozen=True)

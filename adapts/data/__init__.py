@@ -1,4 +1,4 @@
-r"""Panel: what every input becomes, and the doors that it comes in by."""
+r"""Data: what every input becomes, and how it is read."""
 
 from .frames import as_pandas
 from .item import Categories, Item

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..dates import parse_dates
 from ..errors import reading, shown
+from .date_parsing import parse_dates
 from .options import label
 
 #: A number as text. Longer exponents are beyond float64, and `pandas.to_numeric` crashes on some of them.

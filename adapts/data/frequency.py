@@ -1,0 +1,403 @@
+r"""Frequencies: their names, grids, seasons and periods."""
+
+from __future__ import annotations
+
+__all__ = [
+    "alias",
+    "calendar",
+    "calendar_period",
+    "frequency_name",
+    "period_at",
+    "period_of",
+    "phase_of",
+    "phases",
+    "season_length",
+    "step_days",
+]
+
+import datetime
+import re
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.tseries.frequencies import to_offset
+from pandas.tseries.offsets import BaseOffset, Day, Tick
+
+from .._logging import without_warnings
+from ..errors import reading, shown
+
+# pandas renamed its aliases in 2.2 and dropped the old names in 3; both are understood here.
+RENAMED = {"H": "h", "T": "min", "S": "s", "L": "ms", "U": "us", "N": "ns", "BH": "bh", "CBH": "cbh"}
+
+
+RENAMED |= {"M": "ME", "Q": "QE", "Y": "YE", "A": "YE", "BM": "BME", "BQ": "BQE", "BY": "BYE", "BA": "BYE"}
+
+
+RENAMED |= {"AS": "YS", "BAS": "BYS", "CBM": "CBME", "SM": "SME"}
+
+
+MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
+HOUR = 3_600_000_000_000
+DAY = 24 * HOUR
+RANGE = (
+    "dates lie between 1677-09-22 and 2262-04-11, for they are counted in nanoseconds: shift these, or drop the dates "
+    "and number the rows"
+)
+#: The longest frequency in letters, and the most units of a step that is not counted in nanoseconds.
+_LONGEST, _MOST_UNITS = 40, 10_000
+
+
+class OutOfRange(ValueError):
+    r"""Dates that nanoseconds cannot count."""
+
+
+def frequency_name(frequency: Any) -> str | None:
+    r"""Reads the option that states a frequency.
+
+    Arguments:
+        frequency: A pandas alias; an offset of pandas, such as a `DatetimeIndex` has as its `freq`; a timedelta; None.
+
+    Returns:
+        The alias as it was given, or that of the offset; None for None.
+
+    Raises:
+        ValueError: If it is none of these, or longer than an alias is.
+    """
+    if isinstance(frequency, datetime.timedelta) and not pd.isna(frequency):
+        with reading(f"frequency={shown(frequency)} is no time step", "pass an alias such as '15min', 'h', 'D'"):
+            frequency = to_offset(frequency)
+    name = frequency.freqstr if isinstance(frequency, BaseOffset) else frequency
+    if name is not None and (not isinstance(name, str) or len(name) > _LONGEST):
+        raise ValueError(
+            f"expected frequency to be a pandas alias such as '15min', 'h', 'D', or an offset, got {shown(frequency)}"
+        )
+    return name
+
+
+def alias(frequency: str) -> str:
+    r"""Writes a frequency by pandas's new names.
+
+    Arguments:
+        frequency: A pandas alias, old or new, as `"15T"` or `"15min"`.
+
+    Returns:
+        The new alias.
+
+    Raises:
+        ValueError: If pandas knows no such frequency, or it does not go forward.
+
+    Example:
+        >>> alias("15T"), alias("M"), alias("W-TUE")
+        ('15min', 'ME', 'W-TUE')
+    """
+    match = re.fullmatch(r"(\d*)([A-Za-z]+)(-[A-Za-z]+)?", frequency.strip())
+    if match:
+        multiple, name, anchor = match.groups(default="")
+        frequency = multiple + RENAMED.get(name, name) + anchor
+    try:
+        offset, problem = to_offset(frequency), None
+        if offset.n > 0 and (isinstance(offset, Tick) or offset.n <= _MOST_UNITS):
+            (pd.Timestamp("2001-01-01", unit="ns") + offset).as_unit("ns")
+    except Exception as error:  # of whatever kind: pandas reads no step here
+        offset, problem = None, error
+    if offset is None or not (offset.n > 0 and (isinstance(offset, Tick) or offset.n <= _MOST_UNITS)):
+        raise ValueError(
+            f"pandas knows no frequency {shown(frequency)} of at most 250 years: expected an alias such as 's', 'min', "
+            "'15min', 'h', 'D', 'B', 'W', 'MS', 'ME', 'QS', 'YS'"
+        ) from problem
+    return str(offset.freqstr)
+
+
+def calendar(
+    start: pd.Timestamp, frequency: str, *, periods: int | None = None, end: pd.Timestamp | None = None, unit: str
+) -> pd.DatetimeIndex:
+    r"""Lays out dates from a first one on. With a time zone, steps of hours or less are absolute, and days are local.
+
+    Arguments:
+        start: The first date.
+        frequency: The pandas alias of the step. Steps of a day or more keep the local time of day; where the clocks
+            skip it the step moves on to their next hour, and where it comes twice the first one counts.
+        periods: The number of dates.
+        end: The date not to go beyond, in place of their number.
+        unit: The resolution of the dates, as `"ns"`.
+
+    Returns:
+        The dates.
+
+    Raises:
+        OutOfRange: If they go beyond those that nanoseconds can count.
+    """
+    try:
+        dates = _laid_out(start, frequency, periods, end, unit)
+        dates.as_unit("ns")
+    except (pd.errors.OutOfBoundsDatetime, pd.errors.OutOfBoundsTimedelta, OverflowError) as error:
+        raise OutOfRange(f"steps of {frequency!r} from {start} on are out of range: {RANGE}") from error
+    return dates
+
+
+def _laid_out(
+    start: pd.Timestamp, frequency: str, periods: int | None, end: pd.Timestamp | None, unit: str
+) -> pd.DatetimeIndex:
+    offset = to_offset(frequency)
+    until: dict[str, Any] = {"periods": periods, "end": end, "unit": unit}
+    if start.tz is None or (isinstance(offset, Tick) and not isinstance(offset, Day)):
+        return pd.date_range(start, freq=frequency, **until)
+    first = start.tz_localize(None)
+    if first.normalize().tz_localize(start.tz, nonexistent="shift_forward", ambiguous=True) == start:
+        first = first.normalize()  # the clocks skipped its midnight
+    until["end"] = None if end is None else end.tz_localize(None)
+    local = pd.date_range(first, freq=frequency, **until)
+    return local.tz_localize(start.tz, nonexistent="shift_forward", ambiguous=np.ones(len(local), dtype=bool))
+
+
+def steps_since(start: pd.Timestamp, clock: np.ndarray, frequency: str) -> np.ndarray:
+    r"""Counts the steps of a calendar from a first date on.
+
+    Arguments:
+        start: The first date.
+        clock: Other dates, none before it, as nanoseconds of UTC, with shape :math:`(n,)`.
+        frequency: The pandas alias of the step.
+
+    Returns:
+        The steps to each date, with shape :math:`(n,)`; of one between two steps, those to the earlier of them.
+
+    Example:
+        >>> later = pd.DatetimeIndex(["2024-02-01", "2024-03-31"]).as_unit("ns").asi8
+        >>> steps_since(pd.Timestamp("2024-01-31"), later, "ME").tolist()
+        [0, 2]
+    """
+    offset = to_offset(frequency)
+    first = start.as_unit("ns").value
+    if isinstance(offset, Tick) and not isinstance(offset, Day):
+        passed: np.ndarray = (clock - first) // offset.nanos
+        return passed
+    last = pd.Timestamp(int(clock.max(initial=first)), tz="UTC")
+    end = last.tz_localize(None) if start.tz is None else last.tz_convert(start.tz)
+    grid = calendar(start, frequency, end=end, unit="ns").asi8
+    return np.searchsorted(grid, clock, side="right") - 1
+
+
+def calendar_period(frequency: str | None) -> str | None:
+    r"""The calendar weeks, months, quarters or years of a frequency without an anchor.
+
+    Arguments:
+        frequency: A pandas alias.
+
+    Returns:
+        The name of the periods, or None if it has an anchor or counts something else.
+
+    Example:
+        >>> calendar_period("Y"), calendar_period("W"), calendar_period("W-TUE"), calendar_period("h")
+        ('Y', 'W', None, None)
+    """
+    match = re.fullmatch(r"([WMQYA])[SE]?", (frequency or "").strip())
+    return match[1].replace("A", "Y") if match else None
+
+
+def period_of(index: pd.Index[Any], frequency: str | None, whose: str) -> pd.Period:
+    r"""The period of the first date, such that the periods after it are those of the other dates.
+
+    Arguments:
+        index: The dates.
+        frequency: Their frequency, None if there are none.
+        whose: Whose dates they are, for the message.
+
+    Returns:
+        The period, in local time.
+
+    Raises:
+        ValueError: If there are no dates, pandas has no such periods, or the clocks change on the way.
+    """
+    if not isinstance(index, pd.DatetimeIndex):
+        raise ValueError(
+            f"gluonts dates series by periods, and {whose} has no dates: give it a DatetimeIndex or a timestamp column"
+        )
+    local = index.tz_localize(None)
+    if index.tz is not None and not on_grid(local, str(frequency)):
+        raise ValueError(
+            f"gluonts knows no time zones, and the clocks change within {whose}: convert its dates with "
+            "tz_convert('UTC') first"
+        )
+    return period_at(local[0], frequency)
+
+
+def period_at(date: pd.Timestamp, frequency: str | None) -> pd.Period:
+    r"""The period that a date of a frequency stands for: one that begins with it, ends with it or holds it.
+
+    Arguments:
+        date: The date, in local time.
+        frequency: The pandas alias of the time step.
+
+    Returns:
+        The period.
+
+    Raises:
+        ValueError: If pandas has no such periods.
+
+    Example:
+        >>> period_at(pd.Timestamp("2024-04-01"), "YS-APR"), period_at(pd.Timestamp("2024-11-29"), "BQE-NOV")
+        (Period('2025', 'Y-MAR'), Period('2024Q4', 'Q-NOV'))
+    """
+    match = re.fullmatch(r"(\d*)B?([QY])([SE])-([A-Z]{3})", frequency or "")
+    months = re.fullmatch(r"(\d*M)S", frequency or "")
+    try:
+        with without_warnings():  # pandas means to drop periods of business days, which gluonts has
+            if months:
+                return pd.Period(date, freq=months[1])
+            if match:  # pandas forgets in which month those that are named by their start, or by business days, begin
+                last = MONTHS[MONTHS.index(match[4]) - (match[3] == "S")]
+                if match[2] == "Q" and match[3] == "S" and last in ("MAR", "JUN", "SEP"):
+                    last = "DEC"  # the same quarters, by their common name
+                return pd.Period(date, freq=f"{match[1]}{match[2]}-{last}")
+            period: pd.Period = pd.date_range(date, periods=1, freq=frequency).to_period()[0]
+    except ValueError as error:
+        raise ValueError(f"gluonts dates series by periods, and pandas has none of {frequency!r}") from error
+    return period
+
+
+def season_length(frequency: str | None) -> int:
+    r"""The length of the season that data of a frequency most likely have.
+
+    A day for hours and minutes, an hour for seconds, a week for days, a year for weeks, months and quarters. gluonts
+    has 1 for days and weeks.
+
+    Arguments:
+        frequency: The pandas alias, or None for undated data.
+
+    Returns:
+        The number of steps in the season; 1 where there is none, or it is no whole number of steps.
+
+    Example:
+        >>> season_length("15min"), season_length("D"), season_length("W-TUE"), season_length(None)
+        (96, 7, 52, 1)
+    """
+    match = re.fullmatch(r"(\d*)([A-Za-z]+)(-[A-Z]+)?", frequency or "")
+    if match is None:
+        return 1
+    steps, name = int(match[1] or 1), match[2]
+    season = {"s": 3600, "min": 1440, "h": 24, "D": 7, "B": 5, "W": 52}.get(name)
+    season = season or {"M": 12, "Q": 4}.get(unit_of(name), 1)
+    return season // steps if season % steps == 0 else 1
+
+
+def phases(frequency: str | None) -> int:
+    r"""How many phases of the season dates of a frequency are told apart by.
+
+    Arguments:
+        frequency: The pandas alias, or None for undated data.
+
+    Returns:
+        The hours of the day for steps shorter than one (as many as there are steps, if fewer), the days of the week
+        for steps of days, the months of the year for longer ones; 1 where there is no season.
+
+    Example:
+        >>> phases("15min"), phases("6h"), phases("D"), phases("W-TUE"), phases("YS"), phases(None)
+        (24, 4, 7, 12, 1, 1)
+    """
+    days = 0.0 if frequency is None else step_days(frequency)
+    if not days:
+        return 1
+    return min(24, round(1 / days)) if days < 0.6 else 7 if days < 6.9 else 12 if days < 190 else 1
+
+
+def phase_of(index: pd.Index[Any], frequency: str | None) -> np.ndarray:
+    r"""The phase of the season at dates, by local time.
+
+    Arguments:
+        index: The dates.
+        frequency: Their frequency, or None for undated data.
+
+    Returns:
+        Numbers from 0 to below `phases(frequency)`, with shape :math:`(T,)`.
+    """
+    number = phases(frequency)
+    if number == 1:
+        return np.zeros(len(index), dtype=np.int64)
+    assert frequency is not None and isinstance(index, pd.DatetimeIndex)
+    if step_days(frequency) < 0.6:
+        seconds = index.hour * 3600 + index.minute * 60 + index.second
+        return np.asarray(seconds, dtype=np.int64) * number // 86400
+    return np.asarray(index.dayofweek if number == 7 else index.month - 1, dtype=np.int64)
+
+
+@cache
+def step_days(frequency: str) -> float:
+    r"""How many days a step takes.
+
+    Arguments:
+        frequency: The pandas alias.
+
+    Returns:
+        The days from the first of 2001, or the next date on the grid, to the date after it.
+    """
+    first, second = calendar(pd.Timestamp("2001-01-01"), frequency, periods=2, unit="ns")
+    return float((second - first) / pd.Timedelta(days=1))
+
+
+def span_of(tidy: pd.DatetimeIndex) -> int:
+    r"""The nanoseconds from the first date to the last, which may be more than a Timedelta holds."""
+    return int(tidy[-1].as_unit("ns").value) - int(tidy[0].as_unit("ns").value)
+
+
+def on_grid(index: pd.DatetimeIndex, frequency: str) -> bool:
+    clock = index.as_unit("ns").asi8
+    try:
+        grid = calendar(index[0], frequency, periods=len(index), unit="ns")
+        return np.array_equal(grid.as_unit("ns").asi8, clock)
+    except OutOfRange:
+        return False
+
+
+def grid_of(tidy: pd.DatetimeIndex, frequency: str) -> pd.DatetimeIndex:
+    return calendar(tidy[0], frequency, end=tidy[-1], unit=tidy.unit)
+
+
+def inferred(tidy: pd.DatetimeIndex) -> str | None:
+    r"""The frequency of dates that are regular, in order and distinct; None where they are not."""
+    if not (tidy.is_monotonic_increasing and tidy.is_unique):
+        return None
+    candidates = [pd.infer_freq(tidy)] if len(tidy) > 2 else []
+    steps = np.unique(np.diff(tidy.as_unit("ns").asi8))
+    if len(steps) == 1:
+        candidates.append(_tick(tidy, int(steps[0])))
+        if tidy.tz is not None and steps[0] % DAY == 0:
+            candidates.append(f"{steps[0] // HOUR}h")  # days of another time zone, as UTC's: their local time changes
+    for candidate in candidates:
+        if candidate is not None and on_grid(tidy, alias(candidate)):
+            return alias(candidate)
+    return None
+
+
+def _tick(tidy: pd.DatetimeIndex, step: int) -> str:
+    if step == 7 * DAY:
+        return f"W-{tidy[0].day_name()[:3].upper()}"
+    offset = to_offset(pd.Timedelta(step, "ns"))
+    assert offset is not None
+    return str(offset.freqstr)
+
+
+def guessed(tidy: pd.DatetimeIndex) -> str | None:
+    r"""The frequency of dates with gaps: the first one whose grid holds all of them and is half full or more."""
+    if len(tidy) < 3:
+        return None
+    steps, counts = np.unique(np.diff(tidy.as_unit("ns").asi8), return_counts=True)
+    step, month = int(steps[counts.argmax()]), tidy[0].month_name()[:3].upper()
+    quarter = ("DEC", "OCT", "NOV")[tidy[0].month % 3]  # one name for each of the three grids, as pandas infers them
+    candidates = {1: ["B"]} | dict.fromkeys(range(28, 32), ["MS", "ME", "BMS", "BME"])
+    candidates |= dict.fromkeys(range(89, 93), [f"QS-{quarter}", f"QE-{quarter}"])
+    candidates |= dict.fromkeys((365, 366), [f"YS-{month}", f"YE-{month}"])
+    for candidate in [*(candidates.get(step // DAY, []) if step % DAY == 0 else []), _tick(tidy, step)]:
+        if span_of(tidy) / step > 2 * len(tidy) + 2:
+            return None
+        grid = grid_of(tidy, candidate)
+        if tidy.isin(grid).all():
+            return candidate
+    return None
+
+
+def unit_of(frequency: str) -> str:
+    r"""A frequency without its anchor: a month is a month, be it stamped at its start or at its end."""
+    match = re.fullmatch(r"(\d*)B?([WMQY])[SE]?(-[A-Z]+)?", frequency)
+    return "".join(match.groups(default="")[:2]) if match else frequency

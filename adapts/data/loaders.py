@@ -1,0 +1,71 @@
+r"""Loaders of windows for training."""
+
+from __future__ import annotations
+
+__all__ = ["window_loader"]
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from .windows import Windows
+
+
+class _Batches(Dataset[tuple[Tensor, Tensor, dict[str, Tensor]]]):
+    r"""Windows as a dataset whose index is a whole batch, so that a batch is one gather."""
+
+    def __init__(self, windows: Windows, known: Mapping[str, Tensor]) -> None:
+        self.windows, self.known = windows, known
+
+    def __getitem__(self, which: Sequence[int]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        batch = self.windows[which]
+        return batch.past(), batch.future(), {name: tensor[which] for name, tensor in self.known.items()}
+
+
+class _BatchSampler(Sampler[list[int]]):
+    r"""Batches of window numbers, in an order that seed and epoch alone decide: a resumed run sees the same ones.
+
+    Where several processes train together, each takes its share of every batch.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int | None) -> None:
+        self.size, self.batch_size, self.seed, self.epoch = size, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.size // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.arange(self.size)
+        if self.seed is not None:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
+        together = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank, ranks = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if together else (0, 1)
+        for start in range(0, self.size, self.batch_size):
+            batch = order[start : start + self.batch_size].tolist()
+            yield batch[rank::ranks] or batch[:1]  # a process without a window would leave the others waiting
+
+
+def window_loader(
+    windows: Windows, batch_size: int, seed: int | None, known: Mapping[str, Tensor] | None = None
+) -> DataLoader[tuple[Tensor, Tensor, dict[str, Tensor]]]:
+    r"""Loads windows batch by batch, for Lightning.
+
+    Arguments:
+        windows: The windows.
+        batch_size: The number of windows in a batch, over all processes.
+        seed: The seed of the shuffling, anew each epoch: the order depends on it and on the epoch's number only. In
+            their own order if None.
+        known: What else is known of each window, by name, each with shape :math:`(n, *)`.
+
+    Returns:
+        The loader. Its batches hold the past :math:`(B, L, D)`, the future :math:`(B, H, D)`, and what else is known
+        of these windows.
+    """
+    sampler = _BatchSampler(len(windows), batch_size, seed)
+    return DataLoader(_Batches(windows, known or {}), batch_size=None, sampler=sampler)

@@ -1,0 +1,80 @@
+r"""Splits of a panel in time."""
+
+from __future__ import annotations
+
+__all__ = ["Part", "split_parts"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import shown
+from .panel import Panel
+
+PARTS = ("train", "validation", "calibration", "confirmation")
+
+
+@dataclass(frozen=True)
+class Part:
+    r"""One chronological part of a panel.
+
+    Arguments:
+        name: The name of the part.
+        ranges: For each item the rows `[start, stop)` that may be targets. Contexts may look back before `start`.
+    """
+
+    name: str
+    ranges: tuple[tuple[int, int], ...]
+
+
+def split_parts(
+    panel: Panel,
+    *,
+    borders: tuple[int, int] | None = None,
+    fractions: Sequence[float] = (0.7, 0.1, 0.1, 0.1),
+) -> dict[str, Part]:
+    r"""Cuts a panel into train, validation, calibration and confirmation, in this order in time.
+
+    The items of a dated panel are cut at the same calendar dates: rows are counted where any of them has one, and an
+    item that ends before a cut, or begins after it, has an empty range on the other side. The items of an undated
+    panel have no common clock, and each is cut at its own rows.
+
+    Arguments:
+        panel: The panel to cut.
+        borders: The rows where the train rows and the validation rows end, as a data card states them. The validation
+            rows are then shared out in thirds, and the rows behind them belong to no part.
+        fractions: The shares of the four parts where there are no borders. They sum to one.
+
+    Returns:
+        The four parts by name.
+
+    Raises:
+        ValueError: If the borders are not in order, or the fractions do not add up to 1.
+    """
+    if borders is not None and not 0 < borders[0] <= borders[1]:
+        raise ValueError(
+            f"expected borders (train end, validation end), 0 < train end <= validation end, got {borders}"
+        )
+    if len(fractions) != len(PARTS) or not abs(sum(fractions) - 1) < 1e-9:
+        raise ValueError(f"expected {len(PARTS)} fractions that add up to 1, got {shown(fractions)}")
+
+    def cuts(rows: int) -> list[int]:
+        if borders is None:
+            return [0, *(round(rows * share) for share in np.cumsum(fractions))]
+        train, stop = (min(border, rows) for border in borders)
+        third = (stop - train) / 3
+        return [0, train, train + round(third), train + round(2 * third), stop]
+
+    if panel.frequency is None:
+        item_cuts = [cuts(length) for length in panel.lengths]
+    else:
+        steps = np.append(panel.steps, panel.steps[-1] + 1)
+        at = steps[cuts(len(panel.steps))]
+        item_cuts = [
+            np.clip(at - begin, 0, length).tolist() for begin, length in zip(panel.begins, panel.lengths, strict=True)
+        ]
+    return {
+        name: Part(name, tuple((cut[number], cut[number + 1]) for cut in item_cuts))
+        for number, name in enumerate(PARTS)
+    }
