@@ -22,6 +22,8 @@ from ._logging import get_logger
 from ._random import seeded
 from .adapters import AdapterModule, families, make
 from .checks import LONGEST
+from .copulas.base import Copula
+from .copulas.independent import Independent
 from .covariates import assign, followed, require_one_value
 from .data.cards import Dataset, read_with
 from .data.frames import as_pandas
@@ -31,10 +33,9 @@ from .data.options import column_names, label, reading_options
 from .data.panel import Panel, require_length
 from .data.static import as_fitted
 from .data.windows import Windows, last_windows
-from .distribution.copula import Copula, Independent
 from .distribution.forecast import LEVELS, Forecast
-from .distribution.law import Law
-from .distribution.quantiles import QuantileFunction
+from .distribution.joint import Law
+from .distribution.quantile_function import QuantileFunction
 from .distribution.variance import VarianceParts
 from .errors import in_memory, quoted, shown, unknown
 from .fitting import Fitted, fit

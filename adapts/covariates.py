@@ -27,11 +27,11 @@ from .data.item import Item, columns_of
 from .data.options import column_names
 from .data.panel import Panel
 from .data.times import Times
-from .distribution.blocks import clock_of, student
 from .errors import shown, unknown
-from .gaps import short_gaps
+from .imputation.interpolation import short_gaps
 from .persistence.tensors import require_names, taken
-from .solvers import RidgePath, cross_validated_error
+from .statistics.bootstrap import clock_of, student
+from .statistics.ridge import RidgePath, cross_validated_error
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.
 STRENGTHS = torch.logspace(-5, 3, 17, dtype=torch.float64)
@@ -514,8 +514,8 @@ class KnownEffect:
             panel: A panel with all columns.
 
         Returns:
-            For each item which of its rows and targets these are, with shape :math:`(T, D)`; `adapts.gaps.short_gaps`
-            count.
+            For each item which of its rows and targets these are, with shape :math:`(T, D)`; gaps as of
+            `adapts.imputation.interpolation.short_gaps` count.
         """
         reads, found = self.reads, []
         for item in panel.select(self.names).items:

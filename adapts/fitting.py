@@ -22,6 +22,12 @@ from ._logging import get_logger
 from ._random import seeded
 from ._version import __version__
 from .adapters import AdapterModule, Evidence, make
+from .copulas.base import Copula
+from .copulas.gaussian import fit_gaussian, fit_history
+from .copulas.independent import Independent
+from .copulas.normal_scores import completed
+from .copulas.rank import RankCopula, fit_empirical, fit_schaake
+from .copulas.selection import LAGS, choose_copula, mean_pinball
 from .covariates import (
     KnownEffect,
     choose,
@@ -41,25 +47,22 @@ from .data.times import Times
 from .data.windows import Windows, part_windows
 from .decisions import Decision, Outcome, heard
 from .distribution.bands import JointBands, least_tail_scale
-from .distribution.blocks import independent_windows, lead_blocks
-from .distribution.confirmation import LAGS, choose_copula, mean_pinball
-from .distribution.copula import Copula, Independent, fit_gaussian, fit_history
 from .distribution.gate import contradicted, fit_gate
-from .distribution.latent import completed
 from .distribution.online import OnlineRecalibration
 from .distribution.pits import Pits
-from .distribution.quantiles import QuantileFunction
-from .distribution.ranks import RankCopula, fit_empirical, fit_schaake
+from .distribution.quantile_function import QuantileFunction
 from .distribution.recalibration import Recalibration
 from .distribution.tails import Tails
 from .foundation import FoundationModel
-from .gaps import Coupling, Told, short_gaps
-from .kriging import Kriging
+from .imputation.cold_start import Kriging
+from .imputation.cross_channel import Coupling, Told
+from .imputation.interpolation import short_gaps
 from .notices import Notice, collect
 from .persistence.checkpoints import Checkpoints
 from .persistence.tensors import kind_of, taken
 from .pipeline import Pipeline, noise_ratio
-from .solvers import blocked_folds
+from .statistics.bootstrap import independent_windows, lead_blocks
+from .statistics.ridge import blocked_folds
 
 logger = get_logger(__name__)
 

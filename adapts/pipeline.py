@@ -11,16 +11,18 @@ from torch import Tensor
 
 from .adapters import AdapterModule, State
 from .adapters.base import window_moments
+from .copulas.base import Copula
+from .copulas.gaussian import fit_gaussian
+from .copulas.independent import Independent
+from .copulas.rank import PathCopula
 from .data.times import Times
 from .data.windows import Windows
-from .distribution.blocks import clock_of
-from .distribution.copula import Copula, Independent, fit_gaussian
 from .distribution.gate import is_closed
-from .distribution.quantiles import QuantileFunction
-from .distribution.ranks import PathCopula
+from .distribution.quantile_function import QuantileFunction
 from .distribution.variance import VarianceParts
 from .foundation import FoundationModel
-from .gaps import bridged, to_its_end
+from .imputation.interpolation import bridged, to_its_end
+from .statistics.bootstrap import clock_of
 
 #: The values that a window must show of a channel for the frozen model to be asked of it.
 KNOWN = 3

@@ -25,7 +25,7 @@ from .decisions import Decision
 from .distribution.gate import is_closed
 from .distribution.online import OnlineRecalibration
 from .distribution.pits import Pits
-from .distribution.quantiles import QuantileFunction
+from .distribution.quantile_function import QuantileFunction
 from .fitting import Fitted
 
 logger = get_logger(__name__)

@@ -12,10 +12,11 @@ from seasonal import SeasonalModel
 
 from adapts import Adapter
 from adapts.adapters import Linear, Projection, families
+from adapts.copulas.independent import Independent
 from adapts.data.cards import Dataset
 from adapts.data.panel import Panel
 from adapts.data.windows import last_windows
-from adapts.distribution import Independent, Law
+from adapts.distribution.joint import Law
 from adapts.notices import FitWarning
 from adapts.testing import tiny_chronos_bolt
 

@@ -22,7 +22,7 @@ from adapts.adapters import (
     make,
 )
 from adapts.adapters.base import fill_missing, window_statistics
-from adapts.solvers import blocked_folds
+from adapts.statistics.ridge import blocked_folds
 
 
 def windows(batch: int = 8, length: int = 48, channels: int = 5) -> Tensor:

@@ -16,12 +16,13 @@ from safetensors.torch import load_file, save_file
 from seasonal import SeasonalModel
 
 from adapts.adapter import Adapter
+from adapts.copulas.gaussian import GaussianCopula
+from adapts.copulas.independent import Independent
 from adapts.data.cards import Dataset
 from adapts.data.panel import Panel
 from adapts.distribution.bands import JointBands
-from adapts.distribution.copula import GaussianCopula, Independent
-from adapts.distribution.law import Law
-from adapts.distribution.quantiles import LEVELS, QuantileFunction
+from adapts.distribution.joint import Law
+from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 from adapts.evaluation import scores
 from adapts.evaluation.backtest import format_table, roll, score_table
 from adapts.evaluation.differences import METRICS

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from adapts.distribution import LEVELS, GaussianCopula, Independent, Law, QuantileFunction
+from adapts.copulas.gaussian import GaussianCopula
+from adapts.copulas.independent import Independent
 from adapts.distribution.bands import JOINT, JointBands, least_tail_scale
+from adapts.distribution.joint import Law
+from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 
 HORIZON, CHANNELS = 8, 3
 TIME = 0.8 ** (torch.arange(HORIZON)[:, None] - torch.arange(HORIZON)).abs().float()

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from adapts.solvers import BayesianRegression, ridge
+from adapts.statistics import ridge
+from adapts.statistics.bayesian import BayesianRegression
 
 
 def problem(n: int = 60, p: int = 4, q: int = 2) -> tuple[Tensor, Tensor]:

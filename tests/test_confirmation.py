@@ -2,9 +2,10 @@ r"""The scores that decide what stays, against their definitions."""
 
 import torch
 
-from adapts.distribution.confirmation import mean_pinball
-from adapts.distribution.copula import GaussianCopula, Independent
-from adapts.distribution.quantiles import LEVELS, QuantileFunction
+from adapts.copulas.gaussian import GaussianCopula
+from adapts.copulas.independent import Independent
+from adapts.copulas.selection import mean_pinball
+from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 
 CHANNEL = torch.tensor([[1.0, 0.7], [0.7, 1.0]])
 TIME = 0.5 ** (torch.arange(3)[:, None] - torch.arange(3)).abs().float()

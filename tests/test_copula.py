@@ -7,23 +7,14 @@ import pytest
 import torch
 from calendars import times
 
-from adapts.distribution import LEVELS, Law, QuantileFunction
-from adapts.distribution.blocks import (
-    clock_of,
-    independent_windows,
-    lead_blocks,
-)
-from adapts.distribution.copula import (
-    Copula,
-    GaussianCopula,
-    Independent,
-    as_correlation,
-    fit_gaussian,
-    fit_history,
-    order,
-)
-from adapts.distribution.ranks import PathCopula, RankCopula
-from adapts.distribution.structured import StructuredCopula
+from adapts.copulas.base import Copula, order
+from adapts.copulas.gaussian import GaussianCopula, as_correlation, fit_gaussian, fit_history
+from adapts.copulas.independent import Independent
+from adapts.copulas.rank import PathCopula, RankCopula
+from adapts.copulas.structured import StructuredCopula
+from adapts.distribution.joint import Law
+from adapts.distribution.quantile_function import LEVELS, QuantileFunction
+from adapts.statistics.bootstrap import clock_of, independent_windows, lead_blocks
 
 HORIZON, CHANNELS = 6, 4
 
@@ -247,13 +238,13 @@ class TestLaw:
     def test_cell_by_cell_is_the_same_as_at_once(self, number, monkeypatch):
         law = self.law()[0]
         whole = law.sample(number, torch.Generator().manual_seed(0))
-        monkeypatch.setattr("adapts.distribution.copula.CHUNK", 1)
+        monkeypatch.setattr("adapts.copulas.base.CHUNK", 1)
         assert torch.equal(law.sample(number, torch.Generator().manual_seed(0)), whole)
 
     @pytest.mark.parametrize("stratified", [True, False])
     def test_window_by_window_each_has_its_law(self, stratified, monkeypatch):
         law = self.law()
-        monkeypatch.setattr("adapts.distribution.law.CHUNK", 1)
+        monkeypatch.setattr("adapts.distribution.joint.CHUNK", 1)
         x = law.sample(2000, torch.Generator().manual_seed(0), stratified=stratified)
         torch.testing.assert_close(x.mean(0), law.mean, atol=0.05 if stratified else 0.15, rtol=0)
 
@@ -303,7 +294,7 @@ class TestPaths:
     def test_each_window_follows_its_own(self, number, stratified, monkeypatch):
         law = self.law()
         for chunk in (1, 2**18):
-            monkeypatch.setattr("adapts.distribution.law.CHUNK", chunk)
+            monkeypatch.setattr("adapts.distribution.joint.CHUNK", chunk)
             found = self.correlations(law.sample(number, stratified=stratified))
             atol = 0.02 if stratified and number == 100 else 0.05
             torch.testing.assert_close(found[:2], self.expected()[:2], atol=atol, rtol=0)

@@ -7,8 +7,8 @@ from seasonal import SeasonalModel
 from adapts import Adapter
 from adapts.data.panel import Panel
 from adapts.data.windows import Windows
-from adapts.gaps import FEW, Coupling
-from adapts.solvers.gaussian import conditional, persistence, shrunk_covariance
+from adapts.imputation.cross_channel import FEW, Coupling
+from adapts.statistics.gaussian import conditional, persistence, shrunk_covariance
 
 H, L = 12, 48
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from calendars import times
 
-from adapts.distribution import LEVELS, QuantileFunction
-from adapts.distribution.blocks import lead_blocks, student
 from adapts.distribution.gate import SHARES, contradicted, fit_gate, smooth_shares
+from adapts.distribution.quantile_function import LEVELS, QuantileFunction
+from adapts.statistics.bootstrap import lead_blocks, student
 
 HORIZON, CHANNELS = 12, 4
 NORMAL = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()

@@ -11,9 +11,9 @@ from seasonal import LEVELS, SeasonalModel
 from adapts import Adapter
 from adapts.data.panel import Panel
 from adapts.data.windows import Windows
-from adapts.distribution.blocks import lead_blocks
-from adapts.kriging import ENOUGH, ERRORS, Kriging
-from adapts.solvers.gaussian import autocovariance
+from adapts.imputation.cold_start import ENOUGH, ERRORS, Kriging
+from adapts.statistics.bootstrap import lead_blocks
+from adapts.statistics.gaussian import autocovariance
 
 H, L = 12, 48
 NORMAL = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64))

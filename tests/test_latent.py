@@ -5,14 +5,16 @@ import pytest
 import torch
 
 from adapts import Adapter
+from adapts.copulas.base import normal_scores
+from adapts.copulas.gaussian import GaussianCopula, fit_gaussian
+from adapts.copulas.independent import Independent
+from adapts.copulas.normal_scores import completed, ranked
+from adapts.copulas.rank import fit_empirical, fit_schaake
+from adapts.copulas.selection import choose_copula
 from adapts.data.panel import Panel
 from adapts.data.windows import Windows
-from adapts.distribution.confirmation import choose_copula
-from adapts.distribution.copula import GaussianCopula, Independent, fit_gaussian, normal_scores
-from adapts.distribution.latent import completed, ranked
 from adapts.distribution.pits import Pits
-from adapts.distribution.quantiles import QuantileFunction
-from adapts.distribution.ranks import fit_empirical, fit_schaake
+from adapts.distribution.quantile_function import QuantileFunction
 
 HORIZON, CHANNELS = 6, 3
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from adapts.adapters import AdapterModule, Evidence, Identity, Linear, Projection, State
 from adapts.adapters.base import window_statistics
 from adapts.foundation import FoundationModel
-from adapts.solvers import blocked_folds
+from adapts.statistics.ridge import blocked_folds
 from adapts.testing import AdapterConformance
 
 VARIANTS = {

@@ -5,9 +5,9 @@ import torch
 from calendars import times
 from torch.special import ndtri
 
-from adapts.distribution import LEVELS, QuantileFunction
-from adapts.distribution.blocks import lead_blocks
+from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 from adapts.pipeline import noise_ratio
+from adapts.statistics.bootstrap import lead_blocks
 
 HORIZON, CHANNELS, WINDOWS = 8, 2, 400
 NORMAL = ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()

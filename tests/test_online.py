@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from adapts.distribution import LEVELS, QuantileFunction
 from adapts.distribution.online import OnlineRecalibration
+from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 from adapts.evaluation.scores import pit_ece
 
 HORIZON, CHANNELS = 6, 2

@@ -14,10 +14,13 @@ import polars as pl
 import pytest
 import torch
 
+from adapts.copulas.independent import Independent
 from adapts.data.frequency import period_at
 from adapts.data.item import Item
 from adapts.data.panel import Panel, require_length
-from adapts.distribution import Forecast, Independent, Law, QuantileFunction
+from adapts.distribution.forecast import Forecast
+from adapts.distribution.joint import Law
+from adapts.distribution.quantile_function import QuantileFunction
 
 
 def frame(rows: int = 48, frequency: str = "h", start: str = "2024-01-01", **options: Any) -> pd.DataFrame:

@@ -10,10 +10,11 @@ import torch
 from calendars import times
 from matplotlib.patches import Rectangle, StepPatch
 
-from adapts.distribution.copula import GaussianCopula, Independent
+from adapts.copulas.gaussian import GaussianCopula
+from adapts.copulas.independent import Independent
 from adapts.distribution.forecast import Forecast
-from adapts.distribution.law import Law
-from adapts.distribution.quantiles import LEVELS, QuantileFunction
+from adapts.distribution.joint import Law
+from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 from adapts.evaluation.plots import Fan, fan_chart, pit_histogram, reliability, sample_pairs, scores_by_lead
 from adapts.evaluation.scores import coverage, pit_ece
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from adapts.distribution.quantiles import LEVELS, QuantileFunction, _segment, reach_of_levels
+from adapts.distribution.quantile_function import LEVELS, QuantileFunction, _segment, reach_of_levels
 
 GRID = torch.tensor(LEVELS, dtype=torch.float64)
 NORMAL = torch.special.ndtri(GRID)
@@ -104,7 +104,7 @@ class TestQuantiles:
         law = QuantileFunction(LEVELS, torch.randn(3, len(LEVELS)))
         u = torch.rand(10, 3)
         whole = law(u)
-        monkeypatch.setattr("adapts.distribution.quantiles._CHUNK", 7)
+        monkeypatch.setattr("adapts.distribution.quantile_function._CHUNK", 7)
         assert torch.equal(law(u), whole)
 
     def test_extreme_levels_stay_finite(self):

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from adapts import Adapter
-from adapts.distribution import Copula, Independent, fit_gaussian
-from adapts.distribution.confirmation import choose_copula, copula_sample_score
-from adapts.distribution.ranks import RankCopula, fit_empirical, fit_schaake
+from adapts.copulas.base import Copula
+from adapts.copulas.gaussian import fit_gaussian
+from adapts.copulas.independent import Independent
+from adapts.copulas.rank import RankCopula, fit_empirical, fit_schaake
+from adapts.copulas.selection import choose_copula, copula_sample_score
 
 HORIZON, CHANNELS = 5, 3
 

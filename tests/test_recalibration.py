@@ -7,10 +7,10 @@ import pytest
 import torch
 from calendars import times
 
-from adapts.distribution import LEVELS, QuantileFunction
-from adapts.distribution.blocks import lead_blocks
+from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 from adapts.distribution.recalibration import Recalibration
 from adapts.evaluation.scores import pit_ece
+from adapts.statistics.bootstrap import lead_blocks
 
 HORIZON, CHANNELS = 8, 3
 NORMAL = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()

@@ -9,10 +9,13 @@ import scoringrules
 import torch
 from calendars import times
 
+from adapts.copulas.gaussian import GaussianCopula
 from adapts.data.panel import Panel
 from adapts.data.times import Times
 from adapts.data.windows import Windows
-from adapts.distribution import LEVELS, GaussianCopula, JointBands, Law, QuantileFunction
+from adapts.distribution.bands import JointBands
+from adapts.distribution.joint import Law
+from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 from adapts.evaluation.differences import difference_table
 from adapts.evaluation.scores import (
     DECILES,

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from adapts.solvers import RidgePath, blocked_folds, cross_validated_error, ridge
+from adapts.statistics import ridge
+from adapts.statistics.ridge import RidgePath, blocked_folds, cross_validated_error
 
 
 def problem(n: int = 200, p: int = 6, q: int = 3) -> tuple[torch.Tensor, torch.Tensor]:

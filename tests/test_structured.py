@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from adapts.distribution import Copula, StructuredCopula
+from adapts.copulas.base import Copula
+from adapts.copulas.structured import StructuredCopula
 
 HORIZON, CHANNELS = 5, 3
 

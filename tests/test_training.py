@@ -27,7 +27,7 @@ from adapts.adapters import (
 from adapts.data.panel import Panel
 from adapts.data.splits import split_parts
 from adapts.data.windows import part_windows
-from adapts.distribution.quantiles import QuantileFunction
+from adapts.distribution.quantile_function import QuantileFunction
 from adapts.persistence.checkpoints import TRAINING, Checkpoints
 from adapts.training.module import AdapterTraining, train
 from adapts.training.objectives import OBJECTIVES, Objective, Outlook

@@ -15,8 +15,7 @@ from torch.distributions import kl_divergence
 
 from .._random import seeded
 from ..persistence.tensors import taken
-from ..solvers import BayesianRegression
-from ..solvers.bayesian import draw_deviation
+from ..statistics.bayesian import BayesianRegression, draw_deviation
 from .base import AdapterModule, Evidence
 from .linear import Linear
 from .residual import Residual

@@ -19,7 +19,7 @@ from torch.distributions import Distribution
 from .. import checks
 from ..errors import shown, unknown
 from ..persistence.tensors import Kind, kind_of, require_names, written
-from ..solvers.gaussian import made_definite, pairwise_covariance
+from ..statistics.gaussian import made_definite, pairwise_covariance
 
 #: The variance, as a share of the squared mean, that rounding in single precision leaves to a constant window.
 FLAT = 1e-12

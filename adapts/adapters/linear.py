@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import checks
-from ..solvers import RidgePath, cross_validated_error
+from ..statistics.ridge import RidgePath, cross_validated_error
 from .base import Evidence, Normalised, State, register
 from .projection import check_latent_channels, check_reduction, principal_directions
 

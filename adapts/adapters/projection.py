@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from ..solvers.gaussian import pairwise_covariance
+from ..statistics.gaussian import pairwise_covariance
 from .base import AdapterModule, Normalised, State, register
 
 

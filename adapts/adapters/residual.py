@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import checks
 from .._random import seeded
 from ..persistence.tensors import taken
-from ..solvers import RidgePath, cross_validated_error
+from ..statistics.ridge import RidgePath, cross_validated_error
 from .base import AdapterModule, Evidence, State, fill_missing, register, varies, window_moments, window_statistics
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ..errors import shown
-from ..gaps import Told
-from ..kriging import Kriging
+from ..imputation.cold_start import Kriging
+from ..imputation.cross_channel import Told
 from .frequency import phase_of, phases
 from .panel import Panel
 from .splits import Part

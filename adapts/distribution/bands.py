@@ -14,8 +14,8 @@ from torch import Tensor
 from .. import checks
 from ..errors import shown
 from ..persistence.tensors import require_names, taken
-from .law import Law
-from .quantiles import QuantileFunction, reach_of_levels
+from .joint import Law
+from .quantile_function import QuantileFunction, reach_of_levels
 
 #: Over what a band holds at once, and the axes of (n, H, D) that this is.
 JOINT = {"time": (1,), "channels": (2,), "all": (1, 2)}

@@ -21,7 +21,7 @@ from ..data.frequency import period_of
 from ..errors import reading, shown
 from . import scenarios
 from .bands import JointBands
-from .law import Law
+from .joint import Law
 
 if TYPE_CHECKING:
     from gluonts.model.forecast import SampleForecast

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ..data.times import Times
 from ..persistence.tensors import require_names, taken
-from .blocks import Clock, clock_of, student
+from ..statistics.bootstrap import Clock, clock_of, student
 from .pits import Pits
-from .quantiles import LEVELS, QuantileFunction
+from .quantile_function import LEVELS, QuantileFunction
 
 _CAUTION = 2.0  # how many times its noise a deviation must be before half of it is believed
 _NOISED = LEVELS[1::3]  # the levels at which noise is taken

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .quantiles import QuantileFunction
+from .quantile_function import QuantileFunction
 
 
 @dataclass(frozen=True)

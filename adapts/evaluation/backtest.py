@@ -20,15 +20,15 @@ from torch import Tensor
 from .. import checks
 from .._logging import get_logger
 from .._version import __version__
+from ..copulas.base import Copula
 from ..data.frequency import season_length as guess_season
 from ..data.panel import Panel
 from ..data.splits import Part
 from ..data.windows import Windows, part_windows
 from ..distribution.bands import JointBands
-from ..distribution.copula import Copula
 from ..distribution.forecast import Forecast
-from ..distribution.law import Law
-from ..distribution.quantiles import LEVELS, QuantileFunction
+from ..distribution.joint import Law
+from ..distribution.quantile_function import LEVELS, QuantileFunction
 from ..distribution.variance import VarianceParts
 from ..errors import shown
 from ..persistence.checkpoints import Checkpoints

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from .. import checks
 from ..data.windows import Windows
-from ..distribution.blocks import clock_of, student
 from ..errors import shown
+from ..statistics.bootstrap import clock_of, student
 
 #: Scores that are means over cells, and those of whole windows: what differences can be taken of.
 METRICS = ("mse", "mae", "crps", "wql", "coverage_80", "coverage_80_calm", "coverage_80_volatile", "width_80",

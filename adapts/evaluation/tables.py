@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from ..data.times import Times, require_times
-from ..distribution.blocks import lead_blocks
-from ..distribution.law import Law
+from ..distribution.joint import Law
+from ..statistics.bootstrap import lead_blocks
 from . import scores
 
 BATCH = 64  # windows forecast and sampled at a time

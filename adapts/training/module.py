@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from .._logging import quiet
 from .._random import seeded
 from ..adapters import AdapterModule
+from ..copulas.base import Copula
 from ..data.loaders import window_loader
 from ..data.windows import Windows
-from ..distribution.copula import Copula
 from ..errors import reading
 from ..foundation import FoundationModel
 from ..persistence.checkpoints import TRAINING, Checkpoints

@@ -15,8 +15,9 @@ from torch.nn import functional
 
 from .. import checks
 from ..adapters import AdapterModule, State
-from ..distribution.copula import Copula, Independent
-from ..distribution.quantiles import QuantileFunction
+from ..copulas.base import Copula
+from ..copulas.independent import Independent
+from ..distribution.quantile_function import QuantileFunction
 from ..errors import shown
 
 #: Joint samples a window that "energy" and, where channels are mixed, "quantile" are estimated on.

@@ -32,7 +32,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from adapts.distribution import QuantileFunction
+from adapts.distribution.quantile_function import QuantileFunction
 from adapts.foundation.chronos import ChronosBolt, from_directory
 from benchmarks.provenance import commit, named
 

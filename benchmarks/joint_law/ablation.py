@@ -20,20 +20,16 @@ import torch
 from torch import Tensor
 
 from adapts import Panel
+from adapts.copulas.base import Copula
+from adapts.copulas.gaussian import fit_gaussian, fit_history
+from adapts.copulas.independent import Independent
+from adapts.copulas.rank import fit_empirical, fit_schaake
+from adapts.copulas.selection import choose_copula
 from adapts.data.cards import read
 from adapts.data.times import Times
-from adapts.distribution import (
-    Copula,
-    Independent,
-    QuantileFunction,
-    choose_copula,
-    fit_empirical,
-    fit_gaussian,
-    fit_history,
-    fit_schaake,
-    independent_windows,
-)
+from adapts.distribution.quantile_function import QuantileFunction
 from adapts.foundation import load_foundation_model
+from adapts.statistics.bootstrap import independent_windows
 from benchmarks.joint_law.run import JOINT, SEED, laid_out, reranked
 from benchmarks.joint_law.simulated import CHANNELS, FIT, HORIZON, KEPT, processes, times, windows
 from benchmarks.provenance import named, provenance
@@ -110,7 +106,7 @@ def real(name: str, horizon: int) -> Iterator[dict[str, object]]:
 
 
 def known() -> Iterator[dict[str, object]]:
-    from adapts.distribution import LEVELS
+    from adapts.distribution.quantile_function import LEVELS
 
     for name, (start, step) in processes().items():
         values, _, outcome = (torch.stack(each) for each in zip(*windows(start, step), strict=True))

@@ -21,27 +21,21 @@ from torch import Tensor
 
 from adapts import Adapter
 from adapts.adapters.identity import Identity
+from adapts.copulas.base import Copula
+from adapts.copulas.gaussian import fit_gaussian, fit_history
+from adapts.copulas.independent import Independent
+from adapts.copulas.rank import fit_empirical, fit_schaake
 from adapts.data.cards import read
 from adapts.data.item import Item
 from adapts.data.panel import Panel
 from adapts.data.splits import Part, split_parts
 from adapts.data.times import Times
 from adapts.data.windows import Windows, part_windows
-from adapts.distribution import (
-    Copula,
-    Independent,
-    QuantileFunction,
-    fit_empirical,
-    fit_gaussian,
-    fit_history,
-    fit_schaake,
-    independent_windows,
-    lead_blocks,
-)
-from adapts.distribution.blocks import clock_of, student
+from adapts.distribution.quantile_function import QuantileFunction
 from adapts.evaluation import scores
 from adapts.foundation import FoundationModel, load_foundation_model
 from adapts.pipeline import Pipeline
+from adapts.statistics.bootstrap import clock_of, independent_windows, lead_blocks, student
 from benchmarks.provenance import named, provenance
 
 HERE = Path(__file__).parent

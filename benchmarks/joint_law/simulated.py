@@ -21,19 +21,16 @@ import torch
 from torch import Tensor
 
 from adapts import Adapter, Panel
+from adapts.copulas.base import Copula
+from adapts.copulas.gaussian import fit_gaussian
+from adapts.copulas.independent import Independent
+from adapts.copulas.rank import fit_empirical
+from adapts.copulas.selection import choose_copula
 from adapts.data.times import Times
-from adapts.distribution import (
-    LEVELS,
-    Copula,
-    Independent,
-    Law,
-    QuantileFunction,
-    choose_copula,
-    fit_empirical,
-    fit_gaussian,
-    independent_windows,
-)
+from adapts.distribution.joint import Law
+from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 from adapts.foundation import FoundationModel, load_foundation_model
+from adapts.statistics.bootstrap import independent_windows
 from benchmarks import memory
 from benchmarks.joint_law.run import JOINT, joint_scores
 from benchmarks.provenance import named, provenance

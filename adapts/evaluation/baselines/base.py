@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...copulas.independent import Independent
 from ...data.windows import Windows
-from ...distribution.copula import Independent
-from ...distribution.law import Law
-from ...distribution.quantiles import LEVELS, QuantileFunction
+from ...distribution.joint import Law
+from ...distribution.quantile_function import LEVELS, QuantileFunction
 
 LATER = 0.2  # the share of the fit part's time, its end, in which a baseline that learns is judged
 _BATCH = 256  # windows whose residuals are taken at a time

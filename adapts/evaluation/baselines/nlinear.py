@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...data.windows import Windows
-from ...solvers import RidgePath
+from ...statistics.ridge import RidgePath
 from .base import Baseline, filled_forward, last_seen, split_later
 
 _STRENGTHS = (*(10.0 ** np.arange(-6, 2.1, 0.5)), math.inf)  # times the mean eigenvalue; the last is the last value

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .copula import Copula, Independent
-from .quantiles import LEVELS, QuantileFunction
+from ..distribution.quantile_function import LEVELS, QuantileFunction
+from .base import Copula
+from .independent import Independent
 
 Outcomes = tuple[QuantileFunction, Tensor]
 _LEAST = 0.005  # the gain in joint score that a copula must bring: independent samples differ by .002

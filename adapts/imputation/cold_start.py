@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .gaps import short_gaps
-from .persistence.tensors import require_names, taken
-from .solvers.gaussian import autocovariance
+from ..persistence.tensors import require_names, taken
+from ..statistics.gaussian import autocovariance
+from .interpolation import short_gaps
 
 #: The values that a window must show of a channel for the frozen model alone to be asked of it: the fewest, and more.
 ENOUGH = (16, 24, 36, 48, 72, 96, 144, 192)

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..distribution.pits import Pits
 from ..persistence.tensors import require_names, taken
-from .copula import MANY, Copula, Independent, order
-from .latent import completed, ranked
-from .pits import Pits
+from .base import MANY, Copula, order
+from .independent import Independent
+from .normal_scores import completed, ranked
 
 BLOCKS = 500  # past blocks that are kept
 

@@ -13,7 +13,7 @@ from scipy.special import stdtr
 from torch import Tensor
 
 from ..persistence.tensors import require_names, taken
-from .copula import Copula
+from .base import Copula
 
 _MOST = 0.98  # of a cell's variance, what the factors may hold
 _LEAST = 1e-6  # the smallest variance of scores that a file may hold, before they are scaled to one

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .copula import CHUNK, Copula
-from .quantiles import QuantileFunction
+from ..copulas.base import CHUNK, Copula
+from .quantile_function import QuantileFunction
 from .variance import VarianceParts
 
 

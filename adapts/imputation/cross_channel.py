@@ -1,8 +1,8 @@
-r"""Channels that are not observed, told from those that are."""
+r"""Channels that are not observed, imputed from those that are."""
 
 from __future__ import annotations
 
-__all__ = ["BRIDGED", "Coupling", "Told", "bridged", "short_gaps", "to_its_end"]
+__all__ = ["Coupling", "Told"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,17 +10,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .data.panel import Panel
-from .persistence.tensors import require_names, taken
-from .solvers.gaussian import conditional, persistence, shrunk_covariance
+from ..data.panel import Panel
+from ..persistence.tensors import require_names, taken
+from ..statistics.gaussian import conditional, persistence, shrunk_covariance
+from .interpolation import neighbours
 
 #: The values that a window must show of a channel for the frozen model to know more of its past than others may tell.
 FEW = 24
 #: What the others must leave untold of a gap at most, as a share of what a bridge between its ends does not know: the
 #: frozen model knows more of a channel's own past than that.
 UNTOLD = 0.5
-#: The longest gap that is bridged by a line: of longer ones models themselves make as much.
-BRIDGED = 12
 #: The numbers of contexts that are filled at a time.
 CELLS = 2**21
 
@@ -165,7 +164,7 @@ class Told:
         length = past.shape[1]
         steps = torch.arange(length)
         seen = ~past.isnan()
-        before, after = _neighbours(seen)
+        before, after = neighbours(seen)
         first, last = before >= 0, after < length
 
         def left(kept: Tensor) -> tuple[Tensor, Tensor]:
@@ -191,64 +190,3 @@ class Told:
         faded = rest ** (2 * torch.arange(1, prediction_length + 1))  # (p, H)
         new = (1 - one[:, -1:].square()) * (gap & ~last).any(1, keepdim=True)  # since the last value
         return filled, untold * (share * (1 - faded) + new * faded)
-
-
-def bridged(context: Tensor) -> Tensor:
-    r"""Bridges short gaps within series by straight lines.
-
-    Arguments:
-        context: The series, with shape :math:`(N, L)`. NaN marks a missing step.
-
-    Returns:
-        The series, with a line in each of `short_gaps`; `context` itself where there is none.
-    """
-    gap, length = short_gaps(context), context.shape[1]
-    if not bool(gap.any()):
-        return context
-    step = torch.arange(length, device=context.device)
-    before, after = _neighbours(~context.isnan())
-    one, other = (context.gather(1, end.clamp(0, length - 1)) for end in (before, after))
-    weight = ((step - before) / (after - before).clamp(min=1)).to(context)
-    return torch.where(gap, torch.lerp(one, other, weight), context)
-
-
-def short_gaps(context: Tensor) -> Tensor:
-    r"""Tells which steps lie in gaps of `BRIDGED` steps or fewer between two observations.
-
-    Arguments:
-        context: The series, with shape :math:`(N, L)`. NaN marks a missing step.
-
-    Returns:
-        Whether each step does, with shape :math:`(N, L)`.
-    """
-    missing = context.isnan()
-    if not bool(missing.any()):
-        return missing
-    before, after = _neighbours(~missing)
-    return missing & (before >= 0) & (after < context.shape[1]) & (after - before <= BRIDGED + 1)
-
-
-def to_its_end(context: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Moves each series so that it ends with its last observation.
-
-    Arguments:
-        context: The series, with shape :math:`(N, L)`. NaN marks a missing step.
-
-    Returns:
-        The series, later by as many steps as are missing at the end, with NaN before; and how many these are, with
-        shape :math:`(N,)`, 0 where nothing is observed.
-    """
-    gap = (~context.isnan()).flip(1).int().argmax(1)
-    if not bool(gap.any()):
-        return context, gap
-    place = torch.arange(context.shape[1], device=context.device) - gap.unsqueeze(1)
-    return context.gather(1, place.clamp(min=0)).masked_fill(place < 0, torch.nan), gap
-
-
-def _neighbours(seen: Tensor) -> tuple[Tensor, Tensor]:
-    r"""The last step that is seen up to each step (N, L), -1 where there is none, and the next, :math:`L` for none."""
-    length = seen.shape[1]
-    steps = torch.arange(length, device=seen.device)
-    before = torch.where(seen, steps, -1).cummax(1).values
-    after = torch.where(seen, steps, length).flip(1).cummin(1).values.flip(1)
-    return before, after

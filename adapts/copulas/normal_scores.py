@@ -7,7 +7,7 @@ __all__ = ["autoregression", "completed", "correlation", "kronecker", "ranked"]
 import torch
 from torch import Tensor
 
-from .pits import JUMP, Pits
+from ..distribution.pits import JUMP, Pits
 
 _ROUNDS = 20  # of drawing what is not known, and estimating the correlations anew
 _STEPS = 40_000  # cells that are drawn in all rounds together: fewer rounds for larger laws
