@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ._logging import set_verbosity
     from .adapter import Adapter
     from .data.panel import Panel
-    from .distribution.forecast import Forecast
+    from .forecast.forecast import Forecast
     from .foundation import load_foundation_model
     from .grouped import GroupedAdapter
     from .tuning import tune
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # A name is imported when it is first asked for, so that `import adapts` costs nothing.
 _HOMES = {
     "Adapter": ".adapter",
-    "Forecast": ".distribution.forecast",
+    "Forecast": ".forecast",
     "GroupedAdapter": ".grouped",
     "Panel": ".data",
     "load_foundation_model": ".foundation",

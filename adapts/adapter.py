@@ -33,12 +33,12 @@ from .data.options import column_names, label, reading_options
 from .data.panel import Panel, require_length
 from .data.static import as_fitted
 from .data.windows import Windows, last_windows
-from .distribution.forecast import LEVELS, Forecast
 from .distribution.joint import Law
 from .distribution.quantile_function import QuantileFunction
 from .distribution.variance import VarianceParts
 from .errors import in_memory, quoted, shown, unknown
 from .fitting import Fitted, fit
+from .forecast.forecast import LEVELS, Forecast
 from .foundation import FoundationModel, load_foundation_model
 from .notices import Notice, say
 from .persistence import saving

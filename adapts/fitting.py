@@ -22,6 +22,11 @@ from ._logging import get_logger
 from ._random import seeded
 from ._version import __version__
 from .adapters import AdapterModule, Evidence, make
+from .calibration.gate import contradicted, fit_gate
+from .calibration.joint_bands import JointBands, least_tail_scale
+from .calibration.online import OnlineRecalibration
+from .calibration.recalibration import Recalibration
+from .calibration.tails import Tails
 from .copulas.base import Copula
 from .copulas.gaussian import fit_gaussian, fit_history
 from .copulas.independent import Independent
@@ -46,13 +51,8 @@ from .data.splits import PARTS, Part, split_parts
 from .data.times import Times
 from .data.windows import Windows, part_windows
 from .decisions import Decision, Outcome, heard
-from .distribution.bands import JointBands, least_tail_scale
-from .distribution.gate import contradicted, fit_gate
-from .distribution.online import OnlineRecalibration
 from .distribution.pits import Pits
 from .distribution.quantile_function import QuantileFunction
-from .distribution.recalibration import Recalibration
-from .distribution.tails import Tails
 from .foundation import FoundationModel
 from .imputation.cold_start import Kriging
 from .imputation.cross_channel import Coupling, Told

@@ -33,7 +33,7 @@ from .persistence.ownership import CONFIG, GROUPED, GROUPS, as_path, replaced, s
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .distribution.forecast import Forecast
+    from .forecast.forecast import Forecast
 
 logger = get_logger(__name__)
 

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from .adapters import AdapterModule, State
 from .adapters.base import window_moments
+from .calibration.gate import is_closed
 from .copulas.base import Copula
 from .copulas.gaussian import fit_gaussian
 from .copulas.independent import Independent
 from .copulas.rank import PathCopula
 from .data.times import Times
 from .data.windows import Windows
-from .distribution.gate import is_closed
 from .distribution.quantile_function import QuantileFunction
 from .distribution.variance import VarianceParts
 from .foundation import FoundationModel

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from ._logging import get_logger
 from .adapters import Evidence
+from .calibration.gate import is_closed
+from .calibration.online import OnlineRecalibration
 from .data.item import Item
 from .data.panel import Panel
 from .data.windows import Windows
 from .decisions import Decision
-from .distribution.gate import is_closed
-from .distribution.online import OnlineRecalibration
 from .distribution.pits import Pits
 from .distribution.quantile_function import QuantileFunction
 from .fitting import Fitted

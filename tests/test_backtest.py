@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from seasonal import SeasonalModel
 
 from adapts.adapter import Adapter
+from adapts.calibration.joint_bands import JointBands
 from adapts.copulas.gaussian import GaussianCopula
 from adapts.copulas.independent import Independent
 from adapts.data.cards import Dataset
 from adapts.data.panel import Panel
-from adapts.distribution.bands import JointBands
 from adapts.distribution.joint import Law
 from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 from adapts.evaluation import scores

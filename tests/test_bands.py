@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from adapts.calibration.joint_bands import JOINT, JointBands, least_tail_scale
 from adapts.copulas.gaussian import GaussianCopula
 from adapts.copulas.independent import Independent
-from adapts.distribution.bands import JOINT, JointBands, least_tail_scale
 from adapts.distribution.joint import Law
 from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 

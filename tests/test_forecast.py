@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
+from adapts.calibration.joint_bands import JointBands
 from adapts.copulas.gaussian import GaussianCopula
 from adapts.copulas.independent import Independent
-from adapts.distribution.bands import JointBands
-from adapts.distribution.forecast import Forecast
 from adapts.distribution.joint import Law
 from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 from adapts.distribution.variance import VarianceParts
+from adapts.forecast.forecast import Forecast
 
 NORMAL = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()
 CHANNELS = ("load", "wind", "price")

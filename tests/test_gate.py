@@ -7,7 +7,7 @@ import pytest
 import torch
 from calendars import times
 
-from adapts.distribution.gate import SHARES, contradicted, fit_gate, smooth_shares
+from adapts.calibration.gate import SHARES, contradicted, fit_gate, smooth_shares
 from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 from adapts.statistics.bootstrap import lead_blocks, student
 

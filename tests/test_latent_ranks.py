@@ -12,13 +12,13 @@ from seasonal import SeasonalModel
 
 from adapts import Adapter
 from adapts.adapters import AdapterModule, Linear, Projection, Residual
+from adapts.calibration.joint_bands import JointBands
 from adapts.copulas.gaussian import GaussianCopula
 from adapts.copulas.independent import Independent
 from adapts.copulas.rank import PathCopula
 from adapts.data.panel import Panel
 from adapts.data.splits import split_parts
 from adapts.data.windows import last_windows, part_windows
-from adapts.distribution.bands import JointBands
 from adapts.distribution.joint import Law
 from adapts.distribution.quantile_function import QuantileFunction
 from adapts.pipeline import Pipeline

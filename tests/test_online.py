@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from adapts.distribution.online import OnlineRecalibration
+from adapts.calibration.online import OnlineRecalibration
 from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 from adapts.evaluation.scores import pit_ece
 

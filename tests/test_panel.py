@@ -18,9 +18,9 @@ from adapts.copulas.independent import Independent
 from adapts.data.frequency import period_at
 from adapts.data.item import Item
 from adapts.data.panel import Panel, require_length
-from adapts.distribution.forecast import Forecast
 from adapts.distribution.joint import Law
 from adapts.distribution.quantile_function import QuantileFunction
+from adapts.forecast.forecast import Forecast
 
 
 def frame(rows: int = 48, frequency: str = "h", start: str = "2024-01-01", **options: Any) -> pd.DataFrame:

@@ -12,11 +12,11 @@ from matplotlib.patches import Rectangle, StepPatch
 
 from adapts.copulas.gaussian import GaussianCopula
 from adapts.copulas.independent import Independent
-from adapts.distribution.forecast import Forecast
 from adapts.distribution.joint import Law
 from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 from adapts.evaluation.plots import Fan, fan_chart, pit_histogram, reliability, sample_pairs, scores_by_lead
 from adapts.evaluation.scores import coverage, pit_ece
+from adapts.forecast.forecast import Forecast
 
 
 def make_chart(channels, index, horizon=5, **options):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from calendars import times
 
+from adapts.calibration.recalibration import Recalibration
 from adapts.distribution.quantile_function import LEVELS, QuantileFunction
-from adapts.distribution.recalibration import Recalibration
 from adapts.evaluation.scores import pit_ece
 from adapts.statistics.bootstrap import lead_blocks
 

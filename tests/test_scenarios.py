@@ -3,7 +3,7 @@ r"""Sums, events and scenarios of joint samples."""
 import numpy as np
 import pytest
 
-from adapts.distribution.scenarios import aggregate, probability, scenarios
+from adapts.forecast.scenarios import aggregate, probability, scenarios
 
 PATHS = np.random.default_rng(0).normal(size=(200, 6, 3))
 

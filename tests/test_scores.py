@@ -9,11 +9,11 @@ import scoringrules
 import torch
 from calendars import times
 
+from adapts.calibration.joint_bands import JointBands
 from adapts.copulas.gaussian import GaussianCopula
 from adapts.data.panel import Panel
 from adapts.data.times import Times
 from adapts.data.windows import Windows
-from adapts.distribution.bands import JointBands
 from adapts.distribution.joint import Law
 from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 from adapts.evaluation.differences import difference_table

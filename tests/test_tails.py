@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from adapts import Adapter
+from adapts.calibration.tails import Tails
 from adapts.data.panel import Panel
 from adapts.data.windows import Windows
 from adapts.distribution.quantile_function import LEVELS, QuantileFunction
-from adapts.distribution.tails import Tails
 from adapts.foundation import FoundationModel
 
 DECILES = [i / 10 for i in range(1, 10)]

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..data.cards import Dataset
-    from ..distribution.forecast import Forecast
     from ..evaluation.backtest import Backtest
+    from ..forecast.forecast import Forecast
 
 CSV_LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 WRITTEN = ("forecast.csv", "scores.json", "forecast.png", "reliability.png", "adapter")

@@ -20,17 +20,17 @@ from torch import Tensor
 from .. import checks
 from .._logging import get_logger
 from .._version import __version__
+from ..calibration.joint_bands import JointBands
 from ..copulas.base import Copula
 from ..data.frequency import season_length as guess_season
 from ..data.panel import Panel
 from ..data.splits import Part
 from ..data.windows import Windows, part_windows
-from ..distribution.bands import JointBands
-from ..distribution.forecast import Forecast
 from ..distribution.joint import Law
 from ..distribution.quantile_function import LEVELS, QuantileFunction
 from ..distribution.variance import VarianceParts
 from ..errors import shown
+from ..forecast.forecast import Forecast
 from ..persistence.checkpoints import Checkpoints
 from .baselines import BASELINES, VAR, Baseline
 from .differences import difference_table

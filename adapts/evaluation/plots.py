@@ -16,9 +16,9 @@ from torch import Tensor
 
 from .. import checks
 from ..data.times import Times
-from ..distribution.forecast import Forecast, noted, plain_ticks
 from ..distribution.joint import Law
 from ..errors import shown, unknown
+from ..forecast.forecast import Forecast, noted, plain_ticks
 from .scores import coverage, pit_deviations, pit_ece, pit_ece_floor
 from .tables import block_slices
 

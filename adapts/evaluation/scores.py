@@ -35,8 +35,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..calibration.joint_bands import JOINT
 from ..data.times import Times, require_times
-from ..distribution.bands import JOINT
 
 #: How often windows are drawn anew to show what chance does.
 RESAMPLES = 200

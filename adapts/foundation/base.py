@@ -134,9 +134,9 @@ class FoundationModel(nn.Module, ABC):
         A series whose last :math:`g` steps are missing is forecast from its last observation on, :math:`g` steps
         further: models are made for contexts that end with a value, and forecast much worse behind a gap. Short gaps
         within are interpolated (see `adapts.imputation.interpolation`): models take a series of which every other step
-        is missing for another one. A series that is constant is forecast as that constant, without spread: models add a little of a
-        fixed size to any scale. Very large and very small series are forecast in other units. Otherwise the numbers
-        are those of `forward`, up to the rounding of matrix products of another batch size.
+        is missing for another one. A series that is constant is forecast as that constant, without spread: models add a
+        little of a fixed size to any scale. Very large and very small series are forecast in other units. Otherwise the
+        numbers are those of `forward`, up to the rounding of matrix products of another batch size.
 
         Arguments:
             context: The series, with shape :math:`(N, L)`, as `forward` takes them.

@@ -21,10 +21,10 @@ from torch import Tensor
 from .._random import seeded
 from .._version import __version__
 from ..adapters import AdapterModule, make
+from ..calibration.recalibration import Recalibration
 from ..copulas.independent import Independent
 from ..data.marks import Marks
 from ..decisions import Decision
-from ..distribution.recalibration import Recalibration
 from ..errors import quoted, reading, shown, unknown
 from ..fitting import Fitted
 from ..foundation import KNOWN

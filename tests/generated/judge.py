@@ -12,7 +12,7 @@ from types import TracebackType
 import numpy as np
 
 import adapts
-from adapts.distribution.forecast import Forecast
+from adapts.forecast.forecast import Forecast
 
 LIBRARY = os.path.join(os.path.dirname(adapts.__file__), "")
 #: The longest message that still reads as one.

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..distribution.pits import Pits
+from ..distribution.quantile_function import LEVELS, QuantileFunction
 from ..persistence.tensors import require_names, taken
-from .pits import Pits
-from .quantile_function import LEVELS, QuantileFunction
 from .recalibration import Recalibration, inverse
 
 _STEPS = (0.1, 0.15, 0.05)  # on normal scores, of what all cells share, a channel's leads share, a cell has alone

@@ -17,11 +17,11 @@ import torch
 
 from .. import checks
 from .._logging import quiet
+from ..calibration.joint_bands import JointBands
 from ..data.frequency import period_of
+from ..distribution.joint import Law
 from ..errors import reading, shown
 from . import scenarios
-from .bands import JointBands
-from .joint import Law
 
 if TYPE_CHECKING:
     from gluonts.model.forecast import SampleForecast

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from .. import checks
+from ..distribution.joint import Law
+from ..distribution.quantile_function import QuantileFunction, reach_of_levels
 from ..errors import shown
 from ..persistence.tensors import require_names, taken
-from .joint import Law
-from .quantile_function import QuantileFunction, reach_of_levels
 
 #: Over what a band holds at once, and the axes of (n, H, D) that this is.
 JOINT = {"time": (1,), "channels": (2,), "all": (1, 2)}

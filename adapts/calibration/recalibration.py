@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from ..data.times import Times
+from ..distribution.pits import Pits
+from ..distribution.quantile_function import LEVELS, QuantileFunction
 from ..persistence.tensors import require_names, taken
 from ..statistics.bootstrap import Clock, clock_of, student
-from .pits import Pits
-from .quantile_function import LEVELS, QuantileFunction
 
 _CAUTION = 2.0  # how many times its noise a deviation must be before half of it is believed
 _NOISED = LEVELS[1::3]  # the levels at which noise is taken

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .quantile_function import QuantileFunction, reach_of_levels
+from ..distribution.quantile_function import QuantileFunction, reach_of_levels
 
 _FEWEST = 50  # exceedances that are worth so many independent ones, the fewest that tell a tail
 _SURE = 6.0  # twice the gain in log likelihood that two more parameters must bring: 95 % of chi-squared is 5.99

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from ..data.times import Times
+from ..distribution.quantile_function import QuantileFunction
 from ..statistics.bootstrap import clock_of, lead_blocks, student
-from .quantile_function import QuantileFunction
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 r"""The shares of the adapter that a gate chooses from."""
