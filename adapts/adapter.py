@@ -24,13 +24,14 @@ from .adapters import AdapterModule, families, make
 from .checks import LONGEST
 from .copulas.base import Copula
 from .copulas.independent import Independent
-from .covariates import assign, followed, require_one_value
 from .data.cards import Dataset, read_with
 from .data.frames import as_pandas
 from .data.frequency import calendar, frequency_name
 from .data.from_memory import read_series
+from .data.future import followed, require_one_value
 from .data.options import column_names, label, reading_options
 from .data.panel import Panel, require_length
+from .data.roles import assign
 from .data.static import as_fitted
 from .data.windows import Windows, last_windows
 from .distribution.joint import Law

@@ -33,20 +33,12 @@ from .copulas.independent import Independent
 from .copulas.normal_scores import completed
 from .copulas.rank import RankCopula, fit_empirical, fit_schaake
 from .copulas.selection import LAGS, choose_copula, mean_pinball
-from .covariates import (
-    KnownEffect,
-    choose,
-    extent,
-    foreseen,
-    generalised_slopes,
-    location_scale,
-    require_tellable,
-    slopes,
-    within_items,
-)
+from .covariate_effect import KnownEffect, foreseen, generalised_slopes, slopes, within_items
 from .data.frequency import phases
 from .data.marks import Marks
 from .data.panel import Panel
+from .data.roles import require_tellable
+from .data.scaling import extent, location_scale
 from .data.splits import PARTS, Part, split_parts
 from .data.times import Times
 from .data.windows import Windows, part_windows
@@ -63,6 +55,7 @@ from .persistence.tensors import kind_of, taken
 from .pipeline import Pipeline, noise_ratio
 from .statistics.bootstrap import independent_windows, lead_blocks
 from .statistics.ridge import blocked_folds
+from .statistics.significance import choose
 
 logger = get_logger(__name__)
 

@@ -13,8 +13,10 @@ from calendars import times
 from seasonal import SeasonalModel
 
 from adapts import Adapter
-from adapts.covariates import assign, choose, foreseen, generalised_slopes, slopes, within_items
+from adapts.covariate_effect import foreseen, generalised_slopes, slopes, within_items
 from adapts.data.panel import Panel
+from adapts.data.roles import assign
+from adapts.statistics.significance import choose
 
 H = 12
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from adapts import Adapter
-from adapts.covariates import location_scale
+from adapts.data.scaling import location_scale
 from adapts.testing import tiny_chronos_bolt
 
 FAMILIES = ("residual", "identity", "linear", "vae", "bayesian", "projection", "autoencoder")

@@ -150,7 +150,7 @@ def data_of(asked: Mapping[str, Any], adapter: Adapter | None = None) -> Dataset
     )
     if not (past or known or asked["calendar"] or static):
         return read(asked["data"], columns=columns or None, **reading)
-    from ..covariates import assign
+    from ..data.roles import assign
 
     wanted = [*dict.fromkeys([*columns, *past, *known])] if columns else None
     dataset = read_with(asked["data"], [*past, *known], target=wanted, static=static, **reading)

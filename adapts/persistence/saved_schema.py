@@ -34,10 +34,10 @@ from torch import Tensor
 
 from .._version import __version__
 from ..checks import LONGEST
-from ..covariates import calendar_columns
 from ..data.frequency import alias, calendar
 from ..data.item import Item, columns_of
 from ..data.panel import Panel
+from ..data.roles import calendar_columns
 from ..errors import reading, shown, unknown
 from .ownership import CONFIG, TENSORS
 from .schemas import Count, Rows, Said, Sha256, Strict, Text, read_json, require_regular, validated

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from adapts import Adapter
-from adapts.covariates import assign
 from adapts.data.cards import Dataset, read
 from adapts.data.panel import Panel
+from adapts.data.roles import assign
 from adapts.evaluation.backtest import Backtest, roll
 from adapts.evaluation.differences import difference_table
 from benchmarks.provenance import named, provenance

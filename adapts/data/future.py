@@ -1,0 +1,165 @@
+r"""The rows of known covariates ahead."""
+
+from __future__ import annotations
+
+__all__ = ["followed", "require_one_value"]
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..errors import shown
+from .calendar import calendar_values, cycles_of
+from .cards import read_table
+from .columns import groups, listed
+from .frames import as_pandas
+from .from_memory import Reader
+from .item import Item
+from .panel import Panel
+
+
+def followed(panel: Panel, future: Panel | None, prediction_length: int) -> Panel:
+    r"""Appends the steps ahead to each item of a panel, in which the known covariates alone have values.
+
+    Arguments:
+        panel: The panel.
+        future: The given known covariates of the steps ahead; of a dated panel at these dates (others are left aside),
+            of an undated one in order. Not looked at where the calendar is all that is known.
+        prediction_length: The number of steps :math:`H`.
+
+    Returns:
+        The longer panel.
+
+    Raises:
+        ValueError: If a value is missing.
+    """
+    given = panel.given
+    columns = [panel.channels.index(name) for name in given]
+    static = [panel.channels.index(name) for name in panel.static_columns]
+    items = []
+    for item in panel.items:
+        index = panel.future_index(item, prediction_length)
+        rows = np.full((prediction_length, panel.num_channels), np.nan)
+        if given:
+            assert future is not None  # for `predict` requires one where there are known covariates
+            rows[:, columns] = _values_ahead(panel, item, index, future.select(given))
+        rows[:, static] = item.values[-1, static]
+        if panel.calendar:
+            rows[:, -len(panel.calendar) :] = calendar_values(index, cycles_of(panel.frequency))
+        items.append(Item(item.item_id, np.concatenate([item.values, rows]), item.index.append(index)))
+    return replace(panel, items=tuple(items))
+
+
+def require_one_value(
+    panel: Panel,
+    given: Sequence[str],
+    future: Any,
+    prediction_length: int,
+    *,
+    item_column: str | Sequence[str] | None,
+    timestamp_column: str | None,
+) -> None:
+    r"""Checks that no date ahead has two values of a known covariate, of which one would be as good as the other.
+
+    Arguments:
+        panel: The dated panel that is to be forecast.
+        given: The known covariates.
+        future: What they are read from: a frame, a list of frames or a file; nothing else is looked at.
+        prediction_length: The number of steps :math:`H`.
+        item_column: The column of the items; recognised if None.
+        timestamp_column: The column of the dates; recognised if None.
+
+    Raises:
+        ValueError: If rows of one item and date differ in a value. Rows that are the same may be repeated, and a row
+            may have what another lacks.
+    """
+    columns: dict[str, Any] = {"item_column": item_column, "timestamp_column": timestamp_column}
+    if isinstance(future, list | tuple):
+        for item, rows in zip(panel.items, future, strict=False):
+            require_one_value(replace(panel, items=(item,)), given, rows, prediction_length, **columns)
+        return
+    if isinstance(future, str | Path) and os.path.isfile(future):
+        future = read_table(Path(future), item_column).series
+    future = as_pandas(future)
+    if not isinstance(future, pd.DataFrame):
+        return
+    reader = Reader(Panel, list(given), item_column, timestamp_column, panel.frequency, True)
+    frame, item_column, timestamp_column = reader.flat(future)
+    reader = replace(reader, item_column=item_column, timestamp_column=timestamp_column)
+    dates, timestamp = reader.find_dates(frame)
+    if dates is None or not set(given) <= set(frame.columns):
+        return
+    item_column = reader.find_items(frame, dates, timestamp)
+    known = pd.DataFrame(reader.numbers(frame, given, dates), columns=list(given))
+    whose_when = pd.DataFrame({"date": dates} | ({} if item_column is None else {"item": frame[item_column].array}))
+    if not whose_when.duplicated().any():
+        return
+    rows_of = {} if item_column is None else groups(frame[item_column])
+    for item in panel.items:
+        steps = panel.future_index(item, prediction_length)
+        assert isinstance(steps, pd.DatetimeIndex)
+        rows = rows_of.get(item.item_id, np.arange(len(frame) if len(rows_of) < 2 else 0))
+        if (steps.tz is None) != (dates.tz is None) or not len(rows):  # which reading them refuses
+            continue
+        mine = (dates if steps.tz is None else dates.tz_convert(steps.tz))[rows]
+        ahead = mine.isin(steps)
+        values, when = known.iloc[rows[ahead]], mine[ahead]
+        for name in given:
+            counts = values[name].groupby(when).nunique()
+            if (counts > 1).any():
+                date = counts.index[int((counts > 1).to_numpy().argmax())]
+                one, other = values[name][when == date].dropna().unique()[:2]
+                whose = "" if len(panel) == 1 else f" of item {shown(item.item_id)}"
+                raise ValueError(
+                    f"{shown(name)}{whose} is both {one} and {other} at {date}: one value a step is needed"
+                )
+
+
+def _values_ahead(panel: Panel, item: Item, expected: pd.Index[Any], future: Panel) -> np.ndarray:
+    r"""The values of an item's known covariates at the steps ahead, with shape (H, C)."""
+    held = {other.item_id: other for other in future.items}
+    if panel.single and future.single:
+        held = {item.item_id: future.items[0]}
+    whose = "" if len(panel) == 1 else f" of item {shown(item.item_id)}"
+    if item.item_id not in held:
+        raise ValueError(
+            f"future holds no rows of item {shown(item.item_id)}, only of {listed(held)}: it needs the steps ahead "
+            "of each"
+        )
+    other = held[item.item_id]
+    if panel.frequency is None:
+        place = np.arange(len(expected))
+        place[place >= len(other)] = -1
+    elif future.frequency is None:
+        raise ValueError(f"future has no dates, and the series have: it needs rows of {_span(expected)}")
+    else:
+        assert isinstance(other.index, pd.DatetimeIndex) and isinstance(expected, pd.DatetimeIndex)
+        dates = other.index if expected.tz is None else other.index.tz_convert(expected.tz)
+        place = dates.as_unit("ns").get_indexer(expected.as_unit("ns"))
+    absent = expected[place < 0]
+    if len(absent):
+        has = f"{len(other)} rows" if panel.frequency is None else f"rows of {_span(other.index)}"
+        raise ValueError(
+            f"future lacks {len(absent)} of the {len(expected)} steps ahead{whose}, {_span(absent)}; it has {has}: "
+            f"give a value of {listed(future.channels)} for each"
+        )
+    values = other.values[place]
+    empty = np.isnan(values)
+    if empty.any():
+        column = int(empty.any(axis=0).argmax())
+        raise ValueError(
+            f"future lacks values of {shown(future.channels[column])}{whose} at "
+            f"{_span(expected[empty[:, column]])}: known "
+            "covariates need a value at each step ahead"
+        )
+    return values
+
+
+def _span(index: pd.Index[Any]) -> str:
+    r"""Steps as a message names them."""
+    return str(index[0]) if len(index) == 1 else f"{index[0]} to {index[-1]} ({len(index)} steps)"

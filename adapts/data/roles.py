@@ -1,0 +1,140 @@
+r"""Which columns of a panel are targets and which covariates."""
+
+from __future__ import annotations
+
+__all__ = ["assign", "calendar_columns", "require_tellable"]
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ..errors import shown, unknown
+from .calendar import calendar_values, cycles_of
+from .columns import listed
+from .item import columns_of
+from .options import column_names
+from .panel import Panel
+
+#: The most known covariates and products of these with static columns.
+MOST_PRODUCTS = 256
+
+
+def assign(
+    panel: Panel,
+    *,
+    target: str | Sequence[str] | None,
+    past_covariates: str | Sequence[str],
+    known_covariates: str | Sequence[str],
+    calendar: bool,
+) -> Panel:
+    r"""Gives the columns of a panel their roles.
+
+    Arguments:
+        panel: The panel. Its static columns stay what they are.
+        target: The columns to forecast; all that are no covariates if None.
+        past_covariates: The columns that are known up to now only.
+        known_covariates: The columns whose future values will be given.
+        calendar: Whether to make known covariates of the dates: sines and cosines of the day, the week and the year,
+            as far as the steps are shorter.
+
+    Returns:
+        The panel of these columns alone: targets, past covariates, known ones, static ones, the calendar.
+
+    Raises:
+        ValueError: If a column is unknown or has two roles, none is left to forecast, or a panel without dates is to
+            have a calendar.
+    """
+    panel = panel.select([name for name in panel.channels if name not in panel.calendar])
+    roles = {
+        "target": None if target is None else column_names("target", target),
+        "past_covariates": column_names("past_covariates", past_covariates),
+        "known_covariates": column_names("known_covariates", known_covariates),
+    }
+    static = panel.static_columns
+    columns = [name for name in panel.channels if name not in static]
+    role_of = dict.fromkeys(panel.static, "static")
+    for role, names in roles.items():
+        for name in names or ():
+            if name in role_of:
+                both = role if role == role_of[name] else f"{role_of[name]} and {role}"
+                raise ValueError(f"column {shown(name)} is named twice, in {both}: a column has one role")
+            if name not in columns:
+                raise ValueError(unknown(f"column for {role}", name, columns))
+            role_of[name] = role
+    targets = roles["target"]
+    if targets is None:
+        targets = [name for name in columns if name not in role_of]
+    if not targets:
+        raise ValueError(f"all {len(columns)} columns are covariates, and none is left to forecast")
+    past, known = roles["past_covariates"] or [], [*(roles["known_covariates"] or []), *static]
+    held = panel.static
+    panel = replace(panel, past_covariates=(), known_covariates=(), calendar=()).select([*targets, *past, *known])
+    panel = replace(panel, past_covariates=tuple(past), known_covariates=tuple(known), static=held)
+    return _with_calendar(panel) if calendar else panel
+
+
+def require_tellable(panel: Panel) -> None:
+    r"""Checks that the static columns of a panel, if it has any, can tell how items react to what is known.
+
+    Arguments:
+        panel: The panel.
+
+    Raises:
+        ValueError: If there is one item, nothing known that changes, a column that is the same in all items, or more
+            products than are tried.
+    """
+    if not panel.static:
+        return
+    said, columns = listed(panel.static), panel.static_columns
+    moving = len(panel.known_covariates) - len(columns)
+    if len(panel) == 1:
+        raise ValueError(f"static columns ({said}) tell items apart, and there is one: leave static= out")
+    if not moving:
+        raise ValueError(
+            f"static columns ({said}) tell how items react to known covariates, and there are none: name "
+            "known_covariates=, or pass calendar=True"
+        )
+    values = panel.select(columns)
+    for name, categories in panel.static.items():
+        rows = np.stack([item.values[0] for item in values.select(columns_of({name: categories})).items])
+        if len(np.unique(rows[~np.isnan(rows).any(1)], axis=0)) < 2:
+            raise ValueError(f"static column {shown(name)} is the same in all {len(panel)} items: leave it out")
+    if moving * (1 + len(columns)) > MOST_PRODUCTS:
+        raise ValueError(
+            f"static columns ({said}) make {len(columns)} numbers and categories; with {moving} known covariates "
+            f"that are {moving * (1 + len(columns))} products, {MOST_PRODUCTS} at most are tried: join rare categories"
+        )
+
+
+def _with_calendar(panel: Panel) -> Panel:
+    if panel.frequency is None:
+        raise ValueError(
+            "calendar=True makes covariates of the dates, and these series have none: pass a frame with a "
+            "DatetimeIndex, or name the column with timestamp_column="
+        )
+    cycles, names = cycles_of(panel.frequency), calendar_columns(panel.frequency)
+    taken = [name for name in names if name in panel.channels]
+    if taken:
+        raise ValueError(f"calendar=True makes a column {shown(taken[0])}, and there is one already: rename that one")
+    items = tuple(
+        replace(item, values=np.hstack([item.values, calendar_values(item.index, cycles)])) for item in panel.items
+    )
+    known = (*panel.known_covariates, *names)
+    return replace(panel, items=items, channels=(*panel.channels, *names), known_covariates=known, calendar=names)
+
+
+def calendar_columns(frequency: str) -> tuple[str, ...]:
+    r"""Names the columns that `calendar=True` makes.
+
+    Arguments:
+        frequency: The frequency of the dates.
+
+    Returns:
+        The names, in order.
+
+    Raises:
+        ValueError: If the steps are so long that the calendar tells nothing of them.
+    """
+    waves = [(cycle, n) for cycle, most in cycles_of(frequency) for n in range(1, most + 1)]
+    return tuple(f"{cycle} {wave} {n}" for cycle, n in waves for wave in ("sin", "cos"))
