@@ -29,7 +29,8 @@ from seasonal import SeasonalModel
 
 from adapts import Adapter
 from adapts.data.panel import Panel
-from adapts.gluonts import AdapterEstimator, AdapterPredictor, _dates
+from adapts.integrations.gluonts.estimator import AdapterEstimator
+from adapts.integrations.gluonts.predictor import AdapterPredictor, dates_following
 from adapts.testing import tiny_chronos_bolt
 
 H = 6
@@ -609,7 +610,9 @@ def test_calendars_of_periods_are_those_of_the_fitted_dates(freq: str, period: s
         panel = Panel.of(pd.DataFrame({"x": np.arange(40.0)}, dates[fitted : fitted + 40]), frequency=freq)
         for first in (0, 37, 80):
             start = pd.Period(dates[first], period or freq)
-            pd.testing.assert_index_equal(_dates(panel, start, 20), dates[first : first + 20], check_exact=True)
+            pd.testing.assert_index_equal(
+                dates_following(panel, start, 20), dates[first : first + 20], check_exact=True
+            )
 
 
 # ---------------------------------------------------------------------------------------------------- kept

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from test_static import shops, until
 
 from adapts import Adapter, Forecast, GroupedAdapter
-from adapts.gluonts import AdapterPredictor
+from adapts.integrations.gluonts.predictor import AdapterPredictor
 from adapts.testing import tiny_chronos_bolt
 
 H = 6

@@ -21,7 +21,8 @@ from adapts.data.panel import Panel
 from adapts.errors import in_memory
 from adapts.evaluation.backtest import roll
 from adapts.foundation import load_foundation_model
-from adapts.gluonts import AdapterEstimator, AdapterPredictor
+from adapts.integrations.gluonts.estimator import AdapterEstimator
+from adapts.integrations.gluonts.predictor import AdapterPredictor
 from adapts.testing import tiny_chronos_bolt
 
 LIBRARY = str(Path(adapts.__file__).parent)

@@ -17,7 +17,7 @@ from adapts import Adapter, GroupedAdapter, set_verbosity
 from adapts.cli import app
 from adapts.data.panel import Panel
 from adapts.evaluation.backtest import roll
-from adapts.gluonts import AdapterEstimator
+from adapts.integrations.gluonts.estimator import AdapterEstimator
 from adapts.notices import FitWarning, Notice
 
 matplotlib.use("Agg")

@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 import adapts
 from adapts import Adapter, GroupedAdapter
 from adapts.adapters import Autoencoder, Bayesian, Flow
-from adapts.gluonts import AdapterPredictor
+from adapts.integrations.gluonts.predictor import AdapterPredictor
 from adapts.persistence.saved_schema import digest
 from adapts.persistence.tensors import kind_of, written
 from adapts.testing import tiny_chronos_bolt

@@ -17,7 +17,8 @@ from seasonal import SeasonalModel
 from adapts import Adapter, fitting
 from adapts.data.cards import read
 from adapts.data.panel import Panel
-from adapts.gluonts import AdapterEstimator, AdapterPredictor
+from adapts.integrations.gluonts.estimator import AdapterEstimator
+from adapts.integrations.gluonts.predictor import AdapterPredictor
 
 H, ROWS = 12, 360
 ROLES = {"target": ["sales"], "known_covariates": ["price"]}

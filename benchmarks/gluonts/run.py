@@ -30,7 +30,7 @@ from lightning.pytorch import seed_everything
 
 from adapts.data.cards import Dataset, read
 from adapts.data.panel import Panel
-from adapts.gluonts import AdapterEstimator
+from adapts.integrations.gluonts.estimator import AdapterEstimator
 from adapts.registry import cards
 from benchmarks.provenance import provenance
 

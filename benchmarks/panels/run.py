@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from adapts.data.panel import Panel
-from adapts.gluonts import AdapterEstimator
+from adapts.integrations.gluonts.estimator import AdapterEstimator
 from benchmarks import memory
 from benchmarks.provenance import named, provenance
 

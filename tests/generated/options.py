@@ -225,13 +225,13 @@ def _tuned(model: FoundationModel, chosen: dict[str, Any]) -> Any:
 
 
 def _estimator_options() -> list[str]:
-    from adapts.gluonts import AdapterEstimator
+    from adapts.integrations.gluonts.estimator import AdapterEstimator
 
     return _parameters(AdapterEstimator.__init__)
 
 
 def _estimated(model: FoundationModel, chosen: dict[str, Any]) -> Any:
-    from adapts.gluonts import AdapterEstimator
+    from adapts.integrations.gluonts.estimator import AdapterEstimator
 
     entries = [{"start": pd.Period("2024-01-01", "D"), "target": _rows().T}]
     quick = {

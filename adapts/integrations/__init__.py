@@ -1,0 +1,1 @@
+r"""adapts within other libraries."""

@@ -1,0 +1,146 @@
+r"""gluonts data sets: their entries, checked and read."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.tseries.frequencies import to_offset
+
+from ...data.columns import as_array, listed
+from ...data.item import Categories
+from ...errors import reading, shown
+
+#: The fields of entries that hold past and known covariates, and static numbers and categories.
+PAST, KNOWN = "past_feat_dynamic_real", "feat_dynamic_real"
+REAL, CAT = "feat_static_real", "feat_static_cat"
+
+
+def channel_names(dataset: Any, field: str) -> tuple[str, ...]:
+    r"""What the rows of a field are called, where the dataset, or the one it was cut from, is a PandasDataset."""
+    for wrapped in ("test_data", "dataset"):
+        dataset = getattr(dataset, wrapped, dataset)
+    if field in (REAL, CAT):  # PandasDataset keeps them in frames of its own, a row a feature
+        field = {REAL: "_static_reals", CAT: "_static_cats"}[field]
+        return tuple(str(name) for name in getattr(getattr(dataset, field, None), "index", ()))
+    names = getattr(dataset, field, None)
+    names = [names] if isinstance(names, str) else names
+    return tuple(str(name) for name in names) if isinstance(names, list | tuple) else ()
+
+
+def numbered_names(field: str, count: int) -> tuple[str, ...]:
+    r"""What the rows of a field are called where nothing names them."""
+    return tuple(str(number) if field == "target" else f"{field} {number}" for number in range(count))
+
+
+def same_names(names: tuple[str, ...], others: tuple[str, ...], numbered: tuple[str, ...]) -> bool:
+    r"""Whether rows are the same in the same order, as far as both have names and not only numbers."""
+    return not names or names in (others, numbered) or others == numbered
+
+
+def read_feature(
+    number: int, entry: Mapping[str, Any], field: str, names: tuple[str, ...], steps: int, ahead: int
+) -> np.ndarray:
+    r"""The covariates that an entry has in a field, at the steps of its target and at those ahead, (C, T + H)."""
+    expected = f"expected {len(names)} rows ({few(names)}) of {steps + ahead} steps or more"
+    if ahead:
+        expected += f", the {steps} of its target and the {ahead} ahead"
+    if entry.get(field) is None:
+        raise ValueError(f"entry {number} has no {field}: {expected}")
+    values = np.atleast_2d(as_array(entry[field]))
+    if values.ndim != 2 or len(values) != len(names) or values.shape[1] < steps + ahead:
+        raise ValueError(f"entry {number} has {field} of shape {values.shape}: {expected}")
+    values = values[:, : steps + ahead]
+    require_finite(number, field, names, values)
+    lacking = np.isnan(values[:, steps:]).sum(1)
+    if lacking.any():
+        row = int(lacking.argmax())
+        raise ValueError(
+            f"entry {number} lacks {lacking[row]} of the {ahead} steps ahead of {names[row]!r} (row {row} of {field}): "
+            "known covariates need a value at each"
+        )
+    return values
+
+
+def dated_entry(number: int, entry: Mapping[str, Any], freq: str | None) -> dict[str, Any]:
+    r"""An entry that starts with a Period and whose target is an array, as gluonts' own datasets give it."""
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"expected gluonts entries with 'target' and 'start'; entry {number} is {shown(entry)}")
+    if not {"start", "target"} <= entry.keys():
+        raise ValueError(f"expected gluonts entries with 'target' and 'start'; entry {number} has {listed(entry)}")
+    start, target = entry["start"], np.atleast_1d(as_array(entry["target"]))
+    if isinstance(start, pd.Period):
+        if freq is not None and start.freq != to_offset(freq):
+            raise ValueError(f"entry {number} has periods of {start.freqstr!r}, not of freq={freq!r}: leave freq out")
+        return {**entry, "target": target}
+    if freq is None:
+        raise ValueError(
+            f"entry {number} starts at {shown(start)}, no Period: read it through gluonts' FileDataset or "
+            "ListDataset, or give freq="
+        )
+    with reading(f"the start {shown(start)} of entry {number} is no period of freq={freq!r}", "write it as 2024-01-31"):
+        period = pd.Period(start, to_offset(freq))  # type: ignore[arg-type]
+    return {**entry, "start": period, "target": target}
+
+
+def static_values(number: int, entry: Mapping[str, Any], field: str, names: Sequence[str]) -> np.ndarray:
+    r"""The static features that an entry has in a field, (S,)."""
+    values = np.zeros(0) if entry.get(field) is None else np.atleast_1d(as_array(entry[field]))
+    if values.shape != (len(names),):
+        raise ValueError(f"entry {number} has {field} of shape {values.shape}, expected ({len(names)},): {few(names)}")
+    if field == REAL:
+        require_finite(number, field, names, values[:, None])
+    for name, value in zip(names, values, strict=True):
+        if field == CAT and not (np.isnan(value) or value >= -1 and float(value).is_integer()):
+            raise ValueError(
+                f"entry {number} has {value:g} in {field} for {name!r}: expected the code of a category, a whole "
+                "number from 0, or -1 for none"
+            )
+    return values
+
+
+def require_finite(number: int, field: str, names: Sequence[str], values: np.ndarray) -> None:
+    r"""Checks that rows (C, T) of an entry hold no infinity."""
+    rows, steps = np.nonzero(np.isinf(values))
+    if len(rows):
+        name = names[rows[0]] if rows[0] < len(names) else str(rows[0])
+        raise ValueError(
+            f"entry {number} has an infinite value of {name!r} (row {rows[0]} of {field}), first at step {steps[0]}: a "
+            "missing value is NaN"
+        )
+
+
+def static_fields(static: Mapping[str, Categories | None]) -> dict[str, tuple[str, ...]]:
+    r"""The static columns that entries hold, by their field."""
+    numbers = tuple(name for name, categories in static.items() if categories is None)
+    kinds = tuple(name for name in static if name not in numbers)
+    return {field: names for field, names in ((REAL, numbers), (CAT, kinds)) if names}
+
+
+def static_kinds(number: int, entry: Mapping[str, Any], static: Mapping[str, Categories | None]) -> list[float]:
+    r"""The static columns of an entry: numbers as they are, an indicator a category."""
+    values: dict[str, float] = {}
+    for field, names in static_fields(static).items():
+        values |= dict(zip(names, static_values(number, entry, field, names), strict=True))
+    row: list[float] = []
+    for name, categories in static.items():
+        if categories is None:
+            row.append(values[name])
+        else:  # an estimator knows the codes of its categories; those of a fit that had names count their places
+            codes = [each if isinstance(each, int) else place for place, each in enumerate(categories)]
+            row += [float(values[name] == code) for code in codes]
+    return row
+
+
+def require_frequency(freq: object) -> None:
+    r"""Checks the frequency of entries whose start is no Period."""
+    if freq is None:
+        return
+    with reading(f"freq is the alias of a frequency of pandas, got {shown(freq)}", "pass one, such as 'h'"):
+        to_offset(freq)  # type: ignore[call-overload]
+
+
+def few(names: Iterable[str]) -> str:
+    r"""Names as a sentence holds them, at most four."""
+    shown = list(names)
+    return ", ".join(shown if len(shown) <= 4 else [*shown[:3], "...", shown[-1]])
