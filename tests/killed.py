@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from adapts import Adapter
 from adapts.adapters import Linear
-from adapts.testing import tiny_chronos_bolt
+from adapts.testing.tiny import tiny_chronos_bolt
 
 FAMILIES = {"residual": "residual", "decoder": Linear(free="decoder", latent_channels=2), "gradient": Linear()}
 

@@ -18,7 +18,7 @@ from adapts.data.panel import Panel
 from adapts.data.windows import last_windows
 from adapts.distribution.joint import Law
 from adapts.notices import FitWarning
-from adapts.testing import tiny_chronos_bolt
+from adapts.testing.tiny import tiny_chronos_bolt
 
 H, D = 12, 3
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from adapts.adapters import AdapterModule, Identity, Linear, Projection, Residual, families
-from adapts.testing import AdapterConformance
+from adapts.testing.families import AdapterConformance
 
 ROSTER: dict[str, Callable[[], AdapterModule]] = {
     "identity": Identity,

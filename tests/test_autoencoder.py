@@ -10,7 +10,7 @@ from test_linear import HORIZON, LENGTH, Oscillator, cut, error, forecast
 
 from adapts.adapters import AdapterModule, Autoencoder, Identity, Linear, Projection
 from adapts.adapters.autoencoder import perceptron
-from adapts.testing import AdapterConformance
+from adapts.testing.families import AdapterConformance
 
 VARIANTS = {
     "all": Autoencoder(),

@@ -23,7 +23,7 @@ from adapts.data.windows import Windows
 from adapts.foundation import FoundationModel
 from adapts.pipeline import Pipeline
 from adapts.statistics.bayesian import BayesianRegression
-from adapts.testing import AdapterConformance
+from adapts.testing.families import AdapterConformance
 from adapts.training.module import AdapterTraining
 from adapts.training.module import train as fit
 

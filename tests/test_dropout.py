@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from adapts.adapters import AdapterModule, Dropout, Linear
-from adapts.testing import AdapterConformance
+from adapts.testing.families import AdapterConformance
 
 FAMILIES = {
     "both": Dropout(),

@@ -18,7 +18,7 @@ from adapts import Adapter
 from adapts.adapters import AdapterModule, Ensemble, Evidence, State, make
 from adapts.data.panel import Panel
 from adapts.data.windows import Windows
-from adapts.testing import AdapterConformance
+from adapts.testing.families import AdapterConformance
 from adapts.training.module import AdapterTraining
 from adapts.training.module import train as fit
 

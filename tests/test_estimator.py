@@ -15,7 +15,7 @@ from test_adapter import D, H, adapter, series
 
 from adapts import Adapter
 from adapts.adapters import Linear, Residual
-from adapts.testing import tiny_chronos_bolt
+from adapts.testing.tiny import tiny_chronos_bolt
 
 
 @pytest.fixture(scope="module")

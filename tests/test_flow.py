@@ -10,7 +10,8 @@ from test_autoencoder import bent, train
 from test_linear import HORIZON, Oscillator, cut, error
 
 from adapts.adapters import AdapterModule, Flow, Identity, Projection
-from adapts.testing import AdapterConformance, degenerate_rows
+from adapts.testing.families import AdapterConformance
+from adapts.testing.rows import degenerate_rows
 
 VARIANTS = {
     "all": Flow(),

@@ -23,7 +23,9 @@ from transformers import PatchTSTConfig, PatchTSTModel, T5Config
 
 from adapts.foundation import FoundationModel, foundation_models, load_foundation_model
 from adapts.foundation.chronos import ChronosBolt, GuardedInstanceNorm
-from adapts.testing import FoundationModelConformance, degenerate_rows, tiny_chronos_bolt
+from adapts.testing.foundation import FoundationModelConformance
+from adapts.testing.rows import degenerate_rows
+from adapts.testing.tiny import tiny_chronos_bolt
 
 CHECKPOINTS: dict[str, dict[str, Any]] = {
     "chronos-bolt": {},

@@ -31,7 +31,7 @@ from adapts import Adapter
 from adapts.data.panel import Panel
 from adapts.integrations.gluonts.estimator import AdapterEstimator
 from adapts.integrations.gluonts.predictor import AdapterPredictor, dates_following
-from adapts.testing import tiny_chronos_bolt
+from adapts.testing.tiny import tiny_chronos_bolt
 
 H = 6
 DECILES = [round(0.1 * level, 1) for level in range(1, 10)]

@@ -15,7 +15,7 @@ from test_static import shops, until
 
 from adapts import Adapter, Forecast, GroupedAdapter
 from adapts.integrations.gluonts.predictor import AdapterPredictor
-from adapts.testing import tiny_chronos_bolt
+from adapts.testing.tiny import tiny_chronos_bolt
 
 H = 6
 #: Items in the order of the frame, and their groups, whose names no file can bear.

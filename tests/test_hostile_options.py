@@ -23,7 +23,7 @@ from adapts.evaluation.backtest import roll
 from adapts.foundation import load_foundation_model
 from adapts.integrations.gluonts.estimator import AdapterEstimator
 from adapts.integrations.gluonts.predictor import AdapterPredictor
-from adapts.testing import tiny_chronos_bolt
+from adapts.testing.tiny import tiny_chronos_bolt
 
 LIBRARY = str(Path(adapts.__file__).parent)
 

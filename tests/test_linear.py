@@ -15,7 +15,7 @@ from adapts.adapters import AdapterModule, Evidence, Identity, Linear, Projectio
 from adapts.adapters.base import window_statistics
 from adapts.foundation import FoundationModel
 from adapts.statistics.ridge import blocked_folds
-from adapts.testing import AdapterConformance
+from adapts.testing.families import AdapterConformance
 
 VARIANTS = {
     "both": Linear(),

@@ -6,7 +6,7 @@ import pytest
 
 from adapts import Adapter
 from adapts.data.scaling import location_scale
-from adapts.testing import tiny_chronos_bolt
+from adapts.testing.tiny import tiny_chronos_bolt
 
 FAMILIES = ("residual", "identity", "linear", "vae", "bayesian", "projection", "autoencoder")
 

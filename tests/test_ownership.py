@@ -19,7 +19,7 @@ from adapts import Adapter, GroupedAdapter
 from adapts.persistence import ownership
 from adapts.persistence.checkpoints import Checkpoints
 from adapts.persistence.ownership import BACKTEST, RUN, SAVED, as_path, replaced, why_foreign
-from adapts.testing import tiny_chronos_bolt
+from adapts.testing.tiny import tiny_chronos_bolt
 
 MODEL = tiny_chronos_bolt()
 HEADER = ",".join(["item_id", "timestamp", "channel", "mean", *(f"{step / 20:g}" for step in range(1, 20))]) + "\n"

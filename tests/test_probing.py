@@ -20,7 +20,7 @@ from adapts.data.splits import split_parts
 from adapts.data.windows import part_windows
 from adapts.foundation import FoundationModel
 from adapts.foundation.patchtst import PatchTST
-from adapts.testing import FoundationModelConformance
+from adapts.testing.foundation import FoundationModelConformance
 from adapts.training.probing import probe
 
 

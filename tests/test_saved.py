@@ -29,7 +29,7 @@ from adapts.adapters import Autoencoder, Bayesian, Flow
 from adapts.integrations.gluonts.predictor import AdapterPredictor
 from adapts.persistence.saved_schema import digest
 from adapts.persistence.tensors import kind_of, written
-from adapts.testing import tiny_chronos_bolt
+from adapts.testing.tiny import tiny_chronos_bolt
 
 H = 4
 DATA = Path(__file__).parent / "data"

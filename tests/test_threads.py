@@ -14,7 +14,7 @@ from adapts import Adapter
 from adapts._logging import quiet, without_warnings
 from adapts._random import seeded
 from adapts.foundation import load_foundation_model
-from adapts.testing import tiny_chronos_bolt
+from adapts.testing.tiny import tiny_chronos_bolt
 
 H = 4
 

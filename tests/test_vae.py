@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from adapts.adapters import VAE, AdapterModule, Autoencoder, Linear
 from adapts.adapters.base import State, window_moments
 from adapts.adapters.vae import LEAST_NOISE
-from adapts.testing import AdapterConformance
+from adapts.testing.families import AdapterConformance
 
 FAMILIES = {
     "linear": VAE(),

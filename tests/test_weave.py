@@ -14,7 +14,9 @@ from adapts.data.splits import split_parts
 from adapts.data.windows import Windows, part_windows
 from adapts.foundation import load_foundation_model
 from adapts.pipeline import Pipeline
-from adapts.testing import AdapterConformance, degenerate_rows, tiny_chronos_bolt
+from adapts.testing.families import AdapterConformance
+from adapts.testing.rows import degenerate_rows
+from adapts.testing.tiny import tiny_chronos_bolt
 
 VARIANTS = {
     "mlp": Weave(),

@@ -13,7 +13,7 @@ import pandas as pd
 
 from adapts import Adapter, load_foundation_model
 from adapts.foundation import FoundationModel
-from adapts.testing import tiny_chronos_bolt
+from adapts.testing.tiny import tiny_chronos_bolt
 
 from . import odd
 from .judge import Case, require_whole

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from adapts import GroupedAdapter, load_foundation_model, registry
 from adapts.adapters import Linear
 from adapts.foundation import FoundationModel
-from adapts.testing import tiny_chronos_bolt
+from adapts.testing.tiny import tiny_chronos_bolt
 
 from .damage import altered, damaged, retensored
 from .fits import TRAINER, small, tiny

@@ -19,7 +19,7 @@ from adapts import Adapter, GroupedAdapter
 from adapts.adapters import Linear
 from adapts.foundation import FoundationModel
 from adapts.persistence.saved_schema import digest
-from adapts.testing import tiny_chronos_bolt
+from adapts.testing.tiny import tiny_chronos_bolt
 
 from .damage import altered, damaged, places, retensored
 from .fits import small, tiny
