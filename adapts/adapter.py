@@ -38,14 +38,14 @@ from .distribution.joint import Law
 from .distribution.quantile_function import QuantileFunction
 from .distribution.variance import VarianceParts
 from .errors import in_memory, quoted, shown, unknown
-from .fitting import Fitted, fit
+from .fitting.stages import Fitted, fit
+from .fitting.update import Forecasts, extend, follow
 from .forecast.forecast import LEVELS, Forecast
 from .foundation import FoundationModel, load_foundation_model
 from .notices import Notice, say
 from .persistence import saving
 from .pipeline import Pipeline
 from .registry import load_recipe, recipes
-from .updating import Forecasts, extend, follow
 
 logger = get_logger(__name__)
 

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from adapts.foundation.bolt_nano import pretrain, prior
-from adapts.foundation.bolt_nano.pretrain import (
+from pretraining.bolt_nano import pretrain, prior
+from pretraining.bolt_nano.pretrain import (
     CONTEXT,
     HORIZON,
     LEVELS,
@@ -28,7 +28,7 @@ from adapts.foundation.bolt_nano.pretrain import (
     scaled_quantiles,
     taught_quantiles,
 )
-from adapts.foundation.bolt_nano.prior import Dice, draw_series, draw_windows
+from pretraining.bolt_nano.prior import Dice, draw_series, draw_windows
 
 FOLDER = Path(prior.__file__).parent
 TINY = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_decoder_layers": 2, "num_heads": 2}

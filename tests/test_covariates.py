@@ -249,14 +249,14 @@ def test_round_trips(fitted: Adapter, tmp_path) -> None:
 
 
 def test_a_killed_fit_goes_on(fitted: Adapter, tmp_path, monkeypatch) -> None:
-    from adapts import fitting
+    from adapts.fitting import stages
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
     roles = {"known_covariates": "driver", "past_covariates": ["noise"], "target": ["a", "b"]}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(fitting._Stages, "gate", killed)
+        patch.setattr(stages._Stages, "gate", killed)
         adapter().fit(driven()[:1400], checkpoint_dir=tmp_path, **roles)
     again = adapter().fit(driven()[:1400], checkpoint_dir=tmp_path, **roles)
     np.testing.assert_array_equal(again.predict(future=driven()).samples, fitted.predict(future=driven()).samples)

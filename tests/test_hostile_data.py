@@ -21,7 +21,7 @@ import torch
 from adapts import Adapter, Panel
 from adapts.data import from_files, from_memory
 from adapts.data.cards import read
-from adapts.updating import extend
+from adapts.fitting.update import extend
 
 DAYS = pd.date_range("2024-01-01", periods=4, freq="D")
 LONG_EXPONENTS = ("1e33694426776", "1e4294967296", "-1.5E+99999", "12e3369442677")

@@ -29,36 +29,29 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULES = sorted((ROOT / "adapts").rglob("*.py"))
 
-# A part of the package imports from the lines above its own, and from itself.
-LAYERS = [
-    ["errors", "decisions"],
-    ["schemas", "tensors"],
-    ["registry"],
-    ["checks", "_random"],
-    ["_logging"],
-    ["dates", "arrow", "tsf", "ownership"],
-    ["checkpoints"],
-    ["panel"],
-    ["files"],
-    ["solvers"],
-    ["gaps"],
-    ["kriging"],
-    ["windows", "readers", "marks"],
-    ["notices"],
-    ["adapters", "foundation"],
-    ["distribution"],
-    ["covariates"],
-    ["training"],
-    ["evaluation"],
-    ["pipeline"],
-    ["fitting"],
-    ["saved_schema", "updating"],
-    ["saving"],
-    ["adapter"],
-    ["grouped", "tuning"],
-    ["testing", "gluonts", "cli"],
-]
-HEIGHT = {part: height for height, parts in enumerate(LAYERS) for part in parts}
+
+def layers() -> dict[str, int]:
+    r"""The entries of CONTRIBUTING.md's map of modules, and the line of each."""
+    (block,) = re.findall(r"reads this map\.\n\n```\n(.+?)```", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.DOTALL)
+    lines = [re.split(r" {2,}", line)[0].split(", ") for line in block.splitlines()]
+    return {entry: height for height, entries in enumerate(lines) for entry in entries}
+
+
+HEIGHT = layers()
+
+
+def named(path: Path) -> str:
+    r"""The name of a module within the package."""
+    return ".".join(path.relative_to(ROOT / "adapts").with_suffix("").parts).removesuffix("__init__").removesuffix(".")
+
+
+NAMES = {named(path): path for path in MODULES}
+
+
+def entry(module: str) -> str | None:
+    r"""The entry of the map that a module belongs to: the longest that it begins with."""
+    parts = module.split(".")
+    return next((head for n in range(len(parts), 0, -1) if (head := ".".join(parts[:n])) in HEIGHT), None)
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -87,28 +80,30 @@ def test_the_shelves_hold_no_code() -> None:
     assert not (ROOT / "adapts" / "datasets").exists()
 
 
+def test_the_map_of_modules_names_what_there_is() -> None:
+    assert set(HEIGHT) <= set(NAMES)
+    assert {entry(name) for name in NAMES if name} == set(HEIGHT)
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_run_one_way(path: Path) -> None:
-    part = path.relative_to(ROOT / "adapts").with_suffix("").parts[0]
-    if part == "__init__":
+    module = named(path)
+    if not module:  # what the package itself shows is imported when it is asked for
         return
-    assert part in HEIGHT, f"give {part!r} its place in LAYERS"
+    own = entry(module)
     for name in imports(path):
-        top, *rest = name.split(".")
+        top, _, rest = name.partition(".")
         if top != "adapts":
             continue
-        other = rest[0]
-        if other not in HEIGHT:
-            assert hasattr(adapts, other), f"{name}: give {other!r} its place in LAYERS"
+        other = entry(rest if rest in NAMES else rest.rpartition(".")[0])
+        if path.name == "__init__.py" and rest.startswith(f"{module}."):  # a package shows what its files hold
             continue
-        assert other == part or HEIGHT[other] < HEIGHT[part], f"{part} must not import {name}"
+        assert own and other, name
+        assert other == own or HEIGHT[other] < HEIGHT[own], f"{module} must not import {name}"
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:
-    def named(path: Path) -> str:
-        return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-    files = {named(path): path for path in MODULES}
+    files = {f"adapts.{name}".removesuffix("."): path for name, path in NAMES.items()}
     needs = {}
     for name, path in files.items():
         found = {whole if whole in files else whole.rpartition(".")[0] for whole in imports(path)}
@@ -126,11 +121,11 @@ def test_what_is_imported_is_declared() -> None:
     distributions = importlib.metadata.packages_distributions()
     for path in paths:
         # what others inherit for their tests needs pytest, as our own tests do
-        library = path in MODULES and path.name != "testing.py"
+        library = path in MODULES and "testing" not in path.parts
         declared = {canonicalize_name(Requirement(text).name) for text in (run if library else run + extras["test"])}
         for name in imports(path):
             top = name.split(".")[0]
-            if top in ("adapts", "tests") or top in sys.stdlib_module_names:
+            if top in ("adapts", "pretraining", "tests") or top in sys.stdlib_module_names:
                 continue
             if (ROOT / "tests" / f"{top}.py").exists() or (ROOT / "tests" / top).is_dir():
                 continue

@@ -14,9 +14,10 @@ from gluonts.dataset.pandas import PandasDataset
 from gluonts.model.predictor import Predictor
 from seasonal import SeasonalModel
 
-from adapts import Adapter, fitting
+from adapts import Adapter
 from adapts.data.cards import read
 from adapts.data.panel import Panel
+from adapts.fitting import stages
 from adapts.integrations.gluonts.estimator import AdapterEstimator
 from adapts.integrations.gluonts.predictor import AdapterPredictor
 
@@ -233,7 +234,7 @@ def test_a_killed_fit_goes_on(fitted: Adapter, stage: str, tmp_path: Path, monke
 
     roles = {"static": ["kind"], **ROLES}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(fitting._Stages, stage, killed)
+        patch.setattr(stages._Stages, stage, killed)
         adapter().fit(until(shops(), 300), checkpoint_dir=tmp_path, **roles)
     again = adapter().fit(until(shops(), 300), checkpoint_dir=tmp_path, **roles)
     wanted = samples(fitted.predict(future=shops()))

@@ -105,7 +105,7 @@ def backtest(
 
     --family and --recipe may be repeated: each is a model of the table, under its name.
     """  # noqa: DOC501
-    from .. import set_verbosity
+    from .._logging import set_verbosity
 
     if verbose:
         set_verbosity("info")

@@ -121,7 +121,7 @@ def forecast(
 
     With --from, a saved adapter forecasts the steps after the last row of DATA: forecast.csv and forecast.png.
     """  # noqa: DOC501
-    from .. import set_verbosity
+    from .._logging import set_verbosity
 
     if verbose:
         set_verbosity("info")

@@ -7,7 +7,7 @@ __all__ = ["FIT", "Progress"]
 from contextlib import ExitStack
 from typing import Any
 
-from ..decisions import hear
+from ..fitting.decision import hear
 
 FIT = 5  # how long a fit takes beside any other stage of a run: each of its own stages counts one
 

@@ -45,11 +45,11 @@ def load_foundation_model(model: str | Path | FoundationModel | Any, *, device: 
     """
     if isinstance(model, FoundationModel) and isinstance(device, str) and device == "auto":
         return model
-    place = _device(device)
+    place = device_named(device)
     return (model if isinstance(model, FoundationModel) else _load(model)).to(place)
 
 
-def _device(device: str) -> torch.device:
+def device_named(device: str) -> torch.device:
     expected = f"device is 'auto', 'cpu' or one that torch can use here, got {shown(device)}"
     if not isinstance(device, str | torch.device) or str(device) == "meta":  # which computes nothing
         raise ValueError(expected)

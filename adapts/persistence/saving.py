@@ -24,9 +24,9 @@ from ..adapters import AdapterModule, make
 from ..calibration.recalibration import Recalibration
 from ..copulas.independent import Independent
 from ..data.marks import Marks
-from ..decisions import Decision
 from ..errors import quoted, reading, shown, unknown
-from ..fitting import Fitted
+from ..fitting.decision import Decision
+from ..fitting.stages import Fitted
 from ..foundation import KNOWN
 from ..notices import Notice
 from .ownership import CONFIG, GROUPS, SAVED, TENSORS, as_path, replaced, standing

@@ -27,13 +27,13 @@ from lightning.pytorch import Trainer
 from adapts import Adapter, Panel
 from adapts.data.cards import Dataset
 from adapts.data.windows import Windows
-from adapts.fitting import _begin
+from adapts.fitting.stages import _begin
 from adapts.foundation import load_foundation_model
-from adapts.foundation.bolt_nano.pretrain import build_model
 from adapts.registry import load_recipe, recipes
 from adapts.training import AdapterTraining
 from benchmarks import memory
 from benchmarks.provenance import provenance
+from pretraining.bolt_nano.pretrain import build_model
 
 HERE = Path(__file__).parent
 BATCH, CHANNELS, CONTEXT, REPEATS, SAMPLES = 32, 7, 504, 3, 200

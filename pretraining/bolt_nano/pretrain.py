@@ -9,11 +9,11 @@ deeper network grows from a shallower one. Runs that have ended and exported mod
 deciles are less noisy than what came, the mean of two teachers' is better than either, and is learnt at no cost to who
 forecasts.
 
-    python -m adapts.foundation.bolt_nano.pretrain run/ --steps 60000 --decay 12000
-    python -m adapts.foundation.bolt_nano.pretrain run/ --steps 60000 --decay 12000       # goes on where it was cut off
-    python -m adapts.foundation.bolt_nano.pretrain next/ --teacher run/ --steps 66000 --decay 5000 --rate 0.001
-    python -m adapts.foundation.bolt_nano.pretrain run/ --export adapts/foundation/bolt_nano
-    python -m adapts.foundation.bolt_nano.pretrain new/ --begin adapts/foundation/bolt_nano --steps 60000 --decay 5000
+    python -m pretraining.bolt_nano.pretrain run/ --steps 60000 --decay 12000
+    python -m pretraining.bolt_nano.pretrain run/ --steps 60000 --decay 12000       # goes on where it was cut off
+    python -m pretraining.bolt_nano.pretrain next/ --teacher run/ --steps 66000 --decay 5000 --rate 0.001
+    python -m pretraining.bolt_nano.pretrain run/ --export adapts/foundation/bolt_nano
+    python -m pretraining.bolt_nano.pretrain new/ --begin adapts/foundation/bolt_nano --steps 60000 --decay 5000
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import _device
-from .prior import KINDS, VERSION, Dice, draw_series, draw_windows
+from adapts.foundation import device_named
+from pretraining.bolt_nano.prior import KINDS, VERSION, Dice, draw_series, draw_windows
 
 ARCHITECTURE: dict[str, Any] = {
     "d_model": 160,
@@ -679,7 +679,7 @@ def _averaged(run: Path) -> tuple[Any, dict[str, Any]]:
 
 def _exported(folder: Path) -> tuple[Any, dict[str, Any]]:
     r"""Loads the model that `export` wrote, and returns it with the facts of its card."""
-    from ..chronos import from_directory
+    from adapts.foundation.chronos import from_directory
 
     path = folder / "card.json"
     try:
@@ -779,7 +779,7 @@ def main() -> None:
         if options["export"]:
             export(run, options["export"], options["version"])
             return
-        device = _device(options["device"])
+        device = device_named(options["device"])
         settings = Settings(**{field.name: options[field.name] for field in dataclasses.fields(Settings)})
         taught = [_teacher(folder) for folder in options["teacher"]]
         told = {"teacher": " and ".join(name for _, name in taught)} if taught else {}

@@ -16,17 +16,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ._logging import get_logger
-from .adapters import Evidence
-from .calibration.gate import is_closed
-from .calibration.online import OnlineRecalibration
-from .data.item import Item
-from .data.panel import Panel
-from .data.windows import Windows
-from .decisions import Decision
-from .distribution.pits import Pits
-from .distribution.quantile_function import QuantileFunction
-from .fitting import Fitted
+from .._logging import get_logger
+from ..adapters import Evidence
+from ..calibration.gate import is_closed
+from ..calibration.online import OnlineRecalibration
+from ..data.item import Item
+from ..data.panel import Panel
+from ..data.windows import Windows
+from ..distribution.pits import Pits
+from ..distribution.quantile_function import QuantileFunction
+from .decision import Decision
+from .stages import Fitted
 
 logger = get_logger(__name__)
 

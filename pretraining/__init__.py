@@ -1,0 +1,1 @@
+r"""How bolt-nano was trained."""

@@ -1,0 +1,1 @@
+r"""The synthetic prior and the training run of bolt-nano."""
