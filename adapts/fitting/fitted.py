@@ -1,0 +1,370 @@
+r"""What a fit leaves behind."""
+
+from __future__ import annotations
+
+__all__ = ["Fitted"]
+
+import copy
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+import numpy as np
+import torch
+from torch import Tensor
+from .._logging import get_logger
+from .._random import seeded
+from .._version import __version__
+from ..adapters import AdapterModule, Evidence, make
+from ..calibration.gate import contradicted, fit_gate
+from ..calibration.joint_bands import JointBands, least_tail_scale
+from ..calibration.online import OnlineRecalibration
+from ..calibration.recalibration import Recalibration
+from ..calibration.tails import Tails
+from ..copulas.base import Copula
+from ..copulas.gaussian import fit_gaussian, fit_history
+from ..copulas.independent import Independent
+from ..copulas.normal_scores import completed
+from ..copulas.rank import RankCopula, fit_empirical, fit_schaake
+from ..copulas.selection import LAGS, choose_copula, mean_pinball
+from ..covariate_effect import KnownEffect, foreseen, generalised_slopes, slopes, within_items
+from ..data.frequency import phases
+from ..data.marks import Marks
+from ..data.panel import Panel
+from ..data.roles import require_tellable
+from ..data.scaling import extent, location_scale
+from ..data.splits import PARTS, Part, split_parts
+from ..data.times import Times
+from ..data.windows import Windows, part_windows
+from ..distribution.pits import Pits
+from ..distribution.quantile_function import QuantileFunction
+from ..foundation import FoundationModel
+from ..imputation.cold_start import Kriging
+from ..imputation.cross_channel import Coupling, Told
+from ..imputation.interpolation import short_gaps
+from ..notices import Notice, collect
+from ..persistence.checkpoints import Checkpoints
+from ..persistence.tensors import kind_of, taken
+from ..pipeline import Pipeline, noise_ratio
+from ..statistics.bootstrap import independent_windows, lead_blocks
+from ..statistics.ridge import blocked_folds
+from ..statistics.significance import choose
+from .decision import Decision, Outcome, heard
+from adapts.fitting.stages import logger
+
+
+
+@dataclass
+class Fitted:
+    r"""What a fit leaves behind: all that prediction needs beside the frozen model.
+
+    Arguments:
+        panel: The fitted panel, in the caller's units; predictions without a series follow its end.
+        context_length: The number of context steps :math:`L`.
+        season_length: The season's length, where a data card states one.
+        support: The lowest and highest possible value of each channel, each with shape :math:`(D,)`.
+        location: The means of the targets and, behind them, the past covariates over the train rows.
+        scale: Their population standard deviations over the train rows. The units of channels that these do not show
+            to vary are those of all rows (see `location_scale`).
+        constant: Whether each target is constant over all rows, with shape :math:`(D,)`.
+        module: The built adapter.
+        copula: The dependence of channels and leads.
+        recalibration: The map of the levels.
+        tails: What lies beyond the outer quantiles, before levels are mapped; None where they are the law's own.
+        bands: The joint bands, made of the outcomes of the calibration and confirmation rows.
+        online: How the levels have moved since the fit; None before the first update.
+        latent_copula: The dependence of the latent channels, where the family mixes channels.
+        latent_ranks: Whether each window is ranked as its decoded latent paths are (see `Pipeline.joint`), to which
+            `copula` adds the noise, as long as the gate is not closed; by `copula` alone otherwise.
+        noise: The variance added, as a share of the window's own, with shape :math:`(H, D)`.
+        gate: The adapter's share of the law, with shape :math:`(H, D)`; None where no gate stands.
+        windows: The number of windows a part.
+        spans: The first and the last target row of each part, by their dates or numbers, and how many rows it has;
+            a part without rows is left out.
+        decisions: What each stage decided, by its name.
+        head: The tensors of the frozen model's head, where it was trained for these series.
+        effect: What known covariates explain of the targets; None where there are none.
+        coupling: What the channels that are seen tell of those that are not; None where nothing is filled.
+        kriging: What a few values of a channel tell of those to come; None where they are left to the frozen model.
+        marks: Which values of a panel count as missing, however it came.
+        left_out: Why stages were left out for want of rows, by their name.
+        notices: What the user must know.
+    """
+
+    panel: Panel
+    context_length: int
+    season_length: int | None
+    support: tuple[np.ndarray, np.ndarray]
+    location: np.ndarray
+    scale: np.ndarray
+    constant: np.ndarray
+    module: AdapterModule
+    copula: Copula
+    recalibration: Recalibration
+    tails: Tails | None = None
+    bands: JointBands = field(default_factory=JointBands)
+    online: OnlineRecalibration | None = None
+    latent_copula: Copula | None = None
+    latent_ranks: bool = False
+    noise: Tensor | None = None
+    gate: Tensor | None = None
+    windows: dict[str, int] = field(default_factory=dict)
+    spans: dict[str, dict[str, Any]] = field(default_factory=dict)
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    head: dict[str, Tensor] = field(default_factory=dict)
+    effect: KnownEffect | None = None
+    coupling: Coupling | None = None
+    kriging: Kriging | None = None
+    marks: Marks = field(default_factory=Marks)
+    left_out: dict[str, str] = field(default_factory=dict)
+    notices: tuple[Notice, ...] = ()
+    _headed: tuple[FoundationModel, FoundationModel] | None = field(default=None, repr=False)  # as loaded, and probed
+    # The panels last asked of, standardised, and what was taken off them; what is told of the gaps of such a one.
+    _standard: tuple[Panel, Panel, Panel | None, Panel | None] | None = field(default=None, repr=False)
+    _told: tuple[Panel, Told | None] | None = field(default=None, repr=False)
+    _targets: tuple[Panel, Panel] | None = field(default=None, repr=False)
+
+    @property
+    def joint_bands(self) -> JointBands:
+        r"""The joint bands in the caller's units; `bands` is in those of the train rows' deviations."""
+        return self.bands.rescaled(torch.from_numpy(self.scale[: len(self.panel.targets)]))
+
+    def headed(self, model: FoundationModel) -> FoundationModel:
+        r"""Returns the frozen model with the head that was trained for these series, itself where none was.
+
+        Arguments:
+            model: The frozen model as loaded, which stays as it is.
+        """
+        if not self.head:
+            return model
+        held = self._headed
+        if held is None or held[0] is not model:
+            self._headed = held = model, model.with_head(self.head)
+        return held[1]
+
+    def pipeline(self, model: FoundationModel, batch_size: int, seed: int, posterior_draws: int) -> Pipeline:
+        r"""The way from standardised windows to margins.
+
+        Arguments:
+            model: The frozen model.
+            batch_size: Windows decoded at a time.
+            seed: The seed of the latent draws.
+            posterior_draws: How often a stochastic adapter draws itself.
+
+        Returns:
+            The pipeline, as fitted.
+        """
+        count = len(self.panel.targets)
+        location, scale = self.location[:count], self.scale[:count]
+        low, high = (torch.as_tensor((bound - location) / scale).float() for bound in self.support)
+        return Pipeline(
+            self.module, self.headed(model), (low, high), batch_size, seed, self.latent_copula, self.noise, self.gate,
+            posterior_draws, count,
+        )  # fmt: skip
+
+    def standardised(self, windows: Windows) -> Windows:
+        r"""The windows that the adapter sees: in the units of the train rows, what known covariates explain taken off.
+
+        Arguments:
+            windows: Windows of a panel in the caller's units, with all columns of the fit.
+
+        Returns:
+            The windows of the standardised targets and past covariates.
+        """
+        held = self._standard  # read once: another thread may ask of another panel meanwhile
+        if held is None or held[0] is not windows.panel:
+            self._standard = held = windows.panel, *self._seen(windows.panel)
+        return replace(
+            windows, panel=held[1], shifts=held[2], factors=held[3], told=self._tell(held[1]), kriging=self.kriging
+        )
+
+    def _tell(self, standard: Panel) -> Told | None:
+        r"""What the channels of a standardised panel tell of each other."""
+        if self.coupling is None:
+            return None
+        held = self._told
+        if held is None or held[0] is not standard:
+            self._told = held = standard, self.coupling.tell(standard)
+        return held[1]
+
+    def _seen(self, panel: Panel) -> tuple[Panel, Panel | None, Panel | None]:
+        targets, panel = self.panel.targets, self.marks.without(panel)
+        standard = panel.select((*targets, *self.panel.past_covariates)).standardised(self.location, self.scale)
+        if self.effect is None or not self.effect.used:
+            return standard, None, None
+        count = len(targets)
+        shifts, factors = self.effect.maps(panel, targets, self.location[:count] / self.scale[:count])
+        items = []
+        every = zip(standard.items, shifts.items, factors.items, self.effect.unknown(panel), strict=True)
+        for item, shift, factor, unknown in every:
+            rest = np.where(unknown, np.nan, (item.values[:, :count] - shift.values) / factor.values)
+            items.append(replace(item, values=np.hstack([rest, item.values[:, count:]])))
+        return replace(standard, items=tuple(items)), shifts, factors if self.effect.divides else None
+
+    def plain(self, windows: Windows) -> Windows:
+        r"""The windows of the targets alone, in the units of the train rows: what the frozen model sees without us.
+
+        Arguments:
+            windows: Windows of a panel in the caller's units; other columns than the targets are not looked at.
+
+        Returns:
+            The windows of the standardised targets.
+        """
+        if self.effect is None and not self.panel.past_covariates:
+            return replace(self.standardised(windows), told=None, kriging=None)
+        held = self._targets
+        if held is None or held[0] is not windows.panel:
+            targets = self.marks.without(windows.panel.select(self.panel.targets))
+            count = targets.num_channels
+            self._targets = held = windows.panel, targets.standardised(self.location[:count], self.scale[:count])
+        return replace(windows, panel=held[1], shifts=None, factors=None, told=None, kriging=None)
+
+    def held(self, law: QuantileFunction, windows: Windows) -> tuple[QuantileFunction, Tensor]:
+        r"""The margins of windows, of which those of constant series are exactly the constant.
+
+        A channel that is constant over all fitted rows and over a window's context has one possible value. Families
+        that mix channels, and rounding, would make a law about it. Where a law of another channel has no width, its
+        value is that of a constant context up to rounding in single precision, which is taken out.
+
+        Arguments:
+            law: The margins of windows, in the caller's units, with batch shape :math:`(n, H, D)`.
+            windows: The windows of the panel in the caller's units.
+
+        Returns:
+            The margins, and which channels of the windows are constant, with shape :math:`(n, D)`.
+        """
+        always = torch.from_numpy(self.constant)
+        certain = (law.values[..., 0] == law.values[..., -1]).all(1)  # (n, D)
+        if not bool(certain.any() | always.any()):
+            return law, certain
+        past = replace(windows, panel=windows.panel.select(self.panel.targets)).past(torch.float64)  # (n, L, D)
+        missing = past.isnan()
+        low, high = past.masked_fill(missing, torch.inf).amin(1), past.masked_fill(missing, -torch.inf).amax(1)
+        location, scale = (torch.from_numpy(unit[: len(always)]) for unit in (self.location, self.scale))
+        error = (law.values[..., 0] - low.unsqueeze(1)).abs().amax(1)
+        rounded = certain & (low == high) & (error <= 1e-6 * (low.abs() + location.abs() + scale))
+        constant = rounded | (always & (low >= high))  # (n, D)
+        value = torch.where(low > high, location, low)  # unseen: as fitted
+        value = torch.where(constant, value, 0.0)[:, None, :, None]
+        return QuantileFunction(law.levels, torch.where(constant[:, None, :, None], value, law.values)), constant
+
+    def recalibrated(self, law: QuantileFunction, windows: Windows) -> QuantileFunction:
+        r"""The margins of windows with their tails as fitted, and their levels mapped.
+
+        Arguments:
+            law: The margins of windows, with batch shape :math:`(n, H, D)`.
+            windows: The windows, whose dates tell the season. Without dates the mean over the season is taken.
+
+        Returns:
+            The recalibrated margins.
+        """
+        law = law if self.tails is None else self.tails.apply(law)
+        if not self.recalibration.seasonal:
+            return self.recalibration.apply(law)
+        if windows.panel.frequency is None:
+            logger.warning(
+                "rows without dates, and the fit had some: recalibration by the phase of the season is averaged"
+            )
+            return self.recalibration.apply(law)
+        return self.recalibration.apply(law, windows.phase())
+
+    def state(self) -> dict[str, Tensor]:
+        r"""Returns copies of the tensors that the stages leave behind, under names such as "module.weights"."""
+        parts: dict[str, Mapping[str, Tensor]] = {
+            "module": self.module.state_dict(),
+            "copula": self.copula.state(),
+            "recalibration": self.recalibration.state(),
+            "bands": self.bands.state(),
+            "online": {} if self.online is None else self.online.state(),
+            "latent_copula": {} if self.latent_copula is None else self.latent_copula.state(),
+            "head": self.head,
+            "effect": {} if self.effect is None else self.effect.state(),
+            "coupling": {} if self.coupling is None else self.coupling.state(),
+            "kriging": {} if self.kriging is None else self.kriging.state(),
+        }
+        tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
+        tensors |= {name: tensor for name in ("noise", "gate") if (tensor := getattr(self, name)) is not None}
+        if self.tails is not None:
+            tensors["tails"] = self.tails.values
+        if self.latent_ranks:
+            tensors["latent_ranks"] = torch.tensor(True)
+        if self.constant.any():
+            tensors["constant"] = torch.from_numpy(self.constant)
+        return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        r"""Takes what `state` returned.
+
+        Arguments:
+            tensors: The tensors; other names among them are not looked at.
+
+        Raises:
+            ValueError: If a tensor does not fit the panel, the module and the numbers of steps, or holds what no fit
+                leaves behind.
+        """
+
+        def part(name: str) -> dict[str, Tensor]:
+            return {key.removeprefix(f"{name}."): x for key, x in tensors.items() if key.startswith(f"{name}.")}
+
+        horizon, targets = self.copula.prediction_length, len(self.panel.targets)
+        seen = targets + len(self.panel.past_covariates)
+        module, real = part("module"), (torch.float32, torch.float64)
+        self.module.require_kinds({name: kind_of(tensor) for name, tensor in module.items()})
+        self.module.load_state_dict(module)
+        self.module.eval()
+        self.module.require_sound(self.context_length, horizon)
+        shape = (horizon, targets)
+        self.copula = _copula(part("copula"), shape)
+        self.recalibration = Recalibration.from_state(part("recalibration"))
+        if self.recalibration.maps is not None and self.recalibration.blocks is not None:
+            maps, blocks, seasonal = self.recalibration.maps, self.recalibration.blocks, self.recalibration.seasonal
+            own = (maps.shape[1], maps.shape[2], len(blocks))
+            _require_size("recalibration", own, (phases(self.panel.frequency) if seasonal else 1, targets, horizon))
+        self.tails = None
+        if "tails" in tensors:  # shapes of either sign, positive scales
+            common = tensors["tails"].ndim == 2  # of adapters that were saved before channels had their own
+            tails = taken(tensors, "tails", torch.float64, (2, 2) if common else (targets, 2, 2))
+            taken({"tails": tails[..., 1]}, "tails", torch.float64, tails.shape[:-1], low=1e-9)
+            self.tails = Tails.of(tails, targets) if common else Tails(tails)
+        self.bands = JointBands.from_state(part("bands"))
+        if self.bands.scores:
+            found = self.bands.scores["channels"].shape[1], self.bands.scores["time"].shape[2]
+            _require_size("joint bands", found, shape)
+        self.online = OnlineRecalibration.from_state(part("online")) if part("online") else None
+        if self.online is not None:
+            _require_size("online recalibration", tuple(self.online.scores.shape[:2]), shape)
+        latent = part("latent_copula")
+        self.latent_copula = _copula(latent, (horizon, self.module.latents)) if latent else None
+        self.latent_ranks = "latent_ranks" in tensors and bool(taken(tensors, "latent_ranks", torch.bool, ()))
+        self.noise = taken(tensors, "noise", real, shape, low=0.0) if "noise" in tensors else None
+        self.gate = taken(tensors, "gate", real, shape, low=0.0, high=1.0) if "gate" in tensors else None
+        if "constant" in tensors:
+            self.constant = taken(tensors, "constant", torch.bool, (targets,)).numpy()
+        self.head, self._headed = part("head"), None
+        for name in self.head:
+            taken(self.head, name, torch.float32, (None,) * self.head[name].ndim)
+        self.effect = KnownEffect.from_state(self.panel, part("effect")) if part("effect") else None
+        self.coupling = Coupling.from_state(part("coupling")) if part("coupling") else None
+        if self.coupling is not None:
+            _require_size("coupling", (len(self.coupling.own),), (seen,))
+        self.kriging = Kriging.from_state(part("kriging")) if part("kriging") else None
+        if self.kriging is not None:
+            _require_size("correlations over time", tuple(self.kriging.errors.shape[:2]), (horizon, seen))
+
+
+def _copula(state: Mapping[str, Tensor], shape: tuple[int, int]) -> Copula:
+    r"""The copula of a state, for so many leads and channels, the same for all windows."""
+    copula = Copula.from_state(state)
+    _require_size("copula", (copula.prediction_length, copula.channels), shape)
+    if copula.windows is not None:
+        raise ValueError(f"the copula {copula.name!r} is of {copula.windows} windows, expected the same for all")
+    return copula
+
+
+def _require_size(what: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if found != expected:
+        raise ValueError(f"the tensors of the {what} are of size {found}, expected {expected}")
