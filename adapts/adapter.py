@@ -38,7 +38,8 @@ from .distribution.joint import Law
 from .distribution.quantile_function import QuantileFunction
 from .distribution.variance import VarianceParts
 from .errors import in_memory, quoted, shown, unknown
-from .fitting.stages import Fitted, fit
+from .fitting.fitted import Fitted
+from .fitting.stages import fit
 from .fitting.update import Forecasts, extend, follow
 from .forecast.forecast import LEVELS, Forecast
 from .foundation import FoundationModel, load_foundation_model

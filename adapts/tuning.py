@@ -22,7 +22,8 @@ from .adapter import TRAINING, Adapter, _trained
 from .data.cards import Dataset
 from .data.splits import split_parts
 from .errors import reading, shown, unknown
-from .fitting.stages import Shared, rows_digest, validate
+from .fitting.fingerprint import rows_digest
+from .fitting.stages import Shared, validate
 from .foundation import FoundationModel
 from .persistence.checkpoints import Checkpoints
 from .persistence.ownership import RECIPE, TRIALS, as_path, named, replaced_file

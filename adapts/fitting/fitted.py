@@ -4,58 +4,36 @@ from __future__ import annotations
 
 __all__ = ["Fitted"]
 
-import copy
-import hashlib
-import json
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
+
 from .._logging import get_logger
-from .._random import seeded
-from .._version import __version__
-from ..adapters import AdapterModule, Evidence, make
-from ..calibration.gate import contradicted, fit_gate
-from ..calibration.joint_bands import JointBands, least_tail_scale
+from ..adapters import AdapterModule
+from ..calibration.joint_bands import JointBands
 from ..calibration.online import OnlineRecalibration
 from ..calibration.recalibration import Recalibration
 from ..calibration.tails import Tails
 from ..copulas.base import Copula
-from ..copulas.gaussian import fit_gaussian, fit_history
-from ..copulas.independent import Independent
-from ..copulas.normal_scores import completed
-from ..copulas.rank import RankCopula, fit_empirical, fit_schaake
-from ..copulas.selection import LAGS, choose_copula, mean_pinball
-from ..covariate_effect import KnownEffect, foreseen, generalised_slopes, slopes, within_items
+from ..covariate_effect import KnownEffect
 from ..data.frequency import phases
 from ..data.marks import Marks
 from ..data.panel import Panel
-from ..data.roles import require_tellable
-from ..data.scaling import extent, location_scale
-from ..data.splits import PARTS, Part, split_parts
-from ..data.times import Times
-from ..data.windows import Windows, part_windows
-from ..distribution.pits import Pits
+from ..data.windows import Windows
 from ..distribution.quantile_function import QuantileFunction
 from ..foundation import FoundationModel
 from ..imputation.cold_start import Kriging
 from ..imputation.cross_channel import Coupling, Told
-from ..imputation.interpolation import short_gaps
-from ..notices import Notice, collect
-from ..persistence.checkpoints import Checkpoints
+from ..notices import Notice
 from ..persistence.tensors import kind_of, taken
-from ..pipeline import Pipeline, noise_ratio
-from ..statistics.bootstrap import independent_windows, lead_blocks
-from ..statistics.ridge import blocked_folds
-from ..statistics.significance import choose
-from .decision import Decision, Outcome, heard
-from adapts.fitting.stages import logger
+from ..pipeline import Pipeline
+from .decision import Decision
 
+logger = get_logger(__name__)
 
 
 @dataclass

@@ -5,24 +5,22 @@ from __future__ import annotations
 __all__ = ["Found", "Shared", "fit", "validate"]
 
 import copy
-import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
+
 from .._logging import get_logger
 from .._random import seeded
-from .._version import __version__
 from ..adapters import AdapterModule, Evidence, make
 from ..calibration.gate import contradicted, fit_gate
 from ..calibration.joint_bands import JointBands, least_tail_scale
-from ..calibration.online import OnlineRecalibration
 from ..calibration.recalibration import Recalibration
 from ..calibration.tails import Tails
 from ..copulas.base import Copula
@@ -32,7 +30,6 @@ from ..copulas.normal_scores import completed
 from ..copulas.rank import RankCopula, fit_empirical, fit_schaake
 from ..copulas.selection import LAGS, choose_copula, mean_pinball
 from ..covariate_effect import KnownEffect, foreseen, generalised_slopes, slopes, within_items
-from ..data.frequency import phases
 from ..data.marks import Marks
 from ..data.panel import Panel
 from ..data.roles import require_tellable
@@ -44,20 +41,17 @@ from ..distribution.pits import Pits
 from ..distribution.quantile_function import QuantileFunction
 from ..foundation import FoundationModel
 from ..imputation.cold_start import Kriging
-from ..imputation.cross_channel import Coupling, Told
+from ..imputation.cross_channel import Coupling
 from ..imputation.interpolation import short_gaps
-from ..notices import Notice, collect
+from ..notices import collect
 from ..persistence.checkpoints import Checkpoints
-from ..persistence.tensors import kind_of, taken
 from ..pipeline import Pipeline, noise_ratio
 from ..statistics.bootstrap import independent_windows, lead_blocks
 from ..statistics.ridge import blocked_folds
 from ..statistics.significance import choose
 from .decision import Decision, Outcome, heard
-from adapts.fitting.fitted import Fitted
-from adapts.fitting.fingerprint import fingerprint_of
-
-
+from .fingerprint import fingerprint_of
+from .fitted import Fitted
 
 logger = get_logger(__name__)
 #: The most numbers that the frozen model's forecasts of one part may take: 256 MB.

@@ -26,7 +26,7 @@ from ..data.windows import Windows
 from ..distribution.pits import Pits
 from ..distribution.quantile_function import QuantileFunction
 from .decision import Decision
-from .stages import Fitted
+from .fitted import Fitted
 
 logger = get_logger(__name__)
 

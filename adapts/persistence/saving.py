@@ -26,7 +26,7 @@ from ..copulas.independent import Independent
 from ..data.marks import Marks
 from ..errors import quoted, reading, shown, unknown
 from ..fitting.decision import Decision
-from ..fitting.stages import Fitted
+from ..fitting.fitted import Fitted
 from ..foundation import KNOWN
 from ..notices import Notice
 from .ownership import CONFIG, GROUPS, SAVED, TENSORS, as_path, replaced, standing
