@@ -39,7 +39,7 @@ from .distribution.quantile_function import QuantileFunction
 from .distribution.variance import VarianceParts
 from .errors import in_memory, quoted, shown, unknown
 from .fitting.fitted import Fitted
-from .fitting.stages import fit
+from .fitting.run import fit
 from .fitting.update import Forecasts, extend, follow
 from .forecast.forecast import LEVELS, Forecast
 from .foundation import FoundationModel, load_foundation_model

@@ -23,7 +23,7 @@ from .data.cards import Dataset
 from .data.splits import split_parts
 from .errors import reading, shown, unknown
 from .fitting.fingerprint import rows_digest
-from .fitting.stages import Shared, validate
+from .fitting.run import Shared, validate
 from .foundation import FoundationModel
 from .persistence.checkpoints import Checkpoints
 from .persistence.ownership import RECIPE, TRIALS, as_path, named, replaced_file

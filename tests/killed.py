@@ -8,13 +8,28 @@ from pathlib import Path
 
 import lightning.pytorch  # noqa: F401  imported before a process is forked, so that what is killed is the work itself
 import numpy as np
+import pytest
 from safetensors.torch import load_file
 
 from adapts import Adapter
 from adapts.adapters import Linear
+from adapts.fitting import run
+from adapts.fitting.state import FitState, Step
 from adapts.testing.tiny import tiny_chronos_bolt
 
 FAMILIES = {"residual": "residual", "decoder": Linear(free="decoder", latent_channels=2), "gradient": Linear()}
+
+
+def kill_before(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    r"""Has fits of this process interrupted where a stage would begin."""
+
+    def killed(state: FitState) -> Step:
+        raise KeyboardInterrupt
+
+    killed.__name__ = stage
+    stages = tuple(killed if each.__name__ == stage else each for each in run.STAGES)
+    assert killed in stages
+    monkeypatch.setattr(run, "STAGES", stages)
 
 
 def series() -> np.ndarray:

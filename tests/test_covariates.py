@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from calendars import times
+from killed import kill_before
 from seasonal import SeasonalModel
 
 from adapts import Adapter
@@ -249,14 +250,9 @@ def test_round_trips(fitted: Adapter, tmp_path) -> None:
 
 
 def test_a_killed_fit_goes_on(fitted: Adapter, tmp_path, monkeypatch) -> None:
-    from adapts.fitting import stages
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
     roles = {"known_covariates": "driver", "past_covariates": ["noise"], "target": ["a", "b"]}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(stages._Stages, "gate", killed)
+        kill_before("gate", patch)
         adapter().fit(driven()[:1400], checkpoint_dir=tmp_path, **roles)
     again = adapter().fit(driven()[:1400], checkpoint_dir=tmp_path, **roles)
     np.testing.assert_array_equal(again.predict(future=driven()).samples, fitted.predict(future=driven()).samples)

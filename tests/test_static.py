@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 from gluonts.dataset.pandas import PandasDataset
 from gluonts.model.predictor import Predictor
+from killed import kill_before
 from seasonal import SeasonalModel
 
 from adapts import Adapter
 from adapts.data.cards import read
 from adapts.data.panel import Panel
-from adapts.fitting import stages
 from adapts.integrations.gluonts.estimator import AdapterEstimator
 from adapts.integrations.gluonts.predictor import AdapterPredictor
 
@@ -229,12 +229,9 @@ def test_round_trips(fitted: Adapter, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stage", ["covariates", "gate"])
 def test_a_killed_fit_goes_on(fitted: Adapter, stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
     roles = {"static": ["kind"], **ROLES}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(stages._Stages, stage, killed)
+        kill_before(stage, patch)
         adapter().fit(until(shops(), 300), checkpoint_dir=tmp_path, **roles)
     again = adapter().fit(until(shops(), 300), checkpoint_dir=tmp_path, **roles)
     wanted = samples(fitted.predict(future=shops()))

@@ -111,6 +111,19 @@ class Fitted:
         r"""The joint bands in the caller's units; `bands` is in those of the train rows' deviations."""
         return self.bands.rescaled(torch.from_numpy(self.scale[: len(self.panel.targets)]))
 
+    def forgetting(self) -> Fitted:
+        r"""Returns a copy without what imputes its windows, and without what was computed of them."""
+        return replace(self, coupling=None, kriging=None, _standard=None, _told=None)
+
+    def deciding(self, stage: str, decision: Decision | None) -> Fitted:
+        r"""Returns a copy with the decision of a stage.
+
+        Arguments:
+            stage: The name of the stage.
+            decision: Its decision; a copy as it is if None.
+        """
+        return self if decision is None else replace(self, decisions={**self.decisions, stage: decision})
+
     def headed(self, model: FoundationModel) -> FoundationModel:
         r"""Returns the frozen model with the head that was trained for these series, itself where none was.
 

@@ -27,7 +27,9 @@ from lightning.pytorch import Trainer
 from adapts import Adapter, Panel
 from adapts.data.cards import Dataset
 from adapts.data.windows import Windows
-from adapts.fitting.stages import _begin
+from adapts.fitting.context import begin
+from adapts.fitting.state import FitState
+from adapts.fitting.train_adapter import train
 from adapts.foundation import load_foundation_model
 from adapts.registry import load_recipe, recipes
 from adapts.training import AdapterTraining
@@ -82,13 +84,14 @@ def training_step(adapter: Adapter, past: torch.Tensor, future: torch.Tensor, re
 
 def closed_form(adapter: Adapter, rows: np.ndarray) -> list[float]:
     whole = adapter.clone().set_params(max_windows=1000)
-    stages = whole._through(_begin, Dataset("rows", Panel.of(rows)), None, checkpoint_dir=None)
-    windows, module = stages.windows["train"], stages.fitted.module
+    context, fitted = whole._through(begin, Dataset("rows", Panel.of(rows)), None, checkpoint_dir=None)
+    state = FitState.of(context, context.prepared(fitted))
+    windows, module = state.windows["train"], state.fitted.module
     series = torch.randn(len(windows) * module.latents, CONTEXT)
 
     def solve() -> None:
-        stages.found.laws.clear()
-        stages.train()
+        state.memory.clear()
+        train(state)
 
     return medians(solve, lambda: adapter.model.predict(series, adapter.prediction_length))
 

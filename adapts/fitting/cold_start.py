@@ -1,0 +1,50 @@
+r"""The number of values from which on the frozen model forecasts a channel alone."""
+
+from __future__ import annotations
+
+__all__ = ["few_values"]
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from .context import evenly
+from .state import FitState, Step
+
+#: The contexts of one channel that are cut short.
+SHORT = 400
+#: The effective sample size that this choice needs.
+LEAST = 2
+
+
+def few_values(state: FitState) -> Step:
+    r"""Finds from how many values on the frozen model forecasts alone, on validation contexts that are cut short.
+
+    Arguments:
+        state: The fit before this stage.
+
+    Returns:
+        What is fitted, with the cold-start model's threshold, and the decision.
+    """
+    kriging, windows = state.fitted.kriging, state.windows["validation"]
+    if kriging is None:
+        return state.fitted, None
+    if lacking := state.lacks("few_values", "validation", LEAST):
+        return lacking
+    width = windows.panel.num_channels  # past covariates too
+    some = replace(windows[evenly(len(windows), max(1, SHORT // width))], told=None)
+    past, future = (x.mT.flatten(0, 1) for x in (some.past(), some.future()))
+    channel = torch.arange(width).repeat(len(some))
+    few = torch.from_numpy(evenly(len(past), SHORT))
+    model, horizon = state.model, state.context.horizon
+
+    def forecast(context: Tensor) -> Tensor:
+        return model.predict(context, horizon).mT
+
+    kriging = kriging.handed_over(past[few], future[few], channel[few], forecast)
+    _, decision = state.decided(
+        "kept", f"of fewer than {kriging.enough} values of a channel, the train rows' correlations tell too",
+        enough=kriging.enough,
+    )  # fmt: skip
+    return replace(state.fitted, kriging=kriging), decision

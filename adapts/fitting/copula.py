@@ -1,0 +1,144 @@
+r"""The dependence of channels and leads: fitted on past errors, and chosen on held-back rows."""
+
+from __future__ import annotations
+
+__all__ = ["FROM_HISTORY", "choose_dependence", "fit_dependence", "past_errors"]
+
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..copulas.base import Copula
+from ..copulas.gaussian import fit_gaussian, fit_history
+from ..copulas.independent import Independent
+from ..copulas.normal_scores import completed
+from ..copulas.rank import RankCopula, fit_empirical, fit_schaake
+from ..copulas.selection import LAGS, choose_copula
+from ..data.times import Times
+from ..distribution.pits import Pits
+from ..distribution.quantile_function import QuantileFunction
+from ..statistics.bootstrap import independent_windows
+from .context import evenly, times_of
+from .fitted import Fitted
+from .state import ENOUGH, FitState
+
+#: The most windows that copulas are compared on, and the pairs of cells that these may hold together, eight aside.
+COMPARED, NUMBERS = 60, 2**23
+#: The share of outcomes on atoms of their marginals from which on no correlation is taken for their dependence.
+ATOMS = 0.25
+#: Copulas that are fitted on the train rows themselves, and need no errors.
+FROM_HISTORY = ("gaussian-history", "schaake")
+
+
+def past_errors(state: FitState) -> tuple[Pits, Times]:
+    r"""Computes the probability integral transforms of windows before the confirmation rows.
+
+    Arguments:
+        state: The fit.
+
+    Returns:
+        The transforms, and when their windows begin. Those of calibration rows are of the distribution as fitted;
+        those before them, where it was trained and gated, of the zero-shot forecast.
+    """
+    windows, pits = [], []
+    for split in ("train", "validation"):
+        if sampled := state.sampled(split):
+            some, frozen = sampled
+            windows.append(some)
+            pits.append(state.pits(state.pipeline.observed(some, frozen), some))
+    if len(state.windows["calibration"]):
+        windows.append(state.windows["calibration"])
+        pits.append(state.pits(state.law("calibration"), windows[-1]))
+    if not windows:
+        nothing = torch.empty(0, state.context.horizon, state.channels, dtype=torch.float32)
+        return Pits.of(nothing), state.windows["train"][:0].time
+    recalibration = state.fitted.recalibration
+    season = torch.cat([some.phase() for some in windows]) if recalibration.seasonal else None
+    # Where a distribution misjudges an atom, its levels tell of the window that they are of, and not of the outcome.
+    mapped = Pits.cat(pits).through(partial(recalibration.adapted, phase=season))
+    return mapped, times_of(windows)
+
+
+def fit_dependence(state: FitState) -> Copula:
+    r"""Fits the copula that was asked for.
+
+    Arguments:
+        state: The fit.
+
+    Returns:
+        The copula, of channels and leads.
+    """
+    named, horizon = state.settings["copula"], state.context.horizon
+    if named == "gaussian-history":
+        return fit_history(state.target_rows, horizon)
+    if named == "schaake":
+        return fit_schaake(state.target_rows, horizon)
+    if named == "independent":
+        return Independent(horizon, state.channels)
+    pits, time = past_errors(state)
+    if named == "empirical":
+        return fit_empirical(pits)
+    return fit_gaussian(pits, independent_windows(time, horizon))
+
+
+def choose_dependence(state: FitState, law: QuantileFunction) -> tuple[Fitted, str]:
+    r"""Keeps the copula that forecasts the dependence of the confirmation windows best.
+
+    Arguments:
+        state: The fit.
+        law: The recalibrated predictive distribution of the confirmation windows.
+
+    Returns:
+        What is fitted, with the copula, and which it is and by how much it is better, in words.
+    """
+    fitted, named, windows = state.fitted, state.settings["copula"], state.windows["confirmation"]
+    errors, _ = past_errors(state)
+    candidates = _candidates(state, errors)
+    # Ranks, as the fits see them: margins that are too narrow would speak for independence.
+    ranked = _ranked(state.pits(law, windows), windows.time, state.context.horizon)
+    some = evenly(len(windows), max(ENOUGH, min(COMPARED, _affordable(state))))
+    outcomes = ranked[torch.from_numpy(some)]
+    told = law[torch.from_numpy(some)], state.truth(windows[some])
+    chosen, gains = choose_copula(candidates, outcomes, told)
+    copula = candidates[chosen]
+    if named == "residual" and state.pipeline.tells_dependence:
+        frozen = state.frozen("confirmation")[torch.from_numpy(some)]
+        candidates["latent"] = state.pipeline.joint(windows[some], copula, frozen)[2]
+        chosen, gains = choose_copula(candidates, outcomes, told)
+    if chosen != "latent":
+        copula = candidates[chosen]
+    sampled = any(isinstance(each, RankCopula) for each in candidates.values())
+    listed = [
+        f"{name} {100 * gain:+.1f} %" if sampled else f"{name} {gain:+.3g}"
+        for name, gain in gains.items()
+        if name != "independent"
+    ]
+    score = "joint score" if sampled else "log score a window"
+    said = f"{chosen} copula kept ({score} on {len(some)} windows against independence: {', '.join(listed)})"
+    return replace(fitted, copula=copula, latent_ranks=chosen == "latent"), said
+
+
+def _candidates(state: FitState, errors: Pits) -> dict[str, Copula]:
+    r"""The copulas to choose from, by name."""
+    named = state.settings["copula"]
+    candidates: dict[str, Copula] = {"independent": Independent(state.context.horizon, state.channels)}
+    # Of outcomes that are mostly zero together or apart, ranks know more than any correlation does.
+    if named != "residual" or float(errors.jumps.float().mean()) < ATOMS:
+        candidates["kronecker" if named == "residual" else named] = state.fitted.copula
+    if named == "residual":
+        candidates["empirical"] = fit_empirical(errors)
+    return candidates
+
+
+def _affordable(state: FitState) -> int:
+    r"""How many windows the copulas can be compared on."""
+    horizon, channels = state.context.horizon, state.channels
+    return NUMBERS // (horizon * channels * (min(horizon, LAGS) + min(channels, LAGS)))
+
+
+def _ranked(pits: Pits, time: Times, horizon: int) -> Tensor:
+    r"""PITs (n, H, D), ranked within their cells; those that are missing or on atoms are drawn given the others."""
+    levels: Tensor = torch.special.ndtr(completed(pits, independent_windows(time, horizon)))
+    return levels.float()

@@ -1,0 +1,115 @@
+r"""The parameters of the adapter."""
+
+from __future__ import annotations
+
+__all__ = ["refit", "train"]
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..copulas.base import Copula
+from ..data.splits import PARTS
+from ..foundation import FoundationModel
+from .context import evenly
+from .state import SUBSAMPLE, FitState, Step
+
+
+def train(state: FitState) -> Step:
+    r"""Solves the adapter in closed form on the train windows, or trains it by gradient.
+
+    Arguments:
+        state: The fit before this stage. Training by gradient stops by the loss on validation windows.
+
+    Returns:
+        What is fitted, with the dependence of the latent channels where the family mixes channels, and the decision.
+    """
+    module, windows = state.fitted.module, state.windows["train"]
+    if module.closed_form:
+        step = state.lacks("train", "train")
+        if step is None:
+            module.solve(state.evidence(["train"], state.context.folds(windows)), choose=True)
+            step = state.decided("kept", f"solved in closed form on {len(windows)} windows", windows=len(windows))
+    elif any(parameter.requires_grad for parameter in module.parameters()):
+        step = state.lacks("train", "train") or state.lacks("train", "validation") or _by_gradient(state)
+    else:
+        step = state.decided("kept", "nothing to train")
+    module.requires_grad_(False).eval()
+    if not module.mixes_channels:
+        return step
+    fitted, decision = step
+    return replace(fitted, latent_copula=_latent_dependence(state)), decision
+
+
+def refit(state: FitState) -> Step:
+    r"""Solves a closed form once more on the windows of all splits, with the strengths chosen.
+
+    Arguments:
+        state: The fit before this stage.
+
+    Returns:
+        What is fitted, and the decision; none where the gate is closed or the family has no closed form.
+    """
+    module = state.fitted.module
+    if not module.closed_form or state.pipeline.closed:
+        return state.fitted, None
+    if lacking := state.lacks("refit", "train"):
+        return lacking
+    splits = [name for name in PARTS if len(state.windows[name])]
+    module.solve(state.evidence(splits, torch.empty(0, dtype=torch.float32)), choose=False)
+    count = sum(len(state.windows[name]) for name in splits)
+    return state.decided(
+        "kept", f"solved again on the {count} windows of all parts, with the strengths chosen", windows=count
+    )
+
+
+def _by_gradient(state: FitState) -> Step:
+    from ..training.module import AdapterTraining
+    from ..training.module import train as train_module
+
+    module, windows, settings = state.fitted.module, state.windows["train"], state.settings
+    weights, seed = settings["horizon_weights"] or 1.0, state.context.seed
+    known: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
+    for split, about in zip(("train", "validation"), known, strict=True):
+        if module.fixed_latents:
+            about["latents"] = state.latent_quantiles(split)
+        if module.needs_forecast or module.penalised:
+            about["forecast"] = state.frozen(split).values[..., state.model.median_index]
+    training = AdapterTraining(
+        module, state.model, loss=settings["objective"] or module.objective, horizon_weights=weights,
+        learning_rate=settings["learning_rate"] or 3e-3, windows=len(windows), seed=seed,
+        copula=_latent_dependence(state) if module.mixes_channels else None,
+    )  # fmt: skip
+    losses = train_module(
+        training, windows, state.windows["validation"], batch_size=settings["batch_size"], seed=seed, known=known,
+        options=dict(settings["trainer_options"] or {}), checkpoints=state.context.checkpoints,
+    )  # fmt: skip
+    module.eval()
+    if module.unfinished:
+        evidence = state.evidence(["train"], torch.zeros(len(windows), dtype=torch.long))
+        module.after_training(evidence, _medians(state.model, state.context.horizon), horizon_weights=weights)
+    return state.decided(
+        "kept",
+        f"{losses['epochs']:.0f} epochs by gradient on {len(windows)} windows; validation loss "
+        f"{losses['before']:.4g} before, {losses['best']:.4g} at its best",
+        windows=len(windows), **losses,
+    )  # fmt: skip
+
+
+def _medians(model: FoundationModel, horizon: int) -> Callable[[Tensor], Tensor]:
+    r"""The frozen model's median forecasts (b, H, K) of latent pasts (b, L, K), with gradients."""
+
+    def medians(past: Tensor) -> Tensor:
+        quantiles = model(past.mT.flatten(0, 1), horizon, unroll="median")  # (b*K, Q, H)
+        median: Tensor = quantiles[:, model.median_index].unflatten(0, (len(past), -1)).mT
+        return median
+
+    return medians
+
+
+def _latent_dependence(state: FitState) -> Copula:
+    r"""The dependence of the latent channels, from some of the train windows."""
+    windows = state.windows["train"]
+    return state.pipeline.fit_latent_copula(windows[evenly(len(windows), SUBSAMPLE)])

@@ -1,0 +1,41 @@
+r"""The head of a frozen model that came without a trained one."""
+
+from __future__ import annotations
+
+__all__ = ["probe"]
+
+from dataclasses import replace
+
+from .state import FitState, Step
+
+
+def probe(state: FitState) -> Step:
+    r"""Trains the forecasting head of a frozen model whose head holds no trained weights, on the raw channels.
+
+    Arguments:
+        state: The fit before this stage. The train windows are fitted, the validation windows stop the training.
+
+    Returns:
+        What is fitted, and the decision.
+    """
+    model = state.context.model
+    if model.untrained_head() is None:
+        return state.fitted, None
+    if state.settings.get("probe_head") is False:
+        return state.decided("skipped", "probe_head=False, the head stays as it came")
+    lacking = state.lacks("probe", "train") or state.lacks("probe", "validation")
+    if lacking:
+        return lacking
+    from ..training.probing import probe as train
+
+    head, losses = train(
+        model, state.windows["train"], state.windows["validation"], batch_size=state.settings["batch_size"],
+        seed=state.context.seed,
+    )  # fmt: skip
+    _, decision = state.decided(
+        "kept",
+        f"the head of {model.name} trained for {losses['epochs']:.0f} epochs; validation loss "
+        f"{losses['before']:.4g} before, {losses['best']:.4g} at its best",
+        **losses,
+    )
+    return replace(state.fitted, head=head), decision
