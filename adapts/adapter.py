@@ -43,6 +43,7 @@ from .fitting.run import fit
 from .fitting.update import Forecasts, extend, follow
 from .forecast.forecast import LEVELS, Forecast
 from .foundation import FoundationModel, load_foundation_model
+from .foundation.cache import cached_forecasts
 from .notices import Notice, say
 from .persistence import saving
 from .pipeline import Pipeline
@@ -861,7 +862,7 @@ class Adapter:
         with seeded(self.seed):
             module = self.family.build(len(panel.targets) + len(panel.past_covariates))
         remedy = "fit fewer channels, or make batch_size, max_windows, context_length or the family's options smaller"
-        with in_memory(f"fitting {len(panel.targets)} channels by {shown(self.family)}", remedy):
+        with cached_forecasts(), in_memory(f"fitting {len(panel.targets)} channels by {shown(self.family)}", remedy):
             return stages(
                 panel,
                 module,

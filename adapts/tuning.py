@@ -25,6 +25,7 @@ from .errors import reading, shown, unknown
 from .fitting.fingerprint import rows_digest
 from .fitting.run import Shared, validate
 from .foundation import FoundationModel
+from .foundation.cache import cached_forecasts
 from .persistence.checkpoints import Checkpoints
 from .persistence.ownership import RECIPE, TRIALS, as_path, named, replaced_file
 
@@ -187,7 +188,7 @@ def tune(
     searched = _Space(adapter, space, _width(dataset))
     folder = None if folder is None else as_path("folder", folder)
     facts = {} if folder is None else _fingerprint(adapter, dataset, borders, searched)
-    with Checkpoints(folder, facts) as kept:
+    with Checkpoints(folder, facts) as kept, cached_forecasts():
         backend = optuna.storages.journal.JournalFileBackend
         journal = kept.path("trials.log")
         if journal is not None and os.path.lexists(journal) and not TRIALS.wrote(journal, torn=True):

@@ -31,6 +31,7 @@ from ..distribution.quantile_function import LEVELS, QuantileFunction
 from ..distribution.variance import VarianceParts
 from ..errors import shown
 from ..forecast.forecast import Forecast
+from ..foundation.cache import cached_forecasts
 from ..persistence.checkpoints import Checkpoints
 from .baselines import BASELINES, VAR, Baseline
 from .differences import difference_table
@@ -229,7 +230,7 @@ def roll(
     asked = {"windows": windows, "stride": stride, "scale": scale, "refit": refit, "season_length": season_length,
              "num_samples": num_samples, "seed": seed, "first model": next(iter(named))}  # fmt: skip
     facts = {} if checkpoint_dir is None else {**_facts(series, entire), "option": asked}
-    with Checkpoints(checkpoint_dir, facts) as checkpoints:
+    with Checkpoints(checkpoint_dir, facts) as checkpoints, cached_forecasts():
         contestants = {
             name: _Contestant(name, adapter, series, entire, firsts, stride, refit, checkpoints, tell)
             for name, adapter in named.items()

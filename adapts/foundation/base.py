@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..imputation.interpolation import bridged, to_its_end
+from .cache import current_cache
 
 Unroll = Literal["quantile", "median"]
 MODERATE = 20  # series whose largest value lies beyond this power of two, or its inverse, are forecast in other units
@@ -150,6 +151,13 @@ class FoundationModel(nn.Module, ABC):
                 or too large.
         """
         self._require(context, prediction_length)
+        cache = current_cache()
+        if cache is None or len(context) == 0:
+            return self._predict_any(context, prediction_length)
+        return cache.predict(self, context, prediction_length, lambda some: self._predict_any(some, prediction_length))
+
+    def _predict_any(self, context: Tensor, prediction_length: int) -> Tensor:
+        r"""`predict` without what was forecast before."""
         if len(context) == 0:
             return self.forward(context, prediction_length)
         high = context.nan_to_num(-math.inf, posinf=math.inf, neginf=-math.inf).amax(1)  # (N,), -inf of a row of NaN
