@@ -34,7 +34,7 @@ from .data.panel import Panel, require_length
 from .data.roles import assign
 from .data.static import as_fitted
 from .data.windows import Windows, last_windows
-from .distribution.joint import Law
+from .distribution.joint import JointDistribution
 from .distribution.quantile_function import QuantileFunction
 from .distribution.variance import VarianceParts
 from .errors import in_memory, quoted, shown, unknown
@@ -412,7 +412,7 @@ class Adapter:
         self._fitted = follow(fitted, extend(fitted.panel, later, filled=bool(regularise)), forecast)
         return self
 
-    def law(self, windows: Windows) -> Law:
+    def joint_distribution(self, windows: Windows) -> JointDistribution:
         r"""Returns the joint law of windows of a raw panel, in the channels' own units.
 
         Arguments:
@@ -422,7 +422,7 @@ class Adapter:
         Returns:
             The law of these windows' :math:`H` steps.
         """
-        fitted = self._require_fitted("law")
+        fitted = self._require_fitted("joint_distribution")
         pipeline, standard = self._pipeline(fitted), fitted.standardised(windows)
         copula: Copula = fitted.copula
         if fitted.latent_ranks and pipeline.tells_dependence:
@@ -434,7 +434,7 @@ class Adapter:
             marginals = fitted.online.recalibration.apply(marginals)
         return self._units(windows, marginals, copula, parts)
 
-    def frozen_law(self, windows: Windows) -> Law:
+    def zero_shot_distribution(self, windows: Windows) -> JointDistribution:
         r"""Returns what the frozen model alone says of windows: its margins, independent, nothing fitted.
 
         Arguments:
@@ -443,7 +443,7 @@ class Adapter:
         Returns:
             The law of these windows' :math:`H` steps, in the channels' own units.
         """
-        fitted = self._require_fitted("frozen_law")
+        fitted = self._require_fitted("zero_shot_distribution")
         marginals = self._pipeline(fitted).frozen(fitted.plain(windows))
         none = torch.zeros(marginals.shape, dtype=torch.float32)
         parts = VarianceParts.of(marginals, none, none)
@@ -940,7 +940,7 @@ class Adapter:
         r"""The forecasts of the steps after each item's end; `ahead` holds the known covariates of these steps too."""
         fitted = self._require_fitted("predict")
         windows = last_windows(panel, context_length=fitted.context_length, prediction_length=self.prediction_length)
-        law = self.law(replace(windows, panel=ahead))
+        law = self.joint_distribution(replace(windows, panel=ahead))
         panel = panel.select(panel.targets)
         forecasts = []
         for number, item in enumerate(panel.items):
@@ -951,7 +951,7 @@ class Adapter:
                     index=panel.future_index(item, self.prediction_length),
                     channels=panel.channels,
                     frequency=panel.frequency,
-                    law=law[number],
+                    joint_distribution=law[number],
                     num_samples=num_samples,
                     seed=self.seed if seed is None else seed,
                     quantile_levels=tuple(quantile_levels),
@@ -990,15 +990,17 @@ class Adapter:
     def _pipeline(self, fitted: Fitted) -> Pipeline:
         return fitted.pipeline(self.model, self.batch_size, self.seed, self.posterior_draws)
 
-    def _units(self, windows: Windows, marginals: QuantileFunction, copula: Copula, parts: VarianceParts) -> Law:
+    def _units(
+        self, windows: Windows, marginals: QuantileFunction, copula: Copula, parts: VarianceParts
+    ) -> JointDistribution:
         r"""The law in the channels' own units, in double precision: a location may be large beside its scale."""
-        fitted = self._require_fitted("law")
+        fitted = self._require_fitted("joint_distribution")
         exact = QuantileFunction(marginals.levels, marginals.values.double())
         location, scale = (torch.from_numpy(unit[: marginals.shape[-1]]) for unit in (fitted.location, fitted.scale))
         low, high = (torch.from_numpy(bound) for bound in fitted.support)
         exact, constant = fitted.held(exact.rescaled(location, scale), windows)
         parts = parts.scaled(torch.where(constant, 0.0, scale).unsqueeze(1))
-        return Law(exact.supported(low, high), copula, parts)
+        return JointDistribution(exact.supported(low, high), copula, parts)
 
 
 @dataclass(frozen=True, repr=False)

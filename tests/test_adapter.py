@@ -16,7 +16,7 @@ from adapts.copulas.independent import Independent
 from adapts.data.cards import Dataset
 from adapts.data.panel import Panel
 from adapts.data.windows import last_windows
-from adapts.distribution.joint import Law
+from adapts.distribution.joint import JointDistribution
 from adapts.notices import FitWarning
 from adapts.testing.tiny import tiny_chronos_bolt
 
@@ -62,7 +62,7 @@ def test_parts_of_the_variance(family: str) -> None:
 
 def test_parts_of_the_variance_of_the_frozen_model(fitted: Adapter) -> None:
     windows = last_windows(Panel.of(series()), context_length=100, prediction_length=H)
-    law = fitted.frozen_law(windows)
+    law = fitted.zero_shot_distribution(windows)
     assert not law.parts.posterior.any() and not law.parts.noise.any()
     torch.testing.assert_close(law.parts.foundation_model.double(), law.marginals.variance, rtol=1e-4, atol=0)
 
@@ -117,9 +117,9 @@ def test_sums_over_all_cells_of_a_vector_autoregression_are_covered() -> None:
     windows = last_windows(Panel.of(rows), context_length=96, prediction_length=H)
     origins = np.arange(2500, 5000 - H, 7)
     windows = type(windows)(windows.panel, np.zeros_like(origins), origins, 96, H)
-    law, truth = one.law(windows), windows.future().sum((1, 2))
+    law, truth = one.joint_distribution(windows), windows.future().sum((1, 2))
     covered = []
-    for each in (law, Law(law.marginals, Independent(H, D))):
+    for each in (law, JointDistribution(law.marginals, Independent(H, D))):
         sums = each.sample(200, torch.Generator().manual_seed(0)).sum((2, 3))
         low, high = sums.quantile(torch.tensor([0.1, 0.9], dtype=sums.dtype), 0)
         covered.append(float(((low <= truth) & (truth <= high)).float().mean()))
@@ -151,7 +151,7 @@ def test_intervals_cover_on_fresh_data(fitted: Adapter) -> None:
     windows = last_windows(panel, context_length=96, prediction_length=H)
     origins = np.arange(200, 1980, 7)
     windows = type(windows)(panel, np.zeros_like(origins), origins, 96, H)
-    law = fitted.law(windows)
+    law = fitted.joint_distribution(windows)
     pit = law.marginals.pit(windows.future(), torch.Generator().manual_seed(0))
     assert abs(float(((pit > 0.1) & (pit < 0.9)).float().mean()) - 0.8) < 0.05
 
@@ -256,7 +256,10 @@ def test_a_closed_gate_gives_the_frozen_model_to_the_bit() -> None:
     assert not one._fitted.gate.any()
     windows = last_windows(Panel.of(frame), context_length=96, prediction_length=H)
     torch.testing.assert_close(
-        one.law(windows).marginals.values, one.frozen_law(windows).marginals.values, rtol=0, atol=0
+        one.joint_distribution(windows).marginals.values,
+        one.zero_shot_distribution(windows).marginals.values,
+        rtol=0,
+        atol=0,
     )
 
 

@@ -21,7 +21,7 @@ from adapts.copulas.gaussian import GaussianCopula
 from adapts.copulas.independent import Independent
 from adapts.data.cards import Dataset
 from adapts.data.panel import Panel
-from adapts.distribution.joint import Law
+from adapts.distribution.joint import JointDistribution
 from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 from adapts.evaluation import scores
 from adapts.evaluation.backtest import format_table, roll, score_table
@@ -61,16 +61,16 @@ class KnownLaw:
         self.location_, self.scale_ = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
         return self
 
-    def law(self, windows, width=1.0):
+    def joint_distribution(self, windows, width=1.0):
         lead = torch.arange(1, self.prediction_length + 1)
         deviation = ((1 - MEMORY ** (2 * lead)) / (1 - MEMORY**2)).sqrt() * width
         mean = windows.past()[:, -1:] * MEMORY ** lead[:, None]  # (n, H, D)
         normal = torch.special.ndtri(torch.tensor(LEVELS))
         values = mean[..., None] + deviation[:, None, None] * normal
-        return Law(QuantileFunction(LEVELS, values), Independent(*mean.shape[1:]))
+        return JointDistribution(QuantileFunction(LEVELS, values), Independent(*mean.shape[1:]))
 
-    def frozen_law(self, windows):
-        return self.law(windows, width=2.0)
+    def zero_shot_distribution(self, windows):
+        return self.joint_distribution(windows, width=2.0)
 
 
 def overall(frame, model, metric, channel="all", lead_block="all"):
@@ -84,11 +84,11 @@ def overall(frame, model, metric, channel="all", lead_block="all"):
 def normal_law(mean, deviation, copula=None):
     normal = torch.special.ndtri(torch.tensor(LEVELS))
     values = mean[..., None] + deviation * normal
-    return Law(QuantileFunction(LEVELS, values), copula or Independent(*mean.shape[1:]))
+    return JointDistribution(QuantileFunction(LEVELS, values), copula or Independent(*mean.shape[1:]))
 
 
 def rescaled(law, location, scale):
-    return Law(law.marginals.rescaled(location, scale), law.copula)
+    return JointDistribution(law.marginals.rescaled(location, scale), law.copula)
 
 
 class TestScoreTable:
@@ -99,7 +99,7 @@ class TestScoreTable:
     def test_a_point_forecast_by_hand(self):
         # Every quantile is 0 and the truth is 2 and -1: the errors themselves.
         future = torch.tensor([2.0, -1.0]).expand(10, 8, 2)
-        point = Law(QuantileFunction(LEVELS, torch.zeros(10, 8, 2, len(LEVELS))), Independent(8, 2))
+        point = JointDistribution(QuantileFunction(LEVELS, torch.zeros(10, 8, 2, len(LEVELS))), Independent(8, 2))
         frame = self.table({"point": point}, future)
         assert set(frame["lead_block"]) == {"all", "1-2", "3-4", "5-6", "7-8"}
         for block in set(frame["lead_block"]):
@@ -452,7 +452,7 @@ class TestBacktest:
     def test_is_the_table_of_its_windows(self):
         adapter, panel = KnownLaw(), Panel.of(ar1(1000))
         rolled = roll(adapter, panel)
-        laws = {"adapter": rolled.adapter.law(rolled.windows)}
+        laws = {"adapter": rolled.adapter.joint_distribution(rolled.windows)}
         frame = score_table(
             laws, rolled.windows.future(), channels=panel.channels, scale=rolled.adapter.scale_,
             location=rolled.adapter.location_, time=rolled.windows.time, past=rolled.windows.past(),
@@ -844,7 +844,7 @@ def test_sample_scores_do_not_depend_on_the_number_of_samples() -> None:
     marginals = QuantileFunction(levels, torch.special.ndtri(levels).expand(4000, 4, 4, -1))
     truth = torch.randn(4000, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     frame = score_table(
-        {"right": Law(marginals, Independent(4, 4))}, truth, channels=list("abcd"), scale=np.ones(4),
+        {"right": JointDistribution(marginals, Independent(4, 4))}, truth, channels=list("abcd"), scale=np.ones(4),
         time=times(np.arange(4000)), num_samples=20,
     )  # fmt: skip
     overall = frame.query("channel == 'all' and lead_block == 'all'").set_index("metric")["value"]

@@ -10,7 +10,7 @@ import torch
 from adapts.calibration.joint_bands import JOINT, JointBands, least_tail_scale
 from adapts.copulas.gaussian import GaussianCopula
 from adapts.copulas.independent import Independent
-from adapts.distribution.joint import Law
+from adapts.distribution.joint import JointDistribution
 from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 
 HORIZON, CHANNELS = 8, 3
@@ -23,11 +23,11 @@ def copula():
 
 def normal_law(windows, dependence):
     quantiles = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()
-    return Law(QuantileFunction(LEVELS, quantiles.expand(windows, HORIZON, CHANNELS, -1)), dependence)
+    return JointDistribution(QuantileFunction(LEVELS, quantiles.expand(windows, HORIZON, CHANNELS, -1)), dependence)
 
 
 def uniform_law(channels):
-    return Law(
+    return JointDistribution(
         QuantileFunction((0.1, 0.9), torch.tensor([0.1, 0.9]).expand(1, 2, channels, -1)), Independent(2, channels)
     )
 
@@ -175,7 +175,7 @@ def test_one_channel_that_errs_far_does_not_widen_the_others():
         far = torch.rand(800, 1, generator=generator) < 0.05  # now and then, by a hundred deviations
         truth[:, :, 0] += 100 * far * torch.randn(800, 1, generator=generator)
         bands = JointBands.fit(margins.reach(truth[:400]))
-        low, high = bands.band(Law(margins[[0]], Independent(HORIZON, CHANNELS + 1)), 0.9)
+        low, high = bands.band(JointDistribution(margins[[0]], Independent(HORIZON, CHANNELS + 1)), 0.9)
         inside.append(((truth[400:] >= low) & (truth[400:] <= high)).all(2).all(1).float().mean())
         widths.append((high - low)[..., 1:].mean())
         plain.append(2 * truth[400:, :, 1:].abs().amax((1, 2)).quantile(0.95))  # the band of the others alone
@@ -196,7 +196,7 @@ def test_laws_that_are_at_times_too_sure_keep_bands_finite_and_narrow():
         seen = (torch.rand(400, 1, 1, generator=generator) < 0.05) | ~sure.view(-1, 1, 1)
         truth = (truth * seen).clamp(min=0)
         bands = JointBands.fit(margins[slice(200)].reach(truth[:200], least), least)
-        low, high = bands.band(Law(margins[slice(200, None)], Independent(HORIZON, CHANNELS)), 0.9)
+        low, high = bands.band(JointDistribution(margins[slice(200, None)], Independent(HORIZON, CHANNELS)), 0.9)
         covered.append(((truth[200:] >= low) & (truth[200:] <= high)).float().amin((1, 2)).mean())
         assert float(high.max()) < 15 and float(low.min()) == 0
     assert 0.88 < float(torch.stack(covered).mean()) < 0.94
@@ -217,6 +217,6 @@ def test_bands_of_laws_with_atoms_cover_as_they_say():
         levels = copula().uniforms(1, generator, windows=400)[0]
         truth = (middle + torch.special.ndtri(levels)).clamp(min=0)
         bands = JointBands.fit(margins[slice(200)].reach(truth[:200]))
-        low, high = bands.band(Law(margins[slice(200, None)], copula()), 0.9, "all", generator)
+        low, high = bands.band(JointDistribution(margins[slice(200, None)], copula()), 0.9, "all", generator)
         covered.append(((truth[200:] >= low) & (truth[200:] <= high)).float().amin((1, 2)).mean())
     assert 0.88 < float(torch.stack(covered).mean()) < 0.93

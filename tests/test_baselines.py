@@ -74,7 +74,7 @@ class TestLaw:
         # A random walk: after h steps the error of the last value is N(0, h).
         values = torch.randn(40_000, 2, dtype=torch.float64).cumsum(0).numpy()
         baseline = LastValue().fit(make_windows(values, np.arange(100, 30_000), 10, 4))
-        law = baseline.law(make_windows(values, np.arange(31_000, 39_000), 10, 4))
+        law = baseline.joint_distribution(make_windows(values, np.arange(31_000, 39_000), 10, 4))
         width = (law.marginals(0.9) - law.marginals(0.1))[0]  # (H, D)
         expected = 2 * 1.2816 * torch.arange(1, 5).sqrt()
         assert width.numpy() == pytest.approx(expected[:, None].expand(-1, 2).numpy(), rel=0.06)
@@ -84,14 +84,16 @@ class TestLaw:
         values = autoregression(0.7, steps=9000, channels=2) * [1, 100]
         baseline = BASELINES[name](6).fit(make_windows(values, np.arange(40, 6000, 3), 8, 6))
         test = make_windows(values, np.arange(6000, 8990), 8, 6)
-        pit = baseline.law(test).marginals.pit(test.future(), torch.Generator().manual_seed(0))
+        pit = baseline.joint_distribution(test).marginals.pit(test.future(), torch.Generator().manual_seed(0))
         assert coverage(pit).mean((0, 1)).numpy() == pytest.approx(0.8, abs=0.03)
 
     @pytest.mark.parametrize("name", BASELINES)
     def test_other_units_give_the_same_law(self, name):
         values = autoregression(0.7, steps=600, channels=2)
         one, other = (
-            BASELINES[name](6).fit(make_windows(x, np.arange(40, 480), 20, 6)).law(make_windows(x, [500, 560], 20, 6))
+            BASELINES[name](6)
+            .fit(make_windows(x, np.arange(40, 480), 20, 6))
+            .joint_distribution(make_windows(x, [500, 560], 20, 6))
             for x in (values, values * [1000, 1e-3] + 1e6)
         )
         back = (other.marginals.values - 1e6) / torch.tensor([1000.0, 1e-3]).view(2, 1)
@@ -102,7 +104,7 @@ class TestLaw:
         values = season + np.random.default_rng(0).standard_normal((9000, 3)) * [0.1, 1, 5]
         baseline = SeasonalNaive(12).fit(make_windows(values, np.arange(50, 6000), 24, 6))
         test = make_windows(values, np.arange(6000, 8990), 24, 6)
-        pit = baseline.law(test).marginals.pit(test.future(), torch.Generator().manual_seed(0))
+        pit = baseline.joint_distribution(test).marginals.pit(test.future(), torch.Generator().manual_seed(0))
         assert coverage(pit).mean((0, 1)).numpy() == pytest.approx(0.8, abs=0.02)
 
     def test_missing_values_leave_none(self):
@@ -112,7 +114,9 @@ class TestLaw:
         values[:, 2] = NAN
         for name, make in BASELINES.items():
             baseline = make(4)
-            law = baseline.fit(make_windows(values, np.arange(10, 140), 8, 5)).law(make_windows(values, [190], 8, 5))
+            law = baseline.fit(make_windows(values, np.arange(10, 140), 8, 5)).joint_distribution(
+                make_windows(values, [190], 8, 5)
+            )
             assert law.marginals.values.isfinite().all(), name
             assert law.marginals(0.5)[0, :, 1].numpy() == pytest.approx(50, abs=1)
 
@@ -204,7 +208,7 @@ class TestVAR:
         fitted = VAR().fit(make_windows(values, np.arange(30, 590), 24, 6))
         test = make_windows(values, [700], 24, 6)
         assert fitted.forecast(test)[0, :, 3].tolist() == [4.0] * 6
-        assert fitted.law(test).marginals.values.isfinite().all()
+        assert fitted.joint_distribution(test).marginals.values.isfinite().all()
 
     def test_too_short_is_the_last_value(self):
         windows = make_windows(self.coupled(30), [20, 22], 10, 4)

@@ -12,7 +12,7 @@ from adapts.copulas.gaussian import GaussianCopula, as_correlation, fit_gaussian
 from adapts.copulas.independent import Independent
 from adapts.copulas.rank import PathCopula, RankCopula
 from adapts.copulas.structured import StructuredCopula
-from adapts.distribution.joint import Law
+from adapts.distribution.joint import JointDistribution
 from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 from adapts.statistics.bootstrap import clock_of, independent_windows, lead_blocks
 
@@ -222,7 +222,7 @@ class TestFitHistory:
 class TestLaw:
     def law(self, windows=3, support=None):
         values = torch.randn(windows, HORIZON, CHANNELS, len(LEVELS)).sort(-1).values
-        return Law(QuantileFunction(LEVELS, values, support), gaussian())
+        return JointDistribution(QuantileFunction(LEVELS, values, support), gaussian())
 
     def test_sample_margins_match_the_law(self):
         law = self.law(support=(-1.0, math.inf))
@@ -257,7 +257,7 @@ class TestLaw:
         with pytest.raises(
             ValueError, match=r"6 leads and 4 channels takes marginals of shape \(n, 6, 4\), got \(3, 5"
         ):
-            Law(QuantileFunction(LEVELS, torch.zeros(3, 5, 4, len(LEVELS))), gaussian())
+            JointDistribution(QuantileFunction(LEVELS, torch.zeros(3, 5, 4, len(LEVELS))), gaussian())
 
 
 class TestPaths:
@@ -269,7 +269,7 @@ class TestPaths:
 
     def law(self):
         values = torch.randn(3, HORIZON, CHANNELS, len(LEVELS)).sort(-1).values
-        return Law(QuantileFunction(LEVELS, values), PathCopula(self.paths()))
+        return JointDistribution(QuantileFunction(LEVELS, values), PathCopula(self.paths()))
 
     def correlations(self, samples):
         r"""Of the ranks of two channels and of two leads of each window, (n, 2)."""
@@ -338,7 +338,7 @@ class TestPaths:
     def test_errors(self):
         law = self.law()
         with pytest.raises(ValueError, match="a copula of 3 windows takes the marginals of as many, got 2"):
-            Law(law.marginals[:2], law.copula)
+            JointDistribution(law.marginals[:2], law.copula)
         with pytest.raises(ValueError, match="a copula of 3 windows draws for a multiple of them, got windows=4"):
             law.copula.uniforms(10, windows=4)
         with pytest.raises(ValueError, match=r"S of two or more and n of one or more, got \(1, 3, 6, 4\)"):

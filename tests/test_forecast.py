@@ -12,7 +12,7 @@ import torch
 from adapts.calibration.joint_bands import JointBands
 from adapts.copulas.gaussian import GaussianCopula
 from adapts.copulas.independent import Independent
-from adapts.distribution.joint import Law
+from adapts.distribution.joint import JointDistribution
 from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 from adapts.distribution.variance import VarianceParts
 from adapts.forecast.forecast import Forecast
@@ -37,7 +37,7 @@ def make(horizon=6, channels=CHANNELS, frequency="h", zone=None, support=None, c
             "index": index[12:],
             "channels": tuple(channels),
             "frequency": frequency,
-            "law": Law(marginals, copula or Independent(horizon, width)),
+            "joint_distribution": JointDistribution(marginals, copula or Independent(horizon, width)),
             "history": pd.DataFrame(rows, index[:12], list(channels)),
         }
         | options
@@ -61,10 +61,12 @@ class TestReadings:
 
     def test_parts_of_the_variance_add_up(self):
         forecast = make(support=(torch.tensor([-math.inf, -math.inf, 20.0]), math.inf))
-        free = QuantileFunction(LEVELS, forecast.law.marginals.values)
+        free = QuantileFunction(LEVELS, forecast.joint_distribution.marginals.values)
         cells = torch.ones(1, 6, 3)
         parts = VarianceParts.of(free, 0.3 * cells, 0.2 * cells)
-        table = make(law=Law(forecast.law.marginals, Independent(6, 3), parts)).variance_parts()
+        table = make(
+            joint_distribution=JointDistribution(forecast.joint_distribution.marginals, Independent(6, 3), parts)
+        ).variance_parts()
         assert list(table) == [
             "item_id", "timestamp", "channel", "posterior", "foundation_model", "noise", "correction", "total",
         ]  # fmt: skip
@@ -77,7 +79,9 @@ class TestReadings:
 
     def test_parts_keep_up_with_units_and_windows(self):
         variances = torch.rand(3, 2, 6, 4)
-        law = Law(QuantileFunction((0.1, 0.9), torch.randn(2, 6, 4, 2)), Independent(6, 4), VarianceParts(*variances))
+        law = JointDistribution(
+            QuantileFunction((0.1, 0.9), torch.randn(2, 6, 4, 2)), Independent(6, 4), VarianceParts(*variances)
+        )
         assert torch.equal(law[1].parts.noise, variances[2, 1:])
         scale = torch.arange(1.0, 5.0)
         assert torch.equal(law.parts.scaled(scale).posterior, variances[0] * scale.square())
@@ -423,4 +427,8 @@ class TestPlot:
 
 def test_a_law_with_nan_is_no_forecast():
     with pytest.raises(ValueError, match="missing or infinite quantiles"):
-        make(law=Law(QuantileFunction(LEVELS, torch.full((1, 6, 3, 23), math.nan)), Independent(6, 3)))
+        make(
+            joint_distribution=JointDistribution(
+                QuantileFunction(LEVELS, torch.full((1, 6, 3, 23), math.nan)), Independent(6, 3)
+            )
+        )

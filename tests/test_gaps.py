@@ -190,7 +190,7 @@ def test_intervals_of_a_channel_that_is_not_seen_are_wider_and_hold_what_they_sa
     windows = [
         Windows(Panel.of(each), np.zeros(len(origins), int), origins, L, H) for each in (frame, frame.assign(b=np.nan))
     ]
-    seen, dark = (one.law(each).marginals.at([0.1, 0.9])[..., 1, :] for each in windows)
+    seen, dark = (one.joint_distribution(each).marginals.at([0.1, 0.9])[..., 1, :] for each in windows)
     truth, (low, high) = windows[0].future(torch.float64)[..., 1], dark.unbind(-1)
     assert bool((high - low).mean() > (seen[..., 1] - seen[..., 0]).mean())
     assert float(((truth > low) & (truth < high)).double().mean()) == pytest.approx(0.8, abs=0.06)
@@ -242,7 +242,7 @@ def test_a_past_covariate_tells_a_target_that_is_not_seen() -> None:
 def test_the_frozen_model_alone_is_told_nothing(fitted: Adapter) -> None:
     panel = Panel.of(factors(seed=6).assign(b=np.nan))
     windows = Windows(panel, np.zeros(1, int), np.array([1000]), L, H)
-    law = fitted.frozen_law(windows).marginals
+    law = fitted.zero_shot_distribution(windows).marginals
     np.testing.assert_allclose(law.mean[0, :, 1], fitted.location_[1], atol=1e-4)
 
 

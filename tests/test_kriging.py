@@ -205,10 +205,14 @@ def test_of_enough_values_and_where_none_is_seen_no_bit_changes(fitted: Adapter,
     before = forgetful(fitted)
     for rows in (enough, enough + 1, L):
         windows = starting(cold, rows)
-        assert torch.equal(fitted.law(windows).marginals.values, before.law(windows).marginals.values)
+        assert torch.equal(
+            fitted.joint_distribution(windows).marginals.values, before.joint_distribution(windows).marginals.values
+        )
     empty = replace(cold, items=tuple(replace(i, values=np.full_like(i.values, np.nan)) for i in cold.items))
     windows = starting(empty, 5)
-    assert torch.equal(fitted.law(windows).marginals.values, before.law(windows).marginals.values)
+    assert torch.equal(
+        fitted.joint_distribution(windows).marginals.values, before.joint_distribution(windows).marginals.values
+    )
 
 
 @pytest.mark.parametrize("rows", [1, 2, 9, 15])
@@ -227,7 +231,7 @@ def test_intervals_of_items_that_have_just_begun_hold(fitted: Adapter, cold: Pan
     for rows in (1, 2, 3, 6, 10):
         windows = starting(cold, rows)
         truth = windows.future()
-        laws = [each.law(windows).marginals for each in (fitted, before)]
+        laws = [each.joint_distribution(windows).marginals for each in (fitted, before)]
         held = [float(((truth > law(0.1)) & (truth < law(0.9))).double().mean()) for law in laws]
         assert held[0] == pytest.approx(0.8, abs=0.075)
         assert abs(held[0] - 0.8) < abs(held[1] - 0.8)
@@ -242,7 +246,7 @@ def test_a_context_with_nearly_everything_missing_is_one_of_few_values(fitted: A
     holes[[2, 17, 30, 41]] = False
     items = tuple(replace(i, values=np.where(holes, np.nan, i.values)) for i in cold.items)
     truth = starting(cold, L).future()
-    law = fitted.law(starting(replace(cold, items=items), L)).marginals
+    law = fitted.joint_distribution(starting(replace(cold, items=items), L)).marginals
     assert float(((truth > law(0.1)) & (truth < law(0.9))).double().mean()) == pytest.approx(0.8, abs=0.07)
 
 
@@ -289,8 +293,8 @@ def test_no_adapter_knows_more_of_one_or_two_values(family: str) -> None:
 
 def test_the_frozen_model_alone_is_told_nothing(cold: Panel, fitted: Adapter) -> None:
     windows = starting(cold, 5)
-    before = forgetful(fitted).frozen_law(windows).marginals.values
-    assert torch.equal(fitted.frozen_law(windows).marginals.values, before)
+    before = forgetful(fitted).zero_shot_distribution(windows).marginals.values
+    assert torch.equal(fitted.zero_shot_distribution(windows).marginals.values, before)
     identity = adapter("identity").fit(long(autoregression(20, 120)))
     assert identity._fitted.kriging is None
 
@@ -300,4 +304,6 @@ def test_saved_and_loaded_it_says_the_same(fitted: Adapter, cold: Panel, tmp_pat
     again = Adapter.load(tmp_path / "saved", foundation_model=SeasonalModel())
     for rows in (1, 5, 12):
         windows = starting(cold, rows)
-        assert torch.equal(fitted.law(windows).marginals.values, again.law(windows).marginals.values)
+        assert torch.equal(
+            fitted.joint_distribution(windows).marginals.values, again.joint_distribution(windows).marginals.values
+        )

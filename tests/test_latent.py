@@ -120,7 +120,7 @@ def test_totals_of_demand_that_is_mostly_zero_are_as_wide_as_sums_of_what_hangs_
         sold = np.where(idle, 0.0, rng.poisson(3, (2600, 3)) + 1.0)
         adapter = Adapter("identity", prediction_length=14, max_windows=150, support=(0, np.inf)).fit(sold[:2100])
         windows = Windows(Panel.of(sold), np.zeros(34, int), np.arange(2100, 2576, 14), adapter.context_length_, 14)
-        samples, future = adapter.law(windows).sample(300).double(), windows.future(torch.float64)
+        samples, future = adapter.joint_distribution(windows).sample(300).double(), windows.future(torch.float64)
         ratio = samples.sum((-1, -2)).std(0).mean() / samples.sum(-1).var(0).sum(-1).sqrt().mean()
         assert float(ratio) == pytest.approx(1.0, abs=0.2)  # leads do not hang together
         both = float((samples == 0).all(-1).double().mean()), float((future == 0).all(-1).double().mean())

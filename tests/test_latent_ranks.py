@@ -19,7 +19,7 @@ from adapts.copulas.rank import PathCopula
 from adapts.data.panel import Panel
 from adapts.data.splits import split_parts
 from adapts.data.windows import last_windows, part_windows
-from adapts.distribution.joint import Law
+from adapts.distribution.joint import JointDistribution
 from adapts.distribution.quantile_function import QuantileFunction
 from adapts.pipeline import Pipeline
 
@@ -105,7 +105,7 @@ class TestPipeline:
         frozen = pipeline.frozen(windows)
         parts = [pipeline._adapted(windows[[n]], frozen.values[[n]])[2] for n in range(len(windows))]
         decoded = torch.cat(parts, 1)  # (S, n, H, D)
-        samples = Law(marginals, copula).sample(len(decoded))
+        samples = JointDistribution(marginals, copula).sample(len(decoded))
         torch.testing.assert_close(rank_correlation(samples), rank_correlation(decoded), atol=1e-3, rtol=0)
 
     @pytest.mark.parametrize(("noise", "common"), [(None, 0.0), (0.25, 0.0), (0.25, 0.9)])
@@ -130,7 +130,9 @@ class TestPipeline:
         expected = shared / variance.prod(-1).sqrt()
         assert float(expected.min()) < -0.2 and float(expected.max()) > 0.2
         marginals, _, copula = pipeline.joint(windows, errors)
-        torch.testing.assert_close(correlation(Law(marginals, copula).sample(8000)), expected, atol=0.05, rtol=0)
+        torch.testing.assert_close(
+            correlation(JointDistribution(marginals, copula).sample(8000)), expected, atol=0.05, rtol=0
+        )
 
     def test_the_margins_are_those_of_the_law(self):
         pipeline, windows = pipeline_of(Linear(latent_channels=1), in_pairs(600), torch.full((HORIZON, 4), 0.3))
@@ -139,8 +141,13 @@ class TestPipeline:
             pipeline.joint(windows, Independent(HORIZON, 4)),
         )
         assert torch.equal(law.values, marginals.values) and torch.equal(parts.noise, same.noise)
-        samples = Law(marginals, copula).sample(400, torch.Generator().manual_seed(0)).sort(0).values
-        other = Law(marginals, Independent(HORIZON, 4)).sample(400, torch.Generator().manual_seed(1)).sort(0).values
+        samples = JointDistribution(marginals, copula).sample(400, torch.Generator().manual_seed(0)).sort(0).values
+        other = (
+            JointDistribution(marginals, Independent(HORIZON, 4))
+            .sample(400, torch.Generator().manual_seed(1))
+            .sort(0)
+            .values
+        )
         inside = slice(20, -20)
         torch.testing.assert_close(samples[inside], other[inside], atol=0.1, rtol=0)
 
@@ -155,7 +162,7 @@ class TestPipeline:
         pipeline, windows = pipeline_of(Shifted(), in_pairs(600), posterior_draws=20)
         marginals, _, copula = pipeline.joint(windows, Independent(HORIZON, 4))
         assert copula.ranks.shape == (260, 7, HORIZON, 4)
-        assert float(rank_correlation(Law(marginals, copula).sample(260)).min()) > 0.95
+        assert float(rank_correlation(JointDistribution(marginals, copula).sample(260)).min()) > 0.95
 
     def test_who_tells_no_dependence(self):
         pipeline, _ = pipeline_of(Projection(), alternating(600))
@@ -168,7 +175,7 @@ class TestPipeline:
         series[40:90, 0], series[200:, 1] = np.nan, np.nan
         adapter = fit(Projection(), alternating(1200))
         adapter._fitted.latent_ranks = True
-        paths = adapter.law(replace(windows_of(adapter), panel=Panel.of(series))).sample(50)
+        paths = adapter.joint_distribution(replace(windows_of(adapter), panel=Panel.of(series))).sample(50)
         assert paths.isfinite().all()
 
     @pytest.mark.parametrize("ratio", [False, True])
@@ -200,7 +207,7 @@ class TestChoice:
         assert chosen._fitted.latent_ranks
         said = chosen.summary().stages["confirmation"]
         assert "latent copula kept (joint score on 60 windows against independence: kronecker" in said
-        law = chosen.law(windows_of(chosen, 40))
+        law = chosen.joint_distribution(windows_of(chosen, 40))
         assert law.copula.windows == 40
         found = rank_correlation(law.sample(200)).mean(1)
         assert float(found.min()) < -0.5 and float(found.max()) > 0.5
@@ -210,7 +217,7 @@ class TestChoice:
         said = adapter.summary().stages["confirmation"]
         assert not adapter._fitted.latent_ranks and " latent +" in said and "latent copula kept" not in said
         last = last_windows(adapter._fitted.panel, context_length=adapter.context_length_, prediction_length=HORIZON)
-        assert adapter.law(last).copula is adapter._fitted.copula
+        assert adapter.joint_distribution(last).copula is adapter._fitted.copula
 
     @pytest.mark.parametrize("options", [{"copula": "empirical"}, {"copula": "independent"}])
     def test_it_is_no_candidate_where_another_was_asked_for(self, options):
@@ -227,7 +234,7 @@ class TestChoice:
         closed = replace(fitted, gate=torch.zeros(HORIZON, 2))
         other = chosen.clone()
         other._fitted = closed
-        assert other.law(windows_of(other)).copula is closed.copula
+        assert other.joint_distribution(windows_of(other)).copula is closed.copula
 
 
 class TestKept:
@@ -250,7 +257,7 @@ class TestKept:
         later = pickle.loads(pickle.dumps(chosen)).update(alternating(600, seed=5)[:60])
         assert later._fitted.latent_ranks
         windows = last_windows(later._fitted.panel, context_length=later.context_length_, prediction_length=HORIZON)
-        assert later.law(windows).copula.windows == 1
+        assert later.joint_distribution(windows).copula.windows == 1
         low, high = later.predict().band(0.9)
         assert (low < high).all()
 
@@ -259,7 +266,7 @@ class TestKept:
         options = {"windows": 20, "baselines": False, "return_forecasts": True, "checkpoint_dir": folder}
         _, first = chosen.backtest(series, **options)
         _, again = chosen.backtest(series, **options)
-        assert all(isinstance(forecast.law.copula, PathCopula) for forecast in first["adapter"])
+        assert all(isinstance(forecast.joint_distribution.copula, PathCopula) for forecast in first["adapter"])
         for one, other in zip(first["adapter"], again["adapter"], strict=True):
             np.testing.assert_array_equal(one.samples, other.samples)
 
@@ -268,10 +275,10 @@ def test_bands_of_several_windows_are_each_windows_own():
     together = torch.randn(200, 1, 1, 1).expand(-1, 1, HORIZON, 2)
     copula = PathCopula(torch.cat([together, torch.randn(200, 1, HORIZON, 2)], 1))
     marginals = QuantileFunction((0.1, 0.5, 0.9), torch.tensor([-1.0, 0.0, 1.0]).expand(2, HORIZON, 2, -1))
-    reach = JointBands().reach(Law(marginals, copula), 0.9, "all")
+    reach = JointBands().reach(JointDistribution(marginals, copula), 0.9, "all")
     assert reach.shape == (2, 1, 1)
     for level, one in zip((0.9, 0.9 ** (1 / (2 * HORIZON))), reach, strict=True):  # all cells as one, each alone
         far = 0.8 + 0.2 * math.log(0.2 / (1 - level))
         assert one.numpy() == pytest.approx(far, abs=0.06)
-    low, high = JointBands().band(Law(marginals, copula), 0.9)
+    low, high = JointBands().band(JointDistribution(marginals, copula), 0.9)
     assert bool((high[0] < high[1]).all()) and bool((low[0] > low[1]).all())

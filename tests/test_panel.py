@@ -18,7 +18,7 @@ from adapts.copulas.independent import Independent
 from adapts.data.frequency import period_at
 from adapts.data.item import Item
 from adapts.data.panel import Panel, require_length
-from adapts.distribution.joint import Law
+from adapts.distribution.joint import JointDistribution
 from adapts.distribution.quantile_function import QuantileFunction
 from adapts.forecast.forecast import Forecast
 
@@ -613,7 +613,9 @@ def test_series_that_no_periods_stand_for_do_not_go_to_gluonts() -> None:
 def test_a_forecast_over_a_change_of_the_clocks_does_not_go_to_gluonts() -> None:
     def forecast(start: str, frequency: str) -> Forecast:
         dates = pd.date_range(start, periods=6, freq=frequency, tz="Europe/Berlin")
-        law = Law(QuantileFunction((0.1, 0.5, 0.9), torch.arange(18.0).reshape(1, 6, 1, 3)), Independent(6, 1))
+        law = JointDistribution(
+            QuantileFunction((0.1, 0.5, 0.9), torch.arange(18.0).reshape(1, 6, 1, 3)), Independent(6, 1)
+        )
         return Forecast("a", dates, ("x",), frequency, law)
 
     with pytest.raises(

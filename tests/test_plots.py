@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle, StepPatch
 
 from adapts.copulas.gaussian import GaussianCopula
 from adapts.copulas.independent import Independent
-from adapts.distribution.joint import Law
+from adapts.distribution.joint import JointDistribution
 from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 from adapts.evaluation.plots import Fan, fan_chart, pit_histogram, reliability, sample_pairs, scores_by_lead
 from adapts.evaluation.scores import coverage, pit_ece
@@ -21,7 +21,7 @@ from adapts.forecast.forecast import Forecast
 
 def make_chart(channels, index, horizon=5, **options):
     values = torch.randn(1, horizon, channels, len(LEVELS)).sort(dim=-1).values
-    law = Law(QuantileFunction(LEVELS, values), Independent(horizon, channels))
+    law = JointDistribution(QuantileFunction(LEVELS, values), Independent(horizon, channels))
     observed = pd.DataFrame(np.random.randn(len(index), channels), index, [f"c{n}" for n in range(channels)])
     return fan_chart(observed, [Fan("forecast", index[-horizon:], law)], **options), observed, law
 
@@ -51,7 +51,7 @@ class TestFanChart:
                       scores_by_lead(lines, name, title=name)):  # fmt: skip
             chart.canvas.draw()
         values = torch.randn(1, 5, 2, len(LEVELS)).sort(dim=-1).values
-        two = Law(QuantileFunction(LEVELS, values), Independent(5, 2))
+        two = JointDistribution(QuantileFunction(LEVELS, values), Independent(5, 2))
         sample_pairs(Forecast("a", pd.RangeIndex(5), (name, "$$ $"), None, two)).canvas.draw()
         sample_pairs(Forecast("a", pd.RangeIndex(5), (name, "$$ $"), None, two), channels=[name]).canvas.draw()
 
@@ -81,7 +81,7 @@ class TestFanChart:
     @pytest.mark.parametrize(("shift", "factor"), [(0, 1e6), (0, 1e-6), (5, 1e-6), (1e8, 2), (-3e7, 1)])
     def test_no_offset_stands_in_the_place_of_the_title(self, shift, factor):
         values = torch.randn(1, 5, 1, len(LEVELS), dtype=torch.float64).sort(dim=-1).values * factor + shift
-        law = Law(QuantileFunction(LEVELS, values), Independent(5, 1))
+        law = JointDistribution(QuantileFunction(LEVELS, values), Independent(5, 1))
         index = pd.RangeIndex(40)
         observed = pd.DataFrame(np.random.randn(40, 1) * factor + shift, index, ["a"])
         axes = fan_chart(observed, [Fan("forecast", index[-5:], law)]).axes[0]
@@ -230,7 +230,7 @@ def make_forecast(channels=3, horizon=8, frequency="h", correlation=0.9):
     normal = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64))
     values = normal + 10 * torch.arange(channels)[:, None] + torch.arange(horizon)[:, None, None]
     between, over = (torch.full((n, n), correlation).fill_diagonal_(1.0).double() for n in (channels, horizon))
-    law = Law(QuantileFunction(LEVELS, values[None]), GaussianCopula(between, over))
+    law = JointDistribution(QuantileFunction(LEVELS, values[None]), GaussianCopula(between, over))
     return Forecast("a", index, tuple(f"c{n}" for n in range(channels)), frequency, law)
 
 

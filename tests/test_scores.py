@@ -14,7 +14,7 @@ from adapts.copulas.gaussian import GaussianCopula
 from adapts.data.panel import Panel
 from adapts.data.times import Times
 from adapts.data.windows import Windows
-from adapts.distribution.joint import Law
+from adapts.distribution.joint import JointDistribution
 from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 from adapts.evaluation.differences import difference_table
 from adapts.evaluation.scores import (
@@ -277,7 +277,7 @@ class TestBandCoverage:
         correlation = torch.tensor([[1.0, 0.8], [0.8, 1.0]])
         normal = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64))
         marginals = QuantileFunction(LEVELS, normal.expand(3000, 4, 2, -1))
-        law = Law(marginals, GaussianCopula(correlation, torch.eye(4)))
+        law = JointDistribution(marginals, GaussianCopula(correlation, torch.eye(4)))
         y = law.sample(1, stratified=False)[0]
         lower, upper = JointBands().band(law, 0.9, joint)
         paths = band_coverage(lower, upper, y, joint).mean().item()

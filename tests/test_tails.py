@@ -138,15 +138,17 @@ def test_an_adapter_learns_tails_and_keeps_them(levels, tmp_path):
     panel = Panel.of(series)
     origin = np.arange(2000, 7990, 4)
     windows = Windows(panel, np.zeros(len(origin), int), origin, adapter.context_length_, 4)
-    quantiles = adapter.law(windows).marginals.at((0.01, 0.99))
+    quantiles = adapter.joint_distribution(windows).marginals.at((0.01, 0.99))
     future = windows.future(torch.float64)
     assert float((future > quantiles[..., 1]).float().mean()) == pytest.approx(0.01, abs=0.0035)
     assert float((future < quantiles[..., 0]).float().mean()) == pytest.approx(0.01, abs=0.0035)
     assert "tails of shape" in adapter.summary().stages["confirmation"]
     adapter.save(tmp_path / "saved")
     loaded = Adapter.load(tmp_path / "saved", foundation_model=model)
-    again = loaded.law(windows[:5]).marginals.at((0.001, 0.99))
-    torch.testing.assert_close(again, adapter.law(windows[:5]).marginals.at((0.001, 0.99)), rtol=0, atol=0)
+    again = loaded.joint_distribution(windows[:5]).marginals.at((0.001, 0.99))
+    torch.testing.assert_close(
+        again, adapter.joint_distribution(windows[:5]).marginals.at((0.001, 0.99)), rtol=0, atol=0
+    )
 
 
 def test_an_adapter_that_was_saved_without_tails_loads(tmp_path):

@@ -58,7 +58,7 @@ def test_the_loss_of_the_identity_is_the_frozen_models_quantile_loss() -> None:
         prediction_length=8,
         max_windows=50,
     )
-    law = fitted.frozen_law(windows)
+    law = fitted.zero_shot_distribution(windows)
     future = windows.future(torch.float64)
     levels = torch.tensor(LEVELS, dtype=torch.float64)
     loss = 2 * pinball(law.marginals.at(levels), future, levels) / torch.from_numpy(fitted.scale_)[:, None]
@@ -286,7 +286,10 @@ def test_a_trial_scores_what_fit_would_fit() -> None:
         max_windows=50,
     )
     future, levels = windows.future(torch.float64)[..., :2], torch.tensor(LEVELS, dtype=torch.float64)
-    for law, loss in ((fitted.law(windows), tuned.loss), (fitted.frozen_law(windows), tuned.frozen_loss)):
+    for law, loss in (
+        (fitted.joint_distribution(windows), tuned.loss),
+        (fitted.zero_shot_distribution(windows), tuned.frozen_loss),
+    ):
         found = 2 * pinball(law.marginals.at(levels), future, levels) / torch.from_numpy(fitted.scale_)[:, None]
         assert loss == pytest.approx(float(found.mean()), rel=1e-3)
 

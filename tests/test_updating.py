@@ -212,5 +212,5 @@ def test_conformal_levels_hold_on_the_calibration_rows() -> None:
     origins = np.arange(200, 2990, 7)
     windows = Windows(panel, np.zeros_like(origins), origins, 96, H)
     for levels, low, high in ((narrow, 0.77, 0.83), (adapter(recalibration="none").fit(panel), 0.5, 0.72)):
-        u = levels.law(windows).marginals.pit(windows.future())
+        u = levels.joint_distribution(windows).marginals.pit(windows.future())
         assert low < float(((u > 0.1) & (u < 0.9))[~u.isnan()].float().mean()) < high

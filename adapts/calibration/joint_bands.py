@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from ..distribution.joint import Law
+from ..distribution.joint import JointDistribution
 from ..distribution.quantile_function import QuantileFunction, reach_of_levels
 from ..errors import shown
 from ..persistence.tensors import require_names, taken
@@ -123,7 +123,9 @@ class JointBands:
         """
         return self if self.tail_scale is None else replace(self, tail_scale=self.tail_scale * factor)
 
-    def reach(self, law: Law, level: float, joint: str, generator: torch.Generator | None = None) -> Tensor:
+    def reach(
+        self, law: JointDistribution, level: float, joint: str, generator: torch.Generator | None = None
+    ) -> Tensor:
         r"""How far each cell's interval reaches.
 
         Arguments:
@@ -156,7 +158,7 @@ class JointBands:
         return found
 
     def band(
-        self, law: Law, level: float = 0.9, joint: str = "all", generator: torch.Generator | None = None
+        self, law: JointDistribution, level: float = 0.9, joint: str = "all", generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         r"""The band of each window.
 

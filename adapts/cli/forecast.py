@@ -232,7 +232,7 @@ def _predict(
     progress.stage(f"write {output}")
     with replaced(output, ownership.PREDICTED, overwrite=overwrite) as folder:
         _table(forecasts).to_csv(folder / "forecast.csv", index=False)
-        fan = Fan("forecast", forecasts[0].index, forecasts[0].law)
+        fan = Fan("forecast", forecasts[0].index, forecasts[0].joint_distribution)
         observed = _observed(dataset, 4 * len(fan.index))
         draw(folder / "forecast.png", fan_chart(observed, [fan], title=_title(dataset), notes=_notes(forecasts)))
     content = {**report(asked, dataset, adapter.model), "adapter": adapter.summary().to_dict()}
@@ -272,8 +272,8 @@ def _draw_both(dataset: Dataset, result: Backtest, forecasts: list[Forecast]) ->
     origin = len(item) - horizon
     last = Windows(dataset.panel, np.array([0]), np.array([origin]), result.adapter.context_length_, horizon)
     fans = [
-        Fan("forecast of the last rows, held back", item.index[origin:], result.adapter.law(last)),
-        Fan("forecast", forecasts[0].index, forecasts[0].law),
+        Fan("forecast of the last rows, held back", item.index[origin:], result.adapter.joint_distribution(last)),
+        Fan("forecast", forecasts[0].index, forecasts[0].joint_distribution),
     ]
     return fan_chart(_observed(dataset, 4 * horizon), fans, title=_title(dataset), notes=_notes(forecasts))
 

@@ -1,8 +1,8 @@
 r"""Predictive distributions: marginals as quantile functions, and the joint distribution."""
 
-from .joint import Law
+from .joint import JointDistribution
 from .pits import Pits
 from .quantile_function import LEVELS, QuantileFunction
 from .variance import VarianceParts
 
-__all__ = ["LEVELS", "Law", "Pits", "QuantileFunction", "VarianceParts"]
+__all__ = ["LEVELS", "JointDistribution", "Pits", "QuantileFunction", "VarianceParts"]

@@ -2,7 +2,7 @@ r"""The joint predictive law of windows."""
 
 from __future__ import annotations
 
-__all__ = ["Law"]
+__all__ = ["JointDistribution"]
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from .variance import VarianceParts
 
 
 @dataclass(frozen=True)
-class Law:
+class JointDistribution:
     r"""The joint predictive law of :math:`n` windows: marginals, and a copula.
 
     Windows are independent of each other.
@@ -46,7 +46,7 @@ class Law:
     def __len__(self) -> int:
         return self.marginals.shape[0]
 
-    def __getitem__(self, index: int | slice | Tensor) -> Law:
+    def __getitem__(self, index: int | slice | Tensor) -> JointDistribution:
         r"""The law of some of the windows.
 
         Arguments:
@@ -56,7 +56,9 @@ class Law:
             Their law.
         """
         some = [index] if isinstance(index, int) else index
-        return Law(self.marginals[some], self.copula.of(some), None if self.parts is None else self.parts[some])
+        return JointDistribution(
+            self.marginals[some], self.copula.of(some), None if self.parts is None else self.parts[some]
+        )
 
     @property
     def mean(self) -> Tensor:

@@ -26,7 +26,7 @@ from ..data.frequency import season_length as guess_season
 from ..data.panel import Panel
 from ..data.splits import Part
 from ..data.windows import Windows, part_windows
-from ..distribution.joint import Law
+from ..distribution.joint import JointDistribution
 from ..distribution.quantile_function import LEVELS, QuantileFunction
 from ..distribution.variance import VarianceParts
 from ..errors import shown
@@ -313,7 +313,9 @@ def count_stages(
     return None if refit else 2 * len(_named(models)) + len(_beside(baselines))
 
 
-_Laws = Callable[[int, Windows], Law]  # of windows of one origin (without refit: of any), by the number of the origin
+_Laws = Callable[
+    [int, Windows], JointDistribution
+]  # of windows of one origin (without refit: of any), by the number of the origin
 _STATE = "generator.state"  # among the tensors of a piece; those of scores have no dot
 
 
@@ -343,11 +345,11 @@ class _Contestant:
             self.fitted = fitted
         self.latest, self.number = fitted, number
 
-    def law(self, number: int, windows: Windows) -> Law:
+    def law(self, number: int, windows: Windows) -> JointDistribution:
         if self.refit and number != self.number:
             self.tell(f"fit {self.name}, origin {number + 1}")
             self.fit(number)
-        return self.latest.law(replace(windows, panel=self.panel))
+        return self.latest.joint_distribution(replace(windows, panel=self.panel))
 
     @property
     def bands(self) -> JointBands:
@@ -357,7 +359,7 @@ class _Contestant:
 
 
 def _frozen(adapter: Adapter) -> _Laws:
-    return lambda number, windows: adapter.frozen_law(windows)
+    return lambda number, windows: adapter.zero_shot_distribution(windows)
 
 
 def _baseline(name: str, season: int, panel: Panel, firsts: Sequence[int], past: int, horizon: int) -> _Laws:
@@ -369,7 +371,7 @@ def _baseline(name: str, season: int, panel: Panel, firsts: Sequence[int], past:
         windows = part_windows(panel, part, context_length=past, prediction_length=horizon, max_windows=_FIT_WINDOWS)
         return BASELINES[name](season).fit(windows)
 
-    return lambda number, windows: fitted().law(replace(windows, context_length=past))
+    return lambda number, windows: fitted().joint_distribution(replace(windows, context_length=past))
 
 
 def _named(models: Adapter | Mapping[str, Adapter]) -> dict[str, Adapter]:
@@ -378,7 +380,11 @@ def _named(models: Adapter | Mapping[str, Adapter]) -> dict[str, Adapter]:
     if not named:
         raise ValueError("a backtest expects an Adapter, or a mapping of names to Adapters, got an empty one")
     for name, model in named.items():
-        if not isinstance(name, str) or isinstance(model, type) or not callable(getattr(model, "frozen_law", None)):
+        if (
+            not isinstance(name, str)
+            or isinstance(model, type)
+            or not callable(getattr(model, "zero_shot_distribution", None))
+        ):
             what = f"{model.__name__}, which is a class" if isinstance(model, type) else type(model).__name__
             where = f" for {shown(name)}" if isinstance(models, Mapping) else ""
             raise ValueError(f"a backtest expects an Adapter, or a mapping of names to Adapters, got {what}{where}")
@@ -411,7 +417,9 @@ def _batches(step: np.ndarray, refit: bool) -> Iterator[slice]:
             yield slice(start + at.start, min(start + at.stop, stop))
 
 
-def _forecast(windows: Windows, law: Law, bands: JointBands, place: int, num_samples: int, seed: int) -> Forecast:
+def _forecast(
+    windows: Windows, law: JointDistribution, bands: JointBands, place: int, num_samples: int, seed: int
+) -> Forecast:
     r"""The forecast of one of some windows."""
     panel, origin, horizon = windows.panel, int(windows.origin[place]), windows.prediction_length
     item = panel.items[windows.item[place]]
@@ -421,7 +429,7 @@ def _forecast(windows: Windows, law: Law, bands: JointBands, place: int, num_sam
         index=item.index[origin : origin + horizon],
         channels=panel.channels,
         frequency=panel.frequency,
-        law=law[place],
+        joint_distribution=law[place],
         num_samples=num_samples,
         seed=seed,  # another for each window, the same for all models
         history=pd.DataFrame(item.values[tail].copy(), item.index[tail], list(panel.channels)),
@@ -475,7 +483,7 @@ def _file(name: str) -> str:
     return quote(name, safe=" ")
 
 
-def _tensors(law: Law, bands: JointBands) -> dict[str, Tensor]:
+def _tensors(law: JointDistribution, bands: JointBands) -> dict[str, Tensor]:
     r"""What a law and its joint bands are made of."""
     marginals = law.marginals
     support = {} if marginals.support is None else dict(zip(("law.low", "law.high"), marginals.support, strict=True))
@@ -485,13 +493,13 @@ def _tensors(law: Law, bands: JointBands) -> dict[str, Tensor]:
     return {"law.levels": marginals.levels, "law.values": marginals.values, **support, **copula, **parts, **outcomes}
 
 
-def _law(tensors: Mapping[str, Tensor]) -> Law:
+def _law(tensors: Mapping[str, Tensor]) -> JointDistribution:
     r"""The law made of what `_tensors` returned."""
     support = (tensors["law.low"], tensors["law.high"]) if "law.low" in tensors else None
     marginals = QuantileFunction(tensors["law.levels"], tensors["law.values"], support)
     state = {name.removeprefix("copula."): x for name, x in tensors.items() if name.startswith("copula.")}
     parts = {name.removeprefix("parts."): x for name, x in tensors.items() if name.startswith("parts.")}
-    return Law(marginals, Copula.from_state(state), VarianceParts(**parts) if parts else None)
+    return JointDistribution(marginals, Copula.from_state(state), VarianceParts(**parts) if parts else None)
 
 
 def _bands(tensors: Mapping[str, Tensor]) -> JointBands:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .. import checks
 from ..data.times import Times
-from ..distribution.joint import Law
+from ..distribution.joint import JointDistribution
 from ..errors import shown, unknown
 from ..forecast.forecast import Forecast, noted, plain_ticks
 from .scores import coverage, pit_deviations, pit_ece, pit_ece_floor
@@ -53,7 +53,7 @@ class Fan:
 
     label: str
     index: pd.Index[Any]
-    law: Law
+    law: JointDistribution
 
 
 def fan_chart(

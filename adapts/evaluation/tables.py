@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from ..data.times import Times, require_times
-from ..distribution.joint import Law
+from ..distribution.joint import JointDistribution
 from ..statistics.bootstrap import lead_blocks
 from . import scores
 
@@ -41,7 +41,7 @@ _UNITS = {"mse": 2, "mae": 1, "crps": 1, "wql": 1, "width_80": 1, "interval_scor
 
 
 def window_scores(
-    law: Law,
+    law: JointDistribution,
     future: Tensor,
     *,
     location: np.ndarray,
@@ -167,7 +167,7 @@ def block_slices(horizon: int) -> list[tuple[str, slice]]:
 
 
 def score_table(
-    laws: Mapping[str, Law],
+    laws: Mapping[str, JointDistribution],
     future: Tensor,
     *,
     channels: Sequence[str],

@@ -19,7 +19,7 @@ from .. import checks
 from .._logging import quiet
 from ..calibration.joint_bands import JointBands
 from ..data.frequency import period_of
-from ..distribution.joint import Law
+from ..distribution.joint import JointDistribution
 from ..errors import reading, shown
 from . import scenarios
 
@@ -53,7 +53,7 @@ class Forecast:
         index: The dates of the steps, or their numbers where the series has none, with length :math:`H`.
         channels: The names of the :math:`D` channels.
         frequency: The pandas alias of the step, None for undated data.
-        law: The law of one window, over :math:`(1, H, D)`.
+        joint_distribution: The joint distribution of one window, over :math:`(1, H, D)`.
         num_samples: The number of paths :math:`S` that `samples` holds.
         seed: The seed of the paths; items of other names get other paths.
         quantile_levels: The levels that `to_pandas` writes unless told otherwise.
@@ -66,7 +66,7 @@ class Forecast:
     index: pd.Index[Any]
     channels: tuple[str, ...]
     frequency: str | None
-    law: Law
+    joint_distribution: JointDistribution
     num_samples: int = 200
     seed: int = 0
     quantile_levels: tuple[float, ...] = LEVELS
@@ -75,10 +75,10 @@ class Forecast:
     notices: tuple[Notice, ...] = ()
 
     def __post_init__(self) -> None:
-        shape, expected = tuple(self.law.marginals.shape), (1, len(self.index), len(self.channels))
+        shape, expected = tuple(self.joint_distribution.marginals.shape), (1, len(self.index), len(self.channels))
         if shape != expected:
             raise ValueError(f"Forecast expects marginals of one window, of shape {expected}, got {shape}")
-        if not bool(self.law.marginals.values.isfinite().all()):
+        if not bool(self.joint_distribution.marginals.values.isfinite().all()):
             raise ValueError(
                 f"the forecast of item {shown(self.item_id)} has missing or infinite quantiles: the series, or what "
                 "was fitted, holds values too large to compute with; divide the series and fit again"
@@ -92,7 +92,7 @@ class Forecast:
     @cached_property
     def mean(self) -> np.ndarray:
         r"""The mean of the law, with shape :math:`(H, D)`; read-only."""
-        return _kept(self.law.mean[0].numpy())
+        return _kept(self.joint_distribution.mean[0].numpy())
 
     def quantile(self, level: float | Sequence[float]) -> np.ndarray:
         r"""Reads quantiles off the law.
@@ -104,7 +104,7 @@ class Forecast:
             The quantiles, with shape :math:`(H, D)`, or :math:`(H, D, Q)` for several levels.
         """
         several = isinstance(level, Sequence | np.ndarray) and not (isinstance(level, np.ndarray) and level.ndim == 0)
-        values = self.law.marginals.at(checks.levels(level if several else [level]))[0].numpy()
+        values = self.joint_distribution.marginals.at(checks.levels(level if several else [level]))[0].numpy()
         return values if several else values[..., 0]
 
     def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
@@ -136,7 +136,7 @@ class Forecast:
         Raises:
             ValueError: If `level` or `joint` is none of these.
         """
-        low, high = self.bands.band(self.law, checks.levels([level])[0], joint, self._generator())
+        low, high = self.bands.band(self.joint_distribution, checks.levels([level])[0], joint, self._generator())
         return low[0].numpy(), high[0].numpy()
 
     def variance_parts(self) -> pd.DataFrame:
@@ -151,14 +151,14 @@ class Forecast:
         Raises:
             ValueError: If the forecast is of a law whose parts are not known: a baseline's.
         """
-        if self.law.parts is None:
+        if self.joint_distribution.parts is None:
             raise ValueError("variance_parts expects the forecast of an Adapter, the parts of this law are not known")
-        return self._cells().join(self.law.parts.table(self.law.marginals.variance))
+        return self._cells().join(self.joint_distribution.parts.table(self.joint_distribution.marginals.variance))
 
     @cached_property
     def samples(self) -> np.ndarray:
         r"""Joint paths, with shape :math:`(S, H, D)`, drawn once, read-only; the same seed gives the same paths."""
-        return _kept(self.law.sample(self.num_samples, self._generator())[:, 0].numpy())
+        return _kept(self.joint_distribution.sample(self.num_samples, self._generator())[:, 0].numpy())
 
     def _generator(self) -> torch.Generator:
         # Mixed to 32 bits, for torch's generator on the CPU disregards the higher ones.

@@ -104,7 +104,7 @@ def peak(rows: np.ndarray, num_samples: int) -> float:
 
 def _peak(rows: np.ndarray, num_samples: int) -> float:
     adapter = Adapter(prediction_length=24, context_length=CONTEXT, max_windows=100).fit(rows)
-    law = adapter.law(batch(rows, 24))
+    law = adapter.joint_distribution(batch(rows, 24))
     law.sample(10)
     before = memory.begin()
     paths = law.sample(num_samples)
@@ -126,7 +126,7 @@ def prediction(adapter: Adapter, rows: np.ndarray, past: torch.Tensor, horizon: 
     avoidable = module.observed_latents or fitted._pipeline(fitted._fitted).closed
 
     def predict() -> None:
-        fitted.law(windows).sample(SAMPLES, torch.Generator().manual_seed(0))
+        fitted.joint_distribution(windows).sample(SAMPLES, torch.Generator().manual_seed(0))
 
     def bare() -> None:
         adapter.model.predict(series, horizon)

@@ -139,7 +139,7 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
     adapter = Adapter("identity", foundation_model=model, prediction_length=horizon, seed=SEED).fit(before)
     raw = Windows(panel, windows["test"].item, windows["test"].origin, model.context_length, horizon)
     truth = raw.future(torch.float64)
-    default = adapter.law(raw)
+    default = adapter.joint_distribution(raw)
     chosen, bands = adapter._fitted.copula, {"default": [adapter._fitted.joint_bands] * len(raw)}
     latest, bands["updated"] = [], []
     for number, origin in enumerate(raw.origin):
@@ -147,10 +147,10 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
         if new.start < new.stop:
             rows_since = Item(panel.items[0].item_id, panel.items[0].values[new], panel.items[0].index[new])
             adapter.update(replace(panel, items=(rows_since,)))
-        latest.append(adapter.law(raw[[number]]))
+        latest.append(adapter.joint_distribution(raw[[number]]))
         bands["updated"].append(adapter._fitted.joint_bands)
     margins = {
-        "frozen model": adapter.frozen_law(raw).marginals,
+        "frozen model": adapter.zero_shot_distribution(raw).marginals,
         "default": default.marginals,
         "updated": QuantileFunction(
             _LEVELS, torch.cat([each.marginals.at(_LEVELS) for each in latest]), default.marginals.support
@@ -160,7 +160,7 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
     apart = part_windows(panel, parts["test"], context_length=model.context_length, prediction_length=horizon,
                          max_windows=10**6, stride=season)  # fmt: skip
     first = Adapter("identity", foundation_model=model, prediction_length=horizon, seed=SEED).fit(before)
-    for law, each in (("frozen model", first.frozen_law(apart)), ("default", first.law(apart))):
+    for law, each in (("frozen model", first.zero_shot_distribution(apart)), ("default", first.law(apart))):
         pit = each.marginals.pit(apart.future(torch.float64), torch.Generator().manual_seed(SEED))
         cells = [(scores.pit_ece(pit[:, lead]), scores.pit_ece_floor(pit[:, [lead]], apart.time, last_lead=lead + 1))
                  for lead in range(horizon)]  # fmt: skip

@@ -27,7 +27,7 @@ from adapts.copulas.independent import Independent
 from adapts.copulas.rank import fit_empirical
 from adapts.copulas.selection import choose_copula
 from adapts.data.times import Times
-from adapts.distribution.joint import Law
+from adapts.distribution.joint import JointDistribution
 from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 from adapts.foundation import FoundationModel, load_foundation_model
 from adapts.statistics.bootstrap import independent_windows
@@ -129,8 +129,10 @@ def known(name: str, start: tuple[Tensor, ...], step: Step) -> Iterator[dict[str
     generator = torch.Generator().manual_seed(0)
     laws = {
         "true law": draws[test].transpose(0, 1),
-        "default": Law(margins[test], copula).sample(SAMPLES, generator, stratified=False),
-        "independent": Law(margins[test], Independent(HORIZON, CHANNELS)).sample(SAMPLES, generator, stratified=False),
+        "default": JointDistribution(margins[test], copula).sample(SAMPLES, generator, stratified=False),
+        "independent": JointDistribution(margins[test], Independent(HORIZON, CHANNELS)).sample(
+            SAMPLES, generator, stratified=False
+        ),
     }
     about = {"what": "known law", "data": name, **provenance(Panel.of(outcome.flatten(0, 1).double().numpy()), 0)}
     found = {law: joint_scores(samples, outcome[test]).nanmean(0) for law, samples in laws.items()}
@@ -209,7 +211,7 @@ def large(channels: int = 321, horizon: int = 96, number: int = 1000) -> Iterato
     pits = torch.special.ndtr((errors - errors.mean(0)) / errors.std(0))
     copula = fit_gaussian(pits)
     values = torch.special.ndtri(torch.tensor(LEVELS)).double().expand(1, horizon, channels, -1)
-    law = Law(QuantileFunction(LEVELS, values), copula)
+    law = JointDistribution(QuantileFunction(LEVELS, values), copula)
     law.sample(2)
     memory.begin()
     start = time.perf_counter()

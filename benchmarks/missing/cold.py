@@ -43,7 +43,7 @@ def measure(name: str) -> list[dict[str, object]]:
         truth = windows.future(torch.float64)
         ours, alone = (
             Score.of(law(windows).marginals.at(LEVELS.double()), truth, scale)
-            for law in (adapter.law, adapter.frozen_law)
+            for law in (adapter.joint_distribution, adapter.zero_shot_distribution)
         )
         found.append({"set": name, "rows": rows, **ours.means("ours"), **alone.means("frozen"), "items": len(items),
                       "foundation_model": named(adapter.model), **provenance(panel, SEED)})  # fmt: skip

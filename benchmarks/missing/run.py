@@ -69,7 +69,7 @@ def lacking(panel: Panel, missing: np.ndarray) -> Panel:
 
 
 def scored(adapter: Adapter, panel: Panel, windows: Windows, truth: Tensor) -> Score:
-    law = adapter.law(replace(windows, panel=panel))
+    law = adapter.joint_distribution(replace(windows, panel=panel))
     return Score.of(law.marginals.at(LEVELS.double()), truth, torch.from_numpy(adapter.scale_))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...copulas.independent import Independent
 from ...data.windows import Windows
-from ...distribution.joint import Law
+from ...distribution.joint import JointDistribution
 from ...distribution.quantile_function import LEVELS, QuantileFunction
 
 LATER = 0.2  # the share of the fit part's time, its end, in which a baseline that learns is judged
@@ -80,7 +80,7 @@ class Baseline(ABC):
         self.residuals = torch.from_numpy(np.stack(quantiles)).movedim(1, -1)
         return self
 
-    def law(self, windows: Windows) -> Law:
+    def joint_distribution(self, windows: Windows) -> JointDistribution:
         r"""The predictive law: the point forecast plus the errors of the fit part, all cells independent.
 
         Arguments:
@@ -93,7 +93,7 @@ class Baseline(ABC):
         point = self.forecast(windows)
         point = torch.where(point.isnan(), self.fallback, point)
         values = point.unsqueeze(-1) + self.residuals  # (n, H, D, Q)
-        return Law(QuantileFunction(LEVELS, values), Independent(horizon, channels))
+        return JointDistribution(QuantileFunction(LEVELS, values), Independent(horizon, channels))
 
 
 def _seen(errors: Tensor) -> np.ndarray:
