@@ -46,7 +46,7 @@ from .foundation import FoundationModel, load_foundation_model
 from .foundation.cache import cached_forecasts
 from .notices import Notice, say
 from .persistence import saving
-from .pipeline import Pipeline
+from .predictor import Predictor
 from .registry import load_recipe, recipes
 
 logger = get_logger(__name__)
@@ -987,7 +987,7 @@ class Adapter:
         read = self._read(future, target=given, **options).panel
         return _in_steps_of(panel, read, given=True)
 
-    def _pipeline(self, fitted: Fitted) -> Pipeline:
+    def _pipeline(self, fitted: Fitted) -> Predictor:
         return fitted.pipeline(self.model, self.batch_size, self.seed, self.posterior_draws)
 
     def _units(

@@ -20,7 +20,7 @@ from ._random import seeded
 from ._version import __version__
 from .adapter import TRAINING, Adapter, _trained
 from .data.cards import Dataset
-from .data.splits import split_parts
+from .data.splits import split_panel
 from .errors import reading, shown, unknown
 from .fitting.fingerprint import rows_digest
 from .fitting.run import Shared, validate
@@ -390,7 +390,7 @@ def _result(search: _Search, trials: Sequence[Any]) -> Tuned:
 def _fingerprint(adapter: Adapter, dataset: Dataset, borders: tuple[int, int] | None, space: _Space) -> dict[str, Any]:
     r"""All that the trials depend on, as JSON can hold it: of the data, the rows up to the end of validation."""
     borders = borders or dataset.borders
-    stops = [stop for _, stop in split_parts(dataset.panel, borders=borders)["validation"].ranges]
+    stops = [stop for _, stop in split_panel(dataset.panel, borders=borders)["validation"].ranges]
     options = {name: _label(x) for name, x in adapter.get_params(deep=False).items() if name != "device"}
     return {
         "versions": {"adapts": __version__},

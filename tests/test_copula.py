@@ -14,7 +14,7 @@ from adapts.copulas.rank import PathCopula, RankCopula
 from adapts.copulas.structured import StructuredCopula
 from adapts.distribution.joint import JointDistribution
 from adapts.distribution.quantile_function import LEVELS, QuantileFunction
-from adapts.statistics.bootstrap import clock_of, independent_windows, lead_blocks
+from adapts.statistics.bootstrap import block_scheme, effective_sample_size, lead_blocks
 
 HORIZON, CHANNELS = 6, 4
 
@@ -352,34 +352,34 @@ class TestBlocks:
         assert lead_blocks(1).tolist() == [0]
 
     def test_independent_windows(self):
-        assert independent_windows(times(np.arange(49)), 24) == 3
-        assert independent_windows(times([0, 100, 200]), 24) == 3
-        assert independent_windows(times([0, 0, 1], [0, 1, 1]), 24) == pytest.approx(2 + 1 / 24)
+        assert effective_sample_size(times(np.arange(49)), 24) == 3
+        assert effective_sample_size(times([0, 100, 200]), 24) == 3
+        assert effective_sample_size(times([0, 0, 1], [0, 1, 1]), 24) == pytest.approx(2 + 1 / 24)
 
     def test_clock(self):
-        clock = clock_of(times(np.arange(0, 960 - 24)), 24)
+        clock = block_scheme(times(np.arange(0, 960 - 24)), 24)
         assert clock is not None and clock.bins == 39 and clock.freedom == 10
-        assert clock_of(times(np.arange(50)), 24) is None and clock_of(times([]), 24) is None
-        items = clock_of(times(np.zeros(9, int), np.arange(9)), 24)
+        assert block_scheme(times(np.arange(50)), 24) is None and block_scheme(times([]), 24) is None
+        items = block_scheme(times(np.zeros(9, int), np.arange(9)), 24)
         assert items is not None and items.bins == 9 and items.freedom == 8
-        assert clock_of(times([0, 1000, 1001, 1040, 2000, 3000]), 24).bins == 5  # empty bins hold nothing
+        assert block_scheme(times([0, 1000, 1001, 1040, 2000, 3000]), 24).bins == 5  # empty bins hold nothing
 
     def test_rows_are_no_times(self):
-        for ask in (clock_of, independent_windows):
+        for ask in (block_scheme, effective_sample_size):
             with pytest.raises(TypeError, match=r"expected the times .* got ndarray: pass windows.time"):
                 ask(np.arange(50), 2)
 
     def test_errors_of_independent_values_have_the_standard_error(self):
         x = torch.randn(40_000, 2, dtype=torch.float64) + torch.tensor([0.0, 5.0])
-        found = clock_of(times(np.arange(40_000)), 1).errors(x).square().mean(0).sqrt()
+        found = block_scheme(times(np.arange(40_000)), 1).errors(x).square().mean(0).sqrt()
         torch.testing.assert_close(found, x.std(0) / 200, rtol=0.15, atol=0)
-        items = clock_of(times(np.zeros(400, int), np.arange(400)), 10).errors(x[:400]).square().mean(0)
+        items = block_scheme(times(np.zeros(400, int), np.arange(400)), 10).errors(x[:400]).square().mean(0)
         torch.testing.assert_close(items, x[:400].var(0) / 400)
 
     def test_errors_see_overlap(self):
         # moving sums of 24: the mean of n of them spreads sqrt(24) times wider than if they were independent
         sums = torch.randn(48_000, dtype=torch.float64).unfold(0, 24, 1).mean(-1, keepdim=True)
-        clock = clock_of(times(np.arange(len(sums))), 24)
+        clock = block_scheme(times(np.arange(len(sums))), 24)
         assert float(clock.errors(sums).square().mean().sqrt()) == pytest.approx(48_000**-0.5, rel=0.15)
 
     @pytest.mark.parametrize("persistent", [0.3, 0.8])
@@ -388,7 +388,7 @@ class TestBlocks:
         x[0] /= math.sqrt(1 - persistent**2)
         for step in range(1, 50):
             x[step] += persistent * x[step - 1]
-        found = clock_of(times(np.arange(50)), 1).errors(x).square().mean(0).mean()
+        found = block_scheme(times(np.arange(50)), 1).errors(x).square().mean(0).mean()
         assert 1.0 < float(found / x.mean(0).var()) < 1.6  # rather too wide than too narrow
         alone = (x.var(0) / 50).mean()
         assert float(alone / x.mean(0).var()) < 0.6
@@ -396,7 +396,7 @@ class TestBlocks:
     def test_the_mean_of_columns_is_a_column(self):
         x = torch.randn(60, 3, dtype=torch.float64)
         x[:, 2], x[::2, 1] = math.nan, math.nan
-        clock = clock_of(times(np.arange(60)), 3)
+        clock = block_scheme(times(np.arange(60)), 3)
         together = clock.errors(x, together=True)
         assert together[:, 3].isnan().all()
         torch.testing.assert_close(together[:, 1:3], clock.errors(x)[:, :2])
@@ -405,7 +405,7 @@ class TestBlocks:
 
     def test_items_of_one_time_stay_together(self):
         x = torch.tensor([[1.0], [-1.0]]).repeat(50, 1)  # two items whose errors cancel
-        clock = clock_of(times(np.repeat(np.arange(50), 2), np.tile([0, 1], 50)), 5)
+        clock = block_scheme(times(np.repeat(np.arange(50), 2), np.tile([0, 1], 50)), 5)
         assert float(clock.errors(x).abs().max()) < 1e-12
 
 

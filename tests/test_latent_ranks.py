@@ -17,11 +17,11 @@ from adapts.copulas.gaussian import GaussianCopula
 from adapts.copulas.independent import Independent
 from adapts.copulas.rank import PathCopula
 from adapts.data.panel import Panel
-from adapts.data.splits import split_parts
-from adapts.data.windows import last_windows, part_windows
+from adapts.data.splits import split_panel
+from adapts.data.windows import last_windows, split_windows
 from adapts.distribution.joint import JointDistribution
 from adapts.distribution.quantile_function import QuantileFunction
-from adapts.pipeline import Pipeline
+from adapts.predictor import Predictor
 
 HORIZON = 6
 INDEPENDENT = Independent(HORIZON, 2)
@@ -54,9 +54,9 @@ def chosen():
 
 def windows_of(adapter, number=5):
     panel = Panel.of(alternating(600, seed=9))
-    part = split_parts(panel)["train"]
+    part = split_panel(panel)["train"]
     length = adapter.context_length_
-    return part_windows(panel, part, context_length=length, prediction_length=HORIZON, max_windows=number)
+    return split_windows(panel, part, context_length=length, prediction_length=HORIZON, max_windows=number)
 
 
 class Shifted(AdapterModule):
@@ -76,13 +76,13 @@ class Shifted(AdapterModule):
 
 def pipeline_of(family, series, noise=None, **options):
     panel = Panel.of(series)
-    windows = part_windows(
-        panel, split_parts(panel)["train"], context_length=48, prediction_length=HORIZON, max_windows=7
+    windows = split_windows(
+        panel, split_panel(panel)["train"], context_length=48, prediction_length=HORIZON, max_windows=7
     )
     unbounded = torch.full((series.shape[1],), -torch.inf), torch.full((series.shape[1],), torch.inf)
     module = family.build(series.shape[1])
     module.prepare(torch.from_numpy(series).float())
-    pipeline = Pipeline(module.eval(), SeasonalModel(), unbounded, batch_size=3, seed=0, noise=noise, **options)
+    pipeline = Predictor(module.eval(), SeasonalModel(), unbounded, batch_size=3, seed=0, noise=noise, **options)
     return pipeline, windows
 
 
@@ -110,7 +110,7 @@ class TestPipeline:
 
     @pytest.mark.parametrize(("noise", "common"), [(None, 0.0), (0.25, 0.0), (0.25, 0.9)])
     def test_a_rotation_of_independent_normals_correlates_as_their_variances_say(self, noise, common, monkeypatch):
-        monkeypatch.setattr("adapts.pipeline.DRAWS", 8000)
+        monkeypatch.setattr("adapts.predictor.DRAWS", 8000)
         series = alternating(600)
         series /= series.std(0)
         pipeline, windows = pipeline_of(

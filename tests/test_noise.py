@@ -6,7 +6,7 @@ from calendars import times
 from torch.special import ndtri
 
 from adapts.distribution.quantile_function import LEVELS, QuantileFunction
-from adapts.pipeline import noise_ratio
+from adapts.predictor import missing_variance_ratio
 from adapts.statistics.bootstrap import lead_blocks
 
 HORIZON, CHANNELS, WINDOWS = 8, 2, 400
@@ -29,7 +29,7 @@ def law(scale, like):
 
 def ratio(scale, future, origin, item=None):
     spread = torch.ones(len(future), 1, CHANNELS)
-    return noise_ratio(law(scale, future), future, spread, lead_blocks(HORIZON), times(origin, item))
+    return missing_variance_ratio(law(scale, future), future, spread, lead_blocks(HORIZON), times(origin, item))
 
 
 def test_a_law_that_is_right_gets_no_noise_on_the_mean():
@@ -101,7 +101,9 @@ def test_a_channel_whose_windows_never_vary_tells_nothing_of_others():
     spread[:, :, 1] = 0.0
     for some in (slice(None), slice(0, 40)):  # with errors that can be told, and without
         at, blocks = times(origin[some]), lead_blocks(HORIZON)
-        found = noise_ratio(law(0.5, future[some]), future[some], spread[some], blocks, at)
-        alone = noise_ratio(law(0.5, future[some, :, :1]), future[some, :, :1], spread[some, :, :1], blocks, at)
+        found = missing_variance_ratio(law(0.5, future[some]), future[some], spread[some], blocks, at)
+        alone = missing_variance_ratio(
+            law(0.5, future[some, :, :1]), future[some, :, :1], spread[some, :, :1], blocks, at
+        )
         assert found.isfinite().all()
         torch.testing.assert_close(found[:, :1], alone)

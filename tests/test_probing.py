@@ -16,8 +16,8 @@ from torch.testing import assert_close
 from transformers import PatchTSTConfig, PatchTSTForPrediction, PatchTSTForPretraining, PatchTSTModel
 
 from adapts import Adapter, load_foundation_model, tune
-from adapts.data.splits import split_parts
-from adapts.data.windows import part_windows
+from adapts.data.splits import split_panel
+from adapts.data.windows import split_windows
 from adapts.foundation import FoundationModel
 from adapts.foundation.patchtst import PatchTST
 from adapts.testing.foundation import FoundationModelConformance
@@ -143,9 +143,9 @@ def test_probing_beats_the_untrained_head_and_leaves_the_model_alone() -> None:
     model = load_foundation_model(tiny())
     before = model.fingerprint()
     panel = Panel.of(series())
-    parts = split_parts(panel)
+    parts = split_panel(panel)
     train, validation = (
-        part_windows(panel, parts[name], context_length=48, prediction_length=8, max_windows=200)
+        split_windows(panel, parts[name], context_length=48, prediction_length=8, max_windows=200)
         for name in ("train", "validation")
     )
     head, losses = probe(model, train, validation, batch_size=32, seed=0)

@@ -25,8 +25,8 @@ from adapts.adapters import (
     Weave,
 )
 from adapts.data.panel import Panel
-from adapts.data.splits import split_parts
-from adapts.data.windows import part_windows
+from adapts.data.splits import split_panel
+from adapts.data.windows import split_windows
 from adapts.distribution.quantile_function import QuantileFunction
 from adapts.persistence.checkpoints import TRAINING, Checkpoints
 from adapts.training.module import AdapterTraining, train
@@ -38,8 +38,8 @@ NOTE = {"versions": {"adapts": "1"}}  # what a folder of checkpoints is of
 def windows_of(rows: np.ndarray) -> dict:
     panel = Panel.of(rows)
     return {
-        name: part_windows(panel, part, context_length=48, prediction_length=12, max_windows=200)
-        for name, part in split_parts(panel).items()
+        name: split_windows(panel, part, context_length=48, prediction_length=12, max_windows=200)
+        for name, part in split_panel(panel).items()
     }
 
 

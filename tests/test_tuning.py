@@ -51,9 +51,9 @@ def test_the_loss_of_the_identity_is_the_frozen_models_quantile_loss() -> None:
     assert tuned.loss == tuned.frozen_loss
     fitted = adapter("identity", context_length=48).fit(rows)
     panel = Panel.of(rows)
-    windows = adapts.data.windows.part_windows(
+    windows = adapts.data.windows.split_windows(
         panel,
-        adapts.data.splits.split_parts(panel)["validation"],
+        adapts.data.splits.split_panel(panel)["validation"],
         context_length=48,
         prediction_length=8,
         max_windows=50,
@@ -278,9 +278,9 @@ def test_a_trial_scores_what_fit_would_fit() -> None:
     tuned = tune(adapter("identity"), rows, {"context_length": [48]}, trials=1, **roles)
     fitted = adapter("identity", context_length=48, recalibration="none").fit(rows, **roles)
     panel = fitted._fitted.panel
-    windows = adapts.data.windows.part_windows(
+    windows = adapts.data.windows.split_windows(
         panel,
-        adapts.data.splits.split_parts(panel)["validation"],
+        adapts.data.splits.split_panel(panel)["validation"],
         context_length=48,
         prediction_length=8,
         max_windows=50,

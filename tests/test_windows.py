@@ -11,9 +11,9 @@ import torch
 
 from adapts.data.loaders import window_loader
 from adapts.data.panel import Panel
-from adapts.data.splits import Part, split_parts
+from adapts.data.splits import Split, split_panel
 from adapts.data.times import Times
-from adapts.data.windows import Windows, last_windows, part_windows
+from adapts.data.windows import Windows, last_windows, split_windows
 
 NAMES = ["train", "validation", "calibration", "confirmation"]
 L, H = 12, 4
@@ -42,22 +42,22 @@ def poison(panel: Panel, item: int, start: int, value: float = 1e9) -> Panel:
     return replace(panel, items=tuple(items))
 
 
-def windows_of(panel: Panel, part: Part, max_windows: int = 10**6, stride: int = 1) -> Windows:
-    return part_windows(panel, part, context_length=L, prediction_length=H, max_windows=max_windows, stride=stride)
+def windows_of(panel: Panel, part: Split, max_windows: int = 10**6, stride: int = 1) -> Windows:
+    return split_windows(panel, part, context_length=L, prediction_length=H, max_windows=max_windows, stride=stride)
 
 
 # --------------------------------------------------------------------------------------------------------- parts
 
 
 def test_parts_follow_one_another_and_take_their_shares() -> None:
-    parts = split_parts(undated(1000))
+    parts = split_panel(undated(1000))
     assert list(parts) == NAMES and [part.name for part in parts.values()] == NAMES
     assert [part.ranges for part in parts.values()] == [((0, 700),), ((700, 800),), ((800, 900),), ((900, 1000),)]
 
 
 @pytest.mark.parametrize("rows", range(1, 60))
 def test_parts_hold_each_row_once(rows: int) -> None:
-    ranges = [part.ranges[0] for part in split_parts(undated(rows)).values()]
+    ranges = [part.ranges[0] for part in split_panel(undated(rows)).values()]
     assert ranges[0][0] == 0 and ranges[-1][1] == rows
     assert all(
         before[1] == after[0] and before[0] <= before[1] for before, after in zip(ranges, ranges[1:], strict=False)
@@ -65,16 +65,16 @@ def test_parts_hold_each_row_once(rows: int) -> None:
 
 
 def test_a_card_s_borders_give_the_train_rows_and_thirds_of_the_validation_rows() -> None:
-    parts = split_parts(undated(1000), borders=(600, 700))
+    parts = split_panel(undated(1000), borders=(600, 700))
     assert [part.ranges[0] for part in parts.values()] == [(0, 600), (600, 633), (633, 667), (667, 700)]
     with pytest.raises(ValueError, match=r"expected borders \(train end, validation end\).*got \(700, 600\)"):
-        split_parts(undated(1000), borders=(700, 600))
+        split_panel(undated(1000), borders=(700, 600))
 
 
 def test_dated_items_are_cut_at_the_same_dates() -> None:
     panel = dated(("2024-01-01", 1000), ("2024-06-01", 500), ("2020-01-01", 30), ("2026-09-01", 20))
     union = sorted(set().union(*(item.index for item in panel.items)))
-    parts = split_parts(panel)
+    parts = split_panel(panel)
     for cut, name in zip((0.7, 0.8, 0.9), NAMES[1:], strict=True):
         date = union[round(cut * len(union))]
         for item, (start, _) in zip(panel.items, parts[name].ranges, strict=True):
@@ -84,7 +84,7 @@ def test_dated_items_are_cut_at_the_same_dates() -> None:
 
 
 def test_undated_items_are_cut_each_at_its_own_rows() -> None:
-    assert split_parts(undated(100, 10))["train"].ranges == ((0, 70), (0, 7))
+    assert split_panel(undated(100, 10))["train"].ranges == ((0, 70), (0, 7))
 
 
 # ------------------------------------------------------------------------------------------------------- windows
@@ -114,7 +114,7 @@ def test_what_an_item_does_not_have_is_missing_and_never_another_item_s() -> Non
 
 def test_slices_and_arrays_of_windows_are_the_same_rows() -> None:
     panel = undated(200, 90)
-    windows = windows_of(panel, split_parts(panel)["train"])
+    windows = windows_of(panel, split_panel(panel)["train"])
     which = np.array([3, 0, len(windows) - 1])
     assert torch.equal(windows[which].past(), windows.past()[which])
     assert torch.equal(windows[5:9].future(), windows.future()[5:9])
@@ -140,7 +140,7 @@ def test_targets_stay_in_their_part_and_thinning_is_even(seed: int) -> None:
     dice = np.random.default_rng(seed)
     panel = undated(*dice.integers(1, 400, size=dice.integers(1, 6)))
     limit = int(dice.integers(1, 300))
-    for part in split_parts(panel).values():
+    for part in split_panel(panel).values():
         every = windows_of(panel, part)
         for item, origin in zip(every.item, every.origin, strict=True):
             start, stop = part.ranges[item]
@@ -158,14 +158,14 @@ def test_targets_stay_in_their_part_and_thinning_is_even(seed: int) -> None:
 
 def test_stride_is_the_distance_of_origins() -> None:
     panel = undated(100)
-    assert windows_of(panel, Part("train", ((0, 70),)), stride=7).origin.tolist() == list(range(12, 67, 7))
+    assert windows_of(panel, Split("train", ((0, 70),)), stride=7).origin.tolist() == list(range(12, 67, 7))
 
 
 def test_windows_whose_target_is_wholly_missing_are_left_out() -> None:
     values = np.ones((60, 2))
     values[30:40] = np.nan
     values[20:50, 1] = np.nan
-    windows = windows_of(Panel.of(values), Part("train", ((0, 60),)))
+    windows = windows_of(Panel.of(values), Split("train", ((0, 60),)))
     assert not windows.future().isnan().all(dim=2).all(dim=1).any()
     assert sorted(set(range(12, 57)) - set(windows.origin.tolist())) == list(range(30, 37))
 
@@ -174,7 +174,7 @@ def test_windows_whose_target_is_wholly_missing_are_left_out() -> None:
 def test_poison_from_the_origin_on_does_not_reach_the_past(seed: int) -> None:
     dice = np.random.default_rng(seed)
     panel = undated(*dice.integers(30, 90, size=3))
-    for part in split_parts(panel).values():
+    for part in split_panel(panel).values():
         windows = windows_of(panel, part)
         for number in dice.permutation(len(windows))[:5]:
             window = windows[[number]]
@@ -186,7 +186,7 @@ def test_poison_from_the_origin_on_does_not_reach_the_past(seed: int) -> None:
 @pytest.mark.parametrize("later", NAMES[1:])
 def test_poison_in_a_later_part_does_not_reach_an_earlier_one(later: str) -> None:
     panel = undated(300, 120)
-    parts = split_parts(panel)
+    parts = split_panel(panel)
     poisoned = panel
     for number, (start, _) in enumerate(parts[later].ranges):
         poisoned = poison(poisoned, number, start)
@@ -199,7 +199,7 @@ def test_poison_in_a_later_part_does_not_reach_an_earlier_one(later: str) -> Non
 
 def test_contexts_look_back_across_a_border() -> None:
     panel = undated(300)
-    windows = windows_of(panel, split_parts(panel)["validation"])
+    windows = windows_of(panel, split_panel(panel)["validation"])
     assert windows.origin[0] == 210 and torch.equal(windows.past()[0, :, 0], torch.arange(198.0, 210.0))
 
 
@@ -208,7 +208,7 @@ def test_contexts_look_back_across_a_border() -> None:
 
 def test_the_loader_shuffles_by_seed_and_epoch_and_shows_each_window_once() -> None:
     panel = undated(100)
-    parts = split_parts(panel)
+    parts = split_panel(panel)
     train, validation = windows_of(panel, parts["train"]), windows_of(panel, parts["validation"])
 
     def epoch(seed: int, number: int) -> list[float]:
@@ -225,7 +225,7 @@ def test_the_loader_shuffles_by_seed_and_epoch_and_shows_each_window_once() -> N
 
 def test_what_goes_with_each_window_is_shuffled_with_it() -> None:
     panel = undated(100)
-    train = windows_of(panel, split_parts(panel)["train"])
+    train = windows_of(panel, split_panel(panel)["train"])
     for _, future, known in window_loader(train, 16, 0, {"first": train.future()[:, 0]}):
         assert torch.equal(known["first"], future[:, 0])
 
@@ -240,7 +240,7 @@ def test_phases_are_those_of_the_dates_also_beyond_the_end():
     windows = Windows(panel, np.zeros(4, dtype=int), np.array([60, 0, 19, 58]), L, H)
     assert windows.phases == 24
     assert windows.phase().tolist() == [[ahead[o + h].hour for h in range(H)] for o in windows.origin]
-    assert undated(30).frequency is None and windows_of(undated(30), Part("train", ((0, 30),))).phase().any() == 0
+    assert undated(30).frequency is None and windows_of(undated(30), Split("train", ((0, 30),))).phase().any() == 0
 
 
 def test_phases_of_several_items_go_by_their_own_dates():

@@ -16,8 +16,8 @@ from .weave import Weave
 __all__ = [
     "VAE",
     "AdapterModule",
-    "Bayesian",
     "Autoencoder",
+    "Bayesian",
     "Dropout",
     "Ensemble",
     "Evidence",

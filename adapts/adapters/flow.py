@@ -77,7 +77,7 @@ class Flow(Normalised):
     def _build(self, channels: int) -> None:
         check_reduction(self, self.latents, channels)
         try:
-            from zuko.flows.coupling import GeneralCouplingTransform
+            from zuko.flows.imputer import GeneralCouplingTransform
             from zuko.transforms import MonotonicAffineTransform
         except ImportError as error:
             raise ValueError("the family 'flow' is made of zuko's couplings: pip install 'adapts[flow]'") from error
@@ -85,16 +85,16 @@ class Flow(Normalised):
         self.couplings = nn.ModuleList()
         options = {} if self.latents == 1 else {"hidden_features": [self.hidden] * self.depth, "activation": nn.Tanh}
         for number in range(self.transforms):
-            coupling = GeneralCouplingTransform(
+            imputer = GeneralCouplingTransform(
                 self.latents,
                 mask=torch.arange(self.latents) % 2 == number % 2,
                 univariate=partial(MonotonicAffineTransform, slope=SLOPE),
                 **options,
             )
             # Shift and logarithm of the scale are zero: the identity.
-            for parameter in (coupling.phi if self.latents == 1 else coupling.hyper[-1]).parameters():
+            for parameter in (imputer.phi if self.latents == 1 else imputer.hyper[-1]).parameters():
                 nn.init.zeros_(parameter)
-            self.couplings.append(coupling.float())  # zuko makes its networks in PyTorch's default type
+            self.couplings.append(imputer.float())  # zuko makes its networks in PyTorch's default type
 
     def _prepare(self, rows: Tensor) -> None:
         if self.latents < self.channels:
@@ -102,11 +102,11 @@ class Flow(Normalised):
 
     def _encode(self, x: Tensor, state: State) -> Tensor:
         z = x @ self.directions
-        for coupling in self.couplings:
-            z = coupling()(z)
+        for imputer in self.couplings:
+            z = imputer()(z)
         return z
 
     def _decode(self, z: Tensor, state: State) -> Tensor:
-        for coupling in reversed(self.couplings):
-            z = coupling().inv(z)
+        for imputer in reversed(self.couplings):
+            z = imputer().inv(z)
         return z @ self.directions.mT

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..data.times import Times
 from ..distribution.quantile_function import QuantileFunction
-from ..statistics.bootstrap import clock_of, lead_blocks, student
+from ..statistics.bootstrap import block_scheme, lead_blocks, student
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 r"""The shares of the adapter that a gate chooses from."""
@@ -62,13 +62,13 @@ def fit_gate(
     2. *Test.* The choice is made again without each fifth of the time (nor what overlaps it), and its gain is taken
        there, so that choosing earns nothing. Cell gains are shrunk towards their mean just so: cells lend each other
        strength where they agree, and stand alone where they differ. A cell opens if the 80 % lower bound of its
-       shrunk gain, by slow waves (see `Clock`), is above zero.
+       shrunk gain, by slow waves (see `BlockScheme`), is above zero.
     3. *Guard.* A cell whose share does not lower its own loss on all windows stays closed, hence no cell is worse
        than the frozen model on these windows.
     4. *Smoothing.* Shares pass from block to block without a jump (see `smooth_shares`), where that lowers the loss of
        the cell as well.
 
-    With too little time (see `clock_of`) all stays closed.
+    With too little time (see `block_scheme`) all stays closed.
 
     References:
         | Limits of empirical Bayes estimates: Stein's Estimation Rule and Its Competitors (Efron and Morris, 1973)
@@ -84,7 +84,7 @@ def fit_gate(
         The gate.
     """
     number, horizon, channels = future.shape
-    clock = clock_of(time, horizon)
+    clock = block_scheme(time, horizon)
     if clock is None:
         reason = f"closed: the windows span too little time to be sure of a gain ({4 * horizon} rows are needed)"
         return Gate(torch.zeros(horizon, channels, dtype=torch.float32), reason)
@@ -153,8 +153,8 @@ def contradicted(
 ) -> Tensor:
     r"""Tells in which channels later windows contradict a gate: the gated law is surely worse than the frozen model.
 
-    Sure is what the 80 % lower bound of the loss added, by slow waves (see `Clock`), has above zero, in the channel by
-    itself or in all together.
+    A channel is significantly worse if the 80 % lower bound of the loss added (see `BlockScheme`) is above zero, in the
+    channel by itself or in all together.
 
     Arguments:
         shares: The gate's values, with shape :math:`(H, D)`.
@@ -168,7 +168,7 @@ def contradicted(
         Whether each channel is contradicted, with shape :math:`(D,)`; none where the windows span too little time to
         tell.
     """
-    clock = clock_of(time, future.shape[1])
+    clock = block_scheme(time, future.shape[1])
     if clock is None:
         return torch.zeros(future.shape[2], dtype=torch.bool)
     losses = _losses(adapter, frozen, future, torch.zeros(future.shape[1], dtype=torch.long), (0.0, shares))

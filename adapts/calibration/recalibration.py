@@ -17,7 +17,7 @@ from ..data.times import Times
 from ..distribution.pits import Pits
 from ..distribution.quantile_function import LEVELS, QuantileFunction
 from ..persistence.tensors import require_names, taken
-from ..statistics.bootstrap import Clock, clock_of, student
+from ..statistics.bootstrap import BlockScheme, block_scheme, student
 
 _CAUTION = 2.0  # how many times its noise a deviation must be before half of it is believed
 _NOISED = LEVELS[1::3]  # the levels at which noise is taken
@@ -83,7 +83,7 @@ class Recalibration:
 
         Each step moves what the coarser one left towards the quantiles of its own PITs, by the James-Stein share
         :math:`(1 - 2 s^2 / d^2)^+`, where :math:`d` is how far both lie apart and :math:`s` how far they would by
-        chance, by slow waves (see `Clock`). Twice the noise, as later windows are never quite like earlier ones.
+        chance, by slow waves (see `BlockScheme`). Twice the noise, as later windows are never quite like earlier ones.
         Hence calibrated margins, and few windows, are left alone. The phases come last, for what the others left.
 
         At an atom of its law (a night without sun, a day without rain) an outcome only tells that its level lies within
@@ -104,9 +104,9 @@ class Recalibration:
 
         Returns:
             The recalibration; the identity if nothing moved, or the windows make too few blocks (see
-            `clock_of`).
+            `block_scheme`).
         """
-        pits, clock = Pits.of(pits), clock_of(time, len(blocks))
+        pits, clock = Pits.of(pits), block_scheme(time, len(blocks))
         if clock is None:
             return Recalibration.identity()
         number = int(blocks.max()) + 1
@@ -134,8 +134,8 @@ class Recalibration:
 
         Time is cut into six spans. Each but the first two is foretold by maps that are fitted on what lies before it;
         the better of the candidates, by the mean log score, is fitted on all windows if the 80 % lower bound of its
-        gain, by slow waves (see `Clock`), lies above zero, and the last span shows a gain. Where windows are cut
-        by items (see `clock_of`), spans are of items.
+        gain, by slow waves (see `BlockScheme`), lies above zero, and the last span shows a gain. Where windows are cut
+        by items (see `block_scheme`), spans are of items.
 
         References:
             | Present Position and Potential Developments: Some Personal Views (Dawid, 1984), for the prequential way
@@ -154,7 +154,7 @@ class Recalibration:
         phase = torch.zeros(pits.shape[:2], dtype=torch.long) if phase is None else phase
         some = _enough(pits)
         pits, time, phase = pits[some], time[some], phase[some]
-        clock = clock_of(time, len(blocks))
+        clock = block_scheme(time, len(blocks))
         if clock is None:
             return Recalibration.identity(), "left out, for windows are too few"
         ways = {"by blocks of leads": 1}
@@ -209,7 +209,7 @@ class Recalibration:
             Of each span, the numbers of its windows, and their maps; the identity for all of them where windows make
             too few blocks.
         """
-        pits, clock = Pits.of(pits), clock_of(time, len(blocks))
+        pits, clock = Pits.of(pits), block_scheme(time, len(blocks))
         if clock is None:
             return [(np.arange(len(pits)), Recalibration.identity())]
         found = []
@@ -391,7 +391,7 @@ def _edges(values: Tensor, told: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[T
     return (values, first), (values, last)
 
 
-def _spans(clock: Clock) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _spans(clock: BlockScheme) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     r"""Which windows (n,) lie in each span of time, and which before and behind it share no target with these."""
     edges = np.quantile(np.unique(clock.time), np.linspace(0, 1, _SPANS + 1))
     return [
@@ -424,7 +424,7 @@ def _consistent(points: Tensor, below: Tensor, above: Tensor) -> Tensor:
     return counts
 
 
-def _towards(maps: Tensor, pits: Pits, group: Tensor, groups: int, clock: Clock) -> Tensor:
+def _towards(maps: Tensor, pits: Pits, group: Tensor, groups: int, clock: BlockScheme) -> Tensor:
     r"""Maps, moved towards the quantiles (G, D, P) of PITs (n, H, D) in groups of steps (n, H), as noise allows."""
     target = _quantiles(pits, group, groups)
     member = torch.nn.functional.one_hot(group, groups).float()  # (n, H, G)

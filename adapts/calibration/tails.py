@@ -58,7 +58,7 @@ class Tails:
         Arguments:
             law: The law of :math:`n` windows, with batch shape :math:`(n, H, D)`.
             future: The outcomes, with shape :math:`(n, H, D)`. NaN marks one that says nothing.
-            worth: How many independent windows they hold as much as (see `independent_windows`).
+            worth: How many independent windows they hold as much as (see `effective_sample_size`).
 
         Returns:
             The tails; None where they stay as they are.

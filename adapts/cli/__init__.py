@@ -11,7 +11,7 @@ import typer
 from .._version import __version__
 from .backtest import EXAMPLES as BACKTESTS
 from .backtest import backtest
-from .errors import EXIT_CODES, Told
+from .errors import EXIT_CODES, Reported
 from .forecast import EXAMPLES as FORECASTS
 from .forecast import forecast
 from .roster import EXAMPLES as LISTS
@@ -19,7 +19,7 @@ from .roster import list_
 
 # Whatever needs torch is imported when a command runs, so that help comes at once.
 app = typer.Typer(
-    cls=Told,
+    cls=Reported,
     help="Joint, calibrated multivariate forecasts from a frozen univariate foundation model.",
     epilog=EXIT_CODES,
     rich_markup_mode="markdown",

@@ -2,7 +2,7 @@ r"""How a command ends: the exit codes, and one line for each error."""
 
 from __future__ import annotations
 
-__all__ = ["EXIT_CODES", "Told"]
+__all__ = ["EXIT_CODES", "Reported"]
 
 import errno
 import json
@@ -26,7 +26,7 @@ LONGEST = 1000  # letters of a message
 _UsageError: Any = typer.BadParameter.__mro__[1]  # typer gives it no name of its own
 
 
-class Told(TyperGroup):
+class Reported(TyperGroup):
     r"""The commands, and the one place where their errors end: one line to stderr, or JSON to stdout by --json."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:

@@ -3,8 +3,17 @@ r"""What the commands share: from options to an adapter and a data set, and from
 from __future__ import annotations
 
 __all__ = [
-    "READING", "add", "adapter_of", "data_of", "draw", "hand_over", "reading_of", "report", "require_place",
-    "scores_of", "unsaid",
+    "READING",
+    "adapter_of",
+    "add",
+    "data_of",
+    "draw",
+    "hand_over",
+    "reading_of",
+    "report",
+    "require_place",
+    "scores_of",
+    "unsaid",
 ]  # fmt: skip
 
 import hashlib

@@ -136,7 +136,7 @@ def fit_gaussian(pits: Tensor | Pits, independent: float | None = None) -> Gauss
 
     Arguments:
         pits: The transforms of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing outcome.
-        independent: How many windows without overlap these are worth (see `independent_windows`), fewer of which
+        independent: How many windows without overlap these are worth (see `effective_sample_size`), fewer of which
             mean more shrinkage; :math:`n` if None.
 
     Returns:

@@ -78,7 +78,7 @@ JOINS: tuple[tuple[str, Callable[[Any, Any], Any]], ...] = (
     ),
 )
 #: Parts of dates as `pandas.to_datetime` knows them, and what else they are called, in lower case.
-PARTS = ("year", "month", "day", "hour", "minute", "second")
+SPLITS = ("year", "month", "day", "hour", "minute", "second")
 CALLED = {"yr": "year", "jahr": "year", "mo": "month", "mon": "month", "mnth": "month", "monat": "month", "dy": "day"}
 CALLED |= {"tag": "day", "hr": "hour", "stunde": "hour", "min": "minute", "sec": "second"}
 #: How many rows tell that a column numbers them.
@@ -90,7 +90,7 @@ SERIAL = (20_000, 80_000)
 #: What the name of a column has in it if it is a date.
 DATE_IN_NAME = re.compile(r"(?<!\d)[12]\d{3}(?!\d)|(?<!\d)[12]\d{5}(?:\d\d)?(?!\d)|^\d\d?([./-])\d\d?\1\d\d$")
 #: What of dates a column of whole numbers may spell out.
-FIELDS = (*PARTS, "quarter", "dayofweek", "dayofyear")
+FIELDS = (*SPLITS, "quarter", "dayofweek", "dayofyear")
 
 
 def suggested(column: pd.Series[Any]) -> tuple[str, pd.DatetimeIndex] | None:
@@ -270,13 +270,13 @@ def of_parts(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, list[str]]
         made = parse_dates(frame[year].astype(str) + "Q" + frame[quarter].astype(str))
         return None if made is None or made.hasnans else (code, [year, quarter])
     found = []
-    for part in PARTS:
+    for part in SPLITS:
         if part not in called:
             break
         found.append(called[part])
     if len(found) < 2:
         return None
-    plain = {name: part for name, part in zip(found, PARTS, strict=False)}
+    plain = {name: part for name, part in zip(found, SPLITS, strict=False)}
     code = (
         f"frame[{found}]"
         if all(name.lower() == part for name, part in plain.items())

@@ -2,7 +2,7 @@ r"""Splits of a panel in time."""
 
 from __future__ import annotations
 
-__all__ = ["Part", "split_parts"]
+__all__ = ["Split", "split_panel"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ import numpy as np
 from ..errors import shown
 from .panel import Panel
 
-PARTS = ("train", "validation", "calibration", "confirmation")
+SPLITS = ("train", "validation", "calibration", "confirmation")
 
 
 @dataclass(frozen=True)
-class Part:
+class Split:
     r"""One chronological part of a panel.
 
     Arguments:
@@ -28,12 +28,12 @@ class Part:
     ranges: tuple[tuple[int, int], ...]
 
 
-def split_parts(
+def split_panel(
     panel: Panel,
     *,
     borders: tuple[int, int] | None = None,
     fractions: Sequence[float] = (0.7, 0.1, 0.1, 0.1),
-) -> dict[str, Part]:
+) -> dict[str, Split]:
     r"""Cuts a panel into train, validation, calibration and confirmation, in this order in time.
 
     The items of a dated panel are cut at the same calendar dates: rows are counted where any of them has one, and an
@@ -56,8 +56,8 @@ def split_parts(
         raise ValueError(
             f"expected borders (train end, validation end), 0 < train end <= validation end, got {borders}"
         )
-    if len(fractions) != len(PARTS) or not abs(sum(fractions) - 1) < 1e-9:
-        raise ValueError(f"expected {len(PARTS)} fractions that add up to 1, got {shown(fractions)}")
+    if len(fractions) != len(SPLITS) or not abs(sum(fractions) - 1) < 1e-9:
+        raise ValueError(f"expected {len(SPLITS)} fractions that add up to 1, got {shown(fractions)}")
 
     def cuts(rows: int) -> list[int]:
         if borders is None:
@@ -75,6 +75,6 @@ def split_parts(
             np.clip(at - begin, 0, length).tolist() for begin, length in zip(panel.begins, panel.lengths, strict=True)
         ]
     return {
-        name: Part(name, tuple((cut[number], cut[number + 1]) for cut in item_cuts))
-        for number, name in enumerate(PARTS)
+        name: Split(name, tuple((cut[number], cut[number + 1]) for cut in item_cuts))
+        for number, name in enumerate(SPLITS)
     }

@@ -2,7 +2,7 @@ r"""Parts of a panel in time, and the context and target windows inside them."""
 
 from __future__ import annotations
 
-__all__ = ["Windows", "last_windows", "least_history", "part_windows"]
+__all__ = ["Windows", "last_windows", "least_history", "split_windows"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from ..errors import shown
-from ..imputation.cold_start import Kriging
-from ..imputation.cross_channel import Told
+from ..imputation.cold_start import ColdStart
+from ..imputation.cross_channel import Imputation
 from .frequency import phase_of, phases
 from .panel import Panel
-from .splits import Part
+from .splits import Split
 from .times import Times
 
 
@@ -45,8 +45,8 @@ class Windows:
     prediction_length: int
     shifts: Panel | None = None
     factors: Panel | None = None
-    told: Told | None = None
-    kriging: Kriging | None = None
+    told: Imputation | None = None
+    cold_start: ColdStart | None = None
 
     def __len__(self) -> int:
         return len(self.origin)
@@ -174,9 +174,9 @@ def least_history(context_length: int, prediction_length: int, stop: int) -> int
     return min(context_length, max(prediction_length, stop // 4))
 
 
-def part_windows(
+def split_windows(
     panel: Panel,
-    part: Part,
+    part: Split,
     *,
     context_length: int,
     prediction_length: int,

@@ -24,8 +24,8 @@ from ..calibration.joint_bands import JointBands
 from ..copulas.base import Copula
 from ..data.frequency import season_length as guess_season
 from ..data.panel import Panel
-from ..data.splits import Part
-from ..data.windows import Windows, part_windows
+from ..data.splits import Split
+from ..data.windows import Windows, split_windows
 from ..distribution.joint import JointDistribution
 from ..distribution.quantile_function import LEVELS, QuantileFunction
 from ..distribution.variance import VarianceParts
@@ -367,8 +367,8 @@ def _baseline(name: str, season: int, panel: Panel, firsts: Sequence[int], past:
 
     @cache
     def fitted() -> Baseline:
-        part = Part("fit", tuple((0, stop) for stop in np.clip(firsts, 0, panel.lengths).tolist()))
-        windows = part_windows(panel, part, context_length=past, prediction_length=horizon, max_windows=_FIT_WINDOWS)
+        part = Split("fit", tuple((0, stop) for stop in np.clip(firsts, 0, panel.lengths).tolist()))
+        windows = split_windows(panel, part, context_length=past, prediction_length=horizon, max_windows=_FIT_WINDOWS)
         return BASELINES[name](season).fit(windows)
 
     return lambda number, windows: fitted().joint_distribution(replace(windows, context_length=past))

@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import checks
 from ..data.windows import Windows
 from ..errors import shown
-from ..statistics.bootstrap import clock_of, student
+from ..statistics.bootstrap import block_scheme, student
 
 #: Scores that are means over cells, and those of whole windows: what differences can be taken of.
 METRICS = ("mse", "mae", "crps", "wql", "coverage_80", "coverage_80_calm", "coverage_80_volatile", "width_80",
@@ -35,7 +35,7 @@ def difference_table(
     channels of windows that begin together count as one outcome, and so do those of windows within one horizon.
 
     The interval is the difference plus and minus its standard deviation times Student's point. Both come from slow
-    waves over the windows' time (see `Clock`, which says how often intervals cover), whose number grows with the
+    waves over the windows' time (see `BlockScheme`, which says how often intervals cover), whose number grows with the
     horizons that the windows span: 2 where they span 4, 4 at 12, 10 at 50. With 12 windows or fewer intervals are
     wide, and cover differences that persist for several horizons less often than they say. Where time is shorter
     than four horizons but there are eight items or more, items stand in for time, each with all of its windows; where
@@ -68,7 +68,7 @@ def difference_table(
     if not 0 < checks.real(level) < 1:
         raise ValueError(f"expected the level of an interval within (0, 1), got {shown(level)}")
     channels = windows.panel.channels
-    clock = clock_of(windows.time, windows.prediction_length)
+    clock = block_scheme(windows.time, windows.prediction_length)
     stretch = math.nan if clock is None else student((1 + level) / 2, clock.freedom)
     rows = []
     for model in scores:

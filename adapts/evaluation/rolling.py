@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data.panel import Panel, require_length
-from ..data.splits import Part
-from ..data.windows import Windows, least_history, part_windows
+from ..data.splits import Split
+from ..data.windows import Windows, least_history, split_windows
 
 if TYPE_CHECKING:
     from ..data.cards import Dataset
@@ -132,8 +132,8 @@ def rolling_windows(
     for stop, first in zip(stops, firsts, strict=True):  # an item that begins late has windows when the others have
         late = max(0, least_history(context_length, prediction_length, stop) - first)
         starts.append(first + -(-late // stride) * stride)
-    part = Part("held back", tuple(zip(starts, stops, strict=True)))
-    return part_windows(
+    part = Split("held back", tuple(zip(starts, stops, strict=True)))
+    return split_windows(
         panel,
         part,
         context_length=context_length,

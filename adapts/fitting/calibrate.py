@@ -7,7 +7,7 @@ __all__ = ["calibration"]
 from dataclasses import replace
 
 from ..calibration.recalibration import Recalibration
-from ..statistics.bootstrap import independent_windows
+from ..statistics.bootstrap import effective_sample_size
 from .copula import FROM_HISTORY, fit_dependence, past_errors
 from .noise import missing_variance
 from .state import ENOUGH, FitState, Step
@@ -45,7 +45,7 @@ def _dependence_alone(state: FitState, lacking: Step) -> Step:
     fitted, decision = lacking
     assert decision is not None
     named, time = state.settings["copula"], past_errors(state)[1]
-    if named not in FROM_HISTORY and independent_windows(time, state.context.horizon) < ENOUGH:
+    if named not in FROM_HISTORY and effective_sample_size(time, state.context.horizon) < ENOUGH:
         return lacking
     where = "the train rows" if named in FROM_HISTORY else (
         f"the {len(time)} windows of all parts before the confirmation rows"

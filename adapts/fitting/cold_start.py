@@ -27,8 +27,8 @@ def few_values(state: FitState) -> Step:
     Returns:
         What is fitted, with the cold-start model's threshold, and the decision.
     """
-    kriging, windows = state.fitted.kriging, state.windows["validation"]
-    if kriging is None:
+    cold_start, windows = state.fitted.cold_start, state.windows["validation"]
+    if cold_start is None:
         return state.fitted, None
     if lacking := state.lacks("few_values", "validation", LEAST):
         return lacking
@@ -42,9 +42,9 @@ def few_values(state: FitState) -> Step:
     def forecast(context: Tensor) -> Tensor:
         return model.predict(context, horizon).mT
 
-    kriging = kriging.handed_over(past[few], future[few], channel[few], forecast)
+    cold_start = cold_start.handed_over(past[few], future[few], channel[few], forecast)
     _, decision = state.decided(
-        "kept", f"of fewer than {kriging.enough} values of a channel, the train rows' correlations tell too",
-        enough=kriging.enough,
+        "kept", f"of fewer than {cold_start.enough} values of a channel, the train rows' correlations tell too",
+        enough=cold_start.enough,
     )  # fmt: skip
-    return replace(state.fitted, kriging=kriging), decision
+    return replace(state.fitted, cold_start=cold_start), decision

@@ -14,11 +14,11 @@ from ..calibration.joint_bands import JointBands, least_tail_scale
 from ..calibration.recalibration import Recalibration
 from ..calibration.tails import Tails
 from ..copulas.independent import Independent
-from ..data.splits import PARTS
+from ..data.splits import SPLITS
 from ..data.times import Times
 from ..distribution.pits import Pits
 from ..distribution.quantile_function import QuantileFunction
-from ..statistics.bootstrap import independent_windows
+from ..statistics.bootstrap import effective_sample_size
 from .calibrate import calibration
 from .context import evenly, times_of
 from .copula import choose_dependence, fit_dependence
@@ -61,13 +61,13 @@ def _recalibrated(state: FitState) -> tuple[FitState, list[str]]:
     automatic = state.settings["recalibration"] == "auto"
     said: list[str] = []
     told = _out_of_sample(state)
-    if not told or independent_windows(time := times_of([some for some, _ in told]), state.context.horizon) < ENOUGH:
+    if not told or effective_sample_size(time := times_of([some for some, _ in told]), state.context.horizon) < ENOUGH:
         if automatic:
             left = {**state.fitted.left_out, "recalibration": "the windows of all parts are too few"}
             state = state.after(replace(state.fitted, left_out=left))
         return state, said
     if automatic:
-        told, tails, clause = _with_tails(state, told, independent_windows(time, state.context.horizon))
+        told, tails, clause = _with_tails(state, told, effective_sample_size(time, state.context.horizon))
         state = state.after(replace(state.fitted, tails=tails))
         said.append(clause)
     pits = _pits(state, told)
@@ -109,7 +109,7 @@ def _out_of_sample(state: FitState) -> list[Outcomes]:
         the zero-shot forecast.
     """
     told: list[Outcomes] = []
-    for split in PARTS:
+    for split in SPLITS:
         few = evenly(len(state.windows[split]), SUBSAMPLE)
         if not len(few):
             continue

@@ -21,14 +21,14 @@ from ..covariate_effect import KnownEffect
 from ..data.panel import Panel
 from ..data.roles import require_tellable
 from ..data.scaling import extent, location_scale
-from ..data.splits import Part, split_parts
+from ..data.splits import Split, split_panel
 from ..data.times import Times
-from ..data.windows import Windows, part_windows
+from ..data.windows import Windows, split_windows
 from ..foundation import FoundationModel
-from ..imputation.cold_start import Kriging
-from ..imputation.cross_channel import Coupling
+from ..imputation.cold_start import ColdStart
+from ..imputation.cross_channel import ChannelImputer
 from ..persistence.checkpoints import Checkpoints
-from ..statistics.bootstrap import independent_windows, lead_blocks
+from ..statistics.bootstrap import effective_sample_size, lead_blocks
 from ..statistics.ridge import blocked_folds
 from .fingerprint import fingerprint_of
 from .fitted import Fitted
@@ -57,7 +57,7 @@ class FitContext:
 
     model: FoundationModel
     settings: Mapping[str, Any]
-    train: Part
+    train: Split
     windows: Mapping[str, Windows]
     checkpoints: Checkpoints
     effects: dict[tuple[str, ...], tuple[KnownEffect, str]] = field(default_factory=dict)
@@ -83,7 +83,7 @@ class FitContext:
         Arguments:
             windows: The windows.
         """
-        return independent_windows(windows.time, self.horizon) if len(windows) else 0.0
+        return effective_sample_size(windows.time, self.horizon) if len(windows) else 0.0
 
     def folds(self, windows: Windows) -> Tensor:
         r"""Returns the block of time that each window lies in, with shape :math:`(n,)`; -1 for those that straddle two.
@@ -133,8 +133,8 @@ class FitContext:
         levels = self.model.quantile_levels
         return replace(
             fitted,
-            coupling=Coupling.fit(apart, self.horizon),
-            kriging=Kriging.fit(items, fitted.context_length, self.blocks, levels),
+            imputer=ChannelImputer.fit(apart, self.horizon),
+            cold_start=ColdStart.fit(items, fitted.context_length, self.blocks, levels),
         )
 
 
@@ -158,7 +158,7 @@ def begin(
         panel: The panel, in the caller's units.
         module: The built adapter.
         model: The frozen model.
-        borders: The rows where train and validation rows end; see `split_parts`.
+        borders: The rows where train and validation rows end; see `split_panel`.
         context_length: The number of context steps :math:`L`.
         prediction_length: The number of target steps :math:`H`.
         season_length: The season's length, or None.
@@ -177,7 +177,7 @@ def begin(
     if settings.get("probe_head") and model.untrained_head() is None:
         raise ValueError(f"probe_head=True is for models whose head is untrained, {model.name} is none: leave it out")
     require_tellable(panel)
-    parts = split_parts(panel, borders=borders)
+    parts = split_panel(panel, borders=borders)
     targets, known = panel.select(panel.targets), panel.known_covariates
     seen = panel.select((*panel.targets, *panel.past_covariates))
     location, scale, constant = _units(seen, parts["train"])
@@ -189,7 +189,7 @@ def begin(
     numbers = prediction_length * seen.num_channels * len(model.quantile_levels)  # of one window's forecast
     most = min(settings["max_windows"], max(50, MAX_NUMBERS // numbers))
     windows = {  # whether a window has targets, the targets tell
-        name: replace(part_windows(
+        name: replace(split_windows(
             targets, part, context_length=context_length, prediction_length=prediction_length,
             max_windows=most if name == "train" else (most + 1) // 2,  # of shorter parts, so denser
         ), panel=panel)
@@ -228,7 +228,7 @@ def times_of(windows: Sequence[Windows]) -> Times:
     return Times.joined([some.time for some in windows])
 
 
-def rows_of(panel: Panel, part: Part, *, apart: int = 0) -> np.ndarray:
+def rows_of(panel: Panel, part: Split, *, apart: int = 0) -> np.ndarray:
     r"""Returns the rows of a split, item by item, with shape :math:`(n, D)`.
 
     Arguments:
@@ -241,7 +241,7 @@ def rows_of(panel: Panel, part: Part, *, apart: int = 0) -> np.ndarray:
     return np.concatenate([rows for i, (start, stop) in ranges for rows in (i.values[start:stop], nothing)])
 
 
-def _span(panel: Panel, part: Part) -> dict[str, Any]:
+def _span(panel: Panel, part: Split) -> dict[str, Any]:
     r"""The first and the last row of a split over all items, and how many rows it has; nothing where it has none."""
     ranges = [(item.index, *rows) for item, rows in zip(panel.items, part.ranges, strict=True) if rows[0] < rows[1]]
     if not ranges:
@@ -250,7 +250,7 @@ def _span(panel: Panel, part: Part) -> dict[str, Any]:
     return {"first": str(first), "last": str(last), "rows": sum(stop - start for _, start, stop in ranges)}
 
 
-def _units(panel: Panel, train: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _units(panel: Panel, train: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     r"""Location and scale over the train rows, and whether each channel is constant over all rows; (D,) each."""
     whole, rows = panel.concatenated[0], rows_of(panel, train)
     location, scale = location_scale(rows)

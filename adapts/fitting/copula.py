@@ -19,7 +19,7 @@ from ..copulas.selection import LAGS, choose_copula
 from ..data.times import Times
 from ..distribution.pits import Pits
 from ..distribution.quantile_function import QuantileFunction
-from ..statistics.bootstrap import independent_windows
+from ..statistics.bootstrap import effective_sample_size
 from .context import evenly, times_of
 from .fitted import Fitted
 from .state import ENOUGH, FitState
@@ -80,7 +80,7 @@ def fit_dependence(state: FitState) -> Copula:
     pits, time = past_errors(state)
     if named == "empirical":
         return fit_empirical(pits)
-    return fit_gaussian(pits, independent_windows(time, horizon))
+    return fit_gaussian(pits, effective_sample_size(time, horizon))
 
 
 def choose_dependence(state: FitState, law: QuantileFunction) -> tuple[Fitted, str]:
@@ -140,5 +140,5 @@ def _affordable(state: FitState) -> int:
 
 def _ranked(pits: Pits, time: Times, horizon: int) -> Tensor:
     r"""PITs (n, H, D), ranked within their cells; those that are missing or on atoms are drawn given the others."""
-    levels: Tensor = torch.special.ndtr(completed(pits, independent_windows(time, horizon)))
+    levels: Tensor = torch.special.ndtr(completed(pits, effective_sample_size(time, horizon)))
     return levels.float()

@@ -26,11 +26,11 @@ from ..data.panel import Panel
 from ..data.windows import Windows
 from ..distribution.quantile_function import QuantileFunction
 from ..foundation import FoundationModel
-from ..imputation.cold_start import Kriging
-from ..imputation.cross_channel import Coupling, Told
+from ..imputation.cold_start import ColdStart
+from ..imputation.cross_channel import ChannelImputer, Imputation
 from ..notices import Notice
 from ..persistence.tensors import kind_of, taken
-from ..pipeline import Pipeline
+from ..predictor import Predictor
 from .decision import Decision
 
 logger = get_logger(__name__)
@@ -56,7 +56,7 @@ class Fitted:
         bands: The joint bands, made of the outcomes of the calibration and confirmation rows.
         online: How the levels have moved since the fit; None before the first update.
         latent_copula: The dependence of the latent channels, where the family mixes channels.
-        latent_ranks: Whether each window is ranked as its decoded latent paths are (see `Pipeline.joint`), to which
+        latent_ranks: Whether each window is ranked as its decoded latent paths are (see `Predictor.joint`), to which
             `copula` adds the noise, as long as the gate is not closed; by `copula` alone otherwise.
         noise: The variance added, as a share of the window's own, with shape :math:`(H, D)`.
         gate: The adapter's share of the law, with shape :math:`(H, D)`; None where no gate stands.
@@ -95,15 +95,15 @@ class Fitted:
     decisions: dict[str, Decision] = field(default_factory=dict)
     head: dict[str, Tensor] = field(default_factory=dict)
     effect: KnownEffect | None = None
-    coupling: Coupling | None = None
-    kriging: Kriging | None = None
+    imputer: ChannelImputer | None = None
+    cold_start: ColdStart | None = None
     marks: Marks = field(default_factory=Marks)
     left_out: dict[str, str] = field(default_factory=dict)
     notices: tuple[Notice, ...] = ()
     _headed: tuple[FoundationModel, FoundationModel] | None = field(default=None, repr=False)  # as loaded, and probed
     # The panels last asked of, standardised, and what was taken off them; what is told of the gaps of such a one.
     _standard: tuple[Panel, Panel, Panel | None, Panel | None] | None = field(default=None, repr=False)
-    _told: tuple[Panel, Told | None] | None = field(default=None, repr=False)
+    _told: tuple[Panel, Imputation | None] | None = field(default=None, repr=False)
     _targets: tuple[Panel, Panel] | None = field(default=None, repr=False)
 
     @property
@@ -113,7 +113,7 @@ class Fitted:
 
     def forgetting(self) -> Fitted:
         r"""Returns a copy without what imputes its windows, and without what was computed of them."""
-        return replace(self, coupling=None, kriging=None, _standard=None, _told=None)
+        return replace(self, imputer=None, cold_start=None, _standard=None, _told=None)
 
     def deciding(self, stage: str, decision: Decision | None) -> Fitted:
         r"""Returns a copy with the decision of a stage.
@@ -137,7 +137,7 @@ class Fitted:
             self._headed = held = model, model.with_head(self.head)
         return held[1]
 
-    def pipeline(self, model: FoundationModel, batch_size: int, seed: int, posterior_draws: int) -> Pipeline:
+    def pipeline(self, model: FoundationModel, batch_size: int, seed: int, posterior_draws: int) -> Predictor:
         r"""The way from standardised windows to margins.
 
         Arguments:
@@ -152,7 +152,7 @@ class Fitted:
         count = len(self.panel.targets)
         location, scale = self.location[:count], self.scale[:count]
         low, high = (torch.as_tensor((bound - location) / scale).float() for bound in self.support)
-        return Pipeline(
+        return Predictor(
             self.module, self.headed(model), (low, high), batch_size, seed, self.latent_copula, self.noise, self.gate,
             posterior_draws, count,
         )  # fmt: skip
@@ -170,16 +170,21 @@ class Fitted:
         if held is None or held[0] is not windows.panel:
             self._standard = held = windows.panel, *self._seen(windows.panel)
         return replace(
-            windows, panel=held[1], shifts=held[2], factors=held[3], told=self._tell(held[1]), kriging=self.kriging
+            windows,
+            panel=held[1],
+            shifts=held[2],
+            factors=held[3],
+            told=self._tell(held[1]),
+            cold_start=self.cold_start,
         )
 
-    def _tell(self, standard: Panel) -> Told | None:
+    def _tell(self, standard: Panel) -> Imputation | None:
         r"""What the channels of a standardised panel tell of each other."""
-        if self.coupling is None:
+        if self.imputer is None:
             return None
         held = self._told
         if held is None or held[0] is not standard:
-            self._told = held = standard, self.coupling.tell(standard)
+            self._told = held = standard, self.imputer.tell(standard)
         return held[1]
 
     def _seen(self, panel: Panel) -> tuple[Panel, Panel | None, Panel | None]:
@@ -206,13 +211,13 @@ class Fitted:
             The windows of the standardised targets.
         """
         if self.effect is None and not self.panel.past_covariates:
-            return replace(self.standardised(windows), told=None, kriging=None)
+            return replace(self.standardised(windows), told=None, cold_start=None)
         held = self._targets
         if held is None or held[0] is not windows.panel:
             targets = self.marks.without(windows.panel.select(self.panel.targets))
             count = targets.num_channels
             self._targets = held = windows.panel, targets.standardised(self.location[:count], self.scale[:count])
-        return replace(windows, panel=held[1], shifts=None, factors=None, told=None, kriging=None)
+        return replace(windows, panel=held[1], shifts=None, factors=None, told=None, cold_start=None)
 
     def held(self, law: QuantileFunction, windows: Windows) -> tuple[QuantileFunction, Tensor]:
         r"""The margins of windows, of which those of constant series are exactly the constant.
@@ -274,8 +279,8 @@ class Fitted:
             "latent_copula": {} if self.latent_copula is None else self.latent_copula.state(),
             "head": self.head,
             "effect": {} if self.effect is None else self.effect.state(),
-            "coupling": {} if self.coupling is None else self.coupling.state(),
-            "kriging": {} if self.kriging is None else self.kriging.state(),
+            "coupling": {} if self.imputer is None else self.imputer.state(),
+            "kriging": {} if self.cold_start is None else self.cold_start.state(),
         }
         tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
         tensors |= {name: tensor for name in ("noise", "gate") if (tensor := getattr(self, name)) is not None}
@@ -339,12 +344,12 @@ class Fitted:
         for name in self.head:
             taken(self.head, name, torch.float32, (None,) * self.head[name].ndim)
         self.effect = KnownEffect.from_state(self.panel, part("effect")) if part("effect") else None
-        self.coupling = Coupling.from_state(part("coupling")) if part("coupling") else None
-        if self.coupling is not None:
-            _require_size("coupling", (len(self.coupling.own),), (seen,))
-        self.kriging = Kriging.from_state(part("kriging")) if part("kriging") else None
-        if self.kriging is not None:
-            _require_size("correlations over time", tuple(self.kriging.errors.shape[:2]), (horizon, seen))
+        self.imputer = ChannelImputer.from_state(part("coupling")) if part("coupling") else None
+        if self.imputer is not None:
+            _require_size("coupling", (len(self.imputer.own),), (seen,))
+        self.cold_start = ColdStart.from_state(part("kriging")) if part("kriging") else None
+        if self.cold_start is not None:
+            _require_size("correlations over time", tuple(self.cold_start.errors.shape[:2]), (horizon, seen))
 
 
 def _copula(state: Mapping[str, Tensor], shape: tuple[int, int]) -> Copula:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..adapters import Evidence
 from ..data.windows import Windows
 from ..distribution.quantile_function import QuantileFunction
-from ..pipeline import noise_ratio
+from ..predictor import missing_variance_ratio
 from .context import evenly, times_of
 from .state import SUBSAMPLE, FitState
 
@@ -114,7 +114,7 @@ def missing_variance(state: FitState, *splits: str) -> Tensor:
     own = torch.cat([
         pipeline.spread(some).expand(len(some), -1 if some.factors is None else horizon, -1) for some in windows
     ])  # fmt: skip
-    return noise_ratio(law, torch.cat(futures), own, state.context.blocks, times_of(windows))
+    return missing_variance_ratio(law, torch.cat(futures), own, state.context.blocks, times_of(windows))
 
 
 def _crossable(state: FitState) -> bool:

@@ -17,7 +17,7 @@ from ..data.windows import Windows
 from ..distribution.pits import Pits
 from ..distribution.quantile_function import QuantileFunction
 from ..foundation import FoundationModel
-from ..pipeline import Pipeline
+from ..predictor import Predictor
 from .context import FitContext, evenly, rows_of
 from .decision import Decision, Outcome
 from .fitted import Fitted
@@ -71,7 +71,7 @@ class FitState:
             fitted: What is fitted now.
         """
         old = self.fitted
-        same = fitted.effect is old.effect and fitted.kriging is old.kriging and fitted.coupling is old.coupling
+        same = fitted.effect is old.effect and fitted.cold_start is old.cold_start and fitted.imputer is old.imputer
         return replace(self, fitted=fitted) if same else FitState.of(self.context, fitted)
 
     # ------------------------------------------------------------------ decisions
@@ -129,7 +129,7 @@ class FitState:
         return self.fitted.headed(self.context.model)
 
     @property
-    def pipeline(self) -> Pipeline:
+    def pipeline(self) -> Predictor:
         r"""The way from windows to marginals, as far as it is fitted."""
         batch, draws = self.settings["batch_size"], self.settings["posterior_draws"]
         return self.fitted.pipeline(self.context.model, batch, self.context.seed, draws)

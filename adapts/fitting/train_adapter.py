@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..copulas.base import Copula
-from ..data.splits import PARTS
+from ..data.splits import SPLITS
 from ..foundation import FoundationModel
 from .context import evenly
 from .state import SUBSAMPLE, FitState, Step
@@ -57,7 +57,7 @@ def refit(state: FitState) -> Step:
         return state.fitted, None
     if lacking := state.lacks("refit", "train"):
         return lacking
-    splits = [name for name in PARTS if len(state.windows[name])]
+    splits = [name for name in SPLITS if len(state.windows[name])]
     module.solve(state.evidence(splits, torch.empty(0, dtype=torch.float32)), choose=False)
     count = sum(len(state.windows[name]) for name in splits)
     return state.decided(

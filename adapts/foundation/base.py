@@ -15,7 +15,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
-from ..imputation.interpolation import bridged, to_its_end
+from ..imputation.interpolation import aligned_to_end, interpolated
 from .cache import current_cache
 
 Unroll = Literal["quantile", "median"]
@@ -182,8 +182,8 @@ class FoundationModel(nn.Module, ABC):
 
     def _predict(self, context: Tensor, prediction_length: int) -> Tensor:
         r"""`predict` of series of moderate size."""
-        context = bridged(context)
-        ended, gap = to_its_end(context)
+        context = interpolated(context)
+        ended, gap = aligned_to_end(context)
         if not bool(gap.any()):
             rows = self.chunk_rows(context.shape[1], prediction_length)
             starts = range(0, max(1, len(context)), rows)

@@ -1,6 +1,6 @@
 r"""Imputation: short gaps, other channels, and contexts of few values."""
 
-from .cold_start import Kriging
-from .cross_channel import Coupling, Told
+from .cold_start import ColdStart
+from .cross_channel import ChannelImputer, Imputation
 
-__all__ = ["Coupling", "Kriging", "Told"]
+__all__ = ["ChannelImputer", "ColdStart", "Imputation"]

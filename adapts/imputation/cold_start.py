@@ -2,7 +2,7 @@ r"""Channels of which a context shows a few values only, told by what the train 
 
 from __future__ import annotations
 
-__all__ = ["ENOUGH", "Kriging"]
+__all__ = ["ENOUGH", "ColdStart"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ HELD, WIDTH = 2**22, 256
 
 
 @dataclass(frozen=True, eq=False)
-class Kriging:
+class ColdStart:
     r"""What a few values of a channel tell of those to come.
 
     The train rows' correlations over time give the best linear forecast from whatever values there are, at any ages
@@ -75,7 +75,7 @@ class Kriging:
     @classmethod
     def fit(
         cls, items: Sequence[Tensor], context_length: int, blocks: Tensor, levels: Tensor | Sequence[float]
-    ) -> Kriging:
+    ) -> ColdStart:
         r"""Estimates it of train rows.
 
         Arguments:
@@ -115,13 +115,13 @@ class Kriging:
             which the frozen model sees bridged, two count for each value.
         """
         count = (~past.isnan()).sum(1)
-        bridged = short_gaps(past.mT.flatten(0, 1)).sum(1).view_as(count)
-        count = count + torch.minimum(2 * count, bridged)
+        interpolated = short_gaps(past.mT.flatten(0, 1)).sum(1).view_as(count)
+        count = count + torch.minimum(2 * count, interpolated)
         return torch.where(count > 0, _share(count, self.enough), 1.0)
 
     def handed_over(
         self, past: Tensor, future: Tensor, channel: Tensor, forecast: Callable[[Tensor], Tensor]
-    ) -> Kriging:
+    ) -> ColdStart:
         r"""Finds how many values are enough for the frozen model alone, by contexts cut short.
 
         Both laws are made of the last 3, 6, ... values of each context; what their mixtures lose, by the mean pinball
@@ -203,7 +203,7 @@ class Kriging:
         return {name: torch.as_tensor(getattr(self, name)) for name in (*_TENSORS, "enough")}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> Kriging:
+    def from_state(cls, state: Mapping[str, Tensor]) -> ColdStart:
         r"""Makes it of its tensors.
 
         Arguments:

@@ -2,7 +2,7 @@ r"""Channels that are not observed, imputed from those that are."""
 
 from __future__ import annotations
 
-__all__ = ["Coupling", "Told"]
+__all__ = ["ChannelImputer", "Imputation"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ CELLS = 2**21
 
 
 @dataclass(frozen=True)
-class Coupling:
+class ChannelImputer:
     r"""What channels tell of each other at one step, and how long it lasts what they do not tell.
 
     Arguments:
@@ -39,7 +39,7 @@ class Coupling:
     rest: Tensor
 
     @classmethod
-    def fit(cls, rows: Tensor, lag: int) -> Coupling:
+    def fit(cls, rows: Tensor, lag: int) -> ChannelImputer:
         r"""Estimates them of train rows.
 
         Arguments:
@@ -57,7 +57,7 @@ class Coupling:
         )
         return cls(covariance, own, rest)
 
-    def tell(self, panel: Panel) -> Told | None:
+    def tell(self, panel: Panel) -> Imputation | None:
         r"""Says of each cell of a panel what the other channels tell of it.
 
         Arguments:
@@ -78,14 +78,14 @@ class Coupling:
             replace(panel, items=tuple(replace(item, values=x) for item, x in zip(panel.items, parts, strict=True)))
             for parts in (means, variances)
         )
-        return Told(self, mean, variance)
+        return Imputation(self, mean, variance)
 
     def state(self) -> dict[str, Tensor]:
         r"""Returns the tensors, by name."""
         return {"covariance": self.covariance, "own": self.own, "rest": self.rest}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> Coupling:
+    def from_state(cls, state: Mapping[str, Tensor]) -> ChannelImputer:
         r"""Makes it of its tensors.
 
         Arguments:
@@ -107,7 +107,7 @@ class Coupling:
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
+class Imputation:
     r"""What the channels that are seen tell of those that are not, at each step of a panel.
 
     Arguments:
@@ -116,7 +116,7 @@ class Told:
         variance: Its variance, infinite where none is seen.
     """
 
-    coupling: Coupling
+    imputer: ChannelImputer
     mean: Panel
     variance: Panel
 
@@ -159,8 +159,8 @@ class Told:
         self, past: Tensor, mean: Tensor, variance: Tensor, channel: Tensor, prediction_length: int
     ) -> tuple[Tensor, Tensor]:
         r"""The same of contexts of one channel each, (p, L)."""
-        own, rest = self.coupling.own[channel, None], self.coupling.rest[channel, None]  # (p, 1)
-        level = self.coupling.covariance.diagonal()[channel, None]
+        own, rest = self.imputer.own[channel, None], self.imputer.rest[channel, None]  # (p, 1)
+        level = self.imputer.covariance.diagonal()[channel, None]
         length = past.shape[1]
         steps = torch.arange(length)
         seen = ~past.isnan()
@@ -170,13 +170,13 @@ class Told:
         def left(kept: Tensor) -> tuple[Tensor, Tensor]:
             return torch.where(first, kept ** (steps - before), 0.0), torch.where(last, kept ** (after - steps), 0.0)
 
-        def bridged(kept: Tensor) -> Tensor:
+        def interpolated(kept: Tensor) -> Tensor:
             one, other = (share.square() for share in left(kept))
             return (1 - one) * (1 - other) / (1 - one * other).clamp(min=1e-12)
 
         few = seen.sum(1, keepdim=True) < FEW
-        alone = level * torch.where(few, 1.0, UNTOLD) * torch.where(few & ~first, 1.0, bridged(own))
-        gap = ~seen & (variance * bridged(rest) < alone)
+        alone = level * torch.where(few, 1.0, UNTOLD) * torch.where(few & ~first, 1.0, interpolated(own))
+        gap = ~seen & (variance * interpolated(rest) < alone)
         beside = torch.where(seen, past - mean, 0.0)
         ends = beside.gather(1, before.clamp(min=0)), beside.gather(1, after.clamp(max=length - 1))
         one, other = left(rest)

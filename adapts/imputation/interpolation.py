@@ -2,16 +2,16 @@ r"""Short gaps, interpolated; and contexts aligned at their last observation."""
 
 from __future__ import annotations
 
-__all__ = ["BRIDGED", "bridged", "short_gaps", "to_its_end"]
+__all__ = ["LONGEST_GAP", "aligned_to_end", "interpolated", "short_gaps"]
 
 import torch
 from torch import Tensor
 
 #: The longest gap that is bridged by a line: of longer ones models themselves make as much.
-BRIDGED = 12
+LONGEST_GAP = 12
 
 
-def bridged(context: Tensor) -> Tensor:
+def interpolated(context: Tensor) -> Tensor:
     r"""Bridges short gaps within series by straight lines.
 
     Arguments:
@@ -31,7 +31,7 @@ def bridged(context: Tensor) -> Tensor:
 
 
 def short_gaps(context: Tensor) -> Tensor:
-    r"""Tells which steps lie in gaps of `BRIDGED` steps or fewer between two observations.
+    r"""Tells which steps lie in gaps of `LONGEST_GAP` steps or fewer between two observations.
 
     Arguments:
         context: The series, with shape :math:`(N, L)`. NaN marks a missing step.
@@ -43,10 +43,10 @@ def short_gaps(context: Tensor) -> Tensor:
     if not bool(missing.any()):
         return missing
     before, after = neighbours(~missing)
-    return missing & (before >= 0) & (after < context.shape[1]) & (after - before <= BRIDGED + 1)
+    return missing & (before >= 0) & (after < context.shape[1]) & (after - before <= LONGEST_GAP + 1)
 
 
-def to_its_end(context: Tensor) -> tuple[Tensor, Tensor]:
+def aligned_to_end(context: Tensor) -> tuple[Tensor, Tensor]:
     r"""Moves each series so that it ends with its last observation.
 
     Arguments:

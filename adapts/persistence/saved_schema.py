@@ -48,7 +48,7 @@ ROLES = ("past_covariates", "known_covariates", "calendar")
 REMEDY = "save the adapter again, or fit again"
 #: The tensors of a fit that stand alone, and what its parts are called, whose tensors follow behind a dot.
 ALONE = ("location", "scale", "support", "noise", "gate", "latent_ranks", "constant", "tails")
-PARTS = (
+SPLITS = (
     "module",
     "copula",
     "recalibration",
@@ -61,7 +61,7 @@ PARTS = (
     "kriging",
 )
 
-Part = Literal["train", "validation", "calibration", "confirmation"]
+Split = Literal["train", "validation", "calibration", "confirmation"]
 
 
 def _zone(name: str) -> str:
@@ -139,8 +139,8 @@ class Fit(Strict):
     items: Annotated[list[ItemConfig], Field(min_length=1)]
     context_length: Annotated[int, Field(ge=1, le=LONGEST)]
     season_length: Rows | None
-    windows: dict[Part, Count]
-    spans: dict[Part, Span]
+    windows: dict[Split, Count]
+    spans: dict[Split, Span]
     stages: dict[Text, Annotated[DecisionConfig, BeforeValidator(_decision)]]
     marks: dict[Text, Annotated[list[float], Field(min_length=2, max_length=2)]] = {}  # adapters saved before have none
     notices: list[NoticeConfig] = []
@@ -337,7 +337,7 @@ def panel_of(fit: Fit, tensors: Mapping[str, Tensor]) -> Panel:
     """
     numbers = range(len(fit.items))
     rows, clocks = ([f"{kind}.{number}" for number in numbers] for kind in ("rows", "clock"))
-    inside = [name for name in tensors if name in ALONE or name.partition(".")[0] in PARTS]
+    inside = [name for name in tensors if name in ALONE or name.partition(".")[0] in SPLITS]
     dated = fit.frequency is not None
     require_names("the adapter", tensors, [*rows, *(clocks if dated else [])], inside)
     items = []

@@ -1,7 +1,7 @@
 r"""Statistics: closed forms, and how sure a mean over dependent windows is."""
 
 from .bayesian import BayesianRegression
-from .bootstrap import independent_windows, lead_blocks
+from .bootstrap import effective_sample_size, lead_blocks
 from .ridge import RidgePath, blocked_folds, cross_validated_error, ridge
 
 __all__ = [
@@ -9,7 +9,7 @@ __all__ = [
     "RidgePath",
     "blocked_folds",
     "cross_validated_error",
-    "independent_windows",
+    "effective_sample_size",
     "lead_blocks",
     "ridge",
 ]

@@ -2,7 +2,7 @@ r"""Windows that share time: blocks of leads, bins of time, and how sure a mean 
 
 from __future__ import annotations
 
-__all__ = ["Clock", "clock_of", "independent_windows", "lead_blocks", "student"]
+__all__ = ["BlockScheme", "block_scheme", "effective_sample_size", "lead_blocks", "student"]
 
 import math
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _MOST_LAGS = 128  # beyond which even that is forgotten
 
 
 @dataclass(frozen=True, eq=False)
-class Clock:
+class BlockScheme:
     r"""Windows in bins that share few targets or none, and how far means over them are from the truth.
 
     A bin spans the horizon; bins without a window are left out. How sure a mean is, slow waves over the bins tell: the
@@ -70,8 +70,8 @@ class Clock:
         waves = 0.4 * math.cbrt(self.bins) ** 2
         return 2 * max(1, min(_MOST_WAVES // 2, round(waves)))
 
-    def __getitem__(self, which: np.ndarray) -> Clock:
-        return Clock(self.time[which], self.reach, self.items)
+    def __getitem__(self, which: np.ndarray) -> BlockScheme:
+        return BlockScheme(self.time[which], self.reach, self.items)
 
     def waves(self, total: Tensor, count: Tensor, *, together: bool = False, scaled: bool = True) -> Tensor:
         r"""Errors that means over windows may have: the mean of their squares is the variance of the mean.
@@ -134,7 +134,7 @@ def _cosines(length: int, number: int) -> tuple[Tensor, Tensor, Tensor]:
     return waves, twice * torch.tensor(products).double(), twice * torch.tensor(shares).double()
 
 
-def clock_of(time: Times, prediction_length: int) -> Clock | None:
+def block_scheme(time: Times, prediction_length: int) -> BlockScheme | None:
     r"""By what windows are told to be independent: by time, or by item where time is short and items are many.
 
     Fewer than four bins of time tell nothing about a spread; then eight items or more, each with all of its windows,
@@ -150,10 +150,10 @@ def clock_of(time: Times, prediction_length: int) -> Clock | None:
     Raises:
         TypeError: If `time` tells rows.
     """
-    clock = Clock(require_times(time).step, prediction_length)
+    clock = BlockScheme(require_times(time).step, prediction_length)
     if clock.bins >= _ENOUGH:
         return clock
-    clock = Clock(np.unique(time.item, return_inverse=True)[1], 1, items=True)
+    clock = BlockScheme(np.unique(time.item, return_inverse=True)[1], 1, items=True)
     return clock if clock.bins >= _ENOUGH_ITEMS else None
 
 
@@ -174,7 +174,7 @@ def lead_blocks(prediction_length: int) -> Tensor:
     return torch.arange(prediction_length) * number // prediction_length
 
 
-def independent_windows(time: Times, prediction_length: int) -> float:
+def effective_sample_size(time: Times, prediction_length: int) -> float:
     r"""How many windows that share no target row hold as much as these, overlapping ones.
 
     Windows whose targets overlap repeat each other: only the rows that they cover count, :math:`H` rows a window.
@@ -192,7 +192,7 @@ def independent_windows(time: Times, prediction_length: int) -> float:
     Example:
         >>> panel = adapts.data.panel.Panel.of(np.zeros((240, 1)))
         >>> starts = [np.arange(0, 49), np.arange(0, 240, 48)]
-        >>> [independent_windows(adapts.data.times.Times(panel, 0 * rows, rows), 24) for rows in starts]
+        >>> [effective_sample_size(adapts.data.times.Times(panel, 0 * rows, rows), 24) for rows in starts]
         [3.0, 5.0]
     """
     origin = require_times(time).step

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..data.times import Times
-from .bootstrap import clock_of, student
+from .bootstrap import block_scheme, student
 
 #: How likely a target without any effect may be given one.
 DOUBT = 0.05
@@ -17,9 +17,8 @@ DOUBT = 0.05
 def choose(losses: Tensor, prediction_length: int, time: Times) -> tuple[Tensor, Tensor]:
     r"""Chooses the candidate of each target where it surely lowers the loss.
 
-    Sure is what the 95 % lower bound of the gain, by slow waves (see `Clock`), has above zero, though the candidate is
-    the best of several: as many as these are worth, for those that gain and lose together count once. Targets stand
-    alone: one that is driven says nothing of the others.
+    A gain is significant if its 95 % lower bound (see `BlockScheme`) is above zero. The bound allows for the choice of
+    the best of several candidates; candidates that gain and lose together count once. Each target is tested alone.
 
     References:
         | A Reality Check for Data Snooping (White, 2000), https://doi.org/10.1111/1468-0262.00152
@@ -39,7 +38,7 @@ def choose(losses: Tensor, prediction_length: int, time: Times) -> tuple[Tensor,
     means = gains.nanmean(1).nan_to_num(0.0)
     best = means.argmax(0)  # (D,)
     mean = means.gather(0, best.unsqueeze(0))[0]
-    clock = clock_of(time, prediction_length)
+    clock = block_scheme(time, prediction_length)
     if clock is None:
         return torch.zeros_like(best), mean
     errors = clock.errors(gains.transpose(0, 1).flatten(1), scaled=False).unflatten(1, gains.shape[::2])  # (J, k, D)

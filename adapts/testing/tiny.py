@@ -33,7 +33,7 @@ def tiny_chronos_bolt(
         The `ChronosBoltModelForForecasting`; `save_pretrained(directory)` writes its checkpoint.
 
     Example:
-        >>> model = load_foundation_model(tiny_chronos_bolt())
+        >>> model = adapts.load_foundation_model(tiny_chronos_bolt())
         >>> model(torch.randn(2, 30), prediction_length=5).shape
         torch.Size([2, 9, 5])
     """

@@ -29,7 +29,7 @@ from adapts.data.cards import read
 from adapts.data.times import Times
 from adapts.distribution.quantile_function import QuantileFunction
 from adapts.foundation import load_foundation_model
-from adapts.statistics.bootstrap import independent_windows
+from adapts.statistics.bootstrap import effective_sample_size
 from benchmarks.joint_law.run import JOINT, SEED, laid_out, reranked
 from benchmarks.joint_law.simulated import CHANNELS, FIT, HORIZON, KEPT, processes, times, windows
 from benchmarks.provenance import named, provenance
@@ -65,7 +65,7 @@ def copulas(early: Tensor, time: Times, history: Tensor | None, horizon: int) ->
     if history is not None:
         found |= {"gaussian-history": fit_history(history, horizon), "schaake": fit_schaake(history, horizon)}
     return found | {
-        "kronecker": fit_gaussian(early, independent_windows(time, horizon)),
+        "kronecker": fit_gaussian(early, effective_sample_size(time, horizon)),
         "empirical": fit_empirical(early),
     }
 

@@ -28,14 +28,14 @@ from adapts.copulas.rank import fit_empirical, fit_schaake
 from adapts.data.cards import read
 from adapts.data.item import Item
 from adapts.data.panel import Panel
-from adapts.data.splits import Part, split_parts
+from adapts.data.splits import Split, split_panel
 from adapts.data.times import Times
-from adapts.data.windows import Windows, part_windows
+from adapts.data.windows import Windows, split_windows
 from adapts.distribution.quantile_function import QuantileFunction
 from adapts.evaluation import scores
 from adapts.foundation import FoundationModel, load_foundation_model
-from adapts.pipeline import Pipeline
-from adapts.statistics.bootstrap import clock_of, independent_windows, lead_blocks, student
+from adapts.predictor import Predictor
+from adapts.statistics.bootstrap import block_scheme, effective_sample_size, lead_blocks, student
 from benchmarks.provenance import named, provenance
 
 HERE = Path(__file__).parent
@@ -99,9 +99,9 @@ def laid_out(
     model: FoundationModel,
     horizon: int,
     origins: int,
-) -> tuple[dict[str, Part], Tensor, Tensor, int, dict[str, Windows], Pipeline]:
+) -> tuple[dict[str, Split], Tensor, Tensor, int, dict[str, Windows], Predictor]:
     r"""The parts, the train rows and their deviations, the stride of test windows, all windows and the way to laws."""
-    parts = split_parts(panel, borders=borders)
+    parts = split_panel(panel, borders=borders)
     train = torch.as_tensor(panel.items[0].values[slice(*parts["train"].ranges[0])])
     location, scale = train.nanmean(0), (train - train.nanmean(0)).square().nanmean(0).sqrt()
     scale = torch.where(scale > 0, scale, 1.0)
@@ -109,16 +109,16 @@ def laid_out(
     support = tuple(
         ((torch.tensor(each, dtype=torch.float64) - location) / scale).float() for each in zip(*bounds, strict=True)
     )
-    parts["test"] = Part("test", tuple((borders[1], stop) for stop in panel.lengths))
+    parts["test"] = Split("test", tuple((borders[1], stop) for stop in panel.lengths))
     stride = max(1, (panel.lengths[0] - borders[1] - horizon) // origins)
     windows = {
-        part: part_windows(
+        part: split_windows(
             standard, parts[part], context_length=model.context_length, prediction_length=horizon,
             max_windows=10**6 if part == "test" else FIT_WINDOWS, stride=stride if part == "test" else 1,
         )
         for part in parts
     }  # fmt: skip
-    pipeline = Pipeline(Identity().build(panel.num_channels), model, support, 64, SEED)
+    pipeline = Predictor(Identity().build(panel.num_channels), model, support, 64, SEED)
     return parts, train, scale, stride, windows, pipeline
 
 
@@ -157,7 +157,7 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
         ),
     }
     season = dataset.season_length or 1
-    apart = part_windows(panel, parts["test"], context_length=model.context_length, prediction_length=horizon,
+    apart = split_windows(panel, parts["test"], context_length=model.context_length, prediction_length=horizon,
                          max_windows=10**6, stride=season)  # fmt: skip
     first = Adapter("identity", foundation_model=model, prediction_length=horizon, seed=SEED).fit(before)
     for law, each in (("frozen model", first.zero_shot_distribution(apart)), ("default", first.law(apart))):
@@ -174,7 +174,7 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
     early = ("train", "validation", "calibration")
     known = torch.cat([pits[part] for part in early])
     time = Times.joined([windows[part].time for part in early])
-    worth = independent_windows(time, horizon)
+    worth = effective_sample_size(time, horizon)
     history = fit_history(train, horizon)
     copulas: dict[str, Copula] = {
         "independent": Independent(horizon, panel.num_channels),
@@ -183,11 +183,11 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
         "empirical": fit_empirical(known),
         "kronecker": fit_gaussian(known, worth),
         "default": chosen,
-        "ceiling": fit_gaussian(pits["test"], independent_windows(windows["test"].time, horizon)),
+        "ceiling": fit_gaussian(pits["test"], effective_sample_size(windows["test"].time, horizon)),
     }
     values = {copula: reranked(each, laws["test"], futures["test"]) for copula, each in copulas.items()}
     base = values["independent"].nanmean(0)
-    clock = clock_of(windows["test"].time, horizon)
+    clock = block_scheme(windows["test"].time, horizon)
     sure = student(0.95, clock.freedom)
     for copula, found in values.items():
         for number, metric in enumerate(JOINT):

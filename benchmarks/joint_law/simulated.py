@@ -30,7 +30,7 @@ from adapts.data.times import Times
 from adapts.distribution.joint import JointDistribution
 from adapts.distribution.quantile_function import LEVELS, QuantileFunction
 from adapts.foundation import FoundationModel, load_foundation_model
-from adapts.statistics.bootstrap import independent_windows
+from adapts.statistics.bootstrap import effective_sample_size
 from benchmarks import memory
 from benchmarks.joint_law.run import JOINT, joint_scores
 from benchmarks.provenance import named, provenance
@@ -114,7 +114,7 @@ def default_copula(pits: Tensor, kept: Tensor) -> Copula:
     begin = times(len(pits), HORIZON)
     candidates = {
         "independent": Independent(HORIZON, CHANNELS),
-        "kronecker": fit_gaussian(pits, independent_windows(begin, HORIZON)),
+        "kronecker": fit_gaussian(pits, effective_sample_size(begin, HORIZON)),
         "empirical": fit_empirical(pits),
     }
     return candidates[choose_copula(candidates, kept)[0]]

@@ -1,6 +1,6 @@
 r"""Baselines: forecasts that every model has to beat, each a full law, by name."""
 
-__all__ = ["BASELINES", "Baseline", "Drift", "LastValue", "NLinear", "SeasonalNaive", "VAR"]
+__all__ = ["BASELINES", "VAR", "Baseline", "Drift", "LastValue", "NLinear", "SeasonalNaive"]
 
 from collections.abc import Callable
 

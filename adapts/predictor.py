@@ -2,7 +2,7 @@ r"""From windows to marginal laws: encode, the frozen model, draw, decode, noise
 
 from __future__ import annotations
 
-__all__ = ["Pipeline", "noise_ratio"]
+__all__ = ["Predictor", "missing_variance_ratio"]
 
 from dataclasses import dataclass
 
@@ -21,8 +21,8 @@ from .data.windows import Windows
 from .distribution.quantile_function import QuantileFunction
 from .distribution.variance import VarianceParts
 from .foundation import FoundationModel
-from .imputation.interpolation import bridged, to_its_end
-from .statistics.bootstrap import clock_of
+from .imputation.interpolation import aligned_to_end, interpolated
+from .statistics.bootstrap import block_scheme
 
 #: The values that a window must show of a channel for the frozen model to be asked of it.
 KNOWN = 3
@@ -37,7 +37,7 @@ _FREEDOM = 8
 
 
 @dataclass
-class Pipeline:
+class Predictor:
     r"""A built adapter around a frozen model: what it says of standardised windows, margin by margin.
 
     Arguments:
@@ -209,13 +209,13 @@ class Pipeline:
         past = windows.past()
         if not bool(past.isnan().any()):
             return past
-        past = bridged(past.mT.flatten(0, 1)).view(len(past), -1, past.shape[1]).mT
+        past = interpolated(past.mT.flatten(0, 1)).view(len(past), -1, past.shape[1]).mT
         late = past[:, -1].isnan() & ~past.isnan().all(1)  # (n, D)
         window, channel = late.nonzero().T
         if not len(window):
             return past
         series, length = past[window, :, channel], past.shape[1]  # (p, L)
-        ended, gap = to_its_end(series)
+        ended, gap = aligned_to_end(series)
         missing = gap.unsqueeze(1)
         ahead = torch.arange(length) - (length - missing)
         passes = (gap - 1) // self.model.prediction_length
@@ -266,9 +266,9 @@ class Pipeline:
 
     def _told(self, batch: Windows, past: Tensor, part: Tensor, values: Tensor) -> Tensor:
         r"""Quantiles (B, H, D, Q), those that the train rows know in place of them where values are few."""
-        assert batch.kriging is not None
+        assert batch.cold_start is not None
         window, channel = (part < 1).nonzero().T
-        known = QuantileFunction(batch.kriging.levels, batch.kriging.law(past[window, :, channel], channel))
+        known = QuantileFunction(batch.cold_start.levels, batch.cold_start.law(past[window, :, channel], channel))
         told = values.clone()
         told[window, :, channel] = known.at(torch.tensor(self.model.quantile_levels, dtype=torch.float32))
         return told
@@ -400,9 +400,9 @@ def _doubted(law: QuantileFunction, windows: Windows) -> QuantileFunction:
 
 def _left(windows: Windows, past: Tensor) -> Tensor | None:
     r"""The shares (B, D) of laws that the few values of windows leave to the frozen model; None where all is left."""
-    if windows.kriging is None:
+    if windows.cold_start is None:
         return None
-    left = windows.kriging.left(past)
+    left = windows.cold_start.left(past)
     return left if bool((left < 1).any()) else None
 
 
@@ -411,7 +411,7 @@ def _known(past: Tensor) -> Tensor:
     return (~past.isnan()).sum(1) >= KNOWN
 
 
-def noise_ratio(
+def missing_variance_ratio(
     law: QuantileFunction,
     future: Tensor,
     spread: Tensor,
@@ -443,7 +443,7 @@ def noise_ratio(
     """
     number, horizon, channels = future.shape
     ratio = torch.zeros(int(blocks.max()) + 1, channels, dtype=torch.float64)
-    clock = clock_of(time, horizon)
+    clock = block_scheme(time, horizon)
     if clock is not None and clock.freedom < _FREEDOM:
         clock = None
     seen = ~future.isnan()

@@ -7,7 +7,7 @@ from seasonal import SeasonalModel
 from adapts import Adapter
 from adapts.data.panel import Panel
 from adapts.data.windows import Windows
-from adapts.imputation.cross_channel import FEW, Coupling
+from adapts.imputation.cross_channel import FEW, ChannelImputer
 from adapts.statistics.gaussian import conditional, persistence, shrunk_covariance
 
 H, L = 12, 48
@@ -86,55 +86,55 @@ def test_persistence_is_that_of_an_autoregression() -> None:
 # ------------------------------------------------------------------------------------------------ gaps of contexts
 
 
-def filled(values: np.ndarray, coupling: Coupling) -> tuple[torch.Tensor, torch.Tensor | None]:
+def filled(values: np.ndarray, imputer: ChannelImputer) -> tuple[torch.Tensor, torch.Tensor | None]:
     panel = Panel.of(values)
-    windows = Windows(panel, np.zeros(1, int), np.array([len(values)]), len(values), 3, told=coupling.tell(panel))
+    windows = Windows(panel, np.zeros(1, int), np.array([len(values)]), len(values), 3, told=imputer.tell(panel))
     return windows.past(torch.float64)[0], windows.doubt()
 
 
-def coupling(own: float = 0.0, rest: float = 0.0, correlation: float = 0.8) -> Coupling:
+def imputer(own: float = 0.0, rest: float = 0.0, correlation: float = 0.8) -> ChannelImputer:
     covariance = torch.tensor([[1.0, correlation], [correlation, 1.0]]).double()
-    return Coupling(covariance, torch.full((2,), own).double(), torch.full((2,), rest).double())
+    return ChannelImputer(covariance, torch.full((2,), own).double(), torch.full((2,), rest).double())
 
 
 def test_a_gap_is_what_the_other_tells_and_what_it_leaves_untold_fades_from_both_ends() -> None:
     values = np.array([[1.0, 1.0], [1.0, np.nan], [1.0, np.nan], [1.0, 2.0], [1.0, 2.0]])
-    alone = filled(values, coupling())[0]
+    alone = filled(values, imputer())[0]
     torch.testing.assert_close(alone[1:3, 1], torch.tensor([0.8, 0.8]).double())
-    lasting = filled(values, coupling(rest=0.999999))[0]
+    lasting = filled(values, imputer(rest=0.999999))[0]
     torch.testing.assert_close(lasting[:, 1], torch.tensor([1.0, 4 / 3, 5 / 3, 2.0, 2.0]).double(), rtol=1e-4, atol=0)
-    half = filled(np.array([[1.0, 1.8]] * 3 + [[1.0, np.nan]] * 2), coupling(rest=0.5))[0]
+    half = filled(np.array([[1.0, 1.8]] * 3 + [[1.0, np.nan]] * 2), imputer(rest=0.5))[0]
     torch.testing.assert_close(half[3:, 1], torch.tensor([0.8 + 0.5, 0.8 + 0.25]).double())
 
 
 def test_a_channel_that_tells_more_by_itself_is_left_to_the_frozen_model() -> None:
     values = np.array([[1.0, 1.0]] * 4 + [[1.0, np.nan]])
-    assert bool(filled(values, coupling(own=0.99))[0][-1, 1].isnan())
-    assert not bool(filled(values, coupling(own=0.1))[0][-1, 1].isnan())
+    assert bool(filled(values, imputer(own=0.99))[0][-1, 1].isnan())
+    assert not bool(filled(values, imputer(own=0.1))[0][-1, 1].isnan())
 
 
 def test_rows_without_any_value_stay_missing() -> None:
     values = np.array([[1.0, np.nan], [1.0, 1.0], [np.nan, np.nan], [1.0, 1.0], [1.0, 1.0]])
-    past = filled(values, coupling())[0]
+    past = filled(values, imputer())[0]
     assert bool(past[2].isnan().all()) and not bool(past[[0, 1, 3, 4]].isnan().any())
 
 
 def test_before_the_first_value_what_the_other_leaves_untold_fades_backwards() -> None:
-    past = filled(np.array([[1.0, np.nan]] * 3 + [[1.0, 1.8]] * 4), coupling(rest=0.5))[0]
+    past = filled(np.array([[1.0, np.nan]] * 3 + [[1.0, 1.8]] * 4), imputer(rest=0.5))[0]
     torch.testing.assert_close(past[:3, 1], torch.tensor([0.8 + 0.125, 0.8 + 0.25, 0.8 + 0.5]).double())
 
 
 @pytest.mark.parametrize("values", [1, 3, FEW - 1, FEW, 2 * FEW])
 def test_of_few_values_the_beginning_is_filled_by_whatever_the_other_tells(values: int) -> None:
     rows = np.array([[1.0, np.nan]] * 5 + [[1.0, 1.0]] * values)
-    assert bool(filled(rows, coupling(own=0.9, correlation=0.5))[0][:5, 1].isnan().all()) == (values >= FEW)
-    assert not bool(filled(rows, coupling(correlation=0.9))[0].isnan().any())
+    assert bool(filled(rows, imputer(own=0.9, correlation=0.5))[0][:5, 1].isnan().all()) == (values >= FEW)
+    assert not bool(filled(rows, imputer(correlation=0.9))[0].isnan().any())
 
 
 def test_the_doubt_falls_with_every_value_seen() -> None:
     doubts = []
     for seen in range(0, 49, 3):
-        doubt = filled(np.array([[1.0, np.nan]] * (48 - seen) + [[1.0, 1.0]] * seen), coupling(rest=0.5))[1]
+        doubt = filled(np.array([[1.0, np.nan]] * (48 - seen) + [[1.0, 1.0]] * seen), imputer(rest=0.5))[1]
         doubts.append(torch.zeros(3) if doubt is None else doubt[0, :, 1])
     assert bool((torch.stack(doubts).diff(dim=0) < 0).all())
     torch.testing.assert_close(doubts[0], torch.full((3,), 0.36))
@@ -143,20 +143,20 @@ def test_the_doubt_falls_with_every_value_seen() -> None:
 
 def test_doubt_is_all_that_is_untold_of_a_channel_never_seen_and_fades_after_short_gaps() -> None:
     never = np.array([[1.0, np.nan]] * 6)
-    torch.testing.assert_close(filled(never, coupling())[1][0], torch.tensor([[0.0, 0.36]] * 3))
+    torch.testing.assert_close(filled(never, imputer())[1][0], torch.tensor([[0.0, 0.36]] * 3))
     short = np.array([[1.0, 1.0]] * 9 + [[1.0, np.nan]])
     torch.testing.assert_close(
-        filled(short, coupling(rest=0.5))[1][0, :, 1],
+        filled(short, imputer(rest=0.5))[1][0, :, 1],
         torch.tensor([0.36 * (0.1 * (1 - 0.25**h) + 0.75 * 0.25**h) for h in (1, 2, 3)]),
     )
     inside = np.array([[1.0, 1.0]] * 8 + [[1.0, np.nan]] + [[1.0, 1.0]])
-    torch.testing.assert_close(filled(inside, coupling())[1][0, :, 1], torch.full((3,), 0.036))
-    assert filled(inside, coupling(own=0.99))[1] is None
+    torch.testing.assert_close(filled(inside, imputer())[1][0, :, 1], torch.full((3,), 0.036))
+    assert filled(inside, imputer(own=0.99))[1] is None
 
 
 def test_several_channels_at_once_are_told_by_those_that_are_left() -> None:
     covariance = torch.tensor([[1.0, 0.5, 0.5], [0.5, 1.0, 0.5], [0.5, 0.5, 1.0]]).double()
-    three = Coupling(covariance, torch.zeros(3).double(), torch.zeros(3).double())
+    three = ChannelImputer(covariance, torch.zeros(3).double(), torch.zeros(3).double())
     past, doubt = filled(np.array([[2.0, np.nan, np.nan]] * 5), three)
     torch.testing.assert_close(past, torch.tensor([[2.0, 1.0, 1.0]] * 5).double())
     torch.testing.assert_close(doubt[0, 0], torch.tensor([0.0, 0.75, 0.75]))
@@ -217,11 +217,11 @@ def test_a_channel_that_is_back_is_forecast_about_as_well_as_one_that_was_never_
 def test_nothing_changes_where_nothing_is_missing(fitted: Adapter) -> None:
     frame = factors(seed=4)
     before = fitted.predict(frame).samples
-    held, fitted._fitted.coupling = fitted._fitted.coupling, None
+    held, fitted._fitted.imputer = fitted._fitted.imputer, None
     try:
         np.testing.assert_array_equal(fitted.predict(frame.copy()).samples, before)
     finally:
-        fitted._fitted.coupling = held
+        fitted._fitted.imputer = held
 
 
 def test_a_saved_adapter_fills_alike(fitted: Adapter, tmp_path: object) -> None:

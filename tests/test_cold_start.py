@@ -11,7 +11,7 @@ from seasonal import LEVELS, SeasonalModel
 from adapts import Adapter
 from adapts.data.panel import Panel
 from adapts.data.windows import Windows
-from adapts.imputation.cold_start import ENOUGH, ERRORS, Kriging
+from adapts.imputation.cold_start import ENOUGH, ERRORS, ColdStart
 from adapts.statistics.bootstrap import lead_blocks
 from adapts.statistics.gaussian import autocovariance
 
@@ -46,7 +46,7 @@ def starting(panel: Panel, rows: int) -> Windows:
 def forgetful(fitted: Adapter) -> Adapter:
     r"""The same adapter without what the train rows know of few values."""
     other = pickle.loads(pickle.dumps(fitted))
-    other._fitted.kriging = None
+    other._fitted.cold_start = None
     return other
 
 
@@ -101,14 +101,14 @@ def test_levels_of_their_own_stay_correlated_beyond_the_longest_item() -> None:
 # ------------------------------------------------------------------------------------------------ the law of few values
 
 
-def kriging(correlation: torch.Tensor, variance: float = 1.0) -> Kriging:
-    return Kriging(
+def cold_start(correlation: torch.Tensor, variance: float = 1.0) -> ColdStart:
+    return ColdStart(
         correlation[:, None].double(), torch.tensor([variance]).double(), torch.tensor(LEVELS).double(),
         NORMAL.expand(H, 1, -1),
     )  # fmt: skip
 
 
-def told(of: Kriging, past: list[float]) -> torch.Tensor:
+def told(of: ColdStart, past: list[float]) -> torch.Tensor:
     r"""The law of one context, (H, Q)."""
     return of.law(torch.tensor([past]).double(), torch.zeros(1, dtype=torch.long))[0]
 
@@ -116,7 +116,7 @@ def told(of: Kriging, past: list[float]) -> torch.Tensor:
 def test_one_value_fades_with_its_age_as_the_correlations_do() -> None:
     rho = 0.9 ** torch.arange(40).double()
     for age in (0, 3):
-        law = told(kriging(rho, variance=4.0), [torch.nan, 2.0] + [torch.nan] * age)
+        law = told(cold_start(rho, variance=4.0), [torch.nan, 2.0] + [torch.nan] * age)
         kept = rho[age + 1 : age + 1 + H]
         torch.testing.assert_close(law[:, 4], 2 * kept, rtol=2e-3, atol=0.0)
         spread = 2 * (1 - kept.square()).sqrt()
@@ -124,7 +124,7 @@ def test_one_value_fades_with_its_age_as_the_correlations_do() -> None:
 
 
 def test_of_an_autoregression_the_last_value_tells_all() -> None:
-    of = kriging(0.8 ** torch.arange(40).double())
+    of = cold_start(0.8 ** torch.arange(40).double())
     torch.testing.assert_close(told(of, [3.0, -1.0, 2.0, 0.5]), told(of, [0.5]), rtol=0.0, atol=0.01)
 
 
@@ -134,14 +134,14 @@ def test_of_noise_about_a_level_of_its_own_the_mean_tells_all(count: int) -> Non
     rho = torch.full((40,), between)
     rho[0] = 1.0
     values = torch.linspace(-1.0, 3.0, count + 1)[1:]
-    law = told(kriging(rho), values.tolist())
+    law = told(cold_start(rho), values.tolist())
     share = count * between / (1 + (count - 1) * between)
     torch.testing.assert_close(law[:, 4], (share * values.mean()).double().expand(H), rtol=5e-3, atol=0.0)
     assert float(law[0, 8] - law[0, 4]) == pytest.approx(float(NORMAL[8]) * (1 - share * between) ** 0.5, rel=5e-3)
 
 
 def test_what_is_missing_between_does_not_matter_and_ages_do() -> None:
-    of = kriging(torch.cos(torch.arange(60) / 4).double() * 0.97 ** torch.arange(60))
+    of = cold_start(torch.cos(torch.arange(60) / 4).double() * 0.97 ** torch.arange(60))
     whole = told(of, [1.0, torch.nan, torch.nan, -0.5, 2.0])
     torch.testing.assert_close(told(of, [torch.nan] * 9 + [1.0, torch.nan, torch.nan, -0.5, 2.0]), whole)
     assert not torch.allclose(told(of, [1.0, -0.5, torch.nan, torch.nan, 2.0]), whole, atol=0.1)
@@ -149,7 +149,7 @@ def test_what_is_missing_between_does_not_matter_and_ages_do() -> None:
 
 def test_values_far_from_the_train_rows_have_a_level_of_their_own() -> None:
     r"""From two deviations off the forecast goes back to the train rows' level, from twenty it does not."""
-    of = kriging(0.8 ** torch.arange(200).double())
+    of = cold_start(0.8 ** torch.arange(200).double())
     noise = torch.from_numpy(autoregression(1, 48, kept=0.8)[0, :, 0])
     near, far = (told(of, (shift + noise).tolist()) for shift in (0.0, 20.0))
     torch.testing.assert_close(far[..., 4] - 20, near[..., 4], rtol=0.0, atol=0.35)  # all but for the level's own error
@@ -162,12 +162,12 @@ def test_values_far_from_the_train_rows_have_a_level_of_their_own() -> None:
 def test_short_series_leave_more_values_to_the_frozen_model() -> None:
     r"""Without validation windows nothing tells how many values are few: no more than 16 are."""
     short = adapter().fit(long(autoregression(1, 70)))
-    assert short._fitted.kriging.enough == 16
+    assert short._fitted.cold_start.enough == 16
     assert short.summary().stages["few_values"].startswith("left out: the ")
 
 
 def test_a_channel_that_never_changes_stays_as_it_is_with_no_width() -> None:
-    still = Kriging.fit([torch.zeros(80, 1)], L, lead_blocks(H), LEVELS)
+    still = ColdStart.fit([torch.zeros(80, 1)], L, lead_blocks(H), LEVELS)
     law = still.law(torch.tensor([[torch.nan, 2.0, 2.0]]), torch.zeros(1, dtype=torch.long))
     torch.testing.assert_close(law, torch.full((1, H, len(LEVELS)), 2.0), rtol=1e-3, atol=0.0)
     assert not bool(law.diff(dim=-1).any())
@@ -181,7 +181,7 @@ def test_intervals_hold_of_values_that_are_far_from_normal() -> None:
     for step in range(1, 4000):
         values[:, step] = 0.9 * values[:, step - 1] + steps[:, step]
     train, test = torch.from_numpy(values / values.std())
-    of = Kriging.fit([train], L, lead_blocks(H), LEVELS)
+    of = ColdStart.fit([train], L, lead_blocks(H), LEVELS)
     law = of.law(test[:-H], torch.zeros(len(test) - H, dtype=torch.long))
     truth = test[1:].unfold(0, H, 1)[:, 0]
     inside = (truth > law[..., 0]) & (truth < law[..., -1])
@@ -190,7 +190,7 @@ def test_intervals_hold_of_values_that_are_far_from_normal() -> None:
 
 def test_too_few_errors_are_taken_for_normal() -> None:
     rows = torch.randn(5, 1, generator=torch.Generator().manual_seed(0))
-    of = Kriging.fit([rows], L, lead_blocks(H), LEVELS)
+    of = ColdStart.fit([rows], L, lead_blocks(H), LEVELS)
     assert len(rows) * H < ERRORS * 4
     torch.testing.assert_close(of.errors, NORMAL.expand(H, 1, -1))
 
@@ -199,7 +199,7 @@ def test_too_few_errors_are_taken_for_normal() -> None:
 
 
 def test_of_enough_values_and_where_none_is_seen_no_bit_changes(fitted: Adapter, cold: Panel) -> None:
-    enough = fitted._fitted.kriging.enough
+    enough = fitted._fitted.cold_start.enough
     assert enough in ENOUGH and enough <= L / 2
     assert f"fewer than {enough} values" in fitted.summary().stages["few_values"]
     before = forgetful(fitted)
@@ -219,10 +219,10 @@ def test_of_enough_values_and_where_none_is_seen_no_bit_changes(fitted: Adapter,
 def test_the_frozen_model_gets_its_share_of_few_values(fitted: Adapter, cold: Panel, rows: int) -> None:
     windows = fitted._fitted.standardised(starting(cold, rows))
     pipeline = fitted._pipeline(fitted._fitted)
-    ours, theirs = (pipeline.frozen(some).values for some in (windows, replace(windows, kriging=None)))
+    ours, theirs = (pipeline.frozen(some).values for some in (windows, replace(windows, cold_start=None)))
     past = windows.past()
-    known = torch.stack([windows.kriging.law(past[..., n], torch.full((len(past),), n)) for n in range(2)], 2)
-    share = max(0, rows - 2) / (windows.kriging.enough - 2)
+    known = torch.stack([windows.cold_start.law(past[..., n], torch.full((len(past),), n)) for n in range(2)], 2)
+    share = max(0, rows - 2) / (windows.cold_start.enough - 2)
     torch.testing.assert_close(ours, share * theirs + (1 - share) * known)
 
 
@@ -254,18 +254,18 @@ def test_a_context_with_nearly_everything_missing_is_one_of_few_values(fitted: A
 def test_an_adapter_is_around_the_frozen_model_alone(family: str, cold: Panel) -> None:
     ours = adapter(family, gate=False).fit(long(autoregression(30, 120)))
     windows = ours._fitted.standardised(starting(cold, 9))
-    pipeline, alone = ours._pipeline(ours._fitted), replace(windows, kriging=None)
+    pipeline, alone = ours._pipeline(ours._fitted), replace(windows, cold_start=None)
     adapted = pipeline.adapted(windows, pipeline.frozen(windows)).at(LEVELS)
     around = pipeline.adapted(alone, pipeline.frozen(alone)).at(LEVELS)
-    past, share = windows.past(), 7 / (windows.kriging.enough - 2)
-    known = torch.stack([windows.kriging.law(past[..., n], torch.full((len(past),), n)) for n in range(2)], 2)
+    past, share = windows.past(), 7 / (windows.cold_start.enough - 2)
+    known = torch.stack([windows.cold_start.law(past[..., n], torch.full((len(past),), n)) for n in range(2)], 2)
     torch.testing.assert_close(adapted, share * around + (1 - share) * known.to(around), rtol=1e-4, atol=1e-4)
 
 
 def test_the_frozen_model_takes_over_where_it_is_better() -> None:
     r"""Of a frozen model that knows nothing never before the most values, of one that knows all from the fewest on."""
     rows = torch.from_numpy(autoregression(1, 4000)[0]).float()
-    of = Kriging.fit([rows[:2000]], 400, lead_blocks(H), LEVELS)
+    of = ColdStart.fit([rows[:2000]], 400, lead_blocks(H), LEVELS)
     at = torch.arange(2400, 3900, 25)
     past = torch.stack([rows[i - 400 : i, 0] for i in at])
     future = torch.stack([rows[i : i + H, 0] for i in at])
@@ -277,7 +277,7 @@ def test_the_frozen_model_takes_over_where_it_is_better() -> None:
     ):
         found = of.handed_over(past, future, channel, forecast)
         assert found.enough == enough
-        assert Kriging.from_state(found.state()).enough == enough
+        assert ColdStart.from_state(found.state()).enough == enough
     short = of.handed_over(past[:, -60:], future, channel, lambda context: (100 + width).expand(len(context), H, -1))
     assert short.enough == 24  # no more than half of a context
 
@@ -296,7 +296,7 @@ def test_the_frozen_model_alone_is_told_nothing(cold: Panel, fitted: Adapter) ->
     before = forgetful(fitted).zero_shot_distribution(windows).marginals.values
     assert torch.equal(fitted.zero_shot_distribution(windows).marginals.values, before)
     identity = adapter("identity").fit(long(autoregression(20, 120)))
-    assert identity._fitted.kriging is None
+    assert identity._fitted.cold_start is None
 
 
 def test_saved_and_loaded_it_says_the_same(fitted: Adapter, cold: Panel, tmp_path: Path) -> None:
