@@ -8,7 +8,7 @@ import inspect
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -20,47 +20,33 @@ import torch
 from . import checks
 from ._logging import get_logger
 from ._random import seeded
-from .adapters import AdapterModule, families, make
-from .checks import LONGEST
+from .adapters import AdapterModule, make
 from .copulas.base import Copula
 from .copulas.independent import Independent
-from .data.cards import Dataset, read_with
-from .data.frames import as_pandas
-from .data.frequency import calendar, frequency_name
-from .data.from_memory import read_series
-from .data.future import followed, require_one_value
-from .data.options import column_names, label, reading_options
+from .data.cards import Dataset
+from .data.options import column_names
 from .data.panel import Panel, require_length
-from .data.roles import assign
-from .data.static import as_fitted
+from .data.schema import Schema, read_dataset
 from .data.windows import Windows, last_windows
 from .distribution.joint import JointDistribution
 from .distribution.quantile_function import QuantileFunction
 from .distribution.variance import VarianceParts
-from .errors import in_memory, quoted, shown, unknown
+from .errors import few, in_memory, one_line, quoted, shown, unknown
 from .fitting.fitted import Fitted
 from .fitting.run import fit
+from .fitting.summary import Summary
 from .fitting.update import Forecasts, extend, follow
 from .forecast.forecast import LEVELS, Forecast
 from .foundation import FoundationModel, load_foundation_model
 from .foundation.cache import cached_forecasts
-from .notices import Notice, say
+from .notices import say
+from .options import CONTEXT, FIELDS, TRAINING, check_options, same_value
 from .persistence import saving
 from .predictor import Predictor
-from .registry import load_recipe, recipes
+from .presets import check_training, family_of, is_trained
 
 logger = get_logger(__name__)
 
-COPULAS = ("residual", "gaussian-history", "schaake", "empirical", "independent")
-RECALIBRATIONS = ("auto", "conformal", "none")
-#: The options of training by gradient, which a recipe may set too.
-TRAINING = ("objective", "horizon_weights", "learning_rate")
-#: The options that `predict` reads as they are; it takes no others than those of the fit.
-_OF_PREDICT = ("posterior_draws", "seed", "batch_size", "device", "trainer_options")
-#: The longest context that is used by default.
-CONTEXT = 512
-#: The most draws of itself that a stochastic family is asked for: more than any law needs, each a forecast.
-MOST_DRAWS = 10_000
 #: The bytes that the samples of one forecast may take.
 MOST_BYTES = 2**31
 
@@ -189,29 +175,16 @@ class Adapter:
         self.trainer_options = trainer_options
         self._model: FoundationModel | None = None
         self._expected: str | None = None  # the sha256 of the model that a pickled adapter was fitted around
-        self._fitted = None
+        self.fitted_ = None
         self._check()
 
     def _check(self) -> None:
         self._check_values()
-        given = {name: value for name in TRAINING if (value := getattr(self, name)) is not None}
-        _check_training(given, self.family)
+        check_training({name: x for name in TRAINING if (x := getattr(self, name)) is not None}, self.family)
 
     def _check_values(self) -> None:
         r"""Checks each option by itself, those of training aside."""
-        checks.integer("Adapter expects prediction_length", self.prediction_length, most=LONGEST)
-        hint = f"leave it out for as many as the frozen model reads, {CONTEXT} at most"
-        checks.integer("Adapter expects context_length", self.context_length, most=LONGEST, none=True, hint=hint)
-        checks.integer("Adapter expects posterior_draws", self.posterior_draws, most=MOST_DRAWS)
-        checks.integer("Adapter expects max_windows", self.max_windows)
-        checks.integer("Adapter expects batch_size", self.batch_size)
-        checks.flag("Adapter expects gate", self.gate)
-        checks.flag("Adapter expects probe_head", self.probe_head, none=True)
-        checks.seed(self.seed)
-        checks.choice("copula", self.copula, COPULAS)
-        checks.choice("recalibration", self.recalibration, RECALIBRATIONS)
-        _check_support(self.support)
-        _check_trainer_options(self.trainer_options)
+        check_options({name: getattr(self, name) for name in FIELDS if name != "family"})
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ("foundation_model", "device") and vars(self).get(name, value) is not value:
@@ -219,11 +192,12 @@ class Adapter:
         super().__setattr__(name, value)
 
     @property
-    def _fitted(self) -> Fitted | None:
+    def fitted_(self) -> Fitted | None:
+        r"""What was fitted; None before."""
         return self._of_fit
 
-    @_fitted.setter
-    def _fitted(self, fitted: Fitted | None) -> None:
+    @fitted_.setter
+    def fitted_(self, fitted: Fitted | None) -> None:
         self._of_fit = fitted
         self._options_of_fit = self.get_params(deep=False)
 
@@ -234,7 +208,7 @@ class Adapter:
 
     @family.setter
     def family(self, family: str | Path | AdapterModule) -> None:
-        self._family, self._recipe_training = _family(family)
+        self._family, self._recipe_training = family_of(family)
         self._given_family = family
 
     # ------------------------------------------------------------------ fit
@@ -298,13 +272,13 @@ class Adapter:
                 apart, or have no known covariate to act through; or if the folder holds another fit or other files, or
                 another process works in it.
         """
-        dataset = self._dataset(
+        dataset = read_dataset(
             series, target=target, past_covariates=past_covariates, known_covariates=known_covariates,
             calendar=calendar, static=static, item_column=item_column, timestamp_column=timestamp_column,
             frequency=frequency, regularise=regularise,
         )  # fmt: skip
-        self._fitted = self._through(fit, dataset, borders, checkpoint_dir=checkpoint_dir)
-        say(self._fitted.notices, self._whose)
+        self.fitted_ = self.apply(fit, dataset, borders, checkpoint_dir=checkpoint_dir)
+        say(self.fitted_.notices, self._whose)
         return self
 
     # ------------------------------------------------------------------ predict
@@ -349,15 +323,21 @@ class Adapter:
                 a known covariate is missing, or a date has two; or if a static column says something else of an item
                 than in the fit.
         """
-        fitted = self._require_fitted("predict")
+        fitted = self.require_fitted("predict")
         require_samples(num_samples, int(self.prediction_length), len(fitted.panel.targets))
         checks.seed(self.seed if seed is None else seed)
         quantile_levels = checks.levels(quantile_levels, "quantile_levels")
-        panel, columns = fitted.panel, {"item_column": item_column, "timestamp_column": timestamp_column}
+        schema, panel, columns = (
+            Schema(fitted.panel),
+            fitted.panel,
+            {"item_column": item_column, "timestamp_column": timestamp_column},
+        )
         if series is not None:
-            panel = self._later(series, frequency=frequency, regularise=regularise, **columns).panel
-        ahead = self._ahead(panel, future, **columns)
-        forecasts = self._forecasts(panel, ahead, num_samples=num_samples, quantile_levels=quantile_levels, seed=seed)
+            panel = schema.read(series, frequency=frequency, regularise=regularise, **columns).panel
+        ahead = schema.read_ahead(panel, future, int(self.prediction_length), **columns)
+        forecasts = self.forecast_panel(
+            panel, ahead, num_samples=num_samples, quantile_levels=quantile_levels, seed=seed
+        )
         return forecasts[0] if panel.single else forecasts
 
     def update(
@@ -396,8 +376,8 @@ class Adapter:
                 fitted, or static columns that say something else of an item than in the fit, or rows are missing in
                 between; the adapter then stays as it is.
         """
-        fitted = self._require_fitted("update")
-        later = self._later(
+        fitted = self.require_fitted("update")
+        later = Schema(fitted.panel).read(
             series, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
             regularise=regularise,
         ).panel  # fmt: skip
@@ -409,7 +389,7 @@ class Adapter:
             medians = frozen.values[..., pipeline.model.median_index]
             return Forecasts(windows, pipeline.continued, medians, law, pipeline.truth(windows), self.seed)
 
-        self._fitted = follow(fitted, extend(fitted.panel, later, filled=bool(regularise)), forecast)
+        self.fitted_ = follow(fitted, extend(fitted.panel, later, filled=bool(regularise)), forecast)
         return self
 
     def joint_distribution(self, windows: Windows) -> JointDistribution:
@@ -422,7 +402,7 @@ class Adapter:
         Returns:
             The law of these windows' :math:`H` steps.
         """
-        fitted = self._require_fitted("joint_distribution")
+        fitted = self.require_fitted("joint_distribution")
         pipeline, standard = self._pipeline(fitted), fitted.standardised(windows)
         copula: Copula = fitted.copula
         if fitted.latent_ranks and pipeline.tells_dependence:
@@ -443,7 +423,7 @@ class Adapter:
         Returns:
             The law of these windows' :math:`H` steps, in the channels' own units.
         """
-        fitted = self._require_fitted("zero_shot_distribution")
+        fitted = self.require_fitted("zero_shot_distribution")
         marginals = self._pipeline(fitted).frozen(fitted.plain(windows))
         none = torch.zeros(marginals.shape, dtype=torch.float32)
         parts = VarianceParts.of(marginals, none, none)
@@ -515,24 +495,24 @@ class Adapter:
             ValueError: If the series are too short for that many windows, an option makes no sense, or the folder
                 holds another backtest.
         """
-        from .evaluation.backtest import count_stages, roll
+        from .evaluation.backtest import beside, count_stages, roll
         from .evaluation.progress import progress_bar
 
         for name, value in (("refit", refit), ("return_forecasts", return_forecasts), ("progress", progress)):
             checks.flag(f"backtest expects {name}", value)
-        contestants = _contestants(self, models)
-        past_covariates = column_names("past_covariates", past_covariates)
-        known_covariates = column_names("known_covariates", known_covariates)
-        static = column_names("static", static)
+        contestants = beside(self, models)
         checks.flag("expected calendar", calendar)
-        named = target is not None or calendar or past_covariates or known_covariates or static
-        if not named and self._fitted is not None and "covariates" in self._fitted.decisions:
-            target, past_covariates, known_covariates, calendar = _roles(self._fitted.panel)
-            static = list(self._fitted.panel.static)
-        dataset = self._dataset(
-            series, target=target, past_covariates=past_covariates, known_covariates=known_covariates,
-            calendar=calendar, static=static, item_column=item_column, timestamp_column=timestamp_column,
-            frequency=frequency, regularise=regularise,
+        roles: dict[str, Any] = {
+            "target": target, "past_covariates": column_names("past_covariates", past_covariates),
+            "known_covariates": column_names("known_covariates", known_covariates), "calendar": calendar,
+            "static": column_names("static", static),
+        }  # fmt: skip
+        named = target is not None or calendar or any(roles[name] for name in list(roles)[1:])
+        if not named and self.fitted_ is not None and "covariates" in self.fitted_.decisions:
+            roles = {**Schema(self.fitted_.panel).roles, "static": list(self.fitted_.panel.static)}
+        dataset = read_dataset(
+            series, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
+            regularise=regularise, **roles,
         )  # fmt: skip
         with progress_bar(count_stages(contestants, baselines, refit=refit), shown=progress) as tell:
             result = roll(
@@ -559,7 +539,7 @@ class Adapter:
             OSError: If the folder cannot be written.
             ValueError: If the adapter is not fitted, or the folder exists, or holds what no adapter wrote.
         """
-        saving.save(self._require_fitted("save"), self, path, overwrite=overwrite)
+        saving.save(self.require_fitted("save"), self, path, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | Path, *, foundation_model: Any = None, device: str = "auto") -> Adapter:
@@ -602,8 +582,8 @@ class Adapter:
         Raises:
             ValueError: If the adapter is not fitted, there is no such model, or the trained head does not fit it.
         """
-        self._require_fitted("use_foundation_model")
-        self._use(model, load_foundation_model(model, device=self.device))
+        self.require_fitted("use_foundation_model")
+        self.use_loaded(model, load_foundation_model(model, device=self.device))
         return self
 
     # ------------------------------------------------------------------ what it is
@@ -647,7 +627,7 @@ class Adapter:
         new = type(self)(**{**own, **outer})
         if inner:
             family = make(new.family.family, {**new.family.options(), **inner})
-            training = new._training if _trained(family) else {name: getattr(new, name) for name in TRAINING}
+            training = new.training_ if is_trained(family) else {name: getattr(new, name) for name in TRAINING}
             new = type(self)(**{**own, **outer, **training, "family": family})
         if all(getattr(new, name) is getattr(self, name) for name in ("foundation_model", "device")):
             new._model, new._expected = self._model, self._expected
@@ -664,17 +644,17 @@ class Adapter:
 
     def __getstate__(self) -> dict[str, Any]:
         r"""What is pickled: options, and the saved form. A model that has an address is found again, not pickled."""
-        if self._fitted is None:
+        if self.fitted_ is None:
             return {"params": self.get_params(deep=False), "packed": None}
         expected = self._expected or self.model.fingerprint()["sha256"]
-        packed = *saving.pack(self._require_fitted("pickle")), expected
+        packed = *saving.pack(self.require_fitted("pickle")), expected
         return {"params": self.get_params(deep=False), "packed": packed}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         type(self).__init__(self, **state["params"])
         if state["packed"] is not None:
             config, tensors, expected = state["packed"]
-            self._fitted = saving.unpickled(config, tensors, self.family, int(self.prediction_length))
+            self.fitted_ = saving.unpickled(config, tensors, self.family, int(self.prediction_length))
             self._expected = expected
 
     @property
@@ -685,6 +665,19 @@ class Adapter:
                 if self._model is None:
                     self._model = self._found()
         return self._model
+
+    @model.setter
+    def model(self, model: FoundationModel) -> None:
+        self._model = model
+
+    def share_model(self, other: Adapter) -> None:
+        r"""Take the loaded foundation model of another adapter, where none is loaded and the device is the same.
+
+        Arguments:
+            other: The other adapter.
+        """
+        if self._model is None and self.device == other.device:
+            self._model = other.model
 
     def _found(self) -> FoundationModel:
         r"""The frozen model at its address; for an unpickled adapter the very one that it was fitted around."""
@@ -704,9 +697,14 @@ class Adapter:
             )
         return model
 
-    def _use(self, model: Any, loaded: FoundationModel) -> None:
-        r"""Takes another frozen model for the fit, loaded from what names it."""
-        fitted = self._require_fitted("use_foundation_model")
+    def use_loaded(self, model: Any, loaded: FoundationModel) -> None:
+        r"""Take a loaded frozen model for the fit.
+
+        Arguments:
+            model: What names it, as `Adapter` takes it.
+            loaded: The model.
+        """
+        fitted = self.require_fitted("use_foundation_model")
         expected = self._expected if self._model is None else self._model.fingerprint()["sha256"]
         fitted.headed(loaded)  # it may have no place for the head
         if loaded.fingerprint()["sha256"] != expected:
@@ -714,8 +712,18 @@ class Adapter:
         self.foundation_model, self._model, self._expected = model, loaded, None
         self._options_of_fit = {**self._options_of_fit, "foundation_model": model}
 
-    def _take(self, fitted: Fitted, expected: Mapping[str, str], *, named: bool, call: Callable[[str], str]) -> None:
-        r"""Takes what was loaded of a fit, around the frozen model that it was fitted around or one that is named."""
+    def take(self, fitted: Fitted, expected: Mapping[str, str], *, named: bool, call: Callable[[str], str]) -> None:
+        r"""Take what was loaded of a fit.
+
+        Arguments:
+            fitted: What was fitted.
+            expected: The fingerprint of the frozen model that it was fitted around.
+            named: Whether the caller named the frozen model, which may then be another.
+            call: Gives the call that names one, for the message.
+
+        Raises:
+            ValueError: If the frozen model is another, and was not named.
+        """
         found = self.model.fingerprint()
         if found["sha256"] != expected["sha256"]:
             if not named:
@@ -726,10 +734,10 @@ class Adapter:
                 )
             _warn_of_another(self.model)
         fitted.headed(self.model)  # another model may have no place for the head
-        self._fitted = fitted
+        self.fitted_ = fitted
 
     @property
-    def _training(self) -> dict[str, Any]:
+    def training_(self) -> dict[str, Any]:
         r"""The options of training by gradient: what the recipe says, unless told otherwise."""
         given = {name: getattr(self, name) for name in TRAINING}
         return {name: self._recipe_training.get(name) if value is None else value for name, value in given.items()}
@@ -737,22 +745,22 @@ class Adapter:
     @property
     def channels(self) -> tuple[str, ...]:
         r"""The names of the fitted channels, covariates aside."""
-        return self._require_fitted("channels").panel.targets
+        return self.require_fitted("channels").panel.targets
 
     @property
     def context_length_(self) -> int:
         r"""The number of context steps in use."""
-        return self._require_fitted("context_length_").context_length
+        return self.require_fitted("context_length_").context_length
 
     @property
     def season_length_(self) -> int | None:
         r"""The season's length, where the data's card states one."""
-        return self._require_fitted("season_length_").season_length
+        return self.require_fitted("season_length_").season_length
 
     @property
     def location_(self) -> np.ndarray:
         r"""The channels' means over the train rows, with shape :math:`(D,)`, a copy; see `scale_`."""
-        return self._require_fitted("location_").location[: len(self.channels)].copy()
+        return self.require_fitted("location_").location[: len(self.channels)].copy()
 
     @property
     def scale_(self) -> np.ndarray:
@@ -761,11 +769,11 @@ class Adapter:
         They are at least 1e-9 of the means. A channel that the train rows do not show to vary has the mean and the
         deviation of all rows; a constant one has its absolute value, or 1 where it is zero.
         """
-        return self._require_fitted("scale_").scale[: len(self.channels)].copy()
+        return self.require_fitted("scale_").scale[: len(self.channels)].copy()
 
     def summary(self) -> Summary:
         r"""Returns what was fitted, on how many windows a part, and what each stage decided."""
-        fitted = self._require_fitted("summary")
+        fitted = self.require_fitted("summary")
         return Summary(
             family=self.family.family,
             options=self.family.options(),
@@ -783,73 +791,52 @@ class Adapter:
         model = self.foundation_model if self._model is None else self._model.name
         model = model if isinstance(model, str | Path) else type(model).__name__
         state = "not fitted"
-        if self._fitted is not None:
-            channels = self._fitted.panel.targets
-            state = f"fitted on {len(channels)} channels, {_some(channels)}"
-        family = _one_line(self.family)
+        if self.fitted_ is not None:
+            channels = self.fitted_.panel.targets
+            state = f"fitted on {len(channels)} channels, {few(channels)}"
+        family = one_line(self.family)
         return (
             f"Adapter({family}, foundation_model={str(model)!r}, prediction_length={self.prediction_length}; {state})"
         )
 
     # ------------------------------------------------------------------ inside
 
-    def _require_fitted(self, what: str) -> Fitted:
-        if self._fitted is None:
+    def require_fitted(self, what: str) -> Fitted:
+        r"""Return what was fitted.
+
+        Arguments:
+            what: The method that needs it.
+
+        Raises:
+            ValueError: If the adapter is not fitted, or an option was changed since.
+        """
+        if self.fitted_ is None:
             raise ValueError(f"Adapter.{what} needs a fitted adapter: call fit(series) first")
         self._check_values()  # attributes may have been set
         for name, now in self.get_params(deep=False).items():
             then = self._options_of_fit[name]
-            if name not in _OF_PREDICT and not _alike(now, then):
+            if FIELDS[name].metadata["frozen"] and not same_value(now, then):
                 change = f"from {shown(then)} to {shown(now)}"
                 raise ValueError(f"{name} was changed since fit, {change}: fit again, or set it back")
-        return self._fitted
+        return self.fitted_
 
-    def _dataset(
-        self,
-        series: Any,
-        *,
-        target: str | Sequence[str] | None = None,
-        past_covariates: str | Sequence[str] = (),
-        known_covariates: str | Sequence[str] = (),
-        calendar: bool = False,
-        static: str | Sequence[str] = (),
-        **options: Any,
-    ) -> Dataset:
-        r"""Reads series, and gives their columns their roles."""
-        checks.flag("expected calendar", calendar)
-        past = column_names("past_covariates", past_covariates)
-        known = column_names("known_covariates", known_covariates)
-        kinds = column_names("static", static)
-        if not (past or known or calendar or kinds):
-            return self._read(series, target=target, **options)
-        if (past or known or kinds) and not _has_names(series):
-            raise ValueError(f"covariates are columns with names, and {type(series).__name__} has none: pass a frame")
-        columns = None if target is None else [*dict.fromkeys([*column_names("target", target), *past, *known])]
-        dataset = self._read(series, covariates=[*past, *known], target=columns, static=kinds, **options)
-        panel = assign(dataset.panel, target=target, past_covariates=past, known_covariates=known, calendar=calendar)
-        return replace(dataset, panel=panel)
-
-    def _read(self, series: Any, covariates: Sequence[str] = (), **options: Any) -> Dataset:
-        options = {name: value for name, value in reading_options(**options).items() if name in options}
-        if isinstance(series, Dataset):
-            target, static = options.pop("target", None), options.pop("static", ())
-            given = [name for name, value in options.items() if value not in (None, False)]
-            if given:
-                raise ValueError(
-                    f"a Dataset is read already, {given[0]}= cannot change it: give it to adapts.data.cards.read"
-                )
-            if target is None and not static:
-                return series
-            return replace(series, panel=Panel.of(series.panel, target=target, static=static))
-        if isinstance(series, str | Path):
-            return read_with(series, covariates, **options)
-        panel = read_series(series, Panel, covariates=covariates, **options)
-        return Dataset(name="series", panel=panel)
-
-    def _through(
-        self, stages: Callable[..., _Result], dataset: Dataset, borders: tuple[int, int] | None, **more: Any
+    def apply(
+        self, stages: Callable[..., _Result], dataset: Dataset, borders: tuple[int, int] | None = None, **more: Any
     ) -> _Result:
-        r"""Takes a data set through stages of `adapts.fitting`, with these options."""
+        r"""Hand a data set and these options to a function of `adapts.fitting`, as `fit` and `tune` do.
+
+        Arguments:
+            stages: The function, such as `adapts.fitting.run.validate`.
+            dataset: The data set.
+            borders: The rows where the train and the validation rows end; those of the data set if None.
+            **more: Further arguments of the function.
+
+        Returns:
+            What the function returns.
+
+        Raises:
+            ValueError: If the series are too short, a channel is NaN throughout, or borders or options are not fit.
+        """
         self._check()  # attributes may have been set
         panel = dataset.panel
         if borders is not None:
@@ -872,63 +859,11 @@ class Adapter:
                 prediction_length=horizon,
                 season_length=dataset.season_length,
                 support=_bounds(self.support, dataset.support, panel.targets),
-                settings={**self.get_params(deep=False), **self._training},
+                settings={**self.get_params(deep=False), **self.training_},
                 **more,
             )
 
-    def _later(self, series: Any, **options: Any) -> Dataset:
-        r"""Reads further series with the fitted channels, where these have names, and the fitted frequency."""
-        panel = self._require_fitted("predict").panel
-        if isinstance(series, list | tuple):
-            series = [as_pandas(entry) for entry in series]
-        elif not isinstance(series, Path | Dataset | Panel):
-            series = as_pandas(series)
-        columns = tuple(name for name in panel.channels if name not in (*panel.static_columns, *panel.calendar))
-        named = columns != tuple(map(str, range(len(columns))))
-        entries = series if isinstance(series, list) else [series]
-        frames = [entry for entry in entries if isinstance(entry, pd.DataFrame)]
-        whole = [{label(column) for column in frame.columns}.issuperset(columns) for frame in frames]
-        others_aside = named and isinstance(series, str | Path) or frames and all(whole)
-        target = list(columns) if others_aside else None
-        steps = [frequency_name(options.pop("frequency"))]
-        if steps == [None] and not isinstance(series, Dataset | Panel):
-            steps.append(panel.frequency)  # a few rows do not tell their frequency, the fitted ones did
-        problem = None
-        for number, step in enumerate(dict.fromkeys(steps)):
-            try:
-                later = self._read(series, target=target, frequency=step, static=panel.static, **options)
-                kept = (*columns, *later.panel.static_columns)
-                if named and set(later.panel.channels).issuperset(columns):
-                    later = replace(later, panel=later.panel.select(kept))
-                later = replace(later, panel=later.panel.require_channels(kept))
-                later = replace(later, panel=_in_steps_of(panel, later.panel, given=number == 0 and step is not None))
-                return later if panel.targets == panel.channels else replace(later, panel=_assigned(panel, later.panel))
-            except ValueError as error:
-                problem = problem or error
-        assert problem is not None
-        raise problem
-
-    def _ahead(self, panel: Panel, future: Any, **columns: Any) -> Panel:
-        r"""A panel with the steps ahead behind it, in which known covariates have values; itself where none are."""
-        given = list(panel.given)
-        if future is not None and not given:
-            raise ValueError("future holds known covariates, and the adapter was fitted with none: leave it out")
-        if given and future is None:
-            raise ValueError(
-                f"the adapter was fitted with known covariates ({_some(given)}): predict(future=...) needs their "
-                f"values at the {self.prediction_length} steps ahead"
-            )
-        if not panel.known_covariates:
-            return panel
-        read = None
-        if given:
-            try:
-                read = self._future(panel, given, future, **columns)
-            except ValueError as error:
-                raise ValueError(f"future: {error}") from error
-        return followed(panel, read, int(self.prediction_length))
-
-    def _forecasts(
+    def forecast_panel(
         self,
         panel: Panel,
         ahead: Panel,
@@ -937,8 +872,19 @@ class Adapter:
         quantile_levels: Sequence[float] = LEVELS,
         seed: int | None = None,
     ) -> list[Forecast]:
-        r"""The forecasts of the steps after each item's end; `ahead` holds the known covariates of these steps too."""
-        fitted = self._require_fitted("predict")
+        r"""Forecast the steps after the end of each item of a panel that is read already.
+
+        Arguments:
+            panel: The panel, its columns in their fitted roles.
+            ahead: The same with the known covariates of the steps ahead behind it.
+            num_samples: The number of joint samples that each forecast draws.
+            quantile_levels: The levels that its table shows.
+            seed: The seed of the samples; the adapter's if None.
+
+        Returns:
+            One forecast an item, in the panel's order.
+        """
+        fitted = self.require_fitted("predict")
         windows = last_windows(panel, context_length=fitted.context_length, prediction_length=self.prediction_length)
         law = self.joint_distribution(replace(windows, panel=ahead))
         panel = panel.select(panel.targets)
@@ -962,31 +908,6 @@ class Adapter:
             )
         return forecasts
 
-    def _future(self, panel: Panel, given: list[str], future: Any, **columns: Any) -> Panel:
-        r"""Reads the known covariates of the steps ahead."""
-        if not isinstance(future, str | Path | Dataset | Panel):
-            future = as_pandas(future)
-        if hasattr(future, "to_frame") and not hasattr(future, "columns"):
-            future = future.to_frame(given[0] if future.name is None else future.name)
-        if not _has_names(future):
-            read = Panel.of(future)
-            if panel.frequency is not None or read.num_channels != len(given):
-                raise ValueError(
-                    f"expected a frame with the columns {_some(given)}"
-                    + ("" if panel.frequency is None else " and the dates")
-                    + f", got {type(future).__name__}"
-                )
-            return replace(read, channels=tuple(given))
-        options = {} if isinstance(future, Dataset | Panel) else columns
-        if options and not panel.single and panel.item_column in getattr(future, "columns", ()):
-            options = {**options, "item_column": options["item_column"] or panel.item_column}
-        if options and panel.frequency is not None:
-            options = {**options, "frequency": panel.frequency, "regularise": True}
-            read_by = {name: options[name] for name in ("item_column", "timestamp_column")}
-            require_one_value(panel, given, future, int(self.prediction_length), **read_by)
-        read = self._read(future, target=given, **options).panel
-        return _in_steps_of(panel, read, given=True)
-
     def _pipeline(self, fitted: Fitted) -> Predictor:
         return fitted.pipeline(self.model, self.batch_size, self.seed, self.posterior_draws)
 
@@ -994,7 +915,7 @@ class Adapter:
         self, windows: Windows, marginals: QuantileFunction, copula: Copula, parts: VarianceParts
     ) -> JointDistribution:
         r"""The law in the channels' own units, in double precision: a location may be large beside its scale."""
-        fitted = self._require_fitted("joint_distribution")
+        fitted = self.require_fitted("joint_distribution")
         exact = QuantileFunction(marginals.levels, marginals.values.double())
         location, scale = (torch.from_numpy(unit[: marginals.shape[-1]]) for unit in (fitted.location, fitted.scale))
         low, high = (torch.from_numpy(bound) for bound in fitted.support)
@@ -1003,225 +924,10 @@ class Adapter:
         return JointDistribution(exact.supported(low, high), copula, parts)
 
 
-@dataclass(frozen=True, repr=False)
-class Summary:
-    r"""What a fit did: `str` reads well, `to_dict` goes into a report.
-
-    Arguments:
-        family: The family's name.
-        options: Its hyperparameters.
-        foundation_model: The frozen model's name.
-        channels: The names of the channels.
-        context_length: The number of context steps.
-        prediction_length: The number of steps forecast.
-        windows: The number of windows a part.
-        stages: What each stage decided, in words.
-        spans: The first and the last target row of each part that has any, and how many rows it has.
-        notices: What the user must know, of which `fit` warned too.
-    """
-
-    family: str
-    options: dict[str, Any]
-    foundation_model: str
-    channels: list[str]
-    context_length: int
-    prediction_length: int
-    windows: dict[str, int]
-    stages: dict[str, str]
-    spans: dict[str, dict[str, Any]] = field(default_factory=dict)
-    notices: list[Notice] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        r"""Returns the same as a dictionary that JSON can hold."""
-        notices = [{**asdict(notice), "about": list(notice.about)} for notice in self.notices]
-        return {**asdict(self), "notices": notices}
-
-    def __str__(self) -> str:
-        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
-        lines = [
-            f"{self.family} adapter around {self.foundation_model}: {len(self.channels)} channels, "
-            f"{self.context_length} steps back, {self.prediction_length} ahead",
-            f"channels: {_some(self.channels)}",
-            *([f"options: {options}"] if options else []),
-            "windows:",
-        ]
-        for name, count in self.windows.items():
-            span = self.spans.get(name)
-            rows = f", targets {span['first']} to {span['last']} ({span['rows']} rows)" if span else ""
-            lines.append(f"  {name.ljust(max(map(len, self.windows)))}  {count:>5}{rows}")
-        lines += [f"{name}: {said}" for name, said in self.stages.items()]
-        return "\n".join([*lines, *(f"note: {notice.said}" for notice in self.notices)])
-
-    __repr__ = __str__
-
-
-def _family(family: str | Path | AdapterModule) -> tuple[AdapterModule, dict[str, Any]]:
-    r"""The family that was asked for, and what its recipe says of training."""
-    if isinstance(family, AdapterModule):
-        return family, {}
-    if not isinstance(family, str | Path):
-        raise ValueError(f"Adapter expects a family or the name of a recipe, got {type(family).__name__}")
-    known = recipes()
-    if family in known or isinstance(family, Path):
-        recipe = load_recipe(family)
-        made = make(recipe["family"], recipe["options"])
-        _check_training(recipe["training"], made, f"the recipe {str(family)!r} says ")
-        return made, recipe["training"]
-    if family in families():
-        return make(family), {}
-    raise unknown("adapter", family, sorted({*known, *families()}))
-
-
-def _contestants(adapter: Adapter, models: Mapping[str, Adapter] | None) -> dict[str, Adapter]:
-    r"""The models of a backtest by name, the adapter first."""
-    models = {} if models is None else models
-    if not isinstance(models, Mapping) or "adapter" in models:
-        raise ValueError(
-            "backtest expects models to map names to Adapters, and this one is called 'adapter'; got "
-            + (shown(list(models)) if isinstance(models, Mapping) else type(models).__name__)
-        )
-    return {"adapter": adapter, **models}
-
-
-def _has_names(series: Any) -> bool:
-    r"""Whether the columns of what holds series have names of the caller's."""
-    entries = series if isinstance(series, list | tuple) else [series]
-    kinds = (str, Path, Dataset, Panel)
-    return bool(len(entries)) and all(isinstance(entry, kinds) or hasattr(entry, "columns") for entry in entries)
-
-
-def _roles(panel: Panel) -> tuple[Sequence[str], Sequence[str], Sequence[str], bool]:
-    r"""What gave the columns of a panel their roles: target, past and known covariates, calendar."""
-    return list(panel.targets), list(panel.past_covariates), list(panel.given), bool(panel.calendar)
-
-
-def _assigned(fitted: Panel, later: Panel) -> Panel:
-    r"""Gives the columns of later rows the roles that they had in the fit."""
-    target, past, known, calendar = _roles(fitted)
-    later = as_fitted(later, fitted) if fitted.static else later
-    return assign(later, target=target, past_covariates=past, known_covariates=known, calendar=calendar)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-
-
-def _in_steps_of(fitted: Panel, later: Panel, *, given: bool) -> Panel:
-    r"""Later rows under the name of the fitted frequency, which must be theirs: the same dates may have many names."""
-    # A frequency that the caller gives means all its dates; one found in rows may mean less, as days from Monday to
-    # Friday, which may be business days.
-    if fitted.frequency is None or later.frequency is None:
-        return later
-    steps = later.frequency, fitted.frequency
-    ours, theirs = (getattr(panel.items[0].index, "tz", None) for panel in (fitted, later))
-    if ours is not None and theirs is None:
-        raise ValueError(
-            f"the adapter was fitted on dates in the time zone {ours}, and these dates have none: "
-            f"frame.tz_localize({str(ours)!r}), or the zone that they are in"
-        )
-    if ours is None and theirs is not None:
-        raise ValueError(
-            f"the adapter was fitted on dates without a time zone, and these are in {theirs}: "
-            "frame.tz_convert(zone).tz_localize(None), with the zone whose local time was fitted"
-        )
-    if ours != theirs:  # hours of the day are those of the fitted zone
-        later = later.in_zone(ours)
-    if later.frequency == fitted.frequency:
-        return later
-    for item in later.items:
-        rows = max(len(item), 60) if given or len(item) == 1 else len(item)
-        dates = [calendar(item.index[0], step, periods=rows, unit="ns") for step in steps]
-        if not np.array_equal(dates[0].asi8, dates[1].asi8):
-            raise ValueError(
-                f"expected rows of the fitted frequency, {fitted.frequency!r}, got {later.frequency!r}: "
-                "resample them, or fit another adapter"
-            )
-    return replace(later, frequency=fitted.frequency)
-
-
-def _trained(family: AdapterModule) -> bool:
-    r"""Whether a family has parameters that gradients find."""
-    with seeded(0):
-        probe = family.build(max(1, family.latents))
-    return not probe.closed_form and any(parameter.requires_grad for parameter in probe.parameters())
-
-
-def _check_training(training: Mapping[str, Any], family: AdapterModule, said: str = "") -> None:
-    r"""Checks options of training by gradient, and that there is any for them to be of."""
-    for name, value in training.items():
-        if name != "objective" and not 0 < checks.real(value) <= 1000:
-            raise ValueError(
-                f"Adapter expects {name} to be a positive number, 1000 at most, got {said}{name}={shown(value)}"
-            )
-    if not training:
-        return
-    from .training.objectives import Objective
-
-    Objective(training.get("objective", family.objective), training.get("horizon_weights", 1.0))
-    if not _trained(family):
-        name, value = next(iter(training.items()))
-        raise ValueError(
-            f"{said}{name}={shown(value)}{', which' if said else ''} is for training by gradient, and nothing trains "
-            f"{_one_line(family)} by gradient: leave it out"
-        )
-
-
-def _check_trainer_options(options: object) -> None:
-    if options is None:
-        return
-    if not isinstance(options, Mapping):
-        raise ValueError(f"Adapter expects trainer_options to be a mapping of names to values, got {shown(options)}")
-    if options:
-        from lightning.pytorch import Callback, Trainer
-
-        known = list(inspect.signature(Trainer.__init__).parameters)[1:]
-        for name in options:
-            if name not in known:
-                raise unknown("option of lightning.pytorch.Trainer", name, known)
-        given = options.get("callbacks")
-        each = given if isinstance(given, list | tuple) else [] if given is None else [given]
-        if not all(isinstance(callback, Callback) for callback in each):
-            raise ValueError(f"Adapter expects callbacks in trainer_options to be Lightning's, got {shown(given)}")
-    said = "Adapter expects trainer_options"
-    precision = options.get("precision")
-    kinds = ("64", "64-true", "bf16-true", "16-true", "transformer-engine", "transformer-engine-float16")
-    if isinstance(precision, str | int) and str(precision) in kinds:
-        raise ValueError(
-            f"{said} to leave weights in single precision, got precision={precision!r}: use precision='bf16-mixed'"
-        )
-    for name, unfit in (("limit_val_batches", 0), ("barebones", True)):
-        if isinstance(options.get(name), int | float) and options[name] == unfit:
-            raise ValueError(
-                f"{said} that validate, for the best epoch is kept, got {name}={options[name]!r}: leave it out, or "
-                "pass max_epochs for a shorter training"
-            )
-    if isinstance(options.get("overfit_batches"), int | float) and options["overfit_batches"]:
-        raise ValueError(
-            f"{said} that validate on windows of their own, got overfit_batches={options['overfit_batches']!r}: "
-            "use limit_train_batches"
-        )
-    every, epochs = options.get("check_val_every_n_epoch"), options.get("max_epochs", 20)
-    if isinstance(every, int) and isinstance(epochs, int) and every > epochs > 0:
-        raise ValueError(
-            f"{said} that validate, for the best epoch is kept, got check_val_every_n_epoch={every} of {epochs} "
-            f"epochs: pass check_val_every_n_epoch={epochs} or less"
-        )
-
-
-def _check_support(support: Any) -> None:
-    for bounds in [] if support is None else support.values() if isinstance(support, Mapping) else [support]:
-        low, high = map(checks.real, _pair(bounds) or (math.nan, math.nan))
-        if not low < high:
-            raise ValueError(
-                "Adapter expects support=(low, high) of two numbers with low < high, infinite where there is no bound, "
-                f"or a mapping of channels to such, got {shown(support)}"
-            )
-
-
 def _check_borders(borders: Any, panel: Panel) -> None:
     clocks = [item.clock() if panel.frequency is not None else np.arange(len(item)) for item in panel.items]
     rows = len(np.unique(np.concatenate(clocks)))
-    pair = _pair(borders)
+    pair = checks.pair(borders)
     if pair is None or None in map(checks.whole, pair) or not 0 < pair[0] <= pair[1] <= rows:
         raise ValueError(
             "expected borders=(train end, validation end), two numbers of rows with 0 < train end <= validation end "
@@ -1245,31 +951,11 @@ def require_samples(num_samples: object, horizon: int, channels: int) -> None:
     checks.integer("predict expects num_samples", num_samples, most=most, hint=hint)
 
 
-def _pair(value: Any) -> tuple[Any, Any] | None:
-    r"""The two members of a tuple, a list or an array; None of anything else."""
-    several = isinstance(value, tuple | list) or (isinstance(value, np.ndarray) and value.ndim == 1)
-    return (value[0], value[1]) if several and len(value) == 2 else None
-
-
-def _alike(one: Any, other: Any) -> bool:
-    r"""Whether two values of an option are the same."""
-    if one is other:
-        return True
-    try:
-        return bool(np.all(one == other))
-    except Exception:  # arrays of unlike shapes, or objects that cannot be compared
-        return False
-
-
 def _warn_of_another(model: FoundationModel) -> None:
     logger.warning(
         "%s has other weights than the foundation model that the adapter was fitted around: its forecasts are "
         "corrected for another model's errors", model.name,
     )  # fmt: skip
-
-
-def _one_line(value: object) -> str:
-    return " ".join(repr(value).split())
 
 
 def _bounds(
@@ -1286,7 +972,7 @@ def _bounds(
         if name not in channels:
             raise unknown("channel of support", name, channels)
     bounds = {**dict.fromkeys(channels, (-math.inf, math.inf)), **card, **wanted}
-    _check_support(bounds)
+    check_options({"support": bounds})
     low, high = np.array([bounds[name] for name in channels], dtype=float).T
     return low, high
 

@@ -2,7 +2,20 @@ r"""Checks of options: each raises one error that says what is expected, what ca
 
 from __future__ import annotations
 
-__all__ = ["LONGEST", "MOST", "choice", "flag", "integer", "levels", "number", "real", "seed", "several", "whole"]
+__all__ = [
+    "LONGEST",
+    "MOST",
+    "choice",
+    "flag",
+    "integer",
+    "levels",
+    "number",
+    "pair",
+    "real",
+    "seed",
+    "several",
+    "whole",
+]
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -184,3 +197,18 @@ def several(option: str, value: object) -> list[Any]:
     if isinstance(value, Sequence) or getattr(value, "ndim", 0) == 1:
         return list(value)
     raise ValueError(f"{option} to be one or a list of several, got {shown(value)}: pass a list")
+
+
+def pair(value: Any) -> tuple[Any, Any] | None:
+    r"""Read the two members of a tuple, a list or an array of one axis.
+
+    Arguments:
+        value: What was given.
+
+    Returns:
+        Both; None of anything else.
+    """
+    import numpy as np
+
+    several = isinstance(value, tuple | list) or (isinstance(value, np.ndarray) and value.ndim == 1)
+    return (value[0], value[1]) if several and len(value) == 2 else None

@@ -2,7 +2,7 @@ r"""Error messages: values shown within a bounded length, and exceptions of othe
 
 from __future__ import annotations
 
-__all__ = ["in_memory", "quoted", "reading", "shown", "unforeseen", "unknown"]
+__all__ = ["few", "in_memory", "one_line", "quoted", "reading", "shown", "unforeseen", "unknown"]
 
 import reprlib
 from collections.abc import Iterable, Iterator
@@ -165,3 +165,30 @@ def in_memory(what: str, remedy: str) -> Iterator[None]:
         if "allocate memory" not in str(error) and "out of memory" not in str(error):
             raise
         raise ValueError(f"{what} needs more memory than there is: {remedy}") from error
+
+
+def few(names: Iterable[str], most: int = 8) -> str:
+    r"""Join names as a sentence holds them.
+
+    Arguments:
+        names: The names.
+        most: How many are named at most.
+
+    Returns:
+        The first names, and how many more there are.
+
+    Example:
+        >>> few(["load", "wind", "price"], most=2)
+        'load, wind and 1 more'
+    """
+    listed = list(names)
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+
+
+def one_line(value: object) -> str:
+    r"""Return the `repr` of a value in one line.
+
+    Arguments:
+        value: The value.
+    """
+    return " ".join(repr(value).split())

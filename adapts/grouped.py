@@ -18,14 +18,16 @@ import numpy as np
 
 from ._logging import get_logger
 from ._version import __version__
-from .adapter import Adapter, Summary, _contestants, _some
+from .adapter import Adapter
 from .data.cards import read_table
 from .data.columns import listed
 from .data.frames import as_pandas
 from .data.groups import Grouped, split
 from .data.options import column_names
+from .data.schema import read_dataset
 from .data.times import Times
-from .errors import quoted, shown, unknown
+from .errors import few, quoted, shown, unknown
+from .fitting.summary import Summary
 from .foundation import load_foundation_model
 from .persistence import saving
 from .persistence.ownership import CONFIG, GROUPED, GROUPS, as_path, replaced, standing
@@ -211,20 +213,20 @@ class GroupedAdapter:
                     f"update expects rows of the fitted items, got rows of {item!r}: predict(series) forecasts other "
                     "items, fit(series) takes them in"
                 )
-        before = {group: adapters[group]._fitted for group in given.frames}
+        before = {group: adapters[group].fitted_ for group in given.frames}
         try:
             for group, rows in given.frames.items():
                 with _naming(group):
                     adapters[group].update(rows, item_column=given.item_column, **options)
         except BaseException:
             for group, fitted in before.items():
-                if adapters[group]._fitted is not fitted:
-                    adapters[group]._fitted = fitted
+                if adapters[group].fitted_ is not fitted:
+                    adapters[group].fitted_ = fitted
             raise
         still = [group for group in adapters if group not in given.frames]
         if still:
             logger.warning(
-                "no new rows of %d of %d groups (%s): their forecasts stay", len(still), len(adapters), _some(still)
+                "no new rows of %d of %d groups (%s): their forecasts stay", len(still), len(adapters), few(still)
             )
         return self
 
@@ -276,11 +278,11 @@ class GroupedAdapter:
         """
         import pandas as pd
 
-        from .evaluation.backtest import count_stages, roll
+        from .evaluation.backtest import beside, count_stages, roll
         from .evaluation.progress import progress_bar
         from .evaluation.tables import joined, summarise
 
-        contestants = _contestants(self.adapter, models)
+        contestants = beside(self.adapter, models)
         given = self._split(series, item_column, timestamp_column)
         if _ALL in given.frames:
             raise ValueError(
@@ -295,7 +297,7 @@ class GroupedAdapter:
             for group, rows in given.frames.items():
                 folder = _below(checkpoint_dir, group)
                 with _naming(group):
-                    dataset = self.adapter._dataset(rows, item_column=given.item_column, **options)
+                    dataset = read_dataset(rows, item_column=given.item_column, **options)
                     results[group] = roll(
                         contestants, dataset, windows=windows, stride=stride, scale=scale, baselines=baselines,
                         refit=refit, forecasts=return_forecasts, checkpoint_dir=folder,
@@ -347,7 +349,7 @@ class GroupedAdapter:
         config["sha256"] = digest(config)
         with replaced(path, GROUPED, overwrite=overwrite) as folder:
             for group, adapter in adapters.items():
-                saving.write(adapter._require_fitted("save"), adapter, folder / GROUPS / _folder(group))
+                saving.write(adapter.require_fitted("save"), adapter, folder / GROUPS / _folder(group))
             (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -386,7 +388,7 @@ class GroupedAdapter:
                 adapter = saving.load(
                     Adapter, place, foundation_model=foundation_model, device=device, call=call, loaded=shared
                 )
-                held = {item.item_id for item in adapter._require_fitted("load").panel.items}
+                held = {item.item_id for item in adapter.require_fitted("load").panel.items}
                 if held != {item for item, of in items.items() if of == group}:
                     raise ValueError(f"{place} holds other items than those that {path} names of the group")
             adapters[group] = adapter
@@ -411,7 +413,7 @@ class GroupedAdapter:
             raise ValueError("GroupedAdapter.use_foundation_model needs a fitted one: call fit(series) first")
         loaded = load_foundation_model(model, device=next(iter(self.adapters_.values())).device)
         for adapter in self.adapters_.values():
-            adapter._use(model, loaded)
+            adapter.use_loaded(model, loaded)
         return self
 
     # ------------------------------------------------------------------ what it is
@@ -475,7 +477,7 @@ class GroupedAdapter:
 
     def __repr__(self) -> str:
         groups = list(self.adapters_)
-        state = f"fitted on {len(groups)} groups, {_some(groups)}" if groups else "not fitted"
+        state = f"fitted on {len(groups)} groups, {few(groups)}" if groups else "not fitted"
         return f"GroupedAdapter({self.adapter!r}, group_column={self.group_column!r}; {state})"
 
     # ------------------------------------------------------------------ inside
@@ -485,8 +487,7 @@ class GroupedAdapter:
             raise ValueError(f"GroupedAdapter.{what} needs a fitted one: call fit(series) first")
         first, *others = self.adapters_.values()
         for other in others:  # unpickled ones have none yet
-            if other._model is None and other.device == first.device:
-                other._model = first.model
+            other.share_model(first)
         return self.adapters_
 
     def _split(
@@ -549,7 +550,7 @@ class GroupedSummary:
 
     def __str__(self) -> str:
         told = [
-            f"{self.group_column} {group!r}, items {_some(self.items[group])}: {summary}"
+            f"{self.group_column} {group!r}, items {few(self.items[group])}: {summary}"
             for group, summary in self.groups.items()
         ]
         return "\n\n".join(told)

@@ -18,16 +18,19 @@ from . import checks
 from ._logging import get_logger, quiet
 from ._random import seeded
 from ._version import __version__
-from .adapter import TRAINING, Adapter, _trained
+from .adapter import Adapter
 from .data.cards import Dataset
+from .data.schema import read_dataset
 from .data.splits import split_panel
 from .errors import reading, shown, unknown
 from .fitting.fingerprint import rows_digest
 from .fitting.run import Shared, validate
 from .foundation import FoundationModel
 from .foundation.cache import cached_forecasts
+from .options import FIELDS, TRAINING
 from .persistence.checkpoints import Checkpoints
 from .persistence.ownership import RECIPE, TRIALS, as_path, named, replaced_file
+from .presets import is_trained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,11 +41,7 @@ logger = get_logger(__name__)
 #: The most trials of a search: each is a fit.
 MOST_TRIALS = 100_000
 #: Why an option is not searched.
-_NOT_SEARCHED = {
-    **dict.fromkeys(("prediction_length", "max_windows", "support", "seed"), "trials would answer other questions"),
-    **dict.fromkeys(("gate", "copula", "recalibration"), "it comes after what is scored, the law before the gate"),
-    "device": "it changes no forecast",
-}
+_NOT_SEARCHED = {name: why for name, each in FIELDS.items() if (why := each.metadata["unsearched"])}
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Tuned:
         family = self.adapter.family
         options = {name: x for name, x in family.options().items() if x != family.fields()[name]}
         training = {
-            name: x if name == "objective" else float(x) for name, x in self.adapter._training.items() if x is not None
+            name: x if name == "objective" else float(x) for name, x in self.adapter.training_.items() if x is not None
         }
         beside = {name: x for name, x in self.params.items() if not _in_recipe(name)}
         when = (
@@ -180,7 +179,7 @@ def tune(
     checks.integer("tune expects trials", trials, most=MOST_TRIALS)
     if on_trial is not None and not callable(on_trial):
         raise ValueError(f"tune expects on_trial to be a function of a text, got {shown(on_trial)}")
-    dataset = adapter._dataset(
+    dataset = read_dataset(
         series, target=target, past_covariates=past_covariates, known_covariates=known_covariates, calendar=calendar,
         static=static, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
         regularise=regularise,
@@ -309,13 +308,14 @@ class _Search:
 
     def losses(self, made: Adapter) -> tuple[float, float]:
         name = _label(made.foundation_model)
-        made._model = self.models.get(name, made._model)
+        if name in self.models:
+            made.model = self.models[name]
         self.models[name] = made.model
         # As long as these stay, so does all that the frozen model says; a head depends on the batches.
         same = (name, made.context_length, made.batch_size, made.probe_head)
         if self.found[0] != same:
             self.found = (same, {})
-        ours, theirs = made._through(validate, self.dataset, self.borders, shared=self.found[1])
+        ours, theirs = made.apply(validate, self.dataset, self.borders, shared=self.found[1])
         return (ours if np.isfinite(ours) else float("inf")), theirs
 
 
@@ -330,7 +330,7 @@ def _taken(adapter: Adapter, params: Mapping[str, Any]) -> dict[str, Any]:
     fields = _with(adapter, taken).family.fields()
     taken |= {name: x for name, x in params.items()
               if name.startswith("family__") and name.removeprefix("family__") in fields}  # fmt: skip
-    trained = _trained(_with(adapter, taken).family)
+    trained = is_trained(_with(adapter, taken).family)
     return taken | {
         name: value for name, value in params.items()
         if not name.startswith("family") and (trained or name not in TRAINING)

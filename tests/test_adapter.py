@@ -234,13 +234,13 @@ def test_support_clips_the_law() -> None:
 
 def test_no_stage_reads_rows_of_a_later_part() -> None:
     r"""Poisoned validation rows leave the train side alone, poisoned calibration rows the gate, and so on."""
-    clean = adapter(Linear(free="decoder")).fit(series())._fitted
+    clean = adapter(Linear(free="decoder")).fit(series()).fitted_
     rows = len(series())
     borders = {"validation": 0.7, "calibration": 0.8, "confirmation": 0.9}
     for part, share in borders.items():
         frame = series()
         frame.iloc[round(share * rows) :] *= -3.0
-        poisoned = adapter(Linear(free="decoder")).fit(frame)._fitted
+        poisoned = adapter(Linear(free="decoder")).fit(frame).fitted_
         np.testing.assert_array_equal(poisoned.location, clean.location)
         torch.testing.assert_close(poisoned.module.strength, clean.module.strength, rtol=0, atol=0)
         torch.testing.assert_close(poisoned.module.covariance, clean.module.covariance, rtol=0, atol=0)
@@ -253,7 +253,7 @@ def test_no_stage_reads_rows_of_a_later_part() -> None:
 def test_a_closed_gate_gives_the_frozen_model_to_the_bit() -> None:
     frame = series(150)  # too few validation windows to open it
     one = adapter(copula="independent", recalibration="none").fit(frame)
-    assert not one._fitted.gate.any()
+    assert not one.fitted_.gate.any()
     windows = last_windows(Panel.of(frame), context_length=96, prediction_length=H)
     torch.testing.assert_close(
         one.joint_distribution(windows).marginals.values,
@@ -312,11 +312,11 @@ def test_a_break_after_the_gate_was_fitted_closes_it_again() -> None:
     news = generator.standard_normal(1201)
     values = np.stack([news[:-1], news[1:]], 1) + 0.1 * generator.standard_normal((1200, 2))
     kept = adapter(prediction_length=2).fit(values)
-    assert "closed again" not in kept.summary().stages["gate"] and kept._fitted.gate.any()
+    assert "closed again" not in kept.summary().stages["gate"] and kept.fitted_.gate.any()
     values[960:, 1] *= -1  # 70 % train, 10 % validation
     broken = adapter(prediction_length=2).fit(values)
     assert "closed again in 2 channels (0, 1)" in broken.summary().stages["gate"]
-    assert not broken._fitted.gate.any()
+    assert not broken.fitted_.gate.any()
 
 
 def test_backtest_scores_beside_the_baselines(fitted: Adapter) -> None:

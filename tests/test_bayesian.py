@@ -329,7 +329,7 @@ def test_the_weights_of_leads_reach_laplace_through_an_adapter() -> None:
             family, foundation_model=SeasonalModel(), prediction_length=4, context_length=24, max_windows=60,
             horizon_weights=share, trainer_options={"max_epochs": 1, "enable_progress_bar": False},
         ).fit(rows)  # fmt: skip
-        module = adapter._fitted.module
+        module = adapter.fitted_.module
         found.append(module.posterior.factor.diagonal())
     assert (found[1] < 0.97 * found[0]).all()  # the first lead of a walk errs least, and tells most
 

@@ -46,7 +46,7 @@ def starting(panel: Panel, rows: int) -> Windows:
 def forgetful(fitted: Adapter) -> Adapter:
     r"""The same adapter without what the train rows know of few values."""
     other = pickle.loads(pickle.dumps(fitted))
-    other._fitted.cold_start = None
+    other.fitted_.cold_start = None
     return other
 
 
@@ -162,7 +162,7 @@ def test_values_far_from_the_train_rows_have_a_level_of_their_own() -> None:
 def test_short_series_leave_more_values_to_the_frozen_model() -> None:
     r"""Without validation windows nothing tells how many values are few: no more than 16 are."""
     short = adapter().fit(long(autoregression(1, 70)))
-    assert short._fitted.cold_start.enough == 16
+    assert short.fitted_.cold_start.enough == 16
     assert short.summary().stages["few_values"].startswith("left out: the ")
 
 
@@ -199,7 +199,7 @@ def test_too_few_errors_are_taken_for_normal() -> None:
 
 
 def test_of_enough_values_and_where_none_is_seen_no_bit_changes(fitted: Adapter, cold: Panel) -> None:
-    enough = fitted._fitted.cold_start.enough
+    enough = fitted.fitted_.cold_start.enough
     assert enough in ENOUGH and enough <= L / 2
     assert f"fewer than {enough} values" in fitted.summary().stages["few_values"]
     before = forgetful(fitted)
@@ -217,8 +217,8 @@ def test_of_enough_values_and_where_none_is_seen_no_bit_changes(fitted: Adapter,
 
 @pytest.mark.parametrize("rows", [1, 2, 9, 15])
 def test_the_frozen_model_gets_its_share_of_few_values(fitted: Adapter, cold: Panel, rows: int) -> None:
-    windows = fitted._fitted.standardised(starting(cold, rows))
-    pipeline = fitted._pipeline(fitted._fitted)
+    windows = fitted.fitted_.standardised(starting(cold, rows))
+    pipeline = fitted._pipeline(fitted.fitted_)
     ours, theirs = (pipeline.frozen(some).values for some in (windows, replace(windows, cold_start=None)))
     past = windows.past()
     known = torch.stack([windows.cold_start.law(past[..., n], torch.full((len(past),), n)) for n in range(2)], 2)
@@ -253,8 +253,8 @@ def test_a_context_with_nearly_everything_missing_is_one_of_few_values(fitted: A
 @pytest.mark.parametrize("family", ["residual", "pca"])
 def test_an_adapter_is_around_the_frozen_model_alone(family: str, cold: Panel) -> None:
     ours = adapter(family, gate=False).fit(long(autoregression(30, 120)))
-    windows = ours._fitted.standardised(starting(cold, 9))
-    pipeline, alone = ours._pipeline(ours._fitted), replace(windows, cold_start=None)
+    windows = ours.fitted_.standardised(starting(cold, 9))
+    pipeline, alone = ours._pipeline(ours.fitted_), replace(windows, cold_start=None)
     adapted = pipeline.adapted(windows, pipeline.frozen(windows)).at(LEVELS)
     around = pipeline.adapted(alone, pipeline.frozen(alone)).at(LEVELS)
     past, share = windows.past(), 7 / (windows.cold_start.enough - 2)
@@ -286,7 +286,7 @@ def test_the_frozen_model_takes_over_where_it_is_better() -> None:
 def test_no_adapter_knows_more_of_one_or_two_values(family: str) -> None:
     ours = adapter(family, gate=False).fit(long(autoregression(20, 120, own=3.0)))
     windows = starting(Panel.of(long(autoregression(30, L + H, own=3.0, seed=1))), 2)
-    standard, pipeline = ours._fitted.standardised(windows), ours._pipeline(ours._fitted)
+    standard, pipeline = ours.fitted_.standardised(windows), ours._pipeline(ours.fitted_)
     frozen = pipeline.frozen(standard)
     assert torch.equal(pipeline.adapted(standard, frozen).values, frozen.values)
 
@@ -296,7 +296,7 @@ def test_the_frozen_model_alone_is_told_nothing(cold: Panel, fitted: Adapter) ->
     before = forgetful(fitted).zero_shot_distribution(windows).marginals.values
     assert torch.equal(fitted.zero_shot_distribution(windows).marginals.values, before)
     identity = adapter("identity").fit(long(autoregression(20, 120)))
-    assert identity._fitted.cold_start is None
+    assert identity.fitted_.cold_start is None
 
 
 def test_saved_and_loaded_it_says_the_same(fitted: Adapter, cold: Panel, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_known_driver_lowers_the_crps_and_its_coefficient_is_found(fitted: Ada
     without, with_driver = score(driven()), score(driven(), known_covariates=["driver"])
     assert with_driver < 0.8 * without
     assert score(driven(), "a", known_covariates=["driver"]) < 0.25 * score(driven(), "a")
-    effect = fitted._fitted.effect
+    effect = fitted.fitted_.effect
     found = effect.weights / effect.scale[:, None] * fitted.scale_  # in the columns' own units
     assert found[0, 0] == pytest.approx(2 / 3, rel=0.03) and abs(found[0, 1]) < 0.01
     assert "known driver: used for 1 of 2 channels; quantile loss lower by a " in str(fitted.summary())
@@ -86,7 +86,7 @@ def test_a_driver_that_multiplies_divides_the_target() -> None:
     assert crps(one.backtest(series, baselines=False, **roles), "a") < 0.5 * score(series, "a")
     ahead = series[1400:1412]
     forecast, doubled = one.predict(future=ahead), one.predict(future=ahead.assign(driver=2 * ahead["driver"]))
-    floor = 0.2 * one._fitted.effect.location[0]
+    floor = 0.2 * one.fitted_.effect.location[0]
     ratio = ((2 * ahead["driver"] + floor) / (ahead["driver"] + floor)).to_numpy()
     np.testing.assert_allclose(doubled.quantile(0.7)[:, 0], ratio * forecast.quantile(0.7)[:, 0], rtol=1e-4)
     parts = forecast.variance_parts()
@@ -167,7 +167,7 @@ def test_what_was_taken_off_is_added_back() -> None:
     one = fitted.predict(future=driver[1400:])
     moved = driver[1400:1412] + np.linspace(0, 9, H)[:, None]
     other = fitted.predict(future=moved)
-    slope = (fitted._fitted.effect.weights / fitted._fitted.effect.scale[:, None] * fitted.scale_)[0]
+    slope = (fitted.fitted_.effect.weights / fitted.fitted_.effect.scale[:, None] * fitted.scale_)[0]
     for level in (0.05, 0.5, 0.9):
         gap = other.quantile(level) - one.quantile(level)
         np.testing.assert_allclose(gap, np.linspace(0, 9, H)[:, None] * slope, atol=2e-5)
@@ -181,7 +181,7 @@ def test_without_an_effect_all_numbers_are_those_without_covariates() -> None:
     series = driven()
     plain = adapter().fit(series[["a", "b"]])
     known = adapter().fit(series[["a", "b", "noise"]], known_covariates=["noise"])
-    assert not known._fitted.effect.weights.any()
+    assert not known.fitted_.effect.weights.any()
     assert "known noise: not used, for no gain is sure" in str(known.summary())
     ahead = pd.DataFrame({"noise": 0.0}, pd.date_range(series.index[-1], periods=H + 1, freq="h")[1:])
     forecast = known.predict(future=ahead)
@@ -310,7 +310,7 @@ def test_where_a_covariate_that_is_read_is_missing_the_target_is_too(fitted: Ada
     far = past.copy()
     far.loc[far.index[600:700], "driver"] = np.nan  # of a long gap the target stays
     assert not np.isnan(
-        fitted._fitted._seen(fitted._later(far, frequency=None).panel)[0].items[0].values[600:700, 0]
+        fitted.fitted_._seen(fitted._later(far, frequency=None).panel)[0].items[0].values[600:700, 0]
     ).any()
 
 
@@ -322,7 +322,7 @@ def test_missing_values_of_covariates_and_targets() -> None:
     series.iloc[1380:1400, 2:] = math.nan
     roles = {"target": ["a", "b"], "known_covariates": ["driver", "noise"], "past_covariates": ["walk"]}
     one = adapter().fit(series[:1400], **roles)
-    assert one._fitted.effect.weights.any()
+    assert one.fitted_.effect.weights.any()
     ahead = driven()[1400:]
     assert np.isfinite(one.predict(future=ahead).samples).all()
     frame = one.backtest(series, baselines=False)

@@ -92,5 +92,5 @@ def test_adapters_train_in_training_mode_and_are_left_in_the_other(series: np.nd
     quick = {"max_epochs": 1, "enable_progress_bar": False, "callbacks": [modes]}
     fitted = adapter("dropout").set_params(trainer_options=quick).fit(series)
     assert (modes.trained, modes.validated) == ({True}, {False})
-    module = fitted._fitted.module
+    module = fitted.fitted_.module
     assert not module.training and not any(parameter.requires_grad for parameter in module.parameters())

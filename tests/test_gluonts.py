@@ -524,7 +524,7 @@ def test_datasets_without_names_hold_the_same_features(tmp_path: Path, with_feat
         FileDataset(file, freq="h", one_dim_target=False),
     ):
         trained = make(**FEATURES).train(dataset)
-        panel = trained.adapter._fitted.panel
+        panel = trained.adapter.fitted_.panel
         assert panel.known_covariates == ("feat_dynamic_real 0", "feat_dynamic_real 1") and panel.targets == ("0", "1")
         for one, other in zip(trained.predict(dataset), with_features.predict(driven_dataset()), strict=True):
             np.testing.assert_allclose(one.samples, other.samples, rtol=1e-4, atol=1e-4)  # float32

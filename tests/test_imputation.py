@@ -217,11 +217,11 @@ def test_a_channel_that_is_back_is_forecast_about_as_well_as_one_that_was_never_
 def test_nothing_changes_where_nothing_is_missing(fitted: Adapter) -> None:
     frame = factors(seed=4)
     before = fitted.predict(frame).samples
-    held, fitted._fitted.imputer = fitted._fitted.imputer, None
+    held, fitted.fitted_.imputer = fitted.fitted_.imputer, None
     try:
         np.testing.assert_array_equal(fitted.predict(frame.copy()).samples, before)
     finally:
-        fitted._fitted.imputer = held
+        fitted.fitted_.imputer = held
 
 
 def test_a_saved_adapter_fills_alike(fitted: Adapter, tmp_path: object) -> None:
@@ -274,7 +274,7 @@ def test_behind_missing_last_rows_forecasts_go_on_from_the_last_value(family: st
 def test_an_adapter_reads_the_medians_behind_a_last_value() -> None:
     model = adapter()
     model.fit(factors())
-    fitted, panel = model._fitted, Panel.of(factors(seed=3).iloc[: L + H])
+    fitted, panel = model.fitted_, Panel.of(factors(seed=3).iloc[: L + H])
     panel.items[0].values[L - 5 : L] = np.nan
     windows = Windows(panel, np.array([0]), np.array([L]), L, H)
     read = model._pipeline(fitted).continued(windows)[0]

@@ -174,7 +174,7 @@ class TestPipeline:
         series = alternating(600)
         series[40:90, 0], series[200:, 1] = np.nan, np.nan
         adapter = fit(Projection(), alternating(1200))
-        adapter._fitted.latent_ranks = True
+        adapter.fitted_.latent_ranks = True
         paths = adapter.joint_distribution(replace(windows_of(adapter), panel=Panel.of(series))).sample(50)
         assert paths.isfinite().all()
 
@@ -189,7 +189,7 @@ class TestPipeline:
         adapter = Adapter(
             Projection(), foundation_model=SeasonalModel(), prediction_length=HORIZON, gate=False, max_windows=200
         ).fit(frame, **roles)
-        fitted = adapter._fitted
+        fitted = adapter.fitted_
         assert fitted.effect.divides if ratio else fitted.effect.used
         fitted.latent_ranks = True
         windows = last_windows(fitted.panel, context_length=48, prediction_length=HORIZON)
@@ -204,7 +204,7 @@ class TestPipeline:
 
 class TestChoice:
     def test_dependence_that_differs_by_window_is_told_by_the_latent_paths(self, chosen):
-        assert chosen._fitted.latent_ranks
+        assert chosen.fitted_.latent_ranks
         said = chosen.summary().stages["confirmation"]
         assert "latent copula kept (joint score on 60 windows against independence: kronecker" in said
         law = chosen.joint_distribution(windows_of(chosen, 40))
@@ -215,25 +215,25 @@ class TestChoice:
     def test_dependence_that_the_decoder_does_not_know_is_told_by_past_errors(self):
         adapter = fit(Projection(latent_channels=1), in_pairs())
         said = adapter.summary().stages["confirmation"]
-        assert not adapter._fitted.latent_ranks and " latent +" in said and "latent copula kept" not in said
-        last = last_windows(adapter._fitted.panel, context_length=adapter.context_length_, prediction_length=HORIZON)
-        assert adapter.joint_distribution(last).copula is adapter._fitted.copula
+        assert not adapter.fitted_.latent_ranks and " latent +" in said and "latent copula kept" not in said
+        last = last_windows(adapter.fitted_.panel, context_length=adapter.context_length_, prediction_length=HORIZON)
+        assert adapter.joint_distribution(last).copula is adapter.fitted_.copula
 
     @pytest.mark.parametrize("options", [{"copula": "empirical"}, {"copula": "independent"}])
     def test_it_is_no_candidate_where_another_was_asked_for(self, options):
         adapter = fit(Projection(), alternating(), **options)
-        assert not adapter._fitted.latent_ranks and "latent" not in adapter.summary().stages["confirmation"]
+        assert not adapter.fitted_.latent_ranks and "latent" not in adapter.summary().stages["confirmation"]
 
     @pytest.mark.parametrize("family", ["identity", "residual"])
     def test_families_that_mix_no_channels_have_no_such_candidate(self, family):
         assert "latent" not in fit(family, alternating(1500)).summary().stages["confirmation"]
 
     def test_the_copula_of_past_errors_stays_at_hand(self, chosen):
-        fitted = chosen._fitted
+        fitted = chosen.fitted_
         assert fitted.copula.windows is None
         closed = replace(fitted, gate=torch.zeros(HORIZON, 2))
         other = chosen.clone()
-        other._fitted = closed
+        other.fitted_ = closed
         assert other.joint_distribution(windows_of(other)).copula is closed.copula
 
 
@@ -241,7 +241,7 @@ class TestKept:
     def test_a_save_and_a_pickle_give_the_same_samples(self, chosen, tmp_path):
         chosen.save(tmp_path / "run")
         again = Adapter.load(tmp_path / "run", foundation_model=SeasonalModel())
-        assert again._fitted.latent_ranks
+        assert again.fitted_.latent_ranks
         samples = chosen.predict().samples
         np.testing.assert_array_equal(again.predict().samples, samples)
         np.testing.assert_array_equal(pickle.loads(pickle.dumps(chosen)).predict().samples, samples)
@@ -250,13 +250,13 @@ class TestKept:
         samples = chosen.predict().samples
         for _ in range(2):
             adapter = chosen.clone().fit(alternating(), checkpoint_dir=tmp_path / "fit")
-            assert adapter._fitted.latent_ranks
+            assert adapter.fitted_.latent_ranks
             np.testing.assert_array_equal(adapter.predict().samples, samples)
 
     def test_an_update_keeps_the_choice(self, chosen):
         later = pickle.loads(pickle.dumps(chosen)).update(alternating(600, seed=5)[:60])
-        assert later._fitted.latent_ranks
-        windows = last_windows(later._fitted.panel, context_length=later.context_length_, prediction_length=HORIZON)
+        assert later.fitted_.latent_ranks
+        windows = last_windows(later.fitted_.panel, context_length=later.context_length_, prediction_length=HORIZON)
         assert later.joint_distribution(windows).copula.windows == 1
         low, high = later.predict().band(0.9)
         assert (low < high).all()

@@ -112,7 +112,7 @@ def test_covariates_may_hold_marks(frame: pd.DataFrame, role: str) -> None:
     filled.iloc[[50, 51], 1] = 1e20
     fitted = Adapter("identity", prediction_length=H, max_windows=40).fit(filled, **{role: "wind"})
     assert "'wind' holds 1e+20 in rows 50, 51" in str(fitted.summary())
-    assert np.isnan(fitted._fitted.panel.items[0].values).sum() == (2 if "wind" in fitted._fitted.panel.channels else 0)
+    assert np.isnan(fitted.fitted_.panel.items[0].values).sum() == (2 if "wind" in fitted.fitted_.panel.channels else 0)
 
 
 @pytest.mark.parametrize(("count", "value"), [(18, -9999.0), (90, 1e20), (270, -9999.0)])

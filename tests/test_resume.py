@@ -147,7 +147,7 @@ def fitted(family: str, life: float = float("inf"), **options: object) -> tuple[
     one = killed.adapter(family)
     model = Mortal(one.model, life)
     one.set_params(foundation_model=model).fit(killed.series(), **options)
-    return one._fitted.state(), model.made
+    return one.fitted_.state(), model.made
 
 
 def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
@@ -258,4 +258,4 @@ def test_what_differs_in_type_alone_is_the_same_fit(tmp_path) -> None:
     one = killed.adapter("residual").fit(killed.series(), checkpoint_dir=tmp_path)
     other = one.clone().set_params(seed=np.int64(0), family=Residual(), trainer_options=dict(one.trainer_options))
     other.fit(killed.series(), checkpoint_dir=str(tmp_path))
-    assert_same(other._fitted.state(), one._fitted.state())
+    assert_same(other.fitted_.state(), one.fitted_.state())

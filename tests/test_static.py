@@ -79,7 +79,7 @@ def test_what_tells_two_kinds_apart_lowers_the_crps(column: str) -> None:
 
 
 def test_the_slopes_of_both_kinds_are_found(fitted: Adapter) -> None:
-    effect = fitted._fitted.effect
+    effect = fitted.fitted_.effect
     assert effect.names == ("price",) and effect.static == ("kind=down", "kind=up")
     common, down, up = (effect.weights[:, 0] / effect.scale[0] * fitted.scale_[0]).tolist()
     assert common + up == pytest.approx(1, abs=0.05) and common + down == pytest.approx(-1, abs=0.05)
@@ -133,7 +133,7 @@ def test_an_unseen_or_missing_category_reacts_as_none(fitted: Adapter, kind: str
     ahead = ahead[ahead["item_id"] == "shop3"].assign(item_id="new")
     dearer = ahead.assign(price=ahead["price"] + 1)
     moved = fitted.predict(new, future=dearer).samples - fitted.predict(new, future=ahead).samples
-    common = fitted._fitted.effect.weights[0, 0] / fitted._fitted.effect.scale[0] * fitted.scale_[0]
+    common = fitted.fitted_.effect.weights[0, 0] / fitted.fitted_.effect.scale[0] * fitted.scale_[0]
     np.testing.assert_allclose(moved, common, atol=1e-4)
 
 
@@ -172,9 +172,9 @@ def test_a_missing_number_is_the_mean_over_items_each_once() -> None:
     table.loc[table["item_id"] == "shop0", "slope"] = math.nan
     table.loc[table.index[table["item_id"] == "shop1"][5:], "slope"] = math.nan  # the other rows have it
     one = adapter().fit(table, static="slope", **ROLES)
-    effect = one._fitted.effect
+    effect = one.fitted_.effect
     assert effect.location[-1] == pytest.approx(10 + 3 / 7) and effect.static == ("slope",)  # 4 above, 3 below
-    values = effect.standardised(one._fitted.panel).items
+    values = effect.standardised(one.fitted_.panel).items
     assert values[0].values[0, -1] == 0 and len(np.unique(values[1].values[:, -1])) == 1
 
 
@@ -257,7 +257,7 @@ def test_static_features_of_gluonts_are_the_same_columns(tmp_path: Path) -> None
     predictor = AdapterEstimator(**options, **counts).train(dataset)
     direct = adapter().fit(until(table, 300), static=["slope", "kind"], **ROLES)
     assert predictor.adapter.summary().to_dict() == direct.summary().to_dict()
-    assert predictor.adapter._fitted.panel.static == {"slope": None, "kind": (0, 1)}
+    assert predictor.adapter.fitted_.panel.static == {"slope": None, "kind": (0, 1)}
     predictor.serialize(tmp_path)
     again = Predictor.deserialize(tmp_path, foundation_model=SeasonalModel())
     wanted = [forecast.samples[..., 0] for forecast in direct.predict(future=table, num_samples=50)]
@@ -269,7 +269,7 @@ def test_static_features_of_gluonts_are_the_same_columns(tmp_path: Path) -> None
     later = AdapterEstimator(**options, **counts).train(
         [entry | {"target": entry["target"][:200]} for entry in entries], validation_data=entries
     )
-    assert later.adapter._fitted.panel.static == {"feat_static_real 0": None, "feat_static_cat 0": (0, 1)}
+    assert later.adapter.fitted_.panel.static == {"feat_static_real 0": None, "feat_static_cat 0": (0, 1)}
     unseen = next(predictor.predict([entries[0] | {"item_id": None, "feat_static_cat": np.array([7])}]))
     assert np.isfinite(unseen.samples).all()
     with pytest.raises(ValueError, match="dataset's feat_static_cat are luck, the adapter was fitted on kind"):
@@ -304,7 +304,7 @@ def test_codes_are_places_of_names_and_themselves_after_an_estimator(tmp_path: P
     ).train(counted)
     trained.adapter.save(tmp_path / "run")
     loaded = Adapter.load(tmp_path / "run", foundation_model=SeasonalModel())
-    assert loaded._fitted.panel.static == {"feat_static_cat 0": (1, 2)}
+    assert loaded.fitted_.panel.static == {"feat_static_cat 0": (1, 2)}
     for predictor in (trained, AdapterPredictor(loaded)):
         np.testing.assert_allclose(samples(predictor.predict(counted, 50))[..., None], wanted, atol=1e-5)
         new = counted[0] | {"item_id": "new"}

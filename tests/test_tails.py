@@ -154,7 +154,7 @@ def test_an_adapter_learns_tails_and_keeps_them(levels, tmp_path):
 def test_an_adapter_that_was_saved_without_tails_loads(tmp_path):
     series = np.random.default_rng(0).standard_normal((600, 1))
     adapter = Adapter("identity", foundation_model=Known(LAWS["normal"], DECILES), prediction_length=4).fit(series)
-    adapter._fitted.tails = None  # as of an earlier version
+    adapter.fitted_.tails = None  # as of an earlier version
     adapter.save(tmp_path / "saved")
     assert "tails" not in (tmp_path / "saved" / "config.json").read_text().split('"tensors"')[1]
     loaded = Adapter.load(tmp_path / "saved", foundation_model=Known(LAWS["normal"], DECILES))
@@ -165,7 +165,7 @@ def test_an_adapter_that_was_saved_without_tails_loads(tmp_path):
 def test_saved_tails_without_a_positive_scale_are_refused(values):
     series = np.random.default_rng(0).standard_normal((600, 1))
     fitted = (
-        Adapter("identity", foundation_model=Known(LAWS["normal"], DECILES), prediction_length=4).fit(series)._fitted
+        Adapter("identity", foundation_model=Known(LAWS["normal"], DECILES), prediction_length=4).fit(series).fitted_
     )
     with pytest.raises(ValueError, match="'tails'"):
         fitted.restore({**fitted.state(), "tails": torch.tensor(values, dtype=torch.float64)})
@@ -202,7 +202,7 @@ def test_adapters_that_were_saved_with_tails_for_all_channels_load():
     values = torch.tensor([[0.1, 1.2], [0.2, 1.3]], dtype=torch.float64)
     series = np.random.default_rng(0).laplace(size=(700, 2))
     fitted = (
-        Adapter("identity", foundation_model=Known(LAWS["laplace"], DECILES), prediction_length=4).fit(series)._fitted
+        Adapter("identity", foundation_model=Known(LAWS["laplace"], DECILES), prediction_length=4).fit(series).fitted_
     )
     fitted.restore({**fitted.state(), "tails": values})
     assert torch.equal(fitted.tails.values, values.expand(2, 2, 2))

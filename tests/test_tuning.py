@@ -42,7 +42,7 @@ def test_the_best_of_a_list_is_found_and_nothing_else_is_changed() -> None:
     assert tuned.adapter.family.options()["latent_channels"] == tuned.params["family__latent_channels"]
     assert tuned.adapter.get_params()["max_windows"] == 100
     assert base.get_params()["family__latent_channels"] is None
-    assert base._fitted is tuned.adapter._fitted is None
+    assert base.fitted_ is tuned.adapter.fitted_ is None
 
 
 def test_the_loss_of_the_identity_is_the_frozen_models_quantile_loss() -> None:
@@ -277,7 +277,7 @@ def test_a_trial_scores_what_fit_would_fit() -> None:
     rows, roles = driven(), {**TARGETS, "known_covariates": ["driver"]}
     tuned = tune(adapter("identity"), rows, {"context_length": [48]}, trials=1, **roles)
     fitted = adapter("identity", context_length=48, recalibration="none").fit(rows, **roles)
-    panel = fitted._fitted.panel
+    panel = fitted.fitted_.panel
     windows = adapts.data.windows.split_windows(
         panel,
         adapts.data.splits.split_panel(panel)["validation"],

@@ -94,7 +94,7 @@ def forecast(
     static: o.Static = None,
     future: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The known covariates at the steps ahead.", rich_help_panel=o._READING),
+        typer.Option(metavar="FILE", help="The known covariates at the steps ahead.", rich_help_panel=o.READING),
     ] = None,
     timestamp_column: o.TimestampColumn = None,
     item_column: o.ItemColumn = None,
@@ -201,7 +201,7 @@ def _fit(
         add(folder / "scores.json", content)
         draw(folder / "forecast.png", _draw_both(dataset, result, forecasts))
         draw(folder / "reliability.png", draw_reliability(result, ("adapter", "frozen model")))
-        saving.write(adapter._require_fitted("save"), adapter, folder / "adapter")
+        saving.write(adapter.require_fitted("save"), adapter, folder / "adapter")
     return content, format_table(result.frame), say_held_back(facts, adapter.prediction_length)
 
 

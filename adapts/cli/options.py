@@ -13,8 +13,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import typer
 
 from ..errors import shown
+from ..options import FIELDS, MODEL, RUN
 
-_READING, _MODEL, _LAW, _RUN = "How DATA is read", "What is fitted", "Its law", "The run"
+#: The group of options that say how data are read.
+READING = "How DATA is read"
 
 
 def _recipes(incomplete: str) -> list[str]:
@@ -47,155 +49,106 @@ Columns = Annotated[
     list[str] | None,
     typer.Option(
         help="A column to forecast, or several separated by commas; may be repeated. All by default.",
-        rich_help_panel=_READING,
+        rich_help_panel=READING,
     ),
 ]
 PastCovariates = Annotated[
     list[str] | None,
-    typer.Option(help="Columns to read beside the targets, not forecast; as --columns.", rich_help_panel=_READING),
+    typer.Option(help="Columns to read beside the targets, not forecast; as --columns.", rich_help_panel=READING),
 ]
 KnownCovariates = Annotated[
     list[str] | None,
-    typer.Option(help="Columns whose future values are known; as --columns.", rich_help_panel=_READING),
+    typer.Option(help="Columns whose future values are known; as --columns.", rich_help_panel=READING),
 ]
 Calendar = Annotated[
     bool,
-    typer.Option("--calendar", help="Take the time of day, week and year as known.", rich_help_panel=_READING),
+    typer.Option("--calendar", help="Take the time of day, week and year as known.", rich_help_panel=READING),
 ]
 Static = Annotated[
     list[str] | None,
-    typer.Option(help="Columns that say something of each series as a whole; as --columns.", rich_help_panel=_READING),
+    typer.Option(help="Columns that say something of each series as a whole; as --columns.", rich_help_panel=READING),
 ]
 TimestampColumn = Annotated[
-    str | None, typer.Option(help="The column of the dates; found by default.", rich_help_panel=_READING)
+    str | None, typer.Option(help="The column of the dates; found by default.", rich_help_panel=READING)
 ]
 ItemColumn = Annotated[
     list[str] | None,
     typer.Option(
-        help="The column, or columns, that name the series of a long file; as --columns.", rich_help_panel=_READING
+        help="The column, or columns, that name the series of a long file; as --columns.", rich_help_panel=READING
     ),
 ]
 Frequency = Annotated[
     str | None,
-    typer.Option(help="The time step as pandas names it; inferred by default.", rich_help_panel=_READING),
+    typer.Option(help="The time step as pandas names it; inferred by default.", rich_help_panel=READING),
 ]
 Regularise = Annotated[
     bool,
     typer.Option(
         "--regularise",
         help="Sort the dates, merge repeated ones, put NaN where some are missing.",
-        rich_help_panel=_READING,
+        rich_help_panel=READING,
     ),
 ]
 
-FAMILY_HELP = "The recipe of the adapter: see `adapts list families`."
-FAMILY = {"help": FAMILY_HELP, "autocompletion": _recipes, "rich_help_panel": _MODEL}
-RECIPE = {"metavar": "FILE", "rich_help_panel": _MODEL}
-FoundationModel = Annotated[
-    str,
-    typer.Option(
-        help="A bundled name, a folder or a hub id: see `adapts list models`.",
-        autocompletion=_models,
-        rich_help_panel=_MODEL,
-    ),
-]
-ContextLength = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="How many steps a forecast looks back on; by default as the model takes.",
-        rich_help_panel=_MODEL,
-    ),
-]
+
+def _shared(name: str, *flags: str, **more: Any) -> Any:
+    r"""The option of a command that is one of `Adapter`'s: its help and its group are declared there."""
+    about = FIELDS[name].metadata
+    return typer.Option(*flags, **{"help": about["help"], "rich_help_panel": about["group"], **more})
+
+
+FAMILY_HELP = FIELDS["family"].metadata["help"]
+FAMILY = {"help": FAMILY_HELP, "autocompletion": _recipes, "rich_help_panel": MODEL}
+RECIPE = {"metavar": "FILE", "rich_help_panel": MODEL}
+FoundationModel = Annotated[str, _shared("foundation_model", autocompletion=_models)]
+ContextLength = Annotated[int | None, _shared("context_length", min=1)]
 Option = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME=VALUE",
         help="An option of the family, such as lags=24; may be repeated. `adapts list families` names them.",
-        rich_help_panel=_MODEL,
+        rich_help_panel=MODEL,
     ),
 ]
-Objective = Annotated[
-    str | None,
-    typer.Option(
-        help="What training by gradient minimises: mse, mae, huber, quantile, nll, elbo or energy; the recipe's, else "
-        "the family's, by default.",
-        rich_help_panel=_MODEL,
-    ),
-]
-HorizonWeights = Annotated[
-    float | None,
-    typer.Option(
-        help="The weight of each lead in training as a share of that of the lead before; 1, all alike, by default.",
-        rich_help_panel=_MODEL,
-    ),
-]
-LearningRate = Annotated[
-    float | None,
-    typer.Option(help="The learning rate of training by gradient; 0.003 by default.", rich_help_panel=_MODEL),
-]
-PosteriorDraws = Annotated[
-    int, typer.Option(min=1, help="How often a stochastic family draws itself.", rich_help_panel=_MODEL)
-]
-ProbeHead = Annotated[
-    bool | None,
-    typer.Option(
-        "--probe-head/--no-probe-head",
-        help="Train the forecasting head of a model that declares its own untrained; yes for these by default.",
-        show_default=False,
-        rich_help_panel=_MODEL,
-    ),
-]
-MaxWindows = Annotated[
-    int, typer.Option(min=1, help="The most train windows that the fit looks at.", rich_help_panel=_MODEL)
-]
-Copula = Annotated[
-    str,
-    typer.Option(
-        help="The dependence over channels and leads: residual, gaussian-history, schaake, empirical or independent.",
-        rich_help_panel=_LAW,
-    ),
-]
-Recalibration = Annotated[str, typer.Option(help="A map of the levels: auto, conformal or none.", rich_help_panel=_LAW)]
-Gate = Annotated[
-    bool,
-    typer.Option(
-        "--gate/--no-gate",
-        help="Whether to fall back to the frozen model where validation does not show that the adapter is better.",
-        rich_help_panel=_LAW,
-    ),
-]
+Objective = Annotated[str | None, _shared("objective")]
+HorizonWeights = Annotated[float | None, _shared("horizon_weights")]
+LearningRate = Annotated[float | None, _shared("learning_rate")]
+PosteriorDraws = Annotated[int, _shared("posterior_draws", min=1)]
+ProbeHead = Annotated[bool | None, _shared("probe_head", "--probe-head/--no-probe-head", show_default=False)]
+MaxWindows = Annotated[int, _shared("max_windows", min=1)]
+Copula = Annotated[str, _shared("copula")]
+Recalibration = Annotated[str, _shared("recalibration")]
+Gate = Annotated[bool, _shared("gate", "--gate/--no-gate")]
 Support = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="[NAME=]LOW,HIGH",
+    _shared(
+        "support", metavar="[NAME=]LOW,HIGH",
         help="What values can be: 0, (at least 0) or 0,100 for all channels, ghi=0, for one; may be repeated.",
-        rich_help_panel=_LAW,
     ),
-]
+]  # fmt: skip
 NumSamples = Annotated[
-    int, typer.Option(min=2, help="How many joint samples the scores are taken on.", rich_help_panel=_RUN)
+    int, typer.Option(min=2, help="How many joint samples the scores are taken on.", rich_help_panel=RUN)
 ]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The seed of everything random.", rich_help_panel=_RUN)]
-Device = Annotated[str, typer.Option(help="Where the foundation model runs: auto, cpu, cuda.", rich_help_panel=_RUN)]
+Seed = Annotated[int, _shared("seed", min=0, max=2**32 - 1)]
+Device = Annotated[str, _shared("device")]
 CheckpointDir = Annotated[
     Path | None,
     typer.Option(
         metavar="FOLDER",
         help="Where to keep what is finished: after a break, the same command goes on from there.",
-        rich_help_panel=_RUN,
+        rich_help_panel=RUN,
     ),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace the folder of an earlier run.", rich_help_panel=_RUN)
+    bool, typer.Option("--overwrite", help="Replace the folder of an earlier run.", rich_help_panel=RUN)
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the table alone, no progress.", rich_help_panel=_RUN)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the table alone, no progress.", rich_help_panel=RUN)]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Tell every stage, and errors in full.", rich_help_panel=_RUN)
+    bool, typer.Option("--verbose", "-v", help="Tell every stage, and errors in full.", rich_help_panel=RUN)
 ]
 Json = Annotated[
     bool,
-    typer.Option("--json", help="Print the result as JSON, errors too, and nothing else.", rich_help_panel=_RUN),
+    typer.Option("--json", help="Print the result as JSON, errors too, and nothing else.", rich_help_panel=RUN),
 ]
 
 # How a result is handed over; everything else decides what it is.

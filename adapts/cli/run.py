@@ -24,7 +24,6 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -103,26 +102,22 @@ def adapter_of(asked: Mapping[str, Any], recipe: str | Path, model: FoundationMo
     Returns:
         The adapter, not fitted, with its frozen model loaded.
     """
-    from ..adapter import TRAINING, Adapter, _family, _trained
+    from ..adapter import Adapter
     from ..adapters import make
+    from ..options import FIELDS, TRAINING
+    from ..presets import family_of, is_trained
 
-    family, recipe_training = _family(recipe)
+    family, recipe_training = family_of(recipe)
     if given := family_options(family.family, asked["option"] or ()):
         family = make(family.family, {**family.options(), **given})
-    if not _trained(family):  # the options that were typed leave nothing to train
+    if not is_trained(family):  # the options that were typed leave nothing to train
         recipe_training = {}
     training: dict[str, Any] = {
         name: recipe_training.get(name) if asked[name] is None else asked[name] for name in TRAINING
     }
-    names = ("prediction_length", "context_length", "posterior_draws", "copula", "recalibration", "gate", "probe_head",
-             "max_windows", "seed", "device")  # fmt: skip
-    adapter = Adapter(
-        family,
-        foundation_model=asked["foundation_model"] if model is None else model,
-        **training,
-        support=support(asked["support"] or ()),
-        **{name: asked[name] for name in names},
-    )
+    own = {name: asked[name] for name in FIELDS if name in asked and name not in ("family", "support", *TRAINING)}
+    own["foundation_model"] = asked["foundation_model"] if model is None else model
+    adapter = Adapter(family, support=support(asked["support"] or ()), **{**own, **training})
     adapter.model  # noqa: B018  what cannot be loaded is told before any work
     return adapter
 
@@ -149,24 +144,16 @@ def data_of(asked: Mapping[str, Any], adapter: Adapter | None = None) -> Dataset
     Returns:
         The data set.
     """
-    from ..data.cards import read, read_with
+    from ..data.schema import Schema, read_dataset
 
     reading = reading_of(asked)
     if adapter is not None:
-        return adapter._later(asked["data"], **reading)
-    columns, past, known, static = (
-        _names(asked, role) for role in ("columns", "past_covariates", "known_covariates", "static")
-    )
-    if not (past or known or asked["calendar"] or static):
-        return read(asked["data"], columns=columns or None, **reading)
-    from ..data.roles import assign
-
-    wanted = [*dict.fromkeys([*columns, *past, *known])] if columns else None
-    dataset = read_with(asked["data"], [*past, *known], target=wanted, static=static, **reading)
-    panel = assign(
-        dataset.panel, target=columns or None, past_covariates=past, known_covariates=known, calendar=asked["calendar"]
-    )
-    return replace(dataset, panel=panel)
+        return Schema(adapter.require_fitted("predict").panel).read(asked["data"], **reading)
+    past, known, static = (_names(asked, role) for role in ("past_covariates", "known_covariates", "static"))
+    return read_dataset(
+        asked["data"], target=_names(asked, "columns") or None, past_covariates=past, known_covariates=known,
+        calendar=asked["calendar"], static=static, **reading,
+    )  # fmt: skip
 
 
 def _names(asked: Mapping[str, Any], role: str) -> list[str]:

@@ -2,7 +2,7 @@ r"""Rolling-origin backtests: models beside the frozen model and the baselines, 
 
 from __future__ import annotations
 
-__all__ = ["Backtest", "count_stages", "format_table", "roll", "score_table"]
+__all__ = ["Backtest", "beside", "count_stages", "format_table", "roll", "score_table"]
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -293,6 +293,25 @@ def roll(
         return Backtest(frame, test, scored, adapters, stride, kept if forecasts else None)
 
 
+def beside(adapter: Adapter, models: Mapping[str, Adapter] | None) -> dict[str, Adapter]:
+    r"""Return the models of a backtest by name, the adapter first.
+
+    Arguments:
+        adapter: The adapter whose backtest it is, called "adapter".
+        models: Further adapters, by name.
+
+    Raises:
+        ValueError: If the models are no mapping, or one has the adapter's name.
+    """
+    models = {} if models is None else models
+    if not isinstance(models, Mapping) or "adapter" in models:
+        raise ValueError(
+            "backtest expects models to map names to Adapters, and this one is called 'adapter'; got "
+            + (shown(list(models)) if isinstance(models, Mapping) else type(models).__name__)
+        )
+    return {"adapter": adapter, **models}
+
+
 def count_stages(
     models: Adapter | Mapping[str, Adapter], baselines: bool | str | Sequence[str] = True, *, refit: bool = False
 ) -> int | None:
@@ -354,7 +373,7 @@ class _Contestant:
     @property
     def bands(self) -> JointBands:
         r"""The joint bands of the latest fit, as `predict` hands them out."""
-        fitted = getattr(self.latest, "_fitted", None)
+        fitted = getattr(self.latest, "fitted_", None)
         return JointBands() if fitted is None else fitted.joint_bands
 
 

@@ -110,7 +110,7 @@ def write(fitted: Fitted, adapter: Adapter, folder: Path) -> None:
     from .saved_schema import FORMAT, digest
 
     fit, tensors = pack(fitted)
-    options = {**adapter.get_params(deep=False), **adapter._training}
+    options = {**adapter.get_params(deep=False), **adapter.training_}
     named = isinstance(options["foundation_model"], str | Path)
     options["foundation_model"] = str(options["foundation_model"]) if named else None  # a live model has no address
     for name in ("family", "trainer_options"):  # told apart; objects of Lightning's, which matter to fit alone
@@ -175,8 +175,9 @@ def load(
         if saved.context_length != int(adapter.context_length or saved.context_length):
             raise ValueError(f"context_length is {adapter.context_length} and {saved.context_length}")
         fitted = unpack(saved, tensors, family, int(adapter.prediction_length))
-    adapter._model = loaded
-    adapter._take(fitted, saved.foundation_model.model_dump(), named=foundation_model is not None, call=call)
+    if loaded is not None:
+        adapter.model = loaded
+    adapter.take(fitted, saved.foundation_model.model_dump(), named=foundation_model is not None, call=call)
     return adapter
 
 

@@ -119,11 +119,11 @@ def batch(rows: np.ndarray, horizon: int) -> Windows:
 def prediction(adapter: Adapter, rows: np.ndarray, past: torch.Tensor, horizon: int) -> list[float]:
     windows = batch(rows, horizon)
     fitted = adapter.fit(rows)
-    module = fitted._fitted.module
+    module = fitted.fitted_.module
     draws = module.count_draws(fitted.posterior_draws) if module.stochastic_latents else 1
     series = past.mT.flatten(0, 1)
     latent = torch.randn(draws * BATCH * module.latents, CONTEXT)
-    avoidable = module.observed_latents or fitted._pipeline(fitted._fitted).closed
+    avoidable = module.observed_latents or fitted._pipeline(fitted.fitted_).closed
 
     def predict() -> None:
         fitted.joint_distribution(windows).sample(SAMPLES, torch.Generator().manual_seed(0))

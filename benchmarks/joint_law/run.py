@@ -140,7 +140,7 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
     raw = Windows(panel, windows["test"].item, windows["test"].origin, model.context_length, horizon)
     truth = raw.future(torch.float64)
     default = adapter.joint_distribution(raw)
-    chosen, bands = adapter._fitted.copula, {"default": [adapter._fitted.joint_bands] * len(raw)}
+    chosen, bands = adapter.fitted_.copula, {"default": [adapter.fitted_.joint_bands] * len(raw)}
     latest, bands["updated"] = [], []
     for number, origin in enumerate(raw.origin):
         new = slice(int(raw.origin[number - 1]) if number else borders, int(origin))
@@ -148,7 +148,7 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
             rows_since = Item(panel.items[0].item_id, panel.items[0].values[new], panel.items[0].index[new])
             adapter.update(replace(panel, items=(rows_since,)))
         latest.append(adapter.joint_distribution(raw[[number]]))
-        bands["updated"].append(adapter._fitted.joint_bands)
+        bands["updated"].append(adapter.fitted_.joint_bands)
     margins = {
         "frozen model": adapter.zero_shot_distribution(raw).marginals,
         "default": default.marginals,

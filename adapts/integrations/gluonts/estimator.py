@@ -21,6 +21,7 @@ from ...data.from_memory import MOST_CHANNELS
 from ...data.item import Categories, Item, columns_of
 from ...data.panel import Panel
 from ...errors import shown, unforeseen
+from ...options import FIELDS
 from .entries import (
     CAT,
     KNOWN,
@@ -144,6 +145,7 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         num_feat_static_real: int = 0,
         num_feat_static_cat: int = 0,
     ) -> None:
+        given = {name: value for name, value in locals().items() if name in FIELDS}
         super().__init__()
         checks.integer("expected num_samples", num_samples)
         require_frequency(freq)
@@ -152,13 +154,9 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         for field, count in (self.features | self.static).items():
             checks.integer(f"expected num_{field}", count, 0, MOST_CHANNELS)
         self.prediction_length, self.num_samples, self.freq = prediction_length, num_samples, freq
-        self.adapter = Adapter(
-            family, foundation_model=foundation_model, prediction_length=prediction_length,
-            context_length=context_length, objective=objective, horizon_weights=horizon_weights,
-            learning_rate=learning_rate, copula=copula, recalibration=recalibration, gate=gate, probe_head=probe_head,
-            support=support, posterior_draws=posterior_draws, max_windows=max_windows, seed=seed, batch_size=batch_size,
-            device=device, trainer_options=trainer_kwargs,
-        ).set_params(**{f"family__{name}": value for name, value in (family_options or {}).items()})  # fmt: skip
+        self.adapter = Adapter(**given, trainer_options=trainer_kwargs).set_params(
+            **{f"family__{name}": value for name, value in (family_options or {}).items()}
+        )
 
     def train(
         self,

@@ -19,12 +19,13 @@ from pandas.tseries.frequencies import to_offset
 from ... import checks
 from ..._logging import quiet
 from ..._version import __version__
-from ...adapter import Adapter, _assigned, require_samples
+from ...adapter import Adapter, require_samples
 from ...data.frequency import calendar as dates_from
 from ...data.frequency import period_of
 from ...data.item import Categories
 from ...data.panel import Panel
 from ...data.regular_dates import steps_from
+from ...data.schema import Schema
 from ...errors import quoted, unknown
 from ...persistence import schemas
 from ...persistence.ownership import (
@@ -90,7 +91,7 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
         checks.integer("expected batch_size", batch_size)
         require_samples(num_samples, int(adapter.prediction_length), len(adapter.channels))
         require_frequency(freq)
-        for name, categories in adapter._require_fitted("predict").panel.static.items():
+        for name, categories in adapter.require_fitted("predict").panel.static.items():
             _require_countable(name, categories)
         self.adapter, self.num_samples, self.batch_size, self.freq = adapter, num_samples, batch_size, freq
         self.context_length = adapter.context_length_
@@ -122,7 +123,7 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
         """
         samples = self.num_samples if num_samples is None else num_samples
         require_samples(samples, self.prediction_length, len(self.adapter.channels))
-        fitted = self.adapter._require_fitted("predict").panel
+        fitted = self.adapter.require_fitted("predict").panel
         features = _fields(fitted)
         for field, fitted_names in {"target": fitted.targets, **features, **static_fields(fitted.static)}.items():
             names = channel_names(dataset, field)
@@ -137,7 +138,7 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
             entries = {number: self._checked(fitted, number, entry) for number, entry in batch}
             ahead = self._ahead(fitted, features, entries)
             panel = ahead.rows([length - self.prediction_length for length in ahead.lengths])
-            forecasts = self.adapter._forecasts(panel, ahead, num_samples=samples)
+            forecasts = self.adapter.forecast_panel(panel, ahead, num_samples=samples)
             for entry, forecast in zip(entries.values(), forecasts, strict=True):
                 yield SampleForecast(
                     samples=forecast.samples[..., 0] if entry["target"].ndim == 1 else forecast.samples,
@@ -183,7 +184,7 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
             panel, items=tuple(items), channels=names, known_covariates=fitted.static_columns, static=fitted.static
         )
         if fitted.targets != fitted.channels:
-            panel = _assigned(fitted, panel)
+            panel = Schema(fitted).assigned(panel)
         ids = [str(number if entry.get("item_id") is None else entry["item_id"]) for number, entry in entries.items()]
         return replace(
             panel, items=tuple(replace(item, item_id=name) for item, name in zip(panel.items, ids, strict=True))
@@ -227,7 +228,7 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
         _write(path / NOTE, note)
         options: dict[str, Any] = {name: getattr(self, name) for name in ("num_samples", "batch_size", "freq")}
         with replaced(path / ADAPTER, SAVED, overwrite=True) as new:
-            write(self.adapter._require_fitted("serialize"), self.adapter, new)
+            write(self.adapter.require_fitted("serialize"), self.adapter, new)
             options["adapter"] = _config_digest(new)
             # Until the new adapter is in its place, the options of both are there: each knows which adapter is its own.
             before = None
