@@ -15,22 +15,17 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
-import torch
 
 from . import checks
 from ._logging import get_logger
 from ._random import seeded
 from .adapters import AdapterModule, make
-from .copulas.base import Copula
-from .copulas.independent import Independent
 from .data.cards import Dataset
 from .data.options import column_names
 from .data.panel import Panel, require_length
 from .data.schema import Schema, read_dataset
 from .data.windows import Windows, last_windows
 from .distribution.joint import JointDistribution
-from .distribution.quantile_function import QuantileFunction
-from .distribution.variance import VarianceParts
 from .errors import few, in_memory, one_line, quoted, shown, unknown
 from .fitting.fitted import Fitted
 from .fitting.run import fit
@@ -42,7 +37,7 @@ from .foundation.cache import cached_forecasts
 from .notices import say
 from .options import CONTEXT, FIELDS, TRAINING, check_options, same_value
 from .persistence import saving
-from .predictor import Predictor
+from .prediction.predictor import Predictor, recalibrated
 from .presets import check_training, family_of, is_trained
 
 logger = get_logger(__name__)
@@ -175,6 +170,7 @@ class Adapter:
         self.trainer_options = trainer_options
         self._model: FoundationModel | None = None
         self._expected: str | None = None  # the sha256 of the model that a pickled adapter was fitted around
+        self._made: Predictor | None = None
         self.fitted_ = None
         self._check()
 
@@ -383,11 +379,12 @@ class Adapter:
         ).panel  # fmt: skip
 
         def forecast(live: Fitted, windows: Windows) -> Forecasts:
-            pipeline, windows = self._pipeline(live), live.standardised(windows)
-            frozen = pipeline.frozen(windows)
-            law = live.recalibrated(pipeline.law(windows, frozen)[0], windows)
-            medians = frozen.values[..., pipeline.model.median_index]
-            return Forecasts(windows, pipeline.continued, medians, law, pipeline.truth(windows), self.seed)
+            predictor = Predictor(live, self.model, self.batch_size, self.seed, self.posterior_draws)
+            marginals, windows = predictor.marginals, predictor.standardiser.standardised(windows)
+            frozen = marginals.frozen(windows)
+            law = recalibrated(live, marginals.law(windows, frozen)[0], windows)
+            medians = frozen.values[..., predictor.model.median_index]
+            return Forecasts(windows, marginals.continued, medians, law, marginals.truth(windows), self.seed)
 
         self.fitted_ = follow(fitted, extend(fitted.panel, later, filled=bool(regularise)), forecast)
         return self
@@ -402,17 +399,7 @@ class Adapter:
         Returns:
             The law of these windows' :math:`H` steps.
         """
-        fitted = self.require_fitted("joint_distribution")
-        pipeline, standard = self._pipeline(fitted), fitted.standardised(windows)
-        copula: Copula = fitted.copula
-        if fitted.latent_ranks and pipeline.tells_dependence:
-            marginals, parts, copula = pipeline.joint(standard, fitted.copula)
-        else:
-            marginals, parts = pipeline.law(standard)
-        marginals = fitted.recalibrated(marginals, windows)
-        if fitted.online is not None:
-            marginals = fitted.online.recalibration.apply(marginals)
-        return self._units(windows, marginals, copula, parts)
+        return self._predictor("joint_distribution").joint_distribution(windows)
 
     def zero_shot_distribution(self, windows: Windows) -> JointDistribution:
         r"""Returns what the frozen model alone says of windows: its margins, independent, nothing fitted.
@@ -423,11 +410,7 @@ class Adapter:
         Returns:
             The law of these windows' :math:`H` steps, in the channels' own units.
         """
-        fitted = self.require_fitted("zero_shot_distribution")
-        marginals = self._pipeline(fitted).frozen(fitted.plain(windows))
-        none = torch.zeros(marginals.shape, dtype=torch.float32)
-        parts = VarianceParts.of(marginals, none, none)
-        return self._units(windows, marginals, Independent(self.prediction_length, len(fitted.panel.targets)), parts)
+        return self._predictor("zero_shot_distribution").zero_shot_distribution(windows)
 
     def backtest(
         self,
@@ -706,7 +689,7 @@ class Adapter:
         """
         fitted = self.require_fitted("use_foundation_model")
         expected = self._expected if self._model is None else self._model.fingerprint()["sha256"]
-        fitted.headed(loaded)  # it may have no place for the head
+        _require_place(fitted, loaded)
         if loaded.fingerprint()["sha256"] != expected:
             _warn_of_another(loaded)
         self.foundation_model, self._model, self._expected = model, loaded, None
@@ -733,7 +716,7 @@ class Adapter:
                     f"{found['sha256'][:12]}): fit again, or name the model to use with {call('model')}"
                 )
             _warn_of_another(self.model)
-        fitted.headed(self.model)  # another model may have no place for the head
+        _require_place(fitted, self.model)
         self.fitted_ = fitted
 
     @property
@@ -800,6 +783,14 @@ class Adapter:
         )
 
     # ------------------------------------------------------------------ inside
+
+    def _predictor(self, what: str) -> Predictor:
+        r"""What forecasts windows, made once for a fit, a model and options."""
+        fitted, options = self.require_fitted(what), (self.batch_size, self.seed, self.posterior_draws)
+        held = self._made
+        if held is None or held.fitted is not fitted or held.loaded is not self.model or held.options != options:
+            self._made = held = Predictor(fitted, self.model, *options)
+        return held
 
     def require_fitted(self, what: str) -> Fitted:
         r"""Return what was fitted.
@@ -908,21 +899,6 @@ class Adapter:
             )
         return forecasts
 
-    def _pipeline(self, fitted: Fitted) -> Predictor:
-        return fitted.pipeline(self.model, self.batch_size, self.seed, self.posterior_draws)
-
-    def _units(
-        self, windows: Windows, marginals: QuantileFunction, copula: Copula, parts: VarianceParts
-    ) -> JointDistribution:
-        r"""The law in the channels' own units, in double precision: a location may be large beside its scale."""
-        fitted = self.require_fitted("joint_distribution")
-        exact = QuantileFunction(marginals.levels, marginals.values.double())
-        location, scale = (torch.from_numpy(unit[: marginals.shape[-1]]) for unit in (fitted.location, fitted.scale))
-        low, high = (torch.from_numpy(bound) for bound in fitted.support)
-        exact, constant = fitted.held(exact.rescaled(location, scale), windows)
-        parts = parts.scaled(torch.where(constant, 0.0, scale).unsqueeze(1))
-        return JointDistribution(exact.supported(low, high), copula, parts)
-
 
 def _check_borders(borders: Any, panel: Panel) -> None:
     clocks = [item.clock() if panel.frequency is not None else np.arange(len(item)) for item in panel.items]
@@ -949,6 +925,12 @@ def require_samples(num_samples: object, horizon: int, channels: int) -> None:
     most = max(1, MOST_BYTES // (8 * horizon * channels))
     hint = f"pass {most} or less, which for {horizon} steps of {channels} channels take {MOST_BYTES / 2**30:.0f} GiB"
     checks.integer("predict expects num_samples", num_samples, most=most, hint=hint)
+
+
+def _require_place(fitted: Fitted, model: FoundationModel) -> None:
+    r"""Checks that a frozen model has a place for the head that was trained."""
+    if fitted.head:
+        model.with_head(fitted.head)
 
 
 def _warn_of_another(model: FoundationModel) -> None:

@@ -21,7 +21,7 @@ from adapts.adapters import Bayesian, Evidence, make
 from adapts.data.panel import Panel
 from adapts.data.windows import Windows
 from adapts.foundation import FoundationModel
-from adapts.predictor import Predictor
+from adapts.prediction.marginals import MarginalPredictor
 from adapts.statistics.bayesian import BayesianRegression
 from adapts.testing.families import AdapterConformance
 from adapts.training.module import AdapterTraining
@@ -392,7 +392,7 @@ def test_the_predictive_law_is_right_where_it_is_known() -> None:
         module = Bayesian(base="linear", base_options={"free": "decoder", "normalisation": "train"}, sites="decoder",
                           prior_scale=1.0).build(2).eval()  # fmt: skip
         bound = torch.full((2,), torch.inf)
-        pipeline = Predictor(module, model, (-bound, bound), 64, 0, posterior_draws=256)
+        pipeline = MarginalPredictor(module, model, (-bound, bound), 64, 0, posterior_draws=256)
         forecast = seen.past()[:, -1:]  # what the frozen model says of the median
         module.solve(Evidence(seen.past(), seen.future(), forecast, torch.zeros(20)), choose=True)
         law, parts = pipeline.law(new)

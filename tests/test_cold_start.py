@@ -217,12 +217,17 @@ def test_of_enough_values_and_where_none_is_seen_no_bit_changes(fitted: Adapter,
 
 @pytest.mark.parametrize("rows", [1, 2, 9, 15])
 def test_the_frozen_model_gets_its_share_of_few_values(fitted: Adapter, cold: Panel, rows: int) -> None:
-    windows = fitted.fitted_.standardised(starting(cold, rows))
-    pipeline = fitted._pipeline(fitted.fitted_)
-    ours, theirs = (pipeline.frozen(some).values for some in (windows, replace(windows, cold_start=None)))
+    windows = fitted._predictor("predict").standardiser.standardised(starting(cold, rows))
+    pipeline = fitted._predictor("predict").marginals
+    ours, theirs = (
+        pipeline.frozen(some).values
+        for some in (windows, replace(windows, preparation=replace(windows.preparation, cold_start=None)))
+    )
     past = windows.past()
-    known = torch.stack([windows.cold_start.law(past[..., n], torch.full((len(past),), n)) for n in range(2)], 2)
-    share = max(0, rows - 2) / (windows.cold_start.enough - 2)
+    known = torch.stack(
+        [windows.preparation.cold_start.law(past[..., n], torch.full((len(past),), n)) for n in range(2)], 2
+    )
+    share = max(0, rows - 2) / (windows.preparation.cold_start.enough - 2)
     torch.testing.assert_close(ours, share * theirs + (1 - share) * known)
 
 
@@ -253,12 +258,17 @@ def test_a_context_with_nearly_everything_missing_is_one_of_few_values(fitted: A
 @pytest.mark.parametrize("family", ["residual", "pca"])
 def test_an_adapter_is_around_the_frozen_model_alone(family: str, cold: Panel) -> None:
     ours = adapter(family, gate=False).fit(long(autoregression(30, 120)))
-    windows = ours.fitted_.standardised(starting(cold, 9))
-    pipeline, alone = ours._pipeline(ours.fitted_), replace(windows, cold_start=None)
+    windows = ours._predictor("predict").standardiser.standardised(starting(cold, 9))
+    pipeline, alone = (
+        ours._predictor("predict").marginals,
+        replace(windows, preparation=replace(windows.preparation, cold_start=None)),
+    )
     adapted = pipeline.adapted(windows, pipeline.frozen(windows)).at(LEVELS)
     around = pipeline.adapted(alone, pipeline.frozen(alone)).at(LEVELS)
-    past, share = windows.past(), 7 / (windows.cold_start.enough - 2)
-    known = torch.stack([windows.cold_start.law(past[..., n], torch.full((len(past),), n)) for n in range(2)], 2)
+    past, share = windows.past(), 7 / (windows.preparation.cold_start.enough - 2)
+    known = torch.stack(
+        [windows.preparation.cold_start.law(past[..., n], torch.full((len(past),), n)) for n in range(2)], 2
+    )
     torch.testing.assert_close(adapted, share * around + (1 - share) * known.to(around), rtol=1e-4, atol=1e-4)
 
 
@@ -286,7 +296,10 @@ def test_the_frozen_model_takes_over_where_it_is_better() -> None:
 def test_no_adapter_knows_more_of_one_or_two_values(family: str) -> None:
     ours = adapter(family, gate=False).fit(long(autoregression(20, 120, own=3.0)))
     windows = starting(Panel.of(long(autoregression(30, L + H, own=3.0, seed=1))), 2)
-    standard, pipeline = ours.fitted_.standardised(windows), ours._pipeline(ours.fitted_)
+    standard, pipeline = (
+        ours._predictor("predict").standardiser.standardised(windows),
+        ours._predictor("predict").marginals,
+    )
     frozen = pipeline.frozen(standard)
     assert torch.equal(pipeline.adapted(standard, frozen).values, frozen.values)
 

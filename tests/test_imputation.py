@@ -6,7 +6,7 @@ from seasonal import SeasonalModel
 
 from adapts import Adapter
 from adapts.data.panel import Panel
-from adapts.data.windows import Windows
+from adapts.data.windows import Preparation, Windows
 from adapts.imputation.cross_channel import FEW, ChannelImputer
 from adapts.statistics.gaussian import conditional, persistence, shrunk_covariance
 
@@ -88,8 +88,10 @@ def test_persistence_is_that_of_an_autoregression() -> None:
 
 def filled(values: np.ndarray, imputer: ChannelImputer) -> tuple[torch.Tensor, torch.Tensor | None]:
     panel = Panel.of(values)
-    windows = Windows(panel, np.zeros(1, int), np.array([len(values)]), len(values), 3, told=imputer.tell(panel))
-    return windows.past(torch.float64)[0], windows.doubt()
+    windows = Windows(
+        panel, np.zeros(1, int), np.array([len(values)]), len(values), 3, Preparation(imputation=imputer.tell(panel))
+    )
+    return windows.past(torch.float64)[0], windows.imputation_variance()
 
 
 def imputer(own: float = 0.0, rest: float = 0.0, correlation: float = 0.8) -> ChannelImputer:
@@ -274,10 +276,10 @@ def test_behind_missing_last_rows_forecasts_go_on_from_the_last_value(family: st
 def test_an_adapter_reads_the_medians_behind_a_last_value() -> None:
     model = adapter()
     model.fit(factors())
-    fitted, panel = model.fitted_, Panel.of(factors(seed=3).iloc[: L + H])
+    panel = Panel.of(factors(seed=3).iloc[: L + H])
     panel.items[0].values[L - 5 : L] = np.nan
     windows = Windows(panel, np.array([0]), np.array([L]), L, H)
-    read = model._pipeline(fitted).continued(windows)[0]
+    read = model._predictor("predict").marginals.continued(windows)[0]
     ended = torch.from_numpy(panel.items[0].values[: L - 5].T).float()
     told = model.model(ended, 5, unroll="median")[:, model.model.median_index].T
     torch.testing.assert_close(read[-5:], told.to(read))

@@ -18,10 +18,10 @@ from adapts.copulas.independent import Independent
 from adapts.copulas.rank import PathCopula
 from adapts.data.panel import Panel
 from adapts.data.splits import split_panel
-from adapts.data.windows import last_windows, split_windows
+from adapts.data.windows import Preparation, last_windows, split_windows
 from adapts.distribution.joint import JointDistribution
 from adapts.distribution.quantile_function import QuantileFunction
-from adapts.predictor import Predictor
+from adapts.prediction.marginals import MarginalPredictor
 
 HORIZON = 6
 INDEPENDENT = Independent(HORIZON, 2)
@@ -82,7 +82,9 @@ def pipeline_of(family, series, noise=None, **options):
     unbounded = torch.full((series.shape[1],), -torch.inf), torch.full((series.shape[1],), torch.inf)
     module = family.build(series.shape[1])
     module.prepare(torch.from_numpy(series).float())
-    pipeline = Predictor(module.eval(), SeasonalModel(), unbounded, batch_size=3, seed=0, noise=noise, **options)
+    pipeline = MarginalPredictor(
+        module.eval(), SeasonalModel(), unbounded, batch_size=3, seed=0, noise=noise, **options
+    )
     return pipeline, windows
 
 
@@ -110,7 +112,7 @@ class TestPipeline:
 
     @pytest.mark.parametrize(("noise", "common"), [(None, 0.0), (0.25, 0.0), (0.25, 0.9)])
     def test_a_rotation_of_independent_normals_correlates_as_their_variances_say(self, noise, common, monkeypatch):
-        monkeypatch.setattr("adapts.predictor.DRAWS", 8000)
+        monkeypatch.setattr("adapts.prediction.marginals.DRAWS", 8000)
         series = alternating(600)
         series /= series.std(0)
         pipeline, windows = pipeline_of(
@@ -194,9 +196,10 @@ class TestPipeline:
         fitted.latent_ranks = True
         windows = last_windows(fitted.panel, context_length=48, prediction_length=HORIZON)
         windows = replace(windows, origin=windows.origin - HORIZON)
-        pipeline, standard = adapter._pipeline(fitted), fitted.standardised(windows)
+        predictor = adapter._predictor("predict")
+        pipeline, standard = predictor.marginals, predictor.standardiser.standardised(windows)
         ranks = pipeline.joint(standard, INDEPENDENT)[2].ranks
-        plain = replace(standard, shifts=None, factors=None)
+        plain = replace(standard, preparation=Preparation())
         decoded = pipeline._noisy_paths(plain, pipeline._adapted(plain, pipeline.frozen(plain).values)[2], INDEPENDENT)
         assert ranks.shape == (256, 1, HORIZON, 2)
         assert float((PathCopula(decoded).ranks == ranks).double().mean()) > 0.99

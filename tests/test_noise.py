@@ -6,7 +6,7 @@ from calendars import times
 from torch.special import ndtri
 
 from adapts.distribution.quantile_function import LEVELS, QuantileFunction
-from adapts.predictor import missing_variance_ratio
+from adapts.prediction.marginals import missing_variance_ratio
 from adapts.statistics.bootstrap import lead_blocks
 
 HORIZON, CHANNELS, WINDOWS = 8, 2, 400

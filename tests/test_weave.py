@@ -13,7 +13,7 @@ from adapts.data.panel import Panel
 from adapts.data.splits import split_panel
 from adapts.data.windows import Windows, split_windows
 from adapts.foundation import load_foundation_model
-from adapts.predictor import Predictor
+from adapts.prediction.marginals import MarginalPredictor
 from adapts.testing.families import AdapterConformance
 from adapts.testing.rows import degenerate_rows
 from adapts.testing.tiny import tiny_chronos_bolt
@@ -55,7 +55,7 @@ def test_at_the_start_each_level_is_that_of_the_sign_flip_ensemble(network: str,
     weave = Weave(network=network, normalisation=normalisation).build(channels=3)
     weave.prepare(torch.randn(100, 3))
     unbounded = torch.full((3,), -torch.inf), torch.full((3,), torch.inf)
-    pipeline = Predictor(weave.eval(), model, unbounded, batch_size=5, seed=0)
+    pipeline = MarginalPredictor(weave.eval(), model, unbounded, batch_size=5, seed=0)
     law = pipeline.adapted(cut, pipeline.frozen(cut))
 
     def quantiles(past: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ def test_at_the_start_each_level_is_that_of_the_sign_flip_ensemble(network: str,
 def test_where_the_frozen_model_takes_no_side_it_starts_as_that() -> None:
     model, cut = SeasonalModel(), windows(np.random.default_rng(0).standard_normal((400, 3)))
     unbounded = torch.full((3,), -torch.inf), torch.full((3,), torch.inf)
-    pipeline = Predictor(Weave().build(channels=3).eval(), model, unbounded, batch_size=5, seed=0)
+    pipeline = MarginalPredictor(Weave().build(channels=3).eval(), model, unbounded, batch_size=5, seed=0)
     frozen = pipeline.frozen(cut)
     law = pipeline.adapted(cut, frozen)
     torch.testing.assert_close(law.values, frozen.values, atol=1e-4, rtol=0)

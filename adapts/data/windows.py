@@ -21,6 +21,26 @@ from .times import Times
 
 
 @dataclass(frozen=True, eq=False)
+class Preparation:
+    r"""What was done to a panel before the adapter sees its windows; nothing by default.
+
+    Arguments:
+        shifts: What was subtracted from the targets, row by row, for known covariates.
+        factors: What the rest was then divided by, positive.
+        imputation: Values for missing cells, from the other channels.
+        cold_start: What forecasts contexts of few values.
+        contexts: The imputed contexts of these very windows, :math:`(n, L, D)`, and the variance of their forecasts
+            that imputation leaves open, :math:`(n, H, D)`, where they are computed already.
+    """
+
+    shifts: Panel | None = None
+    factors: Panel | None = None
+    imputation: Imputation | None = None
+    cold_start: ColdStart | None = None
+    contexts: tuple[Tensor, Tensor] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Windows:
     r"""Context and target windows of one panel: which they are, not their numbers.
 
@@ -32,10 +52,7 @@ class Windows:
         origin: The row of each window's first target, with shape :math:`(n,)`.
         context_length: The number of context steps :math:`L`.
         prediction_length: The number of target steps :math:`H`.
-        shifts: What was taken off the targets, row by row, for known covariates; nothing if None.
-        factors: What the rest was then divided by, positive; nothing if None.
-        told: What the channels tell of each other where cells are missing; these stay as they are if None.
-        kriging: What a few values tell of those to come; they are left to the frozen model if None.
+        preparation: What was done to the panel.
     """
 
     panel: Panel
@@ -43,16 +60,17 @@ class Windows:
     origin: np.ndarray
     context_length: int
     prediction_length: int
-    shifts: Panel | None = None
-    factors: Panel | None = None
-    told: Imputation | None = None
-    cold_start: ColdStart | None = None
+    preparation: Preparation = Preparation()
 
     def __len__(self) -> int:
         return len(self.origin)
 
     def __getitem__(self, which: slice | Sequence[int] | np.ndarray) -> Windows:
-        return replace(self, item=self.item[which], origin=self.origin[which])
+        preparation = self.preparation
+        if preparation.contexts is not None:
+            past, variance = preparation.contexts
+            preparation = replace(preparation, contexts=(past[which], variance[which]))
+        return replace(self, item=self.item[which], origin=self.origin[which], preparation=preparation)
 
     def past(self, dtype: torch.dtype = torch.float32) -> Tensor:
         r"""Gathers the context rows, those before the origin.
@@ -66,14 +84,22 @@ class Windows:
         """
         return self._filled(dtype)[0]
 
-    def doubt(self) -> Tensor | None:
-        r"""Says what the forecasts of filled contexts do not know, a variance to be added to them.
+    def imputed(self) -> Windows:
+        r"""Returns the windows with their contexts imputed once, for all that is asked of them."""
+        if self.preparation.imputation is None or self.preparation.contexts is not None:
+            return self
+        past, variance = self._filled(torch.float32)
+        assert variance is not None
+        return replace(self, preparation=replace(self.preparation, contexts=(past, variance)))
+
+    def imputation_variance(self) -> Tensor | None:
+        r"""Returns the variance that forecasts of imputed contexts lack.
 
         Returns:
             The variances, with shape :math:`(n, H, D)`; None where nothing was filled.
         """
-        doubt = self._filled(torch.float32)[1]
-        return doubt if doubt is not None and bool(doubt.any()) else None
+        variance = self._filled(torch.float32)[1]
+        return variance if variance is not None and bool(variance.any()) else None
 
     def future(self, dtype: torch.dtype = torch.float32) -> Tensor:
         r"""Gathers the target rows, those from the origin on.
@@ -95,8 +121,8 @@ class Windows:
         Returns:
             The shifts, with shape :math:`(n, H, D)`; 0 past the item's end.
         """
-        assert self.shifts is not None
-        return self._gather(self.shifts, np.arange(self.prediction_length), dtype).nan_to_num(0.0)
+        assert self.preparation.shifts is not None
+        return self._gather(self.preparation.shifts, np.arange(self.prediction_length), dtype).nan_to_num(0.0)
 
     def factor(self, dtype: torch.dtype = torch.float32) -> Tensor:
         r"""Gathers what the target rows were divided by, to multiply their law with.
@@ -107,19 +133,23 @@ class Windows:
         Returns:
             The factors, with shape :math:`(n, H, D)`, 1 past the item's end; one 1 where nothing was divided.
         """
-        if self.factors is None:
+        if self.preparation.factors is None:
             return torch.ones(1, 1, 1, dtype=dtype)
-        return self._gather(self.factors, np.arange(self.prediction_length), dtype).nan_to_num(1.0)
+        return self._gather(self.preparation.factors, np.arange(self.prediction_length), dtype).nan_to_num(1.0)
 
     def _filled(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        r"""The contexts, and the variances that `doubt` tells."""
+        r"""The contexts, and the variances that imputation leaves open."""
         steps = np.arange(-self.context_length, 0)
-        if self.told is None:
+        preparation = self.preparation
+        if preparation.contexts is not None and dtype is torch.float32:
+            return preparation.contexts
+        told = preparation.imputation
+        if told is None:
             return self._gather(self.panel, steps, dtype), None
-        panels = self.panel, self.told.mean, self.told.variance
+        panels = self.panel, told.mean, told.variance
         past, mean, variance = (self._gather(panel, steps, torch.float64) for panel in panels)
-        filled, doubt = self.told.fill(past, mean, variance, self.prediction_length)
-        return filled.to(dtype), doubt.to(dtype)
+        filled, open_variance = told.fill(past, mean, variance, self.prediction_length)
+        return filled.to(dtype), open_variance.to(dtype)
 
     @property
     def time(self) -> Times:

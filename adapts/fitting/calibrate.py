@@ -26,7 +26,7 @@ def calibration(state: FitState) -> Step:
     if lacking:
         return _dependence_alone(state, lacking)
     windows, said = state.windows["calibration"], []
-    if not state.pipeline.closed:
+    if not state.predictor.closed:
         noise = missing_variance(state, "train", "validation", "calibration")
         state = state.after(replace(state.fitted, noise=noise))
         said.append(f"noise adds {100 * float(noise.mean()):.1f} % of the windows' variance on the mean")

@@ -17,6 +17,7 @@ from ..data.panel import Panel
 from ..data.windows import Windows
 from ..distribution.quantile_function import QuantileFunction
 from ..imputation.interpolation import short_gaps
+from ..prediction.standardise import Standardiser
 from .context import CHUNK, rows_of
 from .state import FitState
 
@@ -146,7 +147,7 @@ def candidate_layers(
     # What they add, seen in two ways: in distances from the context's mean, and in what the frozen model misses of
     # both, which is right where a target wanders. What they multiply has nothing to be found.
     panel, train = state.fitted.panel, state.context.windows["train"]
-    target, covariate = state.fitted.plain(train), replace(train, panel=known.select(effect.names))
+    target, covariate = Standardiser(state.fitted).plain(train), replace(train, panel=known.select(effect.names))
     item, kind = torch.as_tensor(train.item), replace(train, panel=known.select(effect.static)).future()
     folds, count = int(fold.max()) + 1, len(effect.names)
 
@@ -205,10 +206,10 @@ def candidate_losses(
     Returns:
         The losses, with shape :math:`(1 + k, n, D)`, first those of the frozen model alone.
     """
-    pipeline, levels = state.pipeline, torch.tensor(state.model.quantile_levels, dtype=torch.float32)
+    predictor, levels = state.predictor, torch.tensor(state.model.quantile_levels, dtype=torch.float32)
     horizon, channels, count = state.context.horizon, state.channels, len(effect.names)
     offset = torch.from_numpy(state.fitted.location / state.fitted.scale)[:channels].float()
-    target, covariate = state.fitted.plain(windows), replace(windows, panel=known)
+    target, covariate = Standardiser(state.fitted).plain(windows), replace(windows, panel=known)
     losses = [torch.zeros(1 + len(candidates), 0, channels, dtype=torch.float32)]
     step = max(1, min(CHUNK, TRIED // (horizon * channels)))
     for part in (slice(start, start + step) for start in range(0, len(windows), step)):
@@ -219,11 +220,11 @@ def candidate_losses(
         short = short_gaps(before.mT.flatten(0, 1)).view_as(before.mT).mT[..., :count]
         batch = _Batch(
             target[part].past(), before.nan_to_num(0.0), ahead.nan_to_num(0.0), short, ahead.isnan()[..., :count],
-            offset, fold[part], lambda past: pipeline.raw(past, horizon),
+            offset, fold[part], lambda past: predictor.raw(past, horizon),
         )  # fmt: skip
 
         def lost(law: Tensor, future: Tensor = future) -> Tensor:
-            return mean_pinball(QuantileFunction(levels, law, pipeline.support), future)
+            return mean_pinball(QuantileFunction(levels, law, predictor.support), future)
 
         alone = lost(batch.forecast(batch.past))
         each = [alone]
@@ -254,6 +255,6 @@ def _missed(state: FitState, windows: Windows) -> Tensor:
     # Of a binary covariate the median is 0 or 1: what is missed of it hangs on the past, and of the mean does not.
     missed = []
     for part in (windows[start : start + CHUNK] for start in range(0, len(windows), CHUNK)):
-        law = state.pipeline.frozen(part)
+        law = state.predictor.frozen(part)
         missed.append(part.future() - QuantileFunction(law.levels, law.values).mean)  # no bounds: covariates too
     return torch.cat(missed)

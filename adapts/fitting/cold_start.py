@@ -33,7 +33,8 @@ def few_values(state: FitState) -> Step:
     if lacking := state.lacks("few_values", "validation", LEAST):
         return lacking
     width = windows.panel.num_channels  # past covariates too
-    some = replace(windows[evenly(len(windows), max(1, SHORT // width))], told=None)
+    some = windows[evenly(len(windows), max(1, SHORT // width))]
+    some = replace(some, preparation=replace(some.preparation, imputation=None))
     past, future = (x.mT.flatten(0, 1) for x in (some.past(), some.future()))
     channel = torch.arange(width).repeat(len(some))
     few = torch.from_numpy(evenly(len(past), SHORT))

@@ -18,6 +18,7 @@ from ..data.splits import SPLITS
 from ..data.times import Times
 from ..distribution.pits import Pits
 from ..distribution.quantile_function import QuantileFunction
+from ..prediction.predictor import recalibrated
 from ..statistics.bootstrap import effective_sample_size
 from .calibrate import calibration
 from .context import evenly, times_of
@@ -86,7 +87,7 @@ def _recalibrated(state: FitState) -> tuple[FitState, list[str]]:
 def _copula(state: FitState, lacking: Step | None) -> tuple[Fitted, list[str]]:
     r"""Chooses the copula, where confirmation rows are enough; and what was decided, in words."""
     if lacking is None:
-        law = state.fitted.recalibrated(state.law("confirmation"), state.windows["confirmation"])
+        law = recalibrated(state.fitted, state.law("confirmation"), state.windows["confirmation"])
         fitted, clause = choose_dependence(state, law)
         return fitted, [clause]
     fitted, decision = lacking
@@ -115,12 +116,12 @@ def _out_of_sample(state: FitState) -> list[Outcomes]:
             continue
         if split == "train" and crossed(state):
             some, adapter, frozen = leave_block_out(state)
-            told.append((some, state.pipeline.mixed(some, adapter, state.pipeline.observed(some, frozen))))
+            told.append((some, state.predictor.mixed(some, adapter, state.predictor.observed(some, frozen))))
         elif split == "train" or (split == "validation" and frozen_alone(state)):
             sampled = state.sampled(split)
             assert sampled is not None
             some, frozen = sampled
-            told.append((some, state.pipeline.observed(some, frozen)))
+            told.append((some, state.predictor.observed(some, frozen)))
         else:
             told.append((state.windows[split][few], state.law(split)[torch.from_numpy(few)]))
     return told
@@ -139,7 +140,7 @@ def _with_tails(state: FitState, told: list[Outcomes], size: float) -> tuple[lis
     futures = [state.truth(some) for some, _ in told]
     futures[0] = futures[0].masked_fill(~foretold(state), torch.nan)
     values = torch.cat([each.values for _, each in told])
-    law = QuantileFunction(told[0][1].levels, values, state.pipeline.support)
+    law = QuantileFunction(told[0][1].levels, values, state.predictor.support)
     tails = Tails.fit(law, torch.cat(futures), size)
     if tails is None:
         return told, None, "tails as the outer quantiles tell them"

@@ -28,6 +28,7 @@ from ..foundation import FoundationModel
 from ..imputation.cold_start import ColdStart
 from ..imputation.cross_channel import ChannelImputer
 from ..persistence.checkpoints import Checkpoints
+from ..prediction.standardise import Standardiser
 from ..statistics.bootstrap import effective_sample_size, lead_blocks
 from ..statistics.ridge import blocked_folds
 from .fingerprint import fingerprint_of
@@ -123,7 +124,7 @@ class FitContext:
             frozen model, and leaves gaps and short contexts to it.
         """
         fitted = fitted.forgetting()
-        panel = fitted.standardised(self.windows["train"]).panel
+        panel = Standardiser(fitted).standardised(self.windows["train"]).panel
         fitted.module.prepare(torch.as_tensor(rows_of(panel, self.train), dtype=torch.float32))
         if fitted.module.family == "identity":
             return fitted

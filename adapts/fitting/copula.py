@@ -47,7 +47,7 @@ def past_errors(state: FitState) -> tuple[Pits, Times]:
         if sampled := state.sampled(split):
             some, frozen = sampled
             windows.append(some)
-            pits.append(state.pits(state.pipeline.observed(some, frozen), some))
+            pits.append(state.pits(state.predictor.observed(some, frozen), some))
     if len(state.windows["calibration"]):
         windows.append(state.windows["calibration"])
         pits.append(state.pits(state.law("calibration"), windows[-1]))
@@ -103,9 +103,9 @@ def choose_dependence(state: FitState, law: QuantileFunction) -> tuple[Fitted, s
     told = law[torch.from_numpy(some)], state.truth(windows[some])
     chosen, gains = choose_copula(candidates, outcomes, told)
     copula = candidates[chosen]
-    if named == "residual" and state.pipeline.tells_dependence:
+    if named == "residual" and state.predictor.tells_dependence:
         frozen = state.frozen("confirmation")[torch.from_numpy(some)]
-        candidates["latent"] = state.pipeline.joint(windows[some], copula, frozen)[2]
+        candidates["latent"] = state.predictor.joint(windows[some], copula, frozen)[2]
         chosen, gains = choose_copula(candidates, outcomes, told)
     if chosen != "latent":
         copula = candidates[chosen]

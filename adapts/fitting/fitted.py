@@ -23,14 +23,10 @@ from ..covariate_effect import KnownEffect
 from ..data.frequency import phases
 from ..data.marks import Marks
 from ..data.panel import Panel
-from ..data.windows import Windows
-from ..distribution.quantile_function import QuantileFunction
-from ..foundation import FoundationModel
 from ..imputation.cold_start import ColdStart
-from ..imputation.cross_channel import ChannelImputer, Imputation
+from ..imputation.cross_channel import ChannelImputer
 from ..notices import Notice
 from ..persistence.tensors import kind_of, taken
-from ..predictor import Predictor
 from .decision import Decision
 
 logger = get_logger(__name__)
@@ -100,11 +96,6 @@ class Fitted:
     marks: Marks = field(default_factory=Marks)
     left_out: dict[str, str] = field(default_factory=dict)
     notices: tuple[Notice, ...] = ()
-    _headed: tuple[FoundationModel, FoundationModel] | None = field(default=None, repr=False)  # as loaded, and probed
-    # The panels last asked of, standardised, and what was taken off them; what is told of the gaps of such a one.
-    _standard: tuple[Panel, Panel, Panel | None, Panel | None] | None = field(default=None, repr=False)
-    _told: tuple[Panel, Imputation | None] | None = field(default=None, repr=False)
-    _targets: tuple[Panel, Panel] | None = field(default=None, repr=False)
 
     @property
     def joint_bands(self) -> JointBands:
@@ -112,8 +103,8 @@ class Fitted:
         return self.bands.rescaled(torch.from_numpy(self.scale[: len(self.panel.targets)]))
 
     def forgetting(self) -> Fitted:
-        r"""Returns a copy without what imputes its windows, and without what was computed of them."""
-        return replace(self, imputer=None, cold_start=None, _standard=None, _told=None)
+        r"""Returns a copy without what imputes its windows."""
+        return replace(self, imputer=None, cold_start=None)
 
     def deciding(self, stage: str, decision: Decision | None) -> Fitted:
         r"""Returns a copy with the decision of a stage.
@@ -123,150 +114,6 @@ class Fitted:
             decision: Its decision; a copy as it is if None.
         """
         return self if decision is None else replace(self, decisions={**self.decisions, stage: decision})
-
-    def headed(self, model: FoundationModel) -> FoundationModel:
-        r"""Returns the frozen model with the head that was trained for these series, itself where none was.
-
-        Arguments:
-            model: The frozen model as loaded, which stays as it is.
-        """
-        if not self.head:
-            return model
-        held = self._headed
-        if held is None or held[0] is not model:
-            self._headed = held = model, model.with_head(self.head)
-        return held[1]
-
-    def pipeline(self, model: FoundationModel, batch_size: int, seed: int, posterior_draws: int) -> Predictor:
-        r"""The way from standardised windows to margins.
-
-        Arguments:
-            model: The frozen model.
-            batch_size: Windows decoded at a time.
-            seed: The seed of the latent draws.
-            posterior_draws: How often a stochastic adapter draws itself.
-
-        Returns:
-            The pipeline, as fitted.
-        """
-        count = len(self.panel.targets)
-        location, scale = self.location[:count], self.scale[:count]
-        low, high = (torch.as_tensor((bound - location) / scale).float() for bound in self.support)
-        return Predictor(
-            self.module, self.headed(model), (low, high), batch_size, seed, self.latent_copula, self.noise, self.gate,
-            posterior_draws, count,
-        )  # fmt: skip
-
-    def standardised(self, windows: Windows) -> Windows:
-        r"""The windows that the adapter sees: in the units of the train rows, what known covariates explain taken off.
-
-        Arguments:
-            windows: Windows of a panel in the caller's units, with all columns of the fit.
-
-        Returns:
-            The windows of the standardised targets and past covariates.
-        """
-        held = self._standard  # read once: another thread may ask of another panel meanwhile
-        if held is None or held[0] is not windows.panel:
-            self._standard = held = windows.panel, *self._seen(windows.panel)
-        return replace(
-            windows,
-            panel=held[1],
-            shifts=held[2],
-            factors=held[3],
-            told=self._tell(held[1]),
-            cold_start=self.cold_start,
-        )
-
-    def _tell(self, standard: Panel) -> Imputation | None:
-        r"""What the channels of a standardised panel tell of each other."""
-        if self.imputer is None:
-            return None
-        held = self._told
-        if held is None or held[0] is not standard:
-            self._told = held = standard, self.imputer.tell(standard)
-        return held[1]
-
-    def _seen(self, panel: Panel) -> tuple[Panel, Panel | None, Panel | None]:
-        targets, panel = self.panel.targets, self.marks.without(panel)
-        standard = panel.select((*targets, *self.panel.past_covariates)).standardised(self.location, self.scale)
-        if self.effect is None or not self.effect.used:
-            return standard, None, None
-        count = len(targets)
-        shifts, factors = self.effect.maps(panel, targets, self.location[:count] / self.scale[:count])
-        items = []
-        every = zip(standard.items, shifts.items, factors.items, self.effect.unknown(panel), strict=True)
-        for item, shift, factor, unknown in every:
-            rest = np.where(unknown, np.nan, (item.values[:, :count] - shift.values) / factor.values)
-            items.append(replace(item, values=np.hstack([rest, item.values[:, count:]])))
-        return replace(standard, items=tuple(items)), shifts, factors if self.effect.divides else None
-
-    def plain(self, windows: Windows) -> Windows:
-        r"""The windows of the targets alone, in the units of the train rows: what the frozen model sees without us.
-
-        Arguments:
-            windows: Windows of a panel in the caller's units; other columns than the targets are not looked at.
-
-        Returns:
-            The windows of the standardised targets.
-        """
-        if self.effect is None and not self.panel.past_covariates:
-            return replace(self.standardised(windows), told=None, cold_start=None)
-        held = self._targets
-        if held is None or held[0] is not windows.panel:
-            targets = self.marks.without(windows.panel.select(self.panel.targets))
-            count = targets.num_channels
-            self._targets = held = windows.panel, targets.standardised(self.location[:count], self.scale[:count])
-        return replace(windows, panel=held[1], shifts=None, factors=None, told=None, cold_start=None)
-
-    def held(self, law: QuantileFunction, windows: Windows) -> tuple[QuantileFunction, Tensor]:
-        r"""The margins of windows, of which those of constant series are exactly the constant.
-
-        A channel that is constant over all fitted rows and over a window's context has one possible value. Families
-        that mix channels, and rounding, would make a law about it. Where a law of another channel has no width, its
-        value is that of a constant context up to rounding in single precision, which is taken out.
-
-        Arguments:
-            law: The margins of windows, in the caller's units, with batch shape :math:`(n, H, D)`.
-            windows: The windows of the panel in the caller's units.
-
-        Returns:
-            The margins, and which channels of the windows are constant, with shape :math:`(n, D)`.
-        """
-        always = torch.from_numpy(self.constant)
-        certain = (law.values[..., 0] == law.values[..., -1]).all(1)  # (n, D)
-        if not bool(certain.any() | always.any()):
-            return law, certain
-        past = replace(windows, panel=windows.panel.select(self.panel.targets)).past(torch.float64)  # (n, L, D)
-        missing = past.isnan()
-        low, high = past.masked_fill(missing, torch.inf).amin(1), past.masked_fill(missing, -torch.inf).amax(1)
-        location, scale = (torch.from_numpy(unit[: len(always)]) for unit in (self.location, self.scale))
-        error = (law.values[..., 0] - low.unsqueeze(1)).abs().amax(1)
-        rounded = certain & (low == high) & (error <= 1e-6 * (low.abs() + location.abs() + scale))
-        constant = rounded | (always & (low >= high))  # (n, D)
-        value = torch.where(low > high, location, low)  # unseen: as fitted
-        value = torch.where(constant, value, 0.0)[:, None, :, None]
-        return QuantileFunction(law.levels, torch.where(constant[:, None, :, None], value, law.values)), constant
-
-    def recalibrated(self, law: QuantileFunction, windows: Windows) -> QuantileFunction:
-        r"""The margins of windows with their tails as fitted, and their levels mapped.
-
-        Arguments:
-            law: The margins of windows, with batch shape :math:`(n, H, D)`.
-            windows: The windows, whose dates tell the season. Without dates the mean over the season is taken.
-
-        Returns:
-            The recalibrated margins.
-        """
-        law = law if self.tails is None else self.tails.apply(law)
-        if not self.recalibration.seasonal:
-            return self.recalibration.apply(law)
-        if windows.panel.frequency is None:
-            logger.warning(
-                "rows without dates, and the fit had some: recalibration by the phase of the season is averaged"
-            )
-            return self.recalibration.apply(law)
-        return self.recalibration.apply(law, windows.phase())
 
     def state(self) -> dict[str, Tensor]:
         r"""Returns copies of the tensors that the stages leave behind, under names such as "module.weights"."""
@@ -340,7 +187,7 @@ class Fitted:
         self.gate = taken(tensors, "gate", real, shape, low=0.0, high=1.0) if "gate" in tensors else None
         if "constant" in tensors:
             self.constant = taken(tensors, "constant", torch.bool, (targets,)).numpy()
-        self.head, self._headed = part("head"), None
+        self.head = part("head")
         for name in self.head:
             taken(self.head, name, torch.float32, (None,) * self.head[name].ndim)
         self.effect = KnownEffect.from_state(self.panel, part("effect")) if part("effect") else None

@@ -38,7 +38,7 @@ def gate(state: FitState) -> Step:
     adapter, frozen = state.both("validation")
     # The noise of the calibration rows is not known yet; that of these rows stands in for it here.
     state = state.after(replace(state.fitted, noise=missing_variance(state, "train", "validation")))
-    found = fit_gate(state.pipeline.noisy(windows, adapter), frozen, state.truth(windows), windows.time)
+    found = fit_gate(state.predictor.noisy(windows, adapter), frozen, state.truth(windows), windows.time)
     _, decision = state.decided(
         "kept" if bool(found.values.any()) else "rejected", found.reason, gain=found.gain, bound=found.bound
     )
@@ -56,13 +56,13 @@ def revalidated(state: FitState) -> Fitted | None:
     """
     fitted = state.fitted
     later = [split for split in ("calibration", "confirmation") if len(state.windows[split])]
-    if fitted.gate is None or state.pipeline.closed or not later:
+    if fitted.gate is None or state.predictor.closed or not later:
         return None
     windows = [state.windows[split] for split in later]
     laws = [state.both(split) for split in later]
-    noisy = [state.pipeline.noisy(some, adapter) for some, (adapter, _) in zip(windows, laws, strict=True)]
+    noisy = [state.predictor.noisy(some, adapter) for some, (adapter, _) in zip(windows, laws, strict=True)]
     adapter, frozen = (
-        QuantileFunction(each[0].levels, torch.cat([law.values for law in each]), state.pipeline.support)
+        QuantileFunction(each[0].levels, torch.cat([law.values for law in each]), state.predictor.support)
         for each in (noisy, [law for _, law in laws])
     )
     future = torch.cat([state.truth(some) for some in windows])

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..adapters import Evidence
 from ..data.windows import Windows
 from ..distribution.quantile_function import QuantileFunction
-from ..predictor import missing_variance_ratio
+from ..prediction.marginals import missing_variance_ratio
 from .context import evenly, times_of
 from .state import SUBSAMPLE, FitState
 
@@ -23,7 +23,7 @@ Untrained = tuple[Windows, QuantileFunction, QuantileFunction]
 
 def frozen_alone(state: FitState) -> bool:
     r"""Whether the predictive distribution is the frozen model's in all channels, as it came."""
-    return not state.fitted.head and (state.fitted.module.family == "identity" or state.pipeline.closed)
+    return not state.fitted.head and (state.fitted.module.family == "identity" or state.predictor.closed)
 
 
 def crossed(state: FitState) -> bool:
@@ -92,7 +92,7 @@ def missing_variance(state: FitState, *splits: str) -> Tensor:
     Returns:
         The shares, with shape :math:`(H, D)`; zero for the frozen model itself.
     """
-    horizon, pipeline = state.context.horizon, state.pipeline
+    horizon, predictor = state.context.horizon, state.predictor
     if state.fitted.module.family == "identity":
         return torch.zeros(horizon, state.channels, dtype=torch.float32)
     windows, laws, futures = [], [], []
@@ -110,9 +110,10 @@ def missing_variance(state: FitState, *splits: str) -> Tensor:
         windows.append(some)
         laws.append(law)
         futures.append(future)
-    law = QuantileFunction(laws[0].levels, torch.cat([each.values for each in laws]), pipeline.support)
+    law = QuantileFunction(laws[0].levels, torch.cat([each.values for each in laws]), predictor.support)
+    leads = [-1 if some.preparation.factors is None else horizon for some in windows]
     own = torch.cat([
-        pipeline.spread(some).expand(len(some), -1 if some.factors is None else horizon, -1) for some in windows
+        predictor.spread(some).expand(len(some), steps, -1) for some, steps in zip(windows, leads, strict=True)
     ])  # fmt: skip
     return missing_variance_ratio(law, torch.cat(futures), own, state.context.blocks, times_of(windows))
 
@@ -139,7 +140,7 @@ def _untrained(state: FitState) -> Untrained | None:
 
 
 def _leave_block_out(state: FitState) -> Untrained:
-    windows, frozen, pipeline = state.windows["train"], state.frozen("train"), state.pipeline
+    windows, frozen, predictor = state.windows["train"], state.frozen("train"), state.predictor
     fold = state.context.folds(windows)
     whole = state.evidence(["train"], fold)
     inside = (fold >= 0).nonzero().flatten()
@@ -149,8 +150,8 @@ def _leave_block_out(state: FitState) -> Untrained:
         mine, rest = few[fold[few] == one], (fold >= 0) & (fold != one)
         module = copy.deepcopy(state.fitted.module)
         module.solve(Evidence(*(x[rest] for x in (whole.past, whole.future, whole.forecast, fold))), choose=False)
-        laws.append(replace(pipeline, module=module).adapted(windows[mine.numpy()], frozen[mine]))
+        laws.append(replace(predictor, module=module).adapted(windows[mine.numpy()], frozen[mine]))
         order.append(mine)
     chosen = torch.cat(order)
-    adapter = QuantileFunction(laws[0].levels, torch.cat([law.values for law in laws]), pipeline.support)
+    adapter = QuantileFunction(laws[0].levels, torch.cat([law.values for law in laws]), predictor.support)
     return windows[chosen.numpy()], adapter, frozen[chosen]

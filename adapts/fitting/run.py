@@ -21,6 +21,7 @@ from ..data.panel import Panel
 from ..distribution.quantile_function import QuantileFunction
 from ..foundation import FoundationModel
 from ..notices import collect
+from ..prediction.standardise import Standardiser
 from ..statistics.significance import choose
 from .calibrate import calibration
 from .cold_start import few_values
@@ -126,7 +127,7 @@ def validate(
             f"too short a series: the validation rows hold no target of {state.context.horizon} steps, and nothing can "
             "be chosen on them"
         )
-    plain = state.fitted.plain(state.context.windows["validation"])
+    plain = Standardiser(state.fitted).plain(state.context.windows["validation"])
     laws, future = (_ungated(state), state.frozen_law("raw", plain)), state.truth(windows)
     ours, theirs = (2 * float(mean_pinball(law, future).nanmean()) for law in laws)
     return ours, theirs
@@ -246,4 +247,4 @@ def _ungated(state: FitState) -> QuantileFunction:
     r"""The predictive distribution of the validation windows that the gate would see."""
     adapter, _ = state.both("validation")
     noise = missing_variance(state, "train", "validation")
-    return state.after(replace(state.fitted, noise=noise)).pipeline.noisy(state.windows["validation"], adapter)
+    return state.after(replace(state.fitted, noise=noise)).predictor.noisy(state.windows["validation"], adapter)

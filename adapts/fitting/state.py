@@ -17,7 +17,8 @@ from ..data.windows import Windows
 from ..distribution.pits import Pits
 from ..distribution.quantile_function import QuantileFunction
 from ..foundation import FoundationModel
-from ..predictor import Predictor
+from ..prediction.marginals import MarginalPredictor
+from ..prediction.standardise import Standardiser
 from .context import FitContext, evenly, rows_of
 from .decision import Decision, Outcome
 from .fitted import Fitted
@@ -62,7 +63,9 @@ class FitState:
         Returns:
             The state, its windows laid.
         """
-        return cls(context, fitted, {name: fitted.standardised(windows) for name, windows in context.windows.items()})
+        standardiser = Standardiser(fitted)
+        windows = {name: standardiser.standardised(windows) for name, windows in context.windows.items()}
+        return cls(context, fitted, windows)
 
     def after(self, fitted: Fitted) -> FitState:
         r"""Returns the state after something was fitted; the windows are laid anew where they look otherwise.
@@ -126,13 +129,17 @@ class FitState:
     @property
     def model(self) -> FoundationModel:
         r"""The frozen model, with its head as trained where it came without one."""
-        return self.fitted.headed(self.context.model)
+        head = self.fitted.head
+        if head and "model" not in self.memory:
+            self.memory["model"] = self.context.model.with_head(head)
+        model: FoundationModel = self.memory["model"] if head else self.context.model
+        return model
 
     @property
-    def pipeline(self) -> Predictor:
-        r"""The way from windows to marginals, as far as it is fitted."""
+    def predictor(self) -> MarginalPredictor:
+        r"""What forecasts the marginals of these windows, as far as it is fitted."""
         batch, draws = self.settings["batch_size"], self.settings["posterior_draws"]
-        return self.fitted.pipeline(self.context.model, batch, self.context.seed, draws)
+        return MarginalPredictor.of(self.fitted, self.model, batch, self.context.seed, draws)
 
     @property
     def target_rows(self) -> Tensor:
@@ -148,7 +155,7 @@ class FitState:
         Arguments:
             windows: The windows.
         """
-        return self.pipeline.truth(windows)
+        return self.predictor.truth(windows)
 
     def pits(self, law: QuantileFunction, windows: Windows) -> Pits:
         r"""Returns the probability integral transforms of the targets of windows.
@@ -181,8 +188,8 @@ class FitState:
         Returns:
             The forecast, with batch shape :math:`(n, H, C)` of all channels that the adapter sees.
         """
-        law = self._law_in_chunks(name, len(windows), lambda some: self.pipeline.frozen(windows[some]))
-        return QuantileFunction(law.levels, law.values, self.pipeline.bounds(windows))
+        law = self._law_in_chunks(name, len(windows), lambda some: self.predictor.frozen(windows[some]))
+        return QuantileFunction(law.levels, law.values, self.predictor.bounds(windows))
 
     def both(self, split: str) -> tuple[QuantileFunction, QuantileFunction]:
         r"""Returns the adapter's predictive distribution of a split, without noise, and the zero-shot one.
@@ -191,7 +198,7 @@ class FitState:
             split: The name of the split.
         """
         windows, frozen = self.windows[split], self.frozen(split)
-        return self.adapted(split, windows, frozen), self.pipeline.observed(windows, frozen)
+        return self.adapted(split, windows, frozen), self.predictor.observed(windows, frozen)
 
     def adapted(self, name: str, windows: Windows, frozen: QuantileFunction) -> QuantileFunction:
         r"""Returns the adapter's predictive distribution, without noise; computed once.
@@ -204,9 +211,9 @@ class FitState:
         name = f"adapted-{name}"
         if name not in self.memory:
             law = self._law_in_chunks(
-                name, len(windows), lambda some: self.pipeline.adapted(windows[some], frozen[some])
+                name, len(windows), lambda some: self.predictor.adapted(windows[some], frozen[some])
             )
-            self.memory[name] = QuantileFunction(law.levels, law.values, self.pipeline.support)
+            self.memory[name] = QuantileFunction(law.levels, law.values, self.predictor.support)
         found: QuantileFunction = self.memory[name]
         return found
 
@@ -216,10 +223,10 @@ class FitState:
         Arguments:
             split: The name of the split.
         """
-        windows, pipeline = self.windows[split], self.pipeline
-        if pipeline.closed:
-            return pipeline.observed(windows, self.frozen(split))
-        return pipeline.mixed(windows, *self.both(split))
+        windows, predictor = self.windows[split], self.predictor
+        if predictor.closed:
+            return predictor.observed(windows, self.frozen(split))
+        return predictor.mixed(windows, *self.both(split))
 
     def sampled(self, split: str) -> tuple[Windows, QuantileFunction] | None:
         r"""Returns some windows of the train or the validation split and their zero-shot forecast; None without any.
@@ -250,10 +257,10 @@ class FitState:
         """
         if self.fitted.module.observed_latents:
             return self.frozen(split).values
-        windows, pipeline = self.windows[split], self.pipeline
+        windows, predictor = self.windows[split], self.predictor
 
         def compute(some: slice) -> dict[str, Tensor]:
-            return {"values": pipeline.latent_quantiles(windows[some])}
+            return {"values": predictor.latent_quantiles(windows[some])}
 
         pieces = self.context.in_chunks(f"{self.stage}-{split}", len(windows), compute)
         return torch.cat([piece["values"] for piece in pieces])
@@ -267,7 +274,7 @@ class FitState:
         """
         windows = [self.windows[split] for split in splits]
         forecasts = [self.latent_quantiles(split)[..., self.model.median_index] for split in splits]
-        past = torch.cat([self.pipeline.continued(some) for some in windows])
+        past = torch.cat([self.predictor.continued(some) for some in windows])
         future = torch.cat([some.future() for some in windows])
         return Evidence(past, future, torch.cat(forecasts), fold)
 

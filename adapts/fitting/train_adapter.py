@@ -53,7 +53,7 @@ def refit(state: FitState) -> Step:
         What is fitted, and the decision; none where the gate is closed or the family has no closed form.
     """
     module = state.fitted.module
-    if not module.closed_form or state.pipeline.closed:
+    if not module.closed_form or state.predictor.closed:
         return state.fitted, None
     if lacking := state.lacks("refit", "train"):
         return lacking
@@ -112,4 +112,4 @@ def _medians(model: FoundationModel, horizon: int) -> Callable[[Tensor], Tensor]
 def _latent_dependence(state: FitState) -> Copula:
     r"""The dependence of the latent channels, from some of the train windows."""
     windows = state.windows["train"]
-    return state.pipeline.fit_latent_copula(windows[evenly(len(windows), SUBSAMPLE)])
+    return state.predictor.fit_latent_copula(windows[evenly(len(windows), SUBSAMPLE)])

@@ -123,7 +123,7 @@ def prediction(adapter: Adapter, rows: np.ndarray, past: torch.Tensor, horizon: 
     draws = module.count_draws(fitted.posterior_draws) if module.stochastic_latents else 1
     series = past.mT.flatten(0, 1)
     latent = torch.randn(draws * BATCH * module.latents, CONTEXT)
-    avoidable = module.observed_latents or fitted._pipeline(fitted.fitted_).closed
+    avoidable = module.observed_latents or fitted._predictor("predict").marginals.closed
 
     def predict() -> None:
         fitted.joint_distribution(windows).sample(SAMPLES, torch.Generator().manual_seed(0))

@@ -34,7 +34,7 @@ from adapts.data.windows import Windows, split_windows
 from adapts.distribution.quantile_function import QuantileFunction
 from adapts.evaluation import scores
 from adapts.foundation import FoundationModel, load_foundation_model
-from adapts.predictor import Predictor
+from adapts.prediction.marginals import MarginalPredictor
 from adapts.statistics.bootstrap import block_scheme, effective_sample_size, lead_blocks, student
 from benchmarks.provenance import named, provenance
 
@@ -99,7 +99,7 @@ def laid_out(
     model: FoundationModel,
     horizon: int,
     origins: int,
-) -> tuple[dict[str, Split], Tensor, Tensor, int, dict[str, Windows], Predictor]:
+) -> tuple[dict[str, Split], Tensor, Tensor, int, dict[str, Windows], MarginalPredictor]:
     r"""The parts, the train rows and their deviations, the stride of test windows, all windows and the way to laws."""
     parts = split_panel(panel, borders=borders)
     train = torch.as_tensor(panel.items[0].values[slice(*parts["train"].ranges[0])])
@@ -118,7 +118,7 @@ def laid_out(
         )
         for part in parts
     }  # fmt: skip
-    pipeline = Predictor(Identity().build(panel.num_channels), model, support, 64, SEED)
+    pipeline = MarginalPredictor(Identity().build(panel.num_channels), model, support, 64, SEED)
     return parts, train, scale, stride, windows, pipeline
 
 

@@ -2,27 +2,28 @@ r"""From windows to marginal laws: encode, the frozen model, draw, decode, noise
 
 from __future__ import annotations
 
-__all__ = ["Predictor", "missing_variance_ratio"]
+__all__ = ["MarginalPredictor", "missing_variance_ratio"]
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .adapters import AdapterModule, State
-from .adapters.base import window_moments
-from .calibration.gate import is_closed
-from .copulas.base import Copula
-from .copulas.gaussian import fit_gaussian
-from .copulas.independent import Independent
-from .copulas.rank import PathCopula
-from .data.times import Times
-from .data.windows import Windows
-from .distribution.quantile_function import QuantileFunction
-from .distribution.variance import VarianceParts
-from .foundation import FoundationModel
-from .imputation.interpolation import aligned_to_end, interpolated
-from .statistics.bootstrap import block_scheme
+from ..adapters import AdapterModule, State
+from ..adapters.base import window_moments
+from ..calibration.gate import is_closed
+from ..copulas.base import Copula
+from ..copulas.gaussian import fit_gaussian
+from ..copulas.independent import Independent
+from ..copulas.rank import PathCopula
+from ..data.times import Times
+from ..data.windows import Windows
+from ..distribution.quantile_function import QuantileFunction
+from ..distribution.variance import VarianceParts
+from ..fitting.fitted import Fitted
+from ..foundation import FoundationModel
+from ..imputation.interpolation import aligned_to_end, interpolated
+from ..statistics.bootstrap import block_scheme
 
 #: The values that a window must show of a channel for the frozen model to be asked of it.
 KNOWN = 3
@@ -37,7 +38,7 @@ _FREEDOM = 8
 
 
 @dataclass
-class Predictor:
+class MarginalPredictor:
     r"""A built adapter around a frozen model: what it says of standardised windows, margin by margin.
 
     Arguments:
@@ -64,7 +65,31 @@ class Predictor:
     posterior_draws: int = 20
     targets: int | None = None
 
-    # ------------------------------------------------------------------ the two laws
+    @classmethod
+    def of(
+        cls, fitted: Fitted, model: FoundationModel, batch_size: int, seed: int, posterior_draws: int
+    ) -> MarginalPredictor:
+        r"""Make the predictor of what was fitted so far.
+
+        Arguments:
+            fitted: What was fitted.
+            model: The frozen model, with its trained head where one was trained.
+            batch_size: Windows decoded at a time.
+            seed: The seed of the latent draws.
+            posterior_draws: How often a stochastic adapter draws itself.
+
+        Returns:
+            The predictor.
+        """
+        count = len(fitted.panel.targets)
+        location, scale = fitted.location[:count], fitted.scale[:count]
+        low, high = (torch.as_tensor((bound - location) / scale).float() for bound in fitted.support)
+        return cls(
+            fitted.module, model, (low, high), batch_size, seed, fitted.latent_copula, fitted.noise, fitted.gate,
+            posterior_draws, count,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------ the two distributions
 
     def frozen(self, windows: Windows) -> QuantileFunction:
         r"""The frozen model's law: values of shape :math:`(n, H, D, Q)`, of covariates too, known effects taken off."""
@@ -74,21 +99,21 @@ class Predictor:
 
     def bounds(self, windows: Windows) -> tuple[Tensor, Tensor] | None:
         r"""The support of the frozen model's law; none where that is of more or other than the targets themselves."""
-        itself = windows.shifts is None and windows.panel.num_channels == self._targets
+        itself = windows.preparation.shifts is None and windows.panel.num_channels == self._targets
         return self.support if itself else None
 
     def observed(self, windows: Windows, law: QuantileFunction) -> QuantileFunction:
         r"""The law of the targets as they are observed: covariates left out, known effects added back."""
-        if windows.shifts is None and law.shape[-1] == self._targets:
+        if windows.preparation.shifts is None and law.shape[-1] == self._targets:
             return law
         values = law.values[..., : self._targets, :]
-        if windows.shifts is not None:
+        if windows.preparation.shifts is not None:
             values = values * windows.factor().unsqueeze(-1) + windows.shift().unsqueeze(-1)
         return QuantileFunction(law.levels, values, self.support)
 
     def truth(self, windows: Windows) -> Tensor:
         r"""The targets of windows as they are observed, with shape :math:`(n, H, D)`."""
-        if windows.shifts is None:
+        if windows.preparation.shifts is None:
             return windows.future()[..., : self._targets]
         double = torch.float64
         inner = windows.future(double)[..., : self._targets]
@@ -139,6 +164,7 @@ class Predictor:
     def _law(
         self, windows: Windows, frozen: QuantileFunction | None, errors: Copula | None = None
     ) -> tuple[QuantileFunction, VarianceParts, PathCopula | None]:
+        windows = windows.imputed()
         frozen = self.frozen(windows) if frozen is None else frozen
         around = self.observed(windows, frozen)
         if self.closed:
@@ -230,7 +256,7 @@ class Predictor:
 
     def _batches(self, windows: Windows, size: int | None = None) -> list[Windows]:
         size = size or self.batch_size
-        return [windows[start : start + size] for start in range(0, len(windows), size)]
+        return [windows[start : start + size].imputed() for start in range(0, len(windows), size)]
 
     def _decoded_at_a_time(self, windows: Windows) -> int:
         r"""The windows whose paths fit into memory together."""
@@ -266,9 +292,11 @@ class Predictor:
 
     def _told(self, batch: Windows, past: Tensor, part: Tensor, values: Tensor) -> Tensor:
         r"""Quantiles (B, H, D, Q), those that the train rows know in place of them where values are few."""
-        assert batch.cold_start is not None
+        assert batch.preparation.cold_start is not None
         window, channel = (part < 1).nonzero().T
-        known = QuantileFunction(batch.cold_start.levels, batch.cold_start.law(past[window, :, channel], channel))
+        known = QuantileFunction(
+            batch.preparation.cold_start.levels, batch.preparation.cold_start.law(past[window, :, channel], channel)
+        )
         told = values.clone()
         told[window, :, channel] = known.at(torch.tensor(self.model.quantile_levels, dtype=torch.float32))
         return told
@@ -312,7 +340,7 @@ class Predictor:
 
     def _noisy_paths(self, batch: Windows, paths: Tensor, errors: Copula) -> Tensor:
         r"""The targets' share of decoded paths, (S, B, H, D), with the noise of the law; shifts move no rank."""
-        variance, doubt = self._noise(batch), batch.doubt()
+        variance, doubt = self._noise(batch), batch.imputation_variance()
         factor = batch.factor()
         if doubt is not None:
             variance = variance + doubt[..., : self._targets] * factor.square()
@@ -394,15 +422,15 @@ class Predictor:
 
 def _doubted(law: QuantileFunction, windows: Windows) -> QuantileFunction:
     r"""The law of windows whose contexts were filled, with what that does not tell."""
-    doubt = windows.doubt()
+    doubt = windows.imputation_variance()
     return law if doubt is None else law.add_noise(doubt)
 
 
 def _left(windows: Windows, past: Tensor) -> Tensor | None:
     r"""The shares (B, D) of laws that the few values of windows leave to the frozen model; None where all is left."""
-    if windows.cold_start is None:
+    if windows.preparation.cold_start is None:
         return None
-    left = windows.cold_start.left(past)
+    left = windows.preparation.cold_start.left(past)
     return left if bool((left < 1).any()) else None
 
 

@@ -1,0 +1,5 @@
+r"""Prediction: from windows to the joint distribution."""
+
+from .predictor import Predictor
+
+__all__ = ["Predictor"]
