@@ -147,7 +147,7 @@ def _excesses(law: QuantileFunction, future: Tensor, cells: Tensor) -> list[Tens
 
 def _exponential(law: QuantileFunction, future: Tensor, cells: Tensor) -> Tensor:
     r"""Return the exponential tails (2, 2) with the mean excesses."""
-    means = [float(each.mean()) if len(each) else 1.0 for each in _excesses(law, future, cells)]
+    means = [float(excesses.mean()) if len(excesses) else 1.0 for excesses in _excesses(law, future, cells)]
     return torch.tensor([[0.0, mean] for mean in means], dtype=torch.float64)
 
 

@@ -164,8 +164,10 @@ def fit_history(values: Tensor, prediction_length: int) -> GaussianCopula:
         The copula; correlations that rest on fewer than 32 rows are zero.
     """
     scores = normal_scores(values)
-    seen = (~scores.isnan()).double()
-    channel = torch.where(seen.T @ seen >= 32, correlation(scores), torch.eye(values.shape[1], dtype=torch.float64))
+    observed = (~scores.isnan()).double()
+    channel = torch.where(
+        observed.T @ observed >= 32, correlation(scores), torch.eye(values.shape[1], dtype=torch.float64)
+    )
     successive = torch.stack([scores[:-1], scores[1:]], -1)  # (T-1, D, 2)
     sufficient = (~successive.isnan().any(-1)).sum(0) >= 32
     lagged = [float(correlation(pairs)[0, 1]) for pairs in successive.unbind(1)]

@@ -70,19 +70,19 @@ def completed(pits: Tensor | Pits, independent: float | None = None, seed: int =
     generator = torch.Generator().manual_seed(seed)
     _, horizon, channels = scores.shape
     weight = float(len(scores) if independent is None else independent)
-    cells = [(lead, channel, unknown[:, lead, channel].nonzero()[:, 0]) for lead, channel in unknown.any(0).nonzero()]
+    cells = [(step, channel, unknown[:, step, channel].nonzero()[:, 0]) for step, channel in unknown.any(0).nonzero()]
     for _ in range(max(_FEWEST, min(_ROUNDS, _STEPS // len(cells)))):
         channel_precision, time_precision = (
             torch.linalg.inv((1 - _WHITE) * matrix + _WHITE * torch.eye(len(matrix), dtype=torch.float64))
             for matrix in kronecker(scores, weight)
         )
-        for lead, channel, rows in cells:
+        for step, channel, rows in cells:
             window_scores = scores[rows]  # (m, H, D)
-            precision = time_precision[lead, lead] * channel_precision[channel, channel]
-            weighted = (time_precision[lead] @ window_scores) @ channel_precision[channel]
-            mean = window_scores[:, lead, channel] - weighted / precision
-            scores[rows, lead, channel] = _truncated(
-                mean, float(precision) ** -0.5, low[rows, lead, channel], high[rows, lead, channel], generator
+            precision = time_precision[step, step] * channel_precision[channel, channel]
+            weighted = (time_precision[step] @ window_scores) @ channel_precision[channel]
+            mean = window_scores[:, step, channel] - weighted / precision
+            scores[rows, step, channel] = _truncated(
+                mean, float(precision) ** -0.5, low[rows, step, channel], high[rows, step, channel], generator
             )
     return torch.where(observed, scores, torch.nan)
 

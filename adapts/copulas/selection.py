@@ -128,7 +128,7 @@ def _joint_scores(samples: Tensor, truth: Tensor) -> Tensor:
     dispersion = torch.cdist(error, error).sum((1, 2)) / (2 * count * (count - 1))
     energy = error.norm(dim=-1).mean(-1) - dispersion
     variograms = []
-    for axis in (-1, -2):  # over channels, over leads
+    for axis in (-1, -2):  # over channels, over horizon steps
         total = torch.zeros(len(truth), dtype=torch.float32)
         for lag in _lags(truth.shape[axis]):
             expected = (samples - samples.roll(lag, axis)).abs_().sqrt_().mean(0)

@@ -130,8 +130,10 @@ class QuantileFunction:
         Returns:
             The selected distributions.
         """
-        whole = (*index, slice(None)) if isinstance(index, tuple) and any(part is Ellipsis for part in index) else index
-        values = self.values[whole]  # type: ignore[index]
+        full_index = (
+            (*index, slice(None)) if isinstance(index, tuple) and any(part is Ellipsis for part in index) else index
+        )
+        values = self.values[full_index]  # type: ignore[index]
         if self.support is None:
             return QuantileFunction(self.levels, values)
         low, high = (bound.expand(self.shape)[index] for bound in self.support)  # type: ignore[index]
@@ -557,20 +559,20 @@ class QuantileFunction:
         if not torch.equal(a.levels, b.levels):
             levels = sorted({*a.levels.tolist(), *b.levels.tolist()})
             a, b = a.resample(levels), b.resample(levels)
-        share = torch.as_tensor(g).to(a.values)
+        weight = torch.as_tensor(g).to(a.values)
 
-        def blend(x: Tensor, y: Tensor, share: Tensor) -> Tensor:
-            return torch.where(share == 0, y, torch.where(share == 1, x, share * x + (1 - share) * y))
+        def blend(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+            return torch.where(weight == 0, y, torch.where(weight == 1, x, weight * x + (1 - weight) * y))
 
         support = None
         if a.support is not None or b.support is not None:
             everywhere = (
-                torch.tensor(-torch.inf, dtype=torch.float32).to(share),
-                torch.tensor(torch.inf, dtype=torch.float32).to(share),
+                torch.tensor(-torch.inf, dtype=torch.float32).to(weight),
+                torch.tensor(torch.inf, dtype=torch.float32).to(weight),
             )
             left, right = a.support or everywhere, b.support or everywhere
-            support = (blend(left[0], right[0], share), blend(left[1], right[1], share))
-        return QuantileFunction(a.levels, blend(a.values, b.values, share.unsqueeze(-1)), support)
+            support = (blend(left[0], right[0], weight), blend(left[1], right[1], weight))
+        return QuantileFunction(a.levels, blend(a.values, b.values, weight.unsqueeze(-1)), support)
 
 
 def reach_of_levels(u: Tensor) -> Tensor:
@@ -692,9 +694,9 @@ def _pieces(levels: tuple[float, ...]) -> tuple[Tensor, Tensor, Tensor]:
             mean = -1 - ratio * log / (1 - ratio)
             square = 2 - ratio * log**2 / (1 - ratio) + 2 * ratio * log / (1 - ratio)
             shift, deviation = _LOW * (mean if lower else -mean), _LOW * math.sqrt(square - mean**2)
-        below, share = _place(grid, anchor, middle)
-        share += shift / widths[below]
-        means[below, p], means[below + 1, p] = 1 - share, share
+        below, position = _place(grid, anchor, middle)
+        position += shift / widths[below]
+        means[below, p], means[below + 1, p] = 1 - position, position
         deviations[below, p], deviations[below + 1, p] = -deviation / widths[below], deviation / widths[below]
     return weights, means, deviations
 
@@ -778,9 +780,9 @@ def _convolve(levels: Tensor, values: Tensor, noise: Tensor) -> Tensor:
     precision = scale / (2 * (deviation.square() + noise.unsqueeze(-1))).sqrt()
     target = torch.special.ndtri(levels).to(values)  # Newton's method on normal scores is nearly linear
     # A first guess that is right if X is normal or the noise is small or large.
-    share = (variance / (variance + noise)).unsqueeze(-1)
-    x = share * (values - mean.unsqueeze(-1)) / variance.sqrt().unsqueeze(-1).clamp(min=1e-30)
-    x = torch.where(share > 0, x + (1 - share) * target, target)
+    signal_fraction = (variance / (variance + noise)).unsqueeze(-1)
+    x = signal_fraction * (values - mean.unsqueeze(-1)) / variance.sqrt().unsqueeze(-1).clamp(min=1e-30)
+    x = torch.where(signal_fraction > 0, x + (1 - signal_fraction) * target, target)
     high = (1 / torch.minimum(levels, 1 - levels).sqrt()).to(values).repeat(len(x), 1)  # Chebyshev's bound
     low = -high
     rows = torch.arange(len(x), device=x.device)  # not yet converged

@@ -83,6 +83,6 @@ class VarianceParts:
             columns sum to "total".
         """
         parts = {name: part[0].double() for name, part in self.state().items()}
-        whole = total[0].double()
-        parts["correction"] = whole - torch.stack(list(parts.values())).sum(0)
-        return pd.DataFrame({name: part.flatten().numpy() for name, part in {**parts, "total": whole}.items()})
+        total_variance = total[0].double()
+        parts["correction"] = total_variance - torch.stack(list(parts.values())).sum(0)
+        return pd.DataFrame({name: part.flatten().numpy() for name, part in {**parts, "total": total_variance}.items()})

@@ -202,8 +202,8 @@ class ColdStart:
 
     def _at(self, lag: Tensor, channel: Tensor) -> Tensor:
         r"""Return the autocorrelations of one channel each at lags (p, *)."""
-        found: Tensor = self.correlation[lag.clamp(max=len(self.correlation) - 1), channel[:, None, None]]
-        return found
+        correlations: Tensor = self.correlation[lag.clamp(max=len(self.correlation) - 1), channel[:, None, None]]
+        return correlations
 
     def state(self) -> dict[str, Tensor]:
         r"""Return the tensors by name."""

@@ -73,7 +73,7 @@ class ChannelImputer:
         moments = conditional(rows, self.covariance)
         if moments is None:
             return None
-        means, variances = ([part.numpy() for part in each.split(list(panel.lengths))] for each in moments)
+        means, variances = ([part.numpy() for part in moment.split(list(panel.lengths))] for moment in moments)
         mean, variance = (
             replace(panel, items=tuple(replace(item, values=x) for item, x in zip(panel.items, parts, strict=True)))
             for parts in (means, variances)

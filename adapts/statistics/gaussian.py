@@ -77,9 +77,9 @@ def shrunk_covariance(rows: Tensor) -> Tensor:
         fewer rows than twice the folds.
     """
     blocks = [_moments(block, block) for block in rows.tensor_split(FOLDS)]
-    whole = _covariance(blocks)
+    pooled = _covariance(blocks)
     if len(rows) < 2 * FOLDS:
-        return torch.diag(whole.diagonal().clamp(min=1e-6))
+        return torch.diag(pooled.diagonal().clamp(min=1e-6))
     likelihood = torch.zeros(len(SHRINKAGE), dtype=torch.float64)
     for number, fold in enumerate(blocks):
         correlation, scale = _correlation(_covariance([*blocks[:number], *blocks[number + 1 :]]))
@@ -93,7 +93,7 @@ def shrunk_covariance(rows: Tensor) -> Tensor:
             likelihood[index] += (
                 observed * (conditional_precision.log() - conditional_variance * conditional_precision)
             ).sum()
-    correlation, scale = _correlation(whole)
+    correlation, scale = _correlation(pooled)
     eigenvalues, vectors = torch.linalg.eigh(correlation)
     intensity = SHRINKAGE[int(likelihood.argmax())]
     shrunk: Tensor = (vectors * ((1 - intensity) * eigenvalues.clamp(min=0) + intensity)) @ vectors.mT
@@ -206,7 +206,7 @@ def _moments(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _covariance(moments: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    total, count = (torch.stack(each).sum(0) for each in zip(*moments, strict=True))
+    total, count = (torch.stack(group).sum(0) for group in zip(*moments, strict=True))
     covariance: Tensor = total / count.clamp(min=1)
     return covariance
 
