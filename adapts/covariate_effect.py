@@ -1,4 +1,4 @@
-r"""What known covariates explain of the targets."""
+r"""Effect of known covariates on the targets: slopes, divisors and their estimation."""
 
 from __future__ import annotations
 
@@ -19,38 +19,39 @@ from .statistics.ridge import RidgePath, cross_validated_error
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.
 STRENGTHS = torch.logspace(-5, 3, 17, dtype=torch.float64)
-#: The most that errors of one lead are taken to pass on to the next: of those that pass on all no mean is left.
+#: The maximum autocorrelation of errors between horizon steps; at one, no mean would be identified.
 MOST_PERSISTENT = 0.98
-#: The share of a covariate that the frozen model must miss at least, for what it misses of it to tell a slope.
+#: The minimum fraction of a covariate's power that the frozen model must fail to predict, for its errors to identify
+#: a slope.
 UNFORESEEN = 0.01
-#: How many windows at the mean over all items an item's own mean is drawn towards it by.
+#: The prior weight, in windows, of the mean over all items in the shrinkage of an item's mean.
 ITEM_WINDOWS = 5
-#: What is added to a covariate that divides, as a share of its mean.
+#: The constant added to a dividing covariate, as a fraction of its mean.
 FLOOR = 0.2
 _TENSORS = ("location", "scale", "weights", "divisor")
 
 
 @dataclass(frozen=True)
 class KnownEffect:
-    r"""What known covariates explain of the targets: it is taken out before all else and put back after.
+    r"""Effect of known covariates on the targets, subtracted before fitting and added back to forecasts.
 
     .. math:: r_t = \frac{y_t - B^\top c_t}{m_t}, \qquad F_y(u) = F_r \Bigl( \frac{u - B^\top c}{m} \Bigr), \qquad
         m_t = \frac{c_{jt} + \delta}{\bar c_j + \delta}
 
-    A target has either slopes or a divisor, the :math:`j`-th covariate, whose floor :math:`\delta` is a fifth of its
-    mean: what is divided by next to nothing would be noise. Where a covariate that a target reads is missing in a short
-    gap, :math:`r` is missing; in longer ones the covariate counts as its mean. Static columns let the slopes differ by
-    item: their products with the covariates stand in :math:`c_t` too.
+    A target has either slopes or a divisor. The divisor is the :math:`j`-th covariate with an added floor
+    :math:`\delta`, a fifth of its mean, since division by almost zero would amplify noise. If a covariate in use is
+    missing in a short gap, :math:`r` is missing; in longer gaps the covariate is set to its mean. Static columns let
+    slopes differ by item: :math:`c_t` also contains their interactions with the covariates.
 
     Arguments:
-        names: The :math:`C` known covariates that change, the calendar last.
+        names: The :math:`C` time-varying known covariates, calendar features last.
         static: The :math:`S` static columns.
-        location: The means of both, with shape :math:`(C + S,)`: over the train rows, of static numbers over the items,
-            and 0 of indicators.
-        scale: Their standard deviations over the same, 1 where constant and of indicators, with shape :math:`(C + S,)`.
+        location: The means of both, with shape :math:`(C + S,)`: over the train rows, for numeric static columns over
+            the items, and 0 for indicators.
+        scale: The standard deviations over the same, with shape :math:`(C + S,)`; 1 for constants and indicators.
         weights: The matrix :math:`B` between standardised covariates and standardised targets, with shape
-            :math:`(C, D)`, or :math:`(C (1 + S), D)` where static columns are used.
-        divisor: The number of the covariate that divides each target, -1 for none, with shape :math:`(D,)`.
+            :math:`(C, D)`, or :math:`(C (1 + S), D)` with static columns.
+        divisor: The index of the covariate that divides each target, -1 for none, with shape :math:`(D,)`.
     """
 
     names: tuple[str, ...]
@@ -62,11 +63,11 @@ class KnownEffect:
 
     @staticmethod
     def none(panel: Panel, rows: Callable[[Panel], np.ndarray]) -> KnownEffect:
-        r"""Makes the effect that explains nothing.
+        r"""Return the effect with zero slopes and without divisors.
 
         Arguments:
             panel: The panel of the fit.
-            rows: Gives the train rows of a panel, with shape :math:`(n, C)`.
+            rows: A function that returns the train rows of a panel, with shape :math:`(n, C)`.
 
         Returns:
             The effect.
@@ -74,16 +75,16 @@ class KnownEffect:
         static = panel.static_columns
         names = tuple(name for name in panel.known_covariates if name not in static)
         location, scale = location_scale(rows(panel.select(names)))
-        each = np.stack([item.values[0] for item in panel.select(static).items])  # an item once, however long
-        middle, width = location_scale(each)
-        numbers = np.array([name in panel.static for name in static], dtype=bool)
-        location = np.concatenate([location, np.where(numbers, middle, 0.0)])
-        scale = np.concatenate([scale, np.where(numbers, width, 1.0)])
+        static_values = np.stack([item.values[0] for item in panel.select(static).items])  # each item counts once
+        static_location, static_scale = location_scale(static_values)
+        numeric = np.array([name in panel.static for name in static], dtype=bool)
+        location = np.concatenate([location, np.where(numeric, static_location, 0.0)])
+        scale = np.concatenate([scale, np.where(numeric, static_scale, 1.0)])
         targets = len(panel.targets)
         return KnownEffect(names, static, location, scale, np.zeros((len(names), targets)), np.full(targets, -1))
 
     def with_slopes(self, weights: np.ndarray, divisor: np.ndarray) -> KnownEffect:
-        r"""The effect with other slopes and divisors; without static columns where the slopes are without products.
+        r"""Return the effect with other slopes and divisors; static columns are dropped if there are no interactions.
 
         Arguments:
             weights: As for the class.
@@ -100,58 +101,60 @@ class KnownEffect:
 
     @property
     def divides(self) -> bool:
-        r"""Whether any target is divided."""
+        r"""Return whether any target has a divisor."""
         return bool((self.divisor >= 0).any())
 
     @property
     def tells_apart(self) -> bool:
-        r"""Whether static columns are used."""
+        r"""Return whether static columns are used."""
         return len(self.weights) > len(self.names)
 
     @property
     def used(self) -> bool:
-        r"""Whether anything is explained."""
+        r"""Return whether the effect is non-zero."""
         return self.divides or bool(self.weights.any())
 
     @property
     def reads(self) -> np.ndarray:
-        r"""Which covariates each target reads, with shape :math:`(C, D)`."""
+        r"""Return which covariates each target uses, with shape :math:`(C, D)`."""
         reads = np.asarray(self.weights.reshape(-1, len(self.names), self.weights.shape[1]).any(0))
         divided = self.divisor >= 0
         reads[self.divisor[divided], divided] = True
         return reads
 
     def standardised(self, panel: Panel) -> Panel:
-        r"""The known covariates of a panel in units of the train rows, 0 where they are missing.
+        r"""Return the known covariates of a panel in units of the train rows, 0 where missing.
 
         Arguments:
             panel: A panel with all columns.
 
         Returns:
-            The panel of these columns, those that change and behind them the static ones.
+            The panel of these columns: time-varying ones first, then static ones.
         """
         known = panel.select((*self.names, *self.static)).standardised(self.location, self.scale)
-        return replace(known, items=tuple(replace(i, values=np.nan_to_num(i.values, nan=0.0)) for i in known.items))
+        return replace(
+            known, items=tuple(replace(item, values=np.nan_to_num(item.values, nan=0.0)) for item in known.items)
+        )
 
     def crossed(self, known: Tensor) -> Tensor:
-        r"""The products of covariates with static columns behind the covariates themselves.
+        r"""Append the interactions of covariates with static columns.
 
         Arguments:
             known: Standardised covariates and static columns, with shape :math:`(*, C + S)`.
 
         Returns:
-            The covariates and, static column by static column, the products, with shape :math:`(*, C (1 + S))`.
+            The covariates and, grouped by static column, the interactions, with shape :math:`(*, C (1 + S))`.
         """
         if not self.static:
             return known
-        moving, kind = known.split([len(self.names), len(self.static)], -1)
-        return torch.cat([moving, (kind.unsqueeze(-1) * moving.unsqueeze(-2)).flatten(-2)], -1)
+        varying, static = known.split([len(self.names), len(self.static)], -1)
+        return torch.cat([varying, (static.unsqueeze(-1) * varying.unsqueeze(-2)).flatten(-2)], -1)
 
     def ratio(self, known: Tensor) -> Tensor:
-        r"""The divisors :math:`m` that covariates would be.
+        r"""Return the divisors :math:`m` for all covariates.
 
         Arguments:
-            known: Standardised covariates, with shape :math:`(*, C)`; static columns behind them are not looked at.
+            known: Standardised covariates, with shape :math:`(*, C)`; static columns after them are ignored.
 
         Returns:
             The divisors, with shape :math:`(*, C)`; 1 at the mean.
@@ -163,13 +166,13 @@ class KnownEffect:
         return ((location + scale * known).clamp(min=0) + floor) / (location + floor)
 
     def maps(self, panel: Panel, targets: tuple[str, ...], offset: np.ndarray) -> tuple[Panel, Panel]:
-        r"""What is taken off each row, and what the rest is divided by, in units of the train rows.
+        r"""Return the shift subtracted from each row and the subsequent divisor, in units of the train rows.
 
         Arguments:
             panel: A panel with all columns.
             targets: The names of the targets.
-            offset: The targets' means in units of their standard deviations, with shape :math:`(D,)`: division is by
-                the distance from zero, not from the mean.
+            offset: The targets' means in units of their standard deviations, with shape :math:`(D,)`: division applies
+                to the original values, not to deviations from the mean.
 
         Returns:
             Two panels of the targets' columns.
@@ -181,7 +184,7 @@ class KnownEffect:
                 divided = self.divisor >= 0
                 factor[:, divided] = self.ratio(torch.from_numpy(item.values)).numpy()[:, self.divisor[divided]]
             known = self.crossed(torch.from_numpy(item.values)).numpy()
-            # Column by column: a product of matrices rounds by where they lie in memory.
+            # Column by column: the rounding of a matrix product depends on the memory layout.
             effect = (known[:, :, None] * self.weights).sum(1)
             shifts.append(replace(item, values=effect + (factor - 1) * offset))
             factors.append(replace(item, values=factor))
@@ -191,23 +194,23 @@ class KnownEffect:
         )
 
     def unknown(self, panel: Panel) -> list[np.ndarray]:
-        r"""Tells of which cells the effect is unknown: a covariate that the target reads is missing for a short while.
+        r"""Return the cells with an unknown effect: a covariate that the target uses is missing in a short gap.
 
         Arguments:
             panel: A panel with all columns.
 
         Returns:
-            For each item which of its rows and targets these are, with shape :math:`(T, D)`; gaps as of
-            `adapts.imputation.interpolation.short_gaps` count.
+            A mask of rows and targets for each item, with shape :math:`(T, D)`; gaps are those of
+            `adapts.imputation.interpolation.short_gaps`.
         """
-        reads, found = self.reads, []
+        reads, masks = self.reads, []
         for item in panel.select(self.names).items:
             short = short_gaps(torch.from_numpy(item.values.T))  # (C, T)
-            found.append(short.numpy().T.astype(float) @ reads > 0)
-        return found
+            masks.append(short.numpy().T.astype(float) @ reads > 0)
+        return masks
 
     def state(self) -> dict[str, Tensor]:
-        r"""What the effect is made of, beside the names.
+        r"""Return the tensors of the effect, without names.
 
         Returns:
             Tensors only.
@@ -216,7 +219,7 @@ class KnownEffect:
 
     @staticmethod
     def from_state(panel: Panel, state: Mapping[str, Tensor]) -> KnownEffect:
-        r"""Makes an effect again from its `state()`.
+        r"""Restore an effect from its `state()`.
 
         Arguments:
             panel: The panel of the fit.
@@ -230,9 +233,9 @@ class KnownEffect:
         """
         require_names("the effect of known covariates", state, _TENSORS)
         names = tuple(name for name in panel.known_covariates if name not in panel.static_columns)
-        whole, targets = len(names) + len(panel.static_columns), len(panel.targets)
-        # Static columns are left aside where the slopes are without products.
-        count = whole if len(state["location"].shape) == 1 and len(state["location"]) == whole else len(names)
+        columns, targets = len(names) + len(panel.static_columns), len(panel.targets)
+        # Static columns are not saved if there are no interactions.
+        count = columns if len(state["location"].shape) == 1 and len(state["location"]) == columns else len(names)
         location, scale = (taken(state, name, torch.float64, (count,)) for name in ("location", "scale"))
         if not names or bool((scale <= 0).any()):
             raise ValueError("the tensor 'scale' is expected to hold a positive number for each known covariate")
@@ -248,64 +251,66 @@ class KnownEffect:
 
 
 def within_items(values: Tensor, item: Tensor) -> Tensor:
-    r"""Takes off each item's mean, so that levels of items are not taken for what covariates do.
+    r"""Subtract each item's shrunken mean, so that level differences between items are not attributed to covariates.
 
     Arguments:
         values: The values of windows, with shape :math:`(n, H, C)`. NaN marks a missing step.
         item: The item of each window, with shape :math:`(n,)`.
 
     Returns:
-        The values less the means of their items. These are drawn to the mean over all, as far as `ITEM_WINDOWS` windows
-        at that mean draw them: a few windows hardly tell a level.
+        The values minus the means of their items. These are shrunk towards the overall mean with a prior weight of
+        `ITEM_WINDOWS` windows, as a few windows hardly determine a level.
     """
-    seen = ~values.isnan()
-    number = item.unique(return_inverse=True)[1]
-    shape = (int(number.max()) + 1 if len(number) else 0, values.shape[-1])
-    count = torch.zeros(shape, dtype=torch.float64).index_add(0, number, seen.sum(1).double())
-    total = torch.zeros(shape, dtype=torch.float64).index_add(0, number, values.nan_to_num(0.0).sum(1).double())
+    observed = ~values.isnan()
+    index = item.unique(return_inverse=True)[1]
+    shape = (int(index.max()) + 1 if len(index) else 0, values.shape[-1])
+    count = torch.zeros(shape, dtype=torch.float64).index_add(0, index, observed.sum(1).double())
+    total = torch.zeros(shape, dtype=torch.float64).index_add(0, index, values.nan_to_num(0.0).sum(1).double())
     mean = total.sum(0) / count.sum(0).clamp(min=1)
     weight = ITEM_WINDOWS * values.shape[1]
-    return values - ((total + weight * mean) / (count + weight))[number].unsqueeze(1).to(values)
+    return values - ((total + weight * mean) / (count + weight))[index].unsqueeze(1).to(values)
 
 
 def foreseen(above: Tensor, missed: Tensor) -> Tensor:
-    r"""Tells which covariates the frozen model foresees, so that its errors tell of itself and not of them.
+    r"""Return which covariates the frozen model predicts itself, so that its errors carry no information on them.
 
     Arguments:
-        above: The covariates as distances from the context's mean, with shape :math:`(n, H, C)`.
-        missed: The same as distances from what the frozen model foresees, with shape :math:`(m, H, C)`.
+        above: The covariates as deviations from the context's mean, with shape :math:`(n, H, C)`.
+        missed: The covariates as deviations from the frozen model's forecasts, with shape :math:`(m, H, C)`.
 
     Returns:
-        Whether the squares of the latter are less than `UNFORESEEN` of those of the former, with shape :math:`(C,)`.
+        Whether the mean square of the latter is at most `UNFORESEEN` of that of the former, with shape :math:`(C,)`.
     """
-    whole, rest = (values.double().square().mean((0, 1)) for values in (above, missed))
-    return rest <= UNFORESEEN * whole
+    total, residual = (values.double().square().mean((0, 1)) for values in (above, missed))
+    return residual <= UNFORESEEN * total
 
 
 def slopes(x: Tensor, y: Tensor, fold: Tensor, folds: int) -> Tensor:
-    r"""Ridge coefficients of each target on covariates, with each fold left out and with all of them.
+    r"""Return ridge coefficients of each target on covariates, without each fold and with all of them.
 
-    The regression has an intercept, which is neither shrunk nor returned: the covariates need not be centred, nor the
-    targets. A target's strength has the least error left out; where no strength beats zero, its coefficients are zero.
+    The regression has an intercept, which is neither penalised nor returned, so neither covariates nor targets need
+    centring. Each target's ridge strength minimises the cross-validated error. If no strength improves on zero
+    coefficients, these are zero.
 
     Arguments:
         x: The covariates, with shape :math:`(n, H, C)`.
         y: The targets, with shape :math:`(n, H, D)`. NaN marks a missing step.
-        fold: Each window's block of time, with shape :math:`(n,)`; -1 marks those that are in none.
+        fold: The block of time of each window, with shape :math:`(n,)`; -1 marks windows in none.
         folds: The number of blocks :math:`F`.
 
     Returns:
-        The coefficients, with shape :math:`(F + 1, C, D)`: first those without each of the :math:`F` folds.
+        The coefficients, with shape :math:`(F + 1, C, D)`: first those without each of the :math:`F` folds, then those
+        of all folds.
     """
     return _solved(x, y, fold, folds, 1)
 
 
 def generalised_slopes(x: Tensor, y: Tensor, fold: Tensor, folds: int) -> Tensor:
-    r"""Ridge coefficients as `slopes` has them, of errors that hang together from lead to lead.
+    r"""Return ridge coefficients as `slopes`, for errors autocorrelated over horizon steps.
 
-    These are taken for an autoregression of first order, whose coefficient the errors of `slopes` tell (feasible
-    generalised least squares). What a target that wanders misses at one lead it misses at the next: such errors count
-    once, which makes the coefficients far surer.
+    The errors follow a first-order autoregression, whose coefficient is estimated from the errors of `slopes` (feasible
+    generalised least squares). A persistent target repeats its error from step to step. Such errors count once, which
+    makes the coefficients much more precise.
 
     References:
         | Trend Estimators and Serial Correlation (Prais & Winsten, 1954)
@@ -313,68 +318,76 @@ def generalised_slopes(x: Tensor, y: Tensor, fold: Tensor, folds: int) -> Tensor
     Arguments:
         x: The covariates, with shape :math:`(n, H, C)`.
         y: The targets, with shape :math:`(n, H, D)`. NaN marks a missing step.
-        fold: Each window's block of time, with shape :math:`(n,)`; -1 marks those that are in none.
+        fold: The block of time of each window, with shape :math:`(n,)`; -1 marks windows in none.
         folds: The number of blocks :math:`F`.
 
     Returns:
-        The coefficients, with shape :math:`(F + 1, C, D)`: first those without each of the :math:`F` folds.
+        The coefficients, with shape :math:`(F + 1, C, D)`: first those without each of the :math:`F` folds, then those
+        of all folds.
     """
     return _solved(x, y, fold, folds, 2)
 
 
 def _solved(x: Tensor, y: Tensor, fold: Tensor, folds: int, passes: int) -> Tensor:
-    used = [(fold == one).nonzero().flatten() for one in range(folds)]
-    found = torch.zeros(folds + 1, x.shape[-1], y.shape[-1], dtype=torch.float64)
-    regressors = [torch.cat([torch.ones_like(x[rows, :, :1]), x[rows]], -1).double() for rows in used]  # and a constant
+    rows_of_folds = [(fold == index).nonzero().flatten() for index in range(folds)]
+    coefficients = torch.zeros(folds + 1, x.shape[-1], y.shape[-1], dtype=torch.float64)
+    regressors = [
+        torch.cat([torch.ones_like(x[rows, :, :1]), x[rows]], -1).double() for rows in rows_of_folds
+    ]  # with a constant
 
-    def moments(left: list[Tensor], right: list[Tensor], seen: list[Tensor]) -> Tensor:
-        return torch.stack([_moments(*each) for each in zip(left, right, seen, strict=True)])  # (F, 4, p, q)
+    def moments(left: list[Tensor], right: list[Tensor], observed: list[Tensor]) -> Tensor:
+        return torch.stack([_moments(*array) for array in zip(left, right, observed, strict=True)])  # (F, 4, p, q)
 
-    whole = moments(regressors, regressors, [torch.ones_like(each[..., 0], dtype=torch.bool) for each in regressors])
+    complete_gram = moments(
+        regressors, regressors, [torch.ones_like(array[..., 0], dtype=torch.bool) for array in regressors]
+    )
     for target in range(y.shape[-1]):
-        outcomes = [y[rows, :, target, None].double() for rows in used]
-        seen = [~each[..., 0].isnan() for each in outcomes]
-        complete = all(bool(each.all()) for each in seen)
-        gram = whole if complete else moments(regressors, regressors, seen)
-        cross, square = moments(regressors, outcomes, seen), moments(outcomes, outcomes, seen)
+        targets = [y[rows, :, target, None].double() for rows in rows_of_folds]
+        observed = [~array[..., 0].isnan() for array in targets]
+        complete = all(bool(array.all()) for array in observed)
+        gram = complete_gram if complete else moments(regressors, regressors, observed)
+        cross, square = moments(regressors, targets, observed), moments(targets, targets, observed)
         joint = torch.cat([torch.cat([gram, cross], -1), torch.cat([cross.mT, square], -1)], -2)
-        for left_out in range(folds + 1):  # strength and autoregression, too, are chosen without the fold
-            found[left_out, :, target] = _ridge(joint[[one for one in range(folds) if one != left_out]], passes)
-    return found
+        for left_out in range(folds + 1):  # strength and autoregression also exclude the fold
+            coefficients[left_out, :, target] = _ridge(
+                joint[[index for index in range(folds) if index != left_out]], passes
+            )
+    return coefficients
 
 
-def _moments(x: Tensor, y: Tensor, seen: Tensor) -> Tensor:
-    r"""Sums of products of steps, neighbours both ways, steps before others and steps that follow none: (4, p, q)."""
-    follows, precedes = torch.zeros_like(seen), torch.zeros_like(seen)
-    follows[:, 1:] = precedes[:, :-1] = seen[:, 1:] & seen[:, :-1]
-    first = seen & ~follows
+def _moments(x: Tensor, y: Tensor, observed: Tensor) -> Tensor:
+    r"""Return sums of products (4, p, q): of steps, neighbours, steps before another and first steps."""
+    follows, precedes = torch.zeros_like(observed), torch.zeros_like(observed)
+    follows[:, 1:] = precedes[:, :-1] = observed[:, 1:] & observed[:, :-1]
+    first = observed & ~follows
     neighbours = x[follows].mT @ y[precedes] + x[precedes].mT @ y[follows]
-    rest = (x[which].mT @ y[which] for which in (precedes, first))
-    return torch.stack([x[seen].mT @ y[seen], neighbours, *rest])
+    others = (x[mask].mT @ y[mask] for mask in (precedes, first))
+    return torch.stack([x[observed].mT @ y[observed], neighbours, *others])
 
 
 def _ridge(moments: Tensor, passes: int) -> Tensor:
-    r"""The ridge coefficients (C,) at the strength of the least error left out of folds; 0 where none beats zero."""
-    # The moments (F, 4, C + 2, C + 2) are of the constant, the covariates and the target.
+    r"""Return ridge coefficients (C,) at the cross-validated strength; 0 where none improves on zero."""
+    # The moments (F, 4, C + 2, C + 2) cover the constant, the covariates and the target.
     persistence = torch.zeros((), dtype=torch.float64)
     unit = torch.eye(moments.shape[-1], dtype=moments.dtype)
-    for _ in range(passes):  # the errors of the first solution tell how the second weighs the steps
-        steps, neighbours, before, first = moments.unbind(1)
-        white = steps - persistence * neighbours + persistence.square() * (before - first)
-        mean = white.sum(0)[0] / white.sum(0)[0, 0].clamp(min=1e-12)
-        centring = unit - torch.outer(mean, unit[0])  # takes the means off the rest; nothing is left of the constant
-        centred = centring @ white @ centring.mT
-        varies = (
-            centred.sum(0).diagonal() > ROUNDING * white.sum(0).diagonal()
-        )  # of others nothing but rounding is left
-        white = (centred * torch.outer(varies, varies))[:, 1:, 1:]
-        gram, cross, square = white[:, :-1, :-1], white[:, :-1, -1:], white[:, -1, -1:]
-        typical = gram.sum(0).diagonal().mean().clamp(min=1e-12)
-        errors = cross_validated_error(gram, cross, square, STRENGTHS * typical)[:, 0]
-        least = int(errors.argmin())
-        found = RidgePath(gram.sum(0), cross.sum(0)).solve(STRENGTHS[least] * typical)[:, 0]
-        found = torch.where(varies[1:-1] & (errors[least] < square.sum()), found, 0.0)
-        error = centring.mT @ torch.cat([found.new_zeros(1), -found, found.new_ones(1)])  # what is made of the columns
-        products, earlier = (error @ of.sum(0) @ error for of in (neighbours, before))
+    for _ in range(passes):  # the errors of one solution determine the weights of the next
+        steps, neighbours, preceding, first = moments.unbind(1)
+        whitened = steps - persistence * neighbours + persistence.square() * (preceding - first)
+        mean = whitened.sum(0)[0] / whitened.sum(0)[0, 0].clamp(min=1e-12)
+        centring = unit - torch.outer(mean, unit[0])  # subtracts the means; the constant becomes zero
+        centred = centring @ whitened @ centring.mT
+        # Columns that do not vary hold nothing but rounding errors.
+        varies = centred.sum(0).diagonal() > ROUNDING * whitened.sum(0).diagonal()
+        whitened = (centred * torch.outer(varies, varies))[:, 1:, 1:]
+        gram, cross, square = whitened[:, :-1, :-1], whitened[:, :-1, -1:], whitened[:, -1, -1:]
+        mean_eigenvalue = gram.sum(0).diagonal().mean().clamp(min=1e-12)
+        errors = cross_validated_error(gram, cross, square, STRENGTHS * mean_eigenvalue)[:, 0]
+        best = int(errors.argmin())
+        coefficients = RidgePath(gram.sum(0), cross.sum(0)).solve(STRENGTHS[best] * mean_eigenvalue)[:, 0]
+        coefficients = torch.where(varies[1:-1] & (errors[best] < square.sum()), coefficients, 0.0)
+        error = centring.mT @ torch.cat(
+            [coefficients.new_zeros(1), -coefficients, coefficients.new_ones(1)]
+        )  # weights of the columns in the error
+        products, earlier = (error @ moment.sum(0) @ error for moment in (neighbours, preceding))
         persistence = (products / 2 / earlier.clamp(min=1e-12)).clamp(0, MOST_PERSISTENT)
-    return found
+    return coefficients

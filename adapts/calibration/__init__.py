@@ -1,4 +1,4 @@
-r"""Calibration: the gate, tails, recalibration, its updates, and joint bands."""
+r"""Calibration: gate, tails, recalibration (batch and online) and joint bands."""
 
 from .gate import Gate, fit_gate
 from .joint_bands import JointBands

@@ -1,4 +1,4 @@
-r"""The gate: how much of the adapter's law stands beside the frozen model's."""
+r"""The gate: model-averaging weights of the adapter against the frozen model."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ from ..distribution.quantile_function import QuantileFunction
 from ..statistics.bootstrap import block_scheme, lead_blocks, student
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-r"""The shares of the adapter that a gate chooses from."""
+r"""The candidate weights of the adapter."""
 
-_SURE = 0.8
+_CONFIDENCE = 0.8
 _CHUNK = 2**20  # quantiles compared at once
 
 
 @dataclass(frozen=True)
 class Gate:
-    r"""The adapter's share of the predictive law, the rest being the frozen model's.
+    r"""Weights of the adapter in the predictive distribution; the frozen model has the remainder.
 
     Arguments:
-        values: The shares, with shape :math:`(H, D)`.
-        reason: What was decided and why, in words.
-        gain: By how much the gated law's quantile loss lies below the frozen model's on the windows of the fit, as
-            a share of it, mean over channels and leads.
-        bound: The 80 % lower bound of the same gain where neither the shares nor their choice saw the windows.
+        values: The weights, with shape :math:`(H, D)`.
+        reason: The decision and its reason, in words.
+        gain: The relative reduction of the quantile loss against the frozen model on the windows of the fit, averaged
+            over channels and horizon steps.
+        bound: The 80 % lower confidence bound of the same gain out of sample: neither the weights nor their choice saw
+            the windows.
     """
 
     values: Tensor
@@ -52,84 +53,86 @@ def fit_gate(
     future: Tensor,
     time: Times,
 ) -> Gate:
-    r"""Chooses the adapter's share, a channel and block of leads, where a gain over the frozen model is sure.
+    r"""Fit the adapter's weight per channel and block of horizon steps, positive where the gain is significant.
 
-    A cell is a channel and a block of leads; its loss is the mean quantile loss over the levels, in units of the
-    frozen model's on the channel.
+    A cell is a channel and a block of horizon steps. Its loss is the mean quantile loss over the levels, in units of
+    the frozen model's loss on the channel.
 
-    1. *Choice.* A cell takes the share with the least loss, its losses shrunk towards those pooled over all cells by
-       as much as what sets the cells apart is noise.
-    2. *Test.* The choice is made again without each fifth of the time (nor what overlaps it), and its gain is taken
-       there, so that choosing earns nothing. Cell gains are shrunk towards their mean just so: cells lend each other
-       strength where they agree, and stand alone where they differ. A cell opens if the 80 % lower bound of its
-       shrunk gain, by slow waves (see `BlockScheme`), is above zero.
-    3. *Guard.* A cell whose share does not lower its own loss on all windows stays closed, hence no cell is worse
+    1. *Choice.* Each cell takes the weight with the least loss. The losses are shrunk towards those pooled over all
+       cells, by the fraction of the variance between cells that is noise.
+    2. *Test.* The choice is cross-validated over five folds of time, without the windows that overlap the held-out
+       fold. The gains are measured on the held-out windows, so that selection gives no advantage. The cells' gains are
+       shrunk towards their mean in the same way. A cell opens if the 80 % lower bound of its shrunk gain is above zero;
+       low-frequency projections estimate the variance (see `BlockScheme`).
+    3. *Guard.* A cell stays closed if its weight does not lower its own loss on all windows. Hence no cell is worse
        than the frozen model on these windows.
-    4. *Smoothing.* Shares pass from block to block without a jump (see `smooth_shares`), where that lowers the loss of
-       the cell as well.
+    4. *Smoothing.* Weights change from block to block without a jump (see `smooth_shares`), in the cells whose loss
+       this lowers as well.
 
-    With too little time (see `block_scheme`) all stays closed.
+    If the windows span too little time (see `block_scheme`), all cells stay closed.
 
     References:
         | Limits of empirical Bayes estimates: Stein's Estimation Rule and Its Competitors (Efron and Morris, 1973)
 
     Arguments:
-        adapter: The adapter's law on :math:`n` windows that it was not trained on, with batch shape
-            :math:`(n, H, D)`.
-        frozen: The frozen model's law on the same windows.
+        adapter: The adapter's predictive distributions of :math:`n` windows that it was not trained on, with batch
+            shape :math:`(n, H, D)`.
+        frozen: The zero-shot forecasts of the same windows.
         future: The targets, with shape :math:`(n, H, D)`. NaN marks a missing step.
-        time: When the windows begin (`Windows.time`), in any order.
+        time: The start times of the windows (`Windows.time`), in any order.
 
     Returns:
         The gate.
     """
     number, horizon, channels = future.shape
-    clock = block_scheme(time, horizon)
-    if clock is None:
+    scheme = block_scheme(time, horizon)
+    if scheme is None:
         reason = f"closed: the windows span too little time to be sure of a gain ({4 * horizon} rows are needed)"
         return Gate(torch.zeros(horizon, channels, dtype=torch.float32), reason)
 
     losses = _losses(adapter, frozen, future, lead_blocks(horizon))  # (G, n, C)
-    at = clock.time
+    times = scheme.time
 
     def gains(shares: Tensor) -> Tensor:
         return losses[0] - losses.gather(0, shares.expand(1, number, -1))[0]  # (n, C)
 
     def choose(windows: np.ndarray) -> Tensor:
-        half = losses[0, windows] - losses[len(SHARES) // 2, windows]
-        trust = _trust(half, clock[windows].errors(half, scaled=False))
+        half_gains = losses[0, windows] - losses[len(SHARES) // 2, windows]
+        factor = _shrinkage_factor(half_gains, scheme[windows].errors(half_gains, scaled=False))
         means = losses[:, windows].nanmean(1)  # (G, C)
-        return (trust * means + (1 - trust) * means.nanmean(1, keepdim=True)).nan_to_num().argmin(0)
+        return (factor * means + (1 - factor) * means.nanmean(1, keepdim=True)).nan_to_num().argmin(0)
 
-    unseen = torch.full(losses.shape[1:], torch.nan, dtype=losses.dtype)  # (n, C)  gains that choosing did not see
-    folds = min(5, clock.bins)
-    edges = np.quantile(np.unique(at), np.linspace(0, 1, folds + 1))
-    fold = np.searchsorted(edges[1:-1], at, side="right")
-    for held in (np.flatnonzero(fold == one) for one in range(folds)):
-        rest = np.flatnonzero((at <= at[held].min() - clock.reach) | (at >= at[held].max() + clock.reach))
-        if len(rest):
-            unseen[held] = gains(choose(rest))[held]
+    held_out_gains = torch.full(losses.shape[1:], torch.nan, dtype=losses.dtype)  # (n, C)  gains out of sample
+    folds = min(5, scheme.bins)
+    edges = np.quantile(np.unique(times), np.linspace(0, 1, folds + 1))
+    fold_of_window = np.searchsorted(edges[1:-1], times, side="right")
+    for held_out in (np.flatnonzero(fold_of_window == index) for index in range(folds)):
+        training = np.flatnonzero(
+            (times <= times[held_out].min() - scheme.reach) | (times >= times[held_out].max() + scheme.reach)
+        )
+        if len(training):
+            held_out_gains[held_out] = gains(choose(training))[held_out]
 
-    errors = clock.errors(unseen, together=True, scaled=False)  # (B, 1 + C)
+    errors = scheme.errors(held_out_gains, together=True, scaled=False)  # (B, 1 + C)
     pooled, errors = errors[:, :1], errors[:, 1:]
-    trust = _trust(unseen, errors)
-    mean, sure = unseen.nanmean(0), student(_SURE, clock.freedom)
-    spread = (trust * errors + (1 - trust) * pooled).square().mean(0)
-    spread = spread + trust * (1 - trust) * (errors - pooled).square().mean(0)
-    bound = trust * mean + (1 - trust) * mean.nanmean() - sure * spread.sqrt()  # (C,)
-    overall = float(mean.nanmean() - sure * pooled.square().mean().sqrt())
+    factor = _shrinkage_factor(held_out_gains, errors)
+    mean, critical = held_out_gains.nanmean(0), student(_CONFIDENCE, scheme.freedom)
+    variance = (factor * errors + (1 - factor) * pooled).square().mean(0)
+    variance = variance + factor * (1 - factor) * (errors - pooled).square().mean(0)
+    bound = factor * mean + (1 - factor) * mean.nanmean() - critical * variance.sqrt()  # (C,)
+    overall = float(mean.nanmean() - critical * pooled.square().mean().sqrt())
 
     shares = choose(np.arange(number))
     shares = torch.where((bound > 0) & (gains(shares).nanmean(0) > 0), shares, 0)
     gain = float(gains(shares).nanmean(0).nanmean())
     blocks = lead_blocks(horizon)
-    steps = torch.tensor(SHARES, dtype=torch.float32)[shares].view(-1, channels)  # (N, D)
-    values = steps[blocks]  # (H, D)
+    block_weights = torch.tensor(SHARES, dtype=torch.float32)[shares].view(-1, channels)  # (N, D)
+    values = block_weights[blocks]  # (H, D)
     if bool(values.any()):
-        smooth = smooth_shares(steps, blocks)
+        smooth = smooth_shares(block_weights, blocks)
         losses = _losses(adapter, frozen, future, blocks, (0.0, smooth))
         better = (losses[0] - losses[1]).nanmean(0) > 0
-        values = torch.where(better.view_as(steps)[blocks], smooth, values)
+        values = torch.where(better.view_as(block_weights)[blocks], smooth, values)
         losses = _losses(adapter, frozen, future, blocks, (0.0, values))
         gain = float((losses[0] - losses[1]).nanmean(0).nanmean())
         reason = (
@@ -151,73 +154,72 @@ def contradicted(
     future: Tensor,
     time: Times,
 ) -> Tensor:
-    r"""Tells in which channels later windows contradict a gate: the gated law is surely worse than the frozen model.
+    r"""Test in which channels later windows reject a gate.
 
-    A channel is significantly worse if the 80 % lower bound of the loss added (see `BlockScheme`) is above zero, in the
-    channel by itself or in all together.
+    There the averaged forecast is significantly worse than the frozen model. A channel is rejected if the 80 % lower
+    bound of the increase in loss (see `BlockScheme`) is above zero, for the channel alone or for all channels together.
 
     Arguments:
-        shares: The gate's values, with shape :math:`(H, D)`.
-        adapter: The adapter's law on :math:`n` windows after those that the gate was fitted on, with batch shape
-            :math:`(n, H, D)`.
-        frozen: The frozen model's law on the same windows.
+        shares: The gate's weights, with shape :math:`(H, D)`.
+        adapter: The adapter's predictive distributions of :math:`n` windows after those of the gate's fit, with batch
+            shape :math:`(n, H, D)`.
+        frozen: The zero-shot forecasts of the same windows.
         future: The targets, with shape :math:`(n, H, D)`. NaN marks a missing step.
-        time: When the windows begin (`Windows.time`), in any order.
+        time: The start times of the windows (`Windows.time`), in any order.
 
     Returns:
-        Whether each channel is contradicted, with shape :math:`(D,)`; none where the windows span too little time to
-        tell.
+        Whether each channel is rejected, with shape :math:`(D,)`; none if the windows span too little time for a test.
     """
-    clock = block_scheme(time, future.shape[1])
-    if clock is None:
+    scheme = block_scheme(time, future.shape[1])
+    if scheme is None:
         return torch.zeros(future.shape[2], dtype=torch.bool)
     losses = _losses(adapter, frozen, future, torch.zeros(future.shape[1], dtype=torch.long), (0.0, shares))
-    added = losses[1] - losses[0]  # (n, D)
-    errors = clock.errors(added, together=True, scaled=False)  # (B, 1 + D)
-    least = student(_SURE, clock.freedom) * errors.square().mean(0).sqrt()
-    alone = added.nanmean(0) - least[1:] > 0
-    together = added.nanmean(0).nanmean() - least[0] > 0
+    increase = losses[1] - losses[0]  # (n, D)
+    errors = scheme.errors(increase, together=True, scaled=False)  # (B, 1 + D)
+    margin = student(_CONFIDENCE, scheme.freedom) * errors.square().mean(0).sqrt()
+    alone = increase.nanmean(0) - margin[1:] > 0
+    together = increase.nanmean(0).nanmean() - margin[0] > 0
     return (alone | together) & (shares > 0).any(0)
 
 
 def is_closed(shares: Tensor | None) -> bool:
-    r"""Whether a gate stands and leaves the frozen model alone.
+    r"""Return whether a gate is fitted and gives the adapter no weight.
 
     Arguments:
-        shares: The gate's values, with shape :math:`(H, D)`; None where no gate stands.
+        shares: The gate's weights, with shape :math:`(H, D)`; None without a gate.
 
     Returns:
-        True if every share is zero.
+        True if every weight is zero.
     """
     return shares is not None and not bool(shares.any())
 
 
 def smooth_shares(steps: Tensor, blocks: Tensor) -> Tensor:
-    r"""Lets shares pass from block to block without a jump, which the law of a path would show.
+    r"""Interpolate weights between blocks, so that sample paths show no jump.
 
-    Linear between a block's middle, where its share stands, and its borders, where the smaller of both neighbours'
-    does: no share is larger than its block's, and a closed block stays closed.
+    The interpolation is linear from the centre of a block, which keeps its weight, to its edges. An edge takes the
+    smaller weight of both blocks. So no weight exceeds its block's, and a closed block stays closed.
 
     Arguments:
-        steps: The share of each block, with shape :math:`(N, D)`.
-        blocks: The block of each lead, increasing, with shape :math:`(H,)`.
+        steps: The weight of each block, with shape :math:`(N, D)`.
+        blocks: The block of each horizon step, increasing, with shape :math:`(H,)`.
 
     Returns:
-        The share of each lead, with shape :math:`(H, D)`; those of the blocks where all are equal.
+        The weight of each horizon step, with shape :math:`(H, D)`; the blocks' weights if all are equal.
 
     Example:
         >>> smooth_shares(torch.tensor([[1.0], [0.0]]), torch.tensor([0, 0, 0, 0, 1, 1])).T
         tensor([[1.0000, 1.0000, 0.7500, 0.2500, 0.0000, 0.0000]])
     """
     sizes = blocks.bincount(minlength=len(steps))
-    stops = sizes.cumsum(0)
-    lead = torch.arange(len(blocks)) + 0.5
-    middle, half = (stops - sizes / 2)[blocks], (sizes / 2)[blocks]
+    ends = sizes.cumsum(0)
+    centres = torch.arange(len(blocks)) + 0.5
+    block_centres, half_sizes = (ends - sizes / 2)[blocks], (sizes / 2)[blocks]
     before, after = torch.cat([steps[:1], steps[:-1]]), torch.cat([steps[1:], steps[-1:]])
-    neighbour = torch.where((lead < middle).unsqueeze(-1), before[blocks], after[blocks])
+    neighbour = torch.where((centres < block_centres).unsqueeze(-1), before[blocks], after[blocks])
     own = steps[blocks]
-    way = ((lead - middle).abs() / half).unsqueeze(-1).to(own)
-    return torch.lerp(own, torch.minimum(own, neighbour), way)
+    fraction = ((centres - block_centres).abs() / half_sizes).unsqueeze(-1).to(own)
+    return torch.lerp(own, torch.minimum(own, neighbour), fraction)
 
 
 def _losses(
@@ -227,38 +229,41 @@ def _losses(
     blocks: Tensor,
     shares: Sequence[float | Tensor] = SHARES,
 ) -> Tensor:
-    r"""The mean quantile loss of each share, window and cell, (G, n, C), in units of the frozen model's a channel."""
+    r"""Return relative quantile losses of each weight, window and cell, (G, n, C).
+
+    The unit is the frozen model's mean loss on the channel.
+    """
     cells = torch.nn.functional.one_hot(blocks).double()  # (H, N)
-    seen = (~future.isnan()).double()
-    count = torch.einsum("nhd,hk->nkd", seen, cells)
-    losses = torch.stack([_pinball(adapter, frozen, future, share) for share in shares]).double()  # (G, n, H, D)
-    table = torch.einsum("gnhd,hk->gnkd", losses * seen, cells) / count  # NaN where a window shows nothing
-    unit = table[0].nanmean((0, 1))
-    return (table / torch.where(unit > 0, unit, 1.0)).flatten(2)
+    observed = (~future.isnan()).double()
+    count = torch.einsum("nhd,hk->nkd", observed, cells)
+    losses = torch.stack([_pinball(adapter, frozen, future, weight) for weight in shares]).double()  # (G, n, H, D)
+    cell_losses = torch.einsum("gnhd,hk->gnkd", losses * observed, cells) / count  # NaN where a window shows nothing
+    unit = cell_losses[0].nanmean((0, 1))
+    return (cell_losses / torch.where(unit > 0, unit, 1.0)).flatten(2)
 
 
 def _pinball(adapter: QuantileFunction, frozen: QuantileFunction, future: Tensor, share: float | Tensor) -> Tensor:
-    r"""The quantile loss of a mixed law, mean over its levels, (n, H, D); 0 error where the target is missing."""
+    r"""Return the mean quantile loss of a mixture over its levels, (n, H, D); errors at missing targets are 0."""
     step = max(1, _CHUNK // max(1, future[0].numel() * len(adapter.levels)))
     parts = []
     for start in range(0, len(future), step):  # small enough for the processor's cache
-        part = slice(start, start + step)
-        law = QuantileFunction.mix(share, adapter[part], frozen[part])
-        levels = law.levels.to(future)
-        error = future[part].nan_to_num().unsqueeze(-1) - law.at(law.levels)  # (n', H, D, Q)
+        chunk = slice(start, start + step)
+        mixture = QuantileFunction.mix(share, adapter[chunk], frozen[chunk])
+        levels = mixture.levels.to(future)
+        error = future[chunk].nan_to_num().unsqueeze(-1) - mixture.at(mixture.levels)  # (n', H, D, Q)
         parts.append((error @ levels - error.clamp(max=0).sum(-1)) / len(levels))
     return torch.cat(parts)
 
 
-def _trust(values: Tensor, errors: Tensor) -> Tensor:
-    r"""How much of what sets the cells' means apart is no noise, in [0, 1].
+def _shrinkage_factor(values: Tensor, errors: Tensor) -> Tensor:
+    r"""Return the fraction of the variance between the cells' means that is not noise, in [0, 1].
 
     Arguments:
         values: The windows' values, with shape (n, C).
-        errors: What errors their means may have, with shape (B, C).
+        errors: The errors that their means may have (`BlockScheme.errors`), with shape (B, C).
 
     Returns:
-        The share; 1 if there are fewer than two cells.
+        The fraction; 1 if there are fewer than two cells.
     """
     noise = (errors - errors.nanmean(1, keepdim=True)).square().mean(0).nanmean()
     means = values.nanmean(0)

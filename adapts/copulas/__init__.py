@@ -1,4 +1,4 @@
-r"""Copulas: the dependence of channels and leads, and which of them is kept."""
+r"""Copulas: dependence across channels and horizon steps, and its selection."""
 
 from .base import Copula
 from .gaussian import GaussianCopula, fit_gaussian, fit_history

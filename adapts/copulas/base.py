@@ -1,4 +1,4 @@
-r"""What every copula of channels and leads shares."""
+r"""Base class of all copulas over channels and horizon steps."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from torch import Tensor
 
 from ..errors import shown
 
-CHUNK = 2**18  # levels drawn at once: few enough for a cache
-MANY = 100  # samples from which on the place within a stratum tells nothing of dependence
+CHUNK = 2**18  # levels drawn at once, so that they fit into the processor's cache
+MANY = 100  # from so many samples on, the position within a stratum carries no information on dependence
 
 
 class Copula(ABC):
-    r"""The joint law of the ranks of :math:`H` leads and :math:`D` channels, margins aside.
+    r"""Copula of :math:`H` horizon steps (lead times) and :math:`D` channels.
+
+    It is the joint distribution of ranks, separate from the marginals. A cell is one horizon step of one channel.
 
     Arguments:
-        prediction_length: The number of leads :math:`H`.
+        prediction_length: The number of horizon steps :math:`H`.
         channels: The number of channels :math:`D`.
     """
 
     name: str
-    #: The number of windows that it is of, where their dependence differs; None where it is the same for all.
+    #: The number of windows, if their dependence differs; None if one dependence holds for all windows.
     windows: int | None = None
     _families: ClassVar[list[type[Copula]]] = []
 
@@ -39,7 +41,7 @@ class Copula(ABC):
         self.channels = channels
 
     def of(self, some: slice | Sequence[int] | Tensor) -> Copula:
-        r"""Returns the copula of some of the windows: itself, where it is the same for all.
+        r"""Return the copula of selected windows; the copula itself if it is the same for all.
 
         Arguments:
             some: A slice, or indices with shape :math:`(n',)`.
@@ -49,25 +51,28 @@ class Copula(ABC):
     def uniforms(
         self, num_samples: int, generator: torch.Generator | None = None, windows: int | None = None
     ) -> Tensor:
-        r"""Draws joint levels whose margins are stratified.
+        r"""Draw joint uniform levels with stratified marginals.
 
-        Each margin is a permutation of :math:`(i + v_i) / S` with uniform :math:`v_i`: one level in each of the
-        :math:`S` strata. The ranks are those of a draw from the copula, and :math:`v` is another draw, so that a
-        single sample follows the copula as well; from a hundred samples on, where a stratum is too thin to tell of
-        dependence, :math:`v` is independent. With jitter, every level is uniform: what is averaged over the samples is
-        unbiased for any :math:`S`, tails included; the midpoints would never go beyond :math:`1 - .5 / S`.
+        In each cell, the levels are a permutation of :math:`(i + v_i) / S` with uniform :math:`v_i`: one level in each
+        of the :math:`S` strata. The ranks are those of a draw from the copula. The positions :math:`v` come from a
+        second draw, so that a single sample follows the copula as well. From 100 samples on, a stratum is too thin to
+        carry dependence, and :math:`v` is independent.
+
+        The jitter makes every level uniform. Averages over the samples are therefore unbiased for any :math:`S`, tails
+        included; midpoints would never exceed :math:`1 - .5 / S`.
 
         Arguments:
             num_samples: The number of samples :math:`S`.
-            generator: The source of randomness.
-            windows: The number of independent windows :math:`n`; one, without an axis for it, if None. A copula that
-                differs by window takes a multiple of its own number of windows, which then come in turn.
+            generator: The random number generator.
+            windows: The number of independent windows :math:`n`; if None, one window without an axis of its own. A
+                copula that differs by window accepts multiples of its own number of windows, and cycles through its
+                windows.
 
         Returns:
             The levels, with shape :math:`(S, H, D)`, or :math:`(S, n, H, D)`.
 
         Raises:
-            ValueError: If `windows` is no multiple of the copula's own number of windows.
+            ValueError: If `windows` is not a multiple of the copula's own number of windows.
         """
         count = 1 if windows is None else windows
         levels = torch.empty(num_samples, count, self.prediction_length, self.channels, dtype=torch.float32)
@@ -79,64 +84,65 @@ class Copula(ABC):
     def strata(
         self, num_samples: int, generator: torch.Generator | None = None, *, windows: int
     ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        r"""The draws of `uniforms`, a cell's from its lowest to its highest, some cells at a time.
+        r"""Yield the draws of `uniforms` in chunks of cells, sorted within each cell.
 
         Arguments:
             num_samples: The number of samples :math:`S`.
-            generator: The source of randomness.
+            generator: The random number generator.
             windows: The number of independent windows :math:`n`, as for `uniforms`.
 
         Yields:
-            Which :math:`C` of the :math:`n H D` cells these are, which sample has the level of each stratum, and its
-            place :math:`v` within the stratum, both with shape :math:`(C, S)`: sample `order[c, i]` has the level
-            `(i + place[c, i]) / S` in the `c`-th of the cells.
+            Three items: the slice of :math:`C` of the :math:`n H D` cells; the sample that holds each stratum; and its
+            position :math:`v` within the stratum. The last two have shape :math:`(C, S)`: in the `c`-th of the cells,
+            sample `order[c, i]` has the level `(i + place[c, i]) / S`.
 
         Raises:
-            ValueError: If `windows` is no multiple of the copula's own number of windows.
+            ValueError: If `windows` is not a multiple of the copula's own number of windows.
         """
         if windows % (self.windows or 1):
             raise ValueError(
                 f"a copula of {self.windows} windows draws for a multiple of them, got windows={windows}: take the "
                 "copula of some of them with copula.of(some)"
             )
-        scores, second = self._scores(num_samples, windows, generator).flatten(1).T, None  # (n*H*D, S)
+        scores, positions = self._scores(num_samples, windows, generator).flatten(1).T, None  # (n*H*D, S)
         if num_samples < MANY:
-            second = self._levels(self._scores(num_samples, windows, generator)).flatten(1).T
+            positions = self._levels(self._scores(num_samples, windows, generator)).flatten(1).T
         step = max(1, CHUNK // num_samples)
         for start in range(0, len(scores), step):
             cells = slice(start, start + step)
-            lowest = order(scores[cells])
-            chance = (
-                torch.rand(lowest.shape, generator=generator, dtype=torch.float32)
-                if second is None
-                else second[cells].gather(1, lowest)
+            ranking = order(scores[cells])
+            position = (
+                torch.rand(ranking.shape, generator=generator, dtype=torch.float32)
+                if positions is None
+                else positions[cells].gather(1, ranking)
             )
-            yield cells, lowest, chance
+            yield cells, ranking, position
 
     @abstractmethod
     def _scores(self, num_samples: int, windows: int, generator: torch.Generator | None) -> Tensor:
-        r"""Independent draws whose ranks follow the copula, (S, n, H, D)."""
+        r"""Draw independent scores whose ranks follow the copula, with shape (S, n, H, D)."""
 
     @abstractmethod
     def _levels(self, scores: Tensor) -> Tensor:
-        r"""The uniform levels of scores."""
+        r"""Map scores to uniform levels."""
 
     def log_density(self, pits: Tensor) -> Tensor:
-        r"""The log density at what came true, 0 for independence.
+        r"""Return the log density at observed values, 0 for independence.
 
-        A missing cell counts as the median, which speaks for independence rather than against it.
+        A missing cell is set to the median, which favours independence.
 
         Arguments:
-            pits: The transforms of what came true, with shape :math:`(n, H, D)`. NaN marks a missing step.
+            pits: The probability integral transforms (PITs) of observed values, with shape :math:`(n, H, D)`. NaN marks
+                a missing step.
 
         Returns:
-            The log density of each window, with shape :math:`(n,)`, float64; NaN where the copula has no density.
+            The log density of each window, with shape :math:`(n,)`, float64; NaN if the copula has no density.
         """
         return torch.full((len(pits),), torch.nan, dtype=torch.float64)
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
-        r"""What the copula is made of.
+        r"""Return the tensors that define the copula.
 
         Returns:
             Tensors only, under keys that begin with the copula's name.
@@ -144,7 +150,7 @@ class Copula(ABC):
 
     @staticmethod
     def from_state(state: Mapping[str, Tensor]) -> Copula:
-        r"""Makes a copula again from its `state()`.
+        r"""Restore a copula from its `state()`.
 
         Arguments:
             state: The tensors.
@@ -153,7 +159,7 @@ class Copula(ABC):
             The copula.
 
         Raises:
-            ValueError: If the keys are those of no copula, or a tensor is not as the copula needs it.
+            ValueError: If the keys belong to no copula, or a tensor is invalid.
         """
         for family in Copula._families:
             if all(key.startswith(f"{family.name}.") for key in state) and state:
@@ -163,13 +169,13 @@ class Copula(ABC):
     @classmethod
     @abstractmethod
     def _from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        r"""The copula of a state, whose keys come without the copula's name."""
+        r"""Restore the copula from a state whose keys lack the copula's name."""
 
 
 def order(x: Tensor) -> Tensor:
-    r"""Which entry is the smallest, the next, ... of each row (C, S) of finite numbers; the earlier one where equal."""
-    # `argsort` by numpy's sort of integers, which is ten times as fast: the bits of a float order as it does once those
-    # of negative ones are flipped, and behind them comes the entry's number.
+    r"""Return the indices that sort each row of finite numbers (C, S); ties keep their order."""
+    # An `argsort` through numpy's integer sort, which is ten times as fast. The bits of floats sort as the floats do
+    # once those of negative numbers are flipped; the low half of each key holds the entry's index.
     bits = x.float().contiguous().numpy().view(np.int32)
     keys = (bits ^ ((bits >> 31) & np.int32(2**31 - 1))).astype(np.int64)
     keys <<= 32
@@ -180,7 +186,7 @@ def order(x: Tensor) -> Tensor:
 
 
 def normal_scores(x: Tensor) -> Tensor:
-    r"""Normal scores of the ranks along the first axis, (n, C) float64; ties share a score, NaN stays."""
+    r"""Return normal scores of ranks along the first axis, (n, C) float64; ties share one, NaN stays."""
     x = x.double().T.contiguous()
     ordered = x.nan_to_num(nan=torch.inf).sort(dim=-1).values
     rank = (torch.searchsorted(ordered, x) + torch.searchsorted(ordered, x, right=True)).double() / 2

@@ -1,4 +1,4 @@
-r"""Gaussian copulas of channels and leads."""
+r"""Gaussian copulas over channels and horizon steps."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _SMALLEST = 1e-6  # the smallest eigenvalue of a correlation matrix
 
 
 class GaussianCopula(Copula):
-    r"""A Gaussian copula whose correlation is the Kronecker product of one over time and one over channels.
+    r"""Gaussian copula with Kronecker-structured correlation.
 
-    Only the two factors are ever formed: a draw is :math:`L_H E L_D^\top` with :math:`E` white, at a cost of
-    :math:`O(HD(H + D))`.
+    The correlation is the Kronecker product of one matrix over time and one over channels. Only the two factors are
+    stored: a draw is :math:`L_H E L_D^\top` with :math:`E` white noise, at a cost of :math:`O(HD(H + D))`.
 
     References:
         | Interweaving Marginals into Multivariate Sample Paths (2026)
 
     Arguments:
-        channel_correlation: The correlation between channels, with shape :math:`(D, D)`.
-        time_correlation: The correlation between leads, with shape :math:`(H, H)`.
+        channel_correlation: The correlation matrix of channels, with shape :math:`(D, D)`.
+        time_correlation: The correlation matrix of horizon steps, with shape :math:`(H, H)`.
 
     Example:
         >>> near = torch.tensor([[1.0, 0.9], [0.9, 1.0]])
@@ -63,30 +63,30 @@ class GaussianCopula(Copula):
         return levels
 
     def log_density(self, pits: Tensor) -> Tensor:
-        r"""The log density at what came true, 0 for independence.
+        r"""Return the log density at observed values, 0 for independence.
 
         .. math:: \log c(u) = -\tfrac12 \bigl(D \ln |R_H| + H \ln |R_D|\bigr)
             - \tfrac12 \bigl(\operatorname{tr}(R_H^{-1} Z R_D^{-1} Z^\top) - \lVert Z \rVert^2\bigr),
             \quad Z = \Phi^{-1}(u)
 
-        A missing cell counts as the median, which speaks for independence rather than against it.
+        A missing cell is set to the median, which favours independence.
 
         Arguments:
-            pits: The transforms of what came true, with shape :math:`(n, H, D)`. NaN marks a missing step.
+            pits: The PITs of observed values, with shape :math:`(n, H, D)`. NaN marks a missing step.
 
         Returns:
             The log density of each window, with shape :math:`(n,)`, float64.
         """
         scores = torch.special.ndtri(pits.double().clamp(1e-4, 1 - 1e-4)).nan_to_num(0.0)  # (n, H, D)
         time, channel = (
-            torch.linalg.cholesky(each.double()) for each in (self.time_correlation, self.channel_correlation)
+            torch.linalg.cholesky(matrix.double()) for matrix in (self.time_correlation, self.channel_correlation)
         )
         white = torch.linalg.solve_triangular(time, scores, upper=False)
         white = torch.linalg.solve_triangular(channel, white.mT, upper=False)  # (n, D, H)
-        logarithms = [2 * factor.diagonal().log().sum() for factor in (time, channel)]
-        determinant = self.channels * logarithms[0] + self.prediction_length * logarithms[1]
-        score: Tensor = -0.5 * (determinant + white.square().sum((1, 2)) - scores.square().sum((1, 2)))
-        return score
+        log_determinants = [2 * factor.diagonal().log().sum() for factor in (time, channel)]
+        log_determinant = self.channels * log_determinants[0] + self.prediction_length * log_determinants[1]
+        density: Tensor = -0.5 * (log_determinant + white.square().sum((1, 2)) - scores.square().sum((1, 2)))
+        return density
 
     def state(self) -> dict[str, Tensor]:  # noqa: D102
         return {"gaussian.channel": self.channel_correlation, "gaussian.time": self.time_correlation}
@@ -98,13 +98,13 @@ class GaussianCopula(Copula):
 
 
 def as_correlation(matrix: Tensor) -> Tensor:
-    r"""Makes a correlation matrix of a symmetric one: eigenvalues clipped, then a unit diagonal.
+    r"""Project a symmetric matrix onto correlation matrices: clip its eigenvalues, then scale its diagonal to one.
 
     Arguments:
         matrix: A symmetric matrix with a positive diagonal, with shape :math:`(N, N)`.
 
     Returns:
-        The correlation matrix, float32; the matrix itself if it is one.
+        The correlation matrix, float32. A correlation matrix whose eigenvalues are at least 1e-6 keeps its values.
     """
     exact = matrix.double()
     values, vectors = torch.linalg.eigh((exact + exact.T) / 2)
@@ -117,7 +117,7 @@ def as_correlation(matrix: Tensor) -> Tensor:
 
 
 def _taken_correlation(state: Mapping[str, Tensor], name: str) -> Tensor:
-    r"""The correlation matrix of that name."""
+    r"""Read and validate the correlation matrix of that name."""
     size = len(state[name]) if state[name].ndim else 0
     matrix = taken(state, name, torch.float32, (size, size))
     if (
@@ -130,43 +130,46 @@ def _taken_correlation(state: Mapping[str, Tensor], name: str) -> Tensor:
 
 
 def fit_gaussian(pits: Tensor | Pits, independent: float | None = None) -> GaussianCopula:
-    r"""Fits a Gaussian copula to the probability integral transforms of past forecasts.
+    r"""Fit a Gaussian copula to the PITs of past forecasts.
 
-    Missing outcomes and atoms are completed (see `completed`), and the correlations are those of `kronecker`.
+    Normal scores of missing values and of atoms are imputed (see `completed`). The correlations are those of
+    `kronecker`.
 
     Arguments:
-        pits: The transforms of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing outcome.
-        independent: How many windows without overlap these are worth (see `effective_sample_size`), fewer of which
-            mean more shrinkage; :math:`n` if None.
+        pits: The PITs of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing observation.
+        independent: The effective sample size in windows (see `effective_sample_size`); a smaller one increases
+            shrinkage. :math:`n` if None.
 
     Returns:
-        The copula; independence if these are worth three windows or fewer, and where nothing was seen to vary.
+        The copula; independence if the effective sample size is three or less, or if nothing varies.
     """
     weight = float(len(pits) if independent is None else independent)
     return GaussianCopula(*kronecker(completed(pits, weight), weight))
 
 
 def fit_history(values: Tensor, prediction_length: int) -> GaussianCopula:
-    r"""A Gaussian copula from the past alone, without any forecast: the recipe of "Interweaving Marginals".
+    r"""Fit a Gaussian copula to the history alone: the method of "Interweaving Marginals".
 
-    Channels are as correlated as the normal scores of the history are; leads are an AR(1) process with the median
-    lag-1 correlation, held within [0, .99].
+    The channel correlation is that of the normal scores of the history. The horizon steps follow an AR(1) process with
+    the median lag-1 correlation, clipped to [0, .99].
 
     References:
         | Interweaving Marginals into Multivariate Sample Paths (2026)
 
     Arguments:
         values: The history, with shape :math:`(T, D)`. NaN marks a missing step.
-        prediction_length: The number of leads :math:`H`.
+        prediction_length: The number of horizon steps :math:`H`.
 
     Returns:
-        The copula; independence for what fewer than 32 rows tell of.
+        The copula; correlations that rest on fewer than 32 rows are zero.
     """
     scores = normal_scores(values)
-    seen = (~scores.isnan()).double()
-    channel = torch.where(seen.T @ seen >= 32, correlation(scores), torch.eye(values.shape[1], dtype=torch.float64))
+    observed = (~scores.isnan()).double()
+    channel = torch.where(
+        observed.T @ observed >= 32, correlation(scores), torch.eye(values.shape[1], dtype=torch.float64)
+    )
     successive = torch.stack([scores[:-1], scores[1:]], -1)  # (T-1, D, 2)
-    enough = (~successive.isnan().any(-1)).sum(0) >= 32
+    sufficient = (~successive.isnan().any(-1)).sum(0) >= 32
     lagged = [float(correlation(pairs)[0, 1]) for pairs in successive.unbind(1)]
-    rho = float(torch.tensor(lagged, dtype=torch.float64)[enough].median()) if bool(enough.any()) else 0.0
+    rho = float(torch.tensor(lagged, dtype=torch.float64)[sufficient].median()) if bool(sufficient.any()) else 0.0
     return GaussianCopula(channel, autoregression(min(max(rho, 0.0), 0.99), prediction_length))

@@ -1,4 +1,4 @@
-r"""Independence."""
+r"""Independence copula."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .base import Copula
 
 
 class Independent(Copula):
-    r"""No dependence at all.
+    r"""Independence copula.
 
     Arguments:
-        prediction_length: The number of leads :math:`H`.
+        prediction_length: The number of horizon steps :math:`H`.
         channels: The number of channels :math:`D`.
 
     Example:

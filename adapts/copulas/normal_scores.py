@@ -1,4 +1,4 @@
-r"""Normal scores of transforms, where outcomes are missing or lie on atoms: drawn given the others."""
+r"""Normal scores of PITs, with missing values and atoms imputed, and their correlations."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from torch import Tensor
 
 from ..distribution.pits import JUMP, Pits
 
-_ROUNDS = 20  # of drawing what is not known, and estimating the correlations anew
-_STEPS = 40_000  # cells that are drawn in all rounds together: fewer rounds for larger laws
-_FEWEST = 4  # rounds
-_WHITE = 0.01  # the share of white noise that is drawn with, so that the sampler moves
+_ROUNDS = 20  # rounds of imputing the unknown scores and re-estimating the correlations
+_STEPS = 40_000  # cells drawn over all rounds: fewer rounds for more cells
+_FEWEST = 4  # minimum number of rounds
+_WHITE = 0.01  # weight of white noise in the sampler's correlation, so that the chain mixes
 _PAIRS = 2**24  # numbers compared at once
 
 
 def ranked(values: Tensor) -> Pits:
-    r"""The ranks of values in each column as transforms: a value that many rows share is an atom.
+    r"""Convert the values of each column to ranks as PITs, with repeated values as atoms.
 
     Arguments:
         values: The values, with shape :math:`(n, *)`. NaN marks a missing one.
 
     Returns:
-        The transforms, with the same shape, float64.
+        The PITs, with the same shape, float64.
     """
     flat = values.double().flatten(1).T.contiguous()  # (C, n)
     ordered = flat.nan_to_num(nan=torch.inf).sort(dim=-1).values
@@ -37,69 +37,69 @@ def ranked(values: Tensor) -> Pits:
 
 
 def completed(pits: Tensor | Pits, independent: float | None = None, seed: int = 0) -> Tensor:
-    r"""Turns transforms into normal scores, and draws those that are not known given those that are.
+    r"""Convert PITs to normal scores, and impute the unknown ones by Gibbs sampling.
 
-    Each cell (a lead of a channel) is mapped by the ranks of its windows first, so that miscalibrated margins do not
-    matter. An outcome on an atom tells an interval of scores only, a missing one nothing. Such scores are drawn from a
-    Gaussian law given all others, by Gibbs' sampler; the law's correlation, a Kronecker product, is estimated anew
-    after each round. Ties that were parted by chance, or a median in place of what is missing, would speak for
-    independence instead.
+    First, each cell is mapped by the ranks of its windows, so that miscalibrated marginals do not matter. An
+    observation on an atom only restricts its score to an interval, and a missing one does not restrict it at all. The
+    Gibbs sampler draws such scores from a Gaussian distribution given all others. The correlation of this distribution,
+    a Kronecker product, is re-estimated after each round. Random tie-breaking, or the median in place of missing
+    values, would bias the result towards independence.
 
     References:
         | Efficient Bayesian Inference for Gaussian Copula Regression Models (Pitt, Chan and Kohn, 2006)
         | Extending the Rank Likelihood for Semiparametric Copula Estimation (Hoff, 2007)
 
     Arguments:
-        pits: The transforms of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing outcome.
-        independent: How many windows without overlap these are worth; :math:`n` if None.
-        seed: The seed of the draws.
+        pits: The PITs of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing observation.
+        independent: The effective sample size in windows; :math:`n` if None.
+        seed: The seed of the Gibbs sampler.
 
     Returns:
-        The normal scores, with the same shape, float64; NaN in cells without any outcome.
+        The normal scores, with the same shape, float64; NaN in cells without any observation.
     """
     pits = Pits.of(pits)
     lower, upper = _mapped(pits)
     middle = torch.special.ndtri((lower + upper) / 2)
     missing = lower.isnan()
     scores = middle.nan_to_num()  # (n, H, D)
-    seen = ~missing.all(0)
-    open_ = (missing & seen) | (upper > lower)
-    if not bool(open_.any()):
-        return torch.where(seen, scores, torch.nan)
+    observed = ~missing.all(0)
+    unknown = (missing & observed) | (upper > lower)
+    if not bool(unknown.any()):
+        return torch.where(observed, scores, torch.nan)
     low, high = (torch.special.ndtri(x.nan_to_num(fill)) for x, fill in ((lower, 0.0), (upper, 1.0)))
     generator = torch.Generator().manual_seed(seed)
     _, horizon, channels = scores.shape
     weight = float(len(scores) if independent is None else independent)
-    cells = [(lead, channel, open_[:, lead, channel].nonzero()[:, 0]) for lead, channel in open_.any(0).nonzero()]
+    cells = [(step, channel, unknown[:, step, channel].nonzero()[:, 0]) for step, channel in unknown.any(0).nonzero()]
     for _ in range(max(_FEWEST, min(_ROUNDS, _STEPS // len(cells)))):
-        across, along = (
-            torch.linalg.inv((1 - _WHITE) * each + _WHITE * torch.eye(len(each), dtype=torch.float64))
-            for each in kronecker(scores, weight)
+        channel_precision, time_precision = (
+            torch.linalg.inv((1 - _WHITE) * matrix + _WHITE * torch.eye(len(matrix), dtype=torch.float64))
+            for matrix in kronecker(scores, weight)
         )
-        for lead, channel, rows in cells:
-            own = scores[rows]  # (m, H, D)
-            precision = along[lead, lead] * across[channel, channel]
-            pulled = (along[lead] @ own) @ across[channel]
-            mean = own[:, lead, channel] - pulled / precision
-            scores[rows, lead, channel] = _truncated(
-                mean, float(precision) ** -0.5, low[rows, lead, channel], high[rows, lead, channel], generator
+        for step, channel, rows in cells:
+            window_scores = scores[rows]  # (m, H, D)
+            precision = time_precision[step, step] * channel_precision[channel, channel]
+            weighted = (time_precision[step] @ window_scores) @ channel_precision[channel]
+            mean = window_scores[:, step, channel] - weighted / precision
+            scores[rows, step, channel] = _truncated(
+                mean, float(precision) ** -0.5, low[rows, step, channel], high[rows, step, channel], generator
             )
-    return torch.where(seen, scores, torch.nan)
+    return torch.where(observed, scores, torch.nan)
 
 
-def _truncated(mean: Tensor, spread: float, low: Tensor, high: Tensor, generator: torch.Generator) -> Tensor:
-    r"""Draws from normal laws between bounds, each of shape (m,)."""
-    flip = (low > mean).double() * -2 + 1  # far up, levels lose their digits: from below they keep them
-    ends = (flip * (low - mean) / spread, flip * (high - mean) / spread)
+def _truncated(mean: Tensor, deviation: float, low: Tensor, high: Tensor, generator: torch.Generator) -> Tensor:
+    r"""Draw from truncated normal distributions; each tensor has shape (m,)."""
+    flip = (low > mean).double() * -2 + 1  # levels lose digits near one, not near zero
+    ends = (flip * (low - mean) / deviation, flip * (high - mean) / deviation)
     first, last = (torch.special.ndtr(end) for end in (ends[0].minimum(ends[1]), ends[0].maximum(ends[1])))
     level = first + (last - first) * torch.rand(len(mean), generator=generator, dtype=mean.dtype)
-    drawn = mean + flip * spread * torch.special.ndtri(level)
-    within: Tensor = drawn.maximum(low).minimum(high).clamp(-8, 8)
-    return within
+    drawn = mean + flip * deviation * torch.special.ndtri(level)
+    clipped: Tensor = drawn.maximum(low).minimum(high).clamp(-8, 8)
+    return clipped
 
 
 def _mapped(pits: Pits) -> tuple[Tensor, Tensor]:
-    r"""The ends of the transforms, mapped by the distribution of each cell's transforms over the windows, float64."""
+    r"""Map both ends of the PITs by each cell's empirical distribution over the windows, float64."""
     lower, upper = (x.double().flatten(1).T.contiguous() for x in (pits.lower, pits.upper))  # (C, n)
     number = (~lower.isnan()).sum(-1, keepdim=True)
     exact = torch.where(upper > lower, torch.nan, lower)
@@ -116,64 +116,65 @@ def _mapped(pits: Pits) -> tuple[Tensor, Tensor]:
 
 
 def _covered(ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    r"""How many windows' jumps lie below ends (C, n): the covered share of each jump, summed over the windows."""
+    r"""Sum, over windows, the fraction of each jump that lies below each of the ends (C, n)."""
     total = torch.empty_like(ends)
     step = max(1, _PAIRS // max(1, ends.shape[1] ** 2))
     for start in range(0, len(ends), step):
-        some = slice(start, start + step)
-        wide = (upper[some] - lower[some]).unsqueeze(1)  # (c, 1, n)
-        share = ((ends[some].unsqueeze(-1) - lower[some].unsqueeze(1)) / wide).clamp(0, 1)
-        total[some] = share.where(wide > 0, 0.0).nan_to_num().sum(-1)
+        chunk = slice(start, start + step)
+        width = (upper[chunk] - lower[chunk]).unsqueeze(1)  # (c, 1, n)
+        fraction = ((ends[chunk].unsqueeze(-1) - lower[chunk].unsqueeze(1)) / width).clamp(0, 1)
+        total[chunk] = fraction.where(width > 0, 0.0).nan_to_num().sum(-1)
     return total
 
 
 def kronecker(scores: Tensor, weight: float) -> tuple[Tensor, Tensor]:
-    r"""The correlation between channels and that between leads, each shrunk with its best intensity.
+    r"""Estimate the channel and time correlation matrices with optimal shrinkage.
 
-    The first is pooled over leads and shrunk towards none, the second over channels and towards the nearest AR(1).
-    The intensity minimises the expected squared error.
+    The channel correlation is pooled over horizon steps and shrunk towards the identity. The time correlation is pooled
+    over channels and shrunk towards the nearest AR(1) correlation. The shrinkage intensities minimise the expected
+    squared error.
 
     References:
         | A Shrinkage Approach to Large-Scale Covariance Matrix Estimation (Schäfer and Strimmer, 2005)
 
     Arguments:
-        scores: Normal scores of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing one.
-        weight: How many windows without overlap these are worth.
+        scores: The normal scores of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing one.
+        weight: The effective sample size in windows.
 
     Returns:
-        Two correlation matrices, with shapes :math:`(D, D)` and :math:`(H, H)`, float64; none where the windows are
-        worth three or fewer.
+        Two correlation matrices, with shapes :math:`(D, D)` and :math:`(H, H)`, float64; identities if the effective
+        sample size is three or less.
     """
     _, horizon, channels = scores.shape
     channel = correlation(scores.reshape(-1, channels))
     time = correlation(scores.mT.reshape(-1, horizon))
-    # Leads (channels) that move together bring less evidence on channels (leads): the exact count of a matrix normal.
-    # Three windows are lost to the scores' location and scale, as in the variance of Fisher's transform.
-    left = max(weight - 3, 0.0)
-    if left == 0:
+    # Correlated horizon steps carry less information on channels, and the reverse: the exact effective sample size of
+    # a matrix normal. Three windows are lost to location and scale, as in the variance of Fisher's transformation.
+    windows = max(weight - 3, 0.0)
+    if windows == 0:
         return torch.eye(channels, dtype=torch.float64), torch.eye(horizon, dtype=torch.float64)
-    evidence = left * horizon**2 / time.square().sum(), left * channels**2 / channel.square().sum()
-    channel = _shrink(channel, torch.eye(channels, dtype=channel.dtype), evidence[0])
-    return channel, _shrink(time, _nearest_autoregression(time), evidence[1])
+    sample_sizes = windows * horizon**2 / time.square().sum(), windows * channels**2 / channel.square().sum()
+    channel = _shrink(channel, torch.eye(channels, dtype=channel.dtype), sample_sizes[0])
+    return channel, _shrink(time, _nearest_autoregression(time), sample_sizes[1])
 
 
 def correlation(x: Tensor) -> Tensor:
-    r"""The correlation of centred columns (R, N), over the rows that both show; 0 where there is nothing to see."""
-    seen = (~x.isnan()).to(x)
+    r"""Return pairwise correlations of centred columns (R, N) over complete pairs; 0 without any."""
+    observed = (~x.isnan()).to(x)
     x = x.nan_to_num()
-    square = x.square().T @ seen  # (N, N)  of the first of a pair, over the rows of both
+    square = x.square().T @ observed  # (N, N)  of the first column of a pair, over the rows that both observe
     correlation = (x.T @ x / (square * square.T).sqrt()).nan_to_num(0.0, 0.0, 0.0).clamp(-1, 1)
     return correlation.fill_diagonal_(1.0)
 
 
 def autoregression(rho: float, length: int) -> Tensor:
-    r"""Returns the correlation of an AR(1) process over `length` steps."""
+    r"""Return the correlation matrix of an AR(1) process over `length` steps."""
     steps = torch.arange(length, dtype=torch.float64)
     return rho ** (steps.unsqueeze(-1) - steps).abs()
 
 
 def _nearest_autoregression(correlation: Tensor) -> Tensor:
-    r"""The AR(1) correlation nearest to a matrix (H, H), in squares of the entries."""
+    r"""Return the AR(1) correlation nearest to a matrix (H, H) in squared distance."""
     length = len(correlation)
     lags = torch.arange(1, length)
     means = (
@@ -186,10 +187,10 @@ def _nearest_autoregression(correlation: Tensor) -> Tensor:
     return autoregression(float(grid[distance.argmin()]), length)
 
 
-def _shrink(correlation: Tensor, target: Tensor, evidence: Tensor) -> Tensor:
-    r"""Moves a correlation (N, N) towards a target by the noise's share in what lies between them."""
-    away = ~torch.eye(len(correlation), dtype=torch.bool)
-    noise = (1 - correlation.square()).square()[away].sum() / evidence
-    gap = (correlation - target).square()[away].sum()
-    share = (noise / gap).nan_to_num(1.0).clamp(0, 1)
-    return share * target + (1 - share) * correlation
+def _shrink(correlation: Tensor, target: Tensor, sample_size: Tensor) -> Tensor:
+    r"""Shrink a correlation matrix (N, N) towards a target with the optimal intensity."""
+    off_diagonal = ~torch.eye(len(correlation), dtype=torch.bool)
+    noise = (1 - correlation.square()).square()[off_diagonal].sum() / sample_size
+    distance = (correlation - target).square()[off_diagonal].sum()
+    intensity = (noise / distance).nan_to_num(1.0).clamp(0, 1)
+    return intensity * target + (1 - intensity) * correlation

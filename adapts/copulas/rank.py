@@ -1,4 +1,4 @@
-r"""Copulas that repeat how blocks were ranked: past ones, or the paths of each window."""
+r"""Rank copulas: dependence from the ranks of past blocks, or of each window's own paths."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from .base import MANY, Copula, order
 from .independent import Independent
 from .normal_scores import completed, ranked
 
-BLOCKS = 500  # past blocks that are kept
+BLOCKS = 500  # maximum number of past blocks
 
 
 class RankCopula(Copula):
-    r"""The dependence of past blocks, cell by cell as they were ranked: the Schaake shuffle.
+    r"""Empirical copula of past blocks: the Schaake shuffle.
 
-    A sample takes a past block and, in each cell, the stratum of its rank among the blocks that were drawn. Blocks are
-    drawn in rounds, each block once a round, and those of one rank in an order of chance. There is no density.
+    A sample picks a past block. In each cell it takes the stratum of the block's rank among the drawn blocks. Each
+    round draws every block once, and ties are broken at random. The copula has no density.
 
     References:
         | The Schaake Shuffle: A Method for Reconstructing Space-Time Variability (Clark et al., 2004)
         | Uncertainty Quantification in Complex Simulation Models Using Ensemble Copula Coupling (Schefzik et al., 2013)
 
     Arguments:
-        blocks: The blocks, with shape :math:`(n, H, D)`; only their order in a cell matters. NaN marks a missing value,
-            which gets a rank of chance.
+        blocks: The blocks, with shape :math:`(n, H, D)`; only their ranks in each cell matter. NaN marks a missing
+            value, which gets a random rank.
 
     Example:
         >>> past = torch.randn(100, 1, 1).expand(-1, 24, 8)
@@ -52,16 +52,16 @@ class RankCopula(Copula):
     def _scores(self, num_samples: int, windows: int, generator: torch.Generator | None) -> Tensor:
         number = len(self.ranks)
         rounds = -(-num_samples // number)
-        drawn = (
+        picked = (
             torch.rand(windows, rounds, number, generator=generator, dtype=torch.float32).argsort(-1).flatten(1)
         )  # (n, rounds * blocks)
-        ranks = self._taken(drawn[:, :num_samples].T)  # (S, n, H, D)
-        if rounds == 1 and num_samples >= MANY:  # no ties, and the order alone is looked at
+        ranks = self._taken(picked[:, :num_samples].T)  # (S, n, H, D)
+        if rounds == 1 and num_samples >= MANY:  # without ties, and only the order matters
             return ranks.float()
         return (ranks + torch.rand(ranks.shape, generator=generator, dtype=torch.float32)) / number
 
     def _taken(self, drawn: Tensor) -> Tensor:
-        r"""The ranks of the blocks (S, n) that were drawn, (S, n, H, D)."""
+        r"""Return the ranks (S, n, H, D) of the drawn blocks (S, n)."""
         return self.ranks[drawn]
 
     def _levels(self, scores: Tensor) -> Tensor:
@@ -78,17 +78,17 @@ class RankCopula(Copula):
 
 
 class PathCopula(RankCopula):
-    r"""The dependence of each window's own paths, cell by cell as they are ranked: ensemble copula coupling.
+    r"""Empirical copula of each window's own paths: ensemble copula coupling (ECC).
 
-    As `RankCopula`, with blocks that differ by window: each window is drawn as its paths lie among each other, whatever
-    the other windows' do.
+    It works as `RankCopula`, with blocks that differ by window: the draws of a window follow the ranks of its own
+    paths.
 
     References:
         | Uncertainty Quantification in Complex Simulation Models Using Ensemble Copula Coupling (Schefzik et al., 2013)
 
     Arguments:
-        paths: The paths, with shape :math:`(S_0, n, H, D)`; only their order in a cell matters. NaN marks a missing
-            value, which gets a rank of chance.
+        paths: The paths, with shape :math:`(S_0, n, H, D)`; only their ranks in each cell matter. NaN marks a missing
+            value, which gets a random rank.
 
     Example:
         >>> rising = torch.randn(100, 1, 1, 1).expand(-1, 2, 24, 8) * torch.tensor([1.0, -1.0]).view(-1, 1, 1)
@@ -115,10 +115,10 @@ class PathCopula(RankCopula):
 
     @classmethod
     def joined(cls, parts: Sequence[PathCopula]) -> PathCopula:
-        r"""Returns the copula of the windows of several, in their order.
+        r"""Return the concatenation of copulas along the windows.
 
         Arguments:
-            parts: Copulas of as many paths, leads and channels.
+            parts: Copulas with the same numbers of paths, horizon steps and channels.
         """
         return cls._from_state({"ranks": torch.cat([part.ranks for part in parts], 1)})
 
@@ -130,21 +130,21 @@ class PathCopula(RankCopula):
 
     @classmethod
     def _from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        held = cls.__new__(cls)
+        copula = cls.__new__(cls)
         require_names("the copula 'paths'", state, ["ranks"])
         number = len(state["ranks"]) if state["ranks"].ndim else 0
         kinds = (torch.uint8, torch.int16, torch.int32)
-        held._hold(taken(state, "ranks", kinds, (number, None, None, None), low=0, high=number - 1))
-        return held
+        copula._hold(taken(state, "ranks", kinds, (number, None, None, None), low=0, high=number - 1))
+        return copula
 
 
 def fit_schaake(values: Tensor, prediction_length: int) -> Copula:
-    r"""Ranks past blocks of the observed series.
+    r"""Fit a rank copula to past blocks of the observed series (Schaake shuffle).
 
     Arguments:
-        values: The history, with shape :math:`(T, D)`. NaN marks a missing step; a block shows a half of its cells, or
-            is left out.
-        prediction_length: The number of leads :math:`H`.
+        values: The history, with shape :math:`(T, D)`. NaN marks a missing step. Blocks with fewer than half of their
+            cells observed are dropped.
+        prediction_length: The number of horizon steps :math:`H`.
 
     Returns:
         The copula; independence if there are fewer than two blocks.
@@ -156,11 +156,11 @@ def fit_schaake(values: Tensor, prediction_length: int) -> Copula:
 
 
 def fit_empirical(pits: Tensor | Pits) -> Copula:
-    r"""Ranks the errors of past forecasts.
+    r"""Fit a rank copula to the errors of past forecasts.
 
     Arguments:
-        pits: The transforms of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing outcome; a window
-            shows a half of its cells, or is left out.
+        pits: The PITs of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing observation. Windows with
+            fewer than half of their cells observed are dropped.
 
     Returns:
         The copula; independence if there are fewer than two windows.
@@ -170,39 +170,43 @@ def fit_empirical(pits: Tensor | Pits) -> Copula:
 
 
 def _kept(blocks: Tensor) -> Tensor:
-    r"""Which blocks (n, H, D) are kept: those that show a half of their cells, evenly spread where they are many."""
-    seen = (~blocks.isnan()).float().mean((1, 2))
-    whole = (seen >= 0.5).nonzero().squeeze(-1)
-    some = np.linspace(0, len(whole) - 1, min(len(whole), BLOCKS)).round().astype(int)
-    return whole[torch.from_numpy(some)]
+    r"""Select blocks (n, H, D) with at least half of their cells observed, evenly thinned if there are many."""
+    observed = (~blocks.isnan()).float().mean((1, 2))
+    usable = (observed >= 0.5).nonzero().squeeze(-1)
+    picked = np.linspace(0, len(usable) - 1, min(len(usable), BLOCKS)).round().astype(int)
+    return usable[torch.from_numpy(picked)]
 
 
 def _of_ranks(pits: Pits) -> Copula:
-    r"""The copula of the ranks of transforms (n, H, D), those that are missing or on atoms drawn given the others."""
+    r"""Return the rank copula of PITs (n, H, D), with missing values and atoms imputed."""
     if len(pits) < 2:
         return Independent(*pits.shape[1:])
     return RankCopula(completed(pits))
 
 
 def _ranks(blocks: Tensor) -> Tensor:
-    r"""The ranks of blocks (S, n, H, D) in each cell, int32; missing ones and ties by chance, the same for all n."""
-    generator = torch.Generator().manual_seed(0)
+    r"""Rank blocks (S, n, H, D) in each cell, int32; missing values and ties are broken at random."""
+    generator = torch.Generator().manual_seed(0)  # the random order is the same for all windows
     shape = len(blocks), blocks[0, 0].numel()
     missing = torch.rand(shape, generator=generator, dtype=torch.float32)
-    chance = torch.rand(shape, generator=generator, dtype=torch.float32).argsort(0)  # (S, H*D)
+    random_order = torch.rand(shape, generator=generator, dtype=torch.float32).argsort(0)  # (S, H*D)
     places = torch.arange(len(blocks), dtype=torch.int32).unsqueeze(-1).expand(shape)
     ranks = torch.empty(blocks.shape, dtype=torch.int32)
     for window in range(blocks.shape[1]):
         values = blocks[:, window].flatten(1)
         filled = torch.where(values.isnan(), missing.to(values), values) + 0.0  # a negative zero becomes a zero
-        mixed = filled.gather(0, chance)
-        exact = mixed.dtype == torch.float32
-        ordered = chance.gather(0, order(mixed.T).T if exact else mixed.argsort(dim=0, stable=True))
-        ranks[:, window] = torch.empty(shape, dtype=torch.int32).scatter_(0, ordered, places).view(blocks[:, 0].shape)
+        shuffled = filled.gather(0, random_order)
+        single_precision = shuffled.dtype == torch.float32
+        sorted_blocks = random_order.gather(
+            0, order(shuffled.T).T if single_precision else shuffled.argsort(dim=0, stable=True)
+        )
+        ranks[:, window] = (
+            torch.empty(shape, dtype=torch.int32).scatter_(0, sorted_blocks, places).view(blocks[:, 0].shape)
+        )
     return ranks
 
 
 def _smallest(number: int) -> torch.dtype:
-    r"""The smallest type of integers that holds as many ranks."""
-    kinds = (torch.uint8, torch.int16, torch.int32)
-    return next(kind for kind in kinds if number - 1 <= torch.iinfo(kind).max)
+    r"""Return the smallest integer type that holds so many ranks."""
+    types = (torch.uint8, torch.int16, torch.int32)
+    return next(dtype for dtype in types if number - 1 <= torch.iinfo(dtype).max)

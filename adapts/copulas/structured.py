@@ -1,4 +1,4 @@
-r"""The copula of adapters that were saved before there were fewer kinds, read and drawn from."""
+r"""Structured copula of adapters saved by older versions, kept to load them and draw from them."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ from torch import Tensor
 from ..persistence.tensors import require_names, taken
 from .base import Copula
 
-_MOST = 0.98  # of a cell's variance, what the factors may hold
-_LEAST = 1e-6  # the smallest variance of scores that a file may hold, before they are scaled to one
-_UNIT = 1.001  # the entries of an orthonormal matrix, up to rounding
-_MOST_FREEDOM = 1024  # degrees of freedom that a file may ask for: a draw makes as many numbers
+_MOST = 0.98  # maximum fraction of a cell's variance that the factors may explain
+_LEAST = 1e-6  # minimum variance of the scores in a file, before they are scaled to one
+_UNIT = 1.001  # bound on the entries of an orthonormal matrix, with rounding
+_MOST_FREEDOM = 1024  # maximum degrees of freedom in a file: a draw takes as many random numbers
 
 
 class StructuredCopula(Copula):
-    r"""A Gaussian or Student copula with a correlation of its own for every pair of cells, as older adapters hold it.
+    r"""Gaussian or Student t copula with separate temporal correlations and latent factors.
 
-    Nothing fits it any more: beside a Kronecker product and the ranks of past errors it gained nothing. It is here to
-    draw what an adapter draws that was saved with it. The scores of :math:`H` leads and :math:`D` channels are
+    It only serves to load older adapters: nothing fits it any more, as it gained nothing over a Kronecker product and
+    the ranks of past errors. The scores of :math:`H` horizon steps and :math:`D` channels are
 
     .. math:: Z = \sum_r w_r F_r + s \odot \Bigl(\sum_k L_k E_k v_k^\top\Bigr), \qquad w, E \sim N(0, 1)
 
-    Each component :math:`v_k` of the channels has a correlation over time of its own, which a Kronecker product has
-    not (the sum of all channels may well last longer than their differences), and the factors :math:`F` hold what no
-    such structure tells. The scale :math:`s` makes all variances one. With degrees of freedom, all scores of a draw
-    share one inverse chi variable, so that extremes coincide.
+    Each component :math:`v_k` of the channels has its own correlation over time, unlike in a Kronecker product: the sum
+    of all channels may persist longer than their differences. The factors :math:`F` model the remaining dependence. The
+    scale :math:`s` sets all variances to one. With finite degrees of freedom, all scores of a draw share one inverse
+    chi variable, which creates tail dependence.
 
     References:
         | The t Copula and Related Copulas (Demarta and McNeil, 2005)
 
     Arguments:
-        basis: The components of the channels, orthonormal, a column each, with shape :math:`(D, D)`.
-        roots: The lower triangular root of each component's covariance over time, with shape :math:`(D, H, H)`.
+        basis: The components of the channels as orthonormal columns, with shape :math:`(D, D)`.
+        roots: The Cholesky factor of each component's covariance over time, lower triangular, with shape
+            :math:`(D, H, H)`.
         factors: The factors, with shape :math:`(R, H, D)`; none if None.
         freedom: The degrees of freedom, even; infinite for a Gaussian copula.
 
@@ -63,21 +64,23 @@ class StructuredCopula(Copula):
         if not (freedom == math.inf or (freedom >= 2 and freedom % 2 == 0)):
             raise ValueError(f"the degrees of freedom are an even number or infinite, got {freedom}")
         super().__init__(horizon, channels)
-        # Denormal numbers, of correlations that fade over many leads, would slow a draw tenfold.
+        # Correlations that fade over many steps would leave denormal numbers, which slow a draw tenfold.
         parts = (x.float().where(x.abs() > 1e-12, 0.0).contiguous() for x in (basis, roots, factors))
         self.basis, self.roots, self.factors = parts
         self.freedom = float(freedom)
-        held = self.factors.double().square().sum(0)  # (H, D)
-        own = torch.einsum("dk,khj->hd", self.basis.double().square(), self.roots.double().square())
-        self.scale = ((1 - held).clamp(min=1 - _MOST) / own).sqrt()
-        self.shrink = (_MOST / held.clamp(min=1e-12)).sqrt().clamp(max=1.0)  # of factors that would hold too much
+        factor_variance = self.factors.double().square().sum(0)  # (H, D)
+        component_variance = torch.einsum("dk,khj->hd", self.basis.double().square(), self.roots.double().square())
+        self.scale = ((1 - factor_variance).clamp(min=1 - _MOST) / component_variance).sqrt()
+        self.shrink = (
+            (_MOST / factor_variance.clamp(min=1e-12)).sqrt().clamp(max=1.0)
+        )  # limits the variance that the factors explain
 
     def _scores(self, num_samples: int, windows: int, generator: torch.Generator | None) -> Tensor:
         white = torch.randn(
             num_samples * windows, self.channels, self.prediction_length, generator=generator, dtype=torch.float32
         )
-        own = torch.bmm(self.roots, white.permute(1, 2, 0))  # (K, H, S*n)
-        mixed = (self.basis @ own.flatten(1)).view(-1, *own.shape[1:])  # (D, H, S*n)
+        component_scores = torch.bmm(self.roots, white.permute(1, 2, 0))  # (K, H, S*n)
+        mixed = (self.basis @ component_scores.flatten(1)).view(-1, *component_scores.shape[1:])  # (D, H, S*n)
         scores = mixed.permute(2, 1, 0).contiguous().mul_(self.scale.float())
         if len(self.factors):
             weights = torch.randn(len(scores), len(self.factors), generator=generator, dtype=torch.float32)
@@ -109,12 +112,12 @@ class StructuredCopula(Copula):
         if bool((roots.diagonal(dim1=1, dim2=2) <= 0).any()) or bool(roots.triu(1).any()):
             raise ValueError("the tensor 'roots' is expected to hold lower triangular matrices of positive diagonals")
         basis = taken(state, "basis", torch.float32, (channels, channels), low=-_UNIT, high=_UNIT)
-        apart = (basis.double().mT @ basis.double() - torch.eye(channels, dtype=torch.float32)).abs()
-        if bool((apart > _UNIT - 1).any()):
+        deviation = (basis.double().mT @ basis.double() - torch.eye(channels, dtype=torch.float32)).abs()
+        if bool((deviation > _UNIT - 1).any()):
             raise ValueError("the tensor 'basis' is expected to hold orthonormal columns")
         factors = taken(state, "factors", torch.float32, (None, horizon, channels))
-        within = torch.einsum("dk,khl->hd", basis.double().square(), roots.double().square())
-        if not bool(((within > _LEAST) & (within < 1 / _LEAST)).all()):  # (H, D)
+        variance = torch.einsum("dk,khl->hd", basis.double().square(), roots.double().square())
+        if not bool(((variance > _LEAST) & (variance < 1 / _LEAST)).all()):  # (H, D)
             raise ValueError("the tensor 'roots' is expected to hold scores of a variance near one")
         freedom = float(taken(state, "freedom", torch.float64, (), low=2, infinite=True))
         if _MOST_FREEDOM < freedom < math.inf:

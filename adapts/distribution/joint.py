@@ -1,4 +1,4 @@
-r"""The joint predictive law of windows."""
+r"""Joint predictive distribution of windows."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from .variance import VarianceParts
 
 @dataclass(frozen=True)
 class JointDistribution:
-    r"""The joint predictive law of :math:`n` windows: marginals, and a copula.
-
-    Windows are independent of each other.
+    r"""Joint predictive distribution of :math:`n` independent windows: marginals and a copula.
 
     Arguments:
-        marginals: The law a window, lead and channel, with batch shape :math:`(n, H, D)`.
-        copula: The dependence over :math:`H` leads and :math:`D` channels, one for all windows or one a window.
-        parts: Where the margins' variance comes from, if that is known.
+        marginals: The marginal of each window, horizon step and channel, with batch shape :math:`(n, H, D)`.
+        copula: The dependence over :math:`H` horizon steps (lead times) and :math:`D` channels, common to all windows
+            or one per window.
+        parts: The decomposition of the marginals' variance, if known.
     """
 
     marginals: QuantileFunction
@@ -47,34 +46,34 @@ class JointDistribution:
         return self.marginals.shape[0]
 
     def __getitem__(self, index: int | slice | Tensor) -> JointDistribution:
-        r"""The law of some of the windows.
+        r"""Return the joint distribution of selected windows.
 
         Arguments:
-            index: The number of a window, a slice, or indices with shape :math:`(n',)`.
+            index: The index of a window, a slice, or indices with shape :math:`(n',)`.
 
         Returns:
-            Their law.
+            Their joint distribution.
         """
-        some = [index] if isinstance(index, int) else index
+        selected = [index] if isinstance(index, int) else index
         return JointDistribution(
-            self.marginals[some], self.copula.of(some), None if self.parts is None else self.parts[some]
+            self.marginals[selected], self.copula.of(selected), None if self.parts is None else self.parts[selected]
         )
 
     @property
     def mean(self) -> Tensor:
-        r"""The mean of the law, with shape :math:`(n, H, D)`."""
+        r"""Return the mean of the marginals, with shape :math:`(n, H, D)`."""
         return self.marginals.mean
 
     def sample(self, num_samples: int, generator: torch.Generator | None = None, *, stratified: bool = True) -> Tensor:
-        r"""Draws joint paths.
+        r"""Draw joint sample paths.
 
-        Stratified ones (see `Copula.uniforms`) have the law's margins but for the jitter: what is averaged over them
-        is exact to more digits. They are not independent: fair scores, which count on that, read low on them.
+        Stratified paths (see `Copula.uniforms`) match the marginals up to jitter, so averages over them are more
+        precise. They are not independent: fair scores assume independent samples and are biased low on them.
 
         Arguments:
-            num_samples: The number of paths :math:`S` a window.
-            generator: The source of randomness.
-            stratified: Whether the paths of a window are stratified, or independent of each other.
+            num_samples: The number of paths :math:`S` per window.
+            generator: The random number generator.
+            stratified: Whether the paths of a window are stratified; otherwise they are independent.
 
         Returns:
             The paths, with shape :math:`(S, n, H, D)`.
@@ -82,15 +81,15 @@ class JointDistribution:
         paths = self.marginals.values.new_empty(num_samples, *self.marginals.shape)
         step = max(1, CHUNK // paths[:, :1].numel())
         for start in range(0, len(self), step):
-            some = slice(start, start + step)
-            marginals, copula = self.marginals[some], self.copula.of(some)
-            part = paths[:, some]
+            chunk = slice(start, start + step)
+            marginals, copula = self.marginals[chunk], self.copula.of(chunk)
+            part = paths[:, chunk]
             if stratified:
                 variables = marginals.flatten()
                 for cells, order, place in copula.strata(num_samples, generator, windows=len(part[0])):
                     ordered = variables[cells].stratified(place)
                     part.flatten(1)[:, cells].T.scatter_(1, order, ordered)
-            else:  # one sample each of S times as many windows
+            else:  # one sample of S times as many windows
                 levels = copula.uniforms(1, generator, windows=num_samples * len(part[0]))
                 part.copy_(marginals(levels.view(part.shape)))
         return paths

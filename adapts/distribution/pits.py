@@ -1,4 +1,4 @@
-r"""Where outcomes fell in their laws."""
+r"""Probability integral transforms of observed values."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: A law that jumps by less at an outcome is taken for one without an atom there: rounding errors reach less far.
+#: Smaller jumps of the distribution function are no atoms: the threshold lies above rounding errors.
 JUMP = 0.01
 
 
 @dataclass(frozen=True)
 class Pits:
-    r"""Probability integral transforms, each with the jump of the law that it lies in.
+    r"""Probability integral transforms (PITs), each with the jump of the distribution function that holds it.
 
-    An outcome at an atom stands for all levels from :math:`F(y-)` to :math:`F(y)`, and its transform is drawn evenly
-    from them. Where levels are mapped, it has to be drawn anew between the ends of the mapped jump: a transform that
-    was drawn before is no longer even there, wherever the map bends within the jump.
+    An observation :math:`y` at an atom represents all levels from :math:`F(y-)` to :math:`F(y)`, and its PIT is drawn
+    uniformly from them. After a map of levels, it must be redrawn between the mapped ends: where the map bends within
+    the jump, a mapped PIT is no longer uniform.
 
     Arguments:
-        lower: :math:`F(y-)`, of any shape. NaN marks a missing outcome.
-        upper: :math:`F(y)`, with the same shape.
-        place: Where between them each transform is drawn, within [0, 1], with the same shape.
+        lower: The value :math:`F(y-)`, of any shape. NaN marks a missing observation.
+        upper: The value :math:`F(y)`, with the same shape.
+        place: The relative position of each PIT between both, within [0, 1], with the same shape.
     """
 
     lower: Tensor
@@ -35,58 +35,58 @@ class Pits:
 
     @staticmethod
     def of(pits: Tensor | Pits) -> Pits:
-        r"""Takes transforms of laws without atoms as they are.
+        r"""Wrap PITs of distributions without atoms.
 
         Arguments:
-            pits: The transforms, of any shape. NaN marks a missing outcome.
+            pits: The PITs, of any shape. NaN marks a missing observation.
 
         Returns:
-            The transforms, in jumps of no height; `pits` itself if it is such.
+            The PITs, with jumps of height zero; an instance is returned as it is.
         """
         return pits if isinstance(pits, Pits) else Pits(pits, pits, torch.zeros_like(pits))
 
     @staticmethod
     def cat(parts: Sequence[Pits]) -> Pits:
-        r"""Lays transforms one after the other, along the first axis.
+        r"""Concatenate PITs along the first axis.
 
         Arguments:
-            parts: The transforms, whose shapes differ in the first axis only.
+            parts: The PITs, whose shapes differ in the first axis only.
 
         Returns:
-            All of them.
+            The concatenated PITs.
         """
         return Pits(*(torch.cat([getattr(part, name) for part in parts]) for name in ("lower", "upper", "place")))
 
     @property
     def values(self) -> Tensor:
-        r"""The transforms themselves."""
+        r"""Return the PITs as a tensor."""
         return torch.lerp(self.lower, self.upper, self.place)
 
     @property
     def shape(self) -> torch.Size:
-        r"""Their shape."""
+        r"""Return the shape."""
         return self.lower.shape
 
     @property
     def jumps(self) -> Tensor:
-        r"""Which of them lie at an atom, with the same shape."""
+        r"""Return which PITs lie at an atom, with the same shape."""
         return self.upper > self.lower
 
     def __len__(self) -> int:
         return len(self.lower)
 
     def __getitem__(self, index: Any) -> Pits:
-        r"""The transforms that `index` picks, as it would pick entries of a tensor."""
+        r"""Return the PITs that `index` selects, with tensor semantics."""
         return self._each(lambda x: x[index])
 
     def through(self, function: Callable[[Tensor], Tensor]) -> Pits:
-        r"""Sends the ends of the jumps through a map of levels.
+        r"""Apply a map of levels to the ends of the jumps.
 
         Arguments:
-            function: The map, which increases and keeps shapes; NaN stays NaN.
+            function: The map, increasing and shape-preserving; NaN stays NaN.
 
         Returns:
-            The transforms under the laws with mapped levels.
+            The PITs under the distributions with mapped levels.
         """
         lower = function(self.lower)
         return Pits(lower, function(self.upper) if bool(self.jumps.any()) else lower, self.place)
@@ -95,12 +95,12 @@ class Pits:
         return Pits(function(self.lower), function(self.upper), function(self.place))
 
     def reshape(self, *shape: int) -> Pits:
-        r"""Lays the same transforms out anew.
+        r"""Return the same PITs in another shape.
 
         Arguments:
             *shape: The shape, as for a tensor's `reshape`.
 
         Returns:
-            The transforms in this shape.
+            The PITs in this shape.
         """
         return self._each(lambda x: x.reshape(shape))

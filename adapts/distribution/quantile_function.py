@@ -17,28 +17,28 @@ from .pits import JUMP, Pits
 LEVELS: tuple[float, ...] = (0.01, 0.025, *(round(0.05 * i, 2) for i in range(1, 20)), 0.975, 0.99)
 r"""The default level grid: a superset of the deciles, so that going from deciles to it loses nothing."""
 
-_LOW, _HIGH = 0.1, 0.9  # where the warp turns from linear to logarithmic
-_EDGE = 2.0**-24  # levels are held this far from 0 and 1, where the tails are infinite
-_FARTHEST = 1000.0  # reach: no finite law of any use is left behind so far
-_CHUNK = 2**22  # elements that one vectorised step may hold
-_CACHED = 2**18  # those of a step made of many passes over the same ones, so few that a cache holds them
+_LOW, _HIGH = 0.1, 0.9  # where the warp changes from linear to logarithmic
+_EDGE = 2.0**-24  # minimum distance of levels from 0 and 1, where the tails are infinite
+_FARTHEST = 1000.0  # maximum nonconformity score, beyond that of any useful distribution
+_CHUNK = 2**22  # maximum number of elements of a vectorised step
+_CACHED = 2**18  # the same where a step makes many passes over its elements, which must fit into the cache
 _BINS = 1024  # a power of two, so that the bin of a level is exact
 
 
 class QuantileFunction:
-    r"""The laws of many scalar variables, each by its quantiles at the same levels.
+    r"""Distributions of many scalar variables, given by quantiles at common levels.
 
-    Between the levels, the quantile is linear in the warped level
+    Between the levels, a quantile is linear in the warped level
 
     .. math:: w(u) = \begin{cases} .1 + .1 \ln(u / .1) & u < .1 \\ u & .1 \le u \le .9 \\
         .9 - .1 \ln((1 - u) / .1) & u > .9 \end{cases}
 
-    and it goes on linearly in :math:`w` beyond the outer ones: exponential tails, whose density is continuous at the
-    outer deciles because :math:`w` is continuously differentiable there. Crossing quantiles are sorted (monotone
-    rearrangement). Equal quantiles make an atom; if all are equal the law is that constant.
+    and extrapolates linearly in :math:`w` beyond the outer ones. The tails are therefore exponential. The density is
+    continuous at the outer deciles, as :math:`w` is continuously differentiable there. Crossing quantiles are sorted
+    (monotone rearrangement). Equal quantiles form an atom; if all are equal, the distribution is a constant.
 
-    With a support, the law is that of the variable clipped to it, which puts atoms on its bounds. The clip is
-    monotone, so ranks, and with them a copula, stay. `values` holds the quantiles before the clip.
+    With a support, the distribution is that of the variable clipped to it, which puts atoms on the bounds. Clipping is
+    monotone, so it preserves ranks and thus copulas. `values` holds the quantiles before clipping.
 
     References:
         | Quantile and Probability Curves Without Crossing (Chernozhukov et al., 2010)
@@ -47,8 +47,7 @@ class QuantileFunction:
     Arguments:
         levels: The levels, increasing within (0, 1), with shape :math:`(Q,)`.
         values: The quantiles at these levels, with shape :math:`(*, Q)`.
-        support: The bounds (low, high), floats or tensors that broadcast to :math:`(*)`, infinite where there is
-            none.
+        support: The bounds (low, high), floats or tensors that broadcast to :math:`(*)`; infinite where unbounded.
 
     Example:
         >>> law = QuantileFunction((0.1, 0.5, 0.9), torch.tensor([-1.0, 0.0, 2.0]), support=(0.0, torch.inf))
@@ -92,9 +91,10 @@ class QuantileFunction:
         levels: Tensor | Sequence[float] = LEVELS,
         support: tuple[Tensor | float, Tensor | float] | None = None,
     ) -> QuantileFunction:
-        r"""The law whose quantiles are those of samples.
+        r"""Estimate the distribution from the quantiles of samples.
 
-        The :math:`i`-th smallest of :math:`S` samples stands at the level :math:`(i - .5) / S`, linearly in between.
+        The :math:`i`-th smallest of :math:`S` samples is the quantile at level :math:`(i - .5) / S`, with linear
+        interpolation.
 
         Arguments:
             samples: Samples without NaN, with shape :math:`(S, *)`.
@@ -102,7 +102,7 @@ class QuantileFunction:
             support: As for the class.
 
         Returns:
-            A law with batch shape :math:`(*)`.
+            Distributions with batch shape :math:`(*)`.
         """
         levels = _as_levels(levels)
         ordered = _sorted(samples.movedim(0, -1))  # (*, S)
@@ -115,30 +115,32 @@ class QuantileFunction:
 
     @property
     def shape(self) -> torch.Size:
-        r"""The batch shape :math:`(*)`."""
+        r"""Return the batch shape :math:`(*)`."""
         return self.values.shape[:-1]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={tuple(self.shape)}, levels={len(self.levels)})"
 
     def __getitem__(self, index: object) -> QuantileFunction:
-        r"""The laws that `index` picks among those of the batch, as it would pick among the entries of a tensor.
+        r"""Return the distributions that `index` selects from the batch, with tensor semantics.
 
         Arguments:
-            index: Whatever indexes a tensor of the batch shape.
+            index: Any index of a tensor of the batch shape.
 
         Returns:
-            The laws picked.
+            The selected distributions.
         """
-        whole = (*index, slice(None)) if isinstance(index, tuple) and any(part is Ellipsis for part in index) else index
-        values = self.values[whole]  # type: ignore[index]
+        full_index = (
+            (*index, slice(None)) if isinstance(index, tuple) and any(part is Ellipsis for part in index) else index
+        )
+        values = self.values[full_index]  # type: ignore[index]
         if self.support is None:
             return QuantileFunction(self.levels, values)
         low, high = (bound.expand(self.shape)[index] for bound in self.support)  # type: ignore[index]
         return QuantileFunction(self.levels, values, (low, high))
 
     def flatten(self) -> QuantileFunction:
-        r"""The laws along one axis, as a tensor's `flatten` would lay them."""
+        r"""Return the distributions along one axis, in the order of a tensor's `flatten`."""
         values = self.values.flatten(0, -2)
         if self.support is None:
             return QuantileFunction(self.levels, values)
@@ -148,32 +150,34 @@ class QuantileFunction:
     # Quantiles -------------------------------------------------------------------------------------------------------
 
     def __call__(self, u: Tensor | float) -> Tensor:
-        r"""Evaluates the quantile function.
+        r"""Evaluate the quantile function.
 
         Arguments:
-            u: Levels, with shape :math:`(S, *)` (or :math:`(*)`), or one level for all. Axes of length 1 stand for the
-                whole axis of the batch, and spare looking up the same level again. They are held within
-                :math:`[2^{-24}, 1 - 2^{-24}]`, beyond which the tails grow without bound.
+            u: The levels, with shape :math:`(S, *)` (or :math:`(*)`), or one level for all. Batch axes of length 1
+                broadcast and save repeated look-ups. Levels are clipped to :math:`[2^{-24}, 1 - 2^{-24}]`, beyond which
+                the tails grow without bound.
 
         Returns:
             The quantiles, within the support, with shape :math:`(S, *)` (or :math:`(*)`).
 
         Raises:
-            ValueError: If the last axes of `u` are not those of the batch.
+            ValueError: If the last axes of `u` do not match the batch.
         """
         if not isinstance(u, Tensor):
             return self.at((u,))[..., 0]
         batch = self.shape
-        own = u.shape[u.ndim - len(batch) :]
-        if len(own) != len(batch) or any(size not in (1, whole) for size, whole in zip(own, batch, strict=True)):
+        trailing = u.shape[u.ndim - len(batch) :]
+        if len(trailing) != len(batch) or any(
+            size not in (1, whole) for size, whole in zip(trailing, batch, strict=True)
+        ):
             raise ValueError(f"levels u must have shape (S, {', '.join(map(str, batch))}), got {tuple(u.shape)}")
-        flat = u.reshape(-1, *own)
+        flat = u.reshape(-1, *trailing)
         step = max(1, _CACHED // max(1, math.prod(batch)))
-        pieces = [self._quantile(some) for some in flat.split(step)]
+        pieces = [self._quantile(chunk) for chunk in flat.split(step)]
         return (pieces[0] if len(pieces) == 1 else torch.cat(pieces)).view(u.shape[: u.ndim - len(batch)] + batch)
 
     def _quantile(self, u: Tensor) -> Tensor:
-        r"""The quantiles (S, *) at levels (S, *), within the support."""
+        r"""Return the quantiles (S, *) at levels (S, *), within the support."""
         u = u.clamp(_EDGE, 1 - _EDGE)
         below = _segment(self.levels, u)
         offset, width = self._weights(u)
@@ -185,17 +189,17 @@ class QuantileFunction:
         return self._clip(torch.lerp(left.squeeze(-1), right.squeeze(-1), weight.to(left)))
 
     def _weights(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        r"""What a segment's weight, offset + w(u) * width, is made of, (Q - 1,) each."""
+        r"""Return offset and width, (Q - 1,) each, of a segment's weight: offset + w(u) * width."""
         warped = _warp(self.levels)
         return (-warped[:-1] / warped.diff()).to(u), (1 / warped.diff()).to(u)
 
     def stratified(self, place: Tensor) -> Tensor:
-        r"""Evaluates the quantile function at one level in each of :math:`S` even strata of [0, 1].
+        r"""Evaluate the quantile function at one level in each of :math:`S` equal strata of [0, 1].
 
-        The same as `self((i + place) / S)`, in less time: all variables share most of what a level is looked up by.
+        Equal to `self((i + place) / S)`, but faster, as all variables share most of the look-up.
 
         Arguments:
-            place: The place of each level within its stratum, within [0, 1), with shape :math:`(*, S)`.
+            place: The position of each level within its stratum, within [0, 1), with shape :math:`(*, S)`.
 
         Returns:
             The quantiles, within the support, with the shape of `place`.
@@ -203,12 +207,12 @@ class QuantileFunction:
         number = place.shape[-1]
         u = place.add(torch.arange(number, device=place.device)).div_(number).clamp_(_EDGE, 1 - _EDGE)
         base, knots = _bins(tuple(self.levels.tolist()), number)
-        below = base.to(u.device)  # (S,), of each stratum
+        below = base.to(u.device)  # (S,), per stratum
         if len(knots):
             below = below + (u.unsqueeze(0) >= knots.to(u).view(len(knots), *[1] * (u.ndim - 1), -1)).sum(0)
         below = below.clamp(0, len(self.levels) - 2)
         offset, width = self._weights(u)
-        first = math.ceil(_LOW * number)  # the strata that reach beyond the outer deciles end, and begin again
+        first = math.ceil(_LOW * number)  # number of strata that touch an outer decile's tail
         for tail in (u[..., :first], u[..., max(first, number - first) :]):
             tail.copy_(_warp(tail))
         weight = u.mul_(width[below]).add_(offset[below])
@@ -223,10 +227,10 @@ class QuantileFunction:
         return x.clamp_(low, high)
 
     def at(self, levels: Tensor | Sequence[float]) -> Tensor:
-        r"""The quantiles at further levels, the same for all variables.
+        r"""Return the quantiles at given levels, common to all variables.
 
         Arguments:
-            levels: Levels within (0, 1), with shape :math:`(Q',)`.
+            levels: The levels within (0, 1), with shape :math:`(Q',)`.
 
         Returns:
             The quantiles, within the support, with shape :math:`(*, Q')`.
@@ -238,15 +242,15 @@ class QuantileFunction:
         return values.maximum(low).minimum(high)
 
     def central(self, reach: Tensor, tail_scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        r"""The interval about the median that holds the outcomes whose `reach` is no larger.
+        r"""Return the interval about the median that holds the outcomes with nonconformity scores up to `reach`.
 
         Arguments:
-            reach: How far each interval reaches, 0 or more, with a shape that broadcasts to :math:`(*)`. Up to .8 it is
-                the probability of the interval; from there on each .2 more divide what lies outside by :math:`e`.
+            reach: The score of each interval, 0 or more, with a shape that broadcasts to :math:`(*)`. Up to .8 it is
+                the probability of the interval; each further .2 divides the probability outside by :math:`e`.
             tail_scale: As for `reach`.
 
         Returns:
-            The lower and the upper end, within the support, with shape :math:`(*)`.
+            The lower and the upper bound, within the support, with shape :math:`(*)`.
         """
         warped, scales = _warp(self.levels).to(self.values), self._tail_scales(tail_scale)
         first, last = self.values[..., 0], self.values[..., -1]
@@ -261,14 +265,14 @@ class QuantileFunction:
         return ends[0], ends[1]
 
     def _raw(self, levels: Tensor) -> Tensor:
-        r"""The quantiles before the clip, (*, Q'), at levels (Q',) or (..., Q') that broadcast against the batch."""
+        r"""Return unclipped quantiles (*, Q') at levels (Q',), or at (..., Q') that broadcast against the batch."""
         levels = levels.to(self.levels).clamp(_EDGE, 1 - _EDGE)
         below = torch.searchsorted(self.levels, levels, right=True).sub_(1).clamp_(0, len(self.levels) - 2)
         warped = _warp(self.levels)
         weight = ((_warp(levels) - warped[below]) / warped.diff()[below]).to(self.values)
         if levels.ndim == 1:
             return torch.lerp(self.values[..., below], self.values[..., below + 1], weight)
-        below, weight = (x.expand(*self.shape, -1) for x in (below, weight))  # views, made real piece by piece
+        below, weight = (x.expand(*self.shape, -1) for x in (below, weight))  # views, materialised chunk by chunk
         values = self.values.new_empty(below.shape)
         step = max(1, _CHUNK // max(1, math.prod(below.shape[1:])))
         for start in range(0, len(values), step):
@@ -281,13 +285,13 @@ class QuantileFunction:
         return x if self.support is None else x.maximum(self.support[0]).minimum(self.support[1])
 
     def resample(self, levels: Tensor | Sequence[float]) -> QuantileFunction:
-        r"""The same laws by their quantiles at other levels; exact if all present levels are among them.
+        r"""Return the same distributions by quantiles at other levels; exact if these include all current levels.
 
         Arguments:
             levels: The new levels.
 
         Returns:
-            The laws at these levels.
+            The distributions at these levels.
         """
         levels = _as_levels(levels)
         return QuantileFunction(levels, self._raw(levels), self.support)
@@ -295,10 +299,10 @@ class QuantileFunction:
     # Probabilities ---------------------------------------------------------------------------------------------------
 
     def cdf(self, y: Tensor) -> Tensor:
-        r"""The distribution function, the middle of its jump at an atom.
+        r"""Return the distribution function; at an atom, the midpoint of its jump.
 
         Arguments:
-            y: Outcomes, with shape :math:`(*)` or :math:`(S, *)`. NaN marks a missing one.
+            y: The observed values, with shape :math:`(*)` or :math:`(S, *)`. NaN marks a missing one.
 
         Returns:
             The probabilities, with the shape of `y`; NaN where `y` is.
@@ -307,28 +311,28 @@ class QuantileFunction:
         return (lower + upper) / 2
 
     def pit(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        r"""The probability integral transform, uniform within the jump at an atom.
+        r"""Return the probability integral transform (PIT), randomised within the jump at an atom.
 
-        If `y` follows the law, the transform is uniform on [0, 1], whatever atoms the law has.
+        If `y` follows the distribution, the PIT is uniform on [0, 1], with or without atoms.
 
         Arguments:
-            y: Outcomes, with shape :math:`(*)` or :math:`(S, *)`. NaN marks a missing one.
-            generator: The source of randomness.
+            y: The observed values, with shape :math:`(*)` or :math:`(S, *)`. NaN marks a missing one.
+            generator: The random number generator.
 
         Returns:
-            The transforms, with the shape of `y`; NaN where `y` is.
+            The PITs, with the shape of `y`; NaN where `y` is.
         """
         return self.pits(y, generator).values
 
     def pits(self, y: Tensor, generator: torch.Generator | None = None) -> Pits:
-        r"""The probability integral transform, with the jump that it lies in where the law has an atom.
+        r"""Return the PITs together with the jumps of atoms that hold them.
 
         Arguments:
             y: As for `pit`.
             generator: As for `pit`.
 
         Returns:
-            The transforms, with the shape of `y`; NaN where `y` is.
+            The PITs, with the shape of `y`; NaN where `y` is.
         """
         lower, upper = self._jump(y)
         place = torch.rand(lower.shape, generator=generator, dtype=lower.dtype).to(lower.device)
@@ -336,18 +340,19 @@ class QuantileFunction:
         return Pits(lower.where(jump, drawn), upper.where(jump, drawn), place)
 
     def reach(self, y: Tensor, tail_scale: Tensor | None = None) -> Tensor:
-        r"""How far into the tails outcomes lie: how far `central` must reach to hold them.
+        r"""Return nonconformity scores: how far observed values lie in the tails.
 
-        It is :math:`|2 w - 1|` with :math:`w` the warped level of the outcome, and of the levels of an atom the one
-        that is nearest to the median. Unlike a level it tells outcomes apart however far out they lie.
+        The score is :math:`|2 w - 1|` with :math:`w` the warped level of the value; for an atom, the level nearest to
+        the median. It is the score of the smallest `central` interval that holds the value. Unlike a level, it resolves
+        values however far out they lie.
 
         Arguments:
-            y: Outcomes, with the shape :math:`(*)` of the batch. NaN marks a missing one.
-            tail_scale: The least scale that tails beyond the outer quantiles are taken to have, which broadcasts to
-                :math:`(*)`; none if None. For laws that are at times surer than they should be.
+            y: The observed values, with the shape :math:`(*)` of the batch. NaN marks a missing one.
+            tail_scale: The lower bound of the scale of tails beyond the outer quantiles, which broadcasts to
+                :math:`(*)`; no bound if None. It guards against overconfident distributions.
 
         Returns:
-            The reach, 1,000 at most, with the shape of `y`; NaN where `y` is.
+            The scores, 1,000 at most, with the shape of `y`; NaN where `y` is.
         """
         lower, upper = self._warped_jump(y, tail_scale)
         nearest = lower.new_tensor(0.5).clamp(lower, upper)
@@ -355,16 +360,16 @@ class QuantileFunction:
 
     @property
     def tail_scale(self) -> Tensor:
-        r"""By how much an outcome beyond an outer quantile exceeds it on the mean; the mean of both tails.
+        r"""Return the mean exceedance over an outer quantile, averaged over both tails.
 
-        It has shape :math:`(*)`, and is that of the variable before the clip to the support.
+        It has shape :math:`(*)` and refers to the variable before clipping to the support.
         """
         lower, upper = self._tail_scales()
         return (lower + upper) / 2
 
     @property
     def tail_scales(self) -> tuple[Tensor, Tensor]:
-        r"""The same of the lower and of the upper tail, each with shape :math:`(*)`."""
+        r"""Return the mean exceedance of the lower and of the upper tail, each with shape :math:`(*)`."""
         return self._tail_scales()
 
     def _tail_scales(self, least: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -374,12 +379,12 @@ class QuantileFunction:
         return (lower, upper) if least is None else (lower.maximum(least.to(lower)), upper.maximum(least.to(upper)))
 
     def _jump(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        r"""F(y-) and F(y)."""
+        r"""Return F(y-) and F(y)."""
         lower, upper = (_unwarp(w).where(~y.isnan(), torch.nan) for w in self._warped_jump(y))
         return lower, upper
 
     def _warped_jump(self, y: Tensor, tail_scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        r"""w(F(y-)) and w(F(y)), read some rounding errors apart so that computed atoms are found too."""
+        r"""Return w(F(y-)) and w(F(y)), with a tolerance for rounding errors so that computed atoms match."""
         y = y.to(self.values)
         if y.shape[y.ndim - len(self.shape) :] != self.shape:
             raise ValueError(f"outcomes must have shape {tuple(self.shape)}, got {tuple(y.shape)}")
@@ -394,18 +399,20 @@ class QuantileFunction:
         return lower, upper
 
     def _warped(self, y: Tensor, right: bool, tail_scale: Tensor | None) -> Tensor:
-        r"""w(P(X <= y)) before the clip if `right`, else w(P(X < y))."""
+        r"""Return w(P(X <= y)) before clipping if `right`, else w(P(X < y))."""
         batch = self.shape
         outcomes = y.reshape(-1, *batch).movedim(0, -1).contiguous()  # (*, S)
         count = torch.searchsorted(self.values.contiguous(), outcomes, right=right)  # quantiles below y
         number = len(self.levels)
         below = count.sub(1).clamp_(0, number - 2)
         warped = _warp(self.levels)
-        left, right_ = self.values.gather(-1, below), self.values.gather(-1, below + 1)
-        weight = (outcomes - left) / (right_ - left)
+        lower_quantile, upper_quantile = self.values.gather(-1, below), self.values.gather(-1, below + 1)
+        weight = (outcomes - lower_quantile) / (upper_quantile - lower_quantile)
         w = torch.lerp(warped.to(y)[below], warped.to(y)[below + 1], weight)
-        flat = right_ <= left  # only in a tail without spread, where all of its mass sits on the outer quantile
-        w = torch.where(flat, torch.where(count > 0, torch.inf, -torch.inf).to(w), w)
+        degenerate = (
+            upper_quantile <= lower_quantile
+        )  # only in a degenerate tail, whose mass sits on the outer quantile
+        w = torch.where(degenerate, torch.where(count > 0, torch.inf, -torch.inf).to(w), w)
         if tail_scale is not None:
             lower, upper = (scale.unsqueeze(-1) / _LOW for scale in self._tail_scales(tail_scale))
             under, over = (outcomes - self.values[..., i : i + 1 or None] for i in (0, -1))
@@ -416,18 +423,18 @@ class QuantileFunction:
 
     @property
     def mean(self) -> Tensor:
-        r"""The mean, exact (with tails and the atoms of the support), with shape :math:`(*)`."""
+        r"""Return the mean, exact (with tails and the atoms of the support), with shape :math:`(*)`."""
         mean = self._moments()[0].to(self.values)
-        return self._clip(torch.where(self._certain, self.values[..., 0], mean))  # rounding may take it beyond a bound
+        return self._clip(torch.where(self._certain, self.values[..., 0], mean))  # rounding may cross a bound
 
     @property
     def variance(self) -> Tensor:
-        r"""The variance, exact (with tails and the atoms of the support), with shape :math:`(*)`."""
+        r"""Return the variance, exact (with tails and the atoms of the support), with shape :math:`(*)`."""
         return torch.where(self._certain, 0.0, self._moments()[1].to(self.values))
 
     @property
     def _certain(self) -> Tensor:
-        r"""Which laws are a constant, whose moments have no rounding error, with shape (*)."""
+        r"""Return which distributions are constants, whose moments are free of rounding errors, with shape (*)."""
         return self.values[..., 0] == self.values[..., -1]
 
     def _moments(self) -> tuple[Tensor, Tensor]:
@@ -454,20 +461,20 @@ class QuantileFunction:
             variance[part] += 2 * low * below - below_squared - 2 * high * above - above_squared - shift.square()
         return mean.view(self.shape), variance.clamp_(min=0).view(self.shape)
 
-    # New laws --------------------------------------------------------------------------------------------------------
+    # Transformations -------------------------------------------------------------------------------------------------
 
     def rescaled(self, location: Tensor | float, scale: Tensor | float) -> QuantileFunction:
-        r"""The laws of location + scale * X.
+        r"""Return the distributions of location + scale * X.
 
         Arguments:
             location: The shift, a float or a tensor that broadcasts to :math:`(*)`.
             scale: The factor, positive, a float or a tensor that broadcasts to :math:`(*)`.
 
         Returns:
-            The laws, with their supports, in the new units.
+            The distributions, with their supports, in the new units.
 
         Raises:
-            ValueError: If a factor is not positive.
+            ValueError: If a scale is not positive.
         """
         location, scale = (torch.as_tensor(x).to(self.values) for x in (location, scale))
         if not bool((scale > 0).all()):
@@ -477,43 +484,43 @@ class QuantileFunction:
         return QuantileFunction(self.levels, values, support)  # type: ignore[arg-type]
 
     def reread(self, levels: Tensor | Sequence[float], sources: Tensor) -> QuantileFunction:
-        r"""The laws whose quantiles at `levels` are those of these laws at other levels.
+        r"""Return distributions whose quantiles at `levels` are those of these at other levels.
 
         Arguments:
             levels: The levels of the result, with shape :math:`(Q',)`.
-            sources: The levels to read at, increasing along the last axis, with shape :math:`(Q',)` or a shape that
+            sources: The levels to evaluate, increasing along the last axis, with shape :math:`(Q',)` or a shape that
                 broadcasts to :math:`(*, Q')`.
 
         Returns:
-            The laws, with the same support.
+            The distributions, with the same support.
         """
         return QuantileFunction(levels, self._raw(sources), self.support)
 
     def supported(self, low: Tensor | float, high: Tensor | float) -> QuantileFunction:
-        r"""The same laws, clipped to other bounds.
+        r"""Return the same distributions, clipped to other bounds.
 
         Arguments:
             low: The lower bound, a float or a tensor that broadcasts to :math:`(*)`.
             high: The upper bound, likewise.
 
         Returns:
-            The laws with this support instead of their own.
+            The distributions with this support instead of their own.
         """
         return QuantileFunction(self.levels, self.values, (low, high))
 
     def add_noise(self, variance: Tensor | float) -> QuantileFunction:
-        r"""The laws of X + E with E normal, centred, independent of X; a support clips the sum.
+        r"""Return the distributions of X + E, with E normal, centred and independent of X.
 
-        X is cut into many thin slices of known mean and variance, each slice taken as normal, so that X + E is a
-        mixture of normals, whose quantiles Newton's method finds: normal plus normal comes out right within a few
-        thousandths of its standard deviation.
+        A support clips the sum. The distribution of X is divided into many thin slices with known mean and variance,
+        each approximated as normal. Then X + E is a mixture of normals, and Newton's method finds its quantiles. For
+        normal X the error is a few thousandths of the standard deviation.
 
         Arguments:
-            variance: The variance of E, a float or a tensor that broadcasts to :math:`(*)`; where it is zero the
-                quantiles stay as they are, to the bit.
+            variance: The variance of E, a float or a tensor that broadcasts to :math:`(*)`; where it is zero, the
+                quantiles stay bitwise equal.
 
         Returns:
-            The laws of the sums, at the same levels.
+            The distributions of the sums, at the same levels.
 
         Raises:
             ValueError: If a variance is negative.
@@ -525,7 +532,7 @@ class QuantileFunction:
         if not len(rows):
             return self
         values = self.values.reshape(-1, len(self.levels)).clone()
-        step = max(1, _CACHED // (32 * len(self.levels)))  # 32: about the slices that `_pieces` makes
+        step = max(1, _CACHED // (32 * len(self.levels)))  # 32: about the number of slices from `_pieces`
         for i in range(0, len(rows), step):
             part = rows[i : i + step]
             values[part] = _convolve(self.levels, values[part], noise[part])
@@ -533,55 +540,55 @@ class QuantileFunction:
 
     @staticmethod
     def mix(g: Tensor | float, a: QuantileFunction, b: QuantileFunction) -> QuantileFunction:
-        r"""Mixes two laws with common ranks: the quantiles of :math:`g A + (1 - g) B`.
+        r"""Average the quantiles of two distributions: those of :math:`g A + (1 - g) B` with common ranks.
 
         Arguments:
-            g: The share of `a` in [0, 1], a float or a tensor that broadcasts to :math:`(*)`; 0 and 1 give the
-                quantiles of `b` and of `a`, to the bit.
-            a: A law.
-            b: Another one of the same shape.
+            g: The weight of `a` in [0, 1], a float or a tensor that broadcasts to :math:`(*)`; 0 and 1 give the
+                quantiles of `b` and of `a`, bitwise.
+            a: The first distribution.
+            b: The second distribution, of the same shape.
 
         Returns:
-            The mixed law, at the levels of both.
+            The averaged distribution, at the levels of both.
 
         Raises:
-            ValueError: If the laws differ in shape.
+            ValueError: If the distributions differ in shape.
         """
         if a.shape != b.shape:
             raise ValueError(f"only laws of one shape mix, got {tuple(a.shape)} and {tuple(b.shape)}")
         if not torch.equal(a.levels, b.levels):
             levels = sorted({*a.levels.tolist(), *b.levels.tolist()})
             a, b = a.resample(levels), b.resample(levels)
-        share = torch.as_tensor(g).to(a.values)
+        weight = torch.as_tensor(g).to(a.values)
 
-        def blend(x: Tensor, y: Tensor, share: Tensor) -> Tensor:
-            return torch.where(share == 0, y, torch.where(share == 1, x, share * x + (1 - share) * y))
+        def blend(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+            return torch.where(weight == 0, y, torch.where(weight == 1, x, weight * x + (1 - weight) * y))
 
         support = None
         if a.support is not None or b.support is not None:
             everywhere = (
-                torch.tensor(-torch.inf, dtype=torch.float32).to(share),
-                torch.tensor(torch.inf, dtype=torch.float32).to(share),
+                torch.tensor(-torch.inf, dtype=torch.float32).to(weight),
+                torch.tensor(torch.inf, dtype=torch.float32).to(weight),
             )
             left, right = a.support or everywhere, b.support or everywhere
-            support = (blend(left[0], right[0], share), blend(left[1], right[1], share))
-        return QuantileFunction(a.levels, blend(a.values, b.values, share.unsqueeze(-1)), support)
+            support = (blend(left[0], right[0], weight), blend(left[1], right[1], weight))
+        return QuantileFunction(a.levels, blend(a.values, b.values, weight.unsqueeze(-1)), support)
 
 
 def reach_of_levels(u: Tensor) -> Tensor:
-    r"""Returns the `QuantileFunction.reach` of outcomes whose levels are `u`."""
+    r"""Return the nonconformity score (`QuantileFunction.reach`) of levels `u`."""
     return (2 * _warp(u) - 1).abs()
 
 
 def _as_levels(levels: Tensor | Sequence[float]) -> Tensor:
-    # A level that comes in single precision means the decimal number it was rounded from.
+    # A single-precision level stands for the decimal number that it was rounded from.
     if isinstance(levels, Tensor) and levels.dtype != torch.float64:
         levels = [float(f"{level:.7g}") for level in levels.tolist()]
     return torch.as_tensor(levels, dtype=torch.float64)
 
 
 def _sorted(x: Tensor) -> Tensor:
-    r"""Sorts along the last axis; numpy's sort is ten times as fast, and has no gradients."""
+    r"""Sort along the last axis, by numpy (ten times as fast) unless gradients are needed."""
     if x.requires_grad or x.device.type != "cpu":
         return x.sort(dim=-1).values
     return torch.from_numpy(np.sort(x.contiguous().numpy(), axis=-1))
@@ -595,7 +602,7 @@ def _warp(u: Tensor) -> Tensor:
 
 
 def _segment(levels: Tensor, u: Tensor) -> Tensor:
-    r"""Which segment between neighbouring levels each of many u lies in, the outer ones where it lies beyond."""
+    r"""Return the segment between neighbouring levels that holds each of many u; the outer ones beyond."""
     base, knots = _bins(tuple(levels.tolist()), _BINS)
     place = (u * _BINS).long()
     segment = base.to(u.device).take(place)
@@ -606,18 +613,18 @@ def _segment(levels: Tensor, u: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _bins(levels: tuple[float, ...], number: int) -> tuple[Tensor, Tensor]:
-    r"""Even bins of [0, 1), in which a level is found without a search.
+    r"""Return equal bins of [0, 1) that locate a level without a search.
 
     Arguments:
         levels: The levels of a quantile function.
         number: The number of bins :math:`N`.
 
     Returns:
-        The segment that each bin begins in, from -1 to :math:`Q - 1`, with shape (N,), and the levels that lie strictly
-        within each, infinite where there are fewer, with shape (m, N).
+        The segment at the start of each bin, from -1 to :math:`Q - 1`, with shape (N,); and the levels strictly within
+        each bin, padded with infinity, with shape (m, N).
     """
     grid = torch.tensor(levels, dtype=torch.float64)
-    edges = torch.arange(number + 1, dtype=torch.float64) / number  # rounded as the same decimals are
+    edges = torch.arange(number + 1, dtype=torch.float64) / number  # rounded like the decimal levels
     first = torch.searchsorted(grid, edges[:-1], right=True)  # the first level beyond the bin's left end
     count = torch.searchsorted(grid, edges[1:]) - first
     rank = torch.arange(int(count.max())).unsqueeze(-1)
@@ -633,35 +640,35 @@ def _unwarp(w: Tensor) -> Tensor:
 
 
 def _place(levels: Tensor, u: float, inside: float) -> tuple[int, float]:
-    r"""Where a level stands, seen from the segment that holds `inside`.
+    r"""Locate a level relative to the segment that holds `inside`.
 
     Arguments:
         levels: The levels of a quantile function, with shape (Q,).
-        u: The level to place.
-        inside: A level inside the segment wanted.
+        u: The level to locate.
+        inside: A level inside the desired segment.
 
     Returns:
-        The index of the segment's left end, and the way to `u` as a share of the segment, in w.
+        The index of the segment's left end, and the position of `u` as a fraction of the segment, in w.
     """
     below = min(max(int(torch.searchsorted(levels, inside, right=True)) - 1, 0), len(levels) - 2)
-    left, right, here = _warp(torch.stack((levels[below], levels[below + 1], levels.new_tensor(u)))).tolist()
-    return below, (here - left) / (right - left)
+    left, right, position = _warp(torch.stack((levels[below], levels[below + 1], levels.new_tensor(u)))).tolist()
+    return below, (position - left) / (right - left)
 
 
 @lru_cache(maxsize=64)
 def _pieces(levels: tuple[float, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Cuts the law into thin slices of probability, whose first two moments are linear in the quantiles.
+    r"""Divide the distribution into thin slices of probability, whose first two moments are linear in the quantiles.
 
     Arguments:
         levels: The levels of a quantile function.
 
     Returns:
-        The probabilities (P,) of the slices, and the matrices (Q, P) that turn quantiles (*, Q) into the conditional
-        means and standard deviations (*, P).
+        The probabilities (P,) of the slices, and the matrices (Q, P) that map quantiles (*, Q) to the conditional means
+        and standard deviations (*, P).
     """
     knots = sorted({*levels, _LOW, _HIGH})
     edges = [knots[0]]
-    for right in knots[1:]:  # the outer segments in halves, so that no slice is much heavier than the next
+    for right in knots[1:]:  # the outer segments in halves, so that neighbouring slices have similar probabilities
         left = edges[-1]
         if right <= _LOW:
             edges.append(math.sqrt(left * right))
@@ -687,15 +694,15 @@ def _pieces(levels: tuple[float, ...]) -> tuple[Tensor, Tensor, Tensor]:
             mean = -1 - ratio * log / (1 - ratio)
             square = 2 - ratio * log**2 / (1 - ratio) + 2 * ratio * log / (1 - ratio)
             shift, deviation = _LOW * (mean if lower else -mean), _LOW * math.sqrt(square - mean**2)
-        below, share = _place(grid, anchor, middle)
-        share += shift / widths[below]
-        means[below, p], means[below + 1, p] = 1 - share, share
+        below, position = _place(grid, anchor, middle)
+        position += shift / widths[below]
+        means[below, p], means[below + 1, p] = 1 - position, position
         deviations[below, p], deviations[below + 1, p] = -deviation / widths[below], deviation / widths[below]
     return weights, means, deviations
 
 
 def _shortfall(levels: Tensor, values: Tensor, bound: Tensor) -> tuple[Tensor, Tensor]:
-    r"""E (bound - X)^+ and the mean of its square, segment by segment in closed form.
+    r"""Return E (bound - X)^+ and the mean of its square, in closed form per segment.
 
     Arguments:
         levels: The levels, with shape (Q,).
@@ -716,23 +723,37 @@ def _shortfall(levels: Tensor, values: Tensor, bound: Tensor) -> tuple[Tensor, T
             base + rise * _place(levels, u, middle)[1] if 0 < u < 1 else torch.full_like(base, (2 * u - 1) * math.inf)
             for u in (left, right)
         )
-        lack, rest = (bound - start).clamp(min=0), (bound - stop).clamp(min=0)  # at both ends
+        shortfall_at_start, shortfall_at_stop = (
+            (bound - start).clamp(min=0),
+            (bound - stop).clamp(min=0),
+        )  # at both ends of the segment
         if _LOW < middle < _HIGH:
-            part = torch.where(stop > start, (lack - rest) / (stop - start), 1.0) * (right - left)
-            total = part * (lack + rest) / 2
-            square = part * (lack.square() + lack * rest + rest.square()) / 3
+            probability = torch.where(stop > start, (shortfall_at_start - shortfall_at_stop) / (stop - start), 1.0) * (
+                right - left
+            )
+            total = probability * (shortfall_at_start + shortfall_at_stop) / 2
+            square = (
+                probability
+                * (shortfall_at_start.square() + shortfall_at_start * shortfall_at_stop + shortfall_at_stop.square())
+                / 3
+            )
         else:
-            c = rise * (_LOW / widths[below])  # Q = const + c ln u, or const - c ln(1 - u)
+            slope = rise * (_LOW / widths[below])  # Q = const + c ln u, or const - c ln(1 - u)
             if middle <= _LOW:
-                end = torch.where(bound < stop, torch.exp((bound - stop) / c), 1.0) * right
-                total, square = end * (rest + c), end * ((rest + c).square() + c.square())
+                end = torch.where(bound < stop, torch.exp((bound - stop) / slope), 1.0) * right
+                total, square = (
+                    end * (shortfall_at_stop + slope),
+                    end * ((shortfall_at_stop + slope).square() + slope.square()),
+                )
                 if left > 0:
-                    total = total - left * (lack + c)
-                    square = square - left * ((lack + c).square() + c.square())
+                    total = total - left * (shortfall_at_start + slope)
+                    square = square - left * ((shortfall_at_start + slope).square() + slope.square())
             else:
-                end = torch.where(bound < stop, torch.exp((start - bound) / c) * (1 - left), 1 - right)
-                total = (1 - left) * (lack - c) - end * (rest - c)
-                square = (1 - left) * ((lack - c).square() + c.square()) - end * ((rest - c).square() + c.square())
+                end = torch.where(bound < stop, torch.exp((start - bound) / slope) * (1 - left), 1 - right)
+                total = (1 - left) * (shortfall_at_start - slope) - end * (shortfall_at_stop - slope)
+                square = (1 - left) * ((shortfall_at_start - slope).square() + slope.square()) - end * (
+                    (shortfall_at_stop - slope).square() + slope.square()
+                )
         inside = bound > start
         first += torch.where(inside, total, 0.0)
         second += torch.where(inside, square, 0.0)
@@ -740,7 +761,7 @@ def _shortfall(levels: Tensor, values: Tensor, bound: Tensor) -> tuple[Tensor, T
 
 
 def _convolve(levels: Tensor, values: Tensor, noise: Tensor) -> Tensor:
-    r"""The quantiles of X + E at the same levels.
+    r"""Return the quantiles of X + E at the same levels.
 
     Arguments:
         levels: The levels, with shape (Q,).
@@ -751,32 +772,34 @@ def _convolve(levels: Tensor, values: Tensor, noise: Tensor) -> Tensor:
         The quantiles, with shape (N, Q).
     """
     weights, means, deviations = (x.to(values) for x in _pieces(tuple(levels.tolist())))
-    centre, spread = values @ means, values @ deviations  # (N, P) each
+    centre, deviation = values @ means, values @ deviations  # (N, P) each
     mean = centre @ weights
-    variance = ((centre - mean.unsqueeze(-1)).square() + spread.square()) @ weights
+    variance = ((centre - mean.unsqueeze(-1)).square() + deviation.square()) @ weights
     scale = (variance + noise).sqrt().unsqueeze(-1)  # the standard deviation of the sum, the unit below
     centre = (centre - mean.unsqueeze(-1)) / scale
-    precision = scale / (2 * (spread.square() + noise.unsqueeze(-1))).sqrt()
-    target = torch.special.ndtri(levels).to(values)  # Newton's method runs on the normal scores: nearly straight
+    precision = scale / (2 * (deviation.square() + noise.unsqueeze(-1))).sqrt()
+    target = torch.special.ndtri(levels).to(values)  # Newton's method on normal scores is nearly linear
     # A first guess that is right if X is normal or the noise is small or large.
-    share = (variance / (variance + noise)).unsqueeze(-1)
-    x = share * (values - mean.unsqueeze(-1)) / variance.sqrt().unsqueeze(-1).clamp(min=1e-30)
-    x = torch.where(share > 0, x + (1 - share) * target, target)
+    signal_fraction = (variance / (variance + noise)).unsqueeze(-1)
+    x = signal_fraction * (values - mean.unsqueeze(-1)) / variance.sqrt().unsqueeze(-1).clamp(min=1e-30)
+    x = torch.where(signal_fraction > 0, x + (1 - signal_fraction) * target, target)
     high = (1 / torch.minimum(levels, 1 - levels).sqrt()).to(values).repeat(len(x), 1)  # Chebyshev's bound
     low = -high
-    rows = torch.arange(len(x), device=x.device)  # those not settled yet
+    rows = torch.arange(len(x), device=x.device)  # not yet converged
     for _ in range(30):
-        here = x[rows]
-        z = (here.unsqueeze(-1) - centre[rows].unsqueeze(-2)).mul_(precision[rows].unsqueeze(-2))  # (N, Q, P)
+        current = x[rows]
+        z = (current.unsqueeze(-1) - centre[rows].unsqueeze(-2)).mul_(precision[rows].unsqueeze(-2))  # (N, Q, P)
         density = (z.square().neg_().exp_() @ (weights * precision[rows]).unsqueeze(-1)).squeeze(-1)
         probability = (z.erf_() @ weights + 1) / 2
         score = torch.special.ndtri(probability)
-        short = score < target
-        low[rows], high[rows] = torch.where(short, here, low[rows]), torch.where(short, high[rows], here)
-        step = here + (target - score) * torch.exp(score.square() / -2) / (math.sqrt(2) * density)
-        inside = (step >= low[rows]) & (step <= high[rows])  # a root found stays; false where the step is NaN too
+        below = score < target
+        low[rows], high[rows] = torch.where(below, current, low[rows]), torch.where(below, high[rows], current)
+        step = current + (target - score) * torch.exp(score.square() / -2) / (math.sqrt(2) * density)
+        inside = (step >= low[rows]) & (step <= high[rows])  # a converged root stays; false for NaN steps too
         x[rows] = torch.where(inside, step, (low[rows] + high[rows]) / 2)
-        rows = rows[((x[rows] - here).abs() > 4e-3).any(-1)]  # the next step would be about the square of this
+        rows = rows[
+            ((x[rows] - current).abs() > 4e-3).any(-1)
+        ]  # quadratic convergence: the next step is about the square
         if not len(rows):
             break
     return x * scale + mean.unsqueeze(-1)

@@ -1,4 +1,4 @@
-r"""Forecasts: what users see, and what they decide on."""
+r"""Forecasts, with scenarios and aggregates for decisions."""
 
 from .forecast import Forecast
 from .scenarios import Scenarios

@@ -1,4 +1,4 @@
-r"""The forecast of one item, as a user sees it."""
+r"""Forecast of one item, the result that users work with."""
 
 from __future__ import annotations
 
@@ -32,34 +32,34 @@ if TYPE_CHECKING:
     from .scenarios import Scenarios
 
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-r"""The quantile levels of `to_pandas` unless others are asked for."""
+r"""The default quantile levels of `to_pandas`."""
 
-_PANELS, _FEWER = 24, 12  # the most channels that are all drawn, and how many are drawn of more, unless they are named
-_SAME = 1e-9  # how far a level may lie from the six digits that name it: what (1 - 0.9) / 2 misses 0.05 by is less
+_PANELS, _FEWER = 24, 12  # up to so many channels are all plotted by default, and so many of more
+_SAME = 1e-9  # tolerance between a level and its name of six digits: (1 - 0.9) / 2 still counts as 0.05
 _FANS = ((0.95, 0.18), (0.8, 0.3), (0.5, 0.5))  # level and opacity, widest first
-_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#4D4D4D"  # Okabe and Ito's, told apart by all
+_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#4D4D4D"  # Okabe and Ito's palette, safe for colour blindness
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Forecast:
-    r"""The joint predictive law of the :math:`H` steps after an item's end, with names and dates.
+    r"""Joint predictive distribution of the :math:`H` steps after an item's end, with names and dates.
 
-    Everything is in the units of the series, as numpy arrays free of NaN. `mean`, `quantile` and `interval` read the
-    law itself; `samples` are joint paths whose margins match it. `mean` and `samples` are computed once and kept, so
-    they are read-only: `forecast.mean.copy()` is yours to change.
+    All results are numpy arrays in the units of the series, free of NaN. `mean`, `quantile` and `interval` derive from
+    the distribution itself; `samples` are joint paths with matching marginals. `mean` and `samples` are computed once
+    and cached, so they are read-only: change a copy, `forecast.mean.copy()`.
 
     Arguments:
         item_id: The item's name.
-        index: The dates of the steps, or their numbers where the series has none, with length :math:`H`.
+        index: The dates of the steps, or their numbers for undated series, with length :math:`H`.
         channels: The names of the :math:`D` channels.
         frequency: The pandas alias of the step, None for undated data.
         joint_distribution: The joint distribution of one window, over :math:`(1, H, D)`.
-        num_samples: The number of paths :math:`S` that `samples` holds.
-        seed: The seed of the paths; items of other names get other paths.
-        quantile_levels: The levels that `to_pandas` writes unless told otherwise.
-        history: The last rows observed, a column a channel, for plots. NaN marks a missing value.
-        bands: The outcomes that joint bands are made of; the law's own draws if there are none.
-        notices: What there is to know of the fit, which stands below plots.
+        num_samples: The number of paths :math:`S` in `samples`.
+        seed: The seed of the paths; items with different names get different paths.
+        quantile_levels: The default levels of `to_pandas`.
+        history: The last observed rows, one column per channel, for plots. NaN marks a missing value.
+        bands: The calibration of joint bands; if empty, they rest on samples of the joint distribution.
+        notices: Notices about the fit, shown below plots.
     """
 
     item_id: str
@@ -91,11 +91,11 @@ class Forecast:
 
     @cached_property
     def mean(self) -> np.ndarray:
-        r"""The mean of the law, with shape :math:`(H, D)`; read-only."""
+        r"""Return the mean, with shape :math:`(H, D)`; read-only."""
         return _kept(self.joint_distribution.mean[0].numpy())
 
     def quantile(self, level: float | Sequence[float]) -> np.ndarray:
-        r"""Reads quantiles off the law.
+        r"""Return quantiles.
 
         Arguments:
             level: A level within (0, 1), or several.
@@ -103,53 +103,58 @@ class Forecast:
         Returns:
             The quantiles, with shape :math:`(H, D)`, or :math:`(H, D, Q)` for several levels.
         """
-        several = isinstance(level, Sequence | np.ndarray) and not (isinstance(level, np.ndarray) and level.ndim == 0)
-        values = self.joint_distribution.marginals.at(checks.levels(level if several else [level]))[0].numpy()
-        return values if several else values[..., 0]
+        is_sequence = isinstance(level, Sequence | np.ndarray) and not (
+            isinstance(level, np.ndarray) and level.ndim == 0
+        )
+        values = self.joint_distribution.marginals.at(checks.levels(level if is_sequence else [level]))[0].numpy()
+        return values if is_sequence else values[..., 0]
 
     def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
-        r"""The central interval of each step and channel.
+        r"""Return the central interval of each step and channel.
 
         Arguments:
-            level: The probability that it covers, within (0, 1): .8 gives the outer deciles.
+            level: The coverage, within (0, 1): .8 gives the outer deciles.
 
         Returns:
-            The lower and the upper end, each with shape :math:`(H, D)`.
+            The lower and the upper bound, each with shape :math:`(H, D)`.
         """
         checks.levels([level])
-        both = self.quantile([round((1 - level) / 2, 12), round((1 + level) / 2, 12)])
-        return both[..., 0], both[..., 1]
+        bounds = self.quantile([round((1 - level) / 2, 12), round((1 + level) / 2, 12)])
+        return bounds[..., 0], bounds[..., 1]
 
     def band(self, level: float = 0.9, joint: str = "all") -> tuple[np.ndarray, np.ndarray]:
-        r"""The band that holds whole paths, as a rule wider than `interval`, which holds each cell by itself.
+        r"""Return the simultaneous prediction band of whole paths.
 
-        Its level is that of past outcomes (see `adapts.distribution.JointBands`), or, where these are too few, of the
-        law's own joint draws.
+        It is usually wider than `interval`, which covers each cell separately. The level is calibrated on past
+        observations (see `adapts.calibration.JointBands`), or on samples of the joint distribution if these are too
+        few.
 
         Arguments:
-            level: The probability that no cell of a path lies outside, within (0, 1).
-            joint: What a path is: "time" (all leads of a channel), "channels" (all channels at a step), or "all".
+            level: The probability that all cells of a path lie inside, within (0, 1).
+            joint: The scope of a path: "time" (all horizon steps of a channel), "channels" (all channels at a step), or
+                "all".
 
         Returns:
-            The lower and the upper end, each with shape :math:`(H, D)`.
+            The lower and the upper bound, each with shape :math:`(H, D)`.
 
         Raises:
-            ValueError: If `level` or `joint` is none of these.
+            ValueError: If `level` or `joint` is invalid.
         """
         low, high = self.bands.band(self.joint_distribution, checks.levels([level])[0], joint, self._generator())
         return low[0].numpy(), high[0].numpy()
 
     def variance_parts(self) -> pd.DataFrame:
-        r"""Tells where the variance of each step and channel comes from (see `adapts.distribution.VarianceParts`).
+        r"""Decompose the variance of each step and channel (see `adapts.distribution.VarianceParts`).
 
         Returns:
-            One row a step and channel, as of `to_pandas`: item_id, timestamp, channel, and in squared units of the
-            channel "posterior" (the adapter's uncertainty of itself), "foundation_model" (the spread of the frozen
-            model's forecasts), "noise" (added for past residuals), "correction" (what recalibration, updates and the
-            bounds of the support made of the sum, negative where they narrow the law), and "total", their sum.
+            One row per step and channel, as in `to_pandas`: item_id, timestamp, channel, and the components in squared
+            units of the channel. These are "posterior" (the adapter's own uncertainty), "foundation_model" (the
+            variance of the frozen model's forecasts), "noise" (added for past residuals), "correction" and "total",
+            their sum. The correction is the change by recalibration, updates and the bounds of the support, negative
+            where they narrow the distribution.
 
         Raises:
-            ValueError: If the forecast is of a law whose parts are not known: a baseline's.
+            ValueError: If the components are unknown, as for a baseline's forecast.
         """
         if self.joint_distribution.parts is None:
             raise ValueError("variance_parts expects the forecast of an Adapter, the parts of this law are not known")
@@ -157,24 +162,24 @@ class Forecast:
 
     @cached_property
     def samples(self) -> np.ndarray:
-        r"""Joint paths, with shape :math:`(S, H, D)`, drawn once, read-only; the same seed gives the same paths."""
+        r"""Return joint paths, with shape :math:`(S, H, D)`; cached, read-only and reproducible by the seed."""
         return _kept(self.joint_distribution.sample(self.num_samples, self._generator())[:, 0].numpy())
 
     def _generator(self) -> torch.Generator:
-        # Mixed to 32 bits, for torch's generator on the CPU disregards the higher ones.
+        # Hashed to 32 bits, as torch's CPU generator ignores the higher ones.
         seed = np.random.SeedSequence([self.seed, zlib.crc32(self.item_id.encode())]).generate_state(1)[0]
         return torch.Generator().manual_seed(int(seed))
 
     def aggregate(self, how: Sequence[float] | np.ndarray | Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        r"""Turns the joint paths into samples of what is made of them: a total, a maximum, a ramp.
+        r"""Return samples of an aggregate of the joint paths: a total, a maximum, a ramp.
 
         Arguments:
-            how: Weights of the channels, with shape :math:`(D,)` (their sum at each step), or of all cells, with shape
-                :math:`(H, D)` (one number a path); or a function of one path :math:`(H, D)`, such as
+            how: Weights of the channels, with shape :math:`(D,)`, for their sum at each step; or of all cells, with
+                shape :math:`(H, D)`, for one number per path. Or a function of one path :math:`(H, D)`, such as
                 `lambda path: path.sum(1).max()`.
 
         Returns:
-            The samples, in the units that `how` makes, with shape :math:`(S, H)`, :math:`(S,)` or :math:`(S, *)`, as
+            The samples, in the units of the aggregate, with shape :math:`(S, H)`, :math:`(S,)` or :math:`(S, *)`, as
             the function returns. Their quantiles are those of the aggregate: `np.quantile(samples, 0.9, axis=0)`.
 
         Raises:
@@ -183,45 +188,45 @@ class Forecast:
         return scenarios.aggregate(self.samples, how)
 
     def probability(self, event: Callable[[np.ndarray], bool | np.ndarray]) -> float | np.ndarray:
-        r"""The probability of an event on joint paths.
+        r"""Return the probability of an event on joint paths.
 
         Arguments:
-            event: Whether it happens on a path :math:`(H, D)`: true or false, or an array of such, such as
-                `lambda path: path.min(0) < 0`.
+            event: A function that returns whether the event occurs on a path :math:`(H, D)`: one boolean or an array of
+                them, such as `lambda path: path.min(0) < 0`.
 
         Returns:
-            The share of the paths on which it happens; an array of shares where the event is one. Its standard error
+            The fraction of the paths on which it occurs; an array of fractions if the event is one. Its standard error
             is :math:`\sqrt{p (1 - p) / S}` at most.
 
         Raises:
-            ValueError: If the event is neither true nor false.
+            ValueError: If the event is not boolean.
         """
         return scenarios.probability(self.samples, event)
 
     def scenarios(self, k: int) -> Scenarios:
-        r"""Picks the joint paths that stand for all others (see `adapts.distribution.Scenarios`).
+        r"""Select representative joint paths (see `adapts.forecast.Scenarios`).
 
         Arguments:
             k: The number of scenarios, from 1 to :math:`S`.
 
         Returns:
-            The paths, the likeliest first, with shape :math:`(k, H, D)`, and the share of the law that each stands for.
+            The paths, the most probable first, with shape :math:`(k, H, D)`, and the probability that each represents.
 
         Raises:
-            ValueError: If `k` is no such number.
+            ValueError: If `k` is invalid.
         """
         return scenarios.scenarios(self.samples, k, seed=self.seed)
 
     def to_pandas(self, quantile_levels: Sequence[float] | None = None) -> pd.DataFrame:
-        r"""Writes the forecast as a long frame.
+        r"""Convert the forecast to a long data frame.
 
         Arguments:
-            quantile_levels: The levels to write; those of the forecast if None.
+            quantile_levels: The levels to include; those of the forecast if None.
 
         Returns:
-            One row a step and channel: item_id, timestamp (the number of the step for undated data), channel, mean,
-            and one column a level, named "0.05": by six digits, and by as many as there are where six would be another
-            number, or that of another level. Equal levels share a column.
+            One row per step and channel: item_id, timestamp (the number of the step for undated data), channel, mean,
+            and one column per level, named like "0.05". A name has up to six digits, or all digits if six would give
+            another number or another level's name. Equal levels share a column.
         """
         levels = checks.levels(self.quantile_levels if quantile_levels is None else quantile_levels)
         values = self.quantile(levels).reshape(-1, len(levels))
@@ -229,23 +234,23 @@ class Forecast:
         return self._cells().assign(mean=self.mean.reshape(-1), **columns)
 
     def _cells(self) -> pd.DataFrame:
-        r"""One row a step and channel, the channels of a step together."""
+        r"""Return one row per step and channel, grouped by step."""
         steps, width = len(self.index), len(self.channels)
         timestamps, channels = self.index.repeat(width), list(self.channels) * steps
         return pd.DataFrame({"item_id": self.item_id, "timestamp": timestamps, "channel": channels})
 
     def to_gluonts(self) -> SampleForecast:
-        r"""Hands the joint paths to gluonts.
+        r"""Convert the joint paths to a gluonts forecast.
 
         Returns:
             A sample forecast, with samples of shape :math:`(S, H, D)`, and :math:`(S, H)` for a single channel: gluonts
-            tells univariate forecasts by their shape, and its `Evaluator` takes no others.
+            recognises univariate forecasts by their shape, and its `Evaluator` accepts no others.
 
         Raises:
-            ValueError: If the series has no dates, gluonts has no periods of its frequency, or the clocks change within
-                the forecast.
+            ValueError: If the series has no dates, gluonts has no periods of its frequency, or a daylight-saving change
+                falls into the forecast.
         """
-        with quiet():  # gluonts has advice on JSON libraries
+        with quiet():  # gluonts warns about JSON libraries
             from gluonts.model.forecast import SampleForecast
 
         if not isinstance(self.index, pd.DatetimeIndex):
@@ -264,21 +269,21 @@ class Forecast:
         axes: Axes | Sequence[Axes] | np.ndarray | None = None,
         scenarios: int = 0,
     ) -> np.ndarray:
-        r"""Draws a fan chart a channel: what was observed, the median, and the 50, 80 and 95 % intervals.
+        r"""Plot a fan chart per channel: observed values, the median, and the 50, 80 and 95 % intervals.
 
-        What there is to know of the fit (`notices`) stands below, in a figure of its own.
+        A new figure shows the notices about the fit (`notices`) below.
 
         Arguments:
-            channels: The channels to draw, or the name of one; all if None, and of more than 24 twelve that lie evenly
-                among them.
-            history: The rows observed, a column a channel; those that the forecast keeps if None. Rows from the
-                forecast's first step on are drawn as well, so that the truth shows where it is known.
-            axes: The axes to draw on, one a channel; a new figure if None. Nothing is shown or saved.
-            scenarios: How many of `scenarios` to draw over the fans, paths that show how cells go together; the more of
-                the law a path stands for, the thicker its line.
+            channels: The channels to plot, or the name of one; if None, all, or twelve evenly spaced ones of more than
+                24.
+            history: The observed rows, one column per channel; those of the forecast if None. Rows from the forecast's
+                first step on are plotted as well, to compare with known observations.
+            axes: The axes to plot on, one per channel; a new figure if None. Nothing is shown or saved.
+            scenarios: The number of `scenarios` to plot over the fans, as paths that show the dependence. Line width
+                grows with the probability that a path represents.
 
         Returns:
-            The axes, one a channel.
+            The axes, one per channel.
 
         Raises:
             ValueError: If a channel is unknown, there are too few axes, or more scenarios than samples.
@@ -296,7 +301,7 @@ class Forecast:
             raise ValueError(
                 f"plot expects history to be a frame with the columns {shown(names)}, got {shown(history)}"
             )
-        picked = self.scenarios(scenarios) if scenarios else None
+        selected = self.scenarios(scenarios) if scenarios else None
         if axes is None:
             columns = 1 if len(names) <= 3 else 2 if len(names) <= 8 else 3
             rows = -(-len(names) // columns)
@@ -306,8 +311,8 @@ class Forecast:
             for spare in cells[len(names) :]:
                 spare.remove()
             if channels is None and len(names) < len(self.channels):
-                which = f"{len(names)} of {len(self.channels)} channels, evenly among them"
-                figure.suptitle(f"{which}; name others with plot(channels=...)")
+                selection = f"{len(names)} of {len(self.channels)} channels, evenly among them"
+                figure.suptitle(f"{selection}; name others with plot(channels=...)")
         else:
             with reading("axes cannot be read", "pass those that matplotlib's subplots returns"):
                 cells = list(np.atleast_1d(np.asarray(axes, dtype=object)).flat)
@@ -316,7 +321,7 @@ class Forecast:
             if len(cells) < len(names):
                 raise ValueError(f"plot expects {len(names)} axes, one a channel, got {len(cells)}")
         for name, cell in zip(names, cells, strict=False):
-            self._fan(cell, name, None if observed is None else observed[name], picked)
+            self._fan(cell, name, None if observed is None else observed[name], selected)
         handles, labels = cells[0].get_legend_handles_labels()
         if figure is None:
             cells[0].legend(loc="upper left", fontsize="small", framealpha=0.8)
@@ -326,17 +331,17 @@ class Forecast:
         return np.array(cells[: len(names)], dtype=object)
 
     def _drawn(self) -> list[str]:
-        width = len(self.channels)
-        places = np.linspace(0, width - 1, width if width <= _PANELS else _FEWER).round().astype(int)
-        return [self.channels[place] for place in places]
+        count = len(self.channels)
+        indices = np.linspace(0, count - 1, count if count <= _PANELS else _FEWER).round().astype(int)
+        return [self.channels[index] for index in indices]
 
-    def _fan(self, cell: Axes, name: str, observed: pd.Series[float] | None, picked: Scenarios | None) -> None:
+    def _fan(self, cell: Axes, name: str, observed: pd.Series[float] | None, selected: Scenarios | None) -> None:
         channel = self.channels.index(name)
         index, start = self.index, None
         if observed is not None:
             cell.plot(observed.index, observed.to_numpy(), color=_GREY, linewidth=1.2, label="observed")
             before = observed[observed.index < index[0]]
-            if len(before) and np.isfinite(before.iloc[-1]):  # the fan opens at the last value seen
+            if len(before) and np.isfinite(before.iloc[-1]):  # the fan opens at the last observed value
                 index, start = before.index[-1:].append(index), before.iloc[-1]
 
         def path(values: np.ndarray) -> np.ndarray:
@@ -348,11 +353,11 @@ class Forecast:
             cell.fill_between(index, low, high, color=_BLUE, alpha=opacity, linewidth=0, label=label)
         marker = "." if len(self.index) == 1 else None
         cell.plot(index, path(self.quantile(0.5)), color=_BLUE, linewidth=1.5, marker=marker, label="median")
-        if picked is not None:
-            for number, (one, weight) in enumerate(zip(picked.paths, picked.weights, strict=True)):
-                width = 0.4 + 1.2 * weight / picked.weights.max()
-                label = "_" if number else f"{len(picked.paths)} scenario{'s' * (len(picked.paths) > 1)}"
-                cell.plot(index, path(one), color=_ORANGE, linewidth=width, marker=marker, zorder=1.5, label=label)
+        if selected is not None:
+            for number, (scenario, weight) in enumerate(zip(selected.paths, selected.weights, strict=True)):
+                width = 0.4 + 1.2 * weight / selected.weights.max()
+                label = "_" if number else f"{len(selected.paths)} scenario{'s' * (len(selected.paths) > 1)}"
+                cell.plot(index, path(scenario), color=_ORANGE, linewidth=width, marker=marker, zorder=1.5, label=label)
         cell.set_title(name, loc="left", fontsize="medium", parse_math=False)
         cell.spines[["top", "right"]].set_visible(False)
         cell.tick_params(labelsize="small")
@@ -368,11 +373,11 @@ class Forecast:
 
 
 def noted(figure: Figure, notes: Sequence[str]) -> None:
-    r"""Writes notes below the axes of a figure, above the legend that stands at its lower edge.
+    r"""Write notes below the axes of a figure, above the legend at its lower edge.
 
     Arguments:
-        figure: The figure, of constrained layout, changed in place: it grows by the height of the notes.
-        notes: The notes, a sentence each.
+        figure: The figure, with constrained layout; changed in place: it grows by the height of the notes.
+        notes: The notes, one sentence each.
     """
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -380,41 +385,43 @@ def noted(figure: Figure, notes: Sequence[str]) -> None:
         return
     layout = figure.get_layout_engine()
     assert isinstance(layout, ConstrainedLayoutEngine)
-    room = int(15 * figure.get_figwidth())  # letters in a line
-    lines = [line for note in notes for line in wrap(f"Note: {note}{'' if note[-1:] in '.?' else '.'}", room)]
-    height, legend = 0.14 * len(lines) + 0.15, 0.38  # inches; the legend below has room of its own in the layout
-    whole = figure.get_figheight() + height
-    figure.set_figheight(whole)
-    layout.set(rect=(0.0, height / whole, 1.0, 1 - height / whole))
+    characters = int(15 * figure.get_figwidth())  # per line
+    lines = [line for note in notes for line in wrap(f"Note: {note}{'' if note[-1:] in '.?' else '.'}", characters)]
+    height, legend = 0.14 * len(lines) + 0.15, 0.38  # inches; the layout reserves separate space for the legend
+    total = figure.get_figheight() + height
+    figure.set_figheight(total)
+    layout.set(rect=(0.0, height / total, 1.0, 1 - height / total))
     text = "\n".join(lines)
-    figure.text(0.01, legend / whole, text, fontsize=8, va="bottom", color=_GREY, parse_math=False)
+    figure.text(0.01, legend / total, text, fontsize=8, va="bottom", color=_GREY, parse_math=False)
 
 
 def _kept(values: np.ndarray) -> np.ndarray:
-    r"""An array that is handed out each time it is asked for: nobody may change it."""
-    values = values.copy()  # the law may hold the same memory
+    r"""Return a read-only copy of an array that is cached."""
+    values = values.copy()  # the distribution may share the memory
     values.flags.writeable = False
     return values
 
 
 def _names(levels: Sequence[float]) -> list[str]:
-    r"""The names of columns of levels: six digits where they tell a level from all others, else all digits."""
-    short = [f"{level:g}" for level in levels]
-    of: dict[str, set[float]] = {}
-    for name, level in zip(short, levels, strict=True):
-        of.setdefault(name, set()).add(level)
+    r"""Return the column names of levels: six digits if these identify the level, else all digits."""
+    short_names = [f"{level:g}" for level in levels]
+    levels_of_name: dict[str, set[float]] = {}
+    for name, level in zip(short_names, levels, strict=True):
+        levels_of_name.setdefault(name, set()).add(level)
     return [
-        name if abs(float(name) - level) <= _SAME and (of[name] == {level} or float(name) == level) else repr(level)
-        for name, level in zip(short, levels, strict=True)
+        name
+        if abs(float(name) - level) <= _SAME and (levels_of_name[name] == {level} or float(name) == level)
+        else repr(level)
+        for name, level in zip(short_names, levels, strict=True)
     ]
 
 
 def plain_ticks(axes: Axes, which: str = "y") -> None:
-    r"""Writes each number of an axis in full: matplotlib puts a common offset or exponent where the title stands.
+    r"""Format the ticks of an axis as full numbers, as matplotlib puts offsets and exponents in the title's place.
 
     Arguments:
         axes: The axes, changed in place.
-        which: Which of them, "x" or "y".
+        which: The axis, "x" or "y".
     """
     from matplotlib.ticker import FuncFormatter
 
@@ -425,7 +432,7 @@ def plain_ticks(axes: Axes, which: str = "y") -> None:
         step = np.diff(ticks).min(initial=np.inf)
         if not 0 < step < np.inf:
             return f"{value:.5g}"
-        digits = max(7, int(np.log10(np.abs(ticks).max() / step)) + 3)  # so many tell neighbours apart
+        digits = max(7, int(np.log10(np.abs(ticks).max() / step)) + 3)  # enough to distinguish neighbours
         return formatter.fix_minus(f"{0.0 if abs(value) < step / 1000 else value:.{digits}g}")
 
     formatter = FuncFormatter(write)

@@ -1,4 +1,4 @@
-r"""Imputation: short gaps, other channels, and contexts of few values."""
+r"""Imputation: short gaps, other channels, and cold starts."""
 
 from .cold_start import ColdStart
 from .cross_channel import ChannelImputer, Imputation

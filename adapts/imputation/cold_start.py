@@ -1,4 +1,4 @@
-r"""Channels of which a context shows a few values only, told by what the train rows know of how long values last."""
+r"""Cold-start forecasts of channels with few observed values, from the autocorrelation of the train rows."""
 
 from __future__ import annotations
 
@@ -14,56 +14,56 @@ from ..persistence.tensors import require_names, taken
 from ..statistics.gaussian import autocovariance
 from .interpolation import short_gaps
 
-#: The values that a window must show of a channel for the frozen model alone to be asked of it: the fewest, and more.
+#: The candidate cold-start thresholds: from so many values on, the zero-shot forecast is used alone.
 ENOUGH = (16, 24, 36, 48, 72, 96, 144, 192)
-#: The numbers of values that both laws are tried on, beside those.
+#: Further numbers of values at which both forecasts are compared.
 TRIED = (3, 6, 10)
-#: The squared distance of values from the level of the train rows, in deviations, beyond which they have their own.
+#: The squared standardised distance from the level of the train rows beyond which values get their own level.
 ODD = 9.0
-#: The last values that are looked at.
+#: The maximum number of values used, the latest ones.
 LATEST = 64
 _TENSORS = ("correlation", "variance", "levels", "errors")
-#: What a value says of itself that is not the channel's: a share of the variance, which makes the equations soluble.
+#: The nugget of the kriging equations, as a fraction of the variance, which keeps them solvable.
 NUGGET = 1e-3
 #: The largest correlation, up to rounding.
 _UNIT = 1.0 + 1e-9
-#: The errors that quantiles are taken of, at least; a normal law's stand in where there are fewer.
+#: The minimum number of errors for empirical quantiles; below it, normal quantiles are used.
 ERRORS = 50
-#: The origins that errors are measured at, and the numbers that these errors may take together.
+#: The maximum numbers of origins and of errors.
 ORIGINS, CELLS = 2000, 2**23
-#: The numbers of equations that are held at a time, and the channels whose quantiles are found together.
+#: The batch sizes: elements of equations in memory, and channels per quantile computation.
 HELD, WIDTH = 2**22, 256
 
 
 @dataclass(frozen=True, eq=False)
 class ColdStart:
-    r"""What a few values of a channel tell of those to come.
+    r"""Cold-start forecast of a channel from a few values, by simple kriging.
 
-    The train rows' correlations over time give the best linear forecast from whatever values there are, at any ages
-    (simple kriging): with :math:`R` the correlations of the values :math:`x` with each other and :math:`r_h` those
-    with the value :math:`h` steps ahead,
+    The best linear forecast follows from the autocorrelations of the train rows, for any number of values at any ages.
+    With :math:`R` the correlations of the values :math:`x` and :math:`r_h` those with the value :math:`h` steps ahead,
 
     .. math:: \mu_h = r_h^\top R^{-1} x, \qquad \sigma_h^2 = \gamma_0 (1 - r_h^\top R^{-1} r_h)
 
     For a single value :math:`a` steps old these are :math:`\rho_{h+a} x` and :math:`\gamma_0 (1 - \rho_{h+a}^2)`. Rows
-    are standardised over all items, so that where items have levels of their own, values far apart are correlated too,
-    and the forecast stays near the level of the item. The quantiles about the mean are those of the train rows' errors,
-    forecast from one value, in units of :math:`\sigma_h`.
+    are standardised over all items. If items differ in level, distant values are therefore correlated too, and the
+    forecast stays near the item's level. The quantiles about the mean are those of errors on the train rows, forecast
+    from one value, in units of :math:`\sigma_h`.
 
-    With :math:`a = 1^\top R^{-1} 1` and :math:`b = 1^\top R^{-1} x / \sqrt{\gamma_0}`, values for which
-    :math:`b^2 / a > 9` lie more than three deviations from the level of the train rows. They have a level of their own,
-    normal with variance :math:`\tau^2 \gamma_0`, :math:`\tau^2 = (b^2 / a - 9) / a`, which is told with them: kriging
-    with an unknown mean, as :math:`\tau` grows.
+    Let :math:`a = 1^\top R^{-1} 1` and :math:`b = 1^\top R^{-1} x / \sqrt{\gamma_0}`. Values with :math:`b^2 / a > 9`
+    lie more than three standard deviations from the level of the train rows, and get a level of their own. This level
+    has a normal prior with variance :math:`\tau^2 \gamma_0`, where :math:`\tau^2 = (b^2 / a - 9) / a`, and is estimated
+    from the values. As :math:`\tau` grows, this becomes kriging with an unknown mean.
 
     References:
         | Interpolation of Spatial Data: Some Theory for Kriging (Stein, 1999)
 
     Arguments:
-        correlation: The correlations :math:`\rho` at lags from 0 on, with shape :math:`(M, D)`, positive semidefinite.
+        correlation: The autocorrelations :math:`\rho` at lags from 0 on, with shape :math:`(M, D)`, positive
+            semidefinite.
         variance: The variance :math:`\gamma_0` about zero, with shape :math:`(D,)`.
         levels: The levels of the quantiles, with shape :math:`(Q,)`.
-        errors: The quantiles of the errors at each lead, with shape :math:`(H, D, Q)`.
-        enough: The number of values from which on the frozen model is asked alone.
+        errors: The error quantiles at each horizon step (lead time), with shape :math:`(H, D, Q)`.
+        enough: The cold-start threshold: the number of values from which on the zero-shot forecast is used alone.
     """
 
     correlation: Tensor
@@ -76,18 +76,18 @@ class ColdStart:
     def fit(
         cls, items: Sequence[Tensor], context_length: int, blocks: Tensor, levels: Tensor | Sequence[float]
     ) -> ColdStart:
-        r"""Estimates it of train rows.
+        r"""Estimate autocorrelations and error quantiles from train rows.
 
         Arguments:
             items: The standardised rows of each item in order of time, each with shape :math:`(T_i, D)`. NaN marks a
                 missing cell.
-            context_length: The number of context steps :math:`L`.
-            blocks: The block of leads that each lead belongs to, with shape :math:`(H,)`; the errors of a block share
-                their quantiles.
-            levels: The levels of these, with shape :math:`(Q,)`.
+            context_length: The context length :math:`L`.
+            blocks: The block of each horizon step, with shape :math:`(H,)`; the steps of a block share their error
+                quantiles.
+            levels: The levels of these quantiles, with shape :math:`(Q,)`.
 
         Returns:
-            What a few values tell. A channel that never changes is forecast to stay as it is, with no width.
+            The cold-start forecast. A constant channel is forecast to stay constant, with zero variance.
         """
         horizon, levels = len(blocks), torch.as_tensor(levels, dtype=torch.float64)
         covariance = autocovariance(items, context_length + horizon)
@@ -97,22 +97,25 @@ class ColdStart:
         normal = torch.special.ndtri(levels)
         quantiles = torch.empty(horizon, errors.shape[-1], len(levels), dtype=torch.float64)
         for block in blocks.unique():
-            some = errors[:, blocks == block].flatten(0, 1)
-            enough = (~some.isnan()).sum(0) >= ERRORS
-            found = torch.cat([torch.nanquantile(part, levels, dim=0) for part in some.split(WIDTH, 1)], 1).mT  # (D, Q)
-            quantiles[blocks == block] = torch.where(enough[:, None], found, normal)
+            block_errors = errors[:, blocks == block].flatten(0, 1)
+            sufficient = (~block_errors.isnan()).sum(0) >= ERRORS
+            empirical = torch.cat(
+                [torch.nanquantile(channels, levels, dim=0) for channels in block_errors.split(WIDTH, 1)], 1
+            ).mT  # (D, Q)
+            quantiles[blocks == block] = torch.where(sufficient[:, None], empirical, normal)
         return cls(correlation, variance, levels, quantiles)
 
     def left(self, past: Tensor) -> Tensor:
-        r"""Returns what share of the law of a channel is left to the frozen model.
+        r"""Return the weight of the zero-shot forecast of each channel.
 
         Arguments:
             past: The contexts, with shape :math:`(n, L, D)`. NaN marks a missing step.
 
         Returns:
-            The shares, with shape :math:`(n, D)`: 0 of one or two values, which tell a model no spread, then rising to
-            1 for `enough`; 1 where no value is seen, which tells nothing of those to come. Of the steps of short gaps,
-            which the frozen model sees bridged, two count for each value.
+            The weights, with shape :math:`(n, D)`: 0 for one or two values, which give a model no variance, then rising
+            linearly to 1 at `enough` values. The weight is also 1 without any value, when a cold-start forecast has no
+            information. Steps in short gaps, which are linearly interpolated for the frozen model, count as values too,
+            up to two per observed value.
         """
         count = (~past.isnan()).sum(1)
         interpolated = short_gaps(past.mT.flatten(0, 1)).sum(1).view_as(count)
@@ -122,98 +125,102 @@ class ColdStart:
     def handed_over(
         self, past: Tensor, future: Tensor, channel: Tensor, forecast: Callable[[Tensor], Tensor]
     ) -> ColdStart:
-        r"""Finds how many values are enough for the frozen model alone, by contexts cut short.
+        r"""Select the cold-start threshold on truncated contexts.
 
-        Both laws are made of the last 3, 6, ... values of each context; what their mixtures lose, by the mean pinball
-        loss over all of these numbers, is least for the number that is taken.
+        Both forecasts are computed from the last 3, 6, ... values of each context. The selected threshold minimises the
+        mean quantile loss of their weighted average over all of these numbers.
 
         Arguments:
-            past: The contexts of one channel each, with shape :math:`(p, L)`, best of rows behind those that it was
-                fitted on. NaN marks a missing step. No more than :math:`L / 2` values are ever asked for.
-            future: What came true, with shape :math:`(p, H)`.
-            channel: The channel of each, with shape :math:`(p,)`.
-            forecast: Gives the frozen model's quantiles at `levels`, :math:`(p, H, Q)`, of contexts.
+            past: The contexts of one channel each, with shape :math:`(p, L)`, preferably from rows after those of the
+                fit. NaN marks a missing step. The threshold is at most :math:`L / 2`, or 16 if that is larger.
+            future: The observed values, with shape :math:`(p, H)`.
+            channel: The channel of each context, with shape :math:`(p,)`.
+            forecast: A function that maps contexts to the frozen model's quantiles at `levels`, :math:`(p, H, Q)`.
 
         Returns:
-            The same, handed over there.
+            The same forecast with the selected threshold.
         """
-        most = past.shape[1] // 2
-        candidates = [number for number in ENOUGH if number <= most] or [ENOUGH[0]]
-        later = (~past.isnan()).flip(1).cumsum(1).flip(1)  # values from each step on
+        longest = past.shape[1] // 2
+        candidates = [number for number in ENOUGH if number <= longest] or [ENOUGH[0]]
+        values_from = (~past.isnan()).flip(1).cumsum(1).flip(1)  # number of values from each step on
         losses = torch.zeros(len(candidates), dtype=torch.float64)
         for count in (*TRIED, *candidates[:-1]):
-            some = later[:, 0] >= count
-            if not bool(some.any()):
+            usable = values_from[:, 0] >= count
+            if not bool(usable.any()):
                 break
-            cut = past[some].where(later[some] <= count, torch.nan)
-            cut = cut[:, int((~cut.isnan()).any(0).int().argmax()) :]
-            frozen, told, truth = forecast(cut).double(), self.law(cut, channel[some]).double(), future[some, :, None]
+            truncated = past[usable].where(values_from[usable] <= count, torch.nan)
+            truncated = truncated[:, int((~truncated.isnan()).any(0).int().argmax()) :]
+            frozen, own, truth = (
+                forecast(truncated).double(),
+                self.law(truncated, channel[usable]).double(),
+                future[usable, :, None],
+            )
             for number, enough in enumerate(candidates):
-                error = truth - torch.lerp(told, frozen, float(_share(torch.tensor(count), enough)))
+                error = truth - torch.lerp(own, frozen, float(_share(torch.tensor(count), enough)))
                 losses[number] += torch.maximum(self.levels * error, (self.levels - 1) * error).nanmean()
         return replace(self, enough=candidates[int(losses.argmin())])
 
     def law(self, past: Tensor, channel: Tensor) -> Tensor:
-        r"""Forecasts windows of one channel each from the values that they show, the last `LATEST` of them.
+        r"""Forecast windows of one channel each from their last `LATEST` values.
 
         Arguments:
             past: The contexts, with shape :math:`(p, L)`. NaN marks a missing step.
-            channel: The channel of each, with shape :math:`(p,)`.
+            channel: The channel of each context, with shape :math:`(p,)`.
 
         Returns:
-            The quantiles at `levels`, with shape :math:`(p, H, Q)`, of the precision of `past`.
+            The quantiles at `levels`, with shape :math:`(p, H, Q)`, in the data type of `past`.
         """
         step = max(1, HELD // (LATEST * (LATEST + len(self.errors))))
         pairs = zip(past.split(step), channel.split(step), strict=True)
-        return torch.cat([self._law(*some) for some in pairs]).to(past)
+        return torch.cat([self._law(*batch) for batch in pairs]).to(past)
 
     def _law(self, past: Tensor, channel: Tensor) -> Tensor:
         length, horizon = past.shape[1], len(self.errors)
-        seen = torch.where(past.isnan(), -1, torch.arange(length))
-        at = seen.topk(min(LATEST, length), dim=1).values  # (p, k), -1 where there are fewer values
-        known = at >= 0
-        x = torch.where(known, past.double().gather(1, at.clamp(min=0)), 0.0)
-        between = self._at((at[:, :, None] - at[:, None, :]).abs(), channel)
-        ahead = self._at(torch.arange(length, length + horizon) - at[:, :, None], channel)  # (p, k, H)
-        own = torch.where(known, NUGGET, 1.0)  # a unit equation for each value that is not there
-        matrix = between * (known[:, :, None] & known[:, None, :]) + torch.diag_embed(own)
+        observed = torch.where(past.isnan(), -1, torch.arange(length))
+        positions = observed.topk(min(LATEST, length), dim=1).values  # (p, k), -1 where there are fewer values
+        known = positions >= 0
+        x = torch.where(known, past.double().gather(1, positions.clamp(min=0)), 0.0)
+        between = self._at((positions[:, :, None] - positions[:, None, :]).abs(), channel)
+        ahead = self._at(torch.arange(length, length + horizon) - positions[:, :, None], channel)  # (p, k, H)
+        nugget = torch.where(known, NUGGET, 1.0)  # a unit equation for each absent value
+        matrix = between * (known[:, :, None] & known[:, None, :]) + torch.diag_embed(nugget)
         ahead = ahead * known[:, :, None]
         ones = known[:, :, None].double()
         solved = torch.linalg.solve(matrix, torch.cat([ahead, ones], 2))
-        weights, even = solved[..., :-1], solved[..., -1]  # (p, k, H), (p, k)
-        # The level of its own that the values are likeliest about, where they are all but impossible about zero.
+        weights, solved_ones = solved[..., :-1], solved[..., -1]  # (p, k, H), (p, k)
+        # An own level for values that are almost impossible about zero.
         variance = self.variance[channel].clamp(min=1e-12)
-        told, far = (even * ones[..., 0]).sum(1), (even * x).sum(1) / variance.sqrt()
-        own = ((far.square() / told - ODD) / told).clamp(min=0)  # its variance, 0 mostly
-        level = (variance.sqrt() * own * far / (1 + own * told)).unsqueeze(1)
+        precision, score = (solved_ones * ones[..., 0]).sum(1), (solved_ones * x).sum(1) / variance.sqrt()
+        prior = ((score.square() / precision - ODD) / precision).clamp(min=0)  # relative prior variance, usually 0
+        level = (variance.sqrt() * prior * score / (1 + prior * precision)).unsqueeze(1)
         mean = level + (weights * (x - level)[:, :, None]).sum(1)
-        doubt = (1 - (weights * ones).sum(1)).square() * (own / (1 + own * told)).unsqueeze(1)
-        left = (1 - (weights * ahead).sum(1)).clamp(min=0) + doubt
-        spread = (self.variance[channel, None] * left).sqrt()
-        quantiles: Tensor = mean[..., None] + spread[..., None] * self.errors[:, channel].transpose(0, 1)
+        level_variance = (1 - (weights * ones).sum(1)).square() * (prior / (1 + prior * precision)).unsqueeze(1)
+        relative_variance = (1 - (weights * ahead).sum(1)).clamp(min=0) + level_variance
+        deviation = (self.variance[channel, None] * relative_variance).sqrt()
+        quantiles: Tensor = mean[..., None] + deviation[..., None] * self.errors[:, channel].transpose(0, 1)
         return quantiles
 
     def _at(self, lag: Tensor, channel: Tensor) -> Tensor:
-        r"""The correlations of one channel each at lags (p, *)."""
-        found: Tensor = self.correlation[lag.clamp(max=len(self.correlation) - 1), channel[:, None, None]]
-        return found
+        r"""Return the autocorrelations of one channel each at lags (p, *)."""
+        correlations: Tensor = self.correlation[lag.clamp(max=len(self.correlation) - 1), channel[:, None, None]]
+        return correlations
 
     def state(self) -> dict[str, Tensor]:
-        r"""Returns the tensors, by name."""
+        r"""Return the tensors by name."""
         return {name: torch.as_tensor(getattr(self, name)) for name in (*_TENSORS, "enough")}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> ColdStart:
-        r"""Makes it of its tensors.
+        r"""Restore the forecast from its tensors.
 
         Arguments:
-            state: What `state` returned.
+            state: The result of `state`.
 
         Returns:
-            What a few values tell.
+            The cold-start forecast.
 
         Raises:
-            ValueError: If a tensor is not as `state` makes it.
+            ValueError: If a tensor is invalid.
         """
         require_names("what a few values tell", state, [*_TENSORS, "enough"])
         count = len(state["variance"]) if state["variance"].ndim else 0
@@ -233,17 +240,17 @@ class ColdStart:
 
 
 def _share(count: Tensor, enough: int) -> Tensor:
-    r"""The frozen model's share of laws of so many values."""
+    r"""Return the weight of the zero-shot forecast at given numbers of values."""
     return ((count - 2) / (enough - 2)).clamp(0, 1)
 
 
 def _errors(items: Sequence[Tensor], correlation: Tensor, variance: Tensor) -> Tensor:
-    r"""The errors (n, H, D) of forecasts from one value, at origins that lie evenly in the rows, in their own units."""
+    r"""Return standardised errors (n, H, D) of forecasts from one value, at evenly spaced origins."""
     horizon, channels = correlation.shape
-    apart = torch.full((horizon, channels), torch.nan, dtype=torch.float64)
-    rows = torch.cat([piece for item in items for piece in (item.double(), apart)])
-    number = min(len(rows) - horizon, ORIGINS, max(ERRORS, CELLS // (horizon * channels)))
-    origin = torch.linspace(0, len(rows) - horizon - 1, number, dtype=torch.float32).long()
-    now, later = rows[origin, None], rows[origin[:, None] + torch.arange(1, horizon + 1)]
-    spread = (variance * (1 - correlation.square())).clamp(min=1e-12).sqrt()
-    return (later - correlation * now) / spread
+    separator = torch.full((horizon, channels), torch.nan, dtype=torch.float64)
+    rows = torch.cat([block for item in items for block in (item.double(), separator)])
+    count = min(len(rows) - horizon, ORIGINS, max(ERRORS, CELLS // (horizon * channels)))
+    origin = torch.linspace(0, len(rows) - horizon - 1, count, dtype=torch.float32).long()
+    current, later = rows[origin, None], rows[origin[:, None] + torch.arange(1, horizon + 1)]
+    deviation = (variance * (1 - correlation.square())).clamp(min=1e-12).sqrt()
+    return (later - correlation * current) / deviation

@@ -1,4 +1,4 @@
-r"""Channels that are not observed, imputed from those that are."""
+r"""Imputation of missing channels from observed ones."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from ..persistence.tensors import require_names, taken
 from ..statistics.gaussian import conditional, persistence, shrunk_covariance
 from .interpolation import neighbours
 
-#: The values that a window must show of a channel for the frozen model to know more of its past than others may tell.
+#: Below this number of observed values of a channel, the criterion for imputation is weaker.
 FEW = 24
-#: What the others must leave untold of a gap at most, as a share of what a bridge between its ends does not know: the
-#: frozen model knows more of a channel's own past than that.
+#: The maximum ratio of the variance given other channels to that of interpolation between the ends of a gap. It is
+#: below one because the frozen model knows more of a channel's own past than such an interpolation does.
 UNTOLD = 0.5
-#: The numbers of contexts that are filled at a time.
+#: The maximum number of cells that are filled at a time.
 CELLS = 2**21
 
 
 @dataclass(frozen=True)
 class ChannelImputer:
-    r"""What channels tell of each other at one step, and how long it lasts what they do not tell.
+    r"""Covariance of channels at one step, and the persistence of their residuals.
 
     Arguments:
-        covariance: The covariance of the channels' levels, positive definite, with shape :math:`(D, D)`.
-        own: How much of a channel's level is left a step later, with shape :math:`(D,)`, within [0, 1).
-        rest: The same of what the others do not tell of it.
+        covariance: The covariance of the channels, positive definite, with shape :math:`(D, D)`.
+        own: The autocorrelation of each channel at lag one, with shape :math:`(D,)`, within [0, 1).
+        rest: The same for the residual given the other channels.
     """
 
     covariance: Tensor
@@ -40,40 +40,40 @@ class ChannelImputer:
 
     @classmethod
     def fit(cls, rows: Tensor, lag: int) -> ChannelImputer:
-        r"""Estimates them of train rows.
+        r"""Estimate covariance and persistence from train rows.
 
         Arguments:
-            rows: Standardised rows in order of time, with shape :math:`(T, D)`, `lag` rows of NaN between items. NaN
-                marks a missing cell.
-            lag: The steps over which it is measured how long levels last: those of a forecast.
+            rows: Standardised rows in order of time, with shape :math:`(T, D)`, with `lag` rows of NaN between items.
+                NaN marks a missing cell.
+            lag: The lag at which persistence is measured: the prediction length.
 
         Returns:
-            The coupling; a single channel is told by nothing.
+            The imputer; a single channel has nothing to be imputed from.
         """
         covariance = shrunk_covariance(rows)
         precision = torch.linalg.inv(covariance)
         own, rest = (
-            persistence(rows, each, lag) for each in (torch.eye(len(precision), dtype=torch.float64), precision)
+            persistence(rows, matrix, lag) for matrix in (torch.eye(len(precision), dtype=torch.float64), precision)
         )
         return cls(covariance, own, rest)
 
     def tell(self, panel: Panel) -> Imputation | None:
-        r"""Says of each cell of a panel what the other channels tell of it.
+        r"""Return the conditional mean and variance of each cell of a panel given the other channels.
 
         Arguments:
             panel: The standardised panel. NaN marks a missing cell.
 
         Returns:
-            What is told; None where nothing is missing or nothing can be told: of a single channel, or of hundreds of
-            channels that are missing in so many patterns that it would take minutes.
+            The imputation; None if nothing is missing, for a single channel, or for so many channels and missing
+            patterns that it would take minutes.
         """
         rows = torch.from_numpy(panel.concatenated[0])
         if panel.num_channels == 1 or not bool(rows.isnan().any()):
             return None
-        told = conditional(rows, self.covariance)
-        if told is None:
+        moments = conditional(rows, self.covariance)
+        if moments is None:
             return None
-        means, variances = ([part.numpy() for part in each.split(list(panel.lengths))] for each in told)
+        means, variances = ([part.numpy() for part in moment.split(list(panel.lengths))] for moment in moments)
         mean, variance = (
             replace(panel, items=tuple(replace(item, values=x) for item, x in zip(panel.items, parts, strict=True)))
             for parts in (means, variances)
@@ -81,21 +81,21 @@ class ChannelImputer:
         return Imputation(self, mean, variance)
 
     def state(self) -> dict[str, Tensor]:
-        r"""Returns the tensors, by name."""
+        r"""Return the tensors by name."""
         return {"covariance": self.covariance, "own": self.own, "rest": self.rest}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> ChannelImputer:
-        r"""Makes it of its tensors.
+        r"""Restore the imputer from its tensors.
 
         Arguments:
-            state: What `state` returned.
+            state: The result of `state`.
 
         Returns:
-            The coupling.
+            The imputer.
 
         Raises:
-            ValueError: If a tensor is not as `state` makes it.
+            ValueError: If a tensor is invalid.
         """
         require_names("the coupling", state, ["covariance", "own", "rest"])
         count = len(state["own"]) if state["own"].ndim else 0
@@ -108,12 +108,13 @@ class ChannelImputer:
 
 @dataclass(frozen=True, eq=False)
 class Imputation:
-    r"""What the channels that are seen tell of those that are not, at each step of a panel.
+    r"""Conditional means and variances of a panel's cells given the other channels.
 
     Arguments:
-        coupling: How the channels hang together.
-        mean: The mean of each cell given the other channels at its step; 0, the train rows', where none is seen.
-        variance: Its variance, infinite where none is seen.
+        imputer: The covariance and persistence of the channels.
+        mean: The mean of each cell given the other channels at its step; 0, the mean of the train rows, if none is
+            observed.
+        variance: The corresponding variance, infinite if none is observed.
     """
 
     imputer: ChannelImputer
@@ -121,72 +122,79 @@ class Imputation:
     variance: Panel
 
     def fill(self, past: Tensor, mean: Tensor, variance: Tensor, prediction_length: int) -> tuple[Tensor, Tensor]:
-        r"""Fills the gaps of contexts, where the others tell much more of a cell than the channel's own values do.
+        r"""Fill gaps of contexts where other channels are more informative than the channel's own values.
 
-        A gap is what the others tell plus what they left untold at both its ends, which fades into it as an
-        autoregression of first order does. Both variances, with the others and without, are those of a bridge between
-        the ends, and the first must be less than half of the second. Before a channel's first value there is one end,
-        and both are those of what fades backwards from it. Of a channel of fewer than `FEW` values the frozen model
-        knows little: less than the whole of the second will do, and before the first value, or where there is none, a
-        gap is filled wherever the others tell anything.
+        An imputed value is the mean given the other channels plus an interpolated residual. The residuals at both ends
+        of the gap decay into it like a first-order autoregression. Two variances are compared, with and without the
+        other channels. Both are those of an interpolation between the ends, and the first must be less than half of the
+        second. Before a channel's first value there is only one end, from which both decay backwards.
 
-        What the others leave untold has a variance :math:`v` and a persistence :math:`\phi`. Of it a forecast of the
-        filled series does not know what comes anew, as far as the series does not show how much that is, and what has
-        come since the last value: :math:`g` steps after that, with a share :math:`s` of the context filled,
+        With fewer than `FEW` values, the frozen model knows little of a channel, and the first variance need only be
+        smaller than the second. Before the first value, or without any, a gap is filled wherever the others are
+        informative at all.
+
+        The residual has variance :math:`v` and persistence :math:`\phi`. A forecast of the filled series lacks its
+        future innovations, in proportion to the filled fraction :math:`s` of the context, which hides them. It also
+        lacks the innovations since the last value, :math:`g` steps before the end. The imputation variance to add is
 
         .. math:: v \bigl(s (1 - \phi^{2h}) + (1 - \phi^{2g}) \phi^{2h}\bigr)
 
         Arguments:
             past: The contexts, with shape :math:`(n, L, D)`, in double precision. NaN marks a missing cell.
-            mean: What the others tell of their cells, of the same shape. NaN outside of the items.
-            variance: Its variance, of the same shape.
-            prediction_length: The number of steps :math:`H` to forecast.
+            mean: The conditional means of the cells, of the same shape. NaN outside of the items.
+            variance: The corresponding variances, of the same shape.
+            prediction_length: The number of horizon steps :math:`H`.
 
         Returns:
-            The filled contexts, and the variance to be added to their forecasts, with shape :math:`(n, H, D)`: 0
-            for channels of which nothing was filled.
+            The filled contexts, and the imputation variance to add to their forecasts, with shape :math:`(n, H, D)`: 0
+            for channels without filled gaps.
         """
-        filled, doubt = past.clone(), torch.zeros(len(past), prediction_length, past.shape[2], dtype=past.dtype)
+        filled, added = past.clone(), torch.zeros(len(past), prediction_length, past.shape[2], dtype=past.dtype)
         window, channel = past.isnan().any(1).nonzero().T
-        for some in torch.arange(len(window)).split(max(1, CELLS // past.shape[1])):
-            pairs = window[some], slice(None), channel[some]
-            filled[pairs], doubt[pairs] = self._fill(
-                past[pairs], mean[pairs], variance[pairs], channel[some], prediction_length
+        for batch in torch.arange(len(window)).split(max(1, CELLS // past.shape[1])):
+            pairs = window[batch], slice(None), channel[batch]
+            filled[pairs], added[pairs] = self._fill(
+                past[pairs], mean[pairs], variance[pairs], channel[batch], prediction_length
             )
-        return filled, doubt
+        return filled, added
 
     def _fill(
         self, past: Tensor, mean: Tensor, variance: Tensor, channel: Tensor, prediction_length: int
     ) -> tuple[Tensor, Tensor]:
-        r"""The same of contexts of one channel each, (p, L)."""
+        r"""Fill contexts of one channel each, (p, L)."""
         own, rest = self.imputer.own[channel, None], self.imputer.rest[channel, None]  # (p, 1)
-        level = self.imputer.covariance.diagonal()[channel, None]
+        total = self.imputer.covariance.diagonal()[channel, None]
         length = past.shape[1]
         steps = torch.arange(length)
-        seen = ~past.isnan()
-        before, after = neighbours(seen)
-        first, last = before >= 0, after < length
+        observed = ~past.isnan()
+        before, after = neighbours(observed)
+        has_before, has_after = before >= 0, after < length
 
-        def left(kept: Tensor) -> tuple[Tensor, Tensor]:
-            return torch.where(first, kept ** (steps - before), 0.0), torch.where(last, kept ** (after - steps), 0.0)
+        def decay(rate: Tensor) -> tuple[Tensor, Tensor]:
+            return torch.where(has_before, rate ** (steps - before), 0.0), torch.where(
+                has_after, rate ** (after - steps), 0.0
+            )
 
-        def interpolated(kept: Tensor) -> Tensor:
-            one, other = (share.square() for share in left(kept))
-            return (1 - one) * (1 - other) / (1 - one * other).clamp(min=1e-12)
+        def bridge_variance(rate: Tensor) -> Tensor:
+            from_before, from_after = (fraction.square() for fraction in decay(rate))
+            return (1 - from_before) * (1 - from_after) / (1 - from_before * from_after).clamp(min=1e-12)
 
-        few = seen.sum(1, keepdim=True) < FEW
-        alone = level * torch.where(few, 1.0, UNTOLD) * torch.where(few & ~first, 1.0, interpolated(own))
-        gap = ~seen & (variance * interpolated(rest) < alone)
-        beside = torch.where(seen, past - mean, 0.0)
-        ends = beside.gather(1, before.clamp(min=0)), beside.gather(1, after.clamp(max=length - 1))
-        one, other = left(rest)
-        weight = (1 - (one * other).square()).clamp(min=1e-12)
-        fading = (one * (1 - other.square()) * ends[0] + other * (1 - one.square()) * ends[1]) / weight
-        filled = torch.where(gap, mean + fading, past)
+        few = observed.sum(1, keepdim=True) < FEW
+        own_variance = total * torch.where(few, 1.0, UNTOLD) * torch.where(few & ~has_before, 1.0, bridge_variance(own))
+        gap = ~observed & (variance * bridge_variance(rest) < own_variance)
+        residual = torch.where(observed, past - mean, 0.0)
+        ends = residual.gather(1, before.clamp(min=0)), residual.gather(1, after.clamp(max=length - 1))
+        from_before, from_after = decay(rest)
+        weight = (1 - (from_before * from_after).square()).clamp(min=1e-12)
+        interpolated_residual = (
+            from_before * (1 - from_after.square()) * ends[0] + from_after * (1 - from_before.square()) * ends[1]
+        ) / weight
+        filled = torch.where(gap, mean + interpolated_residual, past)
 
         count = gap.sum(1, keepdim=True)
-        untold = torch.where(gap, variance, 0.0).sum(1, keepdim=True) / count.clamp(min=1)  # (p, 1)
-        share = count.float() / (gap | seen).sum(1, keepdim=True).clamp(min=1)
-        faded = rest ** (2 * torch.arange(1, prediction_length + 1))  # (p, H)
-        new = (1 - one[:, -1:].square()) * (gap & ~last).any(1, keepdim=True)  # since the last value
-        return filled, untold * (share * (1 - faded) + new * faded)
+        residual_variance = torch.where(gap, variance, 0.0).sum(1, keepdim=True) / count.clamp(min=1)  # (p, 1)
+        fraction = count.float() / (gap | observed).sum(1, keepdim=True).clamp(min=1)
+        decay_ahead = rest ** (2 * torch.arange(1, prediction_length + 1))  # (p, H)
+        # Innovations since the last value.
+        since_last = (1 - from_before[:, -1:].square()) * (gap & ~has_after).any(1, keepdim=True)
+        return filled, residual_variance * (fraction * (1 - decay_ahead) + since_last * decay_ahead)

@@ -1,4 +1,4 @@
-r"""Short gaps, interpolated; and contexts aligned at their last observation."""
+r"""Linear interpolation of short gaps, and alignment of contexts at their last observation."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ __all__ = ["LONGEST_GAP", "aligned_to_end", "interpolated", "short_gaps"]
 import torch
 from torch import Tensor
 
-#: The longest gap that is bridged by a line: of longer ones models themselves make as much.
+#: The longest gap that is interpolated; models handle longer ones as well by themselves.
 LONGEST_GAP = 12
 
 
 def interpolated(context: Tensor) -> Tensor:
-    r"""Bridges short gaps within series by straight lines.
+    r"""Interpolate short gaps within series linearly.
 
     Arguments:
         context: The series, with shape :math:`(N, L)`. NaN marks a missing step.
 
     Returns:
-        The series, with a line in each of `short_gaps`; `context` itself where there is none.
+        The series, interpolated in each of `short_gaps`; `context` itself if there are none.
     """
     gap, length = short_gaps(context), context.shape[1]
     if not bool(gap.any()):
         return context
     step = torch.arange(length, device=context.device)
     before, after = neighbours(~context.isnan())
-    one, other = (context.gather(1, end.clamp(0, length - 1)) for end in (before, after))
+    left, right = (context.gather(1, position.clamp(0, length - 1)) for position in (before, after))
     weight = ((step - before) / (after - before).clamp(min=1)).to(context)
-    return torch.where(gap, torch.lerp(one, other, weight), context)
+    return torch.where(gap, torch.lerp(left, right, weight), context)
 
 
 def short_gaps(context: Tensor) -> Tensor:
-    r"""Tells which steps lie in gaps of `LONGEST_GAP` steps or fewer between two observations.
+    r"""Return which steps lie in gaps of at most `LONGEST_GAP` steps between two observations.
 
     Arguments:
         context: The series, with shape :math:`(N, L)`. NaN marks a missing step.
 
     Returns:
-        Whether each step does, with shape :math:`(N, L)`.
+        A mask of these steps, with shape :math:`(N, L)`.
     """
     missing = context.isnan()
     if not bool(missing.any()):
@@ -47,14 +47,14 @@ def short_gaps(context: Tensor) -> Tensor:
 
 
 def aligned_to_end(context: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Moves each series so that it ends with its last observation.
+    r"""Shift each series so that it ends with its last observation.
 
     Arguments:
         context: The series, with shape :math:`(N, L)`. NaN marks a missing step.
 
     Returns:
-        The series, later by as many steps as are missing at the end, with NaN before; and how many these are, with
-        shape :math:`(N,)`, 0 where nothing is observed.
+        The series, shifted by the number of missing steps at the end and padded with NaN at the start; and these
+        numbers, with shape :math:`(N,)`, 0 where nothing is observed.
     """
     gap = (~context.isnan()).flip(1).int().argmax(1)
     if not bool(gap.any()):
@@ -64,7 +64,7 @@ def aligned_to_end(context: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def neighbours(seen: Tensor) -> tuple[Tensor, Tensor]:
-    r"""The last step that is seen up to each step (N, L), -1 where there is none, and the next, :math:`L` for none."""
+    r"""Return the last observed step up to each step (N, L), else -1, and the next, else :math:`L`."""
     length = seen.shape[1]
     steps = torch.arange(length, device=seen.device)
     before = torch.where(seen, steps, -1).cummax(1).values

@@ -1,4 +1,4 @@
-r"""Statistics: closed forms, and how sure a mean over dependent windows is."""
+r"""Statistics: regression in closed form, and inference on means over dependent windows."""
 
 from .bayesian import BayesianRegression
 from .bootstrap import effective_sample_size, lead_blocks

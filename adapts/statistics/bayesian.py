@@ -1,4 +1,4 @@
-r"""Bayesian linear regression with the noise integrated out."""
+r"""Bayesian linear regression with the noise variance integrated out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class StudentT(NamedTuple):
-    r"""The predictive law of targets: Student's t about a location."""
+    r"""Predictive distribution of targets: Student's t with location and scale."""
 
     location: Tensor
     scale: Tensor
@@ -19,26 +19,26 @@ class StudentT(NamedTuple):
 
     @property
     def variance(self) -> Tensor:
-        r"""The variance, infinite at two degrees of freedom and below."""
+        r"""Return the variance, infinite for at most two degrees of freedom."""
         inflation = torch.where(self.freedom > 2, self.freedom / (self.freedom - 2), torch.inf)
         return self.scale.square() * inflation
 
 
 class BayesianRegression:
-    r"""The exact posterior of linear regression under the conjugate prior, the noise unknown.
+    r"""Exact posterior of linear regression under the conjugate prior with unknown noise variance.
 
     .. math:: y_j = X w_j + \varepsilon_j, \quad \varepsilon_j \sim \mathcal N(0, \sigma_j^2 I), \quad
         w_j | \sigma_j^2 \sim \mathcal N(w_{0j}, \sigma_j^2 \Lambda_0^{-1}), \quad \sigma_j^2 \sim \mathrm{IG}(a_0, b_0)
 
-    Targets share their regressors and :math:`\Lambda_0` and have noise of their own: the matrix-normal inverse-gamma
-    law, whose posterior is
+    Targets share their regressors and :math:`\Lambda_0`, and have separate noise variances. The posterior of this
+    matrix-normal inverse-gamma model is
 
     .. math:: \Lambda_n = \Lambda_0 + X^\top X, \quad
         \Lambda_n w_{nj} = \Lambda_0 w_{0j} + X^\top y_j, \quad a_n = a_0 + \tfrac n2, \quad
         b_{nj} = b_{0} + \tfrac12 \bigl(y_j^\top y_j + w_{0j}^\top \Lambda_0 w_{0j} - w_{nj}^\top \Lambda_n w_{nj}\bigr)
 
-    The mean is the ridge solution of strength :math:`\Lambda_0` around :math:`W_0`. The rows count as independent:
-    where errors repeat each other, as those of overlapping windows do, the posterior is narrower than what is known.
+    The posterior mean is the ridge solution of strength :math:`\Lambda_0` around :math:`W_0`. The rows count as
+    independent. Where errors are dependent, as for overlapping windows, the posterior is overconfident.
 
     References:
         | Bayesian Data Analysis (Gelman et al., 2013), chapter 14
@@ -50,9 +50,9 @@ class BayesianRegression:
         square: The sums :math:`y_j^\top y_j`, with shape :math:`(*, q)`.
         count: The number of rows :math:`n`; a tensor broadcasts against :math:`(*, q)`.
         precision: The diagonal of :math:`\Lambda_0`: positive, with a shape that broadcasts against :math:`(*, p)`.
-            Infinity holds a coefficient at its prior mean.
+            Infinity fixes a coefficient at its prior mean.
         prior: The prior means :math:`W_0`, with shape :math:`(*, p, q)`; zero if None.
-        shape: The prior's :math:`a_0`; positive. Like the rate it says next to nothing unless told to.
+        shape: The prior's :math:`a_0`; positive. The defaults of shape and rate are almost non-informative.
         rate: The prior's :math:`b_0`; positive.
 
     Example:
@@ -78,12 +78,12 @@ class BayesianRegression:
         self.prior, self.count = prior, torch.as_tensor(count).to(square)
         square = square - 2 * (prior * cross).sum(-2) + (prior * (gram @ prior)).sum(-2)
         cross = cross - gram @ prior
-        # In units of the prior, w = w_0 + s v with v of unit precision; s = 0 where the precision is infinite.
+        # In units of the prior: w = w_0 + s v, v with unit precision, and s = 0 where the precision is infinite.
         size = torch.as_tensor(precision).to(gram).rsqrt().expand(gram.shape[:-1]).unsqueeze(-1)  # (*, p, 1)
         unit = torch.eye(gram.shape[-1], dtype=torch.float32).to(gram)
         lower = torch.linalg.cholesky(unit + size * gram * size.mT)
         whitened = torch.linalg.solve_triangular(lower, size * cross, upper=False)  # (*, p, q)
-        #: A root :math:`F` of the posterior's unit covariance, :math:`F F^\top = \Lambda_n^{-1}`, of shape (*, p, p).
+        #: A square root :math:`F` of the posterior's unit covariance, :math:`F F^\top = \Lambda_n^{-1}`, (*, p, p).
         self.factor: Tensor = size * torch.linalg.solve_triangular(lower.mT, unit.expand_as(lower), upper=True)
         #: The posterior means :math:`W_n`, of shape (*, p, q).
         self.mean: Tensor = prior + self.factor @ whitened
@@ -99,7 +99,7 @@ class BayesianRegression:
 
     @classmethod
     def fit(cls, x: Tensor, y: Tensor, precision: float | Tensor, *, prior: Tensor | None = None) -> BayesianRegression:
-        r"""Returns the posterior given the rows themselves.
+        r"""Return the posterior given the rows.
 
         Arguments:
             x: The regressors, with shape :math:`(*, n, p)`.
@@ -111,29 +111,29 @@ class BayesianRegression:
 
     @property
     def noise(self) -> Tensor:
-        r"""The mean of the noise's variance, :math:`b_n / (a_n - 1)`, of shape :math:`(*, q)`."""
+        r"""Return the posterior mean of the noise variance, :math:`b_n / (a_n - 1)`, of shape :math:`(*, q)`."""
         return torch.where(self.shape > 1, self.rate / (self.shape - 1), torch.inf)
 
     @property
     def covariance(self) -> Tensor:
-        r"""The covariance of each target's coefficients, of shape :math:`(*, q, p, p)`."""
+        r"""Return the covariance of each target's coefficients, of shape :math:`(*, q, p, p)`."""
         covariance: Tensor = self.noise[..., None, None] * (self.factor @ self.factor.mT).unsqueeze(-3)
         return covariance
 
     @property
     def divergence(self) -> Tensor:
-        r"""How far the posterior of coefficients and noise lies from the prior, in nats, of shape :math:`(*, q)`."""
+        r"""Return the KL divergence of the posterior from the prior, in nats, of shape :math:`(*, q)`."""
         a, b, a0, b0 = self.shape, self.rate, self._prior_shape, self._prior_rate
         noise = (a - a0) * a.digamma() - a.lgamma() + a0.lgamma() + a0 * (b / b0).log() + a * (b0 - b) / b
-        spread = self._root.square().sum((-2, -1)).unsqueeze(-1) - self._root.shape[-1]  # tr Λ_0 Λ_n^-1 - p
-        return noise + 0.5 * (spread + self._pull * a / b - self._log_shrinkage)
+        trace = self._root.square().sum((-2, -1)).unsqueeze(-1) - self._root.shape[-1]  # tr Λ_0 Λ_n^-1 - p
+        return noise + 0.5 * (trace + self._pull * a / b - self._log_shrinkage)
 
     def draw(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        r"""Draws coefficients from the posterior.
+        r"""Draw coefficients from the posterior.
 
         Arguments:
             count: The number of draws :math:`M`.
-            generator: The source of the draws; PyTorch's own if None.
+            generator: The random number generator; PyTorch's own if None.
 
         Returns:
             The draws, with shape :math:`(M, *, p, q)`.
@@ -141,7 +141,7 @@ class BayesianRegression:
         return self.mean + draw_deviation(count, self.factor, self.shape, self.rate, generator)
 
     def predict(self, x: Tensor) -> StudentT:
-        r"""Returns the predictive law of new targets, noise and all.
+        r"""Return the predictive distribution of new targets, noise included.
 
         Arguments:
             x: The regressors, with shape :math:`(*, m, p)`.
@@ -157,14 +157,16 @@ class BayesianRegression:
 def draw_deviation(
     count: int, factor: Tensor, shape: Tensor, rate: Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
-    r"""Draws how far coefficients lie from their posterior mean: the noise's variance first, then they given it.
+    r"""Draw deviations of coefficients from their posterior mean.
+
+    The noise variance is drawn first, then the coefficients given it.
 
     Arguments:
         count: The number of draws :math:`M`.
-        factor: The root :math:`F`, with shape :math:`(*, p, p)`.
+        factor: The square root :math:`F`, with shape :math:`(*, p, p)`.
         shape: The posterior's :math:`a_n`, with shape :math:`(*, q)`.
         rate: The posterior's :math:`b_n`, with shape :math:`(*, q)`.
-        generator: The source of the draws; PyTorch's own if None.
+        generator: The random number generator; PyTorch's own if None.
 
     Returns:
         The deviations, with shape :math:`(M, *, p, q)`.

@@ -1,4 +1,4 @@
-r"""Channels as jointly normal: their covariance, and what some of them tell of the others."""
+r"""Channels as jointly normal: covariances and conditional distributions."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-#: Shares of the correlations that are given up, as they are tried.
+#: The candidate shrinkage intensities of the correlations.
 SHRINKAGE = (1e-5, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
-#: Blocks of time, each held out once.
+#: The number of cross-validation folds (blocks of time).
 FOLDS = 5
-#: The most multiplications that conditioning may take: seconds.
+#: The maximum number of multiplications for conditioning: a matter of seconds.
 MOST = 2**38
-#: The pairs that a lag must have, as a share of those that the lag 0 has, for a covariance to be taken of them.
+#: The minimum number of pairs for a lag's covariance, as a fraction of those at lag 0.
 PAIRS = 0.1
-#: The numbers of matrices, or of spectra, that are held at a time.
+#: The maximum number of elements, of matrices or spectra, in memory at a time.
 HELD = 2**22
 
 
 def pairwise_covariance(rows: Tensor) -> Tensor:
-    r"""Returns the covariance about zero of the pairs of cells seen together, as it is, in double precision.
+    r"""Return the covariance about zero over pairwise complete cells, unmodified, in double precision.
 
     Arguments:
         rows: Centred rows, with shape :math:`(T, D)`. NaN marks a missing cell.
 
     Returns:
-        The covariance, with shape :math:`(D, D)`; not positive definite where cells are missing, or channels follow
-        from others.
+        The covariance, with shape :math:`(D, D)`; possibly indefinite if cells are missing, and singular for collinear
+        channels.
     """
     return _covariance([_moments(rows, rows)])
 
 
 def made_definite(covariance: Tensor, ridge: float = 1e-3) -> Tensor:
-    r"""Raises a covariance's small eigenvalues, so that it can be conditioned on any of its channels.
+    r"""Raise the small eigenvalues of a covariance, so that any of its channels can be conditioned on.
 
     Arguments:
         covariance: The covariance, with shape :math:`(D, D)`.
-        ridge: The least eigenvalue, as a share of the largest.
+        ridge: The minimum eigenvalue, relative to the largest.
 
     Returns:
         The positive definite covariance, of the same shape.
@@ -58,11 +58,12 @@ def made_definite(covariance: Tensor, ridge: float = 1e-3) -> Tensor:
 
 
 def shrunk_covariance(rows: Tensor) -> Tensor:
-    r"""Estimates a covariance that tells each channel from the others as well as can be.
+    r"""Estimate a covariance that predicts each channel from the others.
 
     .. math:: \Sigma = (1 - \rho) S + \rho \operatorname{diag}(S)
 
-    The share :math:`\rho` is the one by which blocks of time left out are most likely, each channel given all others.
+    The intensity :math:`\rho` maximises the cross-validated pseudo-likelihood over blocks of time: that of each channel
+    given all others.
 
     References:
         | Statistical Analysis of Non-Lattice Data (Besag, 1975), the pseudo-likelihood
@@ -72,81 +73,84 @@ def shrunk_covariance(rows: Tensor) -> Tensor:
         rows: Centred rows in order of time, with shape :math:`(T, D)`. NaN marks a missing cell.
 
     Returns:
-        The positive definite covariance, with shape :math:`(D, D)`, in double precision; the variances alone where
-        there are fewer rows than twice the folds.
+        The positive definite covariance, with shape :math:`(D, D)`, in double precision; the diagonal of variances for
+        fewer rows than twice the folds.
     """
     blocks = [_moments(block, block) for block in rows.tensor_split(FOLDS)]
-    whole = _covariance(blocks)
+    pooled = _covariance(blocks)
     if len(rows) < 2 * FOLDS:
-        return torch.diag(whole.diagonal().clamp(min=1e-6))
+        return torch.diag(pooled.diagonal().clamp(min=1e-6))
     likelihood = torch.zeros(len(SHRINKAGE), dtype=torch.float64)
-    for number, held in enumerate(blocks):
+    for number, fold in enumerate(blocks):
         correlation, scale = _correlation(_covariance([*blocks[:number], *blocks[number + 1 :]]))
         eigenvalues, vectors = torch.linalg.eigh(correlation)
-        outside = made_definite(_covariance([held]), SHRINKAGE[0]) / scale[:, None] / scale
-        counts = held[1].diagonal()
-        for place, share in enumerate(SHRINKAGE):
-            precision = (vectors / ((1 - share) * eigenvalues.clamp(min=0) + share)) @ vectors.mT
-            exact = precision.diagonal()  # one over the variance of each channel given the others
-            error = ((precision @ outside) * precision).sum(1) / exact.square()
-            likelihood[place] += (counts * (exact.log() - error * exact)).sum()
-    correlation, scale = _correlation(whole)
+        fold_covariance = made_definite(_covariance([fold]), SHRINKAGE[0]) / scale[:, None] / scale
+        observed = fold[1].diagonal()
+        for index, intensity in enumerate(SHRINKAGE):
+            precision = (vectors / ((1 - intensity) * eigenvalues.clamp(min=0) + intensity)) @ vectors.mT
+            conditional_precision = precision.diagonal()  # of each channel given the others
+            conditional_variance = ((precision @ fold_covariance) * precision).sum(1) / conditional_precision.square()
+            likelihood[index] += (
+                observed * (conditional_precision.log() - conditional_variance * conditional_precision)
+            ).sum()
+    correlation, scale = _correlation(pooled)
     eigenvalues, vectors = torch.linalg.eigh(correlation)
-    share = SHRINKAGE[int(likelihood.argmax())]
-    shrunk: Tensor = (vectors * ((1 - share) * eigenvalues.clamp(min=0) + share)) @ vectors.mT
+    intensity = SHRINKAGE[int(likelihood.argmax())]
+    shrunk: Tensor = (vectors * ((1 - intensity) * eigenvalues.clamp(min=0) + intensity)) @ vectors.mT
     return shrunk * scale[:, None] * scale
 
 
 def persistence(rows: Tensor, precision: Tensor, lag: int) -> Tensor:
-    r"""Returns how much of what one channel is beside the others is left a step later.
+    r"""Return the autocorrelation of each channel's residual given the other channels.
 
     Arguments:
-        rows: Centred rows in order of time, with shape :math:`(T, D)`, `lag` rows of NaN between items. NaN marks a
-            missing cell.
-        precision: The inverse covariance, with shape :math:`(D, D)`; a diagonal one asks for the channels themselves.
-        lag: The steps over which it is measured.
+        rows: Centred rows in order of time, with shape :math:`(T, D)`, with `lag` rows of NaN between items. NaN marks
+            a missing cell.
+        precision: The inverse covariance, with shape :math:`(D, D)`; a diagonal one gives the autocorrelation of the
+            channels themselves.
+        lag: The lag of the measurement in steps.
 
     Returns:
-        The correlations, taken to one step as of an autoregression of first order, with shape :math:`(D,)`, within
+        The autocorrelations, converted to one step as for a first-order autoregression, with shape :math:`(D,)`, within
         :math:`[0, 1)`.
     """
     sums = [_moments(*pair) for pair in ((rows, rows), (rows[:-lag], rows[lag:]))]
-    now, later = (((precision @ _covariance([each])) * precision).sum(1) for each in sums)
-    return (later / now.clamp(min=1e-12)).clamp(0, 0.9999) ** (1 / lag)
+    variance, lagged_covariance = (((precision @ _covariance([moments])) * precision).sum(1) for moments in sums)
+    return (lagged_covariance / variance.clamp(min=1e-12)).clamp(0, 0.9999) ** (1 / lag)
 
 
 def autocovariance(items: Sequence[Tensor], lags: int) -> Tensor:
-    r"""Returns each channel's covariance about zero with itself some steps later, over all items together.
+    r"""Return each channel's autocovariance about zero, pooled over all items.
 
-    It is the mean over the pairs of cells that are both seen, its negative frequencies set to zero, so that the
-    covariances of cells at any steps are a positive semidefinite matrix. A lag that few pairs show takes the covariance
-    of the longest one before it that more do.
+    It averages over pairs of observed cells. Negative spectral values are set to zero, so that the covariance matrix of
+    cells at any steps is positive semidefinite. A lag with few pairs takes the value of the longest shorter lag with
+    more.
 
     References:
         | Spectral Analysis and Time Series (Priestley, 1981), the spectrum of a positive semidefinite function
 
     Arguments:
         items: Centred rows of each item in order of time, each with shape :math:`(T_i, D)`. NaN marks a missing cell.
-        lags: The longest lag :math:`M`.
+        lags: The maximum lag :math:`M`.
 
     Returns:
-        The covariances at the lags from 0 to :math:`M`, with shape :math:`(M + 1, D)`, in double precision.
+        The autocovariances at lags 0 to :math:`M`, with shape :math:`(M + 1, D)`, in double precision.
     """
     total, count = torch.zeros(2, lags + 1, items[0].shape[1], dtype=torch.float64)
     for rows in items:
         if not len(rows):
             continue
-        reach = min(lags, len(rows) - 1)
-        length = 2 ** (len(rows) + reach).bit_length()  # longer than both, so that the ends do not meet
-        for some in torch.arange(rows.shape[1]).split(max(1, HELD // length)):
-            seen = ~rows[:, some].isnan()
-            for sums, values in ((total, torch.where(seen, rows[:, some], 0.0)), (count, seen)):
+        last_lag = min(lags, len(rows) - 1)
+        length = 2 ** (len(rows) + last_lag).bit_length()  # padded against circular wrap-around
+        for channels in torch.arange(rows.shape[1]).split(max(1, HELD // length)):
+            observed = ~rows[:, channels].isnan()
+            for sums, values in ((total, torch.where(observed, rows[:, channels], 0.0)), (count, observed)):
                 spectrum = torch.fft.rfft(values.double(), n=length, dim=0)
-                found = torch.fft.irfft(spectrum.abs().square(), n=length, dim=0)
-                sums[: reach + 1, some] += found[: reach + 1]
+                products = torch.fft.irfft(spectrum.abs().square(), n=length, dim=0)
+                sums[: last_lag + 1, channels] += products[: last_lag + 1]
     count = count.round()
-    told = torch.where(count > PAIRS * count[0], torch.arange(lags + 1)[:, None], 0).cummax(0).values
-    covariance = (total / count.clamp(min=1)).gather(0, told)
+    valid_lag = torch.where(count > PAIRS * count[0], torch.arange(lags + 1)[:, None], 0).cummax(0).values
+    covariance = (total / count.clamp(min=1)).gather(0, valid_lag)
     power = torch.fft.rfft(torch.cat([covariance, covariance[1:-1].flip(0)]), dim=0).real.clamp(min=0)
     definite = torch.fft.irfft(power, n=2 * lags, dim=0)[: lags + 1]
     scaled: Tensor = definite * (covariance[0] / definite[0].clamp(min=1e-12))
@@ -154,7 +158,7 @@ def autocovariance(items: Sequence[Tensor], lags: int) -> Tensor:
 
 
 def conditional(rows: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor] | None:
-    r"""Returns what the other channels tell of each cell, those at the same step that are seen.
+    r"""Return the mean and variance of each cell given the observed cells of other channels at the same step.
 
     .. math:: \mu_c = \Sigma_{co} \Sigma_{oo}^{-1} x_o, \qquad
         \sigma_c^2 = \Sigma_{cc} - \Sigma_{co} \Sigma_{oo}^{-1} \Sigma_{oc}, \qquad o \not\ni c
@@ -164,47 +168,51 @@ def conditional(rows: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor] | Non
         covariance: The covariance :math:`\Sigma`, with shape :math:`(D, D)`, positive definite, in double precision.
 
     Returns:
-        The means and the variances, both of shape :math:`(T, D)`; 0 and infinity where no channel is seen. None where
-        so many channels are missing in so many patterns that it would take minutes.
+        The means and the variances, both of shape :math:`(T, D)`; 0 and infinity where no channel is observed. None if
+        there are too many channels and missing patterns to compute within minutes.
     """
     rows, channels = rows.double(), rows.shape[1]
-    patterns, which = torch.unique(~rows.isnan(), dim=0, return_inverse=True)
+    patterns, pattern_of_row = torch.unique(~rows.isnan(), dim=0, return_inverse=True)
     if len(patterns) * channels**3 > MOST:
         return None
     mean, variance = torch.zeros(2, *rows.shape, dtype=torch.float64)
-    order = which.argsort(stable=True)
-    for some in order.split(max(1, HELD // channels**2)):
-        kinds, kind = torch.unique(which[some], return_inverse=True)
-        seen = patterns[kinds].double()  # (k, D)
-        # The unseen channels get unit variance and no covariance, so that one batched inverse serves every pattern.
-        both = seen[:, :, None] * seen[:, None, :]
-        inverse = torch.linalg.inv(covariance * both + torch.diag_embed(1 - seen))
-        exact = inverse.diagonal(dim1=1, dim2=2)  # one over the variance given the others, where seen
-        told = ((covariance @ (inverse * both)) * covariance).sum(2)  # of those not seen
-        unseen = torch.where(seen.any(1, keepdim=True), covariance.diagonal() - told, torch.inf)
-        x = rows[some].nan_to_num(0.0)
-        weighted = (inverse[kind] @ x.unsqueeze(2)).squeeze(2)  # zero where unseen
-        known = seen[kind].bool()
-        mean[some] = torch.where(known, x - weighted / exact[kind], weighted @ covariance)
-        variance[some] = torch.where(seen.bool(), 1 / exact, unseen.clamp(min=0))[kind]
+    sorted_rows = pattern_of_row.argsort(stable=True)
+    for batch in sorted_rows.split(max(1, HELD // channels**2)):
+        distinct, pattern = torch.unique(pattern_of_row[batch], return_inverse=True)
+        observed = patterns[distinct].double()  # (k, D)
+        # Missing channels get unit variance and no covariance, so that one batched inverse serves every pattern.
+        observed_pairs = observed[:, :, None] * observed[:, None, :]
+        inverse = torch.linalg.inv(covariance * observed_pairs + torch.diag_embed(1 - observed))
+        conditional_precision = inverse.diagonal(
+            dim1=1, dim2=2
+        )  # one over the variance given the others, where observed
+        explained = ((covariance @ (inverse * observed_pairs)) * covariance).sum(2)  # of missing cells
+        missing_variance = torch.where(observed.any(1, keepdim=True), covariance.diagonal() - explained, torch.inf)
+        x = rows[batch].nan_to_num(0.0)
+        weighted = (inverse[pattern] @ x.unsqueeze(2)).squeeze(2)  # zero where unseen
+        observed_cells = observed[pattern].bool()
+        mean[batch] = torch.where(observed_cells, x - weighted / conditional_precision[pattern], weighted @ covariance)
+        variance[batch] = torch.where(observed.bool(), 1 / conditional_precision, missing_variance.clamp(min=0))[
+            pattern
+        ]
     return mean, variance
 
 
-def _moments(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    r"""The sums of the products of pairs of cells seen together, and their numbers, both (D, D)."""
-    seen = [(~rows.isnan()).double() for rows in (one, other)]
-    values = [torch.where(rows.isnan(), 0.0, rows).double() for rows in (one, other)]
-    return values[0].mT @ values[1], seen[0].mT @ seen[1]
+def _moments(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Return sums of products over pairs of observed cells, and their counts, both (D, D)."""
+    observed = [(~rows.isnan()).double() for rows in (first, second)]
+    values = [torch.where(rows.isnan(), 0.0, rows).double() for rows in (first, second)]
+    return values[0].mT @ values[1], observed[0].mT @ observed[1]
 
 
 def _covariance(moments: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    total, count = (torch.stack(each).sum(0) for each in zip(*moments, strict=True))
+    total, count = (torch.stack(group).sum(0) for group in zip(*moments, strict=True))
     covariance: Tensor = total / count.clamp(min=1)
     return covariance
 
 
 def _correlation(covariance: Tensor) -> tuple[Tensor, Tensor]:
-    r"""The correlations and the scales of a covariance; a channel that never changes has scale 1."""
+    r"""Return the correlations and scales of a covariance; a constant channel has scale 1."""
     variance = covariance.diagonal()
     scale = torch.where(variance > 1e-12, variance, 1.0).sqrt()
     return (covariance / scale[:, None] / scale).fill_diagonal_(1.0), scale

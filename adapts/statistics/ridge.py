@@ -1,4 +1,4 @@
-r"""Ridge regression, of full or reduced rank: one solution, or the path of strengths from one eigendecomposition."""
+r"""Ridge regression of full or reduced rank, with the whole path of strengths from one eigendecomposition."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 class RidgePath:
-    r"""The ridge solutions of one problem for every strength.
+    r"""Ridge solutions of one problem for all strengths.
 
     .. math:: W(\lambda) = \arg\min_W \lVert Y - X W \rVert_F^2 + \lambda \lVert W \rVert_F^2
         = V (\Lambda + \lambda I)^{-1} V^\top X^\top Y, \quad X^\top X = V \Lambda V^\top
 
-    Of the solutions of rank :math:`r` the best is :math:`W(\lambda) U U^\top`, where :math:`U` holds the :math:`r`
-    leading eigenvectors of :math:`Y^\top X W(\lambda)`: the right singular vectors of the fitted values
-    :math:`X W(\lambda)`, with the rows :math:`\sqrt \lambda \, W(\lambda)` of the penalty below them.
+    The best solution of rank :math:`r` is :math:`W(\lambda) U U^\top`, where :math:`U` holds the :math:`r` leading
+    eigenvectors of :math:`Y^\top X W(\lambda)`. They are the right singular vectors of the fitted values
+    :math:`X W(\lambda)`, stacked above the penalty rows :math:`\sqrt \lambda \, W(\lambda)`.
 
     References:
         | Ridge Regression (Hoerl & Kennard, 1970)
@@ -42,12 +42,13 @@ class RidgePath:
         self.projected = self.vectors.mT @ cross  # (*, p, q)
 
     def solve(self, strength: float | Tensor, rank: int | None = None) -> Tensor:
-        r"""Returns the solution at a strength.
+        r"""Return the solution at a strength.
 
         Arguments:
             strength: The strength :math:`\lambda \geq 0`; a tensor broadcasts against the :math:`q` targets. Infinity
                 gives zero. Directions without data stay zero at :math:`\lambda = 0` (the least-norm solution).
-            rank: The highest rank :math:`r` of the solution; any if None. The targets then share one strength.
+            rank: The maximum rank :math:`r` of the solution; unrestricted if None. With a rank, the targets share one
+                strength.
 
         Returns:
             The coefficients, with shape :math:`(*, p, q)`.
@@ -65,7 +66,7 @@ class RidgePath:
 
 
 def ridge(x: Tensor, y: Tensor, strength: float) -> Tensor:
-    r"""Returns ridge coefficients.
+    r"""Return ridge coefficients.
 
     .. math:: \arg\min_W \lVert Y - X W \rVert_F^2 + \lambda \lVert W \rVert_F^2
 
@@ -83,46 +84,47 @@ def ridge(x: Tensor, y: Tensor, strength: float) -> Tensor:
 def cross_validated_error(
     gram: Tensor, cross: Tensor, square: Tensor, strengths: Tensor, rank: int | None = None
 ) -> Tensor:
-    r"""Returns the squared error left out of each fold, summed over folds, from the folds' sufficient statistics.
+    r"""Return the cross-validated squared error, summed over folds, from the folds' sufficient statistics.
 
     Arguments:
         gram: Each fold's :math:`X^\top X`, with shape :math:`(F, p, p)`.
         cross: Each fold's :math:`X^\top Y`, with shape :math:`(F, p, q)`.
         square: Each fold's :math:`\sum y^2`, with shape :math:`(F, q)`.
-        strengths: The strengths to try, with shape :math:`(m,)`.
-        rank: The highest rank of the solutions; any if None.
+        strengths: The candidate strengths, with shape :math:`(m,)`.
+        rank: The maximum rank of the solutions; unrestricted if None.
 
     Returns:
         The error of each strength and target, with shape :math:`(m, q)`.
     """
-    rest = RidgePath(gram.sum(0) - gram, cross.sum(0) - cross)  # one eigendecomposition a fold
+    training = RidgePath(gram.sum(0) - gram, cross.sum(0) - cross)  # one eigendecomposition per fold
     errors = []
     for strength in strengths:
-        weights = rest.solve(strength, rank)  # (F, p, q)
+        weights = training.solve(strength, rank)  # (F, p, q)
         error = square - 2 * (weights * cross).sum(-2) + (weights * (gram @ weights)).sum(-2)
         errors.append(error.sum(0))
     return torch.stack(errors)  # (m, q)
 
 
 def blocked_folds(origin: Tensor, item: Tensor, prediction_length: int, folds: int) -> Tensor:
-    r"""Cuts windows into blocks of time for cross-validation.
+    r"""Divide windows into blocks of time for cross-validation.
 
     Arguments:
         origin: The row of each window's first target, with shape :math:`(n,)`.
-        item: The item of each window, with shape :math:`(n,)`; the blocks of an item are cut over its own rows.
-        prediction_length: The number of target steps :math:`H`.
-        folds: The number of blocks; an item of fewer than :math:`2H` rows a block has fewer.
+        item: The item of each window, with shape :math:`(n,)`; each item is divided over its own rows.
+        prediction_length: The number of horizon steps :math:`H`.
+        folds: The number of blocks; an item with fewer than :math:`2H` rows per block has fewer blocks.
 
     Returns:
-        Each window's block, with shape :math:`(n,)`; -1 where its targets reach into the next block, so that no
-        target is in two blocks. Items of one block take turns.
+        The block of each window, with shape :math:`(n,)`; -1 if its targets extend into the next block, so that no
+        target is in two blocks. Items with a single block are assigned in rotation. If no window fits into a block, all
+        are in block 0.
     """
     fold = torch.empty_like(origin)
-    for number, one in enumerate(item.unique()):
-        mine = item == one
-        first = int(origin[mine].min())
-        span = int(origin[mine].max()) - first + prediction_length
+    for number, current in enumerate(item.unique()):
+        in_item = item == current
+        first = int(origin[in_item].min())
+        span = int(origin[in_item].max()) - first + prediction_length
         blocks = max(1, min(folds, span // (2 * prediction_length)))
-        start, stop = ((origin[mine] - first + reach) * blocks // span for reach in (0, prediction_length - 1))
-        fold[mine] = torch.where(start == stop, (start + number) % folds, -1)
+        start, stop = ((origin[in_item] - first + reach) * blocks // span for reach in (0, prediction_length - 1))
+        fold[in_item] = torch.where(start == stop, (start + number) % folds, -1)
     return fold if bool((fold >= 0).any()) else torch.zeros_like(fold)
