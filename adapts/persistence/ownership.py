@@ -496,7 +496,7 @@ def _move_into_place(new: Path, place: Path, old: Path) -> Path | None:
     if not os.path.lexists(place):
         os.rename(new, place)
         return None
-    if _exchange(new, place):
+    if _exchanged(new, place):
         return new
     os.rename(place, old)
     try:
@@ -625,7 +625,7 @@ def _hidden(place: Path) -> list[Path]:
     return [path for name in names if stat.S_ISDIR(_mode(path := place.parent / name))]
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _exchanged(one: Path, other: Path) -> bool:
     r"""Exchange two folders atomically; return False if the system does not support it."""
     here, flag = -100, 2  # AT_FDCWD; RENAME_EXCHANGE on Linux, RENAME_SWAP on macOS
     try:
