@@ -102,15 +102,13 @@ def collect(
 def _of_marks(panel: Panel, marks: Sequence[Mark]) -> list[Notice]:
     notices = []
     for name in dict.fromkeys(mark.channel for mark in marks):
-        channel_marks = [mark for mark in marks if mark.channel == name]
-        values = ", ".join(f"{value:g}" for value in dict.fromkeys(mark.value for mark in channel_marks))
+        found = [mark for mark in marks if mark.channel == name]
+        values = ", ".join(f"{value:g}" for value in dict.fromkeys(mark.value for mark in found))
         first = [
             f"{mark.row}" if len(panel) == 1 else f"{mark.row} of item {shown(panel.items[mark.item].item_id)}"
-            for mark in channel_marks[:5]
+            for mark in found[:5]
         ]
-        rows = f"row{'s' * (len(channel_marks) > 1)} {', '.join(first)}" + f" and {len(channel_marks) - 5} more" * (
-            len(channel_marks) > 5
-        )
+        rows = f"row{'s' * (len(found) > 1)} {', '.join(first)}" + f" and {len(found) - 5} more" * (len(found) > 5)
         message = (
             f"column {shown(name)} holds {values} in {rows}, far beyond all other values, and ordinary units would be "
             "made by these alone: they count as missing. Write NaN there if that is what they mean"
@@ -137,7 +135,7 @@ def _of_support(
     notices = []
     for number, name in enumerate(names):
         x, rounding = values[:, number], ROUNDING * scale[number]
-        descriptions = []
+        texts = []
         for bound, side, outside in (
             (support[0][number], "begins", x < support[0][number] - rounding),
             (support[1][number], "ends", x > support[1][number] + rounding),
@@ -145,14 +143,14 @@ def _of_support(
             if outside.any():
                 where = "below" if side == "begins" else "above"
                 first = f"{x[outside.argmax()]:g}"
-                descriptions.append(
+                texts.append(
                     f"{side} at {bound:g}, and {outside.sum()} of its {(~np.isnan(x)).sum()} values lie {where} (the "
                     f"first is {first})"
                 )
-        if descriptions:
+        if texts:
             low, high = np.nanmin(x), np.nanmax(x)
             message = (
-                f"the support of {shown(name)} {' and '.join(descriptions)}: no forecast will lie there. Its values go from "
+                f"the support of {shown(name)} {' and '.join(texts)}: no forecast will lie there. Its values go from "
                 f"{low:g} to {high:g}: is the support in other units?"
             )
             notices.append(Notice("support", (name,), message))
@@ -162,7 +160,7 @@ def _of_support(
 def _of_bounds(names: Sequence[str], values: np.ndarray, support: tuple[np.ndarray, np.ndarray]) -> list[Notice]:
     r"""Return a notice on channels that are often zero and never cross it, without a support that says so."""
     pairs: dict[str, tuple[float, float]] = {}
-    descriptions = []
+    texts = []
     for number, name in enumerate(names):
         x = values[:, number][~np.isnan(values[:, number])]
         low, high = (float(side[number]) for side in support)
@@ -171,21 +169,19 @@ def _of_bounds(names: Sequence[str], values: np.ndarray, support: tuple[np.ndarr
             continue
         if x.min() == 0 and low == -math.inf:
             pairs[name] = (0.0, high)
-            descriptions.append(f"{shown(name)} is never below 0 and is 0 in {zero_fraction:.0%} of its values")
+            texts.append(f"{shown(name)} is never below 0 and is 0 in {zero_fraction:.0%} of its values")
         elif x.max() == 0 and high == math.inf:
             pairs[name] = (low, 0.0)
-            descriptions.append(f"{shown(name)} is never above 0 and is 0 in {zero_fraction:.0%} of its values")
-    if not descriptions:
+            texts.append(f"{shown(name)} is never above 0 and is 0 in {zero_fraction:.0%} of its values")
+    if not texts:
         return []
-    max_shown = 8
-    summary = ", ".join(descriptions[:max_shown]) + f" and {len(descriptions) - max_shown} more channels are so" * (
-        len(descriptions) > max_shown
-    )
+    limit = 8
+    summary = ", ".join(texts[:limit]) + f" and {len(texts) - limit} more channels are so" * (len(texts) > limit)
     if len(pairs) == len(names) and len(set(pairs.values())) == 1:
         remedy = f"support={_pair(next(iter(pairs.values())))}"
     else:
-        entries = [f"{name!r}: {_pair(pair)}" for name, pair in list(pairs.items())[:max_shown]]
-        remedy = f"support={{{', '.join(entries)}{', ...' * (len(pairs) > max_shown)}}}"
+        entries = [f"{name!r}: {_pair(pair)}" for name, pair in list(pairs.items())[:limit]]
+        remedy = f"support={{{', '.join(entries)}{', ...' * (len(pairs) > limit)}}}"
     message = f"{summary}, and without a support forecasts reach beyond 0: {remedy} keeps them there if that is a bound"
     return [Notice("bound", tuple(pairs), message)]
 

@@ -87,7 +87,7 @@ def load_card(name: str) -> dict[str, Any]:
 
 
 def _find(folder_name: str) -> dict[str, Path]:
-    r"""Return the files of a registry folder by name: the wheel's copy, or that of the checkout if there is none."""
+    r"""Return the files of a registry folder by name, from the wheel if possible, otherwise from the checkout."""
     package = Path(__file__).parent
     shipped = package / "_shelf" / folder_name
     folder = shipped if shipped.is_dir() else package.parent / folder_name

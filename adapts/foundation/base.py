@@ -341,7 +341,7 @@ def _interpolate_quantiles(quantiles: Tensor, knots: Tensor, scores: Tensor) -> 
 
 
 def _empirical_quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
-    r"""Return empirical quantiles (N, Q, P) of values (N, J, P) along J; the i-th smallest has level (i - 1/2) / J."""
+    r"""Return empirical quantiles (N, Q, P) of values (N, J, P) along J, the i-th at level (i - 1/2) / J."""
     ordered = values.sort(dim=1).values
     ranks = (torch.tensor(levels, device=values.device) * values.shape[1] - 0.5).clamp(0, values.shape[1] - 1)
     below = ranks.floor().long().clamp(max=values.shape[1] - 2)

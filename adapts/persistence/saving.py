@@ -199,7 +199,7 @@ def _options(adapter_class: type[Adapter], saved: Saved, device: str) -> dict[st
 
 
 def _require_known(saved: Saved, path: str | Path, call: Callable[[str], str]) -> None:
-    r"""Check that the frozen model of a config is bundled or known; a file must not cause any other to be loaded."""
+    r"""Check that a config's frozen model is bundled or known, as files must not cause any other to load."""
     from .saved_schema import REMEDY
 
     address, model = saved.options.get("foundation_model"), saved.foundation_model
