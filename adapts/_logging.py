@@ -1,4 +1,4 @@
-r"""What the library says, and what it keeps the libraries below it from saying."""
+r"""Logging of adapts, and silencing of the libraries that it uses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _logger = logging.getLogger("adapts")
 
 
 class _Speaker(logging.StreamHandler[TextIO]):
-    r"""Writes to the standard error of the moment, unless the application handles all logs itself."""
+    r"""Writes to the current `sys.stderr`, unless the application handles logs itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if not logging.getLogger().handlers:
@@ -32,7 +32,7 @@ class _Speaker(logging.StreamHandler[TextIO]):
 
 
 def get_logger(name: str) -> logging.Logger:
-    r"""Returns the logger of one of our modules.
+    r"""Return the logger of a module of adapts.
 
     Arguments:
         name: The module's `__name__`.
@@ -44,11 +44,11 @@ def get_logger(name: str) -> logging.Logger:
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    r"""Warns at the line of the caller's program that called this library, however deep within it the warning is.
+    r"""Issue a warning that points to the line of user code that called adapts, at any depth.
 
     Arguments:
-        message: What is said.
-        category: The kind of the warning.
+        message: The message.
+        category: The category of the warning.
     """
     home, depth, frame = str(Path(__file__).parent), 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(home + os.sep):
@@ -57,11 +57,11 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 
 
 def set_verbosity(level: str) -> None:
-    r"""Sets how much is said: by this library, and by those it stands on while it calls them.
+    r"""Set the verbosity of adapts, and of the libraries that it calls.
 
-    At "warning", where it begins, only what needs attention is said, and nothing of Lightning's, Transformers' and
-    Chronos' own notes. At "info" the stages of `fit` are told and theirs come through; "debug" tells more; "error"
-    is silent. The environment variable `ADAPTS_VERBOSITY` sets the level at the start.
+    At "warning", the default, only what needs attention is shown, and no logs of Lightning, Transformers and Chronos.
+    "info" shows the stages of `fit` and the logs of those libraries, "debug" more, "error" nothing. The environment
+    variable `ADAPTS_VERBOSITY` sets the initial level.
 
     Arguments:
         level: One of "debug", "info", "warning", "error".
@@ -74,10 +74,10 @@ def set_verbosity(level: str) -> None:
 
 
 class _Shared:
-    r"""A change to the whole process for as long as any thread wants it: the first makes it, the last undoes it.
+    r"""Process-wide change, shared by threads: made by the first user and undone by the last.
 
     Arguments:
-        change: Makes the change, and leaves in the stack what undoes it.
+        change: A function that makes the change, and registers in a stack how to undo it.
     """
 
     def __init__(self, change: Callable[[ExitStack], None]) -> None:
@@ -102,9 +102,9 @@ class _Shared:
                     self.undo.close()
 
     def _alone(self) -> None:
-        r"""Counts the users in a forked child, in which the other threads are not."""
-        self.users, before = [user for user in self.users if user == threading.get_ident()], self.users
-        if before and not self.users:
+        r"""Reset the users in a forked child, in which the other threads do not exist."""
+        self.users, previous = [user for user in self.users if user == threading.get_ident()], self.users
+        if previous and not self.users:
             self.undo.close()
         self.lock.release()
 
@@ -118,7 +118,7 @@ def _silence_libraries(stack: ExitStack) -> None:
     for logger in map(logging.getLogger, _CHATTY):
         stack.callback(logger.setLevel, logger.level)
         logger.setLevel(logging.ERROR)
-    bars = sys.modules.get("transformers.utils.logging")  # its loading bars, where it is imported
+    bars = sys.modules.get("transformers.utils.logging")  # progress bars, if transformers is imported
     if bars is not None and bars.is_progress_bar_enabled():
         stack.callback(bars.enable_progress_bar)
         bars.disable_progress_bar()
@@ -128,7 +128,7 @@ _unwarned, _silenced = _Shared(_ignore_warnings), _Shared(_silence_libraries)
 
 
 def without_warnings() -> AbstractContextManager[None]:
-    r"""Ignores all warnings while it is open, and restores Python's filters after, whatever threads do in between.
+    r"""Ignore all warnings within the context, and restore Python's filters afterwards, thread-safely.
 
     Returns:
         The context.
@@ -138,11 +138,11 @@ def without_warnings() -> AbstractContextManager[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    r"""Silences the notes, warnings and loading bars of the libraries below while it is open, and restores them after.
+    r"""Silence logs, warnings and progress bars of the libraries below within the context, and restore them after.
 
-    At verbosity "info" or "debug" it lets everything through. Import what is to be silenced before it opens: a
-    library sets its own level when it is imported. Our own warnings belong outside of it. Where several threads have
-    it open, all is as before once the last has left.
+    At verbosity "info" or "debug" nothing is silenced. Import the libraries before: they set their own level at
+    import. Issue warnings of adapts outside of the context. If several threads use it, the last one to leave restores
+    everything.
 
     Yields:
         Nothing.

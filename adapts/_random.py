@@ -1,4 +1,4 @@
-r"""PyTorch's global random generator, which all threads share: whoever draws from it has it alone."""
+r"""Exclusive access to PyTorch's global random generator, which all threads share."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _lock = threading.RLock()
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    r"""Seeds the global generator while it is open, and restores it after; other threads wait until then.
+    r"""Seed the global generator within the context, and restore it afterwards; other threads wait meanwhile.
 
-    It may be opened inside itself. Draw from the global generator here alone, and keep it open no longer than that:
-    training by gradient and the first values of parameters need it, everything else has a generator of its own.
+    Contexts may be nested. Draw from the global generator only within this context, and keep it short. Only training
+    by gradient and initial parameters need it; everything else has its own generator.
 
     Arguments:
         seed: The seed.
@@ -35,7 +35,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 def _renew() -> None:
     global _lock
-    _lock = threading.RLock()  # the thread that held it is not in the child
+    _lock = threading.RLock()  # the thread that held it does not exist in the child
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork

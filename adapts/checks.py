@@ -1,4 +1,4 @@
-r"""Checks of options: each raises one error that says what is expected, what came, and what to pass."""
+r"""Validation of options: each error states what is expected, what was passed, and what to pass instead."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from typing import Any
 
 from .errors import shown, unknown
 
-#: The longest context or prediction that is taken: more than any frozen model reads, and 15 years of hours.
+#: The maximum context or prediction length: more than any frozen model reads, 15 years of hourly data.
 LONGEST = 2**17
-#: The most of anything counted, where no smaller bound makes sense.
+#: The maximum of any count without a smaller natural bound.
 MOST = 2**31 - 1
 
 
 def integer(
     option: str, value: object, least: int = 1, most: int = MOST, *, none: bool = False, hint: str = ""
 ) -> None:
-    r"""Checks a whole number.
+    r"""Check an integer.
 
     Arguments:
-        option: Who expects which option, as the message begins: `"Adapter expects batch_size"`.
-        value: What was given.
-        least: The least that is taken.
-        most: The most that is taken.
-        none: Whether None is taken too.
-        hint: What to do about a number that is too large; to pass a smaller one if empty.
+        option: The beginning of the message: owner and option, such as `"Adapter expects batch_size"`.
+        value: The value.
+        least: The minimum.
+        most: The maximum.
+        none: Whether None is allowed.
+        hint: The advice for a value that is too large; if empty, to pass a smaller one.
 
     Raises:
-        ValueError: If it is no such integer.
+        ValueError: If it is not such an integer.
     """
     if value is None and none:
         return
@@ -56,17 +56,17 @@ def integer(
 
 
 def number(option: str, value: object, kind: str, fits: Callable[[float], bool], *, none: bool = False) -> None:
-    r"""Checks a real number.
+    r"""Check a real number.
 
     Arguments:
-        option: Who expects which option, as the message begins.
-        value: What was given.
-        kind: What is expected, in words: `"a number of 0 or more"`.
-        fits: Whether a finite number is that.
-        none: Whether None is taken too.
+        option: The beginning of the message: owner and option.
+        value: The value.
+        kind: The expected value in words: `"a number of 0 or more"`.
+        fits: A function that returns whether a finite number is valid.
+        none: Whether None is allowed.
 
     Raises:
-        ValueError: If it is no such number.
+        ValueError: If it is not such a number.
     """
     if value is None and none:
         return
@@ -76,12 +76,12 @@ def number(option: str, value: object, kind: str, fits: Callable[[float], bool],
 
 
 def flag(option: str, value: object, *, none: bool = False) -> None:
-    r"""Checks a switch.
+    r"""Check a boolean.
 
     Arguments:
-        option: Who expects which option, as the message begins.
-        value: What was given.
-        none: Whether None is taken too.
+        option: The beginning of the message: owner and option.
+        value: The value.
+        none: Whether None is allowed.
 
     Raises:
         ValueError: If it is neither True nor False.
@@ -94,28 +94,28 @@ def flag(option: str, value: object, *, none: bool = False) -> None:
 
 
 def choice(kind: str, value: object, known: Iterable[str]) -> None:
-    r"""Checks a name of one of several.
+    r"""Check that a value is one of the known names.
 
     Arguments:
-        kind: What it names, as in "copula".
-        value: What was given.
-        known: The names there are, in the order in which to list them.
+        kind: The kind of object, such as "copula".
+        value: The value.
+        known: The known names, in the order in which to list them.
 
     Raises:
-        ValueError: If it is none of them; it suggests the nearest.
+        ValueError: If it is none of them; the message suggests the closest.
     """
     if not isinstance(value, str) or value not in known:
         raise ValueError(unknown(kind, value, known))
 
 
 def seed(value: object) -> None:
-    r"""Checks the seed of a random generator.
+    r"""Check the seed of a random generator.
 
     Arguments:
-        value: What was given.
+        value: The value.
 
     Raises:
-        ValueError: If it is no integer of 32 bits without sign.
+        ValueError: If it is not an unsigned 32-bit integer.
     """
     given = whole(value)
     if given is None or not 0 <= given < 2**32:
@@ -123,17 +123,17 @@ def seed(value: object) -> None:
 
 
 def levels(value: Any, option: str = "") -> list[float]:
-    r"""Checks quantile levels, of which there is at least one.
+    r"""Check quantile levels, at least one.
 
     Arguments:
-        value: What was given: a sequence or an array.
-        option: The option's name, where the message needs one.
+        value: The value: a sequence or an array.
+        option: The option's name, if the message needs one.
 
     Returns:
-        The levels as Python's numbers.
+        The levels as Python floats.
 
     Raises:
-        ValueError: If it is no sequence of numbers within (0, 1).
+        ValueError: If it is not a sequence of numbers within (0, 1).
     """
     import numpy as np
 
@@ -145,13 +145,13 @@ def levels(value: Any, option: str = "") -> list[float]:
 
 
 def real(value: object) -> float:
-    r"""Reads a real number.
+    r"""Convert a real number to a float.
 
     Arguments:
-        value: What was given.
+        value: The value.
 
     Returns:
-        It as Python's; NaN for anything else, for truths, and for integers beyond all floats.
+        The float; NaN for anything else, including booleans, and for integers beyond the range of floats.
     """
     import numpy as np
 
@@ -164,13 +164,13 @@ def real(value: object) -> float:
 
 
 def whole(value: object) -> int | None:
-    r"""Reads a whole number.
+    r"""Convert an integer to Python's type.
 
     Arguments:
-        value: What was given.
+        value: The value.
 
     Returns:
-        It as Python's; None for anything else, truths and durations among them.
+        The integer; None for anything else, including booleans and durations.
     """
     import numpy as np
 
@@ -180,17 +180,17 @@ def whole(value: object) -> int | None:
 
 
 def several(option: str, value: object) -> list[Any]:
-    r"""Reads what may be one or several of something, in a sequence, an array of one axis or an index.
+    r"""Convert one value, or a sequence, one-dimensional array or index of values, to a list.
 
     Arguments:
-        option: Who expects which option, as the message begins.
-        value: What was given.
+        option: The beginning of the message: owner and option.
+        value: The value.
 
     Returns:
-        The entries; text and what is no sequence alone.
+        The entries; text and other single values give a list of one.
 
     Raises:
-        ValueError: If it is a set, a mapping or an array of another number of axes.
+        ValueError: If it is a set, a mapping or an array with another number of dimensions.
     """
     if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
         return [value]

@@ -1,4 +1,4 @@
-r"""Error messages: values shown within a bounded length, and exceptions of other libraries made ours."""
+r"""Error messages: bounded representations of values, and conversion of other libraries' exceptions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SHORT.maxstring = _SHORT.maxother = 120
 
 
 def shown(value: object) -> str:
-    r"""Shows a value in one line of bounded length, however large or deep it is, and whatever its `repr` does.
+    r"""Return a one-line representation of bounded length, for any value, even if its `repr` fails.
 
     Arguments:
-        value: Anything.
+        value: Any value.
 
     Returns:
         Its shortened `repr`.
@@ -30,13 +30,13 @@ def shown(value: object) -> str:
     """
     try:
         text = " ".join(_SHORT.repr(value).split())
-    except Exception:  # a number of more digits than Python prints, or an object whose repr fails
+    except Exception:  # an integer with more digits than Python prints, or an object whose repr fails
         return f"<{type(value).__name__}>"
     return text if len(text) <= 300 else f"{text[:200]} ... {text[-40:]}"
 
 
 def quoted(text: str) -> str:
-    r"""Shows a text as code that can be copied; one that is too long for a message as `shown` does.
+    r"""Return a text as Python code that can be copied; a very long one as by `shown`.
 
     Arguments:
         text: A path or a name.
@@ -49,13 +49,13 @@ def quoted(text: str) -> str:
 
 @contextmanager
 def reading(what: str, remedy: str) -> Iterator[None]:
-    r"""Turns whatever another library raises while it reads a damaged input into one `ValueError`.
+    r"""Convert any exception of another library that reads a damaged input to a `ValueError`.
 
-    Wrap the other library's call alone: our own checks raise their own messages, outside.
+    Wrap only the other library's call: checks of adapts raise their own messages outside.
 
     Arguments:
-        what: What cannot be read, as it begins the message: `"sales.csv cannot be read as CSV"`.
-        remedy: What to do about it, as it ends the message.
+        what: The beginning of the message, such as `"sales.csv cannot be read as CSV"`.
+        remedy: The end of the message: what to do about it.
 
     Yields:
         Nothing.
@@ -71,9 +71,9 @@ def reading(what: str, remedy: str) -> Iterator[None]:
 
 @contextmanager
 def unforeseen(what: str, remedy: str) -> Iterator[None]:
-    r"""The last guard of what reads objects of any kind: makes one `ValueError` of what no check has foreseen.
+    r"""Convert any unexpected exception while arbitrary objects are read to a `ValueError`.
 
-    Errors that a `raise` of this library raised pass as they are.
+    Errors from `raise` statements of adapts are passed on unchanged.
 
     Arguments:
         what: As for `reading`.
@@ -87,7 +87,7 @@ def unforeseen(what: str, remedy: str) -> Iterator[None]:
     """
     try:
         yield
-    except BaseException as error:  # a panic of a library in Rust is no Exception
+    except BaseException as error:  # a panic of a Rust library is not an Exception
         if isinstance(error, ValueError | TypeError | OSError) and _is_ours(error):
             raise
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
@@ -96,36 +96,36 @@ def unforeseen(what: str, remedy: str) -> Iterator[None]:
 
 
 def _is_ours(error: BaseException) -> bool:
-    r"""Whether a `raise` statement of this library raised an exception, and not a call within one of its lines."""
-    step = error.__traceback__
-    while step is not None and step.tb_next is not None:
-        step = step.tb_next
-    if step is None or step.tb_frame.f_globals.get("__name__", "").partition(".")[0] != __package__:
+    r"""Return whether a `raise` statement of adapts raised an exception, and not a call within one of its lines."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None or traceback.tb_frame.f_globals.get("__name__", "").partition(".")[0] != __package__:
         return False
-    return step.tb_frame.f_code.co_code[step.tb_lasti] == opmap["RAISE_VARARGS"]
+    return traceback.tb_frame.f_code.co_code[traceback.tb_lasti] == opmap["RAISE_VARARGS"]
 
 
 def _reason(error: BaseException) -> str:
-    r"""Why something failed, in one line."""
+    r"""Return the reason of a failure in one line."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, MemoryError):
         return "it does not fit in memory"
     try:
         reason = str(error).strip().partition("\n")[0][:200]
-    except Exception:  # an exception of the caller's whose text fails
+    except Exception:  # a user's exception whose text fails
         reason = ""
     reason = reason.encode("utf-8", "backslashreplace").decode() or type(error).__name__
     return f"it lacks {reason}" if isinstance(error, KeyError) else reason
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
-    r"""Makes the error for a name that nothing bears: it lists those known and suggests the nearest.
+    r"""Create the error for an unknown name; it lists the known names and suggests the closest one.
 
     Arguments:
-        kind: What was looked for, as in "adapter".
-        name: The name that was given.
-        known: The names there are, in the order in which to list them.
+        kind: The kind of object, such as "adapter".
+        name: The unknown name.
+        known: The known names, in the order in which to list them.
 
     Returns:
         The error, for the caller to raise.
@@ -144,11 +144,11 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
 
 @contextmanager
 def in_memory(what: str, remedy: str) -> Iterator[None]:
-    r"""Turns what an allocator raises, whosever it is, into one `ValueError`.
+    r"""Convert out-of-memory errors of any allocator to a `ValueError`.
 
     Arguments:
-        what: What may need too much, as it begins the message: `"fitting 300 channels"`.
-        remedy: What to make smaller, as it ends the message.
+        what: The beginning of the message: the operation, such as `"fitting 300 channels"`.
+        remedy: The end of the message: what to reduce.
 
     Yields:
         Nothing.
@@ -161,7 +161,7 @@ def in_memory(what: str, remedy: str) -> Iterator[None]:
         yield
     except MemoryError as error:
         raise ValueError(f"{what} needs more memory than there is: {remedy}") from error
-    except RuntimeError as error:  # that of PyTorch's allocators is told by its words
+    except RuntimeError as error:  # PyTorch's allocators are recognised only by the message
         if "allocate memory" not in str(error) and "out of memory" not in str(error):
             raise
         raise ValueError(f"{what} needs more memory than there is: {remedy}") from error

@@ -1,4 +1,4 @@
-r"""What the user of a fit must know: collected once, and told by warnings, summaries, the command line and plots."""
+r"""Notices to the user of a fit: collected once, then shown in warnings, summaries, the command line and plots."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-#: The share of a channel's values that are zero from which on zero may be its bound.
+#: The minimum fraction of zeros among a channel's values for zero to be a possible bound.
 OFTEN = 0.1
-#: How far beyond a bound of the support, in scales of the channel, is rounding.
+#: The tolerance beyond a bound of the support, in scales of the channel, for rounding errors.
 ROUNDING = 1e-9
 
 
 class FitWarning(UserWarning):
-    r"""Something that the user of a fit must know: see `Notice`."""
+    r"""Warning to the user of a fit: see `Notice`."""
 
 
 @dataclass(frozen=True)
 class Notice:
-    r"""One thing that the user of a fit must know.
+    r"""Notice to the user of a fit.
 
     Arguments:
         kind: "marks" (values that count as missing, or may have to), "support" (history outside of the support),
-            "bound" (zero may be a bound, and no support says so), "stages" (left out, for rows are too few), "items"
-            (without values), "calibration" (by the rows of one item of several).
-        about: The channels, stages or items that it is about.
-        said: What there is to know, in a sentence, and what can be done.
+            "bound" (zero may be a bound, but no support is given), "stages" (skipped, as rows are too few), "items"
+            (without values), "calibration" (based on the rows of one item of several).
+        about: The channels, stages or items concerned.
+        said: The message in a sentence, and what can be done.
     """
 
     kind: str
@@ -52,11 +52,11 @@ class Notice:
 
 
 def say(notices: Iterable[Notice], whose: str = "") -> None:
-    r"""Warns of notices, at the line of the user's program; at verbosity "error" nothing is said.
+    r"""Issue warnings for notices, at the line of the user's program; none at verbosity "error".
 
     Arguments:
         notices: The notices.
-        whose: What they are of, as the messages begin.
+        whose: The prefix of the messages, which names the owner.
     """
     if logger.isEnabledFor(logging.WARNING):
         for notice in notices:
@@ -72,15 +72,15 @@ def collect(
     windows: Mapping[str, Windows],
     family: str,
 ) -> tuple[Notice, ...]:
-    r"""Collects all that the user of a fit must know: no other place decides on it.
+    r"""Collect all notices of a fit; no other code decides on them.
 
     Arguments:
         panel: The panel of the fit, without marks.
-        marks: The marks that it held.
-        support: The lowest and highest possible value of each target.
+        marks: The marks in the panel: numbers that stand for missing values.
+        support: The minimum and maximum possible value of each target.
         scale: The scale of each target.
-        left_out: Why stages were left out, by their name.
-        windows: The windows of each part.
+        left_out: The reasons for skipped stages, by stage.
+        windows: The windows of each split.
         family: The name of the adapter's family.
 
     Returns:
@@ -102,18 +102,18 @@ def collect(
 def _of_marks(panel: Panel, marks: Sequence[Mark]) -> list[Notice]:
     notices = []
     for name in dict.fromkeys(mark.channel for mark in marks):
-        mine = [mark for mark in marks if mark.channel == name]
-        held = ", ".join(f"{value:g}" for value in dict.fromkeys(mark.value for mark in mine))
+        found = [mark for mark in marks if mark.channel == name]
+        values = ", ".join(f"{value:g}" for value in dict.fromkeys(mark.value for mark in found))
         first = [
             f"{mark.row}" if len(panel) == 1 else f"{mark.row} of item {shown(panel.items[mark.item].item_id)}"
-            for mark in mine[:5]
+            for mark in found[:5]
         ]
-        rows = f"row{'s' * (len(mine) > 1)} {', '.join(first)}" + f" and {len(mine) - 5} more" * (len(mine) > 5)
-        said = (
-            f"column {shown(name)} holds {held} in {rows}, far beyond all other values, and ordinary units would be "
+        rows = f"row{'s' * (len(found) > 1)} {', '.join(first)}" + f" and {len(found) - 5} more" * (len(found) > 5)
+        message = (
+            f"column {shown(name)} holds {values} in {rows}, far beyond all other values, and ordinary units would be "
             "made by these alone: they count as missing. Write NaN there if that is what they mean"
         )
-        notices.append(Notice("marks", (name,), said))
+        notices.append(Notice("marks", (name,), message))
     return notices
 
 
@@ -135,7 +135,7 @@ def _of_support(
     notices = []
     for number, name in enumerate(names):
         x, rounding = values[:, number], ROUNDING * scale[number]
-        told = []
+        texts = []
         for bound, side, outside in (
             (support[0][number], "begins", x < support[0][number] - rounding),
             (support[1][number], "ends", x > support[1][number] + rounding),
@@ -143,51 +143,51 @@ def _of_support(
             if outside.any():
                 where = "below" if side == "begins" else "above"
                 first = f"{x[outside.argmax()]:g}"
-                told.append(
+                texts.append(
                     f"{side} at {bound:g}, and {outside.sum()} of its {(~np.isnan(x)).sum()} values lie {where} (the "
                     f"first is {first})"
                 )
-        if told:
+        if texts:
             low, high = np.nanmin(x), np.nanmax(x)
-            said = (
-                f"the support of {shown(name)} {' and '.join(told)}: no forecast will lie there. Its values go from "
+            message = (
+                f"the support of {shown(name)} {' and '.join(texts)}: no forecast will lie there. Its values go from "
                 f"{low:g} to {high:g}: is the support in other units?"
             )
-            notices.append(Notice("support", (name,), said))
+            notices.append(Notice("support", (name,), message))
     return notices
 
 
 def _of_bounds(names: Sequence[str], values: np.ndarray, support: tuple[np.ndarray, np.ndarray]) -> list[Notice]:
-    r"""Channels that end at zero and often are zero, of which no support says so."""
+    r"""Return a notice on channels that are often zero and never cross it, without a support that says so."""
     pairs: dict[str, tuple[float, float]] = {}
-    told = []
+    texts = []
     for number, name in enumerate(names):
         x = values[:, number][~np.isnan(values[:, number])]
         low, high = (float(side[number]) for side in support)
-        share = float((x == 0).mean()) if len(x) else 0.0
-        if share < OFTEN or share == 1:
+        zero_fraction = float((x == 0).mean()) if len(x) else 0.0
+        if zero_fraction < OFTEN or zero_fraction == 1:
             continue
         if x.min() == 0 and low == -math.inf:
             pairs[name] = (0.0, high)
-            told.append(f"{shown(name)} is never below 0 and is 0 in {share:.0%} of its values")
+            texts.append(f"{shown(name)} is never below 0 and is 0 in {zero_fraction:.0%} of its values")
         elif x.max() == 0 and high == math.inf:
             pairs[name] = (low, 0.0)
-            told.append(f"{shown(name)} is never above 0 and is 0 in {share:.0%} of its values")
-    if not told:
+            texts.append(f"{shown(name)} is never above 0 and is 0 in {zero_fraction:.0%} of its values")
+    if not texts:
         return []
-    most = 8
-    some = ", ".join(told[:most]) + f" and {len(told) - most} more channels are so" * (len(told) > most)
+    limit = 8
+    summary = ", ".join(texts[:limit]) + f" and {len(texts) - limit} more channels are so" * (len(texts) > limit)
     if len(pairs) == len(names) and len(set(pairs.values())) == 1:
         remedy = f"support={_pair(next(iter(pairs.values())))}"
     else:
-        entries = [f"{name!r}: {_pair(pair)}" for name, pair in list(pairs.items())[:most]]
-        remedy = f"support={{{', '.join(entries)}{', ...' * (len(pairs) > most)}}}"
-    said = f"{some}, and without a support forecasts reach beyond 0: {remedy} keeps them there if that is a bound"
-    return [Notice("bound", tuple(pairs), said)]
+        entries = [f"{name!r}: {_pair(pair)}" for name, pair in list(pairs.items())[:limit]]
+        remedy = f"support={{{', '.join(entries)}{', ...' * (len(pairs) > limit)}}}"
+    message = f"{summary}, and without a support forecasts reach beyond 0: {remedy} keeps them there if that is a bound"
+    return [Notice("bound", tuple(pairs), message)]
 
 
 def _pair(pair: tuple[float, float]) -> str:
-    r"""A support as code that can be copied."""
+    r"""Format a support as code that can be copied."""
     low, high = (f"{bound:g}" if math.isfinite(bound) else f"float('{bound}')" for bound in pair)
     return f"({low}, {high})"
 
@@ -197,11 +197,11 @@ def _of_items(panel: Panel) -> list[Notice]:
     empty = tuple(item.item_id for item in targets.items if np.isnan(item.values).all())
     if not empty:
         return []
-    said = (
+    message = (
         f"{len(empty)} of {len(panel)} items have no value in any channel to forecast ({listed(empty)}): what is "
         "forecast of them is what all items have in common. Leave them out, or look for their values"
     )
-    return [Notice("items", empty, said)]
+    return [Notice("items", empty, message)]
 
 
 def _of_stages(left_out: Mapping[str, str], family: str) -> list[Notice]:
@@ -212,25 +212,27 @@ def _of_stages(left_out: Mapping[str, str], family: str) -> list[Notice]:
         reasons.setdefault(why, []).append(name)
     untrained = f"the {family} adapter is not trained: " * ("train" in left_out)
     widths = "; nothing calibrates, and the intervals are as wide as the frozen model makes them"
-    said = (
+    message = (
         f"{untrained}rows are too few for the stages "
         + "; ".join(f"{', '.join(names)} ({why})" for why, names in reasons.items())
         + widths * {"calibration", "recalibration"}.issubset(left_out)
         + ". Fit more rows or a shorter prediction_length"
     )
-    return [Notice("stages", tuple(left_out), said)]
+    return [Notice("stages", tuple(left_out), message)]
 
 
 def _of_calibration(panel: Panel, windows: Mapping[str, Windows]) -> list[Notice]:
-    r"""Whether intervals of several items are calibrated by the rows of one."""
-    own = [windows[part].item for part in ("calibration", "confirmation") if part in windows and len(windows[part])]
-    alone = np.unique(np.concatenate(own)) if own else np.empty(0, dtype=int)
-    if len(panel) == 1 or len(alone) != 1:
+    r"""Return a notice if intervals of several items are calibrated on the rows of one."""
+    calibration_items = [
+        windows[part].item for part in ("calibration", "confirmation") if part in windows and len(windows[part])
+    ]
+    unique_items = np.unique(np.concatenate(calibration_items)) if calibration_items else np.empty(0, dtype=int)
+    if len(panel) == 1 or len(unique_items) != 1:
         return []
-    name = panel.items[int(alone[0])].item_id
-    said = (
+    name = panel.items[int(unique_items[0])].item_id
+    message = (
         f"the last rows, which calibrate the intervals, are those of item {shown(name)} alone, for the other "
         f"{len(panel) - 1} end before: whether intervals of these hold what they say is not known. Fit items that end "
         "at about one date, or these by themselves"
     )
-    return [Notice("calibration", (name,), said)]
+    return [Notice("calibration", (name,), message)]

@@ -1,4 +1,4 @@
-r"""The two shelves: finds and checks the recipes of the families and the cards of the data sets."""
+r"""Registry of presets and data cards: finds and validates their YAML files."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from .errors import reading, shown, unknown
 
-#: The largest recipe or card that is read, in bytes.
+#: The maximum size of a preset or card in bytes.
 LARGEST = 2**17
 
 
 def recipes() -> dict[str, Path]:
-    r"""Returns the recipes on the shelf `adapters/`, by name.
+    r"""Return the files of the presets in `adapters/`, by name.
 
     Example:
         >>> "linear" in adapts.registry.recipes()
@@ -24,7 +24,7 @@ def recipes() -> dict[str, Path]:
 
 
 def cards() -> dict[str, Path]:
-    r"""Returns the data cards on the shelf `datasets/`, by name.
+    r"""Return the files of the data cards in `datasets/`, by name.
 
     Example:
         >>> "greensboro" in adapts.registry.cards()
@@ -34,20 +34,19 @@ def cards() -> dict[str, Path]:
 
 
 def load_recipe(name: str | Path) -> dict[str, Any]:
-    r"""Reads a recipe and checks it.
+    r"""Read and validate a preset of an adapter family.
 
     Arguments:
-        name: The recipe's name, its file's without the ending; or, as a Path, a recipe file of your own, which need
-            not say when to use it. Its family may be the name of a recipe, whose options and training then stand under
-            those of the file.
+        name: The preset's name, its file name without the suffix; or, as a Path, a preset file of your own, which
+            needs no `when`. Its family may be the name of another preset; the options and training of the file then
+            override those of that preset.
 
     Returns:
         The keys `family` (a registered name), `when` (when to use it), `options` (fields of the family's class),
-        `training` (objective) and `paper` (title, year, url); all but the family empty where the recipe leaves them
-        out.
+        `training` (objective) and `paper` (title, year, url). All but the family are empty if the preset omits them.
 
     Raises:
-        ValueError: If there is no such recipe, or it is not written as a recipe is.
+        ValueError: If there is no such preset, or it is invalid.
     """
     from .persistence.schemas import Recipe, ShelfRecipe, validated
 
@@ -57,8 +56,8 @@ def load_recipe(name: str | Path) -> dict[str, Any]:
         content = _read(where, name)
     else:
         schema, content = ShelfRecipe, _load("adapter", name, recipes())
-    held = validated(schema, content, where, "write it as the recipes on the shelf are", unknown=unknown)
-    recipe = {"when": "", "options": {}, "training": {}, "paper": {}, **held.model_dump(exclude_unset=True)}
+    validated_preset = validated(schema, content, where, "write it as the recipes on the shelf are", unknown=unknown)
+    recipe = {"when": "", "options": {}, "training": {}, "paper": {}, **validated_preset.model_dump(exclude_unset=True)}
     base = recipe["family"]
     if base != name and base in recipes() and (other := load_recipe(base))["family"] != base:
         merged = {key: {**other[key], **recipe[key]} for key in ("options", "training")}
@@ -67,16 +66,16 @@ def load_recipe(name: str | Path) -> dict[str, Any]:
 
 
 def load_card(name: str) -> dict[str, Any]:
-    r"""Reads the data card of that name; what its keys mean is known to `adapts.data.cards`.
+    r"""Read and validate a data card; `adapts.data.cards` interprets its keys.
 
     Arguments:
-        name: The card's name, its file's without the ending.
+        name: The card's name, its file name without the suffix.
 
     Returns:
         The card's keys and values.
 
     Raises:
-        ValueError: If there is no such card, or it is not written as a card is.
+        ValueError: If there is no such card, or it is invalid.
     """
     from .persistence.schemas import DataCard, validated
 
@@ -87,11 +86,11 @@ def load_card(name: str) -> dict[str, Any]:
     )
 
 
-def _find(shelf: str) -> dict[str, Path]:
-    r"""Returns the files of a shelf by name: of the wheel's copy, or of the checkout's where there is none."""
+def _find(folder_name: str) -> dict[str, Path]:
+    r"""Return the files of a registry folder by name, from the wheel if possible, otherwise from the checkout."""
     package = Path(__file__).parent
-    shipped = package / "_shelf" / shelf
-    folder = shipped if shipped.is_dir() else package.parent / shelf
+    shipped = package / "_shelf" / folder_name
+    folder = shipped if shipped.is_dir() else package.parent / folder_name
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 

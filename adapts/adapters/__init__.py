@@ -1,4 +1,4 @@
-r"""Adapter families: one a file, entered in one roster."""
+r"""Adapter families, one per file, and their registry."""
 
 from .autoencoder import Autoencoder
 from .base import AdapterModule, Evidence, State, families, make, register

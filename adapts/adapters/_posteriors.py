@@ -1,4 +1,4 @@
-r"""Laws of weights: what the guides of `Bayesian` find."""
+r"""Posteriors of weights, fitted by the guides of `Bayesian`."""
 
 from __future__ import annotations
 
@@ -20,55 +20,55 @@ from .base import AdapterModule, Evidence
 from .linear import Linear
 from .residual import Residual
 
-#: The tensors of laws whose sizes are known when they are found.
+#: Buffers whose sizes are known only once the posterior is fitted.
 FOUND = ("factor", "shape", "rate", "block", "distance")
-#: The standard deviation that the guides start from, in their units.
+#: The initial standard deviation of the guides, in their units.
 START = 0.01
-#: The prior's standard deviation below which the guides' unit, and with it a step of training, shrinks alongside.
+#: The prior's standard deviation below which the guides' unit shrinks with it, and so the training steps.
 NARROW = 0.1
 
 
 class Posterior(nn.Module):
-    r"""Abstract law of how far weights lie from the values that the family holds."""
+    r"""Abstract posterior of the deviations of weights from the values that the family holds."""
 
     @property
     def known(self) -> bool:
-        r"""Whether the law is found, or trained from the beginning."""
+        r"""Whether the posterior is available: fitted, or trained from the start."""
         return True
 
     def draw(self, count: int, generator: torch.Generator | None) -> Tensor:
-        r"""Draws deviations of the :math:`P` weights, with shape :math:`(M, P)`."""
-        # in pairs about the law's mean, so that few draws already have the mean that all have
+        r"""Draw deviations of the :math:`P` weights, with shape :math:`(M, P)`."""
+        # Antithetic pairs, so that even a few draws have the posterior mean.
         mean, half = self._draw(-(-count // 2), generator)
         return mean + torch.cat([half, -half])[:count]
 
     @abstractmethod
     def _draw(self, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        r"""Returns the law's mean :math:`(P,)` and draws about it :math:`(M, P)`."""
+        r"""Return the posterior mean :math:`(P,)` and centred draws :math:`(M, P)`."""
 
     @abstractmethod
     def divergence(self) -> Tensor:
-        r"""How far the law lies from the prior, in nats."""
+        r"""Return the divergence from the prior, in nats."""
 
     def require_sound(self, family: AdapterModule) -> None:
-        r"""Checks the tensors of a law that was loaded from a file, for the family whose weights are drawn."""
+        r"""Check the tensors of a posterior loaded from a file, for the family whose weights are drawn."""
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        for name, _ in self.named_buffers(recurse=False):  # their sizes are known when they are found
+        for name, _ in self.named_buffers(recurse=False):  # the saved tensors determine their sizes
             if prefix + name in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def _units(scale: float) -> tuple[float, float]:
-    r"""The unit that a law's parameters are trained in, and the prior's standard deviation in it."""
-    # However wide the prior, training starts from one law and takes the same steps; a narrow one shrinks both.
+    r"""Return the unit of the trained parameters, and the prior's standard deviation in that unit."""
+    # Training starts from the same posterior with the same step size for any wide prior; a narrow prior shrinks both.
     unit = min(1.0, scale / NARROW)
     return unit, scale / unit
 
 
 class Variational(Posterior):
-    r"""A guide of Pyro's over the weights in its unit; its parameters are this module's own."""
+    r"""Pyro guide over the weights in its unit; its parameters belong to this module."""
 
     def __init__(self, kind: str, size: int, scale: float, rank: int | None) -> None:
         super().__init__()
@@ -78,8 +78,8 @@ class Variational(Posterior):
         self.unit, self.width = _units(scale)
         self.guide: Any
         settings: dict[str, Any] = {"init_loc_fn": autoguide.init_to_mean, "init_scale": START}
-        # The guide makes its parameters in a first run; they stay out of Pyro's global store, and the draws of that run
-        # out of PyTorch's generator.
+        # The guide creates its parameters in a first run. They stay out of Pyro's global store, and the draws of that
+        # run do not affect PyTorch's global generator.
         with seeded(0), pyro.settings.context(module_local_params=True):
             prior = functools.partial(_prior, size, self.width)
             if kind == "mean-field":
@@ -89,36 +89,36 @@ class Variational(Posterior):
             self.guide()
 
     def _draw(self, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        law, loc = self.guide.get_posterior(), self.guide.loc
+        posterior, loc = self.guide.get_posterior(), self.guide.loc
         normal = _normal((count, len(loc)), loc, generator)
-        if hasattr(law, "cov_factor"):
-            shared = _normal((count, law.cov_factor.shape[-1]), loc, generator)
-            drawn = normal * law.cov_diag.sqrt() + shared @ law.cov_factor.mT
+        if hasattr(posterior, "cov_factor"):
+            shared = _normal((count, posterior.cov_factor.shape[-1]), loc, generator)
+            drawn = normal * posterior.cov_diag.sqrt() + shared @ posterior.cov_factor.mT
         else:
-            drawn = normal * law.stddev
+            drawn = normal * posterior.stddev
         return self.unit * loc, self.unit * drawn
 
     def divergence(self) -> Tensor:
         import pyro.distributions as dist
 
-        law = self.guide.get_posterior()
+        posterior = self.guide.get_posterior()
         zero, width = torch.zeros_like(self.guide.loc), torch.full_like(self.guide.loc, self.width)
         prior: Any
-        if hasattr(law, "cov_factor"):
+        if hasattr(posterior, "cov_factor"):
             prior = dist.LowRankMultivariateNormal(zero, zero.unsqueeze(-1), width.square())
         else:
             prior = dist.Normal(zero, width).to_event(1)
-        return kl_divergence(law, prior)
+        return kl_divergence(posterior, prior)
 
 
 def _normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    r"""Standard normal numbers of a generator on any device."""
+    r"""Draw standard normal numbers from a generator on any device."""
     device = like.device if generator is None else generator.device
     return torch.randn(shape, generator=generator, device=device, dtype=torch.float32).to(like)
 
 
 def _prior(size: int, width: float) -> None:
-    r"""Pyro's model of the weights in the guide's unit."""
+    r"""Pyro model of the weights in the guide's unit."""
     import pyro
     import pyro.distributions as dist
 
@@ -127,7 +127,7 @@ def _prior(size: int, width: float) -> None:
 
 
 class Laplace(Posterior):
-    r"""The most probable weights in its unit, and the root of the inverse curvature there."""
+    r"""Laplace approximation: the mode in its unit, and the root of the inverse curvature there."""
 
     factor: Tensor
 
@@ -135,11 +135,11 @@ class Laplace(Posterior):
         super().__init__()
         self.unit, self.width = _units(scale)
         self.location = nn.Parameter(torch.zeros(size, dtype=torch.float32))
-        # (P, P), (P,) where diagonal, or empty while it is not known
+        # (P, P), (P,) if diagonal, or empty before it is fitted
         self.register_buffer("factor", torch.empty(0, dtype=torch.float32))
 
     def settle(self, curvature: Tensor) -> None:
-        r"""Takes the likelihood's curvature, with shape :math:`(P, P)` or, of its diagonal, :math:`(P,)`."""
+        r"""Set the curvature of the likelihood, with shape :math:`(P, P)`, or its diagonal, :math:`(P,)`."""
         precision = self.width**-2
         if curvature.ndim == 1:
             factor = (precision + curvature).rsqrt()
@@ -167,15 +167,17 @@ class Laplace(Posterior):
 
     def divergence(self) -> Tensor:
         square = (self.location / self.width).square().sum()
-        if not self.known:  # minus the prior's log density: what is most probable minimises it
+        if not self.known:  # minus the prior's log density, so that training finds the mode
             return 0.5 * square
         diagonal = self.factor.diagonal() if self.factor.ndim == 2 else self.factor
-        spread = (self.factor / self.width).square().sum() - len(diagonal) - 2 * (diagonal / self.width).log().sum()
-        return 0.5 * (square + spread)
+        variance_term = (
+            (self.factor / self.width).square().sum() - len(diagonal) - 2 * (diagonal / self.width).log().sum()
+        )
+        return 0.5 * (square + variance_term)
 
 
 class Exact(Posterior):
-    r"""The posterior of each channel's regression, in blocks of targets of one strength; its mean the family holds."""
+    r"""Exact posterior of each channel's regression, in blocks of one strength; the family holds the mean."""
 
     factor: Tensor
     shape: Tensor
@@ -191,18 +193,18 @@ class Exact(Posterior):
         self.register_buffer("block", torch.empty(0, dtype=torch.long))
 
     def settle(self, problems: Iterator[Problem]) -> None:
-        r"""Finds the posterior of each channel's regression."""
+        r"""Compute the posterior of each channel's regression."""
         factors, shapes, rates, distance = [], [], [], 0.0
         for problem in problems:
-            each = [
+            fits = [
                 BayesianRegression(problem.gram, problem.cross, problem.square, problem.rows, precision)
                 for precision in problem.precision
             ]
-            chosen = problem.block, torch.arange(len(problem.block))
-            factors.append(torch.stack([one.factor for one in each]))
-            shapes.append(torch.stack([one.shape for one in each])[chosen])
-            rates.append(torch.stack([one.rate for one in each])[chosen])
-            distance += float(torch.stack([one.divergence for one in each])[chosen].sum())
+            target_fit = problem.block, torch.arange(len(problem.block))
+            factors.append(torch.stack([fit.factor for fit in fits]))
+            shapes.append(torch.stack([fit.shape for fit in fits])[target_fit])
+            rates.append(torch.stack([fit.rate for fit in fits])[target_fit])
+            distance += float(torch.stack([fit.divergence for fit in fits])[target_fit].sum())
             self.block = problem.block
         self.factor = torch.stack(factors).float()  # (D, blocks, p, p)
         self.shape, self.rate = torch.stack(shapes).float(), torch.stack(rates).float()  # (D, q)
@@ -210,7 +212,7 @@ class Exact(Posterior):
 
     def require_sound(self, family: AdapterModule) -> None:
         state = dict(self.named_buffers())
-        if not any(tensor.numel() for tensor in state.values()):  # not found
+        if not any(tensor.numel() for tensor in state.values()):  # not fitted
             return
         assert isinstance(family, Linear | Residual)
         if isinstance(family, Linear):
@@ -233,9 +235,9 @@ class Exact(Posterior):
             return self.factor.new_zeros(0), self.factor.new_empty(count, 0)
         drawn = self.factor.new_empty(count, len(self.factor), self.factor.shape[-1], len(self.block))  # (M, D, p, q)
         for number in range(self.factor.shape[1]):
-            mine = self.block == number
-            drawn[..., mine] = draw_deviation(
-                count, self.factor[:, number], self.shape[:, mine], self.rate[:, mine], generator
+            targets = self.block == number
+            drawn[..., targets] = draw_deviation(
+                count, self.factor[:, number], self.shape[:, targets], self.rate[:, targets], generator
             )
         drawn = (drawn[..., 0].mT if self.transposed else drawn).flatten(1)
         return drawn.new_zeros(drawn.shape[1]), drawn
@@ -245,7 +247,7 @@ class Exact(Posterior):
 
 
 class Problem(NamedTuple):
-    r"""The regression of one channel, by its sums.
+    r"""Regression of one channel, given by its sufficient statistics.
 
     Arguments:
         channel: The channel.
@@ -253,9 +255,9 @@ class Problem(NamedTuple):
         cross: :math:`X^\top Y`, with shape :math:`(p, q)`.
         square: The sums of squares of the targets, with shape :math:`(q,)`.
         rows: The numbers of rows, with shape :math:`(q,)`.
-        typical: What the strength is relative to.
-        precision: The prior precisions that each strength makes, with shape :math:`(blocks, p)`.
-        block: The strength that each target goes by, with shape :math:`(q,)`.
+        typical: The reference of the relative ridge strengths.
+        precision: The prior precisions that correspond to each strength, with shape :math:`(blocks, p)`.
+        block: The index of each target's strength, with shape :math:`(q,)`.
     """
 
     channel: int
@@ -269,27 +271,27 @@ class Problem(NamedTuple):
 
 
 def solved_weights(family: AdapterModule) -> str | None:
-    r"""The name of the weights that a family's own closed form solves by ridge regression, or None."""
+    r"""Return the name of the weights that a family's closed form solves by ridge regression, or None."""
     if isinstance(family, Linear) and family.free == "decoder" and family.rank is None:
         return "decoder"
     return "weights" if isinstance(family, Residual) else None
 
 
 def regressions(family: Linear | Residual, evidence: Evidence) -> Iterator[Problem]:
-    r"""The regressions that a family's `solve` solves, with the strengths that it chose."""
+    r"""Yield the regressions of a family's `solve`, with the strengths selected there."""
     if isinstance(family, Linear):
         location, scale = family._statistics(evidence.past)
         latent = evidence.forecast.double()
-        missed = (evidence.future.double() - location) / scale - latent @ family.directions.mT.double()  # (n, H, D)
+        residual = (evidence.future.double() - location) / scale - latent @ family.directions.mT.double()  # (n, H, D)
         for channel in range(family.channels):
-            seen = ~missed[..., channel].isnan()
-            size = torch.where(seen, scale[..., channel].double(), 0.0).unsqueeze(-1)  # (n, H, 1)
-            x = (size * latent).flatten(0, 1)
-            y = (size * torch.where(seen, missed[..., channel], 0.0).unsqueeze(-1)).flatten(0, 1)
+            observed = ~residual[..., channel].isnan()
+            weight = torch.where(observed, scale[..., channel].double(), 0.0).unsqueeze(-1)  # (n, H, 1)
+            x = (weight * latent).flatten(0, 1)
+            y = (weight * torch.where(observed, residual[..., channel], 0.0).unsqueeze(-1)).flatten(0, 1)
             gram = x.mT @ x
             typical = gram.diagonal().mean().clamp(min=1e-12)
             precision = (family.strength[channel] * typical).expand(1, len(gram))
-            yield Problem(channel, gram, x.mT @ y, y.square().sum(0), seen.sum().expand(1), typical, precision,
+            yield Problem(channel, gram, x.mT @ y, y.square().sum(0), observed.sum().expand(1), typical, precision,
                            torch.zeros(1, dtype=torch.long))  # fmt: skip
         return
     own, joint = family._regressors(evidence.past, evidence.forecast)
@@ -298,17 +300,17 @@ def regressions(family: Linear | Residual, evidence: Evidence) -> Iterator[Probl
     for channel in range(family.channels):
         equations = family.equations(channel, own, joint, evidence)
         gram, cross, gap = equations.sums()
-        # Of a lead that is seen a share r of the time, data and prior precision count r times: as if all were seen, at
-        # a noise of variance 1 / r.
+        # For a horizon step observed a fraction r of the time, data and prior precision count r times: as if all were
+        # observed with a noise of variance 1 / r.
         inflation = family.inflation(gram, gap)
-        seen = (~evidence.future[..., channel].isnan()).sum(0)
+        observed = (~evidence.future[..., channel].isnan()).sum(0)
         typical = gram.diagonal()[: own.shape[-1]].mean().clamp(min=1e-12)
-        shares = family.share[channel].unsqueeze(-1).repeat(1, len(gram))
-        shares[:, : own.shape[-1]] = 1.0
-        precision = family.strength[channel].unsqueeze(-1) * typical / shares.square()  # (blocks, p)
+        fractions = family.share[channel].unsqueeze(-1).repeat(1, len(gram))
+        fractions[:, : own.shape[-1]] = 1.0
+        precision = family.strength[channel].unsqueeze(-1) * typical / fractions.square()  # (blocks, p)
         filled = equations.filled(family.guess[channel].double())
         cross, square = family.completed(channel, gram, cross, gap, filled)[1], equations.y.square().sum(0)
-        if bool(gap.any()):  # the noise is that of the errors seen, not the difference of sums over other windows
+        if bool(gap.any()):  # the noise from observed errors, as the sums cover different windows
             weights = family.weights[channel].double()
             square = inflation * equations.error(weights) + (weights * (2 * cross - gram @ weights)).sum(0)
-        yield Problem(channel, gram, cross, square, seen, typical, precision, block)
+        yield Problem(channel, gram, cross, square, observed, typical, precision, block)

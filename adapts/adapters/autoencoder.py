@@ -1,4 +1,4 @@
-r"""Autoencoders: linear adapters with a nonlinear residual each way."""
+r"""Autoencoder adapters: linear maps with a nonlinear residual network in each direction."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "si
 
 @register("autoencoder")
 class Autoencoder(Normalised):
-    r"""Mixes channels by networks, step by step: :math:`z_t = x_t P + g(x_t)`, :math:`y_t = z_t P^\top + h(z_t)`.
+    r"""Mixes channels step by step by networks: :math:`z_t = x_t P + g(x_t)`, :math:`y_t = z_t P^\top + h(z_t)`.
 
-    :math:`P` is the identity where :math:`K = D` and the leading principal directions of the train rows elsewhere; the
+    :math:`P` is the identity where :math:`K = D`, otherwise the leading principal directions of the train rows. The
     last layers of the perceptrons :math:`g` and :math:`h` start at zero, so that training starts from the frozen model
-    itself (or its PCA adapter). Deterministic; any context length; not invertible; trained through the frozen model,
-    never by reconstruction. Costs :math:`K` frozen passes. Mistaken for a better linear adapter: on few windows its
-    freedom goes into noise.
+    itself (or its PCA adapter). Training runs through the frozen model and uses no reconstruction loss.
+
+    Deterministic; any context length; not invertible. Costs :math:`K` passes of the frozen model. It does not improve
+    on a linear adapter in general: on few windows the additional weights overfit.
 
     References:
-        | AdaPTS (Benechehab et al., 2025), its autoencoders; without their dropout
+        | AdaPTS (Benechehab et al., 2025), its autoencoders, here without dropout
         | https://arxiv.org/abs/2502.10235
 
     Arguments:
         latent_channels: The number of latent channels :math:`K`; as many as observed if None.
         hidden: The width of each hidden layer.
         depth: The number of hidden layers.
-        activation: What follows each of them: `"gelu"`, `"relu"`, `"silu"` or `"tanh"`.
+        activation: The activation after each hidden layer: `"gelu"`, `"relu"`, `"silu"` or `"tanh"`.
 
     Example:
         >>> z, state = Autoencoder(latent_channels=3).build(channels=7).encode(torch.randn(32, 512, 7))
@@ -85,26 +86,26 @@ class Autoencoder(Normalised):
 
 
 def count_weights(widths: list[int]) -> int:
-    r"""Counts the weights of a multi-layer perceptron.
+    r"""Count the weights of a multi-layer perceptron.
 
     Arguments:
         widths: As for `perceptron`.
 
     Returns:
-        Their number.
+        The number of weights.
     """
     return sum((before + 1) * after for before, after in pairwise(widths))
 
 
 def perceptron(widths: list[int], activation: str = "gelu") -> nn.Sequential:
-    r"""Makes a multi-layer perceptron that gives zero until its last layer is trained.
+    r"""Create a multi-layer perceptron whose last layer is zero, so that its initial output is zero.
 
     Arguments:
         widths: The number of inputs, the widths of the hidden layers, and the number of outputs.
-        activation: What follows each hidden layer; see `ACTIVATIONS`.
+        activation: The activation after each hidden layer; see `ACTIVATIONS`.
 
     Returns:
-        The network, on the last axis.
+        The network, which acts on the last axis.
     """
     layers: list[nn.Module] = []
     for before, after in zip(widths, widths[1:], strict=False):

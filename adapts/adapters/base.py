@@ -1,4 +1,4 @@
-r"""What every adapter family shares: hyperparameters, checks, missing cells, window normalisation."""
+r"""Base classes of adapter families: hyperparameters, checks, missing cells, window normalisation."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from ..errors import shown, unknown
 from ..persistence.tensors import Kind, kind_of, require_names, written
 from ..statistics.gaussian import made_definite, pairwise_covariance
 
-#: The variance, as a share of the squared mean, that rounding in single precision leaves to a constant window.
+#: The variance, relative to the squared mean, that rounding in single precision leaves in a constant window.
 FLAT = 1e-12
-#: The most weights that a family may have: far more than its train windows tell, and a gigabyte as they are trained.
+#: The maximum number of weights of a family: far more than train windows identify, about 1 GB in training.
 MOST_WEIGHTS = 2**26
-#: The widest hidden layer, and the most layers, of a family's networks.
+#: The maximum width of hidden layers and the maximum number of layers of a family's networks.
 WIDEST, DEEPEST = 2**12, 2**8
-#: What a number among the options is called, by its annotation.
+#: How error messages describe a numeric option, by its annotation.
 NUMBERS = {
     "int": "an integer",
     "int | None": "an integer or None",
@@ -35,9 +35,9 @@ NUMBERS = {
     "float | None": "a number or None",
 }
 
-#: Options that say how often a part of a family is repeated.
+#: Options that count the repeated components of a family.
 REPEATED = ("depth", "transforms", "members")
-#: How often a part may be repeated, and how many numbers hidden layers may have, of which no saved tensor tells.
+#: The maximum numbers of repetitions and of hidden-layer weights that the saved tensors do not account for.
 MOST_UNSEEN, SMALL = 64, 2**22
 
 _ROSTER: dict[str, type[AdapterModule]] = {}
@@ -45,7 +45,7 @@ _Family = TypeVar("_Family", bound="type[AdapterModule]")
 
 
 def register(name: str) -> Callable[[_Family], _Family]:
-    r"""Enters a family in the roster, under the name that recipes and `Adapter` use.
+    r"""Register a family under the name that presets and `Adapter` use.
 
     Arguments:
         name: The family's name; lower case.
@@ -54,7 +54,7 @@ def register(name: str) -> Callable[[_Family], _Family]:
         The class decorator.
 
     Raises:
-        ValueError: If another class holds the name.
+        ValueError: If another class is registered under the name.
     """
 
     def enter(family: _Family) -> _Family:
@@ -69,16 +69,16 @@ def register(name: str) -> Callable[[_Family], _Family]:
 
 
 def families() -> dict[str, type[AdapterModule]]:
-    r"""Returns the registered families by name."""
+    r"""Return the registered families by name."""
     return dict(sorted(_ROSTER.items()))
 
 
 def make(name: str, options: Mapping[str, Any] | None = None) -> AdapterModule:
-    r"""Makes a family by its registered name.
+    r"""Instantiate a family by its registered name.
 
     Arguments:
         name: The family's name.
-        options: The family's hyperparameters; its class's defaults where left out.
+        options: The family's hyperparameters; the defaults of its class for those left out.
 
     Returns:
         The family, not yet built for a number of channels.
@@ -94,15 +94,15 @@ def make(name: str, options: Mapping[str, Any] | None = None) -> AdapterModule:
 
 @dataclass
 class State:
-    r"""What `decode` needs to know of the windows that `encode` saw.
+    r"""What `decode` needs to know about the windows that `encode` received.
 
     Arguments:
         past: The standardised past, with shape :math:`(B, L, D)`. NaN marks a missing step.
         location: The windows' locations, with shape :math:`(B, 1, D)`.
         scale: The windows' scales, with shape :math:`(B, 1, D)`; positive.
-        draws: The number of draws :math:`M` that the adapter made of itself; 1 where it is deterministic.
-        drawn: What it drew, by name: encoding and decoding use the same.
-        generator: The source of what encoding still draws; PyTorch's own if None.
+        draws: The number of draws :math:`M` of a stochastic adapter; 1 for a deterministic one.
+        drawn: The drawn tensors by name, shared by encoding and decoding.
+        generator: The random generator for what encoding still draws; PyTorch's own if None.
         forecast: The frozen model's median forecasts of the raw channels, with shape :math:`(B, H, D)`, where the
             family declares `needs_forecast`.
     """
@@ -118,14 +118,14 @@ class State:
 
 @dataclass(frozen=True)
 class Evidence:
-    r"""Windows with their targets and the frozen model's forecasts: what a closed form is solved on.
+    r"""Regression data of a closed form: windows, their targets and the frozen model's forecasts.
 
     Arguments:
         past: The standardised past, with shape :math:`(n, L, D)`.
         future: The standardised targets, with shape :math:`(n, H, D)`. NaN marks a missing step.
         forecast: The frozen model's median forecasts of the latent channels, with shape :math:`(n, H, K)`.
-        fold: The block of time that each window lies in, with shape :math:`(n,)`: folds of a blocked cross-validation.
-            Windows whose targets straddle two blocks bear -1 and are in no fold. Not read where nothing is chosen.
+        fold: The fold of each window in blocked cross-validation, a block of time, with shape :math:`(n,)`. It is -1,
+            no fold, for windows whose targets straddle two blocks. Not used where nothing is selected.
     """
 
     past: Tensor
@@ -136,32 +136,32 @@ class Evidence:
 
 @dataclass_transform(kw_only_default=True)
 class AdapterModule(nn.Module):
-    r"""Abstract adapter: encodes channels to latent channels, decodes forecasts of these to forecasts of the channels.
+    r"""Abstract adapter: encodes channels to latent channels and decodes their forecasts to the observed channels.
 
-    A family's class attributes with an annotation and a default are its hyperparameters, taken by keyword. `build`
-    returns a copy that holds parameters for a number of channels, `prepare` shows it the train rows once.
+    Class attributes with an annotation and a default are the hyperparameters of a family, passed by keyword. `build`
+    returns a copy with parameters for a given number of channels. `prepare` then passes it the train rows once.
     """
 
     family: ClassVar[str] = ""
-    #: The latent channels are the observed ones: one frozen pass serves the adapter and the frozen model's own row.
+    #: The latent channels are the observed ones: one pass of the frozen model also gives the zero-shot forecast.
     observed_latents: ClassVar[bool] = False
-    #: Decoding mixes channels, so that observed margins depend on the latent joint law.
+    #: Decoding mixes channels, so that observed marginals depend on the joint distribution of the latent channels.
     mixes_channels: ClassVar[bool] = True
-    #: `learn` and `settle` take up windows that came after the fit.
+    #: `learn` and `settle` update the family with windows that arrive after the fit.
     recursive: ClassVar[bool] = False
     #: `decode` reads the frozen model's forecasts of the raw channels from the state.
     needs_forecast: ClassVar[bool] = False
-    #: Buffers whose sizes are known when they are found, not when the family is built.
+    #: Buffers whose sizes are known only once they are fitted, not when the family is built.
     found_later: ClassVar[tuple[str, ...]] = ()
     #: Parameters and buffers that may hold infinite values.
     unbounded: ClassVar[tuple[str, ...]] = ()
-    #: What training by gradient minimises, unless a recipe or the caller says otherwise.
+    #: The default objective of training by gradient; a preset or the caller may override it.
     objective: str = "huber"
-    #: Beginnings of the names of parameters that have a prior of their own, in place of a decay.
+    #: Name prefixes of parameters that have a prior of their own and therefore no weight decay.
     undecayed: ClassVar[tuple[str, ...]] = ()
-    #: Beginnings of the names of parameters that `likelihood` alone reads: other objectives leave them as they are.
+    #: Name prefixes of parameters that only `likelihood` reads: other objectives do not train them.
     of_likelihood: ClassVar[tuple[str, ...]] = ()
-    #: What the objective "elbo" multiplies the divergence of latent draws by; a family may make it a hyperparameter.
+    #: The factor of the latent divergence in the objective "elbo"; a family may make it a hyperparameter.
     beta: float = 1.0
 
     channels: int
@@ -179,7 +179,7 @@ class AdapterModule(nn.Module):
         for name, (default, kind) in declared.items():
             value = options.get(name, default)
             value = value.item() if isinstance(value, np.generic) else value
-            if isinstance(value, bool) and kind in NUMBERS:  # which Python takes for 0 or 1
+            if isinstance(value, bool) and kind in NUMBERS:  # Python would accept it as 0 or 1
                 raise ValueError(f"{family} expects {name} to be {NUMBERS[kind]}, got {value!r}")
             setattr(self, name, value)
         self.channels = 0
@@ -187,12 +187,12 @@ class AdapterModule(nn.Module):
 
     @classmethod
     def fields(cls) -> dict[str, Any]:
-        r"""Returns the family's hyperparameters with their defaults, in the order of declaration."""
+        r"""Return the family's hyperparameters with their defaults, in the order of declaration."""
         return {name: default for name, (default, _) in cls._declared().items()}
 
     @classmethod
     def _declared(cls) -> dict[str, tuple[Any, str]]:
-        r"""The hyperparameters with their defaults and their annotations."""
+        r"""Return the hyperparameters with their defaults and annotations."""
         return {
             name: (getattr(base, name), getattr(kind, "__name__", str(kind)))
             for base in reversed(cls.__mro__)
@@ -202,13 +202,13 @@ class AdapterModule(nn.Module):
         }
 
     def options(self) -> dict[str, Any]:
-        r"""Returns the hyperparameters as they stand."""
+        r"""Return the current values of the hyperparameters."""
         return {name: getattr(self, name) for name in self.fields()}
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in self.options().items())
 
-    # ------------------------------------------------------------------ making
+    # ------------------------------------------------------------------ construction
 
     @property
     def latents(self) -> int:
@@ -217,39 +217,39 @@ class AdapterModule(nn.Module):
 
     @property
     def closed_form(self) -> bool:
-        r"""Whether `solve` finds the parameters, so that no gradient step is taken."""
+        r"""Whether `solve` computes the parameters in closed form, without gradient steps."""
         return False
 
     @property
     def stochastic(self) -> bool:
-        r"""Whether the adapter draws itself: encoding or decoding is random."""
+        r"""Whether encoding or decoding is random."""
         return False
 
     @property
     def stochastic_latents(self) -> bool:
-        r"""Whether each draw has latent channels of its own, so that each asks the frozen model anew."""
+        r"""Whether each draw has its own latent channels, and so its own passes of the frozen model."""
         return False
 
     @property
     def penalised(self) -> bool:
-        r"""Whether `penalty` adds anything, for which the state holds the frozen model's forecasts as well."""
+        r"""Whether `penalty` is non-zero; the state then also holds the frozen model's forecasts."""
         return type(self).penalty is not AdapterModule.penalty
 
     @property
     def unfinished(self) -> bool:
-        r"""Whether `after_training` finds anything."""
+        r"""Whether `after_training` has anything to fit."""
         return type(self).after_training is not AdapterModule.after_training
 
     @property
     def fixed_latents(self) -> bool:
-        r"""Whether no training changes the latent channels: the frozen model's forecasts of them are made once."""
+        r"""Whether training leaves the latent channels unchanged, so that they are forecast only once."""
         return self.observed_latents
 
     def count_draws(self, draws: int) -> int:
-        r"""Returns how many draws of itself the adapter makes when it is asked for some.
+        r"""Return the number of draws that the adapter makes when a number is requested.
 
         Arguments:
-            draws: The number asked for.
+            draws: The number requested.
 
         Returns:
             The number of draws :math:`M`; 1 where the adapter is deterministic.
@@ -257,13 +257,13 @@ class AdapterModule(nn.Module):
         return draws if self.stochastic else 1
 
     def build(self, channels: int) -> Self:
-        r"""Makes the parameters for a number of channels.
+        r"""Create the parameters for a number of channels.
 
         Arguments:
             channels: The number of observed channels :math:`D`.
 
         Returns:
-            A built copy; the family itself stays as it is.
+            A built copy; the family itself is unchanged.
 
         Raises:
             ValueError: If the hyperparameters do not fit that many channels.
@@ -278,16 +278,16 @@ class AdapterModule(nn.Module):
         return built
 
     def require_sizes(self, channels: int, kinds: Mapping[str, Kind]) -> None:
-        r"""Checks that the family, built for a number of channels, is not far larger than the tensors saved of it.
+        r"""Check, before building, that a family is not far larger than its saved tensors.
 
-        It is for options that come from a file, before anything is built by them; `require_kinds` compares the rest.
+        Options that come from a file are checked here before they allocate anything; `require_kinds` compares the rest.
 
         Arguments:
             channels: The number of observed channels :math:`D`.
             kinds: The type and shape of each saved tensor.
 
         Raises:
-            ValueError: If it is.
+            ValueError: If it is far larger.
         """
         counts = {name: count for name in REPEATED if isinstance(count := getattr(self, name, None), int)}
         for name, count in counts.items():
@@ -304,7 +304,7 @@ class AdapterModule(nn.Module):
             raise ValueError(f"{type(self).__name__} has latent_channels={shown(latents)} for {channels} channels")
 
     def require_kinds(self, kinds: Mapping[str, Kind]) -> None:
-        r"""Checks the names, types and shapes of saved tensors against those of the built family.
+        r"""Check the names, types and shapes of saved tensors against those of the built family.
 
         Arguments:
             kinds: The type and shape of each saved tensor.
@@ -321,26 +321,26 @@ class AdapterModule(nn.Module):
                 )
 
     def require_sound(self, context_length: int, prediction_length: int) -> None:
-        r"""Checks the tensors of a family that was loaded from a file.
+        r"""Check the tensors of a family that was loaded from a file.
 
         Arguments:
             context_length: The number of context steps :math:`L`.
             prediction_length: The number of target steps :math:`H`.
 
         Raises:
-            ValueError: If a tensor holds what no fit leaves behind.
+            ValueError: If a tensor holds values that no fit produces.
         """
         for name, tensor in self.state_dict().items():
-            own = name.rpartition(".")[2]
+            short_name = name.rpartition(".")[2]
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-                if own not in self.unbounded or bool(tensor.isnan().any()):
+                if short_name not in self.unbounded or bool(tensor.isnan().any()):
                     raise ValueError(f"the tensor {name!r} of {type(self).__name__} holds values that are not finite")
         covariance = self.covariance.double()
         if not torch.allclose(covariance, covariance.mT) or int(torch.linalg.cholesky_ex(covariance).info):
             raise ValueError(f"the covariance of {type(self).__name__} is expected to be positive definite")
 
     def prepare(self, rows: Tensor) -> None:
-        r"""Shows the train rows once, before training: the covariance that fills missing cells, initial directions.
+        r"""Fit the covariance that fills missing cells, and initial directions, to the train rows.
 
         Arguments:
             rows: Standardised train rows, with shape :math:`(T, D)`. NaN marks a missing cell.
@@ -350,50 +350,50 @@ class AdapterModule(nn.Module):
         self._prepare(rows)
 
     def solve(self, evidence: Evidence, *, choose: bool) -> None:
-        r"""Finds the parameters in closed form, for families that have one.
+        r"""Compute the parameters in closed form, for families that have one.
 
         Arguments:
             evidence: The windows to solve on.
-            choose: Whether to choose the ridge strengths by blocked cross-validation over `evidence.fold`; the ones
-                chosen before are used otherwise.
+            choose: Whether to select the ridge strengths by blocked cross-validation over `evidence.fold`; otherwise
+                those selected before are used.
         """
         raise NotImplementedError(f"{type(self).__name__} has no closed form")
 
     def learn(self, evidence: Evidence) -> None:
-        r"""Adds windows to those that the family was solved on, for `settle` to count; for recursive families.
+        r"""Add windows to the regression data, for the next `settle`; for recursive families.
 
         Arguments:
-            evidence: The windows, which came after those of `solve` and of earlier calls.
+            evidence: New windows, later than those of `solve` and of earlier calls.
         """
         raise NotImplementedError(f"{type(self).__name__} is not recursive")
 
     def settle(self) -> None:
-        r"""Solves again, with the strengths chosen, on all windows so far; for recursive families."""
+        r"""Refit on all windows so far with the selected strengths; for recursive families."""
         raise NotImplementedError(f"{type(self).__name__} is not recursive")
 
-    # ------------------------------------------------------------------ using
+    # ------------------------------------------------------------------ encoding and decoding
 
     def encode(self, x: Tensor, *, draws: int = 1, generator: torch.Generator | None = None) -> tuple[Tensor, State]:
-        r"""Maps observed channels to latent channels, :math:`z = \varphi(x)`.
+        r"""Map observed channels to latent channels, :math:`z = \varphi(x)`.
 
-        Before channels are mixed, missing cells are filled with their conditional mean given the channels seen at the
-        same step (covariance of the train rows); steps with no channel seen take the window's location. Where the
-        latent channels are the observed ones NaN stays, for the frozen model to treat.
+        Before channels are mixed, missing cells are filled with their conditional mean given the channels observed at
+        the same step (covariance of the train rows). Steps without any observed channel take the window's location.
+        Where the latent channels are the observed ones, NaN is passed on to the frozen model.
 
-        A stochastic family draws itself :math:`M` times and keeps the draws in the state, for `decode` to use the same
-        ones. In evaluation mode a draw serves every window alike, so that no window's forecast depends on the others.
+        A stochastic family draws :math:`M` times and stores the draws in the state, so that `decode` uses the same
+        ones. In evaluation mode all windows share each draw, so that no window's forecast depends on the others.
 
         Arguments:
             x: The standardised past, with shape :math:`(B, L, D)`. NaN marks a missing step.
-            draws: The number of draws that a stochastic family makes of itself.
-            generator: The source of the draws; PyTorch's own if None.
+            draws: The number of draws of a stochastic family.
+            generator: The random generator of the draws; PyTorch's own if None.
 
         Returns:
-            The latent past, with shape :math:`(M, B, L, K)` (:math:`M = 1` unless draws have latents of their own), and
+            The latent past, with shape :math:`(M, B, L, K)` (:math:`M = 1` unless each draw has its own latents), and
             the state that `decode` needs.
 
         Raises:
-            ValueError: If `x` is not of that shape.
+            ValueError: If `x` does not have that shape.
         """
         self._require("encode", "x", x, x.ndim == 3 and x.shape[-1] == self.channels, "(batch, time, {D})")
         location, scale = self._statistics(x)
@@ -405,7 +405,7 @@ class AdapterModule(nn.Module):
         return (z if z.ndim == 4 else z.unsqueeze(0)), state
 
     def encode_future(self, y: Tensor, state: State) -> Tensor:
-        r"""Maps observed targets to latent targets, in the units of the windows' own latent pasts.
+        r"""Map observed targets to latent targets, in the units of the windows' own latent pasts.
 
         Arguments:
             y: The standardised targets, with shape :math:`(B, H, D)`. NaN marks a missing step.
@@ -421,7 +421,7 @@ class AdapterModule(nn.Module):
         return z[0] if z.ndim == 4 else z
 
     def decode(self, paths: Tensor, state: State) -> Tensor:
-        r"""Maps forecasts of the latent channels to forecasts of the observed ones.
+        r"""Map forecasts of the latent channels to forecasts of the observed channels.
 
         Arguments:
             paths: Latent paths, with shape :math:`(S, B, H, K)`. Where the state holds :math:`M` draws, :math:`S` is a
@@ -432,7 +432,7 @@ class AdapterModule(nn.Module):
             The observed paths, standardised, with shape :math:`(S, B, H, D)`.
 
         Raises:
-            ValueError: If `paths` is not of that shape.
+            ValueError: If `paths` does not have that shape.
         """
         self._require("decode", "paths", paths, paths.ndim == 4 and paths.shape[-1] == self.latents,
                       "(samples, batch, time, {K})")  # fmt: skip
@@ -446,7 +446,7 @@ class AdapterModule(nn.Module):
         return self._decode(paths, state) * state.scale + state.location
 
     def latent_levels(self, u: Tensor) -> Tensor:
-        r"""Says which levels of the latent channels make a level of the observed ones, where no channels are mixed.
+        r"""Return the latent quantile levels that give the observed levels, where decoding mixes no channels.
 
         Arguments:
             u: Levels of the observed channels, with shape :math:`(*, D)`.
@@ -458,22 +458,22 @@ class AdapterModule(nn.Module):
         return u
 
     def divergence(self, state: State) -> Tensor:
-        r"""Returns how far what was drawn for each window lies from its prior, :math:`KL(q(Z|X) \| p(Z))`, in nats.
+        r"""Return the divergence of each window's latent draws from their prior, :math:`KL(q(Z|X) \| p(Z))`, in nats.
 
         Arguments:
             state: The state that `encode` returned for these windows.
 
         Returns:
-            The divergences, with shape :math:`(B,)`; 0 where nothing is drawn a window.
+            The divergences, with shape :math:`(B,)`; 0 where windows have no latent draws.
         """
         return state.location.new_zeros(len(state.past))
 
     def weight_divergence(self) -> Tensor:
-        r"""Returns how far the law of the weights lies from its prior, :math:`KL(q(W) \| p(W))`, in nats; a scalar."""
+        r"""Return the divergence of the weights from their prior, :math:`KL(q(W) \| p(W))`, in nats; a scalar."""
         return self.covariance.new_zeros(())
 
     def penalty(self, forecast: Tensor, future: Tensor, state: State) -> Tensor:
-        r"""Returns what a family adds to the objective that it is trained by; a scalar, 0 for most.
+        r"""Return the family's own term of the training objective, a scalar; 0 by default.
 
         Arguments:
             forecast: The frozen model's median forecasts of each draw's latent channels, with shape
@@ -490,29 +490,30 @@ class AdapterModule(nn.Module):
         *,
         horizon_weights: float = 1.0,
     ) -> None:
-        r"""Finds what a family needs beside what gradients trained; nothing for most.
+        r"""Fit what gradients do not train; nothing by default.
 
         Arguments:
             evidence: The train windows, with the frozen model's median forecasts of the latent channels.
-            through: The frozen model's median forecasts, with shape :math:`(b, H, K)`, of latent pasts
-                :math:`(b, L, K)`, with gradients.
-            horizon_weights: The weight of each lead as a share of that of the lead before, as training had it.
+            through: The frozen model as a differentiable map from latent pasts, with shape :math:`(b, L, K)`, to their
+                median forecasts, with shape :math:`(b, H, K)`.
+            horizon_weights: The weight of each horizon step relative to the step before, as in training.
         """
 
     def likelihood(self, prediction: Tensor, state: State) -> Distribution | None:
-        r"""Returns the law of the targets given the decoded paths, for families that declare one.
+        r"""Return the distribution of the targets given the decoded paths, for families that declare one.
 
         Arguments:
             prediction: Decoded paths, with shape :math:`(S, B, H, D)`.
             state: The state of these windows.
 
         Returns:
-            Independent laws of the cells, or None: training then takes normal ones with a learned scale a channel.
+            Independent distributions of the cells. None by default: training then uses normal distributions with a
+            learned scale for each channel.
         """
         return None
 
     def spread(self, past: Tensor) -> Tensor:
-        r"""Returns the variances that the noise added to the law is a share of: the windows' own.
+        r"""Return the windows' variances, the reference of the noise variance added to the predictive distribution.
 
         Arguments:
             past: The standardised past, with shape :math:`(B, L, D)`. NaN marks a missing step.
@@ -522,38 +523,38 @@ class AdapterModule(nn.Module):
         """
         return window_moments(past)[1][:, 0]
 
-    # ------------------------------------------------------------------ what a family writes
+    # ------------------------------------------------------------------ hooks for families
 
     def _check(self) -> None:
-        r"""Checks the hyperparameters."""
+        r"""Check the hyperparameters."""
 
     def _count_weights(self, channels: int) -> int:
-        r"""About how many weights `_build` makes: told before it does, where options say how many."""
+        r"""Estimate how many weights `_build` creates, before it does."""
         return channels * channels
 
     @abstractmethod
     def _build(self, channels: int) -> None:
-        r"""Makes parameters and buffers."""
+        r"""Create parameters and buffers."""
 
     def _prepare(self, rows: Tensor) -> None:
-        r"""Reads initial directions off the train rows."""
+        r"""Compute initial directions from the train rows."""
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns the location and scale, :math:`(B, 1, D)`, by which windows are normalised before encoding."""
+        r"""Return the location and scale, :math:`(B, 1, D)`, that normalise windows before encoding."""
         return window_statistics(x)
 
     def _draw(self, state: State) -> None:
-        r"""Draws what is random, into the state: a draw a window in training, the same for all windows otherwise."""
+        r"""Store random draws in the state: one per window in training, shared by all windows otherwise."""
 
     def _encode(self, x: Tensor, state: State) -> Tensor:
-        r"""Maps normalised, filled rows :math:`(B, L, D)` to latent rows :math:`(B, L, K)` or :math:`(M, B, L, K)`."""
+        r"""Map normalised, filled rows :math:`(B, L, D)` to latent rows :math:`(B, L, K)` or :math:`(M, B, L, K)`."""
         return x
 
     @abstractmethod
     def _decode(self, z: Tensor, state: State) -> Tensor:
-        r"""Maps latent paths :math:`(S, B, H, K)` to normalised paths :math:`(S, B, H, D)`."""
+        r"""Map latent paths :math:`(S, B, H, K)` to normalised paths :math:`(S, B, H, D)`."""
 
-    # ------------------------------------------------------------------ shared mathematics
+    # ------------------------------------------------------------------ shared helpers
 
     def _require(self, method: str, name: str, value: Tensor, fits: bool, expected: str) -> None:
         if self.channels == 0:
@@ -571,17 +572,16 @@ class AdapterModule(nn.Module):
 
 
 class Normalised(AdapterModule):
-    r"""Abstract adapter whose latents are made of normalised channels: how, its two options say.
+    r"""Abstract adapter whose latent channels are computed from normalised channels.
 
     References:
         | Reversible Instance Normalization against Distribution Shift (Kim et al., 2022), RevIN
         | https://openreview.net/forum?id=cGDAkQo1C0p
 
     Arguments:
-        normalisation: `"window"`, each window by its own mean and standard deviation; `"train"`, all alike by those of
-            the train rows.
-        affine: Whether a gain and an offset a channel, both trained, follow the normalisation, and are undone at the
-            end.
+        normalisation: `"window"`: each window by its own mean and standard deviation. `"train"`: all windows by those
+            of the train rows.
+        affine: Whether a trained gain and offset per channel follow the normalisation; decoding inverts them.
     """
 
     normalisation: str = "window"
@@ -612,14 +612,14 @@ class Normalised(AdapterModule):
 
 
 def require_size(family: AdapterModule, weights: int) -> None:
-    r"""Raises where a family would have more weights than fit into memory while they are trained.
+    r"""Raise an error if a family would have more weights than fit into memory during training.
 
     Arguments:
         family: The family, named in the error.
-        weights: About how many it would have.
+        weights: The approximate number of weights.
 
     Raises:
-        ValueError: If these are too many.
+        ValueError: If there are too many.
     """
     if weights > MOST_WEIGHTS:
         sizes = ", ".join(f"{name}={shown(x)}" for name, x in family.options().items() if isinstance(x, int | Mapping))
@@ -630,13 +630,13 @@ def require_size(family: AdapterModule, weights: int) -> None:
 
 
 def _normalised(x: Tensor, state: State) -> Tensor:
-    r"""Rows :math:`(B, L, D)` in the windows' units; NaN stays, and no gradient of location and scale comes from it."""
-    seen = ~x.isnan()
-    return torch.where(seen, (torch.where(seen, x, 0.0) - state.location) / state.scale, torch.nan)
+    r"""Normalise rows :math:`(B, L, D)`; NaN is kept, and missing cells give location and scale no gradient."""
+    observed = ~x.isnan()
+    return torch.where(observed, (torch.where(observed, x, 0.0) - state.location) / state.scale, torch.nan)
 
 
 def window_moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Returns mean and variance of each window and channel over the steps seen; 0 where nothing was.
+    r"""Return mean and variance of each window and channel over the observed steps; 0 where there are none.
 
     Arguments:
         x: Windows, with shape :math:`(B, L, D)`. NaN marks a missing step.
@@ -644,14 +644,14 @@ def window_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The means and the population variances, both of shape :math:`(B, 1, D)`.
     """
-    seen = ~x.isnan()
-    count = seen.sum(-2, keepdim=True).clamp(min=1)
-    mean = torch.where(seen, x, 0.0).sum(-2, keepdim=True) / count
-    return mean, torch.where(seen, x - mean, 0.0).square().sum(-2, keepdim=True) / count
+    observed = ~x.isnan()
+    count = observed.sum(-2, keepdim=True).clamp(min=1)
+    mean = torch.where(observed, x, 0.0).sum(-2, keepdim=True) / count
+    return mean, torch.where(observed, x - mean, 0.0).square().sum(-2, keepdim=True) / count
 
 
 def window_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Returns mean and standard deviation of each window and channel, as RevIN (Kim et al., 2022).
+    r"""Return mean and standard deviation of each window and channel, as RevIN (Kim et al., 2022).
 
     Gradients are finite everywhere: the square root is taken only of positive variances.
 
@@ -659,16 +659,16 @@ def window_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
         x: Windows, with shape :math:`(B, L, D)`. NaN marks a missing step.
 
     Returns:
-        The location, 0 where nothing was seen, and the scale, 1 where nothing varies; both of shape
+        The location, 0 where nothing is observed, and the scale, 1 for constant windows; both of shape
         :math:`(B, 1, D)`.
     """
     location, variance = window_moments(x)
-    moves = varies(location, variance)
-    return location, torch.where(moves, torch.where(moves, variance, 1.0).sqrt(), 1.0)
+    varying = varies(location, variance)
+    return location, torch.where(varying, torch.where(varying, variance, 1.0).sqrt(), 1.0)
 
 
 def varies(mean: Tensor, variance: Tensor) -> Tensor:
-    r"""Tells windows that vary from those whose variance is the rounding of a constant.
+    r"""Return whether windows vary by more than the rounding error of a constant.
 
     Arguments:
         mean: The windows' means.
@@ -681,7 +681,7 @@ def varies(mean: Tensor, variance: Tensor) -> Tensor:
 
 
 def fill_missing(x: Tensor, covariance: Tensor) -> Tensor:
-    r"""Fills missing cells with their conditional mean given the channels seen at the same step.
+    r"""Fill missing cells with their conditional mean given the channels observed at the same step.
 
     .. math:: \hat x_m = \Sigma_{mo} \Sigma_{oo}^{-1} x_o
 
@@ -690,25 +690,25 @@ def fill_missing(x: Tensor, covariance: Tensor) -> Tensor:
         covariance: The covariance :math:`\Sigma` of the channels, with shape :math:`(D, D)`.
 
     Returns:
-        The rows without NaN; 0, the mean, where no channel was seen. Seen cells are untouched.
+        The rows without NaN; 0, the mean, where no channel is observed. Observed cells are unchanged.
     """
     missing = x.isnan()
     if not missing.any():
         return x
     channels = x.shape[-1]
     filled = torch.where(missing, 0.0, x)
-    touched = missing.any(-1) & ~missing.all(-1)  # (*)
-    rows, hole = filled[touched], missing[touched]  # (R, D)
+    incomplete = missing.any(-1) & ~missing.all(-1)  # (*)
+    rows, rows_missing = filled[incomplete], missing[incomplete]  # (R, D)
     means = []
-    # The unseen channels get unit variance and no covariance, so that one batched solve serves every pattern.
+    # Missing channels get unit variance and zero covariance, so that one batched solve serves every pattern.
     step = max(1, 2**22 // channels**2)
     for start in range(0, len(rows), step):
-        part, gap = rows[start : start + step], hole[start : start + step]
-        seen = (~gap).to(x.dtype)
-        system = covariance * seen[:, :, None] * seen[:, None, :] + torch.diag_embed(1 - seen)
-        weights = torch.linalg.solve(system, part)  # (r, D), zero where unseen
-        means.append(torch.where(gap, weights @ covariance, part))
+        chunk, chunk_missing = rows[start : start + step], rows_missing[start : start + step]
+        observed = (~chunk_missing).to(x.dtype)
+        system = covariance * observed[:, :, None] * observed[:, None, :] + torch.diag_embed(1 - observed)
+        weights = torch.linalg.solve(system, chunk)  # (r, D), zero for missing channels
+        means.append(torch.where(chunk_missing, weights @ covariance, chunk))
     if means:
         filled = filled.clone()
-        filled[touched] = torch.cat(means)
+        filled[incomplete] = torch.cat(means)
     return filled

@@ -1,4 +1,4 @@
-r"""Bayesian weights for any family."""
+r"""Bayesian treatment of the weights of any family."""
 
 from __future__ import annotations
 
@@ -24,52 +24,52 @@ from .ensemble import InTurn, within
 from .linear import Linear
 from .residual import Residual
 
-#: The prior's standard deviation where gradients train, unless one is given.
+#: The default standard deviation of the prior where weights are trained by gradient.
 PRIOR_SCALE = 0.1
-#: The most weights whose curvature is kept as a matrix; of more only its diagonal.
+#: The maximum number of weights with a full curvature matrix; for more, only its diagonal is kept.
 FULL = 1024
-#: The most curvatures on the way to the mode where they are kept whole, and the most steps that each is good for.
+#: The maximum number of curvatures on the way to the mode, and the maximum number of steps with each.
 TURNS, STEPS = 4, 8
-#: The gain of such a step, in nats, that ends them: a hundredth of a standard deviation in all.
+#: The expected gain of a step, in nats, below which the steps end: about a hundredth of a standard deviation in all.
 NEGLIGIBLE = 1e-4
-#: The random directions a batch of windows from which a diagonal curvature is estimated.
+#: The number of random directions per batch of windows in the estimate of a diagonal curvature.
 PROBES = 8
-#: The most numbers that one batch of derivatives may hold: 64 MB.
+#: The maximum size of one batch of derivatives: 64 MB.
 MAX_NUMBERS = 2**24
-#: `torch.func` binds drawn weights to the module for as long as a call lasts, which no other thread may see.
+#: Hides drawn weights from other threads while `torch.func` binds them to the module.
 _BOUND = threading.RLock()
-#: Where the deviations of the weights stand among what is drawn.
+#: The key of the weights' deviations in `State.drawn`.
 _WEIGHTS = "weights"
 
 
 @register("bayesian")
 class Bayesian(AdapterModule):
-    r"""Draws chosen weights of another family from their posterior, so that what the data leave open enters the law.
+    r"""Draws selected weights of another family from their posterior, to include parameter uncertainty.
 
     .. math:: W \sim q(W) \approx p(W | \text{train windows}), \quad p(W) = \mathcal N(W_0, s^2 I)
 
-    where :math:`W_0` are the weights that the family starts from: the frozen model itself. A draw is used by encoding
-    and decoding alike. How :math:`q` is found, the guide says:
+    where :math:`W_0` are the initial weights of the family: the frozen model itself. Encoding and decoding share each
+    draw. The guide determines how :math:`q` is fitted:
 
     - `"exact"`: the posterior of linear regression with the noise integrated out, for weights that enter linearly:
-      `decoder` of `Linear(free="decoder")`, `weights` of `Residual`. Its mean is the family's own closed form.
-    - `"mean-field"` and `"low-rank"`: a normal law with diagonal, or diagonal and low-rank covariance (Pyro's
-      `AutoDiagonalNormal` and `AutoLowRankMultivariateNormal`), trained by the objective `"elbo"`; its divergence from
-      the prior is taken in closed form. It starts narrow, with standard deviations of 0.01 or a tenth of the prior's,
-      and training ends where the validation loss does: after few epochs its means are right sooner than its widths,
-      which are then too small.
-    - `"laplace"`: a normal law about the most probable weights, with the inverse of the Gauss-Newton curvature there
-      as covariance: of all weights together up to 1024 of them behind latent channels that no draw changes, the mode
-      found from wherever training stopped; otherwise its diagonal, where training by the objective `"elbo"` stopped.
-      The mode sought is that of normal errors, whatever the objective, which then trains the other weights alone;
-      `horizon_weights` weigh the errors of either.
+      `decoder` of `Linear(free="decoder")`, `weights` of `Residual`. Its mean is the family's closed form.
+    - `"mean-field"` and `"low-rank"`: a normal distribution with diagonal, or diagonal plus low-rank covariance (Pyro's
+      `AutoDiagonalNormal` and `AutoLowRankMultivariateNormal`), trained by the objective `"elbo"`, with its divergence
+      from the prior in closed form. Its initial standard deviations are narrow: 0.01, or a tenth of the prior's.
+      Training ends with the validation loss: after few epochs the means have converged, but not the widths, which are
+      then too small.
+    - `"laplace"`: a normal distribution about the mode, with the inverse Gauss-Newton curvature as covariance. Up to
+      1024 weights have a full matrix if no draw changes the latent channels. Gauss-Newton steps then find the mode
+      from wherever training stopped. Otherwise the covariance is diagonal, at the point where training by `"elbo"`
+      stopped. The mode is that of normal errors, whatever the objective, which then trains only the other weights.
+      `horizon_weights` weigh the errors in both.
 
-    These three are trained by `"elbo"` unless another objective is asked for: no other knows of the prior.
+    These three use the objective `"elbo"` unless another is requested: no other includes the prior.
 
-    Stochastic; as invertible as the family. Where no drawn weight changes the latent channels one frozen pass serves
-    all draws; otherwise each draw pays for latent channels of its own. Mistaken for the whole uncertainty: that of
-    the weights is the smaller part where windows are many, and all guides count windows as independent, which
-    overlapping ones are not. `Adapter` adds the missing noise as measured out of sample.
+    Stochastic; as invertible as the family. Where no drawn weight changes the latent channels, one pass of the frozen
+    model serves all draws; otherwise each draw needs its own passes. The posterior is not the whole uncertainty: with
+    many windows that of the weights is the smaller part. All guides treat windows as independent, although overlapping
+    windows are not. `Adapter` adds the missing noise, measured out of sample.
 
     References:
         | Do Bayesian Neural Networks Need To Be Fully Stochastic? (Sharma et al., 2023)
@@ -79,15 +79,15 @@ class Bayesian(AdapterModule):
         | Pyro: Deep Universal Probabilistic Programming (Bingham et al., 2019), https://jmlr.org/papers/v20/18-403.html
 
     Arguments:
-        base: The name of the family whose weights are drawn, or of a recipe on the shelf.
-        base_options: The options of that family; its defaults where left out.
-        sites: Patterns of the names of the weights to draw, such as `"decoder*"` or `"encoder.0.bias"`; the others are
+        base: The name of the family whose weights are drawn, or of a preset in the registry.
+        base_options: The options of that family; its defaults for those left out.
+        sites: Patterns of the names of the weights to draw, such as `"decoder*"` or `"encoder.0.bias"`. The others are
             fitted as in the family itself.
-        guide: How their posterior is found: `"exact"`, `"mean-field"`, `"low-rank"` or `"laplace"`.
-        prior_scale: The prior's standard deviation :math:`s`: of the weights as they stand, or, where the guide is
-            exact, in units of the noise's, so that one scale means two priors. If None, 0.1 or, where the guide is
-            exact, as blocked cross-validation chooses it.
-        rank: The rank of the low-rank guide; the root of the number of weights if None.
+        guide: The approximation of the posterior: `"exact"`, `"mean-field"`, `"low-rank"` or `"laplace"`.
+        prior_scale: The prior's standard deviation :math:`s`. With the exact guide it is in units of the noise's
+            standard deviation, otherwise in those of the weights, so that one value means two priors. If None, 0.1, or
+            with the exact guide the value selected by blocked cross-validation.
+        rank: The rank of the low-rank guide; the square root of the number of weights if None.
 
     Example:
         >>> family = Bayesian(base="linear", sites=["decoder"], guide="mean-field")
@@ -109,9 +109,9 @@ class Bayesian(AdapterModule):
     inner: AdapterModule
     posterior: Posterior
     names: tuple[str, ...]  # of the drawn weights
-    _trained: tuple[str, ...]  # of the weights that gradients train as they are
+    _trained: tuple[str, ...]  # of the weights that gradients train as point estimates
     _reached: frozenset[str]  # of the weights that change the latent channels
-    #: Whether `torch.vmap` takes the family; not, if it writes in place.
+    #: Whether `torch.vmap` supports the family; it does not if the family writes in place.
     _stackable = True
 
     def _check(self) -> None:
@@ -145,7 +145,7 @@ class Bayesian(AdapterModule):
                 f"got rank={self.rank!r} with guide={self.guide!r}"
             )
 
-    # ------------------------------------------------------------------ what the base declares
+    # ------------------------------------------------------------------ declarations of the base
 
     @property
     def observed_latents(self) -> bool:  # type: ignore[override]
@@ -173,7 +173,7 @@ class Bayesian(AdapterModule):
 
     @property
     def objective(self) -> str:  # type: ignore[override]
-        # under any other, the prior is not heard, and nothing keeps the variance of the weights from vanishing
+        # no other objective includes the prior, so that the variance of the weights would vanish
         return self.inner.objective if self.guide == "exact" else "elbo"
 
     @property
@@ -194,7 +194,7 @@ class Bayesian(AdapterModule):
 
     @property
     def stochastic(self) -> bool:
-        # a posterior that is still to be found is the weights that the family holds
+        # before the posterior is fitted, the family's own weights are used
         return self.channels == 0 or self.inner.stochastic or self.posterior.known
 
     @property
@@ -211,20 +211,20 @@ class Bayesian(AdapterModule):
     def spread(self, past: Tensor) -> Tensor:
         return self.inner.spread(past)
 
-    # ------------------------------------------------------------------ making
+    # ------------------------------------------------------------------ construction
 
     def _count_weights(self, channels: int) -> int:
         return self.inner._count_weights(channels)
 
     def _build(self, channels: int) -> None:
         self.inner = self.inner.build(channels)
-        self._reached, told = self._reaching()
-        self.names = self._chosen(told)
+        self._reached, influential = self._trace_weights()
+        self.names = self._select_sites(influential)
         self._trained = tuple(
             name for name, weight in self.inner.named_parameters() if weight.requires_grad and name not in self.names
         )
         for name in self.names:
-            self._weight(name).requires_grad_(False)  # from here on it is the prior's mean
+            self._weight(name).requires_grad_(False)  # from here on it is the prior mean
         size = sum(self._weight(name).numel() for name in self.names)
         scale = self.prior_scale or PRIOR_SCALE
         if self.guide == "exact":
@@ -248,18 +248,18 @@ class Bayesian(AdapterModule):
         self.inner.require_sound(context_length, prediction_length)
         self.posterior.require_sound(self.inner)
 
-    def _chosen(self, told: frozenset[str]) -> tuple[str, ...]:
-        r"""The names of the weights that the patterns mean, in the family's order, of those that forecasts tell of."""
+    def _select_sites(self, influential: frozenset[str]) -> tuple[str, ...]:
+        r"""Return the names of the weights that match `sites` and that the guide can draw, in the family's order."""
         linear = solved_weights(self.inner)
         if self.guide == "exact" and linear is not None:
             names = [linear]
-        else:  # what normalises windows is not drawn: it stands before all draws
+        else:  # weights of the normalisation are not drawn: they apply before any draw
             names = [name for name, _ in self.inner.named_parameters() if name not in ("log_gain", "offset")]
-        if self.guide == "laplace":  # a curvature of forecasts says nothing of weights that change none of them
-            names = [name for name in names if name in told]
+        if self.guide == "laplace":  # forecasts have no curvature in weights that do not change them
+            names = [name for name in names if name in influential]
         chosen = set()
         for site in self.sites:
-            # "decoder.*" means the parts of a decoder, and a decoder that is one matrix
+            # "decoder.*" matches the parameters of a module `decoder`, and a single matrix `decoder`
             found = {name for name in names if fnmatchcase(name, site) or fnmatchcase(f"{name}.", site)}
             if not found:
                 known = ", ".join(names) or "none"
@@ -270,8 +270,8 @@ class Bayesian(AdapterModule):
             chosen |= found
         return tuple(name for name in names if name in chosen)
 
-    def _reaching(self) -> tuple[frozenset[str], frozenset[str]]:
-        r"""Finds by their gradients which weights change the latent channels, and which these or their decoding."""
+    def _trace_weights(self) -> tuple[frozenset[str], frozenset[str]]:
+        r"""Find by gradients which weights change the latent channels, and which change forecasts."""
         named = dict(self.inner.named_parameters())
         if self.observed_latents or not named:
             return frozenset(), frozenset(named)
@@ -279,20 +279,20 @@ class Bayesian(AdapterModule):
         self.inner.requires_grad_(True)
         with torch.enable_grad():
             x = torch.zeros(1, 2, self.channels, dtype=torch.float32)
-            part = State(x, *self.inner._statistics(x), generator=torch.Generator().manual_seed(0), forecast=x)
-            self.inner._draw(part)
-            z = self.inner._encode((x - part.location) / part.scale, part)
+            state = State(x, *self.inner._statistics(x), generator=torch.Generator().manual_seed(0), forecast=x)
+            self.inner._draw(state)
+            z = self.inner._encode((x - state.location) / state.scale, state)
             latent = _changing(z, named)
             paths = torch.zeros(1, 1, 2, self.inner.latents, dtype=torch.float32)
-            forecast = latent | _changing(self.inner._decode(paths, part), named)
+            forecast = latent | _changing(self.inner._decode(paths, state), named)
         for name, weight in named.items():
             weight.requires_grad_(free[name])
         return latent, forecast
 
     def _weight(self, name: str) -> Tensor:
-        r"""The family's own value of a weight, a parameter or a buffer."""
-        owner, _, own = name.rpartition(".")
-        weight: Tensor = getattr(self.inner.get_submodule(owner), own)
+        r"""Return the family's own value of a weight, a parameter or a buffer."""
+        owner, _, attribute = name.rpartition(".")
+        weight: Tensor = getattr(self.inner.get_submodule(owner), attribute)
         return weight
 
     def _prepare(self, rows: Tensor) -> None:
@@ -310,7 +310,7 @@ class Bayesian(AdapterModule):
                 self.inner.strength[problem.channel] = self.prior_scale**-2 / problem.typical
             if isinstance(self.inner, Residual):
                 self.inner.share.fill_(1.0)
-        if choose or self.prior_scale is not None:  # once more: on windows that are in no fold too
+        if choose or self.prior_scale is not None:  # refit, now also on windows in no fold
             self.inner.solve(evidence, choose=False)
         self.posterior.settle(regressions(self.inner, evidence))
 
@@ -321,153 +321,168 @@ class Bayesian(AdapterModule):
         *,
         horizon_weights: float = 1.0,
     ) -> None:
-        r"""Finds what the weights' law needs beside gradients: mode and curvature of the Laplace approximation.
+        r"""Fit mode and curvature of the Laplace approximation; other guides need nothing.
 
-        The errors count as the objective's likelihood counts them: normal, with a scale a channel in units of the
-        windows' own, here that which they have at the weights found. Where the whole curvature is kept, steps of
-        Gauss-Newton lead to the mode from wherever training stopped.
+        The errors count as in the objective's likelihood: normal, with a scale per channel in units of the windows'
+        own, here the maximum-likelihood scale at the current weights. With a full curvature matrix, Gauss-Newton
+        steps find the mode from wherever training stopped.
 
         Arguments:
             evidence: The train windows, with the frozen model's median forecasts of the latent channels.
-            through: The frozen model's median forecasts, with shape :math:`(b, H, K)`, of latent pasts
-                :math:`(b, L, K)`, with gradients; needed where a drawn weight changes the latent channels.
-            horizon_weights: The weight of each lead as a share of that of the lead before, as training had it: what
-                the likelihood of its errors counts.
+            through: The frozen model as a differentiable map from latent pasts, with shape :math:`(b, L, K)`, to their
+                median forecasts, with shape :math:`(b, H, K)`; required where a drawn weight changes the latent
+                channels.
+            horizon_weights: The weight of each horizon step's error in the likelihood, relative to the step before, as
+                in training.
 
         Raises:
-            ValueError: If it is needed and missing.
+            ValueError: If `through` is required and missing.
         """
         if not isinstance(self.posterior, Laplace):
             return
         if self.stochastic_latents and through is None:
             raise ValueError("the weights drawn change the latent channels: pass the frozen model as 'through'")
-        mode = self.training
+        was_training = self.training
         self.eval()
         location = self.posterior.location.data
         full = len(location) <= FULL and not self.stochastic_latents
         size = max(1, MAX_NUMBERS // (evidence.future[0].numel() * len(location))) if full else 32
-        parts = [_rows(evidence, slice(first, first + size)) for first in range(0, len(evidence.past), size)]
+        batches = [_rows(evidence, slice(first, first + size)) for first in range(0, len(evidence.past), size)]
         horizon = evidence.future.shape[1]
-        leads = horizon_weights ** torch.arange(horizon, dtype=torch.float64).unsqueeze(-1)  # (H, 1)
-        leads = leads / leads.mean()
-        energy, weight = self._energy(parts, location, through, leads)
+        step_weights = horizon_weights ** torch.arange(horizon, dtype=torch.float64).unsqueeze(-1)  # (H, 1)
+        step_weights = step_weights / step_weights.mean()
+        energy, inverse_noise = self._energy(batches, location, through, step_weights)
         if full:
-            for turn in range(TURNS):
-                curvature = self._curvature(parts, location, weight)
-                if turn == TURNS - 1:
+            for iteration in range(TURNS):
+                curvature = self._curvature(batches, location, inverse_noise)
+                if iteration == TURNS - 1:
                     break
-                lower, weight = self._climb(parts, location, curvature, energy, weight, leads)
-                if lower >= energy:  # the mode is here, and so is the curvature
+                lower, inverse_noise = self._gauss_newton(
+                    batches, location, curvature, energy, inverse_noise, step_weights
+                )
+                if lower >= energy:  # converged: the curvature is that at the mode
                     break
                 energy = lower
         else:
-            curvature = self._diagonal(parts, location, through, weight)
+            curvature = self._diagonal(batches, location, through, inverse_noise)
         self.posterior.settle(curvature)
-        self.train(mode)
+        self.train(was_training)
 
-    def _at(
-        self, part: Evidence, through: Callable[[Tensor], Tensor] | None
+    def _forecast_function(
+        self, batch: Evidence, through: Callable[[Tensor], Tensor] | None
     ) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-        r"""Forecasts of train windows as a function of the weights' place, and the windows' scales."""
-        state = self._state(part)
-        return functools.partial(self._forecast, state=state, latent=part.forecast, through=through), state.scale
+        r"""Return forecasts of train windows as a function of the weights' deviations, and the windows' scales."""
+        state = self._state(batch)
+        return functools.partial(self._forecast, state=state, latent=batch.forecast, through=through), state.scale
 
     @torch.no_grad()
     def _energy(
-        self, parts: list[Evidence], location: Tensor, through: Callable[[Tensor], Tensor] | None, leads: Tensor
+        self,
+        batches: list[Evidence],
+        location: Tensor,
+        through: Callable[[Tensor], Tensor] | None,
+        step_weights: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        r"""Minus the log density of errors and weights, and one over the noise, (H, D), that makes it least."""
+        r"""Return the negative log density of errors and weights, and the inverse noise (H, D) that minimises it."""
         assert isinstance(self.posterior, Laplace)
         square, count = torch.zeros(2, self.channels, dtype=torch.float64)
-        for part in parts:
-            forecast, scale = self._at(part, through)
-            error = (part.future - forecast(location)) / scale
-            square += (leads * error.double().square()).nansum((0, 1))
-            count += (leads * ~error.isnan()).sum((0, 1))
+        for batch in batches:
+            forecast, scale = self._forecast_function(batch, through)
+            error = (batch.future - forecast(location)) / scale
+            square += (step_weights * error.double().square()).nansum((0, 1))
+            count += (step_weights * ~error.isnan()).sum((0, 1))
         square = square.clamp(min=1e-12)
         distance = (location.double() / self.posterior.width).square().sum()
-        return 0.5 * ((count * square.log()).sum() + distance), (leads * count / square).sqrt().to(location)
+        return 0.5 * ((count * square.log()).sum() + distance), (step_weights * count / square).sqrt().to(location)
 
-    def _climb(
+    def _gauss_newton(
         self,
-        parts: list[Evidence],
+        batches: list[Evidence],
         location: Tensor,
         curvature: Tensor,
         energy: Tensor,
-        weight: Tensor,
-        leads: Tensor,
+        inverse_noise: Tensor,
+        step_weights: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        r"""Moves the weights' place, by steps of one curvature, as far as they lead: the energy there and its noise."""
+        r"""Update `location` by Gauss-Newton steps with one curvature; return energy and inverse noise there."""
         assert isinstance(self.posterior, Laplace)
         precision = self.posterior.width**-2
         system = torch.linalg.cholesky(curvature + precision * torch.eye(len(location), dtype=torch.float32))
         for _ in range(STEPS):
-            slope = self._slope(parts, location, weight) - precision * location
-            step = torch.cholesky_solve(slope.unsqueeze(-1), system).squeeze(-1)
-            if slope @ step < NEGLIGIBLE:
+            gradient = self._gradient(batches, location, inverse_noise) - precision * location
+            step = torch.cholesky_solve(gradient.unsqueeze(-1), system).squeeze(-1)
+            if gradient @ step < NEGLIGIBLE:
                 break
-            for share in (1.0, 0.5, 0.25, 0.125):
-                lower, other = self._energy(parts, (location + share * step).to(location), None, leads)
+            for step_size in (1.0, 0.5, 0.25, 0.125):
+                lower, lower_inverse_noise = self._energy(
+                    batches, (location + step_size * step).to(location), None, step_weights
+                )
                 if lower < energy:
                     break
             else:
                 break
-            location += share * step
-            energy, weight = lower, other
-        return energy, weight
+            location += step_size * step
+            energy, inverse_noise = lower, lower_inverse_noise
+        return energy, inverse_noise
 
     @torch.enable_grad()
-    def _slope(self, parts: list[Evidence], location: Tensor, weight: Tensor) -> Tensor:
-        r"""The slope of the log likelihood in the weights' place, :math:`(P,)`."""
-        slope = torch.zeros(len(location), dtype=torch.float64)
-        for part in parts:
-            forecast, scale = self._at(part, None)
-            cells = _cells(part, weight / scale)
+    def _gradient(self, batches: list[Evidence], location: Tensor, inverse_noise: Tensor) -> Tensor:
+        r"""Return the gradient of the log likelihood in the weights' deviations, :math:`(P,)`."""
+        gradient = torch.zeros(len(location), dtype=torch.float64)
+        for batch in batches:
+            forecast, scale = self._forecast_function(batch, None)
+            cell_weights = _cells(batch, inverse_noise / scale)
             free = location.clone().requires_grad_()
-            error = (part.future.nan_to_num(0.0) - forecast(free)) * cells  # no gradient comes from a missing cell
-            slope -= torch.autograd.grad(0.5 * error.square().sum(), free)[0].double()
-        return slope
+            error = (batch.future.nan_to_num(0.0) - forecast(free)) * cell_weights  # missing cells have no gradient
+            gradient -= torch.autograd.grad(0.5 * error.square().sum(), free)[0].double()
+        return gradient
 
-    def _curvature(self, parts: list[Evidence], location: Tensor, weight: Tensor) -> Tensor:
-        r"""The likelihood's Gauss-Newton curvature, :math:`(P, P)`."""
+    def _curvature(self, batches: list[Evidence], location: Tensor, inverse_noise: Tensor) -> Tensor:
+        r"""Return the likelihood's Gauss-Newton curvature, :math:`(P, P)`."""
         curvature = torch.zeros(len(location), len(location), dtype=torch.float64)
-        for part in parts:
-            forecast, scale = self._at(part, None)
-            cells = _cells(part, weight / scale)
-            slopes = torch.func.jacfwd(forecast)(location)  # (b, H, D, P)
-            slopes = (slopes * cells.unsqueeze(-1)).flatten(0, 2).double()
-            curvature += slopes.mT @ slopes
+        for batch in batches:
+            forecast, scale = self._forecast_function(batch, None)
+            cell_weights = _cells(batch, inverse_noise / scale)
+            jacobian = torch.func.jacfwd(forecast)(location)  # (b, H, D, P)
+            jacobian = (jacobian * cell_weights.unsqueeze(-1)).flatten(0, 2).double()
+            curvature += jacobian.mT @ jacobian
         return curvature
 
     def _diagonal(
-        self, parts: list[Evidence], location: Tensor, through: Callable[[Tensor], Tensor] | None, weight: Tensor
+        self,
+        batches: list[Evidence],
+        location: Tensor,
+        through: Callable[[Tensor], Tensor] | None,
+        inverse_noise: Tensor,
     ) -> Tensor:
-        r"""An unbiased estimate of the diagonal of the likelihood's Gauss-Newton curvature, :math:`(P,)`."""
+        r"""Return an unbiased estimate of the diagonal of the Gauss-Newton curvature, :math:`(P,)`."""
         curvature = torch.zeros(len(location), dtype=torch.float64)
         generator = torch.Generator().manual_seed(0)
-        for part in parts:
-            forecast, scale = self._at(part, through)
-            cells = _cells(part, weight / scale)
+        for batch in batches:
+            forecast, scale = self._forecast_function(batch, through)
+            cell_weights = _cells(batch, inverse_noise / scale)
             with torch.enable_grad():
                 free = location.clone().requires_grad_()
-                made = forecast(free)
+                predicted = forecast(free)
             for _ in range(PROBES):
-                signs = torch.randint(0, 2, cells.shape, generator=generator) * 2.0 - 1.0
-                (slope,) = torch.autograd.grad(made, free, signs.to(cells) * cells, retain_graph=True)
-                curvature += slope.double().square() / PROBES
+                signs = torch.randint(0, 2, cell_weights.shape, generator=generator) * 2.0 - 1.0
+                (gradient,) = torch.autograd.grad(
+                    predicted, free, signs.to(cell_weights) * cell_weights, retain_graph=True
+                )
+                curvature += gradient.double().square() / PROBES
         return curvature
 
-    def _state(self, part: Evidence) -> State:
-        r"""The state of train windows, with what the family itself draws but no weights."""
+    def _state(self, batch: Evidence) -> State:
+        r"""Return the state of train windows, with the family's own draws but no drawn weights."""
         generator = torch.Generator().manual_seed(0)
-        state = State(part.past, *self._statistics(part.past), generator=generator, forecast=part.forecast)
+        state = State(batch.past, *self._statistics(batch.past), generator=generator, forecast=batch.forecast)
         self._draw_inner(state)
         return state
 
     def _forecast(
         self, location: Tensor, state: State, latent: Tensor, through: Callable[[Tensor], Tensor] | None
     ) -> Tensor:
-        r"""Point forecasts :math:`(b, H, D)` with the weights at a place of the posterior's, :math:`(P,)`."""
+        r"""Return point forecasts :math:`(b, H, D)` at given deviations of the weights, :math:`(P,)`."""
         assert isinstance(self.posterior, Laplace)
         weights = (location * self.posterior.unit).unsqueeze(0)
         state = replace(state, drawn={**state.drawn, _WEIGHTS: weights})
@@ -477,7 +492,7 @@ class Bayesian(AdapterModule):
             latent = through(self._encode(rows, state)[0])
         return self.decode(latent.unsqueeze(0), state)[0]
 
-    # ------------------------------------------------------------------ using
+    # ------------------------------------------------------------------ encoding and decoding
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.inner._statistics(x)
@@ -485,9 +500,9 @@ class Bayesian(AdapterModule):
     def _draw_inner(self, state: State) -> None:
         if self.inner.stochastic:
             for number in range(state.draws):
-                part = self._part(state, number)
-                self.inner._draw(part)
-                self._keep(state, number, part)
+                draw_state = self._draw_state(state, number)
+                self.inner._draw(draw_state)
+                self._store_draws(state, number, draw_state)
 
     def _draw(self, state: State) -> None:
         self._draw_inner(state)
@@ -495,14 +510,14 @@ class Bayesian(AdapterModule):
 
     def _encode(self, x: Tensor, state: State) -> Tensor:
         if not self.stochastic_latents:
-            return self.inner._encode(x, self._part(state, 0))
+            return self.inner._encode(x, self._draw_state(state, 0))
         if self.inner.stochastic or state.draws == 1:
-            each = [self._one("_encode", state, number, x) for number in range(state.draws)]
-            return torch.stack([z[0] if z.ndim == 4 else z for z in each])
-        return self._all("_encode", state, x, None)
+            latents = [self._one("_encode", state, number, x) for number in range(state.draws)]
+            return torch.stack([z[0] if z.ndim == 4 else z for z in latents])
+        return self._call_all("_encode", state, x, None)
 
     def encode_future(self, y: Tensor, state: State) -> Tensor:
-        r"""Maps observed targets to latent targets, by the first draw; see `AdapterModule.encode_future`.
+        r"""Map observed targets to the latent targets of the first draw; see `AdapterModule.encode_future`.
 
         Arguments:
             y: The standardised targets, with shape :math:`(B, H, D)`. NaN marks a missing step.
@@ -517,78 +532,81 @@ class Bayesian(AdapterModule):
     def _decode(self, z: Tensor, state: State) -> Tensor:
         z = z.unflatten(0, (state.draws, -1))  # (M, S / M, B, H, K)
         if self.inner.stochastic or state.draws == 1:
-            return torch.cat([self._one("_decode", state, number, own) for number, own in enumerate(z)])
-        return self._all("_decode", state, z, 0).flatten(0, 1)
+            return torch.cat([self._one("_decode", state, number, paths) for number, paths in enumerate(z)])
+        return self._call_all("_decode", state, z, 0).flatten(0, 1)
 
     def divergence(self, state: State) -> Tensor:
-        each = range(state.draws if self.inner.stochastic else 1)
-        return torch.stack([self._one("divergence", state, number) for number in each]).mean(0)
+        numbers = range(state.draws if self.inner.stochastic else 1)
+        return torch.stack([self._one("divergence", state, number) for number in numbers]).mean(0)
 
     def weight_divergence(self) -> Tensor:
         return self.posterior.divergence()
 
     def penalty(self, forecast: Tensor, future: Tensor, state: State) -> Tensor:
-        each = [self._one("penalty", state, number, own.unsqueeze(0), future) for number, own in enumerate(forecast)]
-        return torch.stack(each).mean()
+        penalties = [
+            self._one("penalty", state, number, draw_forecast.unsqueeze(0), future)
+            for number, draw_forecast in enumerate(forecast)
+        ]
+        return torch.stack(penalties).mean()
 
     def likelihood(self, prediction: Tensor, state: State) -> Distribution | None:
         paths = prediction.unflatten(0, (state.draws, -1))
-        each = [self._one("likelihood", state, number, own) for number, own in enumerate(paths)]
-        laws = [law for law in each if law is not None]
-        return InTurn(laws) if len(laws) > 1 else next(iter(laws), None)
+        distributions = [self._one("likelihood", state, number, draw_paths) for number, draw_paths in enumerate(paths)]
+        declared = [distribution for distribution in distributions if distribution is not None]
+        return InTurn(declared) if len(declared) > 1 else next(iter(declared), None)
 
-    # ------------------------------------------------------------------ the family at drawn weights
+    # ------------------------------------------------------------------ the family with drawn weights
 
     def _part(self, state: State, number: int) -> State:
-        r"""The family's own state of one draw."""
+        r"""Return the family's own state of one draw."""
         prefix = f"{number}."
         drawn = {name.removeprefix(prefix): x for name, x in state.drawn.items() if name.startswith(prefix)}
         return replace(state, draws=1, drawn=drawn)
 
-    def _keep(self, state: State, number: int, part: State) -> None:
-        state.drawn |= {f"{number}.{name}": x for name, x in part.drawn.items()}
+    def _store_draws(self, state: State, number: int, draw_state: State) -> None:
+        state.drawn |= {f"{number}.{name}": x for name, x in draw_state.drawn.items()}
 
     def _weights(self, drawn: Tensor) -> dict[str, Tensor]:
-        r"""The weights by name, with shapes :math:`(*, \ldots)`, from all of their deviations :math:`(*, P)`."""
-        if drawn.shape[-1] == 0:  # drawn before they were solved for
+        r"""Return the weights by name, with shapes :math:`(*, \ldots)`, from their deviations :math:`(*, P)`."""
+        if drawn.shape[-1] == 0:  # drawn before the posterior was fitted
             return {}
-        own = [self._weight(name) for name in self.names]
-        parts = drawn.split([weight.numel() for weight in own], -1)
+        prior_means = [self._weight(name) for name in self.names]
+        deviations = drawn.split([prior_mean.numel() for prior_mean in prior_means], -1)
         return {
-            f"inner.{name}": weight + part.unflatten(-1, weight.shape)
-            for name, weight, part in zip(self.names, own, parts, strict=True)
+            f"inner.{name}": prior_mean + deviation.unflatten(-1, prior_mean.shape)
+            for name, prior_mean, deviation in zip(self.names, prior_means, deviations, strict=True)
         }
 
     def _one(self, method: str, state: State, number: int, *values: Tensor) -> Any:
-        r"""What a method of the family gives at one draw."""
-        part = self._part(state, number)
+        r"""Call a method of the family with the weights of one draw."""
+        draw_state = self._draw_state(state, number)
         with _BOUND:
             weights = self._weights(state.drawn[_WEIGHTS][number])
-            result = torch.func.functional_call(_Method(self.inner, method), weights, (*values, part))
-        self._keep(state, number, part)
+            result = torch.func.functional_call(_Method(self.inner, method), weights, (*values, draw_state))
+        self._store_draws(state, number, draw_state)
         return result
 
-    def _all(self, method: str, state: State, x: Tensor, dim: int | None) -> Tensor:
-        r"""What a method of the family gives at all draws, with shape :math:`(M, \ldots)`: in one pass if it can."""
-        part, call = self._part(state, 0), _Method(self.inner, method)
+    def _call_all(self, method: str, state: State, x: Tensor, dim: int | None) -> Tensor:
+        r"""Call a method of the family with the weights of all draws, :math:`(M, \ldots)`, in one pass if possible."""
+        draw_state, call = self._draw_state(state, 0), _Method(self.inner, method)
 
-        def one(drawn: Tensor, x: Tensor) -> Tensor:
-            result: Tensor = torch.func.functional_call(call, self._weights(drawn), (x, part))
+        def call_draw(drawn: Tensor, x: Tensor) -> Tensor:
+            result: Tensor = torch.func.functional_call(call, self._weights(drawn), (x, draw_state))
             return result
 
         if self._stackable:
             try:
                 with _BOUND:
-                    result: Tensor = torch.vmap(one, in_dims=(0, dim))(state.drawn[_WEIGHTS], x)
+                    result: Tensor = torch.vmap(call_draw, in_dims=(0, dim))(state.drawn[_WEIGHTS], x)
                 return result
-            except RuntimeError:  # of what vmap cannot batch; any other is raised again one by one
+            except RuntimeError:  # vmap cannot batch this family; any other error is raised again by the calls in turn
                 self._stackable = False
-        each = range(state.draws)
-        return torch.stack([self._one(method, state, number, x if dim is None else x[number]) for number in each])
+        numbers = range(state.draws)
+        return torch.stack([self._one(method, state, number, x if dim is None else x[number]) for number in numbers])
 
 
 class _Method(nn.Module):
-    r"""A method of a family as a module's forward pass, which `torch.func` calls with other weights."""
+    r"""Wraps a method of a family as a forward pass, so that `torch.func` can call it with other weights."""
 
     def __init__(self, inner: AdapterModule, method: str) -> None:
         super().__init__()
@@ -599,7 +617,7 @@ class _Method(nn.Module):
 
 
 def _changing(result: Tensor, named: Mapping[str, Tensor]) -> frozenset[str]:
-    r"""The names of the weights that a result is a function of."""
+    r"""Return the names of the weights that a result depends on."""
     if not result.requires_grad:
         return frozenset()
     gradients = torch.autograd.grad(result.sum(), list(named.values()), allow_unused=True)
@@ -607,7 +625,7 @@ def _changing(result: Tensor, named: Mapping[str, Tensor]) -> frozenset[str]:
 
 
 def _cells(evidence: Evidence, weight: Tensor) -> Tensor:
-    r"""What the errors of cells are multiplied by, (n, H, D): 0 where a target is missing."""
+    r"""Return the factors of the cells' errors, (n, H, D): 0 where a target is missing."""
     return torch.where(evidence.future.isnan(), 0.0, weight)
 
 

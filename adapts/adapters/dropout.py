@@ -19,15 +19,15 @@ class Dropout(Normalised):
     .. math:: z_t = x_t (P + E_\varphi A), \quad y_t = z_t (P^\top + E_\psi B), \quad
         E = \mathrm{diag}(e) / (1 - p), \quad e_i \sim \mathrm{Bernoulli}(1 - p)
 
-    :math:`P`, :math:`A` and :math:`B` are those of `Linear`: the corrections start at zero, so that training starts
-    from the frozen model itself. A draw is one of the weights: it holds for all steps of a window, and in forecasting
-    for all windows, so that the draws are an approximate posterior of the weights. With `drops="weights"` the rows of
-    :math:`P` fall with those of the corrections, as in AdaPTS: the draws then lack whole channels, also where nothing
-    was learned, and spread accordingly.
+    :math:`P`, :math:`A` and :math:`B` are those of `Linear`. The corrections start at zero, so that training starts
+    from the frozen model itself. A draw is a draw of the weights: all steps of a window share it, and in forecasting
+    all windows. The draws thus approximate a posterior of the weights. With `drops="weights"` the rows of :math:`P` are
+    dropped too, as in AdaPTS. The draws then lack whole channels and vary accordingly, even where nothing was learned.
 
-    Stochastic; any context length; not exactly invertible. With `where="decoder"` one frozen pass serves all draws,
-    otherwise each draw has latent channels of its own and pays :math:`K` passes. Mistaken for a regulariser alone:
-    switched off in forecasting, its draws say nothing of what is not known. With :math:`p = 0` it is `Linear`.
+    Stochastic; any context length; not exactly invertible. With `where="decoder"` one pass of the frozen model serves
+    all draws; otherwise each draw has its own latent channels and costs :math:`K` passes. It is more than a
+    regulariser: dropout stays active in forecasting, as the draws express parameter uncertainty. With :math:`p = 0` it
+    is `Linear`.
 
     References:
         | Dropout as a Bayesian Approximation (Gal & Ghahramani, 2016)
@@ -37,9 +37,9 @@ class Dropout(Normalised):
 
     Arguments:
         latent_channels: The number of latent channels :math:`K`; as many as observed if None.
-        where: What drops rows: `"encoder"`, `"decoder"` or `"both"`. Both are trained in any case.
-        drops: Whose rows fall: `"corrections"`, what was learned, or `"weights"`, the whole matrices.
-        p: The probability that a row falls.
+        where: Where rows are dropped: `"encoder"`, `"decoder"` or `"both"`. Both are trained in any case.
+        drops: What is dropped: rows of the learned `"corrections"`, or of `"weights"`, the whole matrices.
+        p: The probability that a row is dropped.
 
     Example:
         >>> dropout = Dropout(latent_channels=3, p=0.2).build(channels=7).eval()
@@ -87,13 +87,13 @@ class Dropout(Normalised):
     def _draw(self, state: State) -> None:
         if not self.stochastic:
             return
-        each = len(state.past) if self.training else 1
+        copies = len(state.past) if self.training else 1
         device = state.past.device if state.generator is None else state.generator.device
         for part, rows in (("encoder", self.channels), ("decoder", self.latents)):
             if self.where in ("both", part):
                 kept = (
                     torch.rand(
-                        state.draws, each, 1, rows, generator=state.generator, device=device, dtype=torch.float32
+                        state.draws, copies, 1, rows, generator=state.generator, device=device, dtype=torch.float32
                     )
                     >= self.p
                 )

@@ -18,29 +18,30 @@ from ..persistence.tensors import Kind
 from ..registry import load_recipe, recipes
 from .base import AdapterModule, Evidence, State, families, make, register
 
-#: The blocks of consecutive windows that closed-form members draw from with replacement.
+#: The number of blocks of consecutive windows in the bootstrap of closed-form members.
 BLOCKS = 20
-#: The most members: each is trained, and asked for each forecast.
+#: The maximum number of members; each is trained, and used in each forecast.
 MOST_MEMBERS = 1000
-#: The windows whose latent channels the frozen model is asked about together, once members are trained.
+#: The batch size, in windows, of the frozen model's forecasts after training.
 AT_ONCE = 64
-#: Where the members' own normalisation of the windows stands among what they drew.
+#: The keys of `State.drawn` for the members' own normalisation of the windows.
 _LOCATION, _SCALE = "window location", "window scale"
 
 
 @register("ensemble")
 class Ensemble(AdapterModule):
-    r"""Holds several members of one family, each a draw of the adapter, so that their differences enter the law.
+    r"""Ensemble of members of one family, each a draw of the adapter.
 
-    Members trained by gradient start apart, the first where its family starts and the others at a small distance, and
-    learn in one pass: their parameters are stacked, one call of the frozen model serves the latents of all, and one
-    optimiser step moves all. Members with a closed form are solved in turn, each on the windows of blocks of time
-    drawn with replacement; of those that learn from updates each learns all windows that came since. Families that draw
-    themselves by a `seed` have one after the other. An ensemble of one is its member.
+    The differences between members enter the predictive distribution. Members trained by gradient start at different
+    points: the first where its family starts, the others at a small random distance. They train in one pass: their
+    parameters are stacked, one call of the frozen model serves all latents, and one optimiser step updates all
+    members. Members with a closed form are solved in turn, each on a block bootstrap: windows of blocks of time drawn
+    with replacement. In updates, each recursive member learns from all new windows. Families with a `seed` get
+    consecutive seeds. An ensemble of one is its member.
 
-    Stochastic, in that draw :math:`m` is member :math:`m`; costs as many frozen passes as members, or one where no
-    member changes the latent channels. Members that are stochastic themselves share the draws out. Mistaken for a
-    posterior: members that all end in one optimum agree, however little the data say.
+    Stochastic: draw :math:`m` is member :math:`m`; members that are stochastic themselves divide the draws among them.
+    Costs as many passes of the frozen model as members, or one where no member changes the latent channels. It is not
+    a posterior: members that all reach one optimum agree, however little the data constrain it.
 
     References:
         | Deep Ensembles (Lakshminarayanan et al., 2017), https://arxiv.org/abs/1612.01474
@@ -48,12 +49,12 @@ class Ensemble(AdapterModule):
         | https://doi.org/10.1214/aos/1176347265
 
     Arguments:
-        member: The name of the members' family, or of a recipe on the shelf, such as `"pca"`.
+        member: The name of the members' family, or of a preset in the registry, such as `"pca"`.
         members: The number of members.
-        member_options: The options of the members' family; its defaults where left out.
-        distance: The standard deviation of what is added to each trained parameter of all members but the first.
-        vectorised: Whether members trained by gradient are computed in one pass where `torch.vmap` takes their family;
-            in turn otherwise, as it is for `flow`.
+        member_options: The options of the members' family; its defaults for those left out.
+        distance: The standard deviation of the noise added to each trained parameter of all members but the first.
+        vectorised: Whether members trained by gradient are computed in one pass where `torch.vmap` supports their
+            family; otherwise, as for `flow`, they are computed in turn.
 
     Example:
         >>> ensemble = Ensemble(member="linear", members=5, member_options={"latent_channels": 3}).build(channels=7)
@@ -69,7 +70,7 @@ class Ensemble(AdapterModule):
     vectorised: bool = True
 
     stack: nn.ModuleList
-    #: Whether `torch.vmap` takes the family; not, if it branches on values.
+    #: Whether `torch.vmap` supports the family; it does not if the family branches on values.
     _stackable = True
 
     def _check(self) -> None:
@@ -79,21 +80,21 @@ class Ensemble(AdapterModule):
         if self.member == self.family:
             raise ValueError("Ensemble expects members that are no ensembles: pass more members instead")
         checks.flag("Ensemble expects vectorised", self.vectorised)
-        self._kind = (make(self.member, self.member_options),)  # in a tuple, so that it is no member
+        self._kind = (make(self.member, self.member_options),)  # in a tuple, so that PyTorch registers no submodule
 
     @property
     def each(self) -> list[AdapterModule]:
-        r"""The members; none before the ensemble is built."""
+        r"""The members; empty before the ensemble is built."""
         stack = self._modules.get("stack")
         members = stack if isinstance(stack, nn.ModuleList) else ()
         return [member for member in members if isinstance(member, AdapterModule)]
 
     @property
     def first(self) -> AdapterModule:
-        r"""The first member, or one of its kind before the ensemble is built."""
+        r"""The first member, or an unbuilt one before the ensemble is built."""
         return (self.each or self._kind)[0]
 
-    # ------------------------------------------------------------------ what the members declare
+    # ------------------------------------------------------------------ declarations of the members
 
     @property
     def observed_latents(self) -> bool:  # type: ignore[override]
@@ -162,14 +163,14 @@ class Ensemble(AdapterModule):
 
     @property
     def _seeded(self) -> bool:
-        r"""Whether the family draws itself by a seed when it is built: each member then has its own."""
+        r"""Whether each member is built with its own seed, as its family draws weights by a seed."""
         return self.members > 1 and not self.closed_form and "seed" in self.first.fields()
 
     def count_draws(self, draws: int) -> int:
-        r"""Returns the number of members times the draws of each; see `AdapterModule.count_draws`.
+        r"""Return the number of members times the draws of each; see `AdapterModule.count_draws`.
 
         Arguments:
-            draws: The number asked for.
+            draws: The number requested.
 
         Returns:
             The number of draws :math:`M`, at least the number of members.
@@ -179,7 +180,7 @@ class Ensemble(AdapterModule):
     def latent_levels(self, u: Tensor) -> Tensor:
         return self.first.latent_levels(u)
 
-    # ------------------------------------------------------------------ making
+    # ------------------------------------------------------------------ construction
 
     def _count_weights(self, channels: int) -> int:
         return self.members * self.first._count_weights(channels)
@@ -224,13 +225,13 @@ class Ensemble(AdapterModule):
         for number, member in enumerate(self.each):
             generator = torch.Generator().manual_seed(number)
             drawn = torch.randint(blocks, (blocks,), generator=generator).sort().values
-            rows = torch.cat([torch.where(block == one)[0] for one in drawn])
+            indices = torch.cat([torch.where(block == index)[0] for index in drawn])
             fold = evidence.fold
-            if choose:  # a fold of which no block was drawn is none
-                kept, fold = fold[rows].unique(return_inverse=True)
-                fold = fold - int((kept < 0).any())  # windows in no fold stay at -1
-            part = Evidence(evidence.past[rows], evidence.future[rows], evidence.forecast[rows], fold)
-            member.solve(part, choose=choose)
+            if choose:  # folds of which no block was drawn are removed
+                folds, fold = fold[indices].unique(return_inverse=True)
+                fold = fold - int((folds < 0).any())  # windows in no fold stay at -1
+            sample = Evidence(evidence.past[indices], evidence.future[indices], evidence.forecast[indices], fold)
+            member.solve(sample, choose=choose)
 
     def learn(self, evidence: Evidence) -> None:
         for member in self.each:
@@ -247,44 +248,45 @@ class Ensemble(AdapterModule):
         *,
         horizon_weights: float = 1.0,
     ) -> None:
-        r"""Finds what each member needs beside gradients; see `AdapterModule.after_training`.
+        r"""Fit what gradients do not train in each member; see `AdapterModule.after_training`.
 
         Arguments:
             evidence: The train windows, with the frozen model's median forecasts of the first member's latent channels.
-            through: The frozen model's median forecasts, with shape :math:`(b, H, K)`, of latent pasts
-                :math:`(b, L, K)`, with gradients; needed where members have latent channels of their own.
-            horizon_weights: The weight of each lead as a share of that of the lead before, as training had it.
+            through: The frozen model as a differentiable map from latent pasts, with shape :math:`(b, L, K)`, to their
+                median forecasts, with shape :math:`(b, H, K)`; required where members have their own latent channels.
+            horizon_weights: The weight of each horizon step relative to the step before, as in training.
 
         Raises:
-            ValueError: If it is needed and missing.
+            ValueError: If `through` is required and missing.
         """
         if not self.unfinished:
             return
         if self.members > 1 and self.stochastic_latents and through is None:
             raise ValueError("the members have latent channels of their own: pass the frozen model as 'through'")
         for number, member in enumerate(self.each):
-            own = evidence
-            if number and not self.fixed_latents and not member.stochastic_latents:  # those ask the model themselves
+            member_evidence = evidence
+            if number and not self.fixed_latents and not member.stochastic_latents:  # the latter call `through`
                 assert through is not None
-                own = replace(evidence, forecast=_forecast(member, evidence.past, through))
-            member.after_training(own, through, horizon_weights=horizon_weights)
+                member_evidence = replace(evidence, forecast=_forecast(member, evidence.past, through))
+            member.after_training(member_evidence, through, horizon_weights=horizon_weights)
 
-    # ------------------------------------------------------------------ using
+    # ------------------------------------------------------------------ encoding and decoding
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.first._statistics(x)
 
     def _draw(self, state: State) -> None:
-        each = []
+        member_draws = []
         for member in self.each:
             location, scale = member._statistics(state.past)
-            own = State(state.past, location, scale, state.draws // self.members, generator=state.generator)
-            member._draw(own)
-            each.append({**own.drawn, _LOCATION: location, _SCALE: scale})
-        state.drawn = {name: torch.stack([drawn[name] for drawn in each]) for name in each[0]}  # (members, ...)
+            member_state = State(state.past, location, scale, state.draws // self.members, generator=state.generator)
+            member._draw(member_state)
+            member_draws.append({**member_state.drawn, _LOCATION: location, _SCALE: scale})
+        # (members, ...)
+        state.drawn = {name: torch.stack([drawn[name] for drawn in member_draws]) for name in member_draws[0]}
 
     def _encode(self, x: Tensor, state: State) -> Tensor:
-        # What the ensemble normalised as its first member does, each member has as it does itself.
+        # Convert from the normalisation of the first member to that of each member.
         location, scale = state.drawn[_LOCATION], state.drawn[_SCALE]
         x = x * (state.scale / scale) + (state.location - location) / scale  # (members, B, L, D)
         z, state.drawn = self._call("_encode", x, state)
@@ -294,7 +296,7 @@ class Ensemble(AdapterModule):
         return z.flatten(0, 1) if z.ndim == 5 else z.repeat_interleave(draws, 0)  # (M, B, L, K)
 
     def encode_future(self, y: Tensor, state: State) -> Tensor:
-        r"""Maps observed targets to the latent targets of the first member; see `AdapterModule.encode_future`.
+        r"""Map observed targets to the latent targets of the first member; see `AdapterModule.encode_future`.
 
         Arguments:
             y: The standardised targets, with shape :math:`(B, H, D)`. NaN marks a missing step.
@@ -313,65 +315,79 @@ class Ensemble(AdapterModule):
         return decoded.flatten(0, 1)
 
     def divergence(self, state: State) -> Tensor:
-        each = [member.divergence(own) for member, own in zip(self.each, self._states(state), strict=True)]
-        return torch.stack(each).mean(0)
+        divergences = [
+            member.divergence(member_state) for member, member_state in zip(self.each, self._states(state), strict=True)
+        ]
+        return torch.stack(divergences).mean(0)
 
     def weight_divergence(self) -> Tensor:
         return torch.stack([member.weight_divergence() for member in self.each]).mean()
 
     def penalty(self, forecast: Tensor, future: Tensor, state: State) -> Tensor:
-        each = zip(self.each, forecast.unflatten(0, (self.members, -1)), self._states(state), strict=True)
-        return torch.stack([member.penalty(medians, future, own) for member, medians, own in each]).mean()
+        members = zip(self.each, forecast.unflatten(0, (self.members, -1)), self._states(state), strict=True)
+        return torch.stack(
+            [member.penalty(medians, future, member_state) for member, medians, member_state in members]
+        ).mean()
 
     def likelihood(self, prediction: Tensor, state: State) -> Distribution | None:
-        parts = zip(self.each, prediction.unflatten(0, (self.members, -1)), self._states(state), strict=True)
-        laws = [law for member, paths, own in parts if (law := member.likelihood(paths, own)) is not None]
-        return InTurn(laws) if laws else None
+        members = zip(self.each, prediction.unflatten(0, (self.members, -1)), self._states(state), strict=True)
+        distributions = [
+            distribution
+            for member, paths, member_state in members
+            if (distribution := member.likelihood(paths, member_state)) is not None
+        ]
+        return InTurn(distributions) if distributions else None
 
     def spread(self, past: Tensor) -> Tensor:
         return torch.stack([member.spread(past) for member in self.each]).mean(0)
 
-    # ------------------------------------------------------------------ members in one pass, or in turn
+    # ------------------------------------------------------------------ members, vectorised or in turn
 
     def _states(self, state: State) -> list[State]:
-        r"""Each member's own state of the windows."""
-        each = range(self.members)
-        return [self._state(state, {name: drawn[number] for name, drawn in state.drawn.items()}) for number in each]
+        r"""Return each member's own state of the windows."""
+        numbers = range(self.members)
+        return [self._state(state, {name: drawn[number] for name, drawn in state.drawn.items()}) for number in numbers]
 
     def _state(self, state: State, drawn: dict[str, Tensor]) -> State:
         draws = state.draws // self.members
         return State(state.past, drawn[_LOCATION], drawn[_SCALE], draws, drawn, state.generator, state.forecast)
 
     def _call(self, name: str, x: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
-        r"""Calls a method of each member on its share of `x`; what it returns and what it drew, both stacked."""
-        # Only training pays for one pass: it binds the stacked weights to the first member for as long as it lasts,
-        # which no other thread may see.
+        r"""Call a method of each member on its slice of `x`; return the stacked results and draws."""
+        # Vectorise only in training: `functional_call` binds the stacked weights to the first member meanwhile, which
+        # is not thread-safe.
         if self.closed_form or not (self.vectorised and self._stackable and self.training):
             states = self._states(state)
-            results = [getattr(member, name)(*both) for member, *both in zip(self.each, x, states, strict=True)]
-            drawn = {key: torch.stack([own.drawn[key] for own in states]) for key in states[0].drawn}
+            results = [getattr(member, name)(*inputs) for member, *inputs in zip(self.each, x, states, strict=True)]
+            drawn = {key: torch.stack([member_state.drawn[key] for member_state in states]) for key in states[0].drawn}
             return torch.stack(results), drawn
 
-        def one(
-            weights: dict[str, Tensor], share: Tensor, drawn: dict[str, Tensor]
+        def call_member(
+            weights: dict[str, Tensor], member_input: Tensor, drawn: dict[str, Tensor]
         ) -> tuple[Tensor, dict[str, Tensor]]:
-            own = self._state(state, dict(drawn))
-            return torch.func.functional_call(_Method(self.first, name), weights, (share, own)), own.drawn
+            member_state = self._state(state, dict(drawn))
+            return torch.func.functional_call(
+                _Method(self.first, name), weights, (member_input, member_state)
+            ), member_state.drawn
 
-        each = [{**dict(member.named_parameters()), **dict(member.named_buffers())} for member in self.each]
-        weights = {f"member.{key}": torch.stack([tensors[key] for tensors in each]) for key in each[0]}
+        member_tensors = [{**dict(member.named_parameters()), **dict(member.named_buffers())} for member in self.each]
+        weights = {
+            f"member.{key}": torch.stack([tensors[key] for tensors in member_tensors]) for key in member_tensors[0]
+        }
         try:
-            result: tuple[Tensor, dict[str, Tensor]] = torch.vmap(one, randomness="different")(weights, x, state.drawn)
-        except RuntimeError:  # of what vmap cannot batch; any other is raised again one by one
+            result: tuple[Tensor, dict[str, Tensor]] = torch.vmap(call_member, randomness="different")(
+                weights, x, state.drawn
+            )
+        except RuntimeError:  # vmap cannot batch this family; any other error is raised again by the calls in turn
             self._stackable = False
             return self._call(name, x, state)
         return result
 
 
 def within(owner: AdapterModule, option: str) -> tuple[str, dict[str, Any]]:
-    r"""The family that an option names and its options, those of a recipe under those given."""
+    r"""Resolve an option to a family name and its options; given options override those of a preset."""
     what = f"{type(owner).__name__} expects {option}"
-    name = owner._modules.get(option, getattr(owner, option))  # where PyTorch keeps it, were it a family itself
+    name = owner._modules.get(option, getattr(owner, option))  # PyTorch stores it there if it is a module
     given = getattr(owner, f"{option}_options")
     if isinstance(name, AdapterModule):
         default = type(name)().options()
@@ -397,19 +413,19 @@ def within(owner: AdapterModule, option: str) -> tuple[str, dict[str, Any]]:
 
 @torch.no_grad()
 def _forecast(member: AdapterModule, past: Tensor, through: Callable[[Tensor], Tensor]) -> Tensor:
-    r"""The frozen model's median forecasts of a member's own latent channels, (n, H, K)."""
+    r"""Return the frozen model's median forecasts of a member's own latent channels, (n, H, K)."""
     mode = member.training
     member.eval()
     forecasts = []
-    for some in past.split(AT_ONCE):
-        z, _ = member.encode(some, generator=torch.Generator().manual_seed(0))
+    for windows in past.split(AT_ONCE):
+        z, _ = member.encode(windows, generator=torch.Generator().manual_seed(0))
         forecasts.append(through(z[0]))
     member.train(mode)
     return torch.cat(forecasts)
 
 
 class _Method(nn.Module):
-    r"""A method of a member as a module's forward pass, which `torch.func` calls with other weights."""
+    r"""Wraps a method of a member as a forward pass, so that `torch.func` can call it with other weights."""
 
     def __init__(self, member: AdapterModule, name: str) -> None:
         super().__init__()
@@ -421,13 +437,13 @@ class _Method(nn.Module):
 
 
 class InTurn(Distribution):
-    r"""The laws of several members, whose paths follow one another along the first axis."""
+    r"""Distributions of several members, whose paths are concatenated along the first axis."""
 
     def __init__(self, laws: list[Distribution]) -> None:
         self.laws = laws
-        one = laws[0].batch_shape
-        super().__init__(torch.Size([len(laws) * one[0], *one[1:]]), validate_args=False)
+        shape = laws[0].batch_shape
+        super().__init__(torch.Size([len(laws) * shape[0], *shape[1:]]), validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
         values = value.expand(self.batch_shape).chunk(len(self.laws))
-        return torch.cat([law.log_prob(own) for law, own in zip(self.laws, values, strict=True)])
+        return torch.cat([law.log_prob(chunk) for law, chunk in zip(self.laws, values, strict=True)])

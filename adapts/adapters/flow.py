@@ -1,4 +1,4 @@
-r"""Normalising flows of channels."""
+r"""Normalising flows over channels."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ from .autoencoder import count_weights
 from .base import DEEPEST, WIDEST, Normalised, State, register
 from .projection import check_latent_channels, check_reduction, principal_directions
 
-#: The least factor by which a coupling stretches, and the reciprocal of the largest.
+#: The minimum scale of a coupling, and the reciprocal of its maximum.
 SLOPE = 0.1
 
 
 @register("flow")
 class Flow(Normalised):
-    r"""Maps channels by an invertible network, step by step: :math:`z_t = T(x_t P)`, :math:`y_t = T^{-1}(z_t) P^\top`.
+    r"""Maps channels step by step by an invertible network: :math:`z_t = T(x_t P)`, :math:`y_t = T^{-1}(z_t) P^\top`.
 
-    :math:`T` is a chain of affine couplings: half of the channels say how the others are stretched and shifted, and the
-    next coupling turns the halves about. What they say is bounded, so that far outside of what training saw the map is
-    a stretch and a shift, and its inverse is safe there. Encoder and decoder share their weights, and the couplings
-    start as the identity, so that training starts from the frozen model itself.
+    :math:`T` is a chain of affine couplings: one half of the channels determines scale and shift of the other half, and
+    the halves alternate. Scale and shift are bounded, so that far outside of the training data the map is affine and
+    its inverse is stable. Encoder and decoder share their weights. The couplings start as the identity, so that
+    training starts from the frozen model itself.
 
-    Deterministic; any context length; exactly invertible where :math:`K = D`; else :math:`P` holds the leading
-    principal directions of the train rows, and what lies outside of them is lost, as in `Projection`. Costs :math:`K`
-    frozen passes; the slowest family to train. A single channel is left a gain and an offset. Mistaken for a density:
-    no likelihood is trained, and no Jacobian enters.
+    Deterministic; any context length; exactly invertible where :math:`K = D`. Otherwise :math:`P` holds the leading
+    principal directions of the train rows, and the component outside of them is lost, as in `Projection`. Costs
+    :math:`K` passes of the frozen model; the slowest family to train. A single channel gets only a gain and an offset.
+    It is not a density model: training uses no likelihood and no Jacobian.
+
+    Requires zuko: `pip install 'adapts[flow]'`.
 
     Needs zuko: `pip install 'adapts[flow]'`.
 
     References:
-        | AdaPTS (Benechehab et al., 2025), its RealNVP adapter, which starts at random there
+        | AdaPTS (Benechehab et al., 2025), its RealNVP adapter, there with random initial weights
         | https://arxiv.org/abs/2502.10235
         | Density estimation using Real NVP (Dinh et al., 2017)
         | https://arxiv.org/abs/1605.08803
@@ -43,7 +45,7 @@ class Flow(Normalised):
     Arguments:
         latent_channels: The number of latent channels :math:`K`; as many as observed if None.
         transforms: The number of couplings.
-        hidden: The width of each hidden layer of their networks.
+        hidden: The width of each hidden layer of the couplings' networks.
         depth: The number of these hidden layers.
 
     Example:
@@ -91,10 +93,10 @@ class Flow(Normalised):
                 univariate=partial(MonotonicAffineTransform, slope=SLOPE),
                 **options,
             )
-            # Shift and logarithm of the scale are zero: the identity.
+            # Zero shift and zero log scale: the identity.
             for parameter in (imputer.phi if self.latents == 1 else imputer.hyper[-1]).parameters():
                 nn.init.zeros_(parameter)
-            self.couplings.append(imputer.float())  # zuko makes its networks in PyTorch's default type
+            self.couplings.append(imputer.float())  # zuko creates its networks in PyTorch's default dtype
 
     def _prepare(self, rows: Tensor) -> None:
         if self.latents < self.channels:

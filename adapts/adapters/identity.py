@@ -1,4 +1,4 @@
-r"""No adapter: the frozen model on each channel alone."""
+r"""Identity adapter: the frozen model on each channel alone."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .base import AdapterModule, State, register
 
 @register("identity")
 class Identity(AdapterModule):
-    r"""Hands each channel to the frozen model as it is, and its forecast back.
+    r"""Passes each channel unchanged to the frozen model, and returns its forecast.
 
-    Deterministic; nothing trained; missing steps reach the frozen model as NaN. What it adds to the frozen model
-    alone is the joint law: copula and recalibration.
+    Deterministic; nothing is trained; missing steps reach the frozen model as NaN. `Adapter` still adds a joint
+    distribution to the frozen model: copula and recalibration.
 
     Example:
         >>> z, state = Identity().build(channels=7).encode(torch.randn(32, 96, 7))

@@ -20,14 +20,15 @@ STRENGTHS = torch.logspace(-4, 4, 17, dtype=torch.float64)
 
 @register("linear")
 class Linear(Normalised):
-    r"""Mixes channels with one matrix each way, :math:`z_t = x_t (P + A)`, :math:`y_t = z_t (P^\top + B)`.
+    r"""Mixes channels with one matrix in each direction, :math:`z_t = x_t (P + A)`, :math:`y_t = z_t (P^\top + B)`.
 
-    :math:`P` is the identity where :math:`K = D` and the leading principal directions of the train rows elsewhere;
+    :math:`P` is the identity where :math:`K = D`, otherwise the leading principal directions of the train rows.
     :math:`A` and :math:`B` start at zero, so that training starts from the frozen model itself (or its PCA adapter).
-    Deterministic; any context length; not exactly invertible. With `free="decoder"` the decoder is the ridge
-    regression of the targets on the frozen model's forecasts, shrunk towards :math:`P^\top`, its strength chosen by
-    blocked cross-validation; otherwise gradients train it, through the frozen model. Where the frozen model is linear
-    itself, this decoder is all that a linear adapter can be.
+    Deterministic; any context length; not exactly invertible.
+
+    With `free="decoder"` the decoder is the ridge regression of the targets on the frozen model's forecasts, shrunk
+    towards :math:`P^\top`; blocked cross-validation selects its strength. Otherwise gradients through the frozen model
+    train it. If the frozen model is linear itself, no linear adapter is more general than this decoder.
 
     References:
         | AdaPTS (Benechehab et al., 2025), the linear autoencoder and its ablation
@@ -37,8 +38,8 @@ class Linear(Normalised):
         latent_channels: The number of latent channels :math:`K`; as many as observed if None.
         free: What is fitted: `"both"`, `"encoder"` or `"decoder"`.
         tied: Whether the decoder is the encoder's transpose, :math:`B = A^\top`; for `free="both"`.
-        rank: The highest rank of the decoder's correction :math:`B`; any if None. In closed form it is the reduced-rank
-            ridge, in which the channels share one strength; gradients train two factors.
+        rank: The maximum rank of the decoder's correction :math:`B`; any if None. The closed form is then the
+            reduced-rank ridge, in which the channels share one strength; gradients train two factors.
 
     Example:
         >>> z, state = Linear(latent_channels=3).build(channels=7).encode(torch.randn(32, 512, 7))
@@ -94,7 +95,7 @@ class Linear(Normalised):
         self.encoder = nn.Parameter(
             torch.zeros(channels, self.latents, dtype=torch.float32), requires_grad=self.free != "decoder"
         )
-        if self._factorised:  # one factor at zero, so that their product is; the other not, so that it can leave zero
+        if self._factorised:  # only one factor starts at zero: the product is zero, but has gradients
             self.left = nn.Parameter(torch.eye(self.latents, dtype=torch.float32)[:, : self.rank].contiguous())
             self.right = nn.Parameter(torch.zeros(self.left.shape[1], channels, dtype=torch.float32))
         elif not self.tied:
@@ -108,7 +109,7 @@ class Linear(Normalised):
 
     @property
     def correction(self) -> Tensor:
-        r"""What the decoder adds to :math:`P^\top`: the matrix :math:`B`, with shape :math:`(K, D)`."""
+        r"""The correction :math:`B` that the decoder adds to :math:`P^\top`, with shape :math:`(K, D)`."""
         if self.tied:
             return self.encoder.mT
         return self.left @ self.right if self._factorised else self.decoder
@@ -125,43 +126,45 @@ class Linear(Normalised):
     def _decode(self, z: Tensor, state: State) -> Tensor:
         return z @ (self.directions.mT + self.correction)
 
-    # ------------------------------------------------------------------ the closed form
+    # ------------------------------------------------------------------ closed form
 
     @torch.no_grad()
     def solve(self, evidence: Evidence, *, choose: bool) -> None:
         location, scale = self._statistics(evidence.past)
         x = evidence.forecast.double()  # (n, H, K)
-        missed = (evidence.future.double() - location) / scale - x @ self.directions.mT.double()  # (n, H, D)
-        seen = ~missed.isnan()
+        residual = (evidence.future.double() - location) / scale - x @ self.directions.mT.double()  # (n, H, D)
+        observed = ~residual.isnan()
         fold = evidence.fold if choose else torch.zeros(len(x), dtype=torch.long)
         if self.rank is None:
             for channel in range(self.channels):
-                one = slice(channel, channel + 1)
-                # Errors count in standardised units, so a window weighs as its scale squared.
-                self._solve(one, x, missed[..., one], scale[..., one], seen[..., one], fold, choose)
-        else:  # the channels share their regressors, so they share the weights of the cells too
+                index = slice(channel, channel + 1)
+                # Errors are measured in standardised units, so that a window's weight is its squared scale.
+                self._solve(index, x, residual[..., index], scale[..., index], observed[..., index], fold, choose)
+        else:  # the channels share their regressors, and therefore the weights of the cells
             weight = scale.square().mean(-1, keepdim=True).sqrt()
-            self._solve(slice(None), x, missed, weight, seen.all(-1, keepdim=True), fold, choose)
+            self._solve(slice(None), x, residual, weight, observed.all(-1, keepdim=True), fold, choose)
 
     def _solve(
         self, channels: slice, x: Tensor, y: Tensor, weight: Tensor, seen: Tensor, fold: Tensor, choose: bool
     ) -> None:
-        r"""Solves for some channels :math:`q` at once, the squared errors of their cells weighted alike.
+        r"""Solve for :math:`q` channels at once, with shared weights of the squared errors.
 
         Arguments:
             channels: The channels.
             x: The forecasts of the latent channels, with shape :math:`(n, H, K)`.
-            y: What their projection misses of the normalised targets, with shape :math:`(n, H, q)`.
+            y: The normalised targets minus the projection's forecasts, with shape :math:`(n, H, q)`.
             weight: The square roots of the weights, with shape :math:`(n, 1, 1)`.
-            seen: The steps that count, with shape :math:`(n, H, 1)`.
-            fold: The block of time of each window, -1 for none, with shape :math:`(n,)`.
-            choose: Whether to choose the strength.
+            seen: The observed steps, with shape :math:`(n, H, 1)`.
+            fold: The fold of each window, -1 for none, with shape :math:`(n,)`.
+            choose: Whether to select the strength.
         """
         x, y = torch.where(seen, weight.double() * x, 0.0), torch.where(seen, weight.double() * y, 0.0)
-        parts = [(x[fold == one].flatten(0, 1), y[fold == one].flatten(0, 1)) for one in range(-1, int(fold.max()) + 1)]
+        folds = [
+            (x[fold == index].flatten(0, 1), y[fold == index].flatten(0, 1)) for index in range(-1, int(fold.max()) + 1)
+        ]
         gram, cross, square = (
             torch.stack(statistic)
-            for statistic in zip(*((a.mT @ a, a.mT @ b, b.square().sum(0)) for a, b in parts), strict=True)
+            for statistic in zip(*((a.mT @ a, a.mT @ b, b.square().sum(0)) for a, b in folds), strict=True)
         )
         unit = gram.sum(0).diagonal().mean().clamp(min=1e-12)
         if choose:

@@ -1,4 +1,4 @@
-r"""Orthogonal projections, fixed before any training."""
+r"""Orthogonal projections, fixed before training."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .base import AdapterModule, Normalised, State, register
 class Projection(Normalised):
     r"""Rotates channels onto :math:`K` orthonormal directions, :math:`z_t = V^\top x_t`, and back, :math:`y_t = V z_t`.
 
-    Deterministic; nothing trained by gradient (but gain and offset, where `affine`); exactly invertible where
-    :math:`K = D`, else what lies outside of the :math:`K` directions is forecast at the window's location and its
-    variance returns as noise. Costs :math:`K` instead of :math:`D` frozen passes. Misleading where channels of little
-    variance matter.
+    Deterministic; no trained weights except gain and offset with `affine`. Exactly invertible where :math:`K = D`.
+    Otherwise the component outside of the :math:`K` directions is forecast at the window's location, and its variance
+    is added back as noise. Costs :math:`K` instead of :math:`D` passes of the frozen model. Not suitable where channels
+    of low variance matter.
 
     References:
         | AdaPTS (Benechehab et al., 2025), its PCA, truncated SVD and random projections
@@ -31,10 +31,10 @@ class Projection(Normalised):
 
     Arguments:
         latent_channels: The number of latent channels :math:`K`; as many as observed if None.
-        method: The directions: `"pca"`, those of the largest variance of the train rows; `"svd"`, those of their
-            largest second moment about zero, the same where train rows are centred, as `Adapter` centres them;
-            `"random"`, drawn uniformly, whatever the train rows (a Gaussian matrix, orthonormalised, so that its
-            transpose is its pseudo-inverse).
+        method: The directions. `"pca"`: those of the largest variance of the train rows. `"svd"`: those of their
+            largest second moment about zero, the same for centred train rows, as in `Adapter`. `"random"`: uniform
+            random directions, independent of the train rows (an orthonormalised Gaussian matrix, so that its transpose
+            is its pseudo-inverse).
         seed: The seed of the random directions.
 
     Example:
@@ -88,7 +88,7 @@ class Projection(Normalised):
 
 
 def _random_directions(channels: int, seed: int) -> Tensor:
-    r"""A rotation drawn uniformly (Mezzadri, 2007: the signs of R make it so), with shape :math:`(D, D)`."""
+    r"""Draw a uniformly distributed rotation (signs of R as in Mezzadri, 2007), with shape :math:`(D, D)`."""
     generator = torch.Generator().manual_seed(seed)
     q, r = torch.linalg.qr(torch.randn(channels, channels, generator=generator, dtype=torch.float64))
     uniform: Tensor = q * r.diagonal().sign()
@@ -96,9 +96,9 @@ def _random_directions(channels: int, seed: int) -> Tensor:
 
 
 def principal_directions(rows: Tensor, count: int) -> Tensor:
-    r"""Returns the directions of the largest second moment of rows, with shape :math:`(D, K)`.
+    r"""Return the directions of the largest second moment of rows, with shape :math:`(D, K)`.
 
-    Each direction's sign is that of its largest entry made positive, so that the result does not depend on the
+    Signs are chosen such that the largest entry of each direction is positive: the result does not depend on the
     platform's eigensolver.
 
     Arguments:
@@ -111,11 +111,11 @@ def principal_directions(rows: Tensor, count: int) -> Tensor:
 
 
 def check_latent_channels(family: AdapterModule, latent_channels: int | None) -> None:
-    r"""Raises unless `latent_channels` is None or a positive integer.
+    r"""Raise an error unless `latent_channels` is None or a positive integer.
 
     Arguments:
-        family: The family that was asked for, named in the error.
-        latent_channels: What was asked for.
+        family: The family, named in the error.
+        latent_channels: The requested number.
 
     Raises:
         ValueError: If it is neither.
@@ -124,15 +124,15 @@ def check_latent_channels(family: AdapterModule, latent_channels: int | None) ->
 
 
 def check_reduction(family: AdapterModule, latents: int, channels: int) -> None:
-    r"""Raises unless there are at most as many latent as observed channels.
+    r"""Raise an error unless there are at most as many latent as observed channels.
 
     Arguments:
-        family: The family that was asked for, named in the error.
+        family: The family, named in the error.
         latents: The number of latent channels.
         channels: The number of observed channels.
 
     Raises:
-        ValueError: If there are more.
+        ValueError: If there are more latent channels.
     """
     if latents > channels:
         raise ValueError(

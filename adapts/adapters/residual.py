@@ -1,4 +1,4 @@
-r"""Corrections of the frozen model's forecasts, in closed form."""
+r"""Closed-form corrections of the frozen model's forecasts."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from .base import AdapterModule, Evidence, State, fill_missing, register, varies
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.
 STRENGTHS = torch.logspace(-3, 5, 17, dtype=torch.float64)
-#: The last steps that are read, where the caller does not say how many.
+#: The default number of lagged steps.
 LAGS = 96
-#: The steps after which a past step counts half as much to the ridge.
+#: The age of a lagged step, in steps, at which its regressor is scaled by one half before the ridge.
 AGEING = 12
-#: What the channels' joint regressors are multiplied by before the ridge: 0 leaves a channel to its own past.
+#: Candidate scales of the joint regressors before the ridge; with 0 a channel uses only its own past.
 SHARES = (0.0, 0.3, 1.0)
 _BUFFERS = ("basis", "weights", "strength", "share", "gram", "cross", "gap", "guess", "filled")
-#: The times that missing targets are filled with what the weights say, before these are the guess.
+#: The number of iterations that impute missing targets in the initial estimate `guess`.
 FILLINGS = 10
 
 
 class Equations(NamedTuple):
-    r"""The regression of one channel's errors, all in double precision.
+    r"""Regression of one channel's errors, in double precision.
 
     Arguments:
-        x: The regressors, with shape :math:`(n, p)`; zero where no target of the window is seen.
+        x: The regressors, with shape :math:`(n, p)`; zero where no target of the window is observed.
         y: The targets, with shape :math:`(n, H)`; zero where missing.
-        gap: The weights of the targets that are missing of windows that have others, with shape :math:`(n, H)`.
+        gap: The weights of missing targets in windows with other targets, with shape :math:`(n, H)`.
     """
 
     x: Tensor
@@ -42,40 +42,41 @@ class Equations(NamedTuple):
     gap: Tensor
 
     def sums(self) -> tuple[Tensor, Tensor, Tensor]:
-        r"""What can be known without weights: :math:`X^\top X`, :math:`X^\top Y` and the sums of what is missing."""
+        r"""Return :math:`X^\top X`, :math:`X^\top Y` and the summed weights of missing targets."""
         return self.x.mT @ self.x, self.x.mT @ self.y, self.gap.sum(0)
 
     def filled(self, weights: Tensor) -> Tensor:
-        r"""What coefficients :math:`(p, H)` add to :math:`X^\top Y` where they fill what is missing."""
+        r"""Return the contribution to :math:`X^\top Y` of missing targets imputed by coefficients :math:`(p, H)`."""
         missing = self.gap > 0
         return self.x.mT @ (missing * (self.x @ weights)) if bool(missing.any()) else torch.zeros_like(weights)
 
     def error(self, weights: Tensor) -> Tensor:
-        r"""The squared errors of coefficients :math:`(p, H)`, summed over the targets seen, with shape :math:`(H,)`."""
+        r"""Return the squared errors of coefficients :math:`(p, H)`, summed over observed targets, :math:`(H,)`."""
         return torch.where(self.gap > 0, 0.0, self.y - self.x @ weights).square().sum(0)
 
 
 @register("residual")
 class Residual(AdapterModule):
-    r"""Adds to the frozen model's forecast what a ridge regression says it will miss.
+    r"""Adds a ridge regression of the frozen model's forecast errors to its forecasts.
 
     .. math:: y_{d} = f(x_d) + s_d \, \Phi W_d
 
-    where :math:`f` is the frozen model, :math:`s_d` the window's scale and :math:`\Phi` holds, all normalised by the
-    window: the channel's last value, its last steps and forecast as distances from that, and the leading principal
-    components of the same of all channels. Each channel has its own :math:`W_d`; its strength, its share of the
-    other channels and whether it corrects at all are chosen by blocked cross-validation over the train windows, so
-    that :math:`W = 0`, the frozen model itself, is the answer where nothing is gained.
+    where :math:`f` is the frozen model, :math:`s_d` the window's scale and :math:`\Phi` the regressors, normalised by
+    the window: the channel's last value, its lagged steps and forecast as differences from that value, and the leading
+    principal components of the same for all channels. Each channel has its own :math:`W_d`. Blocked cross-validation
+    over the train windows selects its strength, its weight of the other channels, and whether to correct at all.
+    Without a gain it selects :math:`W = 0`, the frozen model itself.
 
-    Deterministic; shifts the frozen model's quantiles and keeps their spread; the latent channels are the observed
-    ones, so one frozen pass serves the adapter and its gate; costs one matrix product. `Adapter.update` solves it again
-    with the windows that came since, from sums alone, at the strengths chosen. Not meant for fewer train windows than a
-    hundred or so: it then stays at zero.
+    Deterministic; shifts the frozen model's quantiles and keeps their width. The latent channels are the observed ones,
+    so that one pass of the frozen model serves the adapter and the zero-shot forecast; decoding costs one matrix
+    product. `Adapter.update` refits with new windows, from sufficient statistics, at the selected strengths. With fewer
+    than about a hundred train windows it stays at zero.
 
-    Windows of which a channel's targets are all missing are left out for it. Of those that miss some, one matrix serves
-    all leads: the errors seen, of weights that were first found by filling in what these say, stand for those missing.
-    That is the ridge of the cells seen on the windows that strengths are chosen on; with the windows that came since,
-    right in the mean where cells are missing at random, however many. A strength is relative to what is seen.
+    A channel ignores windows in which all its targets are missing. For windows with some missing targets, one Gram
+    matrix serves all horizon steps. Iterated imputation gives an initial estimate; its errors on observed targets,
+    scaled up, stand for those on missing targets. On the windows that select the strengths, the result is the ridge on
+    the observed cells. With later windows it is unbiased if cells are missing at random, at any rate. Strengths are
+    relative to the observed data.
 
     References:
         | Lightweight Online Adaption for Time Series Foundation Model Forecasts (Lee et al., 2025), the ridge beside
@@ -83,10 +84,9 @@ class Residual(AdapterModule):
         | CoRA (2026), zero-initialised corrections across channels, https://arxiv.org/abs/2603.21828
 
     Arguments:
-        lags: The number of last steps of a channel that its own correction reads; as many as the context has, at most
-            96, if None.
-        components: The number of principal components of all channels' last steps and forecasts.
-        lead_blocks: The number of blocks of leads with strengths of their own; few windows bear one only.
+        lags: The number of lagged steps in a channel's own correction; if None, the context length, at most 96.
+        components: The number of principal components of all channels' lagged steps and forecasts.
+        lead_blocks: The number of blocks of horizon steps with separate strengths; use one if windows are few.
 
     Example:
         >>> residual = Residual().build(channels=7)
@@ -110,11 +110,11 @@ class Residual(AdapterModule):
     weights: Tensor
     strength: Tensor
     share: Tensor
-    gram: Tensor  # (C, p, p), of the channels that are corrected: what `learn` adds to
+    gram: Tensor  # (C, p, p), of the corrected channels; `learn` adds to these sums
     cross: Tensor  # (C, p, H)
-    gap: Tensor  # (C, H), the weights of the targets that are missing
-    guess: Tensor  # (D, p, H), the weights that say what the missing targets were
-    filled: Tensor  # (C, p, H), what these add to `cross`
+    gap: Tensor  # (C, H), the summed weights of missing targets
+    guess: Tensor  # (D, p, H), the coefficients that impute missing targets
+    filled: Tensor  # (C, p, H), the contribution of imputed targets to `cross`
 
     def _check(self) -> None:
         checks.integer("Residual expects lags", self.lags, none=True)
@@ -126,7 +126,7 @@ class Residual(AdapterModule):
         return True
 
     def _build(self, channels: int) -> None:
-        # Their sizes are those of the windows, known when they are solved for; empty, they correct nothing.
+        # The sizes depend on the windows and are set by `solve`; empty buffers correct nothing.
         for name in _BUFFERS:
             self.register_buffer(name, torch.empty(0, dtype=torch.float32))
 
@@ -141,9 +141,9 @@ class Residual(AdapterModule):
         state = {name: getattr(self, name) for name in _BUFFERS}
         if not any(tensor.numel() for tensor in state.values()):  # not solved
             return
-        own = min(self.lags or LAGS, context_length) + prediction_length + 1
-        basis = taken(state, "basis", torch.float32, ((own - 1) * self.channels, None))
-        blocks, count = int(self._blocks(prediction_length).max()) + 1, own + basis.shape[1]
+        own_count = min(self.lags or LAGS, context_length) + prediction_length + 1
+        basis = taken(state, "basis", torch.float32, ((own_count - 1) * self.channels, None))
+        blocks, count = int(self._blocks(prediction_length).max()) + 1, own_count + basis.shape[1]
         taken(state, "strength", torch.float64, (self.channels, blocks), low=0.0, infinite=True)
         taken(state, "share", torch.float64, (self.channels, blocks), low=0.0, high=1.0)
         for name in ("weights", "guess"):
@@ -160,22 +160,22 @@ class Residual(AdapterModule):
         own, joint = self._regressors(state.past, state.forecast)  # (D, B, p), (B, C)
         joint = (joint @ self.basis).expand(self.channels, -1, -1)
         correction = torch.cat([own, joint], -1) @ self.weights  # (D, B, H)
-        # A flat window tells no scale: it is left to the frozen model, which forecasts a constant as itself.
+        # A constant window has no scale and gets no correction: the frozen model forecasts a constant by itself.
         size = torch.where(varies(*window_moments(state.past)), state.scale, 0.0)
         return z + correction.permute(1, 2, 0) * size
 
     def _regressors(self, past: Tensor, forecast: Tensor) -> tuple[Tensor, Tensor]:
-        r"""The window-normalised regressors: each channel's own :math:`(D, B, p)`, and all channels' :math:`(B, C)`."""
+        r"""Return the window-normalised regressors: own ones :math:`(D, B, p)` and joint ones :math:`(B, C)`."""
         location, scale = window_statistics(past)
         lags = min(self.lags or LAGS, past.shape[1])
         recent = fill_missing((past[:, -lags:] - location) / scale, self.covariance)  # (B, P, D)
         last = recent[:, -1:]
         ahead = (forecast - location) / scale - last  # (B, H, D)
-        # The ridge weighs what is small less: steps count less with their age, all as distances from the last one.
+        # The ridge shrinks small regressors more, hence a scale that falls with age; all as differences from the last.
         weight = 1 / (1 + torch.arange(lags - 1, 0, -1, device=past.device, dtype=torch.float32) / AGEING)
-        seen = torch.cat([(recent[:, :-1] - last) * weight[:, None], last, ahead], 1)  # (B, P + H, D)
-        constant = torch.ones_like(seen[:, :1])
-        return torch.cat([seen, constant], 1).permute(2, 0, 1), seen.flatten(1)
+        regressors = torch.cat([(recent[:, :-1] - last) * weight[:, None], last, ahead], 1)  # (B, P + H, D)
+        constant = torch.ones_like(regressors[:, :1])
+        return torch.cat([regressors, constant], 1).permute(2, 0, 1), regressors.flatten(1)
 
     @torch.no_grad()
     def solve(self, evidence: Evidence, *, choose: bool) -> None:
@@ -183,7 +183,7 @@ class Residual(AdapterModule):
         horizon = evidence.future.shape[1]
         if choose:
             count = min(self.components, *joint.shape)
-            with seeded(0):  # the randomised decomposition draws
+            with seeded(0):  # the randomised decomposition uses the global generator
                 self.basis = torch.svd_lowrank(joint, q=count)[2] if count else joint.new_zeros(joint.shape[1], 0)
             blocks = int(self._blocks(horizon).max()) + 1
             self.strength = torch.full((self.channels, blocks), torch.inf, dtype=torch.float64)
@@ -192,129 +192,131 @@ class Residual(AdapterModule):
         fold = evidence.fold if choose else torch.zeros(len(joint), dtype=torch.long)
         if choose:
             self.guess = torch.zeros_like(self.weights)
-        parts = [fold == one for one in range(int(fold.max()) + 1)]
-        kept: list[tuple[Tensor, ...]] = []
+        folds = [fold == index for index in range(int(fold.max()) + 1)]
+        statistics: list[tuple[Tensor, ...]] = []
         for channel in range(self.channels):
             equations = self.equations(channel, own, joint, evidence)
-            each = [Equations(*(of[part] for of in equations)) for part in parts]
-            sums = [one.sums() for one in each]
+            fold_equations = [Equations(*(tensors[part] for tensors in equations)) for part in folds]
+            sums = [index.sums() for index in fold_equations]
             if choose:
-                self._choose(channel, each, sums)
-            if bool(self.strength[channel].isfinite().any()):  # the others are zero
-                gram, cross, gap = (torch.stack(of).sum(0) for of in zip(*sums, strict=True))
+                self._choose(channel, fold_equations, sums)
+            if bool(self.strength[channel].isfinite().any()):  # other channels are not corrected
+                gram, cross, gap = (torch.stack(tensors).sum(0) for tensors in zip(*sums, strict=True))
                 if choose:
-                    self.guess[channel] = self._guess(channel, each, gram, cross, gap).to(self.guess)
+                    self.guess[channel] = self._guess(channel, fold_equations, gram, cross, gap).to(self.guess)
                 guess = self.guess[channel].double()
-                kept.append((gram, cross, gap, torch.stack([one.filled(guess) for one in each]).sum(0)))
+                statistics.append(
+                    (gram, cross, gap, torch.stack([index.filled(guess) for index in fold_equations]).sum(0))
+                )
         self.gram, self.cross, self.gap, self.filled = (
-            torch.stack(of).float() if of else torch.empty(0, dtype=torch.float32)
-            for of in (zip(*kept, strict=True) if kept else [()] * 4)
+            torch.stack(tensors).float() if tensors else torch.empty(0, dtype=torch.float32)
+            for tensors in (zip(*statistics, strict=True) if statistics else [()] * 4)
         )
         self.settle()
 
     @torch.no_grad()
     def learn(self, evidence: Evidence) -> None:
         own, joint = self._regressors(evidence.past, evidence.forecast)
-        for number, channel in enumerate(self._correcting):
+        for index, channel in enumerate(self._correcting):
             equations = self.equations(channel, own, joint, evidence)
             sums = *equations.sums(), equations.filled(self.guess[channel].double())
-            for of, added in zip((self.gram, self.cross, self.gap, self.filled), sums, strict=True):
-                of[number] += added.float()
+            for total, added in zip((self.gram, self.cross, self.gap, self.filled), sums, strict=True):
+                total[index] += added.float()
 
     @torch.no_grad()
     def settle(self) -> None:
-        for number, channel in enumerate(self._correcting):
-            sums = (of[number].double() for of in (self.gram, self.cross, self.gap, self.filled))
+        for index, channel in enumerate(self._correcting):
+            sums = (total[index].double() for total in (self.gram, self.cross, self.gap, self.filled))
             gram, cross = self.completed(channel, *sums)
             self.weights[channel] = self._ridge(channel, gram, cross).to(self.weights)
 
     def _ridge(self, channel: int, gram: Tensor, cross: Tensor, inflation: float | Tensor = 1.0) -> Tensor:
-        r"""The solution (p, H) at the strengths chosen, over what sums were inflated by."""
+        r"""Return the ridge solution (p, H) at the selected strengths, divided by the inflation of the sums."""
         blocks, typical = self._blocks(cross.shape[1]), self._typical(gram)
         solution = torch.zeros_like(cross)
         for share in SHARES:
-            chosen = (self.share[channel] == share)[blocks]  # (H,)
-            if not bool(chosen.any()):
+            selected = (self.share[channel] == share)[blocks]  # (H,)
+            if not bool(selected.any()):
                 continue
             scaling = self._scaling(len(gram), share)
             path = RidgePath(gram * scaling * scaling.mT, cross * scaling)
             strength = self.strength[channel][blocks] * typical / inflation  # (H,)
-            solution += torch.where(chosen, path.solve(strength) * scaling, 0.0)
+            solution += torch.where(selected, path.solve(strength) * scaling, 0.0)
         return solution
 
-    def _guess(self, channel: int, each: list[Equations], gram: Tensor, cross: Tensor, gap: Tensor) -> Tensor:
-        r"""The ridge of the cells seen, to which filling in what the last weights say leads."""
+    def _guess(self, channel: int, fold_equations: list[Equations], gram: Tensor, cross: Tensor, gap: Tensor) -> Tensor:
+        r"""Return the ridge on observed cells, by iterated imputation of the missing targets."""
         inflation = self.inflation(gram, gap)
         weights = self._ridge(channel, gram, cross * inflation)
         for _ in range(FILLINGS if bool(gap.any()) else 0):
-            filled = torch.stack([one.filled(weights) for one in each]).sum(0)
+            filled = torch.stack([equations.filled(weights) for equations in fold_equations]).sum(0)
             weights = self._ridge(channel, gram, cross + filled, inflation)
         return weights
 
     def completed(
         self, channel: int, gram: Tensor, cross: Tensor, gap: Tensor, filled: Tensor
     ) -> tuple[Tensor, Tensor]:
-        r"""The sums as if all targets had been seen: by the guess, and by its errors where they were seen."""
+        r"""Return the sums as if all targets were observed: imputed by `guess`, corrected by its observed errors."""
         inflation, guess = self.inflation(gram, gap), self.guess[channel].double()
         return gram, inflation * (cross + filled) + (1 - inflation) * (gram @ guess)
 
     @property
     def _correcting(self) -> list[int]:
-        r"""The channels that are corrected."""
+        r"""The indices of the corrected channels."""
         return self.strength.isfinite().any(-1).nonzero().flatten().tolist() if self.strength.numel() else []
 
     def _blocks(self, horizon: int) -> Tensor:
-        r"""The block of leads of each lead, (H,)."""
+        r"""Return the block index of each horizon step, (H,)."""
         return torch.arange(horizon) * min(self.lead_blocks, horizon) // horizon
 
     def equations(self, channel: int, own: Tensor, joint: Tensor, evidence: Evidence) -> Equations:
-        r"""A channel's regression, each window with the weight of its scale."""
-        missed = evidence.future[..., channel] - evidence.forecast[..., channel]  # (n, H)
+        r"""Return a channel's regression, each window weighted by its scale."""
+        residual = evidence.future[..., channel] - evidence.forecast[..., channel]  # (n, H)
         x = torch.cat([own[channel], joint @ self.basis], -1).double()
         unit = window_statistics(evidence.past)[1][:, :, channel].double()  # (n, 1)
-        seen = ~missed.isnan()
-        told = seen.any(1, keepdim=True)  # a window of which nothing is seen says nothing
-        x = torch.where(told, x * unit.sqrt(), 0.0)
-        return Equations(x, missed.nan_to_num(0.0).double() / unit.sqrt(), (~seen & told) * unit)
+        observed = ~residual.isnan()
+        informative = observed.any(1, keepdim=True)  # windows without any observed target carry no information
+        x = torch.where(informative, x * unit.sqrt(), 0.0)
+        return Equations(x, residual.nan_to_num(0.0).double() / unit.sqrt(), (~observed & informative) * unit)
 
     def inflation(self, gram: Tensor, gap: Tensor) -> Tensor:
-        r"""What the sums over the targets seen of each lead are multiplied by to stand for all, (*, H)."""
+        r"""Return the factors that scale sums over observed targets up to all targets, (*, H)."""
         constant = gram.shape[-1] - self.basis.shape[1] - 1  # its square is the weight of the windows
         total = gram[..., constant, constant].unsqueeze(-1).clamp(min=1e-30)
         return total / (total - gap).clamp(min=1e-6 * total)
 
     def _typical(self, gram: Tensor) -> Tensor:
-        r"""The mean square of a channel's own regressors, which strengths are relative to."""
-        own = gram.shape[-1] - self.basis.shape[1]
-        return gram.diagonal()[:own].mean().clamp(min=1e-12)
+        r"""Return the mean square of a channel's own regressors, the reference of relative strengths."""
+        own_count = gram.shape[-1] - self.basis.shape[1]
+        return gram.diagonal()[:own_count].mean().clamp(min=1e-12)
 
     def _scaling(self, regressors: int, share: float) -> Tensor:
-        r"""The column (p, 1) that multiplies own regressors by 1 and the joint ones by their share."""
+        r"""Return the factors (p, 1) of the regressors: 1 for own ones, `share` for joint ones."""
         scaling = torch.full((regressors, 1), share, dtype=torch.float64)
         scaling[: regressors - self.basis.shape[1]] = 1.0
         return scaling
 
-    def _choose(self, channel: int, each: list[Equations], sums: list[tuple[Tensor, Tensor, Tensor]]) -> None:
-        r"""Sets the channel's strength and share a block of leads to those of the least error left out of each fold."""
-        gram, cross, gap = (torch.stack(of) for of in zip(*sums, strict=True))
-        square = torch.stack([one.y.square().sum(0) for one in each])
+    def _choose(self, channel: int, fold_equations: list[Equations], sums: list[tuple[Tensor, Tensor, Tensor]]) -> None:
+        r"""Select strength and scale of joint regressors, per block of horizon steps, by cross-validated error."""
+        gram, cross, gap = (torch.stack(tensors) for tensors in zip(*sums, strict=True))
+        square = torch.stack([equations.y.square().sum(0) for equations in fold_equations])
         blocks, strengths = self._blocks(cross.shape[-1]), STRENGTHS * self._typical(gram.sum(0))
         best = torch.zeros(int(blocks.max()) + 1, dtype=torch.float64).index_add_(0, blocks, square.sum(0))
         for share in SHARES:
             scaling = self._scaling(gram.shape[-1], share)
             if bool(gap.any()):
                 inflated = (cross.sum(0) - cross) * self.inflation(gram.sum(0) - gram, gap.sum(0) - gap).unsqueeze(1)
-                rest = RidgePath((gram.sum(0) - gram) * scaling * scaling.mT, inflated * scaling)
-                solutions = (rest.solve(strength) * scaling for strength in strengths)
+                path = RidgePath((gram.sum(0) - gram) * scaling * scaling.mT, inflated * scaling)
+                solutions = (path.solve(strength) * scaling for strength in strengths)
                 errors = torch.stack([
-                    torch.stack([one.error(weights) for one, weights in zip(each, those, strict=True)]).sum(0)
-                    for those in solutions
+                    torch.stack([fold.error(w) for fold, w in zip(fold_equations, solution, strict=True)]).sum(0)
+                    for solution in solutions
                 ])  # fmt: skip
             else:
                 errors = cross_validated_error(gram * scaling * scaling.mT, cross * scaling, square, strengths)
-            for number in range(len(best)):
-                error = errors[:, blocks == number].sum(1)  # (m,)
-                least = int(error.argmin())
-                if error[least] < best[number]:
-                    best[number] = error[least]
-                    self.strength[channel, number], self.share[channel, number] = STRENGTHS[least], share
+            for block in range(len(best)):
+                error = errors[:, blocks == block].sum(1)  # (m,)
+                best_index = int(error.argmin())
+                if error[best_index] < best[block]:
+                    best[block] = error[best_index]
+                    self.strength[channel, block], self.share[channel, block] = STRENGTHS[best_index], share

@@ -1,4 +1,4 @@
-r"""Variational autoencoders of channels."""
+r"""Variational autoencoders over channels."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .autoencoder import count_weights, perceptron
 from .base import DEEPEST, WIDEST, Normalised, State, fill_missing, register, varies, window_moments
 from .projection import check_latent_channels, check_reduction, principal_directions
 
-#: The noise is at least this share of a channel's standard deviation in the train rows, however calm a window was.
+#: The minimum noise, relative to a channel's standard deviation in the train rows.
 LEAST_NOISE = 0.03
-#: The last steps whose movement tells of the noise to come, where it depends on the window.
+#: The number of last steps whose movements predict the noise, where it depends on the window.
 RECENT = 12
 
 
 @register("vae")
 class VAE(Normalised):
-    r"""Encodes each step to a normal law of latent channels, draws from it, and decodes the draws' forecasts.
+    r"""Encodes each step to a normal distribution over latent channels, and decodes forecasts of its draws.
 
     .. math:: q(z_t | x_t) = \mathcal N\bigl(x_t P + \mu(x_t), \mathrm{diag}\, s(x_t)^2\bigr), \quad
         y_t = z_t P^\top + \psi(z_t)
@@ -35,13 +35,13 @@ class VAE(Normalised):
 
     .. math:: E_{q(Z|X)}[\log p(Y | X, f(Z))] - \beta \, KL\bigl(q(Z|X) \| \mathcal N(0, I)\bigr)
 
-    with the sums over all cells and the divergence in closed form. At :math:`\beta = 1` it bounds the evidence (their
-    Prop. 4.1); as a window has :math:`L K` latent cells against :math:`H D` targets, it then drowns the channels in
-    noise, and less is better.
+    with sums over all cells and the divergence in closed form. At :math:`\beta = 1` it is the evidence lower bound
+    (Prop. 4.1 of AdaPTS). As a window has :math:`L K` latent cells against :math:`H D` targets, the divergence then
+    dominates and drowns the channels in noise; a smaller :math:`\beta` is better.
 
-    Stochastic: each draw has latent channels of its own and pays :math:`K` frozen passes; any context length; not
-    invertible. Mistaken for a complete law: the draws say what the encoder does not know, and the likelihood's noise
-    is the rest, which `Adapter` measures again out of sample.
+    Stochastic: each draw has its own latent channels and costs :math:`K` passes of the frozen model; any context
+    length; not invertible. The draws are not the whole predictive distribution: they express the encoder's
+    uncertainty. The noise of the likelihood is the remainder, which `Adapter` measures again out of sample.
 
     References:
         | Auto-Encoding Variational Bayes (Kingma & Welling, 2014), https://arxiv.org/abs/1312.6114
@@ -51,15 +51,15 @@ class VAE(Normalised):
     Arguments:
         latent_channels: The number of latent channels :math:`K`; as many as observed if None.
         depth: The number of hidden layers of encoder and decoder; 0 makes both linear.
-        hidden: The units of a hidden layer.
+        hidden: The width of a hidden layer.
         beta: The weight of the divergence in the objective `"elbo"`.
-        latent_scale: The standard deviation of latent draws that training starts from; a window's own is 1. At 0, with
-            `beta=0`, nothing is drawn and the family is deterministic, a linear adapter or an autoencoder.
-        noise: The law of the targets about the decoded forecast: `"gaussian"` or `"student-t"`.
-        noise_scale: Its scale, in units of the window's: `"learned"`, one a channel; `"fixed"`, at `sigma`; `"input"`,
-            a function of the encoded window's last value and movements, which the noise of the forecasts then follows.
-        sigma: The scale that learning starts from.
-        freedom: The degrees of freedom of the Student-t law, above 2; learned a channel if None.
+        latent_scale: The initial standard deviation of latent draws, where a window's own is 1. At 0, with `beta=0`,
+            nothing is drawn: the family is then deterministic, a linear adapter or an autoencoder.
+        noise: The distribution of the targets about the decoded forecast: `"gaussian"` or `"student-t"`.
+        noise_scale: The noise scale, in units of the window's. `"learned"`: one per channel. `"fixed"`: `sigma`.
+            `"input"`: a function of the encoded window's last value and movements, also used for the forecast noise.
+        sigma: The initial noise scale.
+        freedom: The degrees of freedom of the Student-t distribution, above 2; learned per channel if None.
 
     Example:
         >>> vae = VAE(latent_channels=3).build(channels=7).eval()
@@ -142,18 +142,18 @@ class VAE(Normalised):
         if self.latents < self.channels:
             self.directions.copy_(principal_directions(rows, self.latents))
 
-    # ------------------------------------------------------------------ the latent law
+    # ------------------------------------------------------------------ latent distribution
 
     def _draw(self, state: State) -> None:
-        each = len(state.past) if self.training else 1
+        copies = len(state.past) if self.training else 1
         device = state.past.device if state.generator is None else state.generator.device
-        shape = state.draws, each, state.past.shape[1], self.latents  # (M, B or 1, L, K)
+        shape = state.draws, copies, state.past.shape[1], self.latents  # (M, B or 1, L, K)
         state.drawn["noise"] = torch.randn(shape, generator=state.generator, device=device, dtype=torch.float32).to(
             state.past
         )
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Mean and logarithm of the standard deviation of the latents of rows :math:`(B, L, D)`."""
+        r"""Return mean and log standard deviation of the latents of rows :math:`(B, L, D)`."""
         shift, log_scale = self.encoder(x).chunk(2, -1)
         return x @ self.directions + shift, (log_scale + self.log_latent_scale).clamp(max=3.0)
 
@@ -163,7 +163,7 @@ class VAE(Normalised):
         return mean + log_scale.exp() * state.drawn["noise"]
 
     def encode_future(self, y: Tensor, state: State) -> Tensor:
-        r"""Maps observed targets to the means of their latent law; see `AdapterModule.encode_future`.
+        r"""Map observed targets to the means of their latent distribution; see `AdapterModule.encode_future`.
 
         Arguments:
             y: The standardised targets, with shape :math:`(B, H, D)`. NaN marks a missing step.
@@ -175,7 +175,7 @@ class VAE(Normalised):
         return self._posterior((y - state.location) / state.scale)[0]
 
     def divergence(self, state: State) -> Tensor:
-        if not self.stochastic:  # it is infinite, and nothing weighs it
+        if not self.stochastic:  # infinite, but its weight is zero
             return super().divergence(state)
         mean, log_scale = state.drawn["mean"], state.drawn["log_scale"]
         return (0.5 * (mean.square() + torch.expm1(2 * log_scale)) - log_scale).sum((-2, -1))
@@ -184,7 +184,7 @@ class VAE(Normalised):
         decoded: Tensor = z @ self.directions.mT + self.decoder(z)
         return decoded
 
-    # ------------------------------------------------------------------ the law of the targets
+    # ------------------------------------------------------------------ distribution of the targets
 
     def likelihood(self, prediction: Tensor, state: State) -> Distribution:
         sigma = self._sigma(state.drawn["mean"]) * state.scale  # (B, 1, D)
@@ -203,19 +203,19 @@ class VAE(Normalised):
         return torch.where(varies(*window_moments(past)), variance, 0.0)[:, 0]
 
     def _sigma(self, mean: Tensor) -> Tensor:
-        r"""The noise's scale in units of the windows', :math:`(B, 1, D)`, of latent means :math:`(B, L, K)`."""
+        r"""Return the noise scale in units of the windows', :math:`(B, 1, D)`, given latent means :math:`(B, L, K)`."""
         log_sigma = self.log_sigma
         if self.noise_scale == "input":
-            moves = mean.diff(dim=1, prepend=mean[:, :1]).abs()  # (B, L, K)
-            whole, recent = moves.mean(1), moves[:, -RECENT:].mean(1)  # (B, K)
+            movements = mean.diff(dim=1, prepend=mean[:, :1]).abs()  # (B, L, K)
+            whole, recent = movements.mean(1), movements[:, -RECENT:].mean(1)  # (B, K)
             whole, recent = (whole + 1e-3).log(), (recent + 1e-3).log()
-            told = [mean[:, -1], whole, recent - whole]
-            log_sigma = log_sigma + self.noise_head(torch.cat(told, -1)).unsqueeze(1)  # (B, 1, D)
+            features = [mean[:, -1], whole, recent - whole]
+            log_sigma = log_sigma + self.noise_head(torch.cat(features, -1)).unsqueeze(1)  # (B, 1, D)
         return log_sigma.clamp(-7.0, 3.0).exp().expand(len(mean), 1, -1)
 
 
 def _network(inputs: int, outputs: int, hidden: int, depth: int) -> nn.Module:
-    r"""A network of so many hidden layers that starts at zero; without hidden layers a matrix, with no offset."""
+    r"""Create a network with zero initial output; without hidden layers, a matrix without offset."""
     if depth:
         return perceptron([inputs, *[hidden] * depth, outputs])
     matrix = nn.Linear(inputs, outputs, bias=False, dtype=torch.float32)

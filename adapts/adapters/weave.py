@@ -1,4 +1,4 @@
-r"""Pairs of surrogates of each channel."""
+r"""Pairs of surrogate series for each channel."""
 
 from __future__ import annotations
 
@@ -14,34 +14,35 @@ from .. import checks
 from .autoencoder import perceptron
 from .base import WIDEST, Normalised, State, fill_missing, register
 
-#: The steps that one convolution reads.
+#: The kernel size of each convolution, in steps.
 KERNEL = 5
 
 
 @register("weave")
 class Weave(Normalised):
-    r"""Hands two surrogates of each channel to the frozen model, into which all channels are woven (DualWeaver).
+    r"""Encodes each channel as two surrogate series that mix in all channels (DualWeaver).
 
     .. math:: S^a = a X + f(X), \quad S^b = -b X + f(X), \qquad Y = \frac{F(S^a) - F(S^b)}{a + b}
 
-    where :math:`F` is the frozen model, :math:`a` and :math:`b` are positive, one a channel, and start at one, and
-    :math:`f` is a network that starts at zero. No decoder is trained: :math:`f` cancels, and the surrogates give the
-    channels back exactly, whatever the parameters. The pair is drawn counter-monotone, so that the untrained adapter's
-    level :math:`\tau` is :math:`(F_\tau(X) - F_{1 - \tau}(-X)) / 2`: the sign-flip ensemble, which is the frozen model
-    itself where that treats both signs alike.
+    where :math:`F` is the frozen model, :math:`a` and :math:`b` are positive, one per channel, and start at one, and
+    :math:`f` is a network that starts at zero. No decoder is trained: :math:`f` cancels, so that the surrogates recover
+    the channels exactly for any parameters. The two forecasts are sampled counter-monotonically. At level :math:`\tau`
+    the untrained adapter thus gives :math:`(F_\tau(X) - F_{1 - \tau}(-X)) / 2`, the sign-flip ensemble. It equals the
+    frozen model if that is equivariant to sign flips.
 
-    Deterministic; any context length; exactly invertible; decoding mixes no channels. Costs :math:`2 D` frozen passes,
-    and one more of the raw channels where `penalty` is asked for. Mistaken for an ensemble: both halves err alike where
-    :math:`f` is large beside the channels. As in the paper, the frozen model may have been tuned to the data before.
+    Deterministic; any context length; exactly invertible; decoding mixes no channels. Costs :math:`2 D` passes of the
+    frozen model, and one more of the raw channels if `penalty` is used. It is not an ensemble of independent members:
+    both surrogates have similar errors where :math:`f` is large relative to the channels. As in the paper, the frozen
+    model may have been fine-tuned to the data before.
 
     References:
         | DualWeaver: Synergistic Feature Weaving Surrogates (Li et al., 2026)
         | https://arxiv.org/abs/2602.22066
 
     Arguments:
-        network: What :math:`f` is: `"mlp"`, of each step by itself; `"conv"`, of the last nine steps, two convolutions.
-        hidden: The width of its hidden layer; if None, the power of two above :math:`D`, within 32 and 512.
-        regularisation: The weight of `penalty`, which keeps the surrogates from collapsing; 0 leaves it out.
+        network: The network :math:`f`: `"mlp"`, on each step alone; `"conv"`, two convolutions over the last 9 steps.
+        hidden: The width of its hidden layer; if None, the power of two above :math:`D`, between 32 and 512.
+        regularisation: The weight of `penalty`, which keeps the surrogates from collapsing; 0 disables it.
 
     Example:
         >>> weave = Weave().build(channels=7)
@@ -82,7 +83,7 @@ class Weave(Normalised):
 
     def _build(self, channels: int) -> None:
         hidden = self._width(channels)
-        # Logarithms, so that their sum never vanishes and weight decay pulls them back to one.
+        # Log scale: the sum stays positive, and weight decay pulls the factors towards one.
         self.log_a = nn.Parameter(torch.zeros(channels, dtype=torch.float32))
         self.log_b = nn.Parameter(torch.zeros(channels, dtype=torch.float32))
         self.weaver = (
@@ -99,11 +100,11 @@ class Weave(Normalised):
         return torch.cat([a * x + woven, -b * x + woven], -1)
 
     def encode_future(self, y: Tensor, state: State) -> Tensor:
-        # Convolutions look back into the past. No gradient meets a missing cell, but what fills it.
+        # Convolutions read past steps. Missing cells get no gradient; the values that fill them do.
         rows = torch.cat([state.past[:, 2 - 2 * KERNEL :], y], 1)
-        seen = ~rows.isnan()
-        normal = (torch.where(seen, rows, state.location) - state.location) / state.scale
-        filled = fill_missing(torch.where(seen, normal, torch.nan), self.covariance)
+        observed = ~rows.isnan()
+        normal = (torch.where(observed, rows, state.location) - state.location) / state.scale
+        filled = fill_missing(torch.where(observed, normal, torch.nan), self.covariance)
         z = self._encode(filled, state)[:, -y.shape[1] :]
         return torch.where(y.isnan().any(-1, keepdim=True), torch.nan, z)
 
@@ -112,15 +113,15 @@ class Weave(Normalised):
         return (first - second) / (a + b)
 
     def penalty(self, forecast: Tensor, future: Tensor, state: State) -> Tensor:
-        r"""Returns the paper's own loss, in the space of the surrogates, to be added to the objective.
+        r"""Return the paper's own loss in the space of the surrogates, added to the objective.
 
         .. math:: \frac{1}{D} \sum_d \frac{l^a_d + l^b_d}{2}
             + \max\Bigl(\frac{2 (l^a_d + l^b_d)}{(a_d + b_d)^2}, l_d\Bigr)
 
         where :math:`l^a`, :math:`l^b` and :math:`l` are the frozen model's mean squared errors on the two surrogates
-        and on the raw channels, in the windows' units. The first term alone would make the surrogates easy by making
-        them small. The quotient, which bounds the squared error of the adapter's forecast, forbids it, and asks for no
-        more than what the frozen model does by itself.
+        and on the raw channels, in the windows' units. The first term alone is minimised by small surrogates. The
+        quotient prevents this: it bounds the squared error of the adapter's forecast. The maximum demands no more than
+        the frozen model's own accuracy.
 
         Arguments:
             forecast: The frozen model's median forecasts of the latent channels, with shape :math:`(M, B, H, 2 D)`,
@@ -141,14 +142,14 @@ class Weave(Normalised):
 
 
 def _mean_squared_error(prediction: Tensor, target: Tensor) -> Tensor:
-    r"""The error a channel over the cells seen; no gradient comes from the others."""
-    seen = ~target.isnan()
-    error = prediction - torch.where(seen, target, prediction.detach())
-    return error.square().sum((0, 1)) / seen.sum((0, 1)).clamp(min=1)
+    r"""Return the error of each channel over the observed cells; missing cells get no gradient."""
+    observed = ~target.isnan()
+    error = prediction - torch.where(observed, target, prediction.detach())
+    return error.square().sum((0, 1)) / observed.sum((0, 1)).clamp(min=1)
 
 
 class _Convolutions(nn.Module):
-    r"""Two causal convolutions over time; the first step stands for those before it."""
+    r"""Two causal convolutions over time, padded with the first step."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -159,7 +160,7 @@ class _Convolutions(nn.Module):
         nn.init.zeros_(self.second.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        r"""Maps rows :math:`(B, L, D)` to rows of that shape."""
+        r"""Map rows :math:`(B, L, D)` to rows of the same shape."""
         before = (KERNEL - 1, 0)
         hidden = functional.silu(self.first(functional.pad(x.mT, before, mode="replicate")))
         rows: Tensor = self.second(functional.pad(hidden, before, mode="replicate"))

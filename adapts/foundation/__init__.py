@@ -1,4 +1,4 @@
-r"""Frozen univariate foundation models, and the loader that finds them."""
+r"""Frozen univariate foundation models, and their loader."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from ..persistence.ownership import as_path
 from .base import FoundationModel
 from .registry import KNOWN, foundation_models
 
-#: The steps of the context on which a checkpoint of others is tried.
+#: The maximum context length of the test forecast with a loaded checkpoint.
 TRIED = 512
 
 
 def load_foundation_model(model: str | Path | FoundationModel | Any, *, device: str = "auto") -> FoundationModel:
-    r"""Loads a foundation model and freezes it.
+    r"""Load a foundation model and freeze it.
 
     Arguments:
-        model: The name of a bundled model ("bolt-nano"), a local directory (`config.json` and safetensors weights), a
-            repository of the Hugging Face hub ("amazon/chronos-bolt-tiny"), a live `ChronosBoltPipeline` or
-            `ChronosBoltModelForForecasting` or a PatchTST of Transformers' (copied, so that the caller's stays as it
-            is), or a `FoundationModel` (taken as it is).
-        device: The device to compute on, as torch names it. "auto" takes CUDA where there is one, the CPU otherwise
-            (Apple's MPS only when named: this library is not tested on it), and leaves a `FoundationModel` where it is.
+        model: One of the following. The name of a bundled model ("bolt-nano"); a local directory (`config.json` and
+            safetensors weights); a repository of the Hugging Face hub ("amazon/chronos-bolt-tiny"); a
+            `ChronosBoltPipeline`, a `ChronosBoltModelForForecasting` or a PatchTST of Transformers, which are copied;
+            a `FoundationModel`, which is used directly.
+        device: The device to compute on, as torch names it. "auto" selects CUDA if available, otherwise the CPU, and
+            leaves a `FoundationModel` on its device. Apple's MPS is used only if named: the library is not tested on
+            it.
 
     Returns:
         The frozen model, in eval mode.
 
     Raises:
-        ValueError: If there is no such model, or it is of a kind that is not supported.
+        ValueError: If there is no such model, or its type is not supported.
 
     Example:
         >>> model = load_foundation_model("bolt-nano")
@@ -45,20 +46,20 @@ def load_foundation_model(model: str | Path | FoundationModel | Any, *, device: 
     """
     if isinstance(model, FoundationModel) and isinstance(device, str) and device == "auto":
         return model
-    place = device_named(device)
-    return (model if isinstance(model, FoundationModel) else _load(model)).to(place)
+    torch_device = device_named(device)
+    return (model if isinstance(model, FoundationModel) else _load(model)).to(torch_device)
 
 
 def device_named(device: str) -> torch.device:
     expected = f"device is 'auto', 'cpu' or one that torch can use here, got {shown(device)}"
-    if not isinstance(device, str | torch.device) or str(device) == "meta":  # which computes nothing
+    if not isinstance(device, str | torch.device) or str(device) == "meta":  # the meta device computes nothing
         raise ValueError(expected)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     with reading(expected, "pass another, or 'auto'"):
-        place = torch.device(device)
-        torch.empty(0, device=place, dtype=torch.float32)
-    return place
+        torch_device = torch.device(device)
+        torch.empty(0, device=torch_device, dtype=torch.float32)
+    return torch_device
 
 
 def _load(model: object) -> FoundationModel:
@@ -88,14 +89,14 @@ def _load(model: object) -> FoundationModel:
 
 
 def _from_directory(path: Path, **known: str) -> FoundationModel:
-    r"""Loads a checkpoint by the type of model that its config.json names; Chronos-Bolt unless it is another."""
+    r"""Load a checkpoint by the `model_type` of its config.json; Chronos-Bolt if it is not PatchTST."""
     from . import chronos, patchtst
     from .folders import REMEDY, read_config
 
     kind = read_config(path).get("model_type")
     load = patchtst.from_directory if kind == "patchtst" else chronos.from_directory
     model = load(path, **known)
-    with reading(f"the model in '{path}' makes no forecast", REMEDY):  # of a config whose sizes do not go together
+    with reading(f"the model in '{path}' makes no forecast", REMEDY):  # sizes in the config may be inconsistent
         forecast = model(torch.zeros(1, min(model.context_length, TRIED), dtype=torch.float32), 1)
     if not bool(forecast.isfinite().all()):
         raise ValueError(f"the model in '{path}' forecasts values that are not finite: {REMEDY}")

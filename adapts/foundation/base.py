@@ -1,4 +1,4 @@
-r"""What every frozen foundation model shares: checks, unrolling, chunks, the fingerprint."""
+r"""Base class of frozen foundation models: checks, unrolling, chunking and the fingerprint."""
 
 from __future__ import annotations
 
@@ -19,32 +19,33 @@ from ..imputation.interpolation import aligned_to_end, interpolated
 from .cache import current_cache
 
 Unroll = Literal["quantile", "median"]
-MODERATE = 20  # series whose largest value lies beyond this power of two, or its inverse, are forecast in other units
-PATHS = 12  # drawn of each series to go beyond one pass of the model
-STRATA = 20  # of even probability, in whose middles laws of paths are read to be mixed
-SMOOTH = 1e-4  # keeps the slope of a square root finite
-LARGEST = 1e17  # of the values of a context: the sum of their squares is a float32 number
+MODERATE = 20  # series whose maximum exceeds this power of two, or is below its inverse, are rescaled to be forecast
+PATHS = 12  # sample paths per series beyond one pass of the model
+STRATA = 20  # equiprobable strata, at whose midpoints the forecasts of paths are evaluated for their mixture
+SMOOTH = 1e-4  # bounds the slope of a square root
+LARGEST = 1e17  # maximum absolute value in a context, so that its sum of squares is finite in float32
 
 
 class FoundationModel(nn.Module, ABC):
-    r"""Abstract frozen univariate forecaster: each row of the context is a series of its own.
+    r"""Abstract frozen univariate forecaster: each row of the context is a separate series.
 
-    A subclass writes `_forecast`, one pass of the model. The weights are frozen and the mode is eval, for good: call
-    `freeze` at the end of `__init__`. Hold the model in a tuple, `self._foundation_model = (model,)`, where its
-    weights must stay out of a module's `parameters()` and `state_dict()`: a plain attribute would register it.
+    A subclass implements `_forecast`, one pass of the model. The weights are frozen and the model stays in eval mode:
+    call `freeze` at the end of `__init__`. To keep its weights out of another module's `parameters()` and
+    `state_dict()`, store the model in a tuple, `self._foundation_model = (model,)`: a plain attribute would register
+    it.
 
     Arguments:
         name: The checkpoint's name.
         version: The checkpoint's version.
-        quantile_levels: The levels that the model forecasts, increasing, with the median among them.
-        context_length: The number of steps that the model reads; of a longer context the last ones are used.
-        prediction_length: The number of steps that one pass gives.
+        quantile_levels: The levels of the forecast quantiles, increasing, including the median.
+        context_length: The maximum number of context steps; of a longer context only the last steps are used.
+        prediction_length: The number of steps that one pass forecasts.
         differentiable: Whether gradients reach the context.
-        step_bytes: The memory that one pass takes for each step of each context, without gradients.
+        step_bytes: The memory of one pass per step and context, in bytes, without gradients.
     """
 
-    #: The memory in bytes that one chunk of `predict` may take for activations; may be set on the instance. On a CPU
-    #: larger chunks are slower: they leave the caches.
+    #: The memory in bytes for the activations of one chunk of `predict`; may be set on the instance. On a CPU larger
+    #: chunks are slower, as they exceed the caches.
     memory_budget: int = 64 * 2**20
 
     def __init__(
@@ -75,43 +76,42 @@ class FoundationModel(nn.Module, ABC):
 
     @abstractmethod
     def _forecast(self, context: Tensor) -> Tensor:
-        r"""Forecasts one block, differentiably where the model is.
+        r"""Forecast one block of steps, with gradients if the model is differentiable.
 
         Arguments:
             context: The series, with shape :math:`(N, L)`; float32, on the model's device, :math:`L` at most
-                `context_length`. NaN marks a missing step; a row may hold nothing else, or be constant.
+                `context_length`. NaN marks a missing step; a row may be constant or all NaN.
 
         Returns:
-            The quantiles, with shape :math:`(N, Q, P)`, :math:`P` being `self.prediction_length`; finite, crossing or
-            not, with finite gradients for every such context.
+            The quantiles, with shape :math:`(N, Q, P)`, where :math:`P` is `self.prediction_length`. They are finite,
+            with finite gradients, for every such context, and may cross.
         """
 
     def forward(self, context: Tensor, prediction_length: int, *, unroll: Unroll = "quantile") -> Tensor:
-        r"""Forecasts each series alone, :math:`(N, L) \to (N, Q, H)`; gradients reach the context.
+        r"""Forecast each series separately, :math:`(N, L) \to (N, Q, H)`; gradients reach the context.
 
-        Beyond one pass of the model, blocks are unrolled. `"quantile"` appends paths drawn of the block's law, and
-        takes the levels of the mixture of all the forecasts that come of them, at 12 times the batch from the second
-        block on. Steps of a path hang together as the growth of the widths along the block tells (white noise has none,
-        a random walk's variance grows with the lead), so that what follows reads a series as noisy as the one before;
-        smooth paths of one level each, as `ChronosBoltPipeline.predict` appends them, make later blocks ever narrower.
-        The draws are the same for every series and call. `"median"` appends the median: one row a series, for training.
+        Longer horizons are unrolled in blocks. `"quantile"` draws 12 sample paths from the predictive distribution of a
+        block, appends them to the context, and takes the quantiles of the mixture of their forecasts. From the second
+        block on, the batch is 12 times larger. The dependence between the steps of a path follows from the growth of
+        the forecast intervals: white noise has none, and a random walk has variances that grow in proportion to the
+        lead time. The next block thus reads a series as noisy as the observed one. Smooth paths of one level each, as
+        in `ChronosBoltPipeline.predict`, make later blocks too narrow. The draws are the same for every series and
+        call. `"median"` appends the median: one row per series, for training.
 
         Arguments:
-            context: The series, oldest step first, with shape :math:`(N, L)`; any floating type, any device, any
-                units in which they move by 1e-17 to 1e17 (models square them in float32). NaN marks a missing step
-                and gets a zero gradient. Of more than `context_length` steps the last are used. What a row without
-                any observation gets is finite: the forecast of a series of which nothing is known, in units of
-                location 0 and scale 1.
+            context: The series, oldest step first, with shape :math:`(N, L)`; any floating type and device. They may
+                vary on any scale from 1e-17 to 1e17 (models square them in float32). NaN marks a missing step and gets
+                a zero gradient. Only the last `context_length` steps are used. A row without any observation gets a
+                finite forecast, with location 0 and scale 1.
             prediction_length: The number of steps :math:`H` to forecast; any.
-            unroll: How to go beyond the model's own prediction length.
+            unroll: How to forecast beyond the model's own prediction length.
 
         Returns:
             The quantiles at `quantile_levels`, with shape :math:`(N, Q, H)`; float32, on the context's device, sorted
             along :math:`Q` (monotone rearrangement; Chernozhukov et al., 2010).
 
         Raises:
-            ValueError: If the context, the prediction length or the way to unroll is not as said, or if a gradient is
-                asked of a model that has none.
+            ValueError: If an argument is invalid, or if a gradient is required of a model that is not differentiable.
         """
         self._require(context, prediction_length)
         if unroll not in ("quantile", "median"):
@@ -124,40 +124,43 @@ class FoundationModel(nn.Module, ABC):
         if len(context) == 0:
             return context.new_zeros(0, len(self.quantile_levels), prediction_length, dtype=torch.float32)
         series = context[:, -self.context_length :].to(self.device, torch.float32)
-        steps = self._unroll_median if unroll == "median" else self._unroll_quantiles
-        quantiles = steps(series, prediction_length)[..., :prediction_length]  # (N, Q, H)
+        unroll_blocks = self._unroll_median if unroll == "median" else self._unroll_quantiles
+        quantiles = unroll_blocks(series, prediction_length)[..., :prediction_length]  # (N, Q, H)
         return quantiles.sort(dim=1).values.to(context.device)
 
     @torch.no_grad()
     def predict(self, context: Tensor, prediction_length: int) -> Tensor:
-        r"""Forecasts any number of series without gradients, in chunks that fit in `memory_budget` bytes.
+        r"""Forecast any number of series without gradients, in chunks that fit in `memory_budget` bytes.
 
-        A series whose last :math:`g` steps are missing is forecast from its last observation on, :math:`g` steps
-        further: models are made for contexts that end with a value, and forecast much worse behind a gap. Short gaps
-        within are interpolated (see `adapts.imputation.interpolation`): models take a series of which every other step
-        is missing for another one. A series that is constant is forecast as that constant, without spread: models add a
-        little of a fixed size to any scale. Very large and very small series are forecast in other units. Otherwise the
-        numbers are those of `forward`, up to the rounding of matrix products of another batch size.
+        Differences from `forward`:
+
+        - A series whose last :math:`g` steps are missing is forecast from its last observation on, :math:`g` steps
+          further, as models forecast much worse after a gap.
+        - Short gaps within the context are interpolated (see `adapts.imputation.interpolation`): models misread a
+          series of which every other step is missing.
+        - A constant series is forecast as that constant, with zero variance: models add noise of a fixed size.
+        - Very large and very small series are rescaled.
+
+        Otherwise the values equal those of `forward`, up to rounding due to another batch size.
 
         Arguments:
-            context: The series, with shape :math:`(N, L)`, as `forward` takes them.
+            context: The series, with shape :math:`(N, L)`, as for `forward`.
             prediction_length: The number of steps :math:`H` to forecast; any.
 
         Returns:
             The sorted quantiles, with shape :math:`(N, Q, H)`; float32, on the context's device.
 
         Raises:
-            ValueError: If the context or the prediction length is not as `forward` takes them, or a value is infinite
-                or too large.
+            ValueError: If the context or the prediction length is invalid, or a value is infinite or too large.
         """
         self._require(context, prediction_length)
         cache = current_cache()
         if cache is None or len(context) == 0:
             return self._predict_any(context, prediction_length)
-        return cache.predict(self, context, prediction_length, lambda some: self._predict_any(some, prediction_length))
+        return cache.predict(self, context, prediction_length, lambda rows: self._predict_any(rows, prediction_length))
 
     def _predict_any(self, context: Tensor, prediction_length: int) -> Tensor:
-        r"""`predict` without what was forecast before."""
+        r"""Compute `predict` without the cache."""
         if len(context) == 0:
             return self.forward(context, prediction_length)
         high = context.nan_to_num(-math.inf, posinf=math.inf, neginf=-math.inf).amax(1)  # (N,), -inf of a row of NaN
@@ -168,7 +171,7 @@ class FoundationModel(nn.Module, ABC):
                 f"{self.name} takes values of at most {LARGEST:g} in size, NaN where one is missing, got "
                 f"{float(sizes.max()):g}: divide the series, and multiply its forecast"
             )
-        exponent = torch.frexp(sizes)[1].clamp(-120, 120)  # a power of two changes no digit
+        exponent = torch.frexp(sizes)[1].clamp(-120, 120)  # scaling by a power of two is exact
         exponent = torch.where(exponent.abs() > MODERATE, exponent, 0).unsqueeze(1)  # (N, 1)
         quantiles = self._predict(torch.ldexp(context, -exponent), prediction_length)
         quantiles = torch.ldexp(quantiles, exponent.unsqueeze(2))
@@ -181,24 +184,24 @@ class FoundationModel(nn.Module, ABC):
         return torch.where(constant, high.to(quantiles)[:, None, None], quantiles)
 
     def _predict(self, context: Tensor, prediction_length: int) -> Tensor:
-        r"""`predict` of series of moderate size."""
+        r"""Compute `predict` for series of moderate size."""
         context = interpolated(context)
-        ended, gap = aligned_to_end(context)
+        aligned, gap = aligned_to_end(context)
         if not bool(gap.any()):
             rows = self.chunk_rows(context.shape[1], prediction_length)
             starts = range(0, max(1, len(context)), rows)
             return torch.cat([self.forward(context[start : start + rows], prediction_length) for start in starts])
-        leads = gap.unsqueeze(1) + torch.arange(prediction_length, device=context.device)  # (N, H)
-        passes = leads[:, -1] // self.prediction_length
-        quantiles = ended.new_empty(len(ended), len(self.quantile_levels), prediction_length, dtype=torch.float32)
-        for number in passes.unique():  # no series is unrolled for the sake of another
-            some = passes == number
-            further = self._predict(ended[some], int(leads[some].max()) + 1)
-            quantiles[some] = further.gather(2, leads[some].unsqueeze(1).expand(-1, further.shape[1], -1))
+        step_indices = gap.unsqueeze(1) + torch.arange(prediction_length, device=context.device)  # (N, H)
+        passes = step_indices[:, -1] // self.prediction_length
+        quantiles = aligned.new_empty(len(aligned), len(self.quantile_levels), prediction_length, dtype=torch.float32)
+        for number in passes.unique():  # each series is unrolled only as far as it needs
+            mask = passes == number
+            longer = self._predict(aligned[mask], int(step_indices[mask].max()) + 1)
+            quantiles[mask] = longer.gather(2, step_indices[mask].unsqueeze(1).expand(-1, longer.shape[1], -1))
         return quantiles
 
     def chunk_rows(self, length: int, prediction_length: int) -> int:
-        r"""Returns how many series of that length `predict` puts through the model at a time, one at least.
+        r"""Return the number of series per chunk of `predict`, at least one.
 
         Arguments:
             length: The number of context steps :math:`L`.
@@ -210,7 +213,7 @@ class FoundationModel(nn.Module, ABC):
         return max(1, self.memory_budget // (self.step_bytes * steps))
 
     def fingerprint(self) -> dict[str, str]:
-        r"""Returns name, version and the sha256 of the weights as they stand: what a saved adapter remembers."""
+        r"""Return name, version and the sha256 of the current weights, as stored with a saved adapter."""
         digest = hashlib.sha256()
         for key, tensor in sorted(self.state_dict().items()):
             digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -224,18 +227,18 @@ class FoundationModel(nn.Module, ABC):
 
     @property
     def median_index(self) -> int:
-        r"""The place of the median among the quantile levels."""
+        r"""The index of the median among the quantile levels."""
         return self.quantile_levels.index(0.5)
 
     def untrained_head(self) -> nn.Module | None:
-        r"""Returns the forecasting head of a model whose head holds no trained weights; None, as here, of any other.
+        r"""Return the forecasting head if it is untrained; None by default.
 
-        `Adapter.fit` trains such a head first, on the raw channels (`adapts.training.probing`).
+        `Adapter.fit` trains such a head on the raw channels before the adapter (`adapts.training.probing`).
         """
         return None
 
     def with_head(self, state: Mapping[str, Tensor]) -> Self:
-        r"""Returns a copy with another head, on which this model stays as it is; all other tensors are shared.
+        r"""Return a frozen copy with another head; all other tensors are shared, and this model is unchanged.
 
         Arguments:
             state: The tensors of the head, by the names of its `state_dict`.
@@ -249,28 +252,28 @@ class FoundationModel(nn.Module, ABC):
         head = self.untrained_head()
         if head is None:
             raise ValueError(f"{self.name} has no head to be trained, and one was trained: take the model it was for")
-        own = {id(tensor) for tensor in chain(head.parameters(), head.buffers())}
-        shared = {id(x): x for x in chain(self.parameters(), self.buffers()) if id(x) not in own}
-        other = copy.deepcopy(self, dict(shared))
-        placed = other.untrained_head()
-        assert placed is not None
+        head_tensors = {id(tensor) for tensor in chain(head.parameters(), head.buffers())}
+        shared = {id(x): x for x in chain(self.parameters(), self.buffers()) if id(x) not in head_tensors}
+        copied = copy.deepcopy(self, dict(shared))
+        new_head = copied.untrained_head()
+        assert new_head is not None
         try:
-            placed.load_state_dict(dict(state))
+            new_head.load_state_dict(dict(state))
         except RuntimeError as error:
             raise ValueError(f"the trained head does not fit the head of {self.name}: {error}") from error
-        return other
+        return copied
 
     def freeze(self) -> Self:
-        r"""Freezes the weights and the mode; returns the model."""
+        r"""Freeze the weights, set eval mode and return the model."""
         self.zero_grad(set_to_none=True)
         self.requires_grad_(False)
         return self.eval()
 
     def train(self, mode: bool = True) -> Self:
-        r"""Does nothing but keep the model in eval mode: a training loop that switches modes must not reach it.
+        r"""Keep the model in eval mode, also in training loops that switch modes.
 
         Arguments:
-            mode: Disregarded.
+            mode: Ignored.
 
         Returns:
             The model.
@@ -289,22 +292,25 @@ class FoundationModel(nn.Module, ABC):
         return torch.cat(blocks, dim=-1)
 
     def _unroll_quantiles(self, context: Tensor, prediction_length: int) -> Tensor:
-        if len(self.quantile_levels) == 1:  # no spread to be carried on
+        if len(self.quantile_levels) == 1:  # no uncertainty to propagate
             return self._unroll_median(context, prediction_length)
         block = self._forecast(context)  # (N, Q, P)
         blocks, steps = [block], block.shape[-1]
         knots = torch.special.ndtri(torch.tensor(self.quantile_levels, dtype=torch.float64)).to(context)
-        middles = torch.special.ndtri((torch.arange(STRATA, dtype=torch.float64) + 0.5) / STRATA).to(context)
+        midpoints = torch.special.ndtri((torch.arange(STRATA, dtype=torch.float64) + 0.5) / STRATA).to(context)
         paths = context.unsqueeze(1).expand(-1, PATHS, -1)  # (N, S, L)
-        law = block.sort(dim=1).values.mT.unsqueeze(1).expand(-1, PATHS, -1, -1)  # (N, S, P, Q): each path's
+        path_quantiles = block.sort(dim=1).values.mT.unsqueeze(1).expand(-1, PATHS, -1, -1)  # (N, S, P, Q)
         while steps * len(blocks) < prediction_length:
             noise = _stratified_scores(PATHS, steps, len(blocks)).to(context)
-            scores = _spread(_markov_scores(law, noise), paths[..., -1:] if len(blocks) > 1 else None)
-            drawn = _at_scores(law, knots, scores.unsqueeze(-1)).squeeze(-1)
+            scores = _standardise_scores(
+                _markov_scores(path_quantiles, noise), paths[..., -1:] if len(blocks) > 1 else None
+            )
+            drawn = _interpolate_quantiles(path_quantiles, knots, scores.unsqueeze(-1)).squeeze(-1)
             paths = torch.cat([paths, drawn], dim=-1)[..., -self.context_length :]
             block = self._forecast(paths.flatten(0, 1)).unflatten(0, (-1, PATHS))  # (N, S, Q, P)
-            law = block.sort(dim=2).values.mT
-            points = _at_scores(law, knots, middles.expand(*law.shape[:-1], -1))  # (N, S, P, M)
+            path_quantiles = block.sort(dim=2).values.mT
+            # (N, S, P, M)
+            points = _interpolate_quantiles(path_quantiles, knots, midpoints.expand(*path_quantiles.shape[:-1], -1))
             blocks.append(_empirical_quantiles(points.mT.flatten(1, 2), self.quantile_levels))
         return torch.cat(blocks, dim=-1)
 
@@ -320,53 +326,60 @@ class FoundationModel(nn.Module, ABC):
 
 
 def _stratified_scores(paths: int, steps: int, seed: int) -> Tensor:
-    r"""Normal scores (S, P), at each step the same ones in an order of its own: the same draws for every series."""
+    r"""Return stratified normal scores (S, P), shuffled at each step; the same draws for every series."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.rand(paths, steps, generator=generator).argsort(0)
     scores: Tensor = torch.special.ndtri((order + 0.5) / paths)
     return scores
 
 
-def _at_scores(law: Tensor, knots: Tensor, scores: Tensor) -> Tensor:
-    r"""Laws (*, Q) at normal scores (*, M), linear in the scores between those of the levels (Q,) and beyond."""
+def _interpolate_quantiles(quantiles: Tensor, knots: Tensor, scores: Tensor) -> Tensor:
+    r"""Interpolate quantiles (*, Q) at normal scores (*, M), linearly between the levels' scores (Q,) and beyond."""
     right = torch.searchsorted(knots, scores.contiguous()).clamp(1, len(knots) - 1)
     weight = (scores - knots[right - 1]) / (knots[right] - knots[right - 1])
-    return torch.lerp(law.gather(-1, right - 1), law.gather(-1, right), weight)
+    return torch.lerp(quantiles.gather(-1, right - 1), quantiles.gather(-1, right), weight)
 
 
 def _empirical_quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
-    r"""The quantiles (N, Q, P) of values (N, J, P) along J, the i-th smallest standing at the level (i - 1/2) / J."""
+    r"""Return empirical quantiles (N, Q, P) of values (N, J, P) along J, the i-th at level (i - 1/2) / J."""
     ordered = values.sort(dim=1).values
     ranks = (torch.tensor(levels, device=values.device) * values.shape[1] - 0.5).clamp(0, values.shape[1] - 1)
     below = ranks.floor().long().clamp(max=values.shape[1] - 2)
     return torch.lerp(ordered[:, below], ordered[:, below + 1], (ranks - below).unsqueeze(-1))
 
 
-def _markov_scores(law: Tensor, noise: Tensor) -> Tensor:
-    r"""Makes paths of noise (S, P) whose steps hang together as the widths of their laws (N, S, P, Q) tell.
+def _markov_scores(quantiles: Tensor, noise: Tensor) -> Tensor:
+    r"""Return sample paths of normal scores with the dependence implied by the forecast widths.
 
-    Where an error of the first step's size is added at each step, and the rest of a step's error is that of the step
-    before, carried on, neighbours have the correlation :math:`\sqrt{1 - \sigma_1^2 / \sigma_h^2}`: none in white
-    noise, whose widths do not grow, that of the steps of a random walk where variances grow in proportion to leads.
+    The model: each step adds an innovation with the variance of the first step's error, and the rest of the error is
+    carried over from the step before. Adjacent steps then have the correlation :math:`\sqrt{1 - \sigma_1^2 /
+    \sigma_h^2}`: zero for white noise, whose widths do not grow, and that of a random walk where the variance is
+    proportional to the lead time.
+
+    Arguments:
+        quantiles: The quantiles of each path's forecast, with shape (N, S, P, Q).
+        noise: Independent normal scores, with shape (S, P).
 
     Returns:
         Normal scores, with shape (N, S, P).
     """
-    width = law[..., -1] - law[..., 0]  # (N, S, P)
-    wide = width > 0
-    share = torch.where(wide, (width[..., :1] / torch.where(wide, width, 1.0)).square(), 1.0).clamp(1e-3, 1.0)
-    kept, fresh = (1 - share + SMOOTH).sqrt(), (share + SMOOTH).sqrt()
+    width = quantiles[..., -1] - quantiles[..., 0]  # (N, S, P)
+    positive = width > 0
+    innovation_variance = torch.where(
+        positive, (width[..., :1] / torch.where(positive, width, 1.0)).square(), 1.0
+    ).clamp(1e-3, 1.0)
+    autocorrelation, innovation_scale = (1 - innovation_variance + SMOOTH).sqrt(), (innovation_variance + SMOOTH).sqrt()
     scores = [noise[..., 0].expand(width.shape[:-1])]
     for step in range(1, width.shape[-1]):
-        scores.append(kept[..., step] * scores[-1] + fresh[..., step] * noise[..., step])
+        scores.append(autocorrelation[..., step] * scores[-1] + innovation_scale[..., step] * noise[..., step])
     return torch.stack(scores, -1)
 
 
-def _spread(scores: Tensor, last: Tensor | None) -> Tensor:
-    r"""Gives normal scores (N, S, P) mean 0 and variance 1 over paths, and no correlation with last values (N, S, 1).
+def _standardise_scores(scores: Tensor, last: Tensor | None) -> Tensor:
+    r"""Standardise normal scores (N, S, P) over paths, and decorrelate them from the last values (N, S, 1).
 
-    A few paths hold by chance more or less than the spread that is meant, and what they have and what they get may
-    cancel; over many blocks that would add up. Before the first block, all paths have one last value: None.
+    In a sample of a few paths, variance and correlation differ from their expectation by chance, which would add up
+    over many blocks. Before the first block all paths share their last value: pass None.
 
     Returns:
         The scores, with shape (N, S, P).

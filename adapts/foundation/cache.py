@@ -1,4 +1,4 @@
-r"""Zero-shot forecasts that were made before: within a fit, a search or a backtest, nothing is forecast twice."""
+r"""Cache of zero-shot forecasts: within a fit, a search or a backtest, no window is forecast twice."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from torch import Tensor
 if TYPE_CHECKING:
     from .base import FoundationModel
 
-#: The bytes that the forecasts of one cache may take; the oldest go first.
+#: The maximum size of one cache in bytes; the least recently used forecasts are dropped first.
 BUDGET = 2**28
-#: The fewest series that are forecast at a time where some of a batch are known: matrix products of one to four rows
-#: round otherwise than those of more.
+#: The minimum batch size if part of a batch is cached: matrix products of one to four rows round differently from
+#: larger ones.
 LEAST = 8
 
 _current: ContextVar[ForecastCache | None] = ContextVar("forecasts", default=None)
 
 
 class ForecastCache:
-    r"""Forecasts by the weights of their model, their context and their length.
+    r"""Cache of forecasts, keyed by the model's weights, the context and the prediction length.
 
     Arguments:
-        budget: The bytes that they may take.
+        budget: The maximum size in bytes.
     """
 
     def __init__(self, budget: int = BUDGET) -> None:
@@ -42,13 +42,13 @@ class ForecastCache:
     def predict(
         self, model: FoundationModel, context: Tensor, prediction_length: int, compute: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        r"""Forecasts series, those that were forecast before aside.
+        r"""Forecast series, and compute only those that are not cached.
 
         Arguments:
             model: The model.
             context: The series, with shape :math:`(N, L)`.
             prediction_length: The number of steps :math:`H`.
-            compute: What forecasts series, :math:`(n, L) \to (n, Q, H)`.
+            compute: A function that forecasts series, :math:`(n, L) \to (n, Q, H)`.
 
         Returns:
             The quantiles, with shape :math:`(N, Q, H)`.
@@ -58,28 +58,31 @@ class ForecastCache:
         if len(missing) == len(keys):
             quantiles = compute(context)
             for key, forecast in zip(keys, quantiles, strict=True):
-                self._keep(key, forecast)
+                self._store(key, forecast)
             return quantiles
-        found = {key: self._forecasts[key] for key in keys if key in self._forecasts}
+        forecasts = {key: self._forecasts[key] for key in keys if key in self._forecasts}
         if missing:
             least = min(LEAST, len(keys))
-            asked = [*missing, *missing[:1] * (least - len(missing))]  # none but missing ones, one of them repeated
-            for n, forecast in zip(missing, compute(context[asked]), strict=False):
-                found[keys[n]] = forecast
-                self._keep(keys[n], forecast)
+            rows = [
+                *missing,
+                *missing[:1] * (least - len(missing)),
+            ]  # repeat a missing row up to the minimum size
+            for n, forecast in zip(missing, compute(context[rows]), strict=False):
+                forecasts[keys[n]] = forecast
+                self._store(keys[n], forecast)
         for key in keys:
             if key in self._forecasts:
                 self._forecasts.move_to_end(key)
-        return torch.stack([found[key] for key in keys])
+        return torch.stack([forecasts[key] for key in keys])
 
     def _keys(self, model: FoundationModel, context: Tensor, prediction_length: int) -> list[bytes]:
-        if id(model) not in self._models:  # held, so that no other model gets its number
+        if id(model) not in self._models:  # hold the model, so that its id is not reused
             self._models[id(model)] = model, model.fingerprint()["sha256"]
         head = f"{self._models[id(model)][1]} {model.name} {prediction_length} {context.dtype}".encode()
         rows = context.detach().cpu().contiguous().view(torch.uint8).numpy()
         return [hashlib.blake2b(head + row.tobytes(), digest_size=16).digest() for row in rows]
 
-    def _keep(self, key: bytes, forecast: Tensor) -> None:
+    def _store(self, key: bytes, forecast: Tensor) -> None:
         if key in self._forecasts:
             return
         self._forecasts[key] = forecast.clone()
@@ -90,14 +93,14 @@ class ForecastCache:
 
 @contextmanager
 def cached_forecasts() -> Iterator[ForecastCache]:
-    r"""Keeps the zero-shot forecasts of a block, for all models that forecast in it.
+    r"""Cache the zero-shot forecasts of all models within a `with` block.
 
     Yields:
-        The cache: that of the block around it, where there is one.
+        The cache; that of the enclosing block, if there is one.
     """
-    held = _current.get()
-    if held is not None:
-        yield held
+    cache = _current.get()
+    if cache is not None:
+        yield cache
         return
     token = _current.set(ForecastCache())
     try:
@@ -107,5 +110,5 @@ def cached_forecasts() -> Iterator[ForecastCache]:
 
 
 def current_cache() -> ForecastCache | None:
-    r"""Returns the cache of the block that this runs in, if there is one."""
+    r"""Return the cache of the enclosing `cached_forecasts` block, or None."""
     return _current.get()

@@ -1,4 +1,4 @@
-r"""Chronos-Bolt, differentiable in its context."""
+r"""Chronos-Bolt, differentiable with respect to its context."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _REFUSED = {
 
 
 class ChronosBolt(FoundationModel):
-    r"""A frozen Chronos-Bolt (Ansari et al., 2024): T5 on patches of the context, direct quantiles of the future.
+    r"""Frozen Chronos-Bolt (Ansari et al., 2024): T5 on patches of the context, with direct quantile forecasts.
 
-    Differentiable; any horizon; scale and shift of a series carry over to its forecast; NaN is treated by the model
-    itself. `ChronosBoltPipeline.predict` cuts the gradient, so this calls the module inside the pipeline, a copy of
-    it: the caller's own stays as it is.
+    Differentiable; any horizon; equivariant to scale and shift of a series; the model itself handles NaN.
+    `ChronosBoltPipeline.predict` blocks the gradient, so this class calls the module inside the pipeline. It uses a
+    copy: the caller's module is unchanged.
 
     References:
         | Chronos: Learning the Language of Time Series (Ansari et al., 2024)
         | https://arxiv.org/abs/2403.07815
 
     Arguments:
-        model: The module that a `ChronosBoltPipeline` holds.
+        model: The module of a `ChronosBoltPipeline`.
         name: The checkpoint's name.
         version: The checkpoint's version.
 
@@ -60,7 +60,7 @@ class ChronosBolt(FoundationModel):
             prediction_length=config.prediction_length,
             step_bytes=_bytes_per_patch(model.config) // config.input_patch_stride,
         )
-        # The copy also moves weights out of the checkpoint file, which safetensors maps into memory.
+        # The copy also detaches the weights from the checkpoint file, which safetensors maps into memory.
         self.model = copy.deepcopy(model).float()
         self.model.instance_norm = GuardedInstanceNorm()
         self.freeze()
@@ -71,17 +71,17 @@ class ChronosBolt(FoundationModel):
 
 
 class GuardedInstanceNorm(InstanceNorm):  # type: ignore[misc]  # chronos has no types
-    r"""Bolt's own normalisation, number for number, with gradients that are finite for every row.
+    r"""Bolt's own normalisation with identical values, and finite gradients for every row.
 
-    The original's backward pass multiplies an infinite or NaN slope by zero where a row is constant or a step is
-    missing, and the whole row's gradient becomes NaN. Here every operation sees finite numbers, away from the square
-    root's pole, and `where` picks afterwards.
+    In the original, the backward pass multiplies an infinite or NaN slope by zero where a row is constant or a step is
+    missing: the gradient of the whole row becomes NaN. Here every operation has finite inputs, away from the pole of
+    the square root's derivative, and `where` selects afterwards.
     """
 
     def forward(
         self, x: Tensor, loc_scale: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        r"""Standardises each row over the steps seen.
+        r"""Standardise each row over its observed steps.
 
         Arguments:
             x: The series, with shape :math:`(N, L)`. NaN marks a missing step.
@@ -89,18 +89,18 @@ class GuardedInstanceNorm(InstanceNorm):  # type: ignore[misc]  # chronos has no
 
         Returns:
             The standardised series, NaN where `x` is, and location and scale: 0 and 1 for a row without observations,
-            the value and `eps` for a constant one.
+            the value and `eps` for a constant row.
         """
-        seen = ~x.isnan()
-        values = torch.where(seen, x.float(), 0.0)
-        location, scale = self._statistics(values, seen) if loc_scale is None else loc_scale
-        standardised = torch.where(seen, (values - location) / scale, torch.nan)
+        observed = ~x.isnan()
+        values = torch.where(observed, x.float(), 0.0)
+        location, scale = self._statistics(values, observed) if loc_scale is None else loc_scale
+        standardised = torch.where(observed, (values - location) / scale, torch.nan)
         return standardised.to(x.dtype), (location, scale)
 
-    def _statistics(self, values: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        count = seen.sum(-1, keepdim=True)
+    def _statistics(self, values: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+        count = observed.sum(-1, keepdim=True)
         location = values.sum(-1, keepdim=True) / count.clamp(min=1)
-        squares = torch.where(seen, values - location, 0.0).square()
+        squares = torch.where(observed, values - location, 0.0).square()
         variance = squares.sum(-1, keepdim=True) / count.clamp(min=1)
         varies = variance > 0
         scale = torch.where(varies, torch.where(varies, variance, 1.0).sqrt(), self.eps)
@@ -108,23 +108,23 @@ class GuardedInstanceNorm(InstanceNorm):  # type: ignore[misc]  # chronos has no
 
 
 class _Whole(ChronosBoltModelForForecasting):  # type: ignore[misc]  # chronos has no types
-    # Chronos lets weights of the patch embeddings be missing, and draws them at random, without a word.
+    # Chronos would ignore missing weights of the patch embeddings, and initialise them at random without a warning.
     _keys_to_ignore_on_load_missing = None
 
 
 def from_directory(path: Path, *, name: str | None = None, version: str | None = None) -> ChronosBolt:
-    r"""Loads a Chronos-Bolt checkpoint, `config.json` and safetensors weights.
+    r"""Load a Chronos-Bolt checkpoint, `config.json` and safetensors weights.
 
     Arguments:
-        path: The checkpoint's directory. A `card.json` in it may hold its `name` and `version`.
-        name: The name to give it; that of the card, or of the directory, if None.
-        version: The version to give it; that of the card if None.
+        path: The checkpoint's directory. An optional `card.json` in it gives its `name` and `version`.
+        name: The model's name; if None, that of the card or the directory.
+        version: The model's version; if None, that of the card.
 
     Returns:
         The frozen model, on the CPU; half-precision weights become float32.
 
     Raises:
-        ValueError: If the directory does not hold a whole Chronos-Bolt checkpoint.
+        ValueError: If the directory does not hold a complete Chronos-Bolt checkpoint.
     """
     content = read_config(path)
     _require_bolt(path, content)
@@ -133,24 +133,24 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
         model, info = _Whole.from_pretrained(
             path, config=T5Config(**options), dtype=torch.float32, use_safetensors=True, local_files_only=True,
             attn_implementation=ATTENTION, output_loading_info=True, ignore_mismatched_sizes=True,
-        )  # fmt: skip  # what does not fit is refused below, by name
+        )  # fmt: skip  # mismatches are reported below, by name
     require_sound(model, info, path)
-    own = named(path)
-    return ChronosBolt(model, name=name or own[0], version=version or own[1])
+    card = named(path)
+    return ChronosBolt(model, name=name or card[0], version=version or card[1])
 
 
 def from_hub(repository: str, load: Callable[..., FoundationModel] = from_directory) -> FoundationModel:
-    r"""Loads a checkpoint from the Hugging Face hub, or from its local cache.
+    r"""Load a checkpoint from the Hugging Face hub, or from its local cache.
 
     Arguments:
-        repository: The repository, as in "amazon/chronos-bolt-tiny". Its commit is the model's version.
-        load: What loads the directory of the copy.
+        repository: The repository, such as "amazon/chronos-bolt-tiny". Its commit is the model's version.
+        load: The function that loads the downloaded directory.
 
     Returns:
         The frozen model, on the CPU.
 
     Raises:
-        ValueError: If the hub cannot be reached and the cache does not hold the repository, or there is no such one.
+        ValueError: If there is no such repository, or the hub cannot be reached and the cache holds no copy.
     """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
@@ -160,7 +160,7 @@ def from_hub(repository: str, load: Callable[..., FoundationModel] = from_direct
             path = Path(snapshot_download(repository, allow_patterns=["config.json", "*.safetensors*"]))
     except GatedRepoError as error:
         raise ValueError(f"the hub asks for an accepted licence before it hands out '{repository}'") from error
-    except Exception as error:  # httpx, OSError, offline mode: the hub's client raises many kinds
+    except Exception as error:  # httpx, OSError, offline mode: the hub's client raises many types
         cause = "could not be reached, and its cache holds no copy"
         if isinstance(error, RepositoryNotFoundError):
             cause = "has no such repository"
@@ -175,13 +175,13 @@ def from_hub(repository: str, load: Callable[..., FoundationModel] = from_direct
 
 
 def from_live(model: object) -> ChronosBolt | None:
-    r"""Wraps a copy of a live Chronos-Bolt pipeline or module.
+    r"""Wrap a copy of a Chronos-Bolt pipeline or module in memory.
 
     Arguments:
         model: The pipeline or the module.
 
     Returns:
-        The frozen model; None if `model` is nothing of Chronos's.
+        The frozen model; None if `model` is not a Chronos model.
 
     Raises:
         ValueError: If it is another model of the Chronos family.
@@ -199,7 +199,7 @@ def from_live(model: object) -> ChronosBolt | None:
 
 
 def _require_bolt(path: Path, config: Mapping[str, Any]) -> None:
-    r"""Refuses checkpoints of other models, with the reason."""
+    r"""Raise an error for checkpoints of other models, with the reason."""
     if "chronos_config" not in config:
         kinds = config.get("architectures")
         kind = kinds[0] if isinstance(kinds, list) and kinds else config.get("model_type", "unknown")
@@ -217,5 +217,5 @@ def _refusal(what: str, family: str) -> str:
 
 
 def _bytes_per_patch(config: Any) -> int:
-    r"""Returns the memory in bytes that one patch takes at the peak of a pass without gradients."""
+    r"""Return the peak memory of one patch in bytes, for a pass without gradients."""
     return 4 * int(2 * config.d_ff + 3 * config.num_heads * config.d_kv + 6 * config.d_model)

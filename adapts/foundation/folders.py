@@ -1,4 +1,4 @@
-r"""Folders of checkpoints, read and checked before transformers sees anything of them."""
+r"""Checkpoint folders: validated before transformers reads them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..persistence.schemas import ModelCard, Strict, read_json, require_regular,
 
 CONFIG, CARD, WEIGHTS = "config.json", "card.json", "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
-#: How transformers computes attention; the numbers of all checkpoints are those of this one.
+#: The attention implementation of transformers; results of all checkpoints depend on it.
 ATTENTION = "sdpa"
-#: What asks transformers for code, weights or methods that are not in the folder's safetensors files.
+#: Config keys that make transformers load code, weights or methods from outside of the folder's safetensors files.
 REFUSED = ("auto_map", "quantization_config", "attn_implementation", "_attn_implementation")
 REFUSED_FILES = ("adapter_config.json",)
-#: The largest config, card or index, in bytes; the most numbers of an untrained head, and of weights without a file.
+#: The maximum size in bytes of a config, card or index; of an untrained head; and of weights beyond those in the files.
 LARGEST, MOST_HEAD, SMALL = 2**24, 2**28, 2**22
 REMEDY = "save the model again with save_pretrained(folder)"
 
@@ -36,17 +36,17 @@ _Config = TypeVar("_Config", bound="Checkpoint")
 
 
 class Checkpoint(BaseModel):
-    r"""The config of a checkpoint: what is not named here does not reach transformers."""
+    r"""Config of a checkpoint; fields that are not declared are not passed to transformers."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
     def numbers(self) -> int:
-        r"""How many numbers the weights hold, at least."""
+        r"""Return a lower bound of the number of weights."""
         raise NotImplementedError
 
 
 class BoltSettings(Strict):
-    r"""What Chronos adds to a config of T5."""
+    r"""Chronos settings within a T5 config."""
 
     context_length: Steps
     prediction_length: Size
@@ -57,7 +57,7 @@ class BoltSettings(Strict):
 
 
 class BoltConfig(Checkpoint):
-    r"""The config of a Chronos-Bolt checkpoint."""
+    r"""Config of a Chronos-Bolt checkpoint."""
 
     chronos_config: BoltSettings
     chronos_pipeline_class: Literal["ChronosBoltPipeline"]
@@ -84,7 +84,7 @@ class BoltConfig(Checkpoint):
 
 
 class PatchTSTConfig(Checkpoint):
-    r"""The config of a PatchTST checkpoint, as far as it is of the backbone."""
+    r"""Config of a PatchTST checkpoint, backbone only."""
 
     context_length: Steps = 32
     prediction_length: Size = 24
@@ -126,16 +126,16 @@ class PatchTSTConfig(Checkpoint):
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    r"""Reads the config of a checkpoint, and refuses what asks for more than the folder's own weights.
+    r"""Read the config of a checkpoint, and reject one that requires anything but the folder's own weights.
 
     Arguments:
         folder: The folder.
 
     Returns:
-        What the config holds.
+        The content of the config.
 
     Raises:
-        ValueError: If the folder holds no checkpoint, its config is no JSON, or asks for code or other files.
+        ValueError: If the folder holds no checkpoint, or its config is not JSON or requires code or other files.
     """
     if not (folder / CONFIG).is_file() or not ((folder / WEIGHTS).is_file() or (folder / INDEX).is_file()):
         raise ValueError(
@@ -161,40 +161,40 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def checked(schema: type[_Config], content: dict[str, Any], folder: Path) -> dict[str, Any]:
-    r"""Checks the config of a checkpoint by its schema, and its size by the files of weights.
+    r"""Validate the config of a checkpoint against its schema, and its size against the weight files.
 
     Arguments:
         schema: The schema.
-        content: What the config holds.
+        content: The content of the config.
         folder: The folder.
 
     Returns:
-        The options that the config gives, of those that the schema names.
+        The options in the config that the schema declares.
 
     Raises:
-        ValueError: If it is not as the schema says, or is the config of a larger model than the weights are of.
+        ValueError: If it does not match the schema, or describes a larger model than the weights.
     """
     config = validated(schema, content, f"'{folder / CONFIG}'", REMEDY, unknown=unknown)
-    held = require_weights(folder)
-    if config.numbers() > SMALL + 4 * held:
+    weight_count = require_weights(folder)
+    if config.numbers() > SMALL + 4 * weight_count:
         raise ValueError(
             f"the weights in '{folder}' do not fit its config.json: it is of a model of {config.numbers()} numbers or "
-            f"more, and they hold {held}: {REMEDY}"
+            f"more, and they hold {weight_count}: {REMEDY}"
         )
     return config.model_dump(exclude_unset=True)
 
 
 def require_weights(folder: Path) -> int:
-    r"""Checks that the weights are safetensors files in the folder.
+    r"""Check that the weights are safetensors files in the folder.
 
     Arguments:
         folder: The folder.
 
     Returns:
-        How many numbers they hold.
+        The number of weights.
 
     Raises:
-        ValueError: If a file is missing or damaged, or lies elsewhere.
+        ValueError: If a file is missing, damaged or outside of the folder.
     """
     from safetensors import safe_open
 
@@ -219,13 +219,13 @@ def require_weights(folder: Path) -> int:
 
 
 def named(folder: Path) -> tuple[str, str]:
-    r"""Returns the name and version that a checkpoint's card gives it; those of the folder, and "unknown", without.
+    r"""Return name and version from the checkpoint's card; without a card, the folder's name and "unknown".
 
     Arguments:
         folder: The folder.
 
     Raises:
-        ValueError: If there is a card that is not as cards are.
+        ValueError: If the card is invalid.
     """
     card, what = ModelCard(), f"'{folder / CARD}'"
     if (folder / CARD).exists():
@@ -235,15 +235,15 @@ def named(folder: Path) -> tuple[str, str]:
 
 
 def require_sound(model: nn.Module, info: Any, folder: Path) -> None:
-    r"""Checks weights as they were loaded.
+    r"""Check weights after loading.
 
     Arguments:
         model: The model.
-        info: What transformers says of the loading.
+        info: The loading report of transformers.
         folder: The folder.
 
     Raises:
-        ValueError: If a weight is missing, of another shape than the config's, or not finite.
+        ValueError: If a weight is missing, not finite, or its shape differs from the config's.
     """
     mismatched = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
     if faults := sorted([*info["missing_keys"], *mismatched]):

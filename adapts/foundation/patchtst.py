@@ -1,4 +1,4 @@
-r"""PatchTST, as Transformers holds it: a backbone whose forecasting head is trained for the series at hand."""
+r"""PatchTST of Transformers: a backbone whose forecasting head is trained on the series at hand."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from .base import FoundationModel
 from .chronos import GuardedInstanceNorm
 from .folders import ATTENTION, REMEDY, PatchTSTConfig, checked, named, read_config, require_sound
 
-#: The levels of the head.
+#: The quantile levels of the head.
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 class PatchTST(FoundationModel):
-    r"""A frozen PatchTST backbone (Nie et al., 2023) with a linear head of quantiles, untrained.
+    r"""Frozen PatchTST backbone (Nie et al., 2023) with an untrained linear quantile head.
 
-    Differentiable; any horizon; scale and shift of a series carry over. PatchTST is pretrained by filling in patches,
-    and whatever head it has forecasts points for the series it was trained on: that head is left out. Ours maps the
-    features of all patches to quantiles in units of the window's location and scale. As it comes it knows nothing else
-    (a normal law of the window); `Adapter.fit` trains it first. Missing steps are read as the window's location, and
-    so are those that a context is short of.
+    Differentiable; any horizon; equivariant to scale and shift of a series. PatchTST is pretrained by imputing patches.
+    Any head of the checkpoint forecasts points for the series it was trained on, and is dropped. The new head maps the
+    features of all patches to quantiles in units of the window's location and scale. Untrained, it forecasts a normal
+    distribution with the window's location and scale; `Adapter.fit` trains it first. Missing steps are read as the
+    window's location, as are steps before a short context.
 
     References:
         | A Time Series is Worth 64 Words: Long-term Forecasting with Transformers (Nie et al., 2023)
         | https://arxiv.org/abs/2211.14730
 
     Arguments:
-        model: The backbone, for one channel or with an embedding that all channels share. A copy is taken.
-        prediction_length: The number of steps that the head forecasts at a time.
+        model: The backbone, for one channel or with an embedding shared by all channels. It is copied.
+        prediction_length: The number of steps that one pass of the head forecasts.
         name: The checkpoint's name.
         version: The checkpoint's version.
 
     Raises:
-        ValueError: If the backbone mixes channels, or has an embedding for each.
+        ValueError: If the backbone mixes channels, or has a separate embedding for each.
     """
 
     def __init__(self, model: PatchTSTModel, *, prediction_length: int, name: str, version: str = "unknown") -> None:
@@ -61,19 +61,19 @@ class PatchTST(FoundationModel):
             step_bytes=-(-4 * patches * (3 * config.d_model + 2 * config.ffn_dim) // config.context_length),
         )  # fmt: skip
         self.model = copy.deepcopy(model).float()  # type: ignore[no-untyped-call]
-        self.model.scaler = _AsItIs()
+        self.model.scaler = _NoScaling()
         self.model.do_mask_input, self.model.masking = False, nn.Identity()
-        # With a shared embedding the channels differ in nothing but their number, which is checked.
+        # With a shared embedding the channels differ only in their number, which the model checks.
         self.model.encoder.embedder.num_input_channels = 1
         self.model.encoder.positional_encoder.num_input_channels = 1
         self.norm = GuardedInstanceNorm()
         features = (patches + bool(config.use_cls_token)) * config.d_model
-        with seeded(0):  # zeroed below, and the caller's generator stays where it was
+        with seeded(0):  # the weights are zeroed below; the caller's generator must not advance
             self.head = nn.Linear(features, len(LEVELS) * prediction_length, dtype=torch.float32)
         nn.init.zeros_(self.head.weight)
-        law = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()
+        normal_quantiles = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()
         with torch.no_grad():
-            self.head.bias.copy_(law.repeat_interleave(prediction_length))
+            self.head.bias.copy_(normal_quantiles.repeat_interleave(prediction_length))
         self.freeze()
 
     def untrained_head(self) -> nn.Module:
@@ -89,15 +89,15 @@ class PatchTST(FoundationModel):
         return forecast
 
 
-class _AsItIs(nn.Module):
-    r"""In place of PatchTST's scaler, whose gradient is lost on constant rows: the values come standardised."""
+class _NoScaling(nn.Module):
+    r"""Replaces PatchTST's scaler, which has no gradient for constant rows: the values are already standardised."""
 
     def forward(self, values: Tensor, observed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        r"""Returns the values as they are.
+        r"""Return the values unchanged.
 
         Arguments:
             values: The values, with shape :math:`(N, L, 1)`.
-            observed: Disregarded.
+            observed: Ignored.
 
         Returns:
             The values, location 0 and scale 1.
@@ -106,21 +106,21 @@ class _AsItIs(nn.Module):
 
 
 def from_directory(path: Path, *, name: str | None = None, version: str | None = None) -> PatchTST:
-    r"""Loads the backbone of a PatchTST checkpoint, `config.json` and safetensors weights.
+    r"""Load the backbone of a PatchTST checkpoint, `config.json` and safetensors weights.
 
     Arguments:
-        path: The checkpoint's directory. A `card.json` in it may hold its `name` and `version`.
-        name: The name to give it; that of the card, or of the directory, if None.
-        version: The version to give it; that of the card if None.
+        path: The checkpoint's directory. An optional `card.json` in it gives its `name` and `version`.
+        name: The model's name; if None, that of the card or the directory.
+        version: The model's version; if None, that of the card.
 
     Returns:
         The frozen model, on the CPU.
 
     Raises:
-        ValueError: If the directory does not hold a whole backbone.
+        ValueError: If the directory does not hold a complete backbone.
     """
     options = checked(PatchTSTConfig, read_config(path), path)
-    own = named(path)
+    card = named(path)
     with (
         reading(f"the checkpoint in '{path}' cannot be read", REMEDY),
         quiet(),
@@ -134,18 +134,18 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     model, info = loaded
     require_sound(model, info, path)
     return PatchTST(
-        model, prediction_length=model.config.prediction_length, name=name or own[0], version=version or own[1]
+        model, prediction_length=model.config.prediction_length, name=name or card[0], version=version or card[1]
     )
 
 
 def from_live(model: object) -> PatchTST | None:
-    r"""Wraps a copy of a live PatchTST of Transformers'.
+    r"""Wrap a copy of a PatchTST of Transformers in memory.
 
     Arguments:
-        model: A `PatchTSTModel`, or one for pretraining or prediction, of which the backbone is taken.
+        model: A `PatchTSTModel`, or a model for pretraining or prediction, of which the backbone is used.
 
     Returns:
-        The frozen model; None if `model` is no PatchTST.
+        The frozen model; None if `model` is not a PatchTST.
     """
     if isinstance(model, PatchTSTForPretraining | PatchTSTForPrediction):
         model = model.model

@@ -1,4 +1,4 @@
-r"""Which checkpoints are known by name."""
+r"""Names of known checkpoints."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ __all__ = ["KNOWN", "foundation_models"]
 from importlib.resources import files
 from pathlib import Path
 
-#: The bundled checkpoints by name: the package folder each lies in.
+#: The bundled checkpoints by name, with their package folders.
 _BUNDLED = {"bolt-nano": "bolt_nano"}
-#: The names that a file may have us look for: the bundled ones, and the checkpoints of Chronos-Bolt on the hub.
+#: The names that a saved file may refer to: the bundled checkpoints, and Chronos-Bolt on the hub.
 KNOWN = (*_BUNDLED, *(f"amazon/chronos-bolt-{size}" for size in ("tiny", "mini", "small", "base")))
 
 
 def foundation_models() -> dict[str, Path]:
-    r"""Returns the folders of the bundled checkpoints, by name.
+    r"""Return the folders of the bundled checkpoints, by name.
 
     Example:
         >>> list(foundation_models())

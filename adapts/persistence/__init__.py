@@ -1,1 +1,1 @@
-r"""Files of ours: whose they are, whether they are sound, saved adapters and checkpoints."""
+r"""Saved adapters, checkpoints and outputs: ownership, validation, reading and writing."""

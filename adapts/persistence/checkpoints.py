@@ -1,4 +1,4 @@
-r"""Checkpoints: the finished pieces of a piece of work, in a folder, so that a killed one goes on where it stood."""
+r"""Checkpoints of a fit, backtest or search in a folder, so that an interrupted one resumes."""
 
 from __future__ import annotations
 
@@ -23,23 +23,22 @@ from .ownership import PART, PARTS, Busy, Piece, as_path, locked, named, remove,
 
 logger = get_logger(__name__)
 
-#: The piece that holds Lightning's checkpoint of the last epoch.
+#: The name of Lightning's checkpoint of the last epoch.
 TRAINING = "training.ckpt"
 _WHAT, _PARTS, _PIECE = "fit.json", ".adapts", Piece()
 
 
 class Checkpoints:
-    r"""A folder of finished pieces of one piece of work: a fit, a backtest or a search.
+    r"""Folder with the finished pieces of one job: a fit, a backtest or a search.
 
-    As a context manager it holds the folder: a lock keeps other processes and threads out, and ends with the process.
-    Each piece is written whole in a hidden folder, flushed to the disk and moved to its place at once, so that what
-    stands there is whole whenever the process ends; what a killed process left half written is removed by the next.
-    A piece holds a digest of its content, and is computed again where this does not fit. Files of others that stand in
-    the folder of a piece of work stay as they are.
+    As a context manager it locks the folder against other processes and threads; the lock ends with the process. Each
+    piece is written completely in a hidden folder, flushed to disk and moved to its place atomically. A piece is thus
+    complete whenever the process is killed; the next process removes unfinished files. Each piece stores a digest of
+    its content, and is computed again if this does not match. Foreign files in the folder of a job are unchanged.
 
     Arguments:
-        folder: The folder, made where there is none. Without one nothing is kept, and every piece is computed.
-        fingerprint: Whatever the numbers of the work depend on, in nested mappings of what JSON can hold.
+        folder: The folder, created if missing. If None, nothing is kept and every piece is computed.
+        fingerprint: Everything that determines the results of the job, as nested mappings of JSON values.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None, fingerprint: Mapping[str, Any]) -> None:
@@ -49,15 +48,15 @@ class Checkpoints:
         self._parts: Path | None = None
 
     def __enter__(self) -> Checkpoints:
-        r"""Holds the folder.
+        r"""Lock the folder.
 
         Returns:
             The checkpoints themselves.
 
         Raises:
             OSError: If the folder cannot be written.
-            ValueError: If the folder holds other work, or what none wrote, or its note of the work cannot be read; or
-                if another process or thread works in it.
+            ValueError: If the folder holds another job or foreign files, its record of the job cannot be read, or
+                another process or thread uses it.
         """
         if self.folder is not None:
             require_usable(self.folder)
@@ -73,27 +72,32 @@ class Checkpoints:
         self._parts = None
 
     def __getstate__(self) -> dict[str, Any]:
-        r"""What a process that helps with the work is handed: the lock stays where it is."""
+        r"""Return the state for worker processes, which do not hold the lock."""
         return {**self.__dict__, "_held": ExitStack()}
 
     def _require_same(self) -> None:
-        r"""Notes what the work is, in a folder that was empty; raises where another is noted."""
+        r"""Record the job in an empty folder; raise an error if another job is recorded."""
         assert self.folder is not None
-        noted, text = require_usable(self.folder), json.dumps(self._fingerprint, indent=1)
-        if noted is None:
+        recorded, text = require_usable(self.folder), json.dumps(self._fingerprint, indent=1)
+        if recorded is None:
             self._write(self.folder / _WHAT, text.encode())
             return
-        there, here = _flat(noted), _flat(json.loads(text))
-        names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+        recorded_leaves, own_leaves = _flat(recorded), _flat(json.loads(text))
+        names = [
+            name for name in {**recorded_leaves, **own_leaves} if recorded_leaves.get(name) != own_leaves.get(name)
+        ]
         if names:
-            said = [f"{name} ({_short(there.get(name))} there, {_short(here.get(name))} here)" for name in names]
+            differences = [
+                f"{name} ({_short(recorded_leaves.get(name))} there, {_short(own_leaves.get(name))} here)"
+                for name in names
+            ]
             raise ValueError(
-                f"{named(self.folder)} holds the checkpoints of other work, which differs in {', '.join(said)}: "
+                f"{named(self.folder)} holds the checkpoints of other work, which differs in {', '.join(differences)}: "
                 "choose another folder, or delete this one if nothing of yours is in it"
             )
 
     def path(self, name: str) -> Path | None:
-        r"""Returns the place of what someone else keeps in the folder; None where nothing is kept.
+        r"""Return the path of a file or folder that other code keeps here; None if nothing is kept.
 
         Arguments:
             name: The name of the file or folder.
@@ -101,7 +105,7 @@ class Checkpoints:
         return None if self.folder is None else self.folder / name
 
     def part(self, name: str) -> Path | None:
-        r"""Returns a place to write what is not finished; None where nothing is kept.
+        r"""Return a path for an unfinished file; None if nothing is kept.
 
         Arguments:
             name: The file's name.
@@ -109,27 +113,27 @@ class Checkpoints:
         return None if self._parts is None else self._parts / name
 
     def kept(self, name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        r"""Returns a piece: read where it is finished, computed and kept where it is not.
+        r"""Return a piece: read it if it is finished, otherwise compute and keep it.
 
         Arguments:
             name: The piece's name.
-            compute: What gives its tensors.
+            compute: The function that computes its tensors.
         """
-        held = self.read(name)
-        if held is not None:
-            return held[0]
+        piece = self.read(name)
+        if piece is not None:
+            return piece[0]
         tensors = compute()
         self.keep(name, tensors)
         return tensors
 
     def read(self, name: str) -> tuple[dict[str, Tensor], Any] | None:
-        r"""Reads a piece.
+        r"""Read a piece.
 
         Arguments:
             name: The piece's name.
 
         Returns:
-            Its tensors and what was said about them; None where it is not finished, or damaged.
+            Its tensors and its metadata; None if it is not finished, or damaged.
         """
         from safetensors import safe_open
 
@@ -138,10 +142,10 @@ class Checkpoints:
             return None
         try:
             with reading(f"{named(path)} is damaged", "it is computed again"), safe_open(path, framework="pt") as file:
-                # A copy stands in memory as a computed tensor does, whatever its place in the file.
+                # Clone: the memory alignment is then that of a computed tensor, whatever the offset in the file.
                 tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-                noted = json.loads(file.metadata()[Piece.KEY])
-                about, digest = noted["about"], noted["sha256"]
+                metadata = json.loads(file.metadata()[Piece.KEY])
+                about, digest = metadata["about"], metadata["sha256"]
             if digest == _digest(tensors, about):
                 return tensors, about
             logger.info("%s is damaged (its content is not what was written): it is computed again", named(path))
@@ -150,12 +154,12 @@ class Checkpoints:
         return None
 
     def keep(self, name: str, tensors: Mapping[str, Tensor], about: Any = None) -> None:
-        r"""Keeps a finished piece.
+        r"""Keep a finished piece.
 
         Arguments:
-            name: The piece's name; one of that name is replaced.
+            name: The piece's name; a piece of that name is replaced.
             tensors: Its tensors.
-            about: What else is to be known of it, as JSON can hold it.
+            about: Its metadata, as JSON values.
 
         Raises:
             OSError: If it cannot be written.
@@ -164,13 +168,13 @@ class Checkpoints:
 
         path = self._place(name)
         if path is not None:
-            whole = {key: tensor.contiguous() for key, tensor in tensors.items()}
-            noted = {"piece": path.name, "sha256": _digest(whole, about), "about": about}
+            contiguous = {key: tensor.contiguous() for key, tensor in tensors.items()}
+            metadata = {"piece": path.name, "sha256": _digest(contiguous, about), "about": about}
             with writing(path):
-                self._write(path, save(whole, {Piece.KEY: json.dumps(noted)}))
+                self._write(path, save(contiguous, {Piece.KEY: json.dumps(metadata)}))
 
     def finish(self, kept: Iterable[str]) -> None:
-        r"""Removes our pieces from the folder, but for some.
+        r"""Remove the pieces from the folder, except for some.
 
         Arguments:
             kept: The names of the pieces to keep.
@@ -179,14 +183,14 @@ class Checkpoints:
             OSError: If they cannot be removed.
         """
         if self.folder is not None:
-            stay = {self._place(name) for name in kept}
+            kept_paths = {self._place(name) for name in kept}
             with writing(self.folder):
                 for path in sorted(self.folder.iterdir()):
-                    if path not in stay and _PIECE.wrote(path):
+                    if path not in kept_paths and _PIECE.wrote(path):
                         path.unlink()
 
     def _place(self, name: str) -> Path | None:
-        r"""The file of a piece: `NAME.safetensors`, with a number where others have files of that name there."""
+        r"""Return the file of a piece: `NAME.safetensors`, with a number if foreign files have that name."""
         if self.folder is None:
             return None
         stem, suffix = os.path.splitext(name) if name == TRAINING else (name, ".safetensors")
@@ -198,49 +202,49 @@ class Checkpoints:
         return path
 
     def _write(self, path: Path, content: bytes) -> None:
-        r"""Writes a file beside its place, flushes it to the disk and moves it there, at once."""
+        r"""Write a file to a temporary path, flush it to disk and move it to its place atomically."""
         assert self._parts is not None, "checkpoints are kept within `with`"
-        part = self._parts / path.name
-        with part.open("wb") as file:
+        temporary = self._parts / path.name
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        os.replace(temporary, path)
 
 
 def require_usable(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
-    r"""Raises where a folder cannot keep checkpoints; it is not touched.
+    r"""Check that a folder can keep checkpoints, without modifying it.
 
     Arguments:
         folder: The folder, which need not exist.
 
     Returns:
-        What the work is that the folder holds checkpoints of; None where it holds nothing yet.
+        The record of the job whose checkpoints the folder holds; None if it holds nothing yet.
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is a file, or holds other things than checkpoints, or its note of the work is damaged.
+        ValueError: If it is a file, holds other things than checkpoints, or its record of the job is damaged.
     """
     place = as_path("checkpoint_dir", folder)
-    above = next(path for path in (place, *place.absolute().parents) if os.path.lexists(path))
-    if not os.path.isdir(above):
-        raise ValueError(f"expected a folder for checkpoints, but {named(above)} is a file: choose another place")
-    if above != place:
+    existing = next(path for path in (place, *place.absolute().parents) if os.path.lexists(path))
+    if not os.path.isdir(existing):
+        raise ValueError(f"expected a folder for checkpoints, but {named(existing)} is a file: choose another place")
+    if existing != place:
         return None
     with writing(place):
         names = sorted({*os.listdir(place)} - {_PARTS})
         if not names:
             return None
-        noted = _noted(place) if _WHAT in names else None
-    if noted is None:
+        recorded = _recorded(place) if _WHAT in names else None
+    if recorded is None:
         other = _WHAT if _WHAT in names else names[0]
         raise ValueError(f"{named(place)} holds {shown(other)}, which is no checkpoint: choose another folder")
-    return noted
+    return recorded
 
 
 @contextmanager
 def _hidden(folder: Path) -> Iterator[Path]:
-    r"""Holds a folder, by a lock in a hidden folder in it, and gives a place there for what is not finished."""
+    r"""Lock a folder by a hidden folder within it, and yield a temporary folder there for unfinished files."""
     hidden = folder / _PARTS
     with ExitStack() as stack:
         try:
@@ -250,46 +254,46 @@ def _hidden(folder: Path) -> Iterator[Path]:
                 f"another process or thread works with the checkpoints in {named(folder)}: wait until it has ended, or "
                 "choose another folder"
             ) from error
-        for left in os.listdir(hidden):  # by processes that were killed
-            if PARTS.entry(left) is PART:
-                remove(hidden / left, PART)
-        part = hidden / secrets.token_hex(8)
-        part.mkdir(mode=0o700)
+        for leftover in os.listdir(hidden):  # of killed processes
+            if PARTS.entry(leftover) is PART:
+                remove(hidden / leftover, PART)
+        temporary = hidden / secrets.token_hex(8)
+        temporary.mkdir(mode=0o700)
         try:
-            yield part
+            yield temporary
         finally:
-            remove(part, PART)
+            remove(temporary, PART)
 
 
-def _noted(folder: Path) -> dict[str, Any] | None:
-    r"""What the work was that a folder holds; None if its note is not ours."""
+def _recorded(folder: Path) -> dict[str, Any] | None:
+    r"""Return the record of the job in a folder; None if adapts did not write it."""
     path = folder / _WHAT
     if not stat.S_ISREG(path.lstat().st_mode):
         return None
     remedy = f"delete the folder {named(folder)}, or choose another"
-    lost = f"{named(path)}, which says what the checkpoints beside it are of, is empty or broken: {remedy}"
+    message = f"{named(path)}, which says what the checkpoints beside it are of, is empty or broken: {remedy}"
     try:
         with reading(named(path), remedy):
-            noted = json.loads(path.read_text(encoding="utf-8"))
+            recorded = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(lost) from error.__cause__
-    if not isinstance(noted, dict):
-        raise ValueError(lost)
-    return noted if isinstance(noted.get("versions"), dict) and "adapts" in noted["versions"] else None
+        raise ValueError(message) from error.__cause__
+    if not isinstance(recorded, dict):
+        raise ValueError(message)
+    return recorded if isinstance(recorded.get("versions"), dict) and "adapts" in recorded["versions"] else None
 
 
 def _digest(tensors: Mapping[str, Tensor], about: Any) -> str:
-    r"""The sha256 of a piece's content."""
+    r"""Return the sha256 of a piece's content."""
     from safetensors.torch import save
 
     return hashlib.sha256(save(dict(tensors)) + json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    r"""The leaves of nested mappings, under names such as "options seed"."""
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    r"""Return the leaves of nested mappings, under names such as "options seed"."""
     leaves: dict[str, Any] = {}
     for name, value in tree.items():
-        leaves |= _flat(value, f"{above}{name} ") if isinstance(value, Mapping) else {f"{above}{name}": value}
+        leaves |= _flat(value, f"{prefix}{name} ") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return leaves
 
 

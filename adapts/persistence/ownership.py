@@ -1,4 +1,4 @@
-r"""What this library writes, and how it replaces and removes it: nothing else is ever deleted, moved or replaced."""
+r"""Files and folders that adapts writes: only these are ever deleted, moved or replaced, no foreign ones."""
 
 from __future__ import annotations
 
@@ -29,70 +29,70 @@ from ..errors import shown
 
 logger = get_logger(__name__)
 
-# ------------------------------------------------------------------------------------------------ what is ours
+# ------------------------------------------------------------------------------------------------ own files and folders
 
 
 @dataclass(frozen=True)
 class File:
-    r"""A file that we write, told by its content; only the beginning of a file is read.
+    r"""File that adapts writes, identified by the beginning of its content.
 
     Arguments:
-        starts: How the content begins.
-        holds: What stands near the beginning.
+        starts: The prefix of the content.
+        holds: Byte strings that occur near the beginning.
     """
 
     starts: bytes = b""
     holds: tuple[bytes, ...] = ()
 
     def wrote(self, path: Path, *, torn: bool = False) -> bool:
-        r"""Whether a file is ours. A link, pipe or device is not, nor what cannot be read.
+        r"""Return whether adapts wrote a file; False for links, pipes, devices and unreadable files.
 
         Arguments:
             path: The file.
-            torn: Whether a file that was not written to its end is ours as well.
+            torn: Whether to accept an incomplete file.
 
         Returns:
-            Whether it is.
+            Whether it did.
         """
         if not stat.S_ISREG(_mode(path)):
             return False
         try:
             with path.open("rb") as file:
-                return self._says(path.name, file.read(_HEAD), os.fstat(file.fileno()).st_size, torn)
+                return self._matches(path.name, file.read(_HEAD), os.fstat(file.fileno()).st_size, torn)
         except PermissionError:
             return False
 
-    def _says(self, name: str, head: bytes, size: int, torn: bool) -> bool:
+    def _matches(self, name: str, head: bytes, size: int, torn: bool) -> bool:
         if torn and size < _HEAD:
             return head.startswith(self.starts[: len(head)])
         return head.startswith(self.starts) and all(part in head for part in self.holds)
 
 
 class _Empty(File):
-    r"""A file without content."""
+    r"""Empty file."""
 
-    def _says(self, name: str, head: bytes, size: int, torn: bool) -> bool:
+    def _matches(self, name: str, head: bytes, size: int, torn: bool) -> bool:
         return size == 0
 
 
 class _Tensors(File):
-    r"""A file of safetensors: the length of its header in eight bytes, then the header."""
+    r"""Safetensors file: the length of the header in eight bytes, then the header."""
 
-    def _says(self, name: str, head: bytes, size: int, torn: bool) -> bool:
+    def _matches(self, name: str, head: bytes, size: int, torn: bool) -> bool:
         header = int.from_bytes(head[:8], "little")
         return (torn and not size) or (head[8:9] == b"{" and (torn or 8 + header <= size))
 
 
 class Piece(File):
-    r"""A piece of checkpointed work: a file of safetensors whose metadata begin with its own name.
+    r"""Piece of a checkpointed job: a safetensors file whose metadata begin with its own name.
 
-    A copy of it under another name is not ours.
+    A copy under another name does not count as written by adapts.
     """
 
-    KEY = "adapts"  # of the metadata
+    KEY = "adapts"  # key of the metadata
 
-    def _says(self, name: str, head: bytes, size: int, torn: bool) -> bool:
-        inner = json.dumps({"piece": name}).removesuffix("}")  # within the header's JSON, JSON once more
+    def _matches(self, name: str, head: bytes, size: int, torn: bool) -> bool:
+        inner = json.dumps({"piece": name}).removesuffix("}")  # a JSON text within the header's JSON
         starts = f'{{"__metadata__":{{"{self.KEY}":{json.dumps(inner)}'.removesuffix('"').encode()
         if torn:
             return not size or (size > 8 and starts.startswith(head[8 : 8 + len(starts)]))
@@ -101,18 +101,18 @@ class Piece(File):
 
 @dataclass(frozen=True)
 class Folder:
-    r"""A folder that we write.
+    r"""Folder that adapts writes.
 
     Arguments:
-        entries: What it may hold, by patterns that match whole names.
-        required: The names without which it is not ours.
+        entries: The allowed entries, by regular expressions that match whole names.
+        required: The required names.
     """
 
     entries: Mapping[str, File | Folder]
     required: frozenset[str] = field(default_factory=frozenset)
 
     def entry(self, name: str) -> File | Folder | None:
-        r"""Returns what we write under a name; None if nothing.
+        r"""Return the entry for a name; None if adapts writes nothing under it.
 
         Arguments:
             name: The name.
@@ -120,7 +120,7 @@ class Folder:
         return next((entry for pattern, entry in self.entries.items() if re.fullmatch(pattern, name)), None)
 
 
-_HEAD = 1 << 16  # the bytes of a file that are looked at
+_HEAD = 1 << 16  # the number of bytes read from the beginning of a file
 CONFIG, TENSORS, GROUPS = "config.json", "adapter.safetensors", "groups"
 _LOCK, _NEW, _OLD, _FILE = "lock", "new", "old", "file"
 _PICTURE = File(b"\x89PNG\r\n\x1a\n", (b"Software\0adapts",))
@@ -128,7 +128,7 @@ _REPORT = File(b'{\n "settings": {')
 _EMPTY = _Empty()
 _COLUMNS = ",".join(["item_id", "timestamp", "channel", "mean", *(f"{step / 20:g}" for step in range(1, 20))]).encode()
 
-#: What `Adapter.save` writes.
+#: The output of `Adapter.save`.
 SAVED = Folder(
     {
         r"config\.json": File(b'{\n  "format": ', (b'"adapts"', b'"family"', b'"family_options"')),
@@ -136,7 +136,7 @@ SAVED = Folder(
     },
     frozenset({CONFIG, TENSORS}),
 )
-#: What `GroupedAdapter.save` writes.
+#: The output of `GroupedAdapter.save`.
 GROUPED = Folder(
     {
         r"config\.json": File(b'{\n  "format": ', (b'"adapts"', b'"group_column"')),
@@ -144,11 +144,11 @@ GROUPED = Folder(
     },
     frozenset({CONFIG, GROUPS}),
 )
-#: What `adapts forecast --from` writes.
+#: The output of `adapts forecast --from`.
 PREDICTED = Folder({r"forecast\.csv": File(_COLUMNS + b"\n"), r"forecast\.png": _PICTURE})
-#: What `adapts forecast` writes.
+#: The output of `adapts forecast`.
 RUN = Folder({**PREDICTED.entries, r"scores\.json": _REPORT, r"reliability\.png": _PICTURE, "adapter": SAVED})
-#: What `adapts backtest` writes.
+#: The output of `adapts backtest`.
 BACKTEST = Folder(
     {
         r"scores\.csv": File(b"model,channel,lead_block,metric,value\n"),
@@ -156,7 +156,7 @@ BACKTEST = Folder(
         r"(scores_by_lead|reliability)\.png": _PICTURE,
     }
 )
-#: What `AdapterPredictor.serialize` writes, among what gluonts may have written beside.
+#: The output of `AdapterPredictor.serialize`, apart from further files of gluonts.
 PREDICTOR = Folder(
     {
         r"gluonts-config\.json": File(b"{", (b"adapts.gluonts.AdapterPredictor",)),
@@ -164,31 +164,31 @@ PREDICTOR = Folder(
         "adapter": SAVED,
     }
 )
-#: What `Tuned.write` writes.
+#: The output of `Tuned.write`.
 RECIPE = File(b"# Written by adapts.tune\nfamily:")
-#: The trials of a search, as Optuna writes them.
+#: The trials of a search, in Optuna's format.
 TRIALS = File(b'{"op_code"')
-#: What a process writes of checkpoints before it is moved to its place.
+#: The temporary folder of a process that writes checkpoints.
 PART = Folder({r"fit\.json": File(b"{"), r"lightning\.ckpt": File(b"PK"), r".+\.(safetensors|ckpt)": Piece()})
 #: The hidden folder in a folder of checkpoints.
 PARTS = Folder({_LOCK: _EMPTY, "[0-9a-f]{16}": PART})
 _WHOLE = (SAVED, GROUPED, RUN, BACKTEST)
 _ANY = Folder({name: entry for kind in _WHOLE for name, entry in kind.entries.items()})
-#: The hidden folder beside an output, while this is written.
+#: The hidden folder beside an output while it is written.
 _BESIDE = Folder({_LOCK: _EMPTY, _NEW: _ANY, _OLD: _ANY}, frozenset({_LOCK}))
 
 
 def why_foreign(place: Path, kind: Folder, *, torn: bool = False, within: str = "") -> str | None:
-    r"""Says why a folder is not one that we wrote: what else it holds at any depth, or what it lacks.
+    r"""Return why adapts did not write a folder: a foreign entry at any depth, or a missing one.
 
     Arguments:
         place: The folder.
-        kind: What it should be.
-        torn: Whether it may have been written in part.
-        within: The folder's place in another, as it begins the names that are said.
+        kind: The expected content.
+        torn: Whether to accept an incomplete folder.
+        within: The prefix of reported names: the folder's path within another.
 
     Returns:
-        The reason, as it follows "the folder"; None if all of it is ours.
+        The reason, phrased to follow "the folder"; None if adapts wrote everything in it.
     """
     try:
         names = sorted(os.listdir(place))
@@ -201,20 +201,20 @@ def why_foreign(place: Path, kind: Folder, *, torn: bool = False, within: str = 
                 return reason
         elif not isinstance(entry, File) or not entry.wrote(path, torn=torn):
             return f"holds {shown(within + name)}, which adapts did not write"
-    lacking = sorted(kind.required - {*names})
-    whole = torn and (_LOCK not in kind.required or not names)
-    return None if whole or not lacking else f"lacks {shown(within + lacking[0])}"
+    absent = sorted(kind.required - {*names})
+    may_be_partial = torn and (_LOCK not in kind.required or not names)
+    return None if may_be_partial or not absent else f"lacks {shown(within + absent[0])}"
 
 
 def require_ours(path: Path, kind: File | Folder | None) -> None:
-    r"""Raises where something that we did not write stands at a place where we are to write.
+    r"""Raise an error if a file or folder at a path is not one that adapts wrote.
 
     Arguments:
-        path: The place.
-        kind: What we write there.
+        path: The path.
+        kind: What adapts writes there.
 
     Raises:
-        ValueError: If something else is there.
+        ValueError: If anything else is there.
     """
     if not os.path.lexists(path):
         return
@@ -226,18 +226,18 @@ def require_ours(path: Path, kind: File | Folder | None) -> None:
         raise ValueError(f"{named(path)} exists, and adapts did not write it: it is kept, choose another place")
 
 
-def _is_whole(place: Path) -> bool:
-    r"""Whether a folder is all that we write of one kind."""
+def _is_complete(place: Path) -> bool:
+    r"""Return whether a folder is a complete output of one kind."""
     if not stat.S_ISDIR(_mode(place)):
         return False
     try:
         return bool(os.listdir(place)) and any(why_foreign(place, kind) is None for kind in _WHOLE)
-    except OSError:  # it cannot be read, or has just been moved
+    except OSError:  # unreadable, or just moved by another process
         return False
 
 
 def _mode(path: Path) -> int:
-    r"""The kind of what stands at a place, of a link itself; 0 where there is nothing that can be seen."""
+    r"""Return the mode of a path, without following links; 0 if it does not exist or is not accessible."""
     try:
         return os.lstat(path).st_mode
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -248,17 +248,17 @@ def _mode(path: Path) -> int:
 
 
 def as_path(name: str, value: object) -> Path:
-    r"""Checks a path that a caller gave.
+    r"""Validate a path that a caller passed.
 
     Arguments:
         name: The option's name.
-        value: What was given.
+        value: The value.
 
     Returns:
         The path.
 
     Raises:
-        TypeError: If it is no path.
+        TypeError: If it is not a path.
         ValueError: If no file can have that name.
     """
     text = os.fspath(value) if isinstance(value, os.PathLike) else value
@@ -278,12 +278,12 @@ def as_path(name: str, value: object) -> Path:
     return Path(text)
 
 
-_PATH, _NAME = 4095, 255  # the most bytes of a path and of a name in it
+_PATH, _NAME = 4095, 255  # maximum length in bytes of a path, and of a name in it
 _SUFFIX = "-adapts-"
 
 
 def _output(path: object) -> Path:
-    r"""The place of a folder to write, links followed."""
+    r"""Return the resolved path of an output folder."""
     place = Path(os.path.realpath(as_path("path", path)))
     most = _NAME - len(f".{_SUFFIX}") - 16
     if not place.name or len(os.fsencode(place.name)) > most:
@@ -294,34 +294,34 @@ def _output(path: object) -> Path:
 
 
 def named(path: object) -> str:
-    r"""Names a path in a message.
+    r"""Format a path for a message.
 
     Arguments:
         path: The path.
 
     Returns:
-        The path as it is, or shortened and quoted where it is long or not printable.
+        The path, shortened and quoted if it is long or not printable.
     """
     text = str(path)
     return text if len(text) <= 200 and text.isprintable() else shown(text)
 
 
 class Unwritten(OSError):
-    r"""A file or folder that cannot be written."""
+    r"""Raised if a file or folder cannot be written."""
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    r"""Makes one clear error of whatever the system answers while something is written.
+    r"""Convert system errors during writing to one clear error.
 
     Arguments:
-        path: What is written, as the caller named it: temporary names are not told.
+        path: The output, as the caller named it; temporary names are not reported.
 
     Yields:
         Nothing.
 
     Raises:
-        Unwritten: If the system fails; its own error is the cause.
+        Unwritten: If the system raises an error, which is the cause.
     """
     try:
         yield
@@ -343,22 +343,22 @@ def writing(path: Path) -> Iterator[None]:
 
 
 class Busy(ValueError):
-    r"""Another process, or another thread of this one, holds a folder."""
+    r"""Raised if another process or thread holds the lock of a folder."""
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    r"""Holds a hidden folder of ours by a lock file in it, which the system releases when the process ends.
+    r"""Lock a hidden folder by a lock file in it, which the system releases when the process ends.
 
     Arguments:
-        folder: The folder, made where there is none. It is removed at the end if nothing else is in it.
+        folder: The folder, created if missing. It is removed at the end if nothing else is in it.
 
     Yields:
         Nothing.
 
     Raises:
-        Busy: If it is held already.
-        ValueError: If something of that name is not ours.
+        Busy: If it is locked already.
+        ValueError: If adapts did not write the file or folder of that name.
     """
     path = folder / _LOCK
     lock = FileLock(path, timeout=0, thread_local=False)
@@ -369,19 +369,19 @@ def locked(folder: Path) -> Iterator[None]:
             if not stat.S_ISDIR(folder.lstat().st_mode):
                 raise ValueError(f"{named(folder)} is not the folder that adapts writes under this name: move it away")
             with suppress(FileNotFoundError):
-                there = path.lstat()
-                if not stat.S_ISREG(there.st_mode) or there.st_size:
+                lock_stat = path.lstat()
+                if not stat.S_ISREG(lock_stat.st_mode) or lock_stat.st_size:
                     raise ValueError(f"{named(path)} is not the lock that adapts writes under this name: move it away")
             lock.acquire()
             break
         except Timeout:
             raise Busy(f"{named(folder)} is in use") from None
-        except (FileExistsError, FileNotFoundError):  # whoever held it is just removing it
+        except (FileExistsError, FileNotFoundError):  # the process that held it is removing it
             continue
     try:
         yield
     finally:
-        # Removed while it is held: whoever opened it before sees that it has no name any more, and waits for another.
+        # Unlink before the release: a process that has the file open notices, and creates a new lock.
         if _EMPTY.wrote(path):
             path.unlink()
         lock.release()
@@ -390,11 +390,11 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def remove(place: Path, kind: Folder) -> None:
-    r"""Removes what is ours of a folder, file by file, and the folder if it is then empty; the rest stays.
+    r"""Remove the files that adapts wrote in a folder, and the folder if it is then empty; keep everything else.
 
     Arguments:
         place: The folder; nothing happens if there is none.
-        kind: What it should be.
+        kind: The expected content.
     """
     if not stat.S_ISDIR(_mode(place)):
         return
@@ -404,7 +404,7 @@ def remove(place: Path, kind: Folder) -> None:
             remove(path, entry)
         elif isinstance(entry, File) and entry.wrote(path, torn=True):
             path.unlink()
-    with suppress(OSError):  # not empty: what is left is not ours
+    with suppress(OSError):  # not empty: foreign files remain
         place.rmdir()
 
 
@@ -413,83 +413,86 @@ def remove(place: Path, kind: Folder) -> None:
 
 @contextmanager
 def replaced(path: str | os.PathLike[str], kind: Folder, *, overwrite: bool) -> Iterator[Path]:
-    r"""Gives a new folder to write in, and moves it to its place when all is written.
+    r"""Yield a new folder to write to, and move it to its place on success.
 
-    The new folder is made in a hidden one beside its place, `.NAME-adapts-` and 16 digits, which is locked as long
-    as the process lives. On Linux and macOS the old and the new folder change places at once, so that one of them,
-    whole, always stands there. Where the file system cannot do that, the old one stands in the hidden folder for an
-    instant: `standing` finds it there, and the next call puts it back. The next call for the same place also removes
-    the hidden folders of processes that were killed.
+    The new folder is created in a hidden one beside its place, `.NAME-adapts-` and 16 digits, which is locked while
+    the process lives. On Linux and macOS the old and the new folder are exchanged atomically: a complete folder always
+    exists at the place. On file systems that do not support this, the old folder is for a moment in the hidden one:
+    `standing` finds it there, and the next call restores it. The next call for the same place also removes the hidden
+    folders of killed processes.
 
     Arguments:
-        path: The place. Whatever stood there stays until the new folder is whole.
-        kind: What is written. A folder that holds anything else, at any depth, is not replaced.
-        overwrite: Whether a folder that stands there may be replaced.
+        path: The place. An existing folder stays until the new one is complete.
+        kind: The content. A folder that holds anything else, at any depth, is not replaced.
+        overwrite: Whether an existing folder may be replaced.
 
     Yields:
-        The folder to write in.
+        The folder to write to.
 
     Raises:
         OSError: If the folder cannot be written.
-        ValueError: If something stands there and may not be replaced.
+        ValueError: If something exists there and may not be replaced.
     """
     place = _output(path)
     with writing(place):
         require_replaceable(place, kind, overwrite=overwrite)
         place.parent.mkdir(parents=True, exist_ok=True)
-        with _beside(place) as hidden:
+        with _locked_beside(place) as hidden:
             new = hidden / _NEW
             new.mkdir()
             try:
                 yield new
-                require_replaceable(place, kind, overwrite=overwrite)  # it may have been long
+                require_replaceable(place, kind, overwrite=overwrite)  # again, as writing may have taken long
                 if mode := stat.S_IMODE(_mode(place)):
                     new.chmod(mode)
-                before = _put(new, place, hidden / _OLD)
+                previous = _move_into_place(new, place, hidden / _OLD)
             except BaseException:
                 remove(new, _ANY)
                 raise
-            if before is None:
+            if previous is None:
                 return
-            if os.listdir(before) and (reason := why_foreign(before, kind)):  # it came since it was checked
-                logger.warning("the folder that %s replaced %s: it is kept as %s", named(place), reason, named(before))
+            # Foreign files may have been added since the check.
+            if os.listdir(previous) and (reason := why_foreign(previous, kind)):
+                logger.warning(
+                    "the folder that %s replaced %s: it is kept as %s", named(place), reason, named(previous)
+                )
             else:
-                remove(before, kind)
+                remove(previous, kind)
 
 
 @contextmanager
 def replaced_file(path: str | os.PathLike[str], kind: File) -> Iterator[Path]:
-    r"""Gives a file to write, and moves it to its place at once when all is written.
+    r"""Yield a temporary file to write, and move it to its place atomically on success.
 
     Arguments:
-        path: The place. What stood there stays until the new file is whole.
-        kind: What is written. Another file is not replaced.
+        path: The place. An existing file stays until the new one is complete.
+        kind: The content. Another file is not replaced.
 
     Yields:
-        The file to write, beside its place.
+        The temporary file, beside its place.
 
     Raises:
         OSError: If the file cannot be written.
-        ValueError: If another file stands there.
+        ValueError: If another file exists there.
     """
     place = as_path("path", path).absolute()
     with writing(place):
         require_ours(place, kind)
-        _put_in_order(place, kind)
-        with _beside(place) as hidden:
-            part = hidden / _FILE
+        _clean_up(place, kind)
+        with _locked_beside(place) as hidden:
+            temporary = hidden / _FILE
             try:
-                yield part
-                with part.open("r+b") as file:
+                yield temporary
+                with temporary.open("r+b") as file:
                     os.fsync(file.fileno())
                 require_ours(place, kind)
-                os.replace(part, place)
+                os.replace(temporary, place)
             finally:
-                part.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
 
 
-def _put(new: Path, place: Path, old: Path) -> Path | None:
-    r"""Puts a new folder in its place, and returns where the one that stood there is then, if one did."""
+def _move_into_place(new: Path, place: Path, old: Path) -> Path | None:
+    r"""Move a new folder to its place, and return the current path of the replaced one, if any."""
     if not os.path.lexists(place):
         os.rename(new, place)
         return None
@@ -505,8 +508,8 @@ def _put(new: Path, place: Path, old: Path) -> Path | None:
 
 
 @contextmanager
-def _beside(place: Path) -> Iterator[Path]:
-    r"""Makes and holds a hidden folder beside a place."""
+def _locked_beside(place: Path) -> Iterator[Path]:
+    r"""Create and lock a hidden folder beside a path."""
     with ExitStack() as stack:
         while True:
             hidden = place.with_name(f".{place.name}{_SUFFIX}{secrets.token_hex(8)}")
@@ -514,31 +517,31 @@ def _beside(place: Path) -> Iterator[Path]:
             try:
                 stack.enter_context(locked(hidden))
                 break
-            except Busy:  # another process has taken it, still empty, for one that was left behind
+            except Busy:  # another process locked it while empty, to clean it up
                 continue
         yield hidden
 
 
 def require_replaceable(path: str | os.PathLike[str], kind: Folder, *, overwrite: bool) -> None:
-    r"""Raises where an output would replace what is not ours, or what is to stay.
+    r"""Check that an output replaces nothing but a folder that adapts wrote and that may be replaced.
 
-    What killed processes left beside the place is put in order first.
+    First it cleans up after killed processes.
 
     Arguments:
         path: The output's place.
-        kind: What is to be written there.
-        overwrite: Whether a folder that stands there may be replaced.
+        kind: The content to be written there.
+        overwrite: Whether an existing folder may be replaced.
 
     Raises:
-        OSError: If what is there cannot be read.
-        ValueError: If a file stands there; or a folder, and it may not be replaced or holds anything else.
+        OSError: If the existing folder cannot be read.
+        ValueError: If a file exists there; or a folder that may not be replaced or holds anything else.
     """
     flag("expected overwrite", overwrite)
     place = _output(path)
     with writing(place):
-        _put_in_order(place)
+        _clean_up(place)
         if not os.path.lexists(place):
-            if not overwrite and _is_whole(_aside(place)):
+            if not overwrite and _is_complete(_aside(place)):
                 raise ValueError(
                     f"{named(_aside(place))} is read in place of {named(path)}, which a killed process took away: move "
                     "it back, or to another name, or overwrite (--overwrite), which keeps it"
@@ -557,43 +560,43 @@ def require_replaceable(path: str | os.PathLike[str], kind: Folder, *, overwrite
             raise ValueError(
                 f"the folder {named(path)} exists and is kept: choose another, or overwrite it (--overwrite)"
             )
-        if reason := _why_foreign_still(place, kind):
+        if reason := _why_foreign_stable(place, kind):
             raise ValueError(
                 f"the whole folder {named(path)} would be replaced, and it {reason}: it is kept, choose another folder"
             )
 
 
-def _why_foreign_still(place: Path, kind: Folder) -> str | None:
-    r"""As `why_foreign`, which sees an old folder vanish where another process puts a new one there meanwhile."""
+def _why_foreign_stable(place: Path, kind: Folder) -> str | None:
+    r"""Call `why_foreign` again while other processes replace the folder."""
     while True:
-        seen = os.stat(place).st_ino
+        inode = os.stat(place).st_ino
         reason = why_foreign(place, kind)
-        if reason is None or os.stat(place).st_ino == seen:
+        if reason is None or os.stat(place).st_ino == inode:
             return reason
 
 
 def standing(path: str | os.PathLike[str]) -> Path:
-    r"""Returns where the folder of a place stands: there, unless a killed process has left it beside.
+    r"""Return the current path of an output folder, which a killed process may have left beside its place.
 
     Arguments:
         path: The place.
 
     Returns:
-        Its place, or that beside it; its place too where there is neither.
+        Its place, or the folder beside it; also its place if neither exists.
     """
     given = as_path("path", path)
     if os.path.exists(given):
         return given
     place = Path(os.path.realpath(given))
     asides = [_aside(place), *(hidden / _OLD for hidden in _hidden(place))]
-    return next((aside for aside in asides if _is_whole(aside)), given)
+    return next((aside for aside in asides if _is_complete(aside)), given)
 
 
-def _put_in_order(place: Path, kind: File | None = None) -> None:
-    r"""Puts back what killed processes took aside, and removes what they left; what is not ours stays."""
+def _clean_up(place: Path, kind: File | None = None) -> None:
+    r"""Restore what killed processes moved aside, and remove their temporary files; keep foreign files."""
     beside = _BESIDE if kind is None else Folder({_LOCK: _EMPTY, _FILE: kind}, _BESIDE.required)
     for hidden in _hidden(place):
-        with suppress(Busy, FileNotFoundError):  # a process works in it, or has just removed it
+        with suppress(Busy, FileNotFoundError):  # a process uses it, or has just removed it
             if why_foreign(hidden, beside, torn=True):
                 continue
             with locked(hidden):
@@ -601,19 +604,19 @@ def _put_in_order(place: Path, kind: File | None = None) -> None:
                     (hidden / _FILE).unlink(missing_ok=True)
                     continue
                 old = hidden / _OLD
-                if not os.path.lexists(place) and _is_whole(old):
+                if not os.path.lexists(place) and _is_complete(old):
                     os.rename(old, place)
                 remove(old, _ANY)
                 remove(hidden / _NEW, _ANY)
 
 
 def _aside(place: Path) -> Path:
-    r"""Where a killed process of an earlier version left the old folder, which is read, and never moved or replaced."""
+    r"""Return where earlier versions left the old folder if killed; it is read, but never moved or replaced."""
     return place.with_name(f".{place.name}.old")
 
 
 def _hidden(place: Path) -> list[Path]:
-    r"""The hidden folders beside a place that were made to write it."""
+    r"""Return the hidden folders beside a path that were created to write it."""
     pattern = re.compile(re.escape(f".{place.name}{_SUFFIX}") + "[0-9a-f]{16}")
     try:
         names = sorted(name for name in os.listdir(place.parent) if pattern.fullmatch(name))
@@ -623,8 +626,8 @@ def _hidden(place: Path) -> list[Path]:
 
 
 def _exchanged(one: Path, other: Path) -> bool:
-    r"""Lets two folders change places at once; False where the system cannot."""
-    here, flag = -100, 2  # AT_FDCWD; RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
+    r"""Exchange two folders atomically; return False if the system does not support it."""
+    here, flag = -100, 2  # AT_FDCWD; RENAME_EXCHANGE on Linux, RENAME_SWAP on macOS
     try:
         library = ctypes.CDLL(None, use_errno=True)
         names = os.fsencode(one), os.fsencode(other)

@@ -1,4 +1,4 @@
-r"""What a saved adapter says of itself: the schema of its config, the table of its tensors, and the digest of both."""
+r"""Schema of a saved adapter's config, the table of its tensors, and the digest of both."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from .tensors import kind_of, require_names, taken, written
 FORMAT, FORMER = 3, 2
 ROLES = ("past_covariates", "known_covariates", "calendar")
 REMEDY = "save the adapter again, or fit again"
-#: The tensors of a fit that stand alone, and what its parts are called, whose tensors follow behind a dot.
+#: The names of single tensors of a fit, and the prefixes of the tensors of its components (before a dot).
 ALONE = ("location", "scale", "support", "noise", "gate", "latent_ranks", "constant", "tails")
 SPLITS = (
     "module",
@@ -65,7 +65,7 @@ Split = Literal["train", "validation", "calibration", "confirmation"]
 
 
 def _zone(name: str) -> str:
-    if name.startswith("dateutil") or ".." in name or name.startswith("/"):  # pandas would read a file of that name
+    if name.startswith("dateutil") or ".." in name or name.startswith("/"):  # pandas would read such a file
         raise ValueError("should be a time zone")
     with reading(f"{shown(name)} is no time zone", "name one such as 'Europe/Paris' or 'UTC+01:00'"):
         pd.DatetimeIndex([]).tz_localize("UTC").tz_convert(name)
@@ -81,7 +81,7 @@ def _frequency(name: str) -> str:
 
 
 class Model(Strict):
-    r"""The frozen model that an adapter was fitted around."""
+    r"""Frozen model of an adapter."""
 
     name: Text
     version: Text
@@ -89,7 +89,7 @@ class Model(Strict):
 
 
 class ItemConfig(Strict):
-    r"""What dates the rows of an item: the unit and zone of its clock, or the number of the row behind the last."""
+    r"""Index of an item's rows: unit and time zone of its timestamps, or the number after the last row."""
 
     item_id: Text
     unit: Literal["s", "ms", "us", "ns"] | None = None
@@ -98,7 +98,7 @@ class ItemConfig(Strict):
 
 
 class Span(Strict):
-    r"""The first and the last target row of a part, and how many rows it has."""
+    r"""First and last target row of a split, and its number of rows."""
 
     first: Text
     last: Text
@@ -106,7 +106,7 @@ class Span(Strict):
 
 
 class NoticeConfig(Strict):
-    r"""What the user of a fit must know."""
+    r"""Notice to the user of a fit."""
 
     kind: Text
     about: list[Text]
@@ -114,7 +114,7 @@ class NoticeConfig(Strict):
 
 
 class DecisionConfig(Strict):
-    r"""What a stage decided."""
+    r"""Decision of a stage of the fit."""
 
     outcome: Literal["kept", "rejected", "skipped"]
     reason: Said
@@ -122,12 +122,12 @@ class DecisionConfig(Strict):
 
 
 def _decision(value: Any) -> Any:
-    r"""Adapters that were saved before hold the reason alone."""
+    r"""Convert the decisions of older saved adapters, which hold only the reason."""
     return {"outcome": "kept", "reason": value, "figures": {}} if isinstance(value, str) else value
 
 
 class Fit(Strict):
-    r"""What a config says of a fit."""
+    r"""Description of a fit in a config."""
 
     channels: Annotated[list[Text], Field(min_length=1)]
     past_covariates: list[Text]
@@ -142,20 +142,22 @@ class Fit(Strict):
     windows: dict[Split, Count]
     spans: dict[Split, Span]
     stages: dict[Text, Annotated[DecisionConfig, BeforeValidator(_decision)]]
-    marks: dict[Text, Annotated[list[float], Field(min_length=2, max_length=2)]] = {}  # adapters saved before have none
+    marks: dict[Text, Annotated[list[float], Field(min_length=2, max_length=2)]] = {}  # absent in older saved adapters
     notices: list[NoticeConfig] = []
     tensors: dict[Text, Text]
 
     @model_validator(mode="after")
     def _agrees(self) -> Fit:
-        made = columns_of({name: None if held is None else tuple(held) for name, held in self.static.items()})
+        static_columns = columns_of(
+            {name: None if levels is None else tuple(levels) for name, levels in self.static.items()}
+        )
         targets = len(self.channels) - len(self.past_covariates) - len(self.known_covariates)
         if len(set(self.channels)) < len(self.channels):
             raise ValueError("should name each channel once")
         if targets < 1 or self.channels[targets:] != [*self.past_covariates, *self.known_covariates]:
             raise ValueError("should name the targets among the channels, then the past and the known covariates")
-        given = len(self.known_covariates) - len(made) - len(self.calendar)
-        if given < 0 or self.known_covariates[given:] != [*made, *self.calendar]:
+        given_count = len(self.known_covariates) - len(static_columns) - len(self.calendar)
+        if given_count < 0 or self.known_covariates[given_count:] != [*static_columns, *self.calendar]:
             raise ValueError("should name static columns and the calendar behind the other known covariates")
         if self.calendar and (self.frequency is None or self.calendar != list(calendar_columns(self.frequency))):
             raise ValueError("should name the columns of the calendar that its frequency has")
@@ -172,7 +174,7 @@ class Fit(Strict):
 
 
 class Saved(Fit):
-    r"""The config of a saved adapter."""
+    r"""Config of a saved adapter."""
 
     format: Literal[2, 3]
     adapts: Text
@@ -187,7 +189,7 @@ Role = Literal["target", "past_covariates", "known_covariates", "calendar", "sta
 
 
 class GroupedConfig(Strict):
-    r"""The config of a saved grouped adapter."""
+    r"""Config of a saved grouped adapter."""
 
     format: Literal[2, 3]
     adapts: Text
@@ -200,40 +202,40 @@ class GroupedConfig(Strict):
 
 
 def canonical(config: Mapping[str, Any]) -> bytes:
-    r"""Writes a config, but for its digest, in the one way that the digest is taken of.
+    r"""Serialise a config without its digest, in the canonical form that the digest is computed from.
 
     Arguments:
-        config: The config, of what JSON can hold.
+        config: The config, of JSON values.
 
     Returns:
         The bytes.
     """
-    rest = {name: value for name, value in config.items() if name != "sha256"}
-    return json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    without_digest = {name: value for name, value in config.items() if name != "sha256"}
+    return json.dumps(without_digest, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def digest(config: Mapping[str, Any], data: bytes = b"") -> str:
-    r"""Returns the sha256 of a config and of the file of its tensors.
+    r"""Return the sha256 of a config and its tensor file.
 
     Arguments:
-        config: The config, of what JSON can hold; its own digest is not looked at.
-        data: What the file of the tensors holds; nothing for a config that stands alone.
+        config: The config, of JSON values; its own digest is ignored.
+        data: The content of the tensor file; empty for a config without tensors.
     """
     return hashlib.sha256(canonical(config) + b"\n" + data).hexdigest()
 
 
 def read_config(folder: Path, path: str | Path) -> tuple[Saved, dict[str, Any]]:
-    r"""Reads and checks the config of a saved adapter, before its tensors are opened.
+    r"""Read and validate the config of a saved adapter, before its tensors are opened.
 
     Arguments:
         folder: The folder.
         path: Its name, for messages.
 
     Returns:
-        The config, and what JSON holds of it.
+        The config, and its JSON content.
 
     Raises:
-        ValueError: If it is not the config of an adapter of a format that is read here.
+        ValueError: If it is not the config of an adapter in a supported format.
     """
     what = f"{path}/{CONFIG}"
     content = read_json(folder / CONFIG, what, REMEDY)
@@ -255,13 +257,13 @@ def _require_format(content: Mapping[str, Any], path: str | Path) -> None:
 
 
 def _upgraded(content: dict[str, Any], folder: Path, path: str | Path) -> dict[str, Any]:
-    r"""A config of format 2 with what format 3 says besides: the table of the tensors, and roles that were left out."""
+    r"""Convert a config of format 2 to format 3: add the table of tensors, and roles that were left out."""
     absent: dict[str, Any] = {role: [] for role in ROLES} | {"static": {}, "spans": {}}
     return {**absent, **content, "tensors": _header(folder, path)}
 
 
 def _header(folder: Path, path: str | Path) -> dict[str, str]:
-    r"""The type and shape of each tensor of a saved adapter, as the header of their file says; no tensor is read."""
+    r"""Return the dtype and shape of each tensor of a saved adapter from the file's header, without reading tensors."""
     from safetensors import safe_open
 
     require_regular(folder / TENSORS, f"{path}/{TENSORS}")
@@ -269,21 +271,21 @@ def _header(folder: Path, path: str | Path) -> dict[str, str]:
         reading(f"{path} is a corrupt adapter: {TENSORS} cannot be read", REMEDY),
         safe_open(folder / TENSORS, framework="pt") as file,
     ):
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
-        return {name: f"{part.get_dtype()}{part.get_shape()}" for name, part in slices.items()}
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  not a mapping
+        return {name: f"{tensor_slice.get_dtype()}{tensor_slice.get_shape()}" for name, tensor_slice in slices.items()}
 
 
 def read_tensors(folder: Path, path: str | Path, saved: Saved, content: Mapping[str, Any]) -> dict[str, Tensor]:
-    r"""Reads the tensors of a saved adapter, if they and the config are those that were saved together.
+    r"""Read the tensors of a saved adapter, and check that they were saved together with the config.
 
     Arguments:
         folder: The folder.
         path: Its name, for messages.
         saved: The config.
-        content: What JSON holds of it.
+        content: Its JSON content.
 
     Returns:
-        The tensors, as the config's table lists them.
+        The tensors, as listed in the config's table.
 
     Raises:
         ValueError: If the file is damaged, holds other tensors, or either was changed since they were saved.
@@ -291,55 +293,55 @@ def read_tensors(folder: Path, path: str | Path, saved: Saved, content: Mapping[
     from safetensors.torch import load
 
     corrupt = f"{path} is a corrupt adapter"
-    held = _header(folder, path)
-    require_listed(corrupt, held, saved.tensors)
+    header = _header(folder, path)
+    require_listed(corrupt, header, saved.tensors)
     with reading(f"{corrupt}: {TENSORS} cannot be read", REMEDY):
         data = (folder / TENSORS).read_bytes()
         tensors: dict[str, Tensor] = load(data)
-    found = hashlib.sha256(data).hexdigest() if saved.format == FORMER else digest(content, data)
-    if found != saved.sha256:
-        whose = f"{TENSORS} is not the file that {CONFIG} was saved with"
-        changed = whose if saved.format == FORMER else f"{CONFIG} or {TENSORS} was changed since both were saved"
+    actual_digest = hashlib.sha256(data).hexdigest() if saved.format == FORMER else digest(content, data)
+    if actual_digest != saved.sha256:
+        mismatch = f"{TENSORS} is not the file that {CONFIG} was saved with"
+        changed = mismatch if saved.format == FORMER else f"{CONFIG} or {TENSORS} was changed since both were saved"
         raise ValueError(f"{corrupt}: {changed}: {REMEDY}")
     require_listed(corrupt, {name: written(kind_of(tensor)) for name, tensor in tensors.items()}, saved.tensors)
     return tensors
 
 
 def require_listed(what: str, held: Mapping[str, str], listed: Mapping[str, str]) -> None:
-    r"""Checks that tensors are those of a config's table.
+    r"""Check that tensors match the table in a config.
 
     Arguments:
-        what: What they are of, for the message.
-        held: The type and shape of each tensor that there is.
+        what: The object that they belong to, for the message.
+        held: The dtype and shape of each tensor.
         listed: The same, as the config lists them.
 
     Raises:
-        ValueError: If one is missing, or is of another type or shape, or there is another.
+        ValueError: If a tensor is missing, has another dtype or shape, or is not listed.
     """
     for name in {**listed, **held}:
         if held.get(name) != listed.get(name):
-            told = [shown(of[name]) if name in of else "none" for of in (listed, held)]
+            told = [shown(table[name]) if name in table else "none" for table in (listed, held)]
             raise ValueError(f"{what}: its config lists the tensor {shown(name)} as {told[0]}, and there is {told[1]}")
 
 
 def panel_of(fit: Fit, tensors: Mapping[str, Tensor]) -> Panel:
-    r"""Puts the rows that were saved together again.
+    r"""Reconstruct the panel of a saved adapter.
 
     Arguments:
-        fit: What the config says of the fit.
+        fit: The description of the fit in the config.
         tensors: The tensors.
 
     Returns:
         The panel.
 
     Raises:
-        ValueError: If the rows do not fit the channels, or the clock the frequency.
+        ValueError: If the rows do not match the channels, or the timestamps the frequency.
     """
     numbers = range(len(fit.items))
     rows, clocks = ([f"{kind}.{number}" for number in numbers] for kind in ("rows", "clock"))
-    inside = [name for name in tensors if name in ALONE or name.partition(".")[0] in SPLITS]
+    component_names = [name for name in tensors if name in ALONE or name.partition(".")[0] in SPLITS]
     dated = fit.frequency is not None
-    require_names("the adapter", tensors, [*rows, *(clocks if dated else [])], inside)
+    require_names("the adapter", tensors, [*rows, *(clocks if dated else [])], component_names)
     items = []
     for number, entry in enumerate(fit.items):
         values = taken(tensors, rows[number], torch.float64, (None, len(fit.channels)), missing=True)
@@ -355,16 +357,16 @@ def panel_of(fit: Fit, tensors: Mapping[str, Tensor]) -> Panel:
                 raise ValueError(f"item {shown(entry.item_id)} stops at row {stop}, and has {len(values)} rows")
             index = pd.RangeIndex(stop - len(values), stop)
         items.append(Item(entry.item_id, values.numpy(), index))
-    static = {name: None if held is None else tuple(held) for name, held in fit.static.items()}
-    past, known, made = (tuple(getattr(fit, role)) for role in ROLES)
+    static = {name: None if levels is None else tuple(levels) for name, levels in fit.static.items()}
+    past, known, calendar_names = (tuple(getattr(fit, role)) for role in ROLES)
     return Panel(
         tuple(items), tuple(fit.channels), fit.frequency, fit.single,
-        past_covariates=past, known_covariates=known, calendar=made, static=static,
+        past_covariates=past, known_covariates=known, calendar=calendar_names, static=static,
     )  # fmt: skip
 
 
 def _dates(clock: np.ndarray, entry: ItemConfig, frequency: str, name: str) -> pd.DatetimeIndex:
-    r"""The dates of an item's rows, which follow each other as the frequency says."""
+    r"""Return the timestamps of an item's rows, and check that they follow the frequency."""
     wrong = f"the tensor {name!r} holds dates that do not follow each other by the frequency {frequency!r}"
     if (clock == np.iinfo(np.int64).min).any() or (np.diff(clock) <= 0).any():
         raise ValueError(wrong)
@@ -374,15 +376,15 @@ def _dates(clock: np.ndarray, entry: ItemConfig, frequency: str, name: str) -> p
         if entry.zone:
             index = index.tz_localize("UTC").tz_convert(entry.zone)
         expected = calendar(index[0], frequency, periods=len(index), unit=unit).as_unit("ns").asi8
-    # Where the clocks are changed, steps of a day or more may move by the hour that is skipped or comes twice.
-    moved = math.inf if len(expected) != len(clock) else int(np.abs(expected - clock).max())
-    if moved > (2 * 3_600_000_000_000 if entry.zone else 0):
+    # At clock changes, steps of a day or more may shift by the hour that is skipped or repeated.
+    largest_shift = math.inf if len(expected) != len(clock) else int(np.abs(expected - clock).max())
+    if largest_shift > (2 * 3_600_000_000_000 if entry.zone else 0):
         raise ValueError(wrong)
     return index
 
 
 def read_grouped(folder: Path, path: str | Path) -> GroupedConfig:
-    r"""Reads and checks the config of a saved grouped adapter.
+    r"""Read and validate the config of a saved grouped adapter.
 
     Arguments:
         folder: The folder.

@@ -1,4 +1,4 @@
-r"""Saved adapters: a readable config beside the adapter's own tensors, no pickle, no frozen weights."""
+r"""Saved adapters: a readable config and the adapter's own tensors, without pickle and without frozen weights."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ if TYPE_CHECKING:
 
 
 def pack(fitted: Fitted) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    r"""Takes what a fit left behind apart into what is saved of it.
+    r"""Convert the result of a fit to a config and tensors.
 
     Arguments:
-        fitted: What the fit left behind.
+        fitted: The result of the fit.
 
     Returns:
-        What the config says of it, of what JSON can hold, and the tensors.
+        The config, of JSON values, and the tensors.
     """
     from .saved_schema import ROLES
 
-    # Forecasts plot four prediction lengths of history, and updates score those that are not whole yet.
+    # Plots show four prediction lengths of history, and updates score windows that were incomplete at the fit.
     keep = max(fitted.context_length + fitted.copula.prediction_length, 4 * fitted.copula.prediction_length)
     tensors: dict[str, Tensor] = {
         "location": torch.from_numpy(fitted.location),
@@ -76,34 +76,34 @@ def pack(fitted: Fitted) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "notices": [asdict(notice) for notice in fitted.notices],
         "tensors": {name: written(kind_of(tensor)) for name, tensor in sorted(tensors.items())},
     }
-    held: dict[str, Any] = json.loads(_json(config))
-    return held, tensors
+    plain_config: dict[str, Any] = json.loads(_json(config))
+    return plain_config, tensors
 
 
 def save(fitted: Fitted, adapter: Adapter, path: str | os.PathLike[str], *, overwrite: bool) -> None:
-    r"""Writes a fitted adapter to its place.
+    r"""Save a fitted adapter to a folder.
 
     Arguments:
-        fitted: What its fit left behind.
+        fitted: The result of its fit.
         adapter: The adapter, for its options.
         path: The folder.
         overwrite: Whether to replace the folder if it exists.
 
     Raises:
         OSError: If the folder cannot be written.
-        ValueError: If the folder exists and may not be replaced, or holds what no adapter wrote.
+        ValueError: If the folder exists and may not be replaced, or holds foreign files.
     """
     with replaced(path, SAVED, overwrite=overwrite) as folder:
         write(fitted, adapter, folder)
 
 
 def write(fitted: Fitted, adapter: Adapter, folder: Path) -> None:
-    r"""Writes a fitted adapter into a new folder that is moved to its place later, such as one that `replaced` gives.
+    r"""Write a fitted adapter into a temporary folder, such as that of `replaced`, which is moved to its place later.
 
     Arguments:
-        fitted: What its fit left behind.
+        fitted: The result of its fit.
         adapter: The adapter, for its options.
-        folder: The folder, made where there is none.
+        folder: The folder, created if missing.
     """
     from safetensors.torch import save as as_bytes
 
@@ -112,8 +112,9 @@ def write(fitted: Fitted, adapter: Adapter, folder: Path) -> None:
     fit, tensors = pack(fitted)
     options = {**adapter.get_params(deep=False), **adapter.training_}
     named = isinstance(options["foundation_model"], str | Path)
-    options["foundation_model"] = str(options["foundation_model"]) if named else None  # a live model has no address
-    for name in ("family", "trainer_options"):  # told apart; objects of Lightning's, which matter to fit alone
+    # A model in memory has no address.
+    options["foundation_model"] = str(options["foundation_model"]) if named else None
+    for name in ("family", "trainer_options"):  # the family is saved separately; trainer options matter only to `fit`
         del options[name]
     config = {
         "format": FORMAT,
@@ -141,21 +142,21 @@ def load(
     call: Callable[[str], str],
     loaded: FoundationModel | None = None,
 ) -> Adapter:
-    r"""Reads a saved adapter.
+    r"""Load a saved adapter.
 
     Arguments:
-        adapter_class: The class to make.
+        adapter_class: The class to create.
         path: The folder.
-        foundation_model: The frozen model to use; the one that the config names, if it is a known one, if None.
-        device: Where the frozen model runs.
-        call: Writes the call that names a frozen model, as the caller would make it, for the message.
-        loaded: The frozen model, where it is loaded already.
+        foundation_model: The frozen model; if None, the one that the config names, if it is a known one.
+        device: The device of the frozen model.
+        call: A function that formats the call with a given frozen model in the caller's terms, for the message.
+        loaded: The frozen model, if it is already loaded.
 
     Returns:
         The fitted adapter.
 
     Raises:
-        ValueError: If the folder is not a saved adapter, is corrupt, or its foundation model is not the one found.
+        ValueError: If the folder is not a saved adapter, is corrupt, or its foundation model does not match.
     """
     from .saved_schema import REMEDY, read_config, read_tensors
 
@@ -182,7 +183,7 @@ def load(
 
 
 def _options(adapter_class: type[Adapter], saved: Saved, device: str) -> dict[str, Any]:
-    r"""The options of a config, all that an adapter has."""
+    r"""Return the options of an adapter in a config, and check that they are complete."""
     from .saved_schema import FORMAT
 
     known = set(inspect.signature(adapter_class.__init__).parameters) - {"self", "family", "trainer_options"}
@@ -199,7 +200,7 @@ def _options(adapter_class: type[Adapter], saved: Saved, device: str) -> dict[st
 
 
 def _require_known(saved: Saved, path: str | Path, call: Callable[[str], str]) -> None:
-    r"""Checks that the frozen model that a config names is bundled or a known one: no other is looked for."""
+    r"""Check that a config's frozen model is bundled or known, as files must not cause any other to load."""
     from .saved_schema import REMEDY
 
     address, model = saved.options.get("foundation_model"), saved.foundation_model
@@ -222,7 +223,7 @@ def _require_known(saved: Saved, path: str | Path, call: Callable[[str], str]) -
 
 
 def _require_folder(path: str | Path) -> Path:
-    r"""Returns the folder that holds a saved adapter."""
+    r"""Return the folder of a saved adapter."""
     folder = standing(as_path("path", path))
     for name in (CONFIG, TENSORS):
         if not (folder / name).exists():
@@ -234,38 +235,38 @@ def _require_folder(path: str | Path) -> Path:
 
 
 def unpack(fit: Fit, tensors: Mapping[str, Tensor], family: AdapterModule, prediction_length: int) -> Fitted:
-    r"""Puts together what `pack` took apart.
+    r"""Reconstruct the result of a fit; the inverse of `pack`.
 
     Arguments:
-        fit: What the config says of the fit.
+        fit: The description of the fit in the config.
         tensors: The tensors.
         family: The adapter's family.
         prediction_length: The number of target steps :math:`H`.
 
     Returns:
-        What the fit left behind, its rows cut to those that prediction needs.
+        The result of the fit, with only the rows that prediction needs.
 
     Raises:
-        ValueError: If the tensors do not fit each other and the config.
+        ValueError: If the tensors do not match each other and the config.
     """
     from .saved_schema import panel_of
 
     panel = panel_of(fit, tensors)
-    targets, seen = len(panel.targets), len(panel.targets) + len(panel.past_covariates)
+    targets, columns = len(panel.targets), len(panel.targets) + len(panel.past_covariates)
     low, high = taken(tensors, "support", torch.float64, (2, targets), infinite=True).numpy()
-    scale = taken(tensors, "scale", torch.float64, (seen,)).numpy()
+    scale = taken(tensors, "scale", torch.float64, (columns,)).numpy()
     if not (low < high).all() or not (low < math.inf).all() or not (high > -math.inf).all():
         raise ValueError("the tensor 'support' is expected to hold lowest values below the highest ones")
     if not (scale > 0).all():
         raise ValueError("the tensor 'scale' is expected to hold positive numbers")
-    with seeded(0):  # the first values of parameters, which are overwritten, may be drawn
-        module = family.build(seen)
+    with seeded(0):  # initial parameters may be random; they are overwritten
+        module = family.build(columns)
     fitted = Fitted(
         panel=panel,
         context_length=fit.context_length,
         season_length=fit.season_length,
         support=(low, high),
-        location=taken(tensors, "location", torch.float64, (seen,)).numpy(),
+        location=taken(tensors, "location", torch.float64, (columns,)).numpy(),
         scale=scale,
         constant=np.zeros(targets, dtype=bool),  # until `restore`
         module=module,
@@ -273,9 +274,9 @@ def unpack(fit: Fit, tensors: Mapping[str, Tensor], family: AdapterModule, predi
         recalibration=Recalibration.identity(),
         windows={part: count for part, count in fit.windows.items()},  # noqa: C416  of plain text
         spans={part: span.model_dump() for part, span in fit.spans.items()},
-        decisions={name: Decision(**each.model_dump()) for name, each in fit.stages.items()},
+        decisions={name: Decision(**entry.model_dump()) for name, entry in fit.stages.items()},
         marks=Marks({name: (low, high) for name, (low, high) in fit.marks.items()}),
-        notices=tuple(Notice(each.kind, tuple(each.about), each.said) for each in fit.notices),
+        notices=tuple(Notice(entry.kind, tuple(entry.about), entry.said) for entry in fit.notices),
     )
     fitted.restore(tensors)
     fitted.module.requires_grad_(False)
@@ -285,19 +286,19 @@ def unpack(fit: Fit, tensors: Mapping[str, Tensor], family: AdapterModule, predi
 def unpickled(
     config: Mapping[str, Any], tensors: Mapping[str, Tensor], family: AdapterModule, prediction_length: int
 ) -> Fitted:
-    r"""Puts together what a pickle holds of a fit, with the checks that a file gets.
+    r"""Reconstruct the result of a fit from a pickle, with the same checks as for a file.
 
     Arguments:
-        config: What `pack` says of the fit.
+        config: The config from `pack`.
         tensors: The tensors.
         family: The adapter's family.
         prediction_length: The number of target steps :math:`H`.
 
     Returns:
-        What the fit left behind.
+        The result of the fit.
 
     Raises:
-        ValueError: If the config or the tensors are not as `pack` makes them.
+        ValueError: If the config or the tensors do not match the format of `pack`.
     """
     from .saved_schema import Fit, require_listed
     from .schemas import validated
@@ -308,12 +309,12 @@ def unpickled(
     return unpack(fit, tensors, family, prediction_length)
 
 
-def _part(name: str, of: Mapping[str, Kind]) -> dict[str, Kind]:
-    return {key.removeprefix(f"{name}."): kind for key, kind in of.items() if key.startswith(f"{name}.")}
+def _part(name: str, kinds: Mapping[str, Kind]) -> dict[str, Kind]:
+    return {key.removeprefix(f"{name}."): kind for key, kind in kinds.items() if key.startswith(f"{name}.")}
 
 
 def _index_config(index: pd.Index[Any]) -> dict[str, Any]:
-    r"""What dates the rows that are kept: the unit and zone of their clock, or the number of the last row."""
+    r"""Return what reconstructs the index: unit and time zone of the timestamps, or the number after the last row."""
     if isinstance(index, pd.DatetimeIndex):
         return {"unit": index.unit, "zone": str(index.tz) if index.tz else None}
     return {"stop": int(index.stop) if isinstance(index, pd.RangeIndex) else len(index)}
@@ -324,21 +325,21 @@ def _json(config: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    r"""JSON's form of a numpy number."""
+    r"""Convert a numpy scalar to a JSON value."""
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{type(value).__name__} has no place in a config")
 
 
 def _finite(support: Any) -> Any:
-    r"""A support as JSON can hold it: None where there is no bound."""
+    r"""Convert a support to JSON values, with None for infinite bounds."""
     if isinstance(support, Mapping):
         return {name: _finite(bounds) for name, bounds in support.items()}
     return None if support is None else [float(bound) if math.isfinite(bound) else None for bound in support]
 
 
 def _support_option(support: Any) -> Any:
-    r"""The support that `_finite` wrote; what is none stays, for `Adapter` to refuse."""
+    r"""Invert `_finite`; invalid values are returned as they are, for `Adapter` to reject."""
     if isinstance(support, Mapping):
         return {name: _support_option(bounds) for name, bounds in support.items()}
     if not isinstance(support, list) or len(support) != 2:

@@ -1,4 +1,4 @@
-r"""What files of ours hold: read within bounds, and checked against a typed schema before anything is done with it."""
+r"""Schemas of files, and readers with bounds on size and nesting."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from pydantic.fields import FieldInfo
 
 from ..errors import reading, shown
 
-#: The largest config that is read, in bytes: of ten thousands of items and channels.
+#: The maximum size of a config in bytes, enough for tens of thousands of items and channels.
 LARGEST = 2**26
-#: The most entries and the deepest nesting of what a person writes by hand.
+#: The maximum number of entries and the maximum nesting of handwritten files.
 ENTRIES, DEPTH = 20_000, 16
 
-#: The most characters of what is said of one stage of a fit.
+#: The maximum length of the text on one stage of a fit, in characters.
 MOST_SAID = 10_000
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    r"""A schema that takes values of the types it names, as they are, and no further keys."""
+    r"""Schema that accepts only values of the declared types, without conversion, and no other keys."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
@@ -58,51 +58,51 @@ def _said(value: Any) -> str:
     return str(value)
 
 
-#: Text; unlike pydantic's own, also such as is no valid Unicode, which names of columns may be.
+#: Text; unlike pydantic's own type, also invalid Unicode, which column names may contain.
 Text = Annotated[Any, AfterValidator(_text)]
-#: What is said of a fit, and printed.
+#: A printable text about a fit.
 Said = Annotated[Any, AfterValidator(_said)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-#: A number of things.
+#: A non-negative count.
 Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 def require_regular(path: Path, what: str) -> int:
-    r"""Checks that a path leads to a regular file: no folder, no pipe and no device.
+    r"""Check that a path is a regular file, and no folder, pipe or device.
 
     Arguments:
         path: The path.
-        what: What is there, for the message.
+        what: The name of the file, for the message.
 
     Returns:
         The size of the file in bytes.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If it is not a regular file.
     """
     with reading(f"{what} cannot be read", "check that the file is there and may be read"):
-        found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
+        file_stat = path.stat()
+    if not stat.S_ISREG(file_stat.st_mode):
         raise ValueError(f"{what} is no regular file: give one that is")
-    return found.st_size
+    return file_stat.st_size
 
 
 def read_text(path: Path, what: str, most: int) -> str:
-    r"""Reads a text file whole.
+    r"""Read a text file completely.
 
-    Only regular files are read, of a bounded size. A link to such a file is followed: the Hugging Face cache is made of
-    them, and whoever can place one in the folder can place the file.
+    Only regular files of a bounded size are read. Links to such files are followed: the Hugging Face cache uses them,
+    and whoever can place a link in the folder can place the file.
 
     Arguments:
         path: The file.
-        what: What it is, for the message.
-        most: The most bytes that it may have.
+        what: Its name, for the message.
+        most: The maximum size in bytes.
 
     Returns:
         The text.
 
     Raises:
-        ValueError: If it cannot be read, is no regular file, is larger, or holds no UTF-8.
+        ValueError: If it cannot be read, is not a regular file, is too large, or is not UTF-8.
     """
     size = require_regular(path, what)
     if size > most:
@@ -112,19 +112,19 @@ def read_text(path: Path, what: str, most: int) -> str:
 
 
 def read_json(path: Path, what: str, remedy: str, *, most: int = LARGEST) -> Any:
-    r"""Reads a JSON file: strict JSON, without NaN and infinities, each key once.
+    r"""Read a JSON file: strict JSON, without NaN, infinities and duplicate keys.
 
     Arguments:
         path: The file.
-        what: What it is, for the message.
-        remedy: What to do where it is damaged, for the message.
-        most: The most bytes that it may have.
+        what: Its name, for the message.
+        remedy: The advice for a damaged file, for the message.
+        most: The maximum size in bytes.
 
     Returns:
-        What it holds.
+        The content.
 
     Raises:
-        ValueError: If it cannot be read, or holds no such JSON.
+        ValueError: If it cannot be read, or is not such JSON.
     """
     text = read_text(path, what, most)
     with reading(f"{what} is not valid JSON", remedy):
@@ -143,16 +143,16 @@ def _finite(text: str) -> float:
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    r"""Makes a mapping of the pairs of a JSON object, the hook of `json.loads`.
+    r"""Convert the pairs of a JSON object to a dict, as a hook of `json.loads`.
 
     Arguments:
         pairs: The keys and values.
 
     Returns:
-        The mapping.
+        The dict.
 
     Raises:
-        ValueError: If a key comes twice, of which JSON's own reader keeps the last.
+        ValueError: If a key is duplicate; JSON's own reader would keep the last value.
     """
     content = dict(pairs)
     if len(content) < len(pairs):
@@ -162,25 +162,25 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def plain(content: Any, what: str) -> None:
-    r"""Checks that what a person wrote has a size that a person writes, however its parts are repeated by reference.
+    r"""Check that handwritten content is not too large or deep, counting repeated references each time.
 
     Arguments:
-        content: What YAML holds.
-        what: What it is, for the message.
+        content: The content of a YAML file.
+        what: Its name, for the message.
 
     Raises:
         ValueError: If it is nested too deeply, or has too many entries.
     """
-    level, left = [content], ENTRIES
+    level, remaining = [content], ENTRIES
     for _ in range(DEPTH):
         inner: list[Any] = []
         for value in level:
-            part: Iterable[Any] = (
+            children: Iterable[Any] = (
                 value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
             )
-            inner.extend(part)
-            left -= 1
-            if left < len(inner):
+            inner.extend(children)
+            remaining -= 1
+            if remaining < len(inner):
                 raise ValueError(f"{what} has more than {ENTRIES} entries: write fewer, and repeat none by reference")
         if not inner:
             return
@@ -196,25 +196,25 @@ def validated(
     *,
     unknown: Callable[[str, str, Iterable[str]], ValueError],
 ) -> _Schema:
-    r"""Checks content by a schema.
+    r"""Validate content against a schema.
 
     Arguments:
         schema: The schema.
-        content: What a file holds.
-        what: What it is, for the message.
-        remedy: What to do where it is not as the schema says, for the message.
-        unknown: Makes the error for a key that there is not: `adapts.errors.unknown`.
+        content: The content of a file.
+        what: Its name, for the message.
+        remedy: The advice for invalid content, for the message.
+        unknown: The function that creates the error for an unknown key: `adapts.errors.unknown`.
 
     Returns:
-        The content as the schema holds it.
+        The validated content.
 
     Raises:
-        ValueError: If it is not as the schema says; the first fault is named.
+        ValueError: If it does not match the schema; the message names the first error.
     """
     if not isinstance(content, dict):
         raise ValueError(f"{what} must be a mapping of keys to values, got {type(content).__name__}: {remedy}")
     known = schema.model_fields
-    if len(content) > len(known) and schema.model_config.get("extra") == "forbid":  # pydantic would list all of them
+    if len(content) > len(known) and schema.model_config.get("extra") == "forbid":  # pydantic would report all keys
         strange = next(name for name in content if name not in known)
         raise ValueError(f"{unknown(f'key of {what}', strange, known)}: {remedy}")
     try:
@@ -224,24 +224,24 @@ def validated(
         where, known = ".".join(str(part)[:60] for part in fault["loc"]), _fields(schema, fault["loc"][:-1])
         if fault["type"] == "missing":
             needed = ", ".join(name for name, field in known.items() if field.is_required())
-            said = f"{what} lacks the key {where!r}{f'; it needs {needed}' if needed else ''}"
+            message = f"{what} lacks the key {where!r}{f'; it needs {needed}' if needed else ''}"
         elif fault["type"] == "extra_forbidden" and known:
-            said = str(unknown(f"key of {what}", str(fault["loc"][-1]), known))
+            message = str(unknown(f"key of {what}", str(fault["loc"][-1]), known))
         else:
             reason = fault["msg"].removeprefix("Value error, ").replace("Input should", "should", 1)
-            said = f"{what} has the key {where!r}, which {reason}, got {shown(fault['input'])}"
-            said += f" ({type(fault['input']).__name__})"
-        raise ValueError(f"{said}: {remedy}") from error
+            message = f"{what} has the key {where!r}, which {reason}, got {shown(fault['input'])}"
+            message += f" ({type(fault['input']).__name__})"
+        raise ValueError(f"{message}: {remedy}") from error
     except RecursionError as error:
         raise ValueError(f"{what} is nested too deeply: {remedy}") from error
 
 
 def _fields(schema: type[BaseModel], place: tuple[int | str, ...]) -> dict[str, FieldInfo]:
-    r"""The fields of the schema at a place within another; none where there is no schema."""
+    r"""Return the fields of the nested schema at a location; none if there is no schema."""
     for part in place:
         field = schema.model_fields.get(str(part))
         inner = [] if field is None else [field.annotation, *get_args(field.annotation)]
-        schemas = [each for each in inner if isinstance(each, type) and issubclass(each, BaseModel)]
+        schemas = [candidate for candidate in inner if isinstance(candidate, type) and issubclass(candidate, BaseModel)]
         if not schemas:
             return {}
         schema = schemas[0]
@@ -249,7 +249,7 @@ def _fields(schema: type[BaseModel], place: tuple[int | str, ...]) -> dict[str, 
 
 
 class Training(Strict):
-    r"""What a recipe says of training by gradient."""
+    r"""Settings of training by gradient in a preset."""
 
     objective: Text | None = None
     horizon_weights: float | None = None
@@ -257,7 +257,7 @@ class Training(Strict):
 
 
 class Paper(Strict):
-    r"""The paper that a recipe is from."""
+    r"""Paper that a preset is based on."""
 
     title: Text
     year: int
@@ -265,7 +265,7 @@ class Paper(Strict):
 
 
 class Recipe(Strict):
-    r"""A recipe of one's own."""
+    r"""User-defined preset."""
 
     family: Text
     when: Text = ""
@@ -275,7 +275,7 @@ class Recipe(Strict):
 
 
 class ShelfRecipe(Recipe):
-    r"""A recipe on the shelf, which says when to use it."""
+    r"""Preset in the registry; `when` is required."""
 
     when: Text
 
@@ -285,7 +285,7 @@ _Side = Annotated[float, Field(allow_inf_nan=True)]
 
 
 class Borders(Strict):
-    r"""The rows where the parts of a data set end."""
+    r"""Row numbers at which the splits of a data set end."""
 
     train: Rows
     validation: Rows
@@ -300,7 +300,7 @@ def _inside(name: str) -> str:
 
 
 class DataCard(Strict):
-    r"""A data card: where a data set is, and how it is read."""
+    r"""Data card: the location of a data set, and how to read it."""
 
     name: Text
     source: Text
@@ -324,9 +324,9 @@ class DataCard(Strict):
 
 
 class PredictorOptions(Strict):
-    r"""The options of a serialised predictor, and the digest of the config of the adapter that they go with.
+    r"""Options of a serialised predictor, and the digest of the config of its adapter.
 
-    Predictors of earlier versions name no adapter. While one is replaced, the options before are held too.
+    Predictors of earlier versions name no adapter. While a predictor is replaced, its previous options are kept too.
     """
 
     num_samples: Annotated[int, Field(ge=1, le=2**31)]
@@ -337,7 +337,7 @@ class PredictorOptions(Strict):
 
 
 class ModelCard(BaseModel):
-    r"""The `card.json` of a checkpoint; what else it says is not looked at."""
+    r"""The `card.json` of a checkpoint; other keys are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 

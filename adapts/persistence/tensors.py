@@ -1,4 +1,4 @@
-r"""Tensors of a file, checked before they are used: their names, types, shapes and values."""
+r"""Validation of tensors from files: names, types, shapes and values."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..errors import shown
 
-#: The type and the shape of a tensor.
+#: The dtype and the shape of a tensor.
 Kind = tuple[torch.dtype, tuple[int, ...]]
-#: The types that we write, by their names in a safetensors file.
+#: The dtypes in saved files, by their names in safetensors.
 TYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -28,7 +28,7 @@ _NAMES = {dtype: name for name, dtype in TYPES.items()}
 
 
 def kind_of(tensor: Tensor) -> Kind:
-    r"""Returns the type and the shape of a tensor.
+    r"""Return the dtype and the shape of a tensor.
 
     Arguments:
         tensor: The tensor.
@@ -37,36 +37,38 @@ def kind_of(tensor: Tensor) -> Kind:
 
 
 def written(kind: Kind) -> str:
-    r"""Writes a type and a shape as a config and our messages hold them.
+    r"""Format a dtype and a shape as in configs and messages.
 
     Arguments:
-        kind: The type and the shape.
+        kind: The dtype and the shape.
 
     Returns:
-        Such as `"F64[54, 3]"`.
+        A text such as `"F64[54, 3]"`.
     """
     dtype, shape = kind
     return f"{_NAMES.get(dtype, str(dtype))}{list(shape)}"
 
 
 def require_names(what: str, names: Collection[str], required: Collection[str], optional: Collection[str] = ()) -> None:
-    r"""Checks that the tensors are those that something is made of.
+    r"""Check that the required tensors are present, and no others but optional ones.
 
     Arguments:
-        what: What is made of them, for the message.
+        what: The object made of the tensors, for the message.
         names: The names of the tensors.
-        required: The names that must be there.
-        optional: The names that may be there.
+        required: The required names.
+        optional: The optional names.
 
     Raises:
-        ValueError: If one is missing, or there is another.
+        ValueError: If a required tensor is missing, or there is any other.
     """
     absent = [name for name in required if name not in names]
     if absent:
         raise ValueError(f"{what} lacks the tensor {absent[0]!r}")
-    others = sorted(set(names) - {*required, *optional})
-    if others:
-        raise ValueError(f"{what} has no tensor {shown(others[0])}, only {', '.join([*required, *optional]) or 'none'}")
+    unexpected = sorted(set(names) - {*required, *optional})
+    if unexpected:
+        raise ValueError(
+            f"{what} has no tensor {shown(unexpected[0])}, only {', '.join([*required, *optional]) or 'none'}"
+        )
 
 
 def taken(
@@ -80,29 +82,33 @@ def taken(
     missing: bool = False,
     infinite: bool = False,
 ) -> Tensor:
-    r"""Returns a tensor of a state, checked.
+    r"""Return a tensor of a state after validation.
 
     Arguments:
         state: The tensors by name.
-        name: The name of the one to take.
-        dtype: Its type, or those that it may have.
+        name: The tensor's name.
+        dtype: Its dtype, or the allowed ones.
         shape: Its shape; None stands for any size.
-        low: The lowest value that it may hold.
-        high: The highest value that it may hold.
-        missing: Whether it may hold NaN.
-        infinite: Whether it may hold infinite values.
+        low: The minimum allowed value.
+        high: The maximum allowed value.
+        missing: Whether NaN is allowed.
+        infinite: Whether infinite values are allowed.
 
     Returns:
         The tensor.
 
     Raises:
-        ValueError: If it is missing, or is of another type or shape, or holds such values.
+        ValueError: If it is missing, has another dtype or shape, or holds other values.
     """
     if name not in state:
         raise ValueError(f"the tensor {name!r} is missing")
     x, dtypes = state[name], dtype if isinstance(dtype, tuple) else (dtype,)
     sizes = zip(x.shape, shape, strict=False)
-    if x.dtype not in dtypes or x.ndim != len(shape) or any(have != want for have, want in sizes if want is not None):
+    if (
+        x.dtype not in dtypes
+        or x.ndim != len(shape)
+        or any(actual != expected_size for actual, expected_size in sizes if expected_size is not None)
+    ):
         names = " or ".join(_NAMES[each] for each in dtypes)
         expected = ", ".join("any" if size is None else str(size) for size in shape)
         raise ValueError(f"the tensor {name!r} is expected as {names}[{expected}], got {written(kind_of(x))}")

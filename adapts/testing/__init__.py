@@ -1,4 +1,4 @@
-r"""Tests that adapter families and foundation models of others inherit."""
+r"""Conformance tests for third-party adapter families and foundation models."""
 
 from .families import AdapterConformance
 from .foundation import FoundationModelConformance

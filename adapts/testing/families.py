@@ -1,4 +1,4 @@
-r"""What every adapter family must do, as tests to inherit."""
+r"""Conformance tests of adapter families, to inherit."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .tiny import tiny_chronos_bolt
 
 
 class AdapterConformance:
-    r"""What `adapts` expects of an adapter family.
+    r"""Tests of the contract of an adapter family.
 
-    Subclass it as `Test...` and overwrite the fixture `family`.
+    Subclass it as `Test...` and override the fixture `family`.
     """
 
     #: The number of observed channels that the family is built for.
     channels: ClassVar[int] = 3
-    #: Whether a fresh adapter that keeps all channels hands the frozen model's own forecasts back.
+    #: Whether an untrained adapter that keeps all channels returns the frozen model's own forecasts.
     starts_as_identity: ClassVar[bool] = True
 
     batch: ClassVar[int] = 5
@@ -56,11 +56,11 @@ class AdapterConformance:
         return torch.randn(self.batch, self.length, self.channels)
 
     def forecast(self, adapter: AdapterModule, model: FoundationModel, past: Tensor) -> Tensor:
-        r"""Forecasts as training does: encode, the frozen model's median in one call, decode; (M, B, H, D)."""
+        r"""Forecast as in training: encode, one call of the frozen model for medians, decode; shape (M, B, H, D)."""
         return self.forecast_and_state(adapter, model, past)[0]
 
     def forecast_and_state(self, adapter: AdapterModule, model: FoundationModel, past: Tensor) -> tuple[Tensor, State]:
-        r"""Forecasts as `forecast` does; also the state of the windows."""
+        r"""Forecast as `forecast` does; also return the state of the windows."""
         z, state = self.encoded(adapter, past)  # (M, B, L, K), or M = 1
         quantiles = model(z.mT.flatten(0, 2), self.horizon, unroll="median")  # (M*B*K, Q, H)
         median = quantiles[:, model.median_index].reshape(*z.shape[:2], -1, self.horizon).mT  # (M, B, H, K)
@@ -69,7 +69,7 @@ class AdapterConformance:
     def encoded(
         self, adapter: AdapterModule, past: Tensor, draws: int = 1, seed: int | None = None
     ) -> tuple[Tensor, State]:
-        r"""Encodes, and gives the state what the family declares that decoding needs."""
+        r"""Encode, and complete the state with the forecasts that the family declares it needs."""
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         z, state = adapter.encode(past, draws=draws, generator=generator)
         if adapter.needs_forecast:
@@ -77,7 +77,7 @@ class AdapterConformance:
         return z, state
 
     def evidence(self, adapter: AdapterModule) -> tuple[Evidence, State]:
-        r"""Windows to solve on, in four blocks of time; some targets are missing, some windows degenerate."""
+        r"""Return regression data in four blocks of time, with missing targets and degenerate windows."""
         count = 60
         past = torch.randn(count, self.length, self.channels)
         past[3, :10], past[4, 1, 0], past[5] = torch.nan, torch.nan, 1.5
@@ -90,10 +90,10 @@ class AdapterConformance:
         state.forecast = forecast
         return Evidence(past, future, adapter.encode_future(forecast, state), fold), state
 
-    # ------------------------------------------------------------------ making
+    # ------------------------------------------------------------------ construction
 
     def test_build_makes_a_copy(self, family: AdapterModule) -> None:
-        r"""Building leaves the family as it is; its options make the same one again."""
+        r"""Building leaves the family unchanged; its options recreate it."""
         options = family.options()
         adapter = family.build(self.channels)
         assert adapter.channels == self.channels
@@ -103,7 +103,7 @@ class AdapterConformance:
         assert adapter.options() == options == type(family)(**options).options()
 
     def test_wrong_use_is_refused(self, family: AdapterModule) -> None:
-        r"""An unknown option, no channels, or an adapter that is not built get a clear error."""
+        r"""An unknown option, zero channels, or an adapter that is not built raise a clear error."""
         with pytest.raises(ValueError, match="'nonsense'"):
             type(family)(**family.options(), nonsense=1)
         with pytest.raises(ValueError, match="at least one channel"):
@@ -112,7 +112,7 @@ class AdapterConformance:
             family.encode(torch.zeros(1, self.length, self.channels))
 
     def test_wrong_shapes_are_refused(self, adapter: AdapterModule, past: Tensor) -> None:
-        r"""Windows or paths of another shape get an error with both shapes, and the remedy where it is plain."""
+        r"""Windows or paths of another shape raise an error with both shapes, and a remedy where it is clear."""
         with pytest.raises(ValueError, match=rf"encode takes 'x' of shape .*{self.channels}\), got .*pass x\.mT"):
             adapter.encode(past.mT)
         for wrong in (past[0], past[None], past[..., :-1]):
@@ -129,10 +129,10 @@ class AdapterConformance:
     # ------------------------------------------------------------------ shapes
 
     def test_shapes(self, adapter: AdapterModule, past: Tensor) -> None:
-        r"""The past becomes (M, B, L, K), latent paths become (S, B, H, D), latent targets are (B, H, K)."""
-        for asked in (1, 3):
-            z, state = self.encoded(adapter, past, draws=asked)
-            draws = adapter.count_draws(asked)
+        r"""The past has shape (M, B, L, K), decoded paths (S, B, H, D), latent targets (B, H, K)."""
+        for requested in (1, 3):
+            z, state = self.encoded(adapter, past, draws=requested)
+            draws = adapter.count_draws(requested)
             assert state.draws == draws
             latents_drawn = draws if adapter.stochastic_latents else 1
             assert z.shape == (latents_drawn, self.batch, self.length, adapter.latents)
@@ -153,7 +153,7 @@ class AdapterConformance:
         assert adapter.decode(paths, state).isfinite().all()
 
     def test_one_channel(self, family: AdapterModule) -> None:
-        r"""A single channel is adapted, or refused with the option that does not fit it."""
+        r"""A single channel is supported, or rejected with the name of the option that does not fit."""
         try:
             adapter = family.build(1)
         except ValueError as error:
@@ -164,10 +164,10 @@ class AdapterConformance:
         paths = torch.randn(state.draws, 2, self.horizon, adapter.latents)
         assert adapter.decode(paths, state).shape == (state.draws, 2, self.horizon, 1)
 
-    # ------------------------------------------------------------------ what the numbers must be
+    # ------------------------------------------------------------------ independence
 
     def test_windows_and_samples_stay_apart(self, adapter: AdapterModule, past: Tensor) -> None:
-        r"""A window's draws and forecasts do not depend on its neighbours, nor a sample on the others."""
+        r"""A window's draws and forecasts do not depend on other windows, nor a sample on other samples."""
         self.disturb(adapter)
         z, state = self.encoded(adapter, past, draws=2, seed=3)
         draws = state.draws
@@ -177,23 +177,23 @@ class AdapterConformance:
             alone, state_alone = self.encoded(adapter, past[row : row + 1], draws=2, seed=3)
             assert_close(alone[:, 0], z[:, row])
             assert_close(adapter.decode(paths[:, row : row + 1], state_alone)[:, 0], decoded[:, row])
-        for sample in range(3):  # the first of each draw, then the second
+        for sample in range(3):  # one path of each draw
             assert_close(adapter.decode(paths[sample::3], state), decoded[sample::3])
 
-    # ------------------------------------------------------------------ what is drawn
+    # ------------------------------------------------------------------ draws
 
     def disturb(self, adapter: AdapterModule) -> None:
-        r"""Moves every parameter from where it started, so that what is drawn of it shows."""
+        r"""Perturb every parameter, so that draws of the weights have an effect."""
         for parameter in adapter.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
 
     def test_a_seed_makes_the_draws(self, adapter: AdapterModule, past: Tensor) -> None:
-        r"""The same seed draws the same, encoding and decoding use one draw, and the global generator stays."""
+        r"""A seed determines the draws, decoding reuses those of encoding, and the global generator is unchanged."""
         if adapter.closed_form:
             adapter.solve(self.evidence(adapter)[0], choose=True)
         self.disturb(adapter)
         paths = torch.randn(1, self.batch, self.horizon, adapter.latents)
-        kept = torch.get_rng_state()
+        generator_state = torch.get_rng_state()
         results = []
         for seed in (5, 5, 6):
             z, state = self.encoded(adapter, past, draws=64, seed=seed)
@@ -201,7 +201,7 @@ class AdapterConformance:
             decoded = adapter.decode(same, state)
             assert torch.equal(adapter.decode(same, state), decoded)
             results.append((z, decoded))
-        assert torch.equal(torch.get_rng_state(), kept)
+        assert torch.equal(torch.get_rng_state(), generator_state)
         (z, decoded), (again, decoded_again), other = results
         assert torch.equal(z, again)
         assert torch.equal(decoded, decoded_again)
@@ -210,10 +210,10 @@ class AdapterConformance:
             assert torch.equal(decoded, other[1])
             return
         assert adapter.stochastic
-        assert any(bool((each != each[:1]).any()) for each in (z, decoded))
+        assert any(bool((result != result[:1]).any()) for result in (z, decoded))
 
     def test_paths_are_shared_out_evenly(self, adapter: AdapterModule, past: Tensor) -> None:
-        r"""A number of paths that is no multiple of the draws is refused."""
+        r"""A number of paths that is not a multiple of the draws is rejected."""
         _, state = self.encoded(adapter, past, draws=3)
         assert adapter.stochastic or state.draws == 1
         if state.draws > 1:
@@ -221,7 +221,7 @@ class AdapterConformance:
                 adapter.decode(torch.zeros(state.draws + 1, self.batch, self.horizon, adapter.latents), state)
 
     def test_shapes_in_training(self, adapter: AdapterModule, past: Tensor) -> None:
-        r"""In training mode, where a draw may be a window's own, shapes are the same."""
+        r"""In training mode, where each window may have its own draw, shapes are the same."""
         z, state = self.encoded(adapter.train(), past)
         draws = adapter.count_draws(1)
         assert state.draws == draws
@@ -230,7 +230,7 @@ class AdapterConformance:
         assert adapter.decode(paths, state).shape == (2 * draws, self.batch, self.horizon, self.channels)
 
     def test_divergences_and_laws(self, adapter: AdapterModule, past: Tensor) -> None:
-        r"""Divergences are at least zero, a likelihood judges every cell of every path, the spread is a variance."""
+        r"""Divergences are non-negative, likelihoods have a value per cell and path, `spread` is a variance."""
         self.disturb(adapter)
         for windows in (past, torch.stack([row[:, None].expand(-1, self.channels) for row in self.degenerate()])):
             _, state = self.encoded(adapter, windows)
@@ -240,24 +240,24 @@ class AdapterConformance:
             assert adapter.weight_divergence().shape == ()
             assert adapter.weight_divergence() >= 0
             prediction = torch.randn(2 * state.draws, count, self.horizon, self.channels)
-            law = adapter.likelihood(prediction, state)
-            if law is not None:
-                judged = law.log_prob(torch.randn(count, self.horizon, self.channels))
-                assert judged.shape == prediction.shape
-                assert judged.isfinite().all()
-            spread = adapter.spread(windows)
-            assert spread.shape == (count, self.channels)
-            assert spread.isfinite().all()
-            assert (spread >= 0).all()
+            distribution = adapter.likelihood(prediction, state)
+            if distribution is not None:
+                log_densities = distribution.log_prob(torch.randn(count, self.horizon, self.channels))
+                assert log_densities.shape == prediction.shape
+                assert log_densities.isfinite().all()
+            variances = adapter.spread(windows)
+            assert variances.shape == (count, self.channels)
+            assert variances.isfinite().all()
+            assert (variances >= 0).all()
 
     def degenerate(self) -> list[Tensor]:
-        r"""The series of `degenerate_rows` at the windows' length."""
+        r"""Return the series of `degenerate_rows` at the windows' length."""
         return list(degenerate_rows(self.length).values())
 
-    # ------------------------------------------------------------------ where it starts
+    # ------------------------------------------------------------------ untrained adapters
 
     def test_starts_as_the_frozen_model(self, adapter: AdapterModule, past: Tensor) -> None:
-        r"""Decoding undoes encoding before anything is fitted."""
+        r"""Decoding inverts encoding before anything is fitted."""
         if not self.starts_as_identity or adapter.latents != self.channels:
             pytest.skip("the family does not start as the frozen model")
         z, state = self.encoded(adapter, past)
@@ -269,7 +269,7 @@ class AdapterConformance:
 
     @pytest.mark.parametrize("name", ROWS)
     def test_missing_cells(self, adapter: AdapterModule, past: Tensor, name: str) -> None:
-        r"""Latents are finite, but where the frozen model is handed the channels' own NaN; decoding is finite."""
+        r"""Latents are finite, except where the frozen model receives the channels' own NaN; decoding is finite."""
         for channels in ([0], list(range(self.channels))):
             window = past.clone()
             window[1][:, channels] = degenerate_rows(self.length)[name].unsqueeze(-1)
@@ -287,7 +287,7 @@ class AdapterConformance:
     def test_gradients_are_finite(
         self, adapter: AdapterModule, foundation_model: FoundationModel, past: Tensor, name: str
     ) -> None:
-        r"""Forecasts are finite, so is every free parameter's gradient through the frozen model, and a step after."""
+        r"""Forecasts and gradients through the frozen model are finite, and parameters after a step as well."""
         free = [parameter for parameter in adapter.parameters() if parameter.requires_grad]
         fingerprint = foundation_model.fingerprint()
         past[1, :, 0] = degenerate_rows(self.length)[name]
@@ -298,9 +298,9 @@ class AdapterConformance:
             return
         optimiser = torch.optim.Adam(free, lr=0.01)
         loss = (forecast - 1).abs().mean() + adapter.divergence(state).mean() + adapter.weight_divergence()
-        law = adapter.likelihood(forecast, state)
-        if law is not None:
-            loss = loss - law.log_prob(torch.ones_like(forecast)).mean()
+        distribution = adapter.likelihood(forecast, state)
+        if distribution is not None:
+            loss = loss - distribution.log_prob(torch.ones_like(forecast)).mean()
         assert loss.isfinite()
         torch.autograd.backward(loss)
         for parameter in free:
@@ -314,7 +314,7 @@ class AdapterConformance:
         assert foundation_model.fingerprint() == fingerprint
 
     def test_closed_form(self, adapter: AdapterModule) -> None:
-        r"""A closed form is solved on imperfect windows, repeats itself, and gains on what it saw."""
+        r"""A closed form handles imperfect windows, is reproducible, and improves the fit in sample."""
         if not adapter.closed_form:
             pytest.skip("the family has no closed form")
         evidence, state = self.evidence(adapter)
@@ -330,13 +330,13 @@ class AdapterConformance:
         assert error() < before
         adapter.solve(evidence, choose=True)
         assert_close(adapter.state_dict(), solved)
-        adapter.solve(evidence, choose=False)  # again, with the strengths chosen
+        adapter.solve(evidence, choose=False)  # refit with the selected strengths
         assert error() < before
 
     # ------------------------------------------------------------------ saving
 
     def test_state_round_trip(self, adapter: AdapterModule, family: AdapterModule, past: Tensor) -> None:
-        r"""A fresh adapter with the saved tensors gives the same numbers."""
+        r"""A new adapter with the saved tensors gives the same values."""
         if adapter.closed_form:
             adapter.solve(self.evidence(adapter)[0], choose=True)
         self.disturb(adapter)

@@ -1,4 +1,4 @@
-r"""What every foundation model must do, as tests to inherit."""
+r"""Conformance tests of foundation models, to inherit."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .rows import ROWS, degenerate_rows
 
 
 class FoundationModelConformance:
-    r"""What `adapts` expects of a frozen foundation model.
+    r"""Tests of the contract of a frozen foundation model.
 
-    Subclass it as `Test...` and overwrite the fixture `foundation_model`.
+    Subclass it as `Test...` and override the fixture `foundation_model`.
     """
 
-    #: The error of float32 that is allowed, relative to the size of the forecasts.
+    #: The tolerated float32 error, relative to the size of the forecasts.
     tolerance: ClassVar[float] = 1e-4
-    #: Whether shift and positive scale of a series carry over to its forecast.
+    #: Whether the forecast is equivariant to shift and positive scale of a series.
     affine_equivariant: ClassVar[bool] = True
 
     @pytest.fixture
@@ -35,21 +35,21 @@ class FoundationModelConformance:
 
     @pytest.fixture
     def context(self, foundation_model: FoundationModel) -> Tensor:
-        r"""Series without any trouble, shorter than the model's context."""
+        r"""Regular series, shorter than the model's context."""
         length = max(8, foundation_model.context_length - 5)
         return torch.randn(3, length, generator=torch.Generator().manual_seed(1))
 
     @pytest.fixture(params=["quantile", "median"])
     def unroll(self, request: pytest.FixtureRequest) -> Unroll:
-        r"""Each way to go beyond one pass of the model."""
+        r"""Each way to forecast beyond one pass of the model."""
         return "median" if request.param == "median" else "quantile"
 
     def assert_near(self, actual: Tensor, expected: Tensor) -> None:
-        r"""Asserts equality up to `tolerance`, relative to the largest number expected."""
+        r"""Assert equality up to `tolerance`, relative to the largest expected value."""
         size = float(expected.abs().max().clamp(min=1e-30))
         assert_close(actual, expected, rtol=0, atol=self.tolerance * size)
 
-    # ------------------------------------------------------------------ what comes out
+    # ------------------------------------------------------------------ output
 
     @pytest.mark.parametrize("blocks", [0.0, 0.5, 1.0, 1.5, 2.5])
     def test_shape_type_and_order(
@@ -66,19 +66,19 @@ class FoundationModelConformance:
             assert (quantiles.diff(dim=1) >= 0).all()
 
     def test_levels(self, foundation_model: FoundationModel) -> None:
-        r"""The levels rise strictly inside (0, 1), the median among them."""
+        r"""The levels increase strictly within (0, 1) and include the median."""
         levels = torch.tensor((0.0, *foundation_model.quantile_levels, 1.0))
         assert (levels.diff() > 0).all()
         assert foundation_model.quantile_levels[foundation_model.median_index] == 0.5
 
     def test_no_series(self, foundation_model: FoundationModel) -> None:
-        r"""No series in, no forecast out."""
+        r"""An empty batch gives an empty forecast."""
         shape = (0, len(foundation_model.quantile_levels), 3)
         assert foundation_model(torch.zeros(0, 9), 3).shape == shape
         assert foundation_model.predict(torch.zeros(0, 9), 3).shape == shape
 
     def test_wrong_contexts_are_refused(self, foundation_model: FoundationModel, context: Tensor) -> None:
-        r"""A context of another shape or type, or a horizon below one, gets a clear error."""
+        r"""A context of another shape or type, or a horizon below one, raises a clear error."""
         for wrong, message in (
             (context[0], r"pass context\[None\]"),
             (context[None], "one row a series"),
@@ -94,7 +94,7 @@ class FoundationModelConformance:
             foundation_model(context, 1, unroll="mean")
 
     def test_only_the_last_steps_are_read(self, foundation_model: FoundationModel, unroll: Unroll) -> None:
-        r"""Steps before the last `context_length` change nothing."""
+        r"""Steps before the last `context_length` have no effect."""
         length = foundation_model.context_length
         context = torch.randn(2, length + 7)
         other = torch.cat([context[:, :7] * 100, context[:, 7:]], dim=1)
@@ -106,32 +106,32 @@ class FoundationModelConformance:
     def test_shorter_horizon_is_a_prefix(
         self, foundation_model: FoundationModel, context: Tensor, unroll: Unroll
     ) -> None:
-        r"""A longer horizon appends steps and leaves the first ones alone."""
+        r"""A longer horizon appends steps and leaves the first ones unchanged."""
         block = foundation_model.prediction_length
         longest = foundation_model(context, 2 * block + 1, unroll=unroll)
         for horizon in {1, block, block + 1}:
             self.assert_near(foundation_model(context, horizon, unroll=unroll), longest[..., :horizon])
 
     def test_median_unrolling_appends_the_median(self, foundation_model: FoundationModel, context: Tensor) -> None:
-        r"""The second block is the forecast of the context with the first median behind it."""
+        r"""The second block is the forecast of the context extended by the first median."""
         block = foundation_model.prediction_length
         both = foundation_model(context, 2 * block, unroll="median")
         extended = torch.cat([context, both[:, foundation_model.median_index, :block]], dim=1)
         self.assert_near(both[..., block:], foundation_model(extended, block))
 
-    # ------------------------------------------------------------------ series alone, whatever they hold
+    # ------------------------------------------------------------------ separate series, degenerate contexts
 
     def test_series_are_forecast_alone(self, foundation_model: FoundationModel, context: Tensor) -> None:
-        r"""A series' forecast does not depend on its neighbours, degenerate ones included."""
+        r"""A series' forecast does not depend on other series in the batch, including degenerate ones."""
         horizon = foundation_model.prediction_length + 1
-        company = torch.stack(list(degenerate_rows(context.shape[1]).values()))
-        together = foundation_model(torch.cat([company, context]), horizon)[len(company) :]
+        degenerate = torch.stack(list(degenerate_rows(context.shape[1]).values()))
+        together = foundation_model(torch.cat([degenerate, context]), horizon)[len(degenerate) :]
         for row in range(len(context)):
             self.assert_near(together[row], foundation_model(context[row : row + 1], horizon)[0])
         self.assert_near(foundation_model(context.flip(0), horizon).flip(0), together)
 
     def test_padding_changes_nothing(self, foundation_model: FoundationModel, unroll: Unroll) -> None:
-        r"""A short context is the same series when missing steps fill it up on the left."""
+        r"""Padding with missing steps on the left does not change the forecast of a short context."""
         short = torch.randn(3, max(1, foundation_model.context_length // 3))
         padded = nn.functional.pad(short, (foundation_model.context_length - short.shape[1], 0), value=torch.nan)
         horizon = foundation_model.prediction_length + 1
@@ -139,13 +139,13 @@ class FoundationModelConformance:
         self.assert_near(foundation_model(padded, horizon, unroll=unroll), forecast)
 
     def test_predict_is_forward_in_chunks(self, foundation_model: FoundationModel, context: Tensor) -> None:
-        r"""`predict` gives the numbers of `forward` for any chunk size, and no gradient."""
+        r"""`predict` gives the values of `forward` for any chunk size, without gradients."""
         horizon = foundation_model.prediction_length + 1
         many = torch.cat([context, torch.stack(list(degenerate_rows(context.shape[1]).values()))])
-        many = many[~many.isnan().any(1) | many.isnan().all(1)]  # no gap that would be bridged, or lie at the end
-        many = many[many.amax(1) != many.amin(1)]  # constant series have a test of their own
+        many = many[~many.isnan().any(1) | many.isnan().all(1)]  # `predict` handles gaps differently
+        many = many[many.amax(1) != many.amin(1)]  # constant series are tested separately
         whole = foundation_model(many, horizon)
-        kept = foundation_model.memory_budget
+        default_budget = foundation_model.memory_budget
         try:
             for budget in (1, 2**40):
                 foundation_model.memory_budget = budget
@@ -156,10 +156,10 @@ class FoundationModelConformance:
             foundation_model.memory_budget = 1
             assert foundation_model.chunk_rows(100, horizon) == 1
         finally:
-            foundation_model.memory_budget = kept
+            foundation_model.memory_budget = default_budget
 
     def test_predict_gives_a_constant_series_its_constant(self, foundation_model: FoundationModel) -> None:
-        r"""A series of equal values is forecast as this value, exactly, whatever its size and its gaps."""
+        r"""A constant series is forecast as exactly this constant, for any magnitude and with gaps."""
         values = torch.tensor([0.0, 5.0, -0.1, 1e-12, 1e-30, 3e15]).unsqueeze(1)
         context = values.repeat(1, 40)
         context[:, 7], context[:3, -5:] = torch.nan, torch.nan
@@ -167,7 +167,7 @@ class FoundationModelConformance:
         assert torch.equal(forecast, values.unsqueeze(2).expand_as(forecast))
 
     def test_predict_bridges_short_gaps(self, foundation_model: FoundationModel, context: Tensor) -> None:
-        r"""What lies on a line between its neighbours may be missing."""
+        r"""Short gaps are interpolated linearly."""
         steps = torch.arange(context.shape[1])
         even = torch.where(steps % 3 == 0, context, torch.nan)[:, : 1 + 3 * ((context.shape[1] - 1) // 3)]
         left, right = even[:, :-3:3], even[:, 3::3]
@@ -176,31 +176,31 @@ class FoundationModelConformance:
         self.assert_near(foundation_model.predict(even, 3), foundation_model(whole, 3).detach())
 
     def test_predict_looks_past_a_gap_at_the_end(self, foundation_model: FoundationModel, context: Tensor) -> None:
-        r"""Behind missing last steps `predict` goes on from the last observation; without any, from nothing."""
-        block, number = foundation_model.prediction_length, len(foundation_model.quantile_levels)
+        r"""With missing last steps `predict` starts after the last observation; an empty series is passed as it is."""
+        block, levels = foundation_model.prediction_length, len(foundation_model.quantile_levels)
         gaps = torch.tensor([0, 1, block, 0][: len(context)])
-        holed = context.clone()
+        with_gaps = context.clone()
         for row, gap in enumerate(gaps.tolist()):
-            holed[row, context.shape[1] - gap :] = torch.nan
-        holed = torch.cat([holed, torch.full_like(context[:1], torch.nan)])
-        forecasts = foundation_model.predict(holed, 3)
-        assert forecasts.shape == (len(holed), number, 3)
+            with_gaps[row, context.shape[1] - gap :] = torch.nan
+        with_gaps = torch.cat([with_gaps, torch.full_like(context[:1], torch.nan)])
+        forecasts = foundation_model.predict(with_gaps, 3)
+        assert forecasts.shape == (len(with_gaps), levels, 3)
         for row, gap in enumerate(gaps.tolist()):
             known = context[row : row + 1, : context.shape[1] - gap]
             self.assert_near(forecasts[row], foundation_model(known, gap + 3)[0, :, gap:].detach())
-        self.assert_near(forecasts[-1], foundation_model(holed[-1:], 3)[0].detach())
+        self.assert_near(forecasts[-1], foundation_model(with_gaps[-1:], 3)[0].detach())
 
     @pytest.mark.parametrize("name", ROWS)
     def test_every_row_has_a_finite_forecast_and_gradient(
         self, foundation_model: FoundationModel, unroll: Unroll, name: str
     ) -> None:
-        r"""Missing, constant or empty: forecast and gradient are finite, the latter zero at missing steps."""
+        r"""Forecast and gradient are finite for degenerate rows; the gradient is zero at missing steps."""
         row = degenerate_rows(max(8, foundation_model.context_length - 3))[name]
         context = torch.stack([row, row.nan_to_num() + torch.randn(len(row))])
         self._assert_finite(foundation_model, context, unroll)
 
     def test_shortest_contexts(self, foundation_model: FoundationModel, unroll: Unroll) -> None:
-        r"""One or two steps, observed or not, are a context."""
+        r"""Contexts of one or two steps, observed or missing, are valid."""
         for context in (torch.tensor([[1.3], [0.0], [torch.nan]]), torch.tensor([[1.3, torch.nan], [2.0, 2.0]])):
             self._assert_finite(foundation_model, context, unroll)
 
@@ -226,7 +226,7 @@ class FoundationModelConformance:
     # ------------------------------------------------------------------ gradients
 
     def test_gradient_is_the_slope(self, foundation_model: FoundationModel, context: Tensor, unroll: Unroll) -> None:
-        r"""The directional derivative is that of central differences; each step is reached."""
+        r"""The directional derivative matches central differences; every step has a non-zero gradient."""
         if not foundation_model.differentiable:
             with pytest.raises(ValueError, match="no gradient with respect to its context"):
                 foundation_model(context.requires_grad_(), 1, unroll=unroll)
@@ -250,20 +250,20 @@ class FoundationModelConformance:
 
     @pytest.mark.parametrize("name", ROWS)
     def test_encoder_survives_a_training_step(self, foundation_model: FoundationModel, name: str) -> None:
-        r"""One clipped optimiser step on a batch with such a row leaves an encoder's weights finite, and moved."""
+        r"""A clipped optimiser step with a degenerate row moves an encoder's weights and keeps them finite."""
         if not foundation_model.differentiable:
             pytest.skip("the model has no gradient with respect to its context")
         length = max(8, foundation_model.context_length - 3)
         row = degenerate_rows(length)[name]
         windows = torch.randn(4, length, 2)  # (B, L, D)
         windows[0] = row.nan_to_num().unsqueeze(-1)
-        seen = torch.ones(4, length, 2, dtype=torch.bool)
-        seen[0] = ~row.isnan().unsqueeze(-1)
+        observed = torch.ones(4, length, 2, dtype=torch.bool)
+        observed[0] = ~row.isnan().unsqueeze(-1)
 
         encoder = nn.Linear(2, 2, bias=False)
         before = encoder.weight.detach().clone()
         optimiser = torch.optim.Adam(encoder.parameters(), lr=0.1)
-        z = torch.where(seen, encoder(windows), torch.nan)
+        z = torch.where(observed, encoder(windows), torch.nan)
         forecast = foundation_model(z.mT.flatten(0, 1), foundation_model.prediction_length + 1, unroll="median")
         forecast.abs().mean().backward()
         nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
@@ -271,10 +271,10 @@ class FoundationModelConformance:
         assert encoder.weight.isfinite().all()
         assert (encoder.weight != before).all()
 
-    # ------------------------------------------------------------------ frozen
+    # ------------------------------------------------------------------ frozen weights
 
     def test_weights_never_change(self, foundation_model: FoundationModel, context: Tensor) -> None:
-        r"""The weights ask for no gradient, get none, and are the same after training through them."""
+        r"""The weights require no gradient, receive none, and are unchanged by training through them."""
         before = copy.deepcopy(foundation_model.state_dict())
         name = foundation_model.fingerprint()
         assert not any(parameter.requires_grad for parameter in foundation_model.parameters())
@@ -286,7 +286,7 @@ class FoundationModelConformance:
         assert foundation_model.fingerprint() == name
 
     def test_mode_never_changes(self, foundation_model: FoundationModel, context: Tensor) -> None:
-        r"""No `train()`, its own or of a module around it, wakes dropout."""
+        r"""`train()`, of the model or of a module that contains it, does not activate dropout."""
         forecast = foundation_model(context, 3)
         nn.ModuleList([foundation_model]).train()
         foundation_model.train()
@@ -294,7 +294,7 @@ class FoundationModelConformance:
         assert_close(foundation_model(context, 3), forecast, rtol=0, atol=0)
 
     def test_forecasts_draw_nothing(self, foundation_model: FoundationModel, context: Tensor) -> None:
-        r"""The same context gives the same numbers, and the global generator stays where it was."""
+        r"""The same context gives the same values, and the global generator is unchanged."""
         state = torch.get_rng_state()
         forecast = foundation_model(context, 3)
         assert torch.equal(torch.get_rng_state(), state)
@@ -302,13 +302,13 @@ class FoundationModelConformance:
         assert_close(foundation_model(context, 3), forecast, rtol=0, atol=0)
 
     def test_context_is_left_alone(self, foundation_model: FoundationModel, context: Tensor) -> None:
-        r"""The caller's tensor is not written to."""
-        kept = context.clone()
+        r"""The caller's tensor is not modified."""
+        original = context.clone()
         foundation_model(context, foundation_model.prediction_length + 1)
-        assert torch.equal(context, kept)
+        assert torch.equal(context, original)
 
     def test_fingerprint_tells_the_weights_apart(self, foundation_model: FoundationModel) -> None:
-        r"""A copy has the same fingerprint, one other weight another."""
+        r"""A copy has the same fingerprint; a changed weight changes it."""
         fingerprint = foundation_model.fingerprint()
         assert list(fingerprint) == ["name", "version", "sha256"]
         assert fingerprint["name"] == foundation_model.name

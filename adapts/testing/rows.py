@@ -1,4 +1,4 @@
-r"""Rows that are hard to handle."""
+r"""Degenerate series for tests."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ ROWS = (
 
 
 def degenerate_rows(length: int) -> dict[str, Tensor]:
-    r"""Makes series at which a careless forecaster or encoder breaks, by name; a clean one among them.
+    r"""Create series that are difficult for a forecaster or encoder, by name, and a regular one.
 
     Arguments:
-        length: The number of steps :math:`L`, eight or more.
+        length: The number of steps :math:`L`, at least eight.
 
     Returns:
+        The series, each with shape :math:`(L,)`.
         The series, each with shape :math:`(L,)`.
 
     Example:

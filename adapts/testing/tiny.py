@@ -1,4 +1,4 @@
-r"""A small model with random weights."""
+r"""Small Chronos-Bolt with random weights, for tests."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def tiny_chronos_bolt(
     use_reg_token: bool = True,
     seed: int = 0,
 ) -> Any:
-    r"""Makes a Chronos-Bolt of 9000 random weights: a real frozen model that costs nothing.
+    r"""Create a Chronos-Bolt with about 9000 random weights: a valid frozen model at negligible cost.
 
     Arguments:
-        context_length: The number of steps that it reads.
-        prediction_length: The number of steps that one pass gives.
-        patch: The number of steps that make one token.
-        quantile_levels: The levels that it forecasts; they cross, as random weights have it.
-        use_reg_token: Whether a token follows the patches.
+        context_length: The maximum number of context steps.
+        prediction_length: The number of steps that one pass forecasts.
+        patch: The number of steps per token.
+        quantile_levels: The levels of the forecasts; with random weights these cross.
+        use_reg_token: Whether a register token follows the patches.
         seed: The seed of the weights.
 
     Returns:

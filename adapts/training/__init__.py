@@ -1,4 +1,4 @@
-r"""Training by gradient: objectives and the Lightning module that steps and logs."""
+r"""Training by gradient: objectives and the Lightning module."""
 
 from .module import AdapterTraining, train
 from .objectives import OBJECTIVES, Objective

@@ -1,4 +1,4 @@
-r"""The Lightning module that trains an adapter around a frozen model: steps and logs, nothing else."""
+r"""Lightning module that trains an adapter around a frozen model."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ from ..persistence.checkpoints import TRAINING, Checkpoints
 from ..persistence.ownership import writing
 from .objectives import Objective, Outlook
 
-#: Draws of itself that an adapter whose latents stay the same is validated by.
+#: The number of draws in validation, for adapters whose draws share their latent channels.
 VALIDATION_DRAWS = 8
-_LIGHTNING = "lightning.ckpt"  # as Lightning writes and reads it
+_LIGHTNING = "lightning.ckpt"  # the file that Lightning writes and reads
 
 
 class AdapterTraining(pl.LightningModule):
     r"""Trains an adapter's parameters through the frozen model.
 
-    The frozen model is held outside of the module tree: checkpoints and `parameters()` know the adapter alone. A step
-    asks it once, for all windows and latent channels together; not at all where its forecasts come with the batch.
+    The frozen model is kept outside of the module tree: checkpoints and `parameters()` contain only the adapter. Each
+    step calls it once, for all windows and latent channels together, or not at all if its forecasts are in the batch.
 
     Arguments:
         adapter: The built and prepared adapter.
         model: The frozen model; gradients must reach its context, unless the latent channels are fixed.
         loss: The objective's name.
-        horizon_weights: The weight of a lead as a share of that of the lead before; see `Objective`.
-        learning_rate: Adam's learning rate; a third where the validation loss has stood still for two epochs.
+        horizon_weights: The weight of each horizon step relative to the step before; see `Objective`.
+        learning_rate: Adam's learning rate; multiplied by 0.3 when the validation loss has not improved for two epochs.
         weight_decay: The decay of the parameters towards zero, where an adapter is the frozen model itself.
-        windows: The number of train windows, which share the divergence of the weights.
-        copula: The dependence of the latent channels that joint samples are drawn with; independence if None.
-        seed: The seed of what validation draws.
+        windows: The number of train windows, by which the divergence of the weights is divided.
+        copula: The copula of the latent channels in joint samples; independence if None.
+        seed: The seed of the draws in validation.
     """
 
     outcome: Tensor
@@ -72,15 +72,15 @@ class AdapterTraining(pl.LightningModule):
         self.loss = Objective(loss, horizon_weights)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.windows, self.copula, self.seed = windows, copula, seed
-        self._model = (model,)  # in a tuple, so that its weights are none of ours
+        self._model = (model,)  # in a tuple, so that PyTorch does not register its weights
         likely = loss in ("nll", "elbo")
-        if not likely:  # several processes wait for the gradient of every parameter that is said to have one
+        if not likely:  # distributed training waits for the gradient of every parameter that requires one
             for parameter in _of_likelihood(adapter):
                 parameter.requires_grad_(False)
-        # Scales of the likelihood, for families without one of their own: nuisance parameters, dropped after training.
+        # Scales of the default likelihood: nuisance parameters, dropped after training.
         scales = likely and not _declares_likelihood(adapter)
         self.log_scale = nn.Parameter(torch.zeros(adapter.channels, dtype=torch.float32), requires_grad=scales)
-        #: The validation loss before training and at its best, and the epochs run.
+        #: The validation loss before training and its minimum, and the number of epochs.
         self.register_buffer("outcome", torch.zeros(3, dtype=torch.float64))
 
     @property
@@ -89,20 +89,21 @@ class AdapterTraining(pl.LightningModule):
         return self._model[0]
 
     def forward(self, past: Tensor, prediction_length: int, known: Mapping[str, Tensor]) -> Outlook:
-        r"""Asks the frozen model about the latent channels.
+        r"""Forecast the latent channels with the frozen model.
 
         Arguments:
             past: The standardised past, with shape :math:`(B, L, D)`. NaN marks a missing step.
             prediction_length: The number of steps :math:`H`.
-            known: What the frozen model has said of these windows before: "latents", its quantiles of the latent
-                channels, with shape :math:`(B, H, K, Q)`, where no training changes these; "forecast", its medians of
-                the raw channels, with shape :math:`(B, H, D)`, for families that need them.
+            known: Precomputed forecasts of the frozen model. "latents": its quantiles of the latent channels, with
+                shape :math:`(B, H, K, Q)`, if training does not change these. "forecast": its medians of the raw
+                channels, with shape :math:`(B, H, D)`, for families that need them.
 
         Returns:
+            The latent forecast, for an objective to decode.
             What an objective decodes.
         """
         generator = None
-        if not self.training:  # a validation loss is the same law's at every epoch
+        if not self.training:  # the same draws at every epoch, so that validation losses are comparable
             generator = torch.Generator(past.device).manual_seed(self.seed)
         draws = VALIDATION_DRAWS if generator is not None and not self.adapter.stochastic_latents else 1
         z, state = self.adapter.encode(past, draws=draws, generator=generator)  # (M, B, L, K)
@@ -134,30 +135,30 @@ class AdapterTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         free = {name: parameter for name, parameter in self.adapter.named_parameters() if parameter.requires_grad}
-        kept = [parameter for name, parameter in free.items() if name.startswith(self.adapter.undecayed)]
+        undecayed = [parameter for name, parameter in free.items() if name.startswith(self.adapter.undecayed)]
         decayed = [parameter for name, parameter in free.items() if not name.startswith(self.adapter.undecayed)]
-        kept += [self.log_scale] if self.log_scale.requires_grad else []
-        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": kept, "weight_decay": 0.0}]
+        undecayed += [self.log_scale] if self.log_scale.requires_grad else []
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": undecayed, "weight_decay": 0.0}]
         optimiser = torch.optim.AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.3, patience=1)
-        every = self.trainer.check_val_every_n_epoch or 1
-        schedules = {"scheduler": schedule, "monitor": "val_loss", "frequency": every, "strict": False}
+        interval = self.trainer.check_val_every_n_epoch or 1
+        schedules = {"scheduler": schedule, "monitor": "val_loss", "frequency": interval, "strict": False}
         return {"optimizer": optimiser, "lr_scheduler": schedules}
 
 
 def _of_likelihood(adapter: AdapterModule) -> list[nn.Parameter]:
-    r"""The parameters that a family, or one within it, says that its likelihood alone reads."""
+    r"""Return the parameters that only the likelihood of a family, or of a nested family, reads."""
     return [
         parameter
-        for part in adapter.modules()
-        if isinstance(part, AdapterModule)
-        for name, parameter in part.named_parameters()
-        if name.startswith(part.of_likelihood)
+        for family in adapter.modules()
+        if isinstance(family, AdapterModule)
+        for name, parameter in family.named_parameters()
+        if name.startswith(family.of_likelihood)
     ]
 
 
 def _declares_likelihood(adapter: AdapterModule) -> bool:
-    r"""Whether a family has a likelihood of its own, by asking about one window."""
+    r"""Return whether a family has its own likelihood, by evaluating one window."""
     with torch.no_grad():
         _, state = adapter.encode(
             torch.zeros(1, 8, adapter.channels, dtype=torch.float32), generator=torch.Generator().manual_seed(0)
@@ -168,7 +169,7 @@ def _declares_likelihood(adapter: AdapterModule) -> bool:
 
 
 class _KeepBest(Callback):
-    r"""Ends a training with the adapter of the lowest validation loss, the untrained one among them."""
+    r"""Restores the adapter with the lowest validation loss at the end, the untrained one included."""
 
     def __init__(self, adapter: AdapterModule) -> None:
         self.best = copy.deepcopy(adapter.state_dict())
@@ -181,7 +182,7 @@ class _KeepBest(Callback):
             self.best = copy.deepcopy(pl_module.adapter.state_dict())
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Into the module itself: where processes are spawned, its tensors are all that comes back.
+        # Load into the module: spawned processes return only its tensors.
         assert isinstance(pl_module, AdapterTraining)
         pl_module.adapter.load_state_dict(self.best)
 
@@ -193,25 +194,25 @@ class _KeepBest(Callback):
 
 
 class _EpochByEpoch(EarlyStopping):
-    r"""Stops early, makes an epoch depend on the seed and its number alone, and keeps each that is done.
+    r"""Stops early, seeds each epoch by its number, and saves a checkpoint after each.
 
-    It stops and keeps in one, and last of all callbacks: Lightning has those that stop speak after the others, and a
-    checkpoint is to know whether they stopped.
+    One callback does all of this and runs last: Lightning calls early stopping after other callbacks, and a checkpoint
+    must record whether training stopped.
 
     Arguments:
-        seed: The seed of what is drawn in training.
-        checkpoints: Where Lightning's checkpoint is kept, replaced after each epoch.
+        seed: The seed of the draws in training.
+        checkpoints: The store of Lightning's checkpoint, which is replaced after each epoch.
     """
 
     def __init__(self, seed: int, checkpoints: Checkpoints) -> None:
         super().__init__("val_loss", patience=3, strict=False)
         self.seed, self.checkpoints, self.ended = seed, checkpoints, False
-        self.last: float | None = None  # the validation loss of the last epoch, where it had one
+        self.last: float | None = None  # the validation loss of the last epoch, if it was validated
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.last is not None:  # of a checkpoint, which Lightning lets write before the schedules see its loss
+        if self.last is not None:  # Lightning saves the checkpoint before the schedules receive this loss
             for schedule in trainer.lr_scheduler_configs:
-                schedule.scheduler.step(self.last)  # type: ignore[arg-type]  # those that we take see losses
+                schedule.scheduler.step(self.last)  # type: ignore[arg-type]  # our schedules take losses
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -224,17 +225,17 @@ class _EpochByEpoch(EarlyStopping):
         super().on_train_epoch_end(trainer, pl_module)
         assert isinstance(pl_module, AdapterTraining)
         pl_module.outcome[2], self.ended = trainer.current_epoch + 1, trainer.should_stop
-        if "val_loss" not in trainer.callback_metrics:  # nothing to go on from yet
+        if "val_loss" not in trainer.callback_metrics:  # nothing to resume from yet
             return
         validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         self.last = float(trainer.callback_metrics["val_loss"]) if validated else None
-        part = self.checkpoints.part(_LIGHTNING)
-        if part is not None:
-            with writing(part.parent):
-                trainer.save_checkpoint(part)
+        path = self.checkpoints.part(_LIGHTNING)
+        if path is not None:
+            with writing(path.parent):
+                trainer.save_checkpoint(path)
             if trainer.is_global_zero:
-                whole = torch.frombuffer(bytearray(part.read_bytes()), dtype=torch.uint8)
-                self.checkpoints.keep(TRAINING, {"checkpoint": whole})
+                content = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+                self.checkpoints.keep(TRAINING, {"checkpoint": content})
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "ended": self.ended, "last": self.last}
@@ -246,25 +247,25 @@ class _EpochByEpoch(EarlyStopping):
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    r"""Hands an interrupt from the keyboard on: Lightning makes an exit of it, and leaves the signal switched off."""
+    r"""Re-raise a keyboard interrupt, which Lightning turns into an exit, and restore the signal handler."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
-    except SystemExit as left:
-        if not isinstance(left.__context__, KeyboardInterrupt):
+    except SystemExit as exit_error:
+        if not isinstance(exit_error.__context__, KeyboardInterrupt):
             raise
         signal.signal(signal.SIGINT, handler)
         raise KeyboardInterrupt from None
 
 
 def _resumed(checkpoints: Checkpoints) -> tuple[Path | None, dict[str, Any]]:
-    r"""Lightning's checkpoint of the last epoch, as the file that Lightning reads and what it holds, if one is kept."""
-    part, piece = checkpoints.part(_LIGHTNING), checkpoints.read(TRAINING)
-    if part is None or piece is None:
+    r"""Return the checkpoint of the last epoch, as Lightning's file and its content, or None and an empty dict."""
+    path, saved = checkpoints.part(_LIGHTNING), checkpoints.read(TRAINING)
+    if path is None or saved is None:
         return None, {}
-    part.write_bytes(piece[0]["checkpoint"].numpy().tobytes())
+    path.write_bytes(saved[0]["checkpoint"].numpy().tobytes())
     with reading(f"{checkpoints.path(TRAINING)} cannot be read as Lightning's checkpoint", "delete it"):
-        return part, torch.load(part, weights_only=True)
+        return path, torch.load(path, weights_only=True)
 
 
 def train(
@@ -278,25 +279,25 @@ def train(
     options: dict[str, Any] | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> dict[str, float]:
-    r"""Trains until the validation loss stops falling; the adapter ends with its best parameters.
+    r"""Train until the validation loss stops decreasing, and restore the best parameters.
 
     Arguments:
         module: The Lightning module.
         training: The standardised train windows.
         validation: The standardised validation windows, for early stopping.
-        batch_size: Windows a step, over all processes.
-        seed: The seed of the order of windows, and of what the adapter draws.
-        known: What the frozen model has said of both before, by name, each with shape :math:`(n, *)`; see
+        batch_size: The number of windows per step, over all processes.
+        seed: The seed of the order of windows, and of the adapter's draws.
+        known: Precomputed forecasts for both sets of windows, by name, each with shape :math:`(n, *)`; see
             `AdapterTraining.forward`.
-        options: Options of `lightning.pytorch.Trainer`, over our defaults.
-        checkpoints: Where Lightning's checkpoint of the last epoch is kept. A training that was ended goes on from it,
-            to the same numbers; from the start, where it is damaged.
+        options: Options of `lightning.pytorch.Trainer`, which override the defaults here.
+        checkpoints: The store of Lightning's checkpoint of the last epoch. An interrupted training resumes from it,
+            with identical results; a damaged one is ignored.
 
     Returns:
-        The validation loss before training and at its best, and the epochs run.
+        The validation loss before training and its minimum, and the number of epochs.
 
     Raises:
-        ValueError: If training ended before it was validated once.
+        ValueError: If training ended before the first validation.
     """
     data = window_loader(training, batch_size, seed, known[0]), window_loader(validation, batch_size, None, known[1])
     device = module.model.device
@@ -307,33 +308,33 @@ def train(
         "enable_checkpointing": False,
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
-        "use_distributed_sampler": False,  # the loaders share a batch out over processes themselves
+        "use_distributed_sampler": False,  # the loaders divide a batch among processes themselves
         "accelerator": device.type,
         "devices": 1 if device.index is None else [device.index],
     }
     checkpoints = checkpoints or Checkpoints(None, {})
-    held, state = _resumed(checkpoints)
-    best, keep = _KeepBest(module.adapter), _EpochByEpoch(seed, checkpoints)
+    resume_path, state = _resumed(checkpoints)
+    best, epochs = _KeepBest(module.adapter), _EpochByEpoch(seed, checkpoints)
     with quiet(), _interruptible(), seeded(seed):
-        if held is None:
-            before = pl.Trainer(**settings, enable_progress_bar=False).validate(module, data[1], verbose=False)
-            module.outcome[:2] = before[0]["val_loss"]
+        if resume_path is None:
+            untrained = pl.Trainer(**settings, enable_progress_bar=False).validate(module, data[1], verbose=False)
+            module.outcome[:2] = untrained[0]["val_loss"]
         else:
             module.load_state_dict(state["state_dict"])
             best.load_state_dict(state["callbacks"][best.state_key])
-            keep.load_state_dict(state["callbacks"][keep.state_key])
-        if keep.ended:
+            epochs.load_state_dict(state["callbacks"][epochs.state_key])
+        if epochs.ended:
             module.adapter.load_state_dict(best.best)
         else:
             given = (options or {}).get("callbacks") or []
-            callbacks = [*([given] if isinstance(given, Callback) else given), best, keep]
-            settings["enable_checkpointing"] = any(isinstance(each, Checkpoint) for each in callbacks)
+            callbacks = [*([given] if isinstance(given, Callback) else given), best, epochs]
+            settings["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
             with reading(
                 "trainer_options cannot be used", "leave out the one that is named, or see Lightning's Trainer"
             ):
                 trainer = pl.Trainer(**{**settings, **(options or {}), "callbacks": callbacks})
-            trainer.fit(module.train(), *data, ckpt_path=held, weights_only=True)  # Lightning keeps the mode it finds
-            if held is None and module.outcome[2] > 0 and "val_loss" not in trainer.callback_metrics:
+            trainer.fit(module.train(), *data, ckpt_path=resume_path, weights_only=True)  # Lightning keeps this mode
+            if resume_path is None and module.outcome[2] > 0 and "val_loss" not in trainer.callback_metrics:
                 raise ValueError(
                     f"training ended after {trainer.global_step} steps, before it was validated once: allow it an "
                     f"epoch of {len(data[0])} batches by max_epochs, max_steps or max_time of trainer_options"

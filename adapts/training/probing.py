@@ -1,4 +1,4 @@
-r"""Linear probing: trains the head of a frozen model that came without one, before any adapter."""
+r"""Linear probing: trains the untrained head of a frozen model before any adapter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..data.loaders import window_loader
 from ..data.windows import Windows
 from ..foundation import FoundationModel
 
-#: The most epochs, and how many without a better validation loss end the probing.
+#: The maximum number of epochs, and the number without a lower validation loss after which probing stops.
 EPOCHS, PATIENCE = 50, 5
 LEARNING_RATE, WEIGHT_DECAY = 3e-3, 1e-2
 
@@ -21,63 +21,64 @@ LEARNING_RATE, WEIGHT_DECAY = 3e-3, 1e-2
 def probe(
     model: FoundationModel, training: Windows, validation: Windows, *, batch_size: int, seed: int
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    r"""Trains the head of a copy of the model on the raw channels, each a series of its own.
+    r"""Train the head of a copy of the model on the raw channels, each a separate series.
 
-    The first stage of the two-stage recipe of AdaPTS for models such as MOMENT: head first, then the adapter around
-    the model frozen with it. The quantile loss at the model's levels, in units of the train rows, is minimised by
-    AdamW; of the epochs, the one with the lowest validation loss is kept, the untrained head among them. The backbone
-    is passed once a window and epoch, without gradients.
+    This is the first stage of the two-stage training of AdaPTS for models such as MOMENT: first the head, then the
+    adapter around the model with the frozen head. AdamW minimises the quantile loss at the model's levels, in units of
+    the train rows. The head with the lowest validation loss of all epochs is kept, the untrained one included. Each
+    epoch passes each window through the backbone once, without gradients.
 
     References:
         | AdaPTS: Adapting Univariate Foundation Models to Probabilistic Multivariate Time Series Forecasting
         | (Benechehab et al., 2025), https://arxiv.org/abs/2502.10235
 
     Arguments:
-        model: The frozen model, which declares an untrained head; it stays as it is.
+        model: The frozen model, which declares an untrained head; it is unchanged.
         training: The standardised train windows.
         validation: The standardised validation windows, for early stopping.
-        batch_size: Windows a step.
+        batch_size: The number of windows per step.
         seed: The seed of the order of windows.
 
     Returns:
-        The tensors of the head, on the CPU, and the validation loss before and at its best, and the epochs run.
+        The tensors of the head, on the CPU, and the validation loss before training, its minimum, and the number of
+        epochs.
     """
-    source = model.untrained_head()
-    assert source is not None
-    probed = model.with_head(source.state_dict())
+    untrained = model.untrained_head()
+    assert untrained is not None
+    probed = model.with_head(untrained.state_dict())
     head = probed.untrained_head()
     assert head is not None
     head.requires_grad_(True)
-    loader, held_back = window_loader(training, batch_size, seed), window_loader(validation, batch_size, None)
-    loader.generator, held_back.generator = torch.Generator(), torch.Generator()  # PyTorch's own is left alone
+    loader, validation_loader = window_loader(training, batch_size, seed), window_loader(validation, batch_size, None)
+    loader.generator, validation_loader.generator = torch.Generator(), torch.Generator()  # not PyTorch's global one
     optimiser = torch.optim.AdamW(head.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    losses = {"before": _validate(probed, held_back), "epochs": 0.0}
-    losses["best"], best, waited = losses["before"], copy.deepcopy(head.state_dict()), 0
+    losses = {"before": _validate(probed, validation_loader), "epochs": 0.0}
+    losses["best"], best_state, epochs_without_gain = losses["before"], copy.deepcopy(head.state_dict()), 0
     for epoch in range(EPOCHS):
-        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]  # our own sampler, as Lightning calls it
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]  # our own sampler; Lightning calls it likewise
         for past, future, _ in loader:
             optimiser.zero_grad()
             _loss(probed, past, future).mean().backward()
             torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
             optimiser.step()
         losses["epochs"] += 1
-        loss = _validate(probed, held_back)
-        waited += 1
+        loss = _validate(probed, validation_loader)
+        epochs_without_gain += 1
         if loss < losses["best"]:
-            losses["best"], best, waited = loss, copy.deepcopy(head.state_dict()), 0
-        if waited >= PATIENCE:
+            losses["best"], best_state, epochs_without_gain = loss, copy.deepcopy(head.state_dict()), 0
+        if epochs_without_gain >= PATIENCE:
             break
-    return {name: tensor.detach().cpu() for name, tensor in best.items()}, losses
+    return {name: tensor.detach().cpu() for name, tensor in best_state.items()}, losses
 
 
 def _loss(model: FoundationModel, past: Tensor, future: Tensor) -> Tensor:
-    r"""The quantile losses of all cells seen, one after the other."""
+    r"""Return the quantile losses of all observed cells, flattened."""
     quantiles = model(past.mT.flatten(0, 1), future.shape[1], unroll="median")  # (B*D, Q, H)
     levels = torch.tensor(model.quantile_levels, dtype=torch.float32)[:, None]
     targets = future.mT.flatten(0, 1).unsqueeze(1)  # (B*D, 1, H)
-    seen = ~targets.isnan()
-    error = torch.where(seen, targets, 0.0) - quantiles
-    return torch.maximum(levels * error, (levels - 1) * error)[seen.expand_as(quantiles)]
+    observed = ~targets.isnan()
+    error = torch.where(observed, targets, 0.0) - quantiles
+    return torch.maximum(levels * error, (levels - 1) * error)[observed.expand_as(quantiles)]
 
 
 @torch.no_grad()
