@@ -176,12 +176,7 @@ def _csv(path: Path, item_column: str | Sequence[str] | None) -> Table:
     )
     if long > 1 or (long == 1 and _fields(second, separator)[-1].strip()):
         raise ValueError(too_long.format("first"))
-    header_names = [name for name in map(str.strip, columns) if name]
-    twice = []
-    if len(set(header_names)) < len(header_names):
-        twice = [name for name in dict.fromkeys(header_names) if header_names.count(name) > 1]
-    if twice:
-        raise ValueError(f"expected columns of different names, but {listed(twice)} came more than once: rename them")
+    _require_distinct(columns)
     keys = [item_column] if isinstance(item_column, str) else item_column or []
     names = [name for name in columns if name.strip() in keys or (not keys and name.strip().lower() in ITEM_NAMES)]
     options: dict[str, Any] = {"encoding": "utf-8-sig", "sep": separator, "skipinitialspace": True, "index_col": False}
@@ -214,6 +209,14 @@ def _csv(path: Path, item_column: str | Sequence[str] | None) -> Table:
     return Table(
         frame.set_index(frame.columns[0]) if frame.columns[0] == "Unnamed: 0" and frame.shape[1] > 1 else frame
     )
+
+
+def _require_distinct(columns: list[str]) -> None:
+    r"""Check that no two columns have the same name."""
+    names = [name for name in map(str.strip, columns) if name]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1] if len(set(names)) < len(names) else []
+    if twice:
+        raise ValueError(f"expected columns of different names, but {listed(twice)} came more than once: rename them")
 
 
 def _separator(first: str, lines: list[str]) -> str:
