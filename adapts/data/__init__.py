@@ -1,4 +1,4 @@
-r"""Data: what every input becomes, and how it is read."""
+r"""Data: panels of series, and the readers that make them."""
 
 from .frames import as_pandas
 from .item import Categories, Item

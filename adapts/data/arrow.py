@@ -1,4 +1,4 @@
-r"""How large the tables of an Arrow file are, told by its messages alone: batches may be packed a thousandfold."""
+r"""Size of an Arrow file's tables, read from its messages alone: compressed batches may expand a thousandfold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAGIC = b"ARROW1"
 
 
 def size_of_arrow(path: Path) -> tuple[int, int]:
-    r"""Counts what an Arrow file holds, without unpacking it.
+    r"""Return the size of an Arrow file's content without decompressing it.
 
     References:
         | The IPC format: Message, RecordBatch and Footer are tables of FlatBuffers
@@ -23,10 +23,10 @@ def size_of_arrow(path: Path) -> tuple[int, int]:
         path: A file in Arrow's file format (Feather) or stream format.
 
     Returns:
-        The number of values of its arrays, and how many bytes these take once they are unpacked.
+        The number of values in its arrays, and the number of bytes that these take once decompressed.
 
     Raises:
-        struct.error: If the file is damaged; pyarrow raises exceptions of its own.
+        struct.error: If the file is damaged. pyarrow may raise its own exceptions.
     """
     import pyarrow
     from pyarrow import ipc
@@ -47,7 +47,7 @@ def size_of_arrow(path: Path) -> tuple[int, int]:
 
 
 def _messages(file: Any) -> Iterator[Any]:
-    r"""The messages that the footer of a file names."""
+    r"""Yield the messages listed in the footer of a file."""
     from pyarrow import ipc
 
     file.seek(file.size() - len(_MAGIC) - 4)
@@ -61,25 +61,27 @@ def _messages(file: Any) -> Iterator[Any]:
 
 
 def _size_of_batch(message: Any) -> tuple[int, int]:
-    about, body = message.metadata, message.body
-    batch = _follow(about, _field(about, _follow(about, 0), 2))
+    r"""Return the number of values in a record batch or dictionary, and their decompressed size in bytes."""
+    metadata, body = message.metadata, message.body
+    batch = _follow(metadata, _field(metadata, _follow(metadata, 0), 2))
     if message.type == "dictionary":
-        batch = _follow(about, _field(about, batch, 1))
-    values = sum(length for (length,) in _structs(about, _field(about, batch, 1), "<q8x"))
-    packed, size = _field(about, batch, 3), 0
-    for start, length in _structs(about, _field(about, batch, 2), "<qq"):
-        # The length of a packed buffer stands before it, -1 where it is as it was.
-        whole = struct.unpack_from("<q", body, start)[0] if packed and length else -1
-        size += length if whole < 0 else whole
+        batch = _follow(metadata, _field(metadata, batch, 1))
+    values = sum(length for (length,) in _structs(metadata, _field(metadata, batch, 1), "<q8x"))
+    compression, size = _field(metadata, batch, 3), 0
+    for start, length in _structs(metadata, _field(metadata, batch, 2), "<qq"):
+        # The decompressed length stands before a compressed buffer; it is -1 if the buffer is not compressed.
+        decompressed = struct.unpack_from("<q", body, start)[0] if compression and length else -1
+        size += length if decompressed < 0 else decompressed
     return values, size
 
 
 def _follow(table: Any, place: int) -> int:
+    r"""Return the position that the offset at `place` refers to."""
     return place + int(struct.unpack_from("<I", table, place)[0])
 
 
 def _field(table: Any, start: int, number: int) -> int:
-    r"""Where a field of the FlatBuffers table at `start` stands, 0 where it is left out."""
+    r"""Return the position of a field of the FlatBuffers table at `start`, 0 if the field is absent."""
     fields = start - struct.unpack_from("<i", table, start)[0]
     if 4 + 2 * number >= struct.unpack_from("<H", table, fields)[0]:
         return 0
@@ -88,7 +90,7 @@ def _field(table: Any, start: int, number: int) -> int:
 
 
 def _structs(table: Any, place: int, form: str) -> Iterator[tuple[int, ...]]:
-    r"""The entries of a vector of structs."""
+    r"""Yield the entries of a vector of structs."""
     if not place:
         return
     start = _follow(table, place)

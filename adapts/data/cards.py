@@ -1,4 +1,4 @@
-r"""Readers: files and data cards become a panel, with what is known of the data set."""
+r"""Readers of files and data cards: a panel, with the metadata of its data set."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from .panel import Panel
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    r"""A panel and what is known of it.
+    r"""Panel with the metadata of its data set.
 
     Arguments:
         name: The name of the data set.
         panel: The panel.
-        borders: The rows where the train rows and the validation rows end, or None where no card states them.
-        end: The row where the test rows end, or None.
-        season_length: The number of steps in a season; what the panel's frequency suggests if None.
-        support: The least and greatest value that a channel can take, for the channels where this is known.
+        borders: The rows where the train and the validation split end, or None where no card states them.
+        end: The row where the test split ends, or None.
+        season_length: The number of steps in a season; derived from the panel's frequency if None.
+        support: The smallest and largest possible value of each channel for which they are known.
     """
 
     name: str
@@ -61,26 +61,26 @@ def read(
     regularise: bool = False,
     static: str | Sequence[str] | Mapping[str, Categories | None] = (),
 ) -> Dataset:
-    r"""Reads a file, or the data set of a card.
+    r"""Read a file, or the data set that a card describes.
 
-    A card stands on the shelf `datasets/` and says all that a reader must know of its data set. The names of cards are
-    read without regard to case, hyphens and underscores: `ETTh1` and `etth1` are one.
+    A card is a YAML file in the registry `datasets/`; it states how its data set is read. Case, hyphens and
+    underscores in the names of cards do not matter: `ETTh1` and `etth1` are the same.
 
     Arguments:
-        data: The path of a file (.csv, .tsv, .parquet, .pq, .arrow, .feather, .jsonl, .json, .tsf; those of text also
-            packed, .csv.gz), or the name of a card. JSON holds one record a line, either a row or a gluonts entry.
-        timestamp_column: The column that holds the dates, for a file; see `Panel.of`.
-        frequency: The pandas alias of the time step, for a file; what the file states, or else inferred, by default.
+        data: The path of a file (.csv, .tsv, .parquet, .pq, .arrow, .feather, .jsonl, .json, .tsf; text files also
+            compressed, as .csv.gz), or the name of a card. JSON holds one record a line: a row or a gluonts entry.
+        timestamp_column: The column of the dates, for a file; see `Panel.of`.
+        frequency: The pandas alias of the time step, for a file; by default the one that the file states, or inferred.
         columns: The channels to forecast, all by default.
-        item_column: The column of a long file that names the item, or several, recognised by default; see `Panel.of`.
-        regularise: Whether to mend dates that are not regular, for a file; see `Panel.of`.
-        static: The columns that say something of each item as a whole, for a long file; see `Panel.of`.
+        item_column: The column, or columns, that name the item in a long file; recognised by default, see `Panel.of`.
+        regularise: Whether to make irregular dates regular, for a file; see `Panel.of`.
+        static: The columns that are constant within each item, for a long file; see `Panel.of`.
 
     Returns:
         The data set.
 
     Raises:
-        ValueError: If there is no such file or card, the file cannot be read, or its content is not fit for a panel.
+        ValueError: If there is no such file or card, the file cannot be read, or its content makes no panel.
     """
     return read_with(
         data, (), target=columns, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
@@ -89,12 +89,12 @@ def read(
 
 
 def read_with(data: str | Path, covariates: Sequence[str], **options: Any) -> Dataset:
-    r"""Reads as `read` does, for those who know which columns are no series to forecast.
+    r"""Read as `read` does, given the covariates beside the columns to forecast.
 
     Arguments:
         data: As for `read`.
-        covariates: Columns that are read beside the channels, and may say what the dates do.
-        options: Those of `Panel.of`.
+        covariates: The columns that the caller names as covariates. They may repeat what the dates say.
+        options: The options of `Panel.of`.
 
     Returns:
         The data set.
@@ -121,14 +121,14 @@ def read_with(data: str | Path, covariates: Sequence[str], **options: Any) -> Da
 
 
 def read_table(path: Path, item_column: str | Sequence[str] | None = None) -> Table:
-    r"""Reads a file as it is, no panel made of it yet.
+    r"""Read the content of a file without making a panel of it.
 
     Arguments:
         path: The path of the file; see `read`.
         item_column: As for `read`.
 
     Returns:
-        What it holds.
+        The content.
 
     Raises:
         ValueError: If there is no such file, or it cannot be read.
@@ -138,16 +138,18 @@ def read_table(path: Path, item_column: str | Sequence[str] | None = None) -> Ta
 
 
 def _panel(table: Table, options: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(table.series, Mapping):  # named series without dates, of which only the season can be known
+    r"""Return the panel of a table, and the season where the file states a frequency, as fields of `Dataset`."""
+    if isinstance(table.series, Mapping):  # named series without dates: the frequency can set the season only
         panel = read_series(list(table.series.values()), Panel, **options)
-        named = zip(panel.items, table.series, strict=True)
-        panel = replace(panel, items=tuple(replace(item, item_id=label(name, "a series")) for item, name in named))
+        pairs = zip(panel.items, table.series, strict=True)
+        panel = replace(panel, items=tuple(replace(item, item_id=label(name, "a series")) for item, name in pairs))
         return {"panel": panel, "season_length": table.frequency and season_length(alias(table.frequency))}
     frequency = options["frequency"] or table.frequency
     return {"panel": read_series(table.series, Panel, **{**options, "frequency": frequency})}
 
 
 def _require_file(path: Path, names: Sequence[str]) -> None:
+    r"""Check that a path names a readable file; `names` are those of the cards, for messages."""
     if "\0" in str(path) or len(path.name.encode(errors="surrogatepass")) > 255:
         raise ValueError(f"there is no file {shown(str(path))}: a name has at most 255 bytes, and none of them is NUL")
     if os.path.isdir(path):
@@ -198,7 +200,7 @@ def _read_card(card: dict[str, Any], columns: str | Sequence[str] | None) -> Dat
 
 
 def _card_file(card: dict[str, Any]) -> Path:
-    r"""Finds the file of a card, in the package that ships it or under $ADAPTS_DATA, and checks that it is the one."""
+    r"""Find the file of a card, in the package that ships it or under $ADAPTS_DATA, and check its SHA-256 hash."""
     name, file = str(card["name"]), str(card["file"])
     if "package" in card:
         package = find_spec(card["package"])
@@ -230,7 +232,7 @@ def _card_file(card: dict[str, Any]) -> Path:
 
 
 def _frame_of_csv(path: Path, card: dict[str, Any]) -> pd.DataFrame:
-    r"""The channels of a CSV under the card's names, which stand in the file's order."""
+    r"""Read the channels of a CSV, renamed as in the card, which lists them in the file's order."""
     frame = pd.read_csv(path, index_col=card["timestamp_column"], parse_dates=True, float_precision="round_trip")
     assert frame.shape[1] == len(card["channels"]) and isinstance(frame.index, pd.DatetimeIndex)
     frame.columns = pd.Index(card["channels"])
@@ -240,8 +242,8 @@ def _frame_of_csv(path: Path, card: dict[str, Any]) -> pd.DataFrame:
 
 
 def _frame_of_tmy3(path: Path, card: dict[str, Any]) -> pd.DataFrame:
-    r"""The channels of a typical meteorological year (TMY3), its months laid into one year."""
-    # The file stamps hours at their end, 01:00 to 24:00 local standard time, and months with the years they are from.
+    r"""Read the channels of a typical meteorological year (TMY3), with all months assigned to one year."""
+    # The file stamps hours at their end, 01:00 to 24:00 local standard time, and months with their original years.
     frame = pd.read_csv(path, skiprows=1, float_precision="round_trip")
     days = pd.to_datetime(frame["Date (MM/DD/YYYY)"], format="%m/%d/%Y")
     hours = frame["Time (HH:MM)"].str[:2].astype(int) - 1
@@ -252,4 +254,5 @@ def _frame_of_tmy3(path: Path, card: dict[str, Any]) -> pd.DataFrame:
 
 
 def _plain(name: str) -> str:
+    r"""Return a name in lower case without hyphens, underscores and spaces."""
     return re.sub(r"[-_ ]", "", name).lower()

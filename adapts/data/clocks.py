@@ -1,4 +1,4 @@
-r"""What tells the time in a frame: dates, times of day, parts of dates, numbers of rows; and what reads them, tried."""
+r"""Columns of a frame that hold dates, times, date parts or row numbers, and tested code that reads them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .columns import written_numbers
 from .date_parsing import NUMBERED, numbered_dates, parse_dates, times_of_day
 from .regular_dates import frequency_of
 
-#: Forms of dates that `parse_dates` does not guess.
+#: Date formats that `parse_dates` does not guess.
 FORMS = (
     "%m.%Y", "%b-%y", "%b %y", "%b%y", "%y-%b", "%y %b", "%Y-%j", "%Y/%j", "%Y%m%d %H%M", "%Y%m%d %H%M%S",
     "%Y%m%d_%H%M%S",
@@ -27,7 +27,7 @@ FORMS = (
     "%d.%m.%Y %H.%M.%S", "%d.%m.%Y-%H:%M", "%d.%m.%Y - %H:%M", "%d.%m.%Y, %H:%M", "%d/%m/%Y:%H:%M:%S",
     "%d/%b/%Y:%H:%M:%S", "%d%b%Y", "%d%b%y", "%d%b%Y:%H:%M:%S", "%d-%m-%Y %H.%M",
 )  # fmt: skip
-#: Other texts of dates: the code that reads them, and what it does.
+#: Other date texts: the code that reads them, and the function that it stands for.
 TEXTS: tuple[tuple[str, Callable[[pd.Series[Any]], Any]], ...] = (
     (
         r"column.str.replace(r'.*Q([1-4])\D*(\d{4}).*', r'\2Q\1', regex=True)",
@@ -50,7 +50,7 @@ TEXTS: tuple[tuple[str, Callable[[pd.Series[Any]], Any]], ...] = (
         lambda column: column.str[:4].where(column.str.fullmatch(r"\s*\d{4}[/-]\d\d(?:\d\d)?\s*")),
     ),
 )
-#: What makes dates of days, in columns of text or dates, and durations of times of day.
+#: Conversions of columns of days to dates, and of times of day to durations.
 DAYS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ("pd.to_datetime({day})", pd.to_datetime),
     ("pd.to_datetime({day}, dayfirst=True)", lambda day: pd.to_datetime(day, dayfirst=True)),
@@ -68,7 +68,7 @@ TIMES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
         ),
     ),
 )
-#: What makes dates of both.
+#: Conversions of a day column and a time column to dates.
 JOINS: tuple[tuple[str, Callable[[Any, Any], Any]], ...] = (
     ("{day} + ' ' + {time}", lambda day, time: day + " " + time),
     ("{day} + ' ' + {time}.str.replace('.', ':')", lambda day, time: day + " " + time.str.replace(".", ":")),
@@ -77,31 +77,31 @@ JOINS: tuple[tuple[str, Callable[[Any, Any], Any]], ...] = (
         for (day, of_day), (time, of_time) in product(DAYS, TIMES)
     ),
 )
-#: Parts of dates as `pandas.to_datetime` knows them, and what else they are called, in lower case.
+#: Parts of dates by the names of `pandas.to_datetime`, and other names of theirs, in lower case.
 SPLITS = ("year", "month", "day", "hour", "minute", "second")
 CALLED = {"yr": "year", "jahr": "year", "mo": "month", "mon": "month", "mnth": "month", "monat": "month", "dy": "day"}
 CALLED |= {"tag": "day", "hr": "hour", "stunde": "hour", "min": "minute", "sec": "second"}
-#: How many rows tell that a column numbers them.
+#: The fewest rows from which a column is taken to number them.
 FEWEST = 6
-#: What whole hours of the day are called.
+#: Names of columns of whole hours.
 HOURS = ("hour", "hr", "hh", "he", "hour_ending", "stunde")
-#: Days since 1899-12-30, as spreadsheets count them, of 1954 to 2119.
+#: Serial dates of spreadsheets, days since 1899-12-30, of the years 1954 to 2119.
 SERIAL = (20_000, 80_000)
-#: What the name of a column has in it if it is a date.
+#: A date within the name of a column.
 DATE_IN_NAME = re.compile(r"(?<!\d)[12]\d{3}(?!\d)|(?<!\d)[12]\d{5}(?:\d\d)?(?!\d)|^\d\d?([./-])\d\d?\1\d\d$")
-#: What of dates a column of whole numbers may spell out.
+#: Parts of dates that a column of whole numbers may hold.
 FIELDS = (*SPLITS, "quarter", "dayofweek", "dayofyear")
 
 
 def suggested(column: pd.Series[Any]) -> tuple[str, pd.DatetimeIndex] | None:
-    r"""Finds what reads a column that `parse_dates` does not read.
+    r"""Find code that reads dates from a column that `parse_dates` cannot read.
 
     Arguments:
         column: The column.
 
     Returns:
-        The code, in which the column is called `column`, and the dates that it makes of this very column; None if
-        nothing is known that does.
+        The code, in which the column is called `column`, and the dates that it returns for this column; None if no
+        known code reads it.
 
     Example:
         >>> suggested(pd.Series(["Q1 2024", "Q2 2024"]))[1].month.tolist()
@@ -113,9 +113,9 @@ def suggested(column: pd.Series[Any]) -> tuple[str, pd.DatetimeIndex] | None:
         return None
     found = numbered_dates(column)
     if found is not None:
-        said = ", ".join(f"{name}={value!r}" for name, value in found[0].items())
-        plain = "column" if pd.api.types.is_numeric_dtype(column.dtype) else "column.astype('int64')"
-        return f"pd.to_datetime({plain}, {said})", found[1]
+        arguments = ", ".join(f"{name}={value!r}" for name, value in found[0].items())
+        integers = "column" if pd.api.types.is_numeric_dtype(column.dtype) else "column.astype('int64')"
+        return f"pd.to_datetime({integers}, {arguments})", found[1]
     if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
         numbers = column.to_numpy(np.float64)
         for low, high, options in NUMBERED:  # epochs with fractions
@@ -139,23 +139,23 @@ def suggested(column: pd.Series[Any]) -> tuple[str, pd.DatetimeIndex] | None:
     for code, way in (*ways, *TEXTS):
         try:
             with without_warnings():
-                made = parse_dates(way(column)) if parse_dates(way(column[:3])) is not None else None
+                parsed = parse_dates(way(column)) if parse_dates(way(column[:3])) is not None else None
         except (ValueError, TypeError, OverflowError):
             continue
-        if made is not None and not made.hasnans:
-            return code, made
+        if parsed is not None and not parsed.hasnans:
+            return code, parsed
     return None
 
 
 def as_dates(column: pd.Series[Any]) -> tuple[str | None, pd.DatetimeIndex] | None:
-    r"""Reads dates of a column that was not said to hold any.
+    r"""Read dates from a column that no option names as dates.
 
     Arguments:
         column: The column.
 
     Returns:
-        The code that makes dates of it, None where they are read as they stand, and the dates; None if it holds none.
-        Whole numbers are dates only if these are regular: amounts may look like years. Floats are none.
+        The code that reads them, None where `parse_dates` does, and the dates; None if the column holds no dates.
+        Whole numbers count as dates only if these are regular, because amounts may look like years. Floats never do.
     """
     if pd.api.types.is_integer_dtype(column.dtype):
         found = numbered_dates(column) if not column.isna().any() else None
@@ -178,14 +178,14 @@ def as_dates(column: pd.Series[Any]) -> tuple[str | None, pd.DatetimeIndex] | No
 
 
 def as_steps(column: pd.Series[Any]) -> np.ndarray | None:
-    r"""Reads whole numbers that number steps, whichever items they belong to.
+    r"""Return the integers of a column that numbers steps, of any number of items.
 
     Arguments:
         column: The column.
 
     Returns:
-        The numbers, or None if it holds anything but integers, or more than a tenth of them are not one more than
-        another.
+        The numbers; None if some entries are not integers, or more than a tenth of the gaps between distinct numbers
+        are larger than one.
     """
     if not pd.api.types.is_integer_dtype(column.dtype) or column.isna().any() or len(column) < 2:
         return None
@@ -198,15 +198,15 @@ def as_steps(column: pd.Series[Any]) -> np.ndarray | None:
 
 
 def counts(numbers: np.ndarray, codes: np.ndarray, *, in_order: bool) -> bool:
-    r"""Whether numbers go up by one with each row of an item.
+    r"""Return whether numbers increase by one from row to row of each item.
 
     Arguments:
         numbers: The whole numbers.
         codes: The item of each row.
-        in_order: Whether the rows have to lie in this order.
+        in_order: Whether the rows must stand in this order.
 
     Returns:
-        Whether they do, in each item of two rows or more, of which there is one.
+        Whether they do in each item of two rows or more. False if there is no such item, or fewer than `FEWEST` rows.
     """
     if len(numbers) < FEWEST:
         return False
@@ -216,27 +216,28 @@ def counts(numbers: np.ndarray, codes: np.ndarray, *, in_order: bool) -> bool:
 
 
 def fields_of(dates: pd.DatetimeIndex) -> dict[str, np.ndarray]:
-    r"""Takes dates apart.
+    r"""Return the parts of dates: year, month, day and others.
 
     Arguments:
         dates: The dates of the rows.
 
     Returns:
-        Their years, months and so on, each with shape (rows,), int64; "week" is that of ISO 8601.
+        The parts by name, each with shape (rows,), int64; "week" is that of ISO 8601.
     """
     fields = {name: np.asarray(getattr(dates, name), np.int64) for name in FIELDS}
     return {**fields, "week": dates.isocalendar().week.to_numpy(np.int64)}
 
 
 def spells(column: pd.Series[Any], fields: Mapping[str, np.ndarray]) -> bool:
-    r"""Whether a column of integers says once more what the dates do.
+    r"""Return whether a column of integers repeats a part of the dates, or holds dates itself.
 
     Arguments:
         column: The column.
-        fields: The parts of the dates, as `fields_of` has them; days of the week and hours may count from 1 as well.
+        fields: The parts of the dates, from `fields_of`. Weekdays and hours may count from 1 as well.
 
     Returns:
-        Whether it says a part of them, one number throughout only by that part's name, or dates of its own.
+        Whether it equals a part of the dates (a constant column only if its name begins with that of the part), or
+        holds dates in order.
     """
     if column.isna().any():
         return False
@@ -253,36 +254,37 @@ def spells(column: pd.Series[Any], fields: Mapping[str, np.ndarray]) -> bool:
 
 
 def of_parts(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, list[str]] | None:
-    r"""Finds columns that spell out dates by their parts, year, month, day, hour and so on.
+    r"""Find columns that hold the parts of dates: year, month, day, hour and so on.
 
     Arguments:
         frame: The frame.
         names: The columns to look at.
 
     Returns:
-        The code that makes dates of them, tried, and the columns; None if there are none, or a year alone.
+        The code that joins them to dates, tested on these rows, and the columns; None if there are none, or only a
+        year.
     """
-    plain = {name: name.lower().removesuffix("s") for name in reversed(names)}
-    called = {CALLED.get(short, short): name for name, short in plain.items()}
-    if "quarter" in called and "year" in called and "month" not in called:
-        year, quarter = called["year"], called["quarter"]
+    singular = {name: name.lower().removesuffix("s") for name in reversed(names)}
+    column_of = {CALLED.get(short, short): name for name, short in singular.items()}
+    if "quarter" in column_of and "year" in column_of and "month" not in column_of:
+        year, quarter = column_of["year"], column_of["quarter"]
         code = f"frame[{year!r}].astype(str) + 'Q' + frame[{quarter!r}].astype(str)"
-        made = parse_dates(frame[year].astype(str) + "Q" + frame[quarter].astype(str))
-        return None if made is None or made.hasnans else (code, [year, quarter])
+        quarters = parse_dates(frame[year].astype(str) + "Q" + frame[quarter].astype(str))
+        return None if quarters is None or quarters.hasnans else (code, [year, quarter])
     found = []
     for part in SPLITS:
-        if part not in called:
+        if part not in column_of:
             break
-        found.append(called[part])
+        found.append(column_of[part])
     if len(found) < 2:
         return None
-    plain = {name: part for name, part in zip(found, SPLITS, strict=False)}
+    part_of = {name: part for name, part in zip(found, SPLITS, strict=False)}
     code = (
         f"frame[{found}]"
-        if all(name.lower() == part for name, part in plain.items())
-        else (f"frame[{found}].rename(columns={plain})")
+        if all(name.lower() == part for name, part in part_of.items())
+        else (f"frame[{found}].rename(columns={part_of})")
     )
-    parts = {plain[name]: written_numbers(pd.Series(frame[name].array)) for name in found}
+    parts = {part_of[name]: written_numbers(pd.Series(frame[name].array)) for name in found}
     if any(part is None for part in parts.values()):
         return None
     if len(found) == 2:
@@ -296,17 +298,17 @@ def of_parts(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, list[str]]
 
 
 def joined(frame: pd.DataFrame, date: str | None, dates: pd.DatetimeIndex, names: Sequence[str]) -> str | None:
-    r"""Finds a column of times of day that belongs to a column of days.
+    r"""Find a column with the times of day that belong to a column of days.
 
     Arguments:
         frame: The frame.
         date: The column of the days, None if they are the index.
-        dates: The days as they were read.
-        names: The columns to look at: text or `datetime.time`, and whole numbers 0 to 24 called hour.
+        dates: The days as read from it.
+        names: The columns to look at: text or `datetime.time`, and whole numbers 0 to 24 in a column called hour.
 
     Returns:
-        What the two columns hold and the code that makes dates of both, tried on these rows; None if the dates have
-        times of day, or no column belongs to them.
+        A message that names the two columns, with code that joins them to dates, tested on these rows; None if the
+        dates have times of day, or no column holds any.
     """
     if dates.hasnans or (dates.normalize() != dates).any():
         return None
@@ -316,23 +318,27 @@ def joined(frame: pd.DataFrame, date: str | None, dates: pd.DatetimeIndex, names
         days, source = f"{days}.astype(str)", source.astype(str)
     minutes = next((name for name in names if CALLED.get(name.lower(), name.lower()) in ("minute", "minutes")), None)
     for name in names:
-        column, held = pd.Series(frame[name].array), f"frame[{name!r}]"
+        column, time_code = pd.Series(frame[name].array), f"frame[{name!r}]"
         times: pd.TimedeltaIndex | None = times_of_day(column)
         if times is None:
             times = _hours(column, name)
         if times is None:
             continue
-        right = dates.as_unit("ns") + times
+        expected = dates.as_unit("ns") + times
         for form, way in JOINS:
             try:
                 with without_warnings():
-                    made = parse_dates(way(source, column))
-            except Exception:  # of whatever kind: pandas joins no such columns in this way
+                    parsed = parse_dates(way(source, column))
+            except Exception:  # of any kind: pandas cannot join these columns in this way
                 continue
-            if made is not None and (made.tz is None) == (right.tz is None) and made.as_unit("ns").equals(right):
+            if (
+                parsed is not None
+                and (parsed.tz is None) == (expected.tz is None)
+                and parsed.as_unit("ns").equals(expected)
+            ):
                 whose = "the index and column" if date is None else f"columns {shown(date)} and"
                 more = minutes if (dates.to_series() + times).duplicated().any() else None
-                code = form.format(day=days, time=held)
+                code = form.format(day=days, time=time_code)
                 if more is not None:
                     code += f" + pd.to_timedelta(frame[{more!r}], unit='min')"
                 also = "" if more is None else f" (and {shown(more)})"
@@ -345,12 +351,12 @@ def joined(frame: pd.DataFrame, date: str | None, dates: pd.DatetimeIndex, names
 
 
 def _hours(column: pd.Series[Any], name: str) -> pd.TimedeltaIndex | None:
-    r"""Times of day that are durations, whole hours by a name such as hour, or numbers such as 1830."""
+    r"""Return times of day given as durations, whole hours (in a column named hour or alike), or numbers as 1830."""
     if pd.api.types.is_timedelta64_dtype(column.dtype):
         within = not column.isna().any() and column.between(pd.Timedelta(0), pd.Timedelta("1D")).all()
         return pd.TimedeltaIndex(column) if within and column.nunique() > 1 else None
-    called = name.lower().removesuffix("s")
-    if called not in (*HOURS, "time", "hhmm"):
+    singular = name.lower().removesuffix("s")
+    if singular not in (*HOURS, "time", "hhmm"):
         return None
     found = written_numbers(column)
     if found is None:
@@ -358,7 +364,7 @@ def _hours(column: pd.Series[Any], name: str) -> pd.TimedeltaIndex | None:
     numbers = pd.Series(found)
     if (numbers % 1).any() or numbers.nunique() < 2 or not numbers.between(0, 2400).all():
         return None
-    if called in (*HOURS, "time") and numbers.max() <= 24:
+    if singular in (*HOURS, "time") and numbers.max() <= 24:
         return pd.TimedeltaIndex(pd.to_timedelta(numbers, unit="h"))
     if (numbers % 100 < 60).all() and numbers.max() > 24:
         return pd.TimedeltaIndex(pd.to_timedelta(numbers // 100 * 60 + numbers % 100, unit="min"))
@@ -366,28 +372,29 @@ def _hours(column: pd.Series[Any], name: str) -> pd.TimedeltaIndex | None:
 
 
 def transposed(frame: pd.DataFrame) -> tuple[str, list[str]] | None:
-    r"""Finds a wide frame that lies on its side: its columns are dates.
+    r"""Detect a transposed wide frame: its columns are dates.
 
     Arguments:
-        frame: The frame, whose columns have text as names.
+        frame: The frame; its column names are text.
 
     Returns:
-        The code that stands it up, tried, and the columns that are dates; None if fewer than three are, or half.
+        The code that transposes it, and the columns whose names are dates; None if these are fewer than three or than
+        half of the columns, their dates have no frequency, or the other columns do not identify the rows.
     """
-    named = [name for name in frame.columns if DATE_IN_NAME.search(name)]
-    if len(named) < 3 or 2 * len(named) < len(frame.columns):
+    dated = [name for name in frame.columns if DATE_IN_NAME.search(name)]
+    if len(dated) < 3 or 2 * len(dated) < len(frame.columns):
         return None
-    found = as_dates(pd.Series(named))
+    found = as_dates(pd.Series(dated))
     tidy = None if found is None or found[0] is not None else found[1]
     try:
         if tidy is None or not tidy.is_unique or not frequency_of(tidy, None):
             return None
     except ValueError:
         return None
-    rest = [name for name in frame.columns if name not in named]
-    keys = [name for name in rest if not pd.api.types.is_numeric_dtype(frame[name].dtype)] or rest
-    drop = [name for name in rest if name not in keys]
+    others = [name for name in frame.columns if name not in dated]
+    keys = [name for name in others if not pd.api.types.is_numeric_dtype(frame[name].dtype)] or others
+    drop = [name for name in others if name not in keys]
     if keys and frame[keys].duplicated().any():
         return None
     code = "frame" + (f".drop(columns={drop})" if drop else "") + (f".set_index({keys})" if keys else "")
-    return f"{code}.T.rename(str)", named
+    return f"{code}.T.rename(str)", dated

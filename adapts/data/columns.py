@@ -1,4 +1,4 @@
-r"""The columns of a frame: numbers, items, and how they are named in messages."""
+r"""Columns of a frame: reading numbers and item names, and naming columns in messages."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ from ..errors import reading, shown
 from .date_parsing import parse_dates
 from .options import label
 
-#: A number as text. Longer exponents are beyond float64, and `pandas.to_numeric` crashes on some of them.
+#: A number as text. Longer exponents exceed float64, and `pandas.to_numeric` crashes on some of them.
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d{1,4})?", re.ASCII | re.IGNORECASE)
-#: A number with a decimal comma as text, with or without dots of thousands.
+#: A number as text with a decimal comma, with or without dots as thousands separators.
 COMMA = re.compile(r"[-+]?(?:(?:\d+|\d{1,3}(?:\.\d{3})+)(?:,\d*)?|,\d+)(?:e[-+]?\d{1,4})?", re.ASCII | re.IGNORECASE)
-#: A number whose marks may stand before thousands: three figures are behind each, and no 0 before the first.
+#: A number whose marks may separate thousands: three digits after each, and no leading 0.
 GROUPED = {
     mark: re.compile(rf"[-+]?(?:[1-9]\d{{0,2}}(?:{re.escape(mark)}\d{{3}})+|\d{{1,3}})", re.ASCII) for mark in ".,"
 }
-#: Text that `pandas.to_numeric` must not be given, and that none of our messages may lead to it.
+#: Text that crashes `pandas.to_numeric`: no message may recommend that call for it.
 LONG_EXPONENT = re.compile(r"[-+]?[\d.,]+e[-+]?\d{5,}", re.ASCII | re.IGNORECASE)
-#: The longest text that is taken for a number.
+#: The longest text that is read as a number.
 MOST_DIGITS = 25
-#: What stands for no number, or none that is finite.
+#: Texts of missing and infinite numbers.
 NO_NUMBER = ("nan", "inf", "infinity")
-#: The types of the entries that columns of objects are read from.
+#: The types of entries allowed in columns of objects.
 PLAIN = (
     str, bytes, numbers.Number, np.generic, datetime.date, datetime.time, datetime.timedelta, pd.Period, pd.Interval,
     type(None), type(pd.NA), uuid.UUID, enum.Enum,
 )  # fmt: skip
-#: Marks that people write between thousands, and before decimals.
+#: Thousands separators and decimal marks.
 THOUSANDS, DECIMALS = (",", " ", "'", "\u2019", "\u00a0", "\u202f", "[ '\u2019\u00a0\u202f]", "."), (".", ",")
 
 
 def strange(column: pd.Series[Any]) -> str | None:
-    r"""Finds what no column may hold that is read: lists, mappings and other objects.
+    r"""Find entries that no column may hold: lists, mappings and other objects.
 
     Arguments:
         column: The column.
 
     Returns:
-        What it holds and where the first one is, or None if it holds none.
+        The type of these entries and the place of the first one, for a message; None if there are none.
     """
     kind = column.dtype
     if isinstance(kind, pd.ArrowDtype):
@@ -67,8 +67,8 @@ def strange(column: pd.Series[Any]) -> str | None:
         return None
     values = entries.to_numpy()
     found = set(map(type, values))
-    odd = {each for each in found if not issubclass(each, PLAIN)}
-    signalling = any(issubclass(each, Decimal) for each in found) and any(
+    odd = {entry_type for entry_type in found if not issubclass(entry_type, PLAIN)}
+    signalling = any(issubclass(entry_type, Decimal) for entry_type in found) and any(
         isinstance(value, Decimal) and value.is_snan() for value in values
     )
     if not odd and not signalling:
@@ -80,12 +80,12 @@ def strange(column: pd.Series[Any]) -> str | None:
 
 
 def require_plain(column: pd.Series[Any], whose: str, expected: str) -> None:
-    r"""Checks that a column holds text, numbers or dates, and no other objects.
+    r"""Check that a column holds text, numbers or dates, and no other objects.
 
     Arguments:
         column: The column.
-        whose: What it is, as it begins the message: `"column 'shop'"`.
-        expected: What is expected there.
+        whose: What it is, at the beginning of the message: `"column 'shop'"`.
+        expected: What is expected in it.
 
     Raises:
         ValueError: If it holds other objects.
@@ -100,12 +100,12 @@ def require_plain(column: pd.Series[Any], whose: str, expected: str) -> None:
 def names_in(
     column: pd.Series[Any], noun: str, as_text: Callable[[Any], str] = str
 ) -> tuple[np.ndarray, pd.Index[Any]]:
-    r"""Reads a column whose entries are names.
+    r"""Read a column of names.
 
     Arguments:
         column: The column.
         noun: What they name, for messages, as `"item"`.
-        as_text: Makes text of an entry.
+        as_text: The function that turns an entry into text.
 
     Returns:
         The number of the name in each row, -1 where it is missing, and the names in the order in which they first come.
@@ -136,7 +136,7 @@ def names_in(
 
 
 def groups(ids: pd.Series[Any]) -> dict[str, np.ndarray]:
-    r"""The rows of each item, in the order in which the items first come."""
+    r"""Return the rows of each item, with items in the order of their first rows."""
     codes, names = names_in(ids, "item")
     if (codes < 0).any():
         raise ValueError(
@@ -147,7 +147,7 @@ def groups(ids: pd.Series[Any]) -> dict[str, np.ndarray]:
 
 
 def joined_names(frame: pd.DataFrame, keys: Sequence[str]) -> pd.Series[Any]:
-    r"""Makes one name of the entries of several columns that name an item together: "north/soap".
+    r"""Join the entries of several columns that name an item together into one name: "north/soap".
 
     Arguments:
         frame: The frame.
@@ -157,43 +157,43 @@ def joined_names(frame: pd.DataFrame, keys: Sequence[str]) -> pd.Series[Any]:
         The names, None where an entry is missing.
 
     Raises:
-        ValueError: If entries are no names, or different ones would make the same name.
+        ValueError: If entries are no names, or different entries would give the same name.
     """
     parts, codes = [], []
     for key in keys:
         code, names = names_in(frame[key], "item")
         codes.append(code)
         parts.append(pd.Series([*names, None], dtype=object).to_numpy()[code])
-    whole = np.min(codes, axis=0) >= 0
-    table = pd.DataFrame(np.column_stack(parts)[whole], columns=range(len(keys)))
-    made = table.agg("/".join, axis=1) if len(table) else pd.Series([], dtype=object)
-    both = table.assign(made=made).drop_duplicates()
-    if both["made"].duplicated().any():
-        twice = both["made"][both["made"].duplicated()].iloc[0]
+    complete = np.min(codes, axis=0) >= 0
+    table = pd.DataFrame(np.column_stack(parts)[complete], columns=range(len(keys)))
+    joined = table.agg("/".join, axis=1) if len(table) else pd.Series([], dtype=object)
+    distinct = table.assign(made=joined).drop_duplicates()
+    if distinct["made"].duplicated().any():
+        twice = distinct["made"][distinct["made"].duplicated()].iloc[0]
         raise ValueError(
             f"different entries of columns {listed(keys)} would make the same name, {shown(twice)}: take the / out of "
             f"them, frame[{shown(keys[0])}].str.replace('/', '-')"
         )
     found = np.full(len(frame), None, dtype=object)
-    found[whole] = made.to_numpy(dtype=object)
+    found[complete] = joined.to_numpy(dtype=object)
     return pd.Series(found, frame.index, name="/".join(keys))
 
 
 def are_grouped(texts: pd.Series[Any], mark: str = ".") -> bool:
-    r"""Whether the marks in numbers may stand before thousands, as in 1.043 beside 974.
+    r"""Return whether the marks in numbers may separate thousands, as in 1.043 beside 974.
 
     Arguments:
         texts: The numbers as text, none missing.
         mark: The dot or the comma.
 
     Returns:
-        Whether some have marks, each with three figures behind it, and no number of four figures has none.
+        Whether some numbers have marks, three digits follow each mark, and no number without a mark has four digits.
     """
     return bool(texts.str.fullmatch(GROUPED[mark]).all() and texts.str.contains(mark, regex=False).any())
 
 
 def text_as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
-    r"""Makes numbers of a column of text if they say all that the text did: `"1"`, and neither `"001"` nor `"1e3"`.
+    r"""Convert a column of text to numbers if they can be written back as the same text (`"1"`, not `"001"`).
 
     Arguments:
         column: Text, or None where it is missing.
@@ -202,14 +202,14 @@ def text_as_numbers(column: pd.Series[Any]) -> pd.Series[Any]:
         The numbers, or the column itself.
     """
     for kind in (int, float):
-        said = {entry: _number(entry, kind) for entry in column.dropna().unique()}
-        if all(number is not None for number in said.values()):
-            return column.map(said).astype(np.int64 if kind is int and column.notna().all() else np.float64)
+        number_of = {entry: _number(entry, kind) for entry in column.dropna().unique()}
+        if all(number is not None for number in number_of.values()):
+            return column.map(number_of).astype(np.int64 if kind is int and column.notna().all() else np.float64)
     return column
 
 
 def _number(entry: str, kind: type[int] | type[float]) -> int | float | None:
-    r"""The number that a text is, None unless writing it gives the same text; whole ones are those of 64 bits."""
+    r"""Return the number that a text writes, None unless it is written back the same; integers fit 64 bits."""
     if (
         len(entry) > MOST_DIGITS
         or not NUMBER.fullmatch(entry)
@@ -221,7 +221,7 @@ def _number(entry: str, kind: type[int] | type[float]) -> int | float | None:
 
 
 def numeric(column: pd.Series[Any]) -> np.ndarray | None:
-    r"""A column as float64, missing values as NaN; None if it is not numeric."""
+    r"""Return a column as float64 with NaN for missing values; None if it is not numeric."""
     kind = column.dtype
     with reading(f"column {shown(column.name)} cannot be read as float64", "divide it by a power of ten, or drop it"):
         if pd.api.types.is_object_dtype(kind):
@@ -241,17 +241,17 @@ def numeric(column: pd.Series[Any]) -> np.ndarray | None:
 
 
 def written_numbers(column: pd.Series[Any]) -> np.ndarray | None:
-    r"""A column as float64 where it is numeric, or text that writes plain numbers, none of them missing; else None."""
+    r"""Return a column of finite numbers, or of text that writes them, as float64; None for any other."""
     found = numeric(column)
     if found is None and not strange(column):
         entries = {entry: entry.strip() if isinstance(entry, str) else "" for entry in column.dropna().unique()}
-        if all(len(entry) <= MOST_DIGITS and NUMBER.fullmatch(entry) for entry in entries.values()):
-            found = column.map({entry: float(plain) for entry, plain in entries.items()}).to_numpy(np.float64)
+        if all(len(stripped) <= MOST_DIGITS and NUMBER.fullmatch(stripped) for stripped in entries.values()):
+            found = column.map({entry: float(stripped) for entry, stripped in entries.items()}).to_numpy(np.float64)
     return None if found is None or not np.isfinite(found).all() else found
 
 
 def why_not_numeric(column: pd.Series[Any], dated: bool) -> str:
-    r"""What a column that is not numeric holds instead, and what to do about it."""
+    r"""Explain what a column that is not numeric holds, and how to convert it."""
     name, odd = column.name, strange(column)
     if odd is not None:
         return f"column {shown(name)} holds {odd}"
@@ -274,11 +274,11 @@ def why_not_numeric(column: pd.Series[Any], dated: bool) -> str:
         if not bad.any():
             return f"column {shown(name)} holds numbers as text (first: {first}): convert it with pd.to_numeric"
         rows = np.flatnonzero(column.notna())
-        figures = bad & texts.str.contains(r"\d").to_numpy()
-        written = _notation(texts[figures]) if 2 * figures.sum() >= bad.sum() else None
-        if written is not None:
-            what, remedy = written
-            number = int(figures.argmax())
+        has_digits = bad & texts.str.contains(r"\d").to_numpy()
+        notation = _notation(texts[has_digits]) if 2 * has_digits.sum() >= bad.sum() else None
+        if notation is not None:
+            what, remedy = notation
+            number = int(has_digits.argmax())
             plain = texts[~bad & texts.str.contains(".", regex=False).to_numpy()]
             if what.endswith("comma") and not plain.str.fullmatch(GROUPED["."]).all():
                 return (
@@ -301,10 +301,10 @@ def why_not_numeric(column: pd.Series[Any], dated: bool) -> str:
 
 
 def _notation(texts: pd.Series[Any]) -> tuple[str, str] | None:
-    r"""What notation numbers are written in that `float` does not read, and the code that reads these very ones."""
+    r"""Describe the notation of numbers that `float` cannot read, with code that reads these texts."""
 
     def reads(group: str, decimal: str) -> str | None:
-        r"""The code for a mark of thousands and one of decimals; None if some numbers are written otherwise."""
+        r"""Return the code for a thousands separator and a decimal mark; None if some texts have other notation."""
         mark = group if group.startswith("[") else re.escape(group)
         grouped = rf"[1-9]\d{{0,2}}(?:{mark}\d{{3}})+" if group else r"\d+"
         pattern = rf"[-+]?(?:{grouped}|\d+|(?={re.escape(decimal)}))(?:{re.escape(decimal)}\d*)?"
@@ -334,34 +334,34 @@ def _notation(texts: pd.Series[Any]) -> tuple[str, str] | None:
 
 
 def _is_number(entry: str) -> bool:
-    r"""Whether a text is a number, or stands for none or for one that is not finite."""
+    r"""Return whether a text is a number, a missing or an infinite one included."""
     entry = entry.strip()
     return bool(NUMBER.fullmatch(entry)) or entry.lower().lstrip("+-") in NO_NUMBER
 
 
 def _is_huge(entry: str) -> bool:
-    r"""Whether a text is a number that no float64 holds, or one that `pandas.to_numeric` must not be given."""
+    r"""Return whether a text is a number beyond float64, or one that crashes `pandas.to_numeric`."""
     if LONG_EXPONENT.fullmatch(entry):
         return True
     return bool(NUMBER.fullmatch(entry)) and not math.isfinite(float(entry))
 
 
-def _endless(values: Any) -> type | None:
-    r"""Finds a type that numpy would index entry by entry, perhaps without end: indexable, and no sequence or array."""
+def _unbounded_type(values: Any) -> type | None:
+    r"""Find a type that numpy could index forever: indexable, but neither a sequence nor an array."""
     kind = type(values)
     if issubclass(kind, list | tuple):
-        if all(issubclass(each, PLAIN) for each in set(map(type, values))):
+        if all(issubclass(entry_type, PLAIN) for entry_type in set(map(type, values))):
             return None
-        return next((found for found in map(_endless, values) if found is not None), None)
+        return next((found for found in map(_unbounded_type, values) if found is not None), None)
     if issubclass(kind, (*PLAIN, Sequence, memoryview)) or hasattr(kind, "__array__"):
         return None
     return kind if hasattr(kind, "__getitem__") else None
 
 
 def as_array(values: Any) -> np.ndarray:
-    r"""Numbers in whatever nested sequences as a float64 array; None and text such as "NaN" become NaN.
+    r"""Convert nested sequences of numbers to a float64 array; None and text such as "NaN" become NaN.
 
-    Text is read only where it is a number as JSON or CSV write it: `float` reads "1_0" as 10.
+    Text is read only if JSON or CSV would write a number so: `float` would read "1_0" as 10.
 
     Arguments:
         values: The numbers.
@@ -370,38 +370,38 @@ def as_array(values: Any) -> np.ndarray:
         The array.
 
     Raises:
-        ValueError: If they are no numbers, or make no array.
+        ValueError: If some entries are no numbers, or the sequences have unequal lengths.
     """
     if isinstance(values, np.ndarray) and values.dtype == object and values.ndim == 1:
-        values = values.tolist()  # an array of arrays, as Arrow has it
+        values = values.tolist()  # an array of arrays, as from Arrow
     expected = f"expected numbers in a (T,), (T, D) or (N, T, D) arrangement, got {type(values).__name__}"
     remedy = "write numbers, None where one is missing, and a list of arrays for items of unequal length"
     with reading(expected, remedy):
-        indexable = _endless(values)
+        indexable = _unbounded_type(values)
     if indexable is not None:
         raise ValueError(f"{expected} with an object of type {shown(indexable.__name__)} for numbers: {remedy}")
     with reading(expected, remedy):
-        made = np.asarray(values, dtype=np.float64)  # first, as it refuses objects, whatever these pretend to be
-        found = np.asarray(values)
-        entries = [each for each in found.flat if isinstance(each, str | bytes)] if found.dtype.kind in "USO" else []
-        texts = [each.decode() if isinstance(each, bytes) else each for each in entries]
+        array = np.asarray(values, dtype=np.float64)  # first, because this refuses objects of any kind
+        raw = np.asarray(values)
+        entries = [entry for entry in raw.flat if isinstance(entry, str | bytes)] if raw.dtype.kind in "USO" else []
+        texts = [entry.decode() if isinstance(entry, bytes) else entry for entry in entries]
     odd = next((entry for entry in texts if not _is_number(entry)), None)
     if odd is not None:
         raise ValueError(f"{expected} with {shown(str(odd))}: {remedy}")
-    return made
+    return array
 
 
 def text(value: Any) -> str:
-    r"""A name as text; a whole float as the integer that it is elsewhere."""
+    r"""Return a name as text; a whole float is written as an integer."""
     return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
 
 
 def listed(names: Iterable[Any]) -> str:
-    r"""Names as a message lists them, the first ten and the last where they are many, long ones cut."""
-    said = [name if len(name) <= 80 else f"{name[:60]} ..." for name in map(str, names)]
-    return ", ".join(said if len(said) <= 12 else [*said[:10], "...", said[-1]])
+    r"""Join names for a message: the first ten and the last if there are over twelve, long names truncated."""
+    short = [name if len(name) <= 80 else f"{name[:60]} ..." for name in map(str, names)]
+    return ", ".join(short if len(short) <= 12 else [*short[:10], "...", short[-1]])
 
 
 def named(noun: str, names: Sequence[str]) -> str:
-    r"""The subject of a sentence: "column 'a' is", "columns a, b are"."""
+    r"""Return the subject and verb of a sentence: "column 'a' is", "columns a, b are"."""
     return f"{noun} {shown(names[0])} is" if len(names) == 1 else f"{noun}s {listed(names)} are"

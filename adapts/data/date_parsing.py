@@ -1,4 +1,4 @@
-r"""Text and numbers read as dates."""
+r"""Parsing of text and numbers as dates."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from .frequency import DAY, guessed, inferred
 SHORT = r"^\s*(\d\d?)([./-])(\d\d?)\2(\d\d)((?:[T ].*?)?)\s*$"  # 31.01.24, 1/31/24 12:00, 24-01-31
 #: A time of day without a date, such as 18:00, 7:05 AM or 18.00.00.
 CLOCK = r"\s*\d\d?(?::\d\d(?::\d\d(?:[.,]\d+)?)?|\.\d\d\.\d\d)(?:\s*[AaPp]\.?[Mm]\.?)?\s*"
-#: Dates written as whole numbers: from which one on, up to which one, and how pandas reads them. Epochs are of 1980 to
-#: 2100, and their size tells their unit.
+#: Dates written as whole numbers: the smallest, the first beyond the largest, and the options by which pandas reads
+#: them. Epochs are of the years 1980 to 2100; their size determines their unit.
 NUMBERED: tuple[tuple[int, int, dict[str, str]], ...] = (
     (1000, 3000, {"format": "%Y"}),
     (1900_01, 2100_13, {"format": "%Y%m"}),
@@ -43,32 +43,35 @@ NUMBERED: tuple[tuple[int, int, dict[str, str]], ...] = (
 
 
 def parse_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | None:
-    r"""Reads dates from whatever holds them.
+    r"""Parse dates of any supported type.
+
+    Periods become timestamps at their start. Exceptions are weeks, and quarters and years other than those of the
+    calendar (a year that ends in June): these get their last day, and multiples of these the last day of the first.
+    Text with varying UTC offsets, as over summer time, becomes UTC. Where day and month may stand in either order, the
+    order that gives dates with a frequency is taken; text is not parsed if both orders do, or neither. Years of two
+    digits are read as the last number, and 69 to 99 as 1969 to 1999; text in which they may stand first is not parsed.
+    Neither are times of day without a date.
 
     Arguments:
         values: Datetimes, periods, text, date objects, or whole numbers: 1999, 199912, 19991231, and so on to seconds,
-            or epochs in s, ms, us or ns. Periods are stamped at their start, but weeks, and quarters and years that are
-            not the calendar's (a year that ends in June), at their last day, several of these at the last day of the
-            first. Text with UTC offsets that change, as over summer time, becomes UTC. Where day and month may stand in
-            either order, they stand in the one that gives dates of some frequency; where both do, or none, they are no
-            dates, and so are times of day alone. Years of two digits stand last, those from 69 on are of 1900, and text
-            in which they may as well stand first is none.
+            or epochs in s, ms, us or ns.
 
     Returns:
-        The dates, or None if some of these are none.
+        The dates, or None if some entries are no dates.
     """
     try:
         return _read_dates(values)
-    except Exception:  # of whatever kind: pandas reads no dates here
+    except Exception:  # of any kind: pandas reads no dates here
         return None
 
 
 def uncategorised(index: pd.Index[Any]) -> pd.Index[Any]:
-    r"""Returns an index of the entries themselves where they are categories."""
+    r"""Return a categorical index as an index of its entries; any other index is returned as is."""
     return index.astype(index.categories.dtype) if isinstance(index, pd.CategoricalIndex) else index
 
 
 def _read_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | None:
+    r"""Parse dates as `parse_dates` does, but let the exceptions of pandas pass."""
     index = uncategorised(pd.Index(values, dtype=values.dtype)).infer_objects()
     if isinstance(index.dtype, pd.ArrowDtype) and pd.api.types.is_datetime64_any_dtype(index.dtype):
         import pyarrow
@@ -87,15 +90,15 @@ def _read_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | No
         return None
     offsets = offsets_of(index)
     if len(offsets) > 1 and "" in offsets:
-        return None  # some have an offset and some do not: which hour the others mean is not known
+        return None  # the time zone of entries without an offset is unknown
     if two_digit_years(index, some=True):
         return _of_two_digit_years(index) if two_digit_years(index) else None
     mark = mark_of(index)
     if mark is None:
         ways: list[dict[str, Any]] = [
             {},
-            {"format": "ISO8601"},
-        ]  # that one also takes days beside hours
+            {"format": "ISO8601"},  # also reads a mixture of days and hours
+        ]
         read = (_in_way(index, utc=len(offsets) > 1, **way) for way in ways)
         found = next((dates for dates in read if dates is not None), None)
         numbered = numbered_dates(index) if found is None else None
@@ -104,12 +107,12 @@ def _read_dates(values: pd.Series[Any] | pd.Index[Any]) -> pd.DatetimeIndex | No
         return _in_way(index.str.strip(), utc=len(offsets) > 1, dayfirst=True)
     orders = _in_orders(index, utc=len(offsets) > 1)
     if len(orders) > 1:
-        orders = [dates for dates in orders if _seen(dates) is not None]
+        orders = [dates for dates in orders if _visible_frequency(dates) is not None]
     return orders[0] if len(orders) == 1 else None
 
 
 def _in_way(index: pd.Index[Any], **way: Any) -> pd.DatetimeIndex | None:
-    r"""What pandas makes of texts in one way, None if no dates."""
+    r"""Parse texts with options of `pandas.to_datetime`; None if they are no dates."""
     try:
         with without_warnings():
             dates = pd.to_datetime(index, **way)
@@ -119,27 +122,27 @@ def _in_way(index: pd.Index[Any], **way: Any) -> pd.DatetimeIndex | None:
 
 
 def _in_orders(index: pd.Index[Any], *, utc: bool) -> list[pd.DatetimeIndex]:
-    r"""The dates of texts by each order, month first and day first, that reads them; one where both read the same."""
+    r"""Return the dates of texts for each order, month or day first, that parses; once if both give the same."""
     read = [_in_way(index.str.strip(), utc=utc, dayfirst=first) for first in (False, True)]
     found = [dates for dates in read if dates is not None]
     return found[:1] if len(found) == 2 and found[0].equals(found[1]) else found
 
 
-def _seen(dates: pd.DatetimeIndex) -> str | None:
-    r"""The frequency of dates in any order, with gaps or repeated; None if there is none."""
+def _visible_frequency(dates: pd.DatetimeIndex) -> str | None:
+    r"""Return the frequency of dates that may be unordered, repeated or incomplete; None if there is none."""
     tidy = dates.dropna().unique().sort_values()
     return (inferred(tidy) or guessed(tidy)) if len(tidy) > 1 else None
 
 
 def two_orders(values: pd.Series[Any] | pd.Index[Any]) -> dict[str, tuple[pd.DatetimeIndex, str | None]] | None:
-    r"""Reads dates whose texts do not tell in which order day and month stand.
+    r"""Parse dates with an ambiguous order of day and month in both orders.
 
     Arguments:
-        values: The texts, with years of four digits behind day and month.
+        values: The texts, with years of four digits after day and month.
 
     Returns:
-        The dates by the order, "month first" and "day first", and their frequency, None where they have none; None if
-        one order alone reads the texts, or both read the same.
+        The dates by their order, "month first" and "day first", each with its frequency or None; None if only one
+        order parses the texts, or both give the same dates.
 
     Example:
         >>> two_orders(pd.Index(["01/02/2024", "02/02/2024", "03/02/2024"]))["day first"][1]
@@ -151,17 +154,20 @@ def two_orders(values: pd.Series[Any] | pd.Index[Any]) -> dict[str, tuple[pd.Dat
     orders = _in_orders(index, utc=len(offsets_of(index)) > 1)
     if len(orders) < 2:
         return None
-    return {name: (dates, _seen(dates)) for name, dates in zip(("month first", "day first"), orders, strict=True)}
+    return {
+        name: (dates, _visible_frequency(dates))
+        for name, dates in zip(("month first", "day first"), orders, strict=True)
+    }
 
 
 def numbered_dates(values: pd.Series[Any] | pd.Index[Any]) -> tuple[dict[str, str], pd.DatetimeIndex] | None:
-    r"""Reads dates that are written as whole numbers.
+    r"""Parse dates that are written as whole numbers.
 
     Arguments:
-        values: Whole numbers, be they floats, or text of digits alone.
+        values: Whole numbers, integers or floats, or text of digits alone.
 
     Returns:
-        The options by which `pandas.to_datetime` reads them, a format or a unit, and the dates; None if none does.
+        The options by which `pandas.to_datetime` reads them (a format or a unit), and the dates; None if none does.
 
     Example:
         >>> numbered_dates(pd.Index([1709251200, 1709254800]))[0], numbered_dates(pd.Index([202401.0, 202402.0]))[0]
@@ -192,13 +198,13 @@ def numbered_dates(values: pd.Series[Any] | pd.Index[Any]) -> tuple[dict[str, st
 
 
 def times_of_day(values: pd.Series[Any] | pd.Index[Any]) -> pd.TimedeltaIndex | None:
-    r"""Reads times of day that stand without a date.
+    r"""Parse times of day without a date.
 
     Arguments:
         values: Text such as 18:00, 18:00:00, 18.00.00 or 6:00 PM, or `datetime.time`.
 
     Returns:
-        The time that has passed since midnight, or None if some of these are no times of day.
+        The durations since midnight, or None if some entries are no times of day.
 
     Example:
         >>> times_of_day(pd.Index(["18:00", "7:05 AM"])).tolist()
@@ -227,14 +233,14 @@ def times_of_day(values: pd.Series[Any] | pd.Index[Any]) -> pd.TimedeltaIndex | 
 
 
 def two_digit_years(values: pd.Series[Any] | pd.Index[Any], *, some: bool = False) -> bool:
-    r"""Whether texts are dates of three numbers, none of which is a year of four digits.
+    r"""Return whether texts are dates of three numbers, with years of two digits.
 
     Arguments:
-        values: The texts; whatever else is no such date.
-        some: Whether one such text will do.
+        values: The texts; values of other types are no such dates.
+        some: Whether one such text is enough.
 
     Returns:
-        Whether all of those that are not missing are, or one is.
+        Whether all texts that are not missing are such dates, or at least one with `some`.
 
     Example:
         >>> two_digit_years(pd.Index(["31.01.24", "29.02.24 12:00"])), two_digit_years(pd.Index(["31.01.2024"]))
@@ -249,37 +255,37 @@ def two_digit_years(values: pd.Series[Any] | pd.Index[Any], *, some: bool = Fals
 
 
 def out_of_range(entry: str) -> bool:
-    r"""Whether a text is a date that cannot be counted in nanoseconds.
+    r"""Return whether a text is a date outside of the range of nanosecond timestamps.
 
     Arguments:
         entry: The text.
 
     Returns:
-        Whether it is one.
+        Whether it is.
 
     Example:
         >>> out_of_range("1500-01-01"), out_of_range("2024-01-01"), out_of_range("1704067200000")
         (True, False, False)
     """
-    if entry.strip().isdigit():  # seconds, and other numbers
+    if entry.strip().isdigit():  # epochs and other numbers
         return False
     try:
         pd.Timestamp(entry).as_unit("ns")
     except pd.errors.OutOfBoundsDatetime:
         return True
-    except Exception:  # of whatever kind: it is no date
+    except Exception:  # of any kind: it is no date
         return False
     return False
 
 
 def first_undated(values: pd.Series[Any] | pd.Index[Any]) -> tuple[int, str]:
-    r"""Finds the first entry that keeps `parse_dates` from reading dates.
+    r"""Find the first entry that `parse_dates` cannot read.
 
     Arguments:
-        values: What it could not read.
+        values: The values that it could not read.
 
     Returns:
-        The entry's row and text: row 0 where each entry would be a date alone, as in two time zones.
+        The entry's row and text. Row 0 if each entry alone is a date, as with two time zones.
     """
     index = as_index(values)
     row = 0
@@ -289,17 +295,18 @@ def first_undated(values: pd.Series[Any] | pd.Index[Any]) -> tuple[int, str]:
                 first = mark_of(index[:1]) == "."
                 bad = np.asarray(pd.to_datetime(index, errors="coerce", dayfirst=first).isna()) & index.notna()
                 row = int(bad.argmax())
-            except Exception:  # of whatever kind: the first entry will do
+            except Exception:  # of any kind: report the first entry
                 row = 0
     return row, str(index[row])
 
 
 def as_index(values: pd.Series[Any] | pd.Index[Any]) -> pd.Index[Any]:
-    return pd.Index(values.astype(np.float32) if values.dtype == np.float16 else values)  # pandas has no such index
+    r"""Return values as an index; pandas has none of float16, which becomes float32."""
+    return pd.Index(values.astype(np.float32) if values.dtype == np.float16 else values)
 
 
 def offsets_of(index: pd.Index[Any]) -> set[str]:
-    r"""The UTC offsets at the end of texts, "" where there is none."""
+    r"""Return the UTC offsets at the ends of texts, "" for texts without one."""
     if pd.api.types.is_numeric_dtype(index.dtype):
         return set()
     texts = index.dropna().astype(str)
@@ -307,7 +314,7 @@ def offsets_of(index: pd.Index[Any]) -> set[str]:
 
 
 def mark_of(index: pd.Index[Any]) -> str | None:
-    r"""The mark between the numbers of dates that end with the year; None if not all of the texts are such dates."""
+    r"""Return the separator of dates that end with a four-digit year; None if some texts are no such dates."""
     if not _is_text(index):
         return None
     texts, pattern = index.dropna().astype(str), r"^\s*\d\d?([./-])\d\d?\1\d{4}\b"
@@ -322,7 +329,7 @@ def _is_text(index: pd.Index[Any]) -> bool:
 
 
 def _of_two_digit_years(index: pd.Index[Any]) -> pd.DatetimeIndex | None:
-    r"""Reads texts of `two_digit_years`, all in one order; None if no order reads them, or the year may stand first."""
+    r"""Parse dates with two-digit years, all in one order; None if none parses, or the year may stand first."""
     parts = pd.Series(index.array).astype("string").str.extract(SHORT)
     marks = parts[1].dropna().unique()
     if len(marks) > 1:
@@ -336,19 +343,19 @@ def _of_two_digit_years(index: pd.Index[Any]) -> pd.DatetimeIndex | None:
         return None
     if read is None or other is None:
         return other if read is None else read
-    # Read in the wrong order, days are years, and the dates leap to and fro.
-    days, others = (dates.tz_localize(None).dropna().normalize().as_unit("ns") for dates in (read, other))
-    leaps, fewer = (np.abs(np.diff(dates.asi8 // DAY)).sum() for dates in (days, others))
-    unclear = 2 * fewer <= leaps and (leaps > 0 or marks[0] != ".")
+    # In the wrong order, days are read as years, and the dates jump back and forth.
+    days, other_days = (dates.tz_localize(None).dropna().normalize().as_unit("ns") for dates in (read, other))
+    variation, other_variation = (np.abs(np.diff(dates.asi8 // DAY)).sum() for dates in (days, other_days))
+    unclear = 2 * other_variation <= variation and (variation > 0 or marks[0] != ".")
     return None if unclear and inferred(days.unique().sort_values()) is None else read
 
 
 def stamps_of(periods: pd.PeriodIndex) -> pd.DatetimeIndex:
-    r"""Stamps periods so that the stamps' frequency has these very periods: a week from Monday on is W-SUN."""
+    r"""Convert periods to timestamps whose frequency gives the same periods: a week from Monday on is W-SUN."""
     match = re.fullmatch(r"\d*((?:W|Q|Y|A)-[A-Z]+)", periods.freqstr)
-    with without_warnings():  # pandas means to drop periods of business days, which gluonts has
+    with without_warnings():  # pandas deprecates periods of business days, which gluonts uses
         starts = pd.DatetimeIndex(periods.to_timestamp())
     if match is None or match[1] in ("Q-DEC", "Y-DEC", "A-DEC"):
         return starts
-    ones = pd.PeriodIndex(starts, freq=match[1])  # two weeks are stamped in their first
-    return pd.DatetimeIndex(ones.to_timestamp(how="end")).normalize()
+    single = pd.PeriodIndex(starts, freq=match[1])  # of several weeks, the first
+    return pd.DatetimeIndex(single.to_timestamp(how="end")).normalize()

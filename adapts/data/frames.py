@@ -1,4 +1,4 @@
-r"""Frames of other libraries (polars, Arrow, modin, ...) as pandas frames."""
+r"""Conversion of frames of other libraries (polars, Arrow, modin, ...) to pandas."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 def as_pandas(series: Any) -> Any:
-    r"""Makes a pandas frame of another library's frame or series; anything else stays what it is.
+    r"""Convert another library's frame or series to a pandas frame; return anything else as is.
 
-    Numbers keep their bits, dates their unit and time zone. Text, lists and objects become Python's own.
+    Numbers keep their bits, dates their unit and time zone. Text, lists and objects become Python objects.
 
     Arguments:
-        series: Anything. A frame of polars or of whatever else narwhals knows (lazy ones are collected), or an Arrow
-            table, is changed.
+        series: Any object. An Arrow table is converted, and so is a frame of polars or another library that narwhals
+            supports; lazy frames are collected.
 
     Returns:
         The pandas frame, or `series` itself.
 
     Raises:
-        ValueError: If the other library fails on the way.
+        ValueError: If the other library fails to convert it.
     """
     if isinstance(series, pd.DataFrame | pd.Series | np.ndarray | torch.Tensor | list | tuple | Mapping | str):
         return series
@@ -40,7 +40,7 @@ def as_pandas(series: Any) -> Any:
 
 def _as_pandas(series: Any) -> Any:
     if str(type(series).__module__).split(".")[0] == "pyarrow" and hasattr(series, "to_pandas"):
-        return series.to_pandas()  # with the index that pandas left in its metadata
+        return series.to_pandas()  # keeps an index that pandas stored in the metadata
     import narwhals as nw
 
     frame = nw.from_native(series, pass_through=True, allow_series=True)
@@ -52,10 +52,11 @@ def _as_pandas(series: Any) -> Any:
         return series
     if not frame.implementation.is_polars():
         return frame.to_pandas()
-    return pd.DataFrame({name: _column(frame[name]) for name in frame.columns})  # polars' own way would need Arrow
+    return pd.DataFrame({name: _column(frame[name]) for name in frame.columns})  # polars' to_pandas needs pyarrow
 
 
 def _column(series: nw.Series[Any]) -> Any:
+    r"""Convert a polars column to an index, array or series that a pandas frame can hold."""
     import narwhals as nw
 
     kind = series.dtype
@@ -67,8 +68,8 @@ def _column(series: nw.Series[Any]) -> Any:
     if kind.is_integer() and series.null_count():
         return pd.array(series.to_list(), dtype="Int64" if kind.is_signed_integer() else "UInt64")
     if kind.is_numeric() or kind == nw.Boolean:
-        plain = kind.is_decimal() or kind in (nw.Int128, nw.UInt128) or series.null_count()
-        return (series.cast(nw.Float64) if plain else series).to_numpy()
+        needs_float = kind.is_decimal() or kind in (nw.Int128, nw.UInt128) or series.null_count()
+        return (series.cast(nw.Float64) if needs_float else series).to_numpy()
     if isinstance(kind, nw.Date):
         return pd.DatetimeIndex(series.to_numpy())
     return pd.Series(series.to_list(), dtype=object)

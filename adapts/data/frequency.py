@@ -1,4 +1,4 @@
-r"""Frequencies: their names, grids, seasons and periods."""
+r"""Frequencies of time series: aliases, grids of dates, season lengths and periods."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pandas.tseries.offsets import BaseOffset, Day, Tick
 from .._logging import without_warnings
 from ..errors import reading, shown
 
-# pandas renamed its aliases in 2.2 and dropped the old names in 3; both are understood here.
+# pandas renamed its aliases in 2.2 and dropped the old names in 3; both are accepted here.
 RENAMED = {"H": "h", "T": "min", "S": "s", "L": "ms", "U": "us", "N": "ns", "BH": "bh", "CBH": "cbh"}
 
 
@@ -45,25 +45,25 @@ RANGE = (
     "dates lie between 1677-09-22 and 2262-04-11, for they are counted in nanoseconds: shift these, or drop the dates "
     "and number the rows"
 )
-#: The longest frequency in letters, and the most units of a step that is not counted in nanoseconds.
+#: The longest alias in characters, and the most units of a step that is not a fixed number of nanoseconds.
 _LONGEST, _MOST_UNITS = 40, 10_000
 
 
 class OutOfRange(ValueError):
-    r"""Dates that nanoseconds cannot count."""
+    r"""Dates outside of the range of nanosecond timestamps."""
 
 
 def frequency_name(frequency: Any) -> str | None:
-    r"""Reads the option that states a frequency.
+    r"""Return the alias of a frequency option.
 
     Arguments:
-        frequency: A pandas alias; an offset of pandas, such as a `DatetimeIndex` has as its `freq`; a timedelta; None.
+        frequency: A pandas alias; a pandas offset, such as the `freq` of a `DatetimeIndex`; a timedelta; None.
 
     Returns:
-        The alias as it was given, or that of the offset; None for None.
+        The alias as given, or that of the offset; None for None.
 
     Raises:
-        ValueError: If it is none of these, or longer than an alias is.
+        ValueError: If it is none of these, or too long for an alias.
     """
     if isinstance(frequency, datetime.timedelta) and not pd.isna(frequency):
         with reading(f"frequency={shown(frequency)} is no time step", "pass an alias such as '15min', 'h', 'D'"):
@@ -77,7 +77,7 @@ def frequency_name(frequency: Any) -> str | None:
 
 
 def alias(frequency: str) -> str:
-    r"""Writes a frequency by pandas's new names.
+    r"""Convert a frequency to the current pandas alias.
 
     Arguments:
         frequency: A pandas alias, old or new, as `"15T"` or `"15min"`.
@@ -86,7 +86,7 @@ def alias(frequency: str) -> str:
         The new alias.
 
     Raises:
-        ValueError: If pandas knows no such frequency, or it does not go forward.
+        ValueError: If pandas knows no such frequency, its step is not positive, or it is longer than 250 years.
 
     Example:
         >>> alias("15T"), alias("M"), alias("W-TUE")
@@ -100,7 +100,7 @@ def alias(frequency: str) -> str:
         offset, problem = to_offset(frequency), None
         if offset.n > 0 and (isinstance(offset, Tick) or offset.n <= _MOST_UNITS):
             (pd.Timestamp("2001-01-01", unit="ns") + offset).as_unit("ns")
-    except Exception as error:  # of whatever kind: pandas reads no step here
+    except Exception as error:  # of any kind: pandas reads no step here
         offset, problem = None, error
     if offset is None or not (offset.n > 0 and (isinstance(offset, Tick) or offset.n <= _MOST_UNITS)):
         raise ValueError(
@@ -113,55 +113,56 @@ def alias(frequency: str) -> str:
 def calendar(
     start: pd.Timestamp, frequency: str, *, periods: int | None = None, end: pd.Timestamp | None = None, unit: str
 ) -> pd.DatetimeIndex:
-    r"""Lays out dates from a first one on. With a time zone, steps of hours or less are absolute, and days are local.
+    r"""Return regular dates from a first one on; with a time zone, days are local and shorter steps absolute.
 
     Arguments:
         start: The first date.
-        frequency: The pandas alias of the step. Steps of a day or more keep the local time of day; where the clocks
-            skip it the step moves on to their next hour, and where it comes twice the first one counts.
+        frequency: The pandas alias of the step. Steps of a day or more keep the local time of day. Where a clock change
+            skips that time, the next existing time is taken; where it repeats that time, the first.
         periods: The number of dates.
-        end: The date not to go beyond, in place of their number.
+        end: The last possible date, instead of their number.
         unit: The resolution of the dates, as `"ns"`.
 
     Returns:
         The dates.
 
     Raises:
-        OutOfRange: If they go beyond those that nanoseconds can count.
+        OutOfRange: If they exceed the range of nanosecond timestamps.
     """
     try:
-        dates = _laid_out(start, frequency, periods, end, unit)
+        dates = _date_range(start, frequency, periods, end, unit)
         dates.as_unit("ns")
     except (pd.errors.OutOfBoundsDatetime, pd.errors.OutOfBoundsTimedelta, OverflowError) as error:
         raise OutOfRange(f"steps of {frequency!r} from {start} on are out of range: {RANGE}") from error
     return dates
 
 
-def _laid_out(
+def _date_range(
     start: pd.Timestamp, frequency: str, periods: int | None, end: pd.Timestamp | None, unit: str
 ) -> pd.DatetimeIndex:
+    r"""Return the dates of `calendar`; exceptions of pandas pass."""
     offset = to_offset(frequency)
     until: dict[str, Any] = {"periods": periods, "end": end, "unit": unit}
     if start.tz is None or (isinstance(offset, Tick) and not isinstance(offset, Day)):
         return pd.date_range(start, freq=frequency, **until)
     first = start.tz_localize(None)
     if first.normalize().tz_localize(start.tz, nonexistent="shift_forward", ambiguous=True) == start:
-        first = first.normalize()  # the clocks skipped its midnight
+        first = first.normalize()  # a clock change skipped midnight
     until["end"] = None if end is None else end.tz_localize(None)
     local = pd.date_range(first, freq=frequency, **until)
     return local.tz_localize(start.tz, nonexistent="shift_forward", ambiguous=np.ones(len(local), dtype=bool))
 
 
 def steps_since(start: pd.Timestamp, clock: np.ndarray, frequency: str) -> np.ndarray:
-    r"""Counts the steps of a calendar from a first date on.
+    r"""Count the steps of a frequency from a first date on.
 
     Arguments:
         start: The first date.
-        clock: Other dates, none before it, as nanoseconds of UTC, with shape :math:`(n,)`.
+        clock: The other dates, none before the first, as nanoseconds of UTC, with shape :math:`(n,)`.
         frequency: The pandas alias of the step.
 
     Returns:
-        The steps to each date, with shape :math:`(n,)`; of one between two steps, those to the earlier of them.
+        The number of steps to each date, with shape :math:`(n,)`. A date between two steps counts as the earlier one.
 
     Example:
         >>> later = pd.DatetimeIndex(["2024-02-01", "2024-03-31"]).as_unit("ns").asi8
@@ -171,8 +172,8 @@ def steps_since(start: pd.Timestamp, clock: np.ndarray, frequency: str) -> np.nd
     offset = to_offset(frequency)
     first = start.as_unit("ns").value
     if isinstance(offset, Tick) and not isinstance(offset, Day):
-        passed: np.ndarray = (clock - first) // offset.nanos
-        return passed
+        elapsed: np.ndarray = (clock - first) // offset.nanos
+        return elapsed
     last = pd.Timestamp(int(clock.max(initial=first)), tz="UTC")
     end = last.tz_localize(None) if start.tz is None else last.tz_convert(start.tz)
     grid = calendar(start, frequency, end=end, unit="ns").asi8
@@ -180,13 +181,13 @@ def steps_since(start: pd.Timestamp, clock: np.ndarray, frequency: str) -> np.nd
 
 
 def calendar_period(frequency: str | None) -> str | None:
-    r"""The calendar weeks, months, quarters or years of a frequency without an anchor.
+    r"""Return the periods (weeks, months, quarters or years) of a frequency without an anchor.
 
     Arguments:
         frequency: A pandas alias.
 
     Returns:
-        The name of the periods, or None if it has an anchor or counts something else.
+        The alias of the periods; None if the frequency has an anchor or a multiple, or is of another kind.
 
     Example:
         >>> calendar_period("Y"), calendar_period("W"), calendar_period("W-TUE"), calendar_period("h")
@@ -197,18 +198,18 @@ def calendar_period(frequency: str | None) -> str | None:
 
 
 def period_of(index: pd.Index[Any], frequency: str | None, whose: str) -> pd.Period:
-    r"""The period of the first date, such that the periods after it are those of the other dates.
+    r"""Return the period of the first date; the periods that follow it are those of the other dates.
 
     Arguments:
         index: The dates.
-        frequency: Their frequency, None if there are none.
-        whose: Whose dates they are, for the message.
+        frequency: Their frequency, None if there are no dates.
+        whose: What the dates belong to, for the message.
 
     Returns:
         The period, in local time.
 
     Raises:
-        ValueError: If there are no dates, pandas has no such periods, or the clocks change on the way.
+        ValueError: If there are no dates, pandas has no such periods, or a clock change makes local time irregular.
     """
     if not isinstance(index, pd.DatetimeIndex):
         raise ValueError(
@@ -224,7 +225,7 @@ def period_of(index: pd.Index[Any], frequency: str | None, whose: str) -> pd.Per
 
 
 def period_at(date: pd.Timestamp, frequency: str | None) -> pd.Period:
-    r"""The period that a date of a frequency stands for: one that begins with it, ends with it or holds it.
+    r"""Return the period that a date represents at a frequency: it begins with, ends with or contains the date.
 
     Arguments:
         date: The date, in local time.
@@ -243,13 +244,13 @@ def period_at(date: pd.Timestamp, frequency: str | None) -> pd.Period:
     match = re.fullmatch(r"(\d*)B?([QY])([SE])-([A-Z]{3})", frequency or "")
     months = re.fullmatch(r"(\d*M)S", frequency or "")
     try:
-        with without_warnings():  # pandas means to drop periods of business days, which gluonts has
+        with without_warnings():  # pandas deprecates periods of business days, which gluonts uses
             if months:
                 return pd.Period(date, freq=months[1])
-            if match:  # pandas forgets in which month those that are named by their start, or by business days, begin
+            if match:  # to_period loses the anchor month of start-anchored and of business-day quarters and years
                 last = MONTHS[MONTHS.index(match[4]) - (match[3] == "S")]
                 if match[2] == "Q" and match[3] == "S" and last in ("MAR", "JUN", "SEP"):
-                    last = "DEC"  # the same quarters, by their common name
+                    last = "DEC"  # the same quarters under their usual name
                 return pd.Period(date, freq=f"{match[1]}{match[2]}-{last}")
             period: pd.Period = pd.date_range(date, periods=1, freq=frequency).to_period()[0]
     except ValueError as error:
@@ -258,16 +259,16 @@ def period_at(date: pd.Timestamp, frequency: str | None) -> pd.Period:
 
 
 def season_length(frequency: str | None) -> int:
-    r"""The length of the season that data of a frequency most likely have.
+    r"""Return the most likely season length of data of a frequency.
 
-    A day for hours and minutes, an hour for seconds, a week for days, a year for weeks, months and quarters. gluonts
-    has 1 for days and weeks.
+    The season is an hour for seconds, a day for minutes and hours, a week for days, and a year for weeks, months and
+    quarters. gluonts has season length 1 for days and weeks.
 
     Arguments:
         frequency: The pandas alias, or None for undated data.
 
     Returns:
-        The number of steps in the season; 1 where there is none, or it is no whole number of steps.
+        The number of steps in the season; 1 if there is no season, or it is no whole number of steps.
 
     Example:
         >>> season_length("15min"), season_length("D"), season_length("W-TUE"), season_length(None)
@@ -283,14 +284,14 @@ def season_length(frequency: str | None) -> int:
 
 
 def phases(frequency: str | None) -> int:
-    r"""How many phases of the season dates of a frequency are told apart by.
+    r"""Return the number of season indices that dates of a frequency can have.
 
     Arguments:
         frequency: The pandas alias, or None for undated data.
 
     Returns:
-        The hours of the day for steps shorter than one (as many as there are steps, if fewer), the days of the week
-        for steps of days, the months of the year for longer ones; 1 where there is no season.
+        The hours of the day for steps shorter than a day (or the steps of a day, if fewer), the days of the week for
+        steps of days, the months of the year for steps up to half a year; 1 if there is no season.
 
     Example:
         >>> phases("15min"), phases("6h"), phases("D"), phases("W-TUE"), phases("YS"), phases(None)
@@ -303,14 +304,14 @@ def phases(frequency: str | None) -> int:
 
 
 def phase_of(index: pd.Index[Any], frequency: str | None) -> np.ndarray:
-    r"""The phase of the season at dates, by local time.
+    r"""Return the season index of dates, in local time.
 
     Arguments:
         index: The dates.
         frequency: Their frequency, or None for undated data.
 
     Returns:
-        Numbers from 0 to below `phases(frequency)`, with shape :math:`(T,)`.
+        Indices from 0 to `phases(frequency) - 1`, with shape :math:`(T,)`.
     """
     number = phases(frequency)
     if number == 1:
@@ -324,24 +325,25 @@ def phase_of(index: pd.Index[Any], frequency: str | None) -> np.ndarray:
 
 @cache
 def step_days(frequency: str) -> float:
-    r"""How many days a step takes.
+    r"""Return the length of a step in days.
 
     Arguments:
         frequency: The pandas alias.
 
     Returns:
-        The days from the first of 2001, or the next date on the grid, to the date after it.
+        The days between the first two dates of the grid from 2001-01-01 on.
     """
     first, second = calendar(pd.Timestamp("2001-01-01"), frequency, periods=2, unit="ns")
     return float((second - first) / pd.Timedelta(days=1))
 
 
 def span_of(tidy: pd.DatetimeIndex) -> int:
-    r"""The nanoseconds from the first date to the last, which may be more than a Timedelta holds."""
+    r"""Return the nanoseconds from the first date to the last, which may exceed a Timedelta."""
     return int(tidy[-1].as_unit("ns").value) - int(tidy[0].as_unit("ns").value)
 
 
 def on_grid(index: pd.DatetimeIndex, frequency: str) -> bool:
+    r"""Return whether dates are regular: they follow one another at a frequency."""
     clock = index.as_unit("ns").asi8
     try:
         grid = calendar(index[0], frequency, periods=len(index), unit="ns")
@@ -351,11 +353,12 @@ def on_grid(index: pd.DatetimeIndex, frequency: str) -> bool:
 
 
 def grid_of(tidy: pd.DatetimeIndex, frequency: str) -> pd.DatetimeIndex:
+    r"""Return the regular dates of a frequency from the first date to the last."""
     return calendar(tidy[0], frequency, end=tidy[-1], unit=tidy.unit)
 
 
 def inferred(tidy: pd.DatetimeIndex) -> str | None:
-    r"""The frequency of dates that are regular, in order and distinct; None where they are not."""
+    r"""Return the frequency of regular, ordered and distinct dates; None if they are not."""
     if not (tidy.is_monotonic_increasing and tidy.is_unique):
         return None
     candidates = [pd.infer_freq(tidy)] if len(tidy) > 2 else []
@@ -363,7 +366,7 @@ def inferred(tidy: pd.DatetimeIndex) -> str | None:
     if len(steps) == 1:
         candidates.append(_tick(tidy, int(steps[0])))
         if tidy.tz is not None and steps[0] % DAY == 0:
-            candidates.append(f"{steps[0] // HOUR}h")  # days of another time zone, as UTC's: their local time changes
+            candidates.append(f"{steps[0] // HOUR}h")  # days of another time zone, such as UTC: their local time varies
     for candidate in candidates:
         if candidate is not None and on_grid(tidy, alias(candidate)):
             return alias(candidate)
@@ -371,6 +374,7 @@ def inferred(tidy: pd.DatetimeIndex) -> str | None:
 
 
 def _tick(tidy: pd.DatetimeIndex, step: int) -> str:
+    r"""Return the alias of a step in nanoseconds; seven days are weeks anchored at the first date."""
     if step == 7 * DAY:
         return f"W-{tidy[0].day_name()[:3].upper()}"
     offset = to_offset(pd.Timedelta(step, "ns"))
@@ -379,12 +383,12 @@ def _tick(tidy: pd.DatetimeIndex, step: int) -> str:
 
 
 def guessed(tidy: pd.DatetimeIndex) -> str | None:
-    r"""The frequency of dates with gaps: the first one whose grid holds all of them and is half full or more."""
+    r"""Guess the frequency of dates with gaps: the first whose grid contains all of them and is at least half full."""
     if len(tidy) < 3:
         return None
     steps, counts = np.unique(np.diff(tidy.as_unit("ns").asi8), return_counts=True)
     step, month = int(steps[counts.argmax()]), tidy[0].month_name()[:3].upper()
-    quarter = ("DEC", "OCT", "NOV")[tidy[0].month % 3]  # one name for each of the three grids, as pandas infers them
+    quarter = ("DEC", "OCT", "NOV")[tidy[0].month % 3]  # one name for each of the three grids, as inferred by pandas
     candidates = {1: ["B"]} | dict.fromkeys(range(28, 32), ["MS", "ME", "BMS", "BME"])
     candidates |= dict.fromkeys(range(89, 93), [f"QS-{quarter}", f"QE-{quarter}"])
     candidates |= dict.fromkeys((365, 366), [f"YS-{month}", f"YE-{month}"])
@@ -398,6 +402,6 @@ def guessed(tidy: pd.DatetimeIndex) -> str | None:
 
 
 def unit_of(frequency: str) -> str:
-    r"""A frequency without its anchor: a month is a month, be it stamped at its start or at its end."""
+    r"""Return a frequency without its anchor: months at their start and at their end have the same unit."""
     match = re.fullmatch(r"(\d*)B?([WMQY])[SE]?(-[A-Z]+)?", frequency)
     return "".join(match.groups(default="")[:2]) if match else frequency

@@ -1,4 +1,4 @@
-r"""Files: each ending has its reader, which makes a frame or gluonts entries of it."""
+r"""Files read into frames or gluonts entries, with one reader for each file name extension."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from .columns import COMMA, NUMBER, are_grouped, listed, text_as_numbers
 from .options import ITEM_NAMES
 from .tsf import read_tsf
 
-#: The most text that is read of a file once it is unpacked, in bytes; less where each value becomes an object.
+#: The most bytes of decompressed text that are read; less where each value becomes an object.
 MOST_TEXT, MOST_TEXT_OF_OBJECTS = 2**30, 2**28
-#: How many times its size a packed file may hold, and how much it may in any case, in bytes.
+#: The largest ratio of decompressed to compressed size, and the bytes that any compressed file may hold.
 MOST_TIMES_PACKED, LEAST_UNPACKED = 100, 2**26
-#: The most values that a table of a file may have, 2 GiB as float64, and the most columns.
+#: The most values in a table (2 GiB as float64), and the most columns.
 MOST_VALUES, MOST_COLUMNS = 2**28, 100_000
 SEPARATORS = ",;\t|"
-#: What stands for a missing value in a table.
+#: Texts of missing values in a table, in lower case.
 NOTHING = ("", "na", "n/a", "nan", "null", "none", "-", "--", "?", "<na>")
-#: What fields beyond the header are called until they are seen to be empty.
+#: Temporary name of the column beyond the header, which must be empty.
 _BEYOND = "\0beyond"
-#: How many values a table of records may have for each that they hold, and how many more.
+#: The most cells of a table for each value that its file holds, and the number of cells that are always allowed.
 CELLS_PER_VALUE, CELLS_MORE = 20, 1_000_000
 
 
 @dataclass(frozen=True)
 class Table:
-    r"""What a file holds.
+    r"""Content of a file.
 
     Arguments:
-        series: A frame, gluonts entries, or a mapping of names to arrays where the file has no dates.
-        frequency: The frequency that the file states, None if it does not.
+        series: A frame, gluonts entries, or a mapping of names to arrays if a file of series has no dates.
+        frequency: The frequency that the file states, None if it states none.
     """
 
     series: Any
@@ -54,34 +54,34 @@ class Table:
 
 
 def ending(path: Path) -> str | None:
-    r"""Finds the ending that says how a file is read.
+    r"""Return the extension that determines how a file is read.
 
     Arguments:
         path: The path of the file.
 
     Returns:
-        The ending, without a `.gz` behind it, or None if no reader is known for it.
+        The extension in lower case, without a final `.gz`; None if there is no reader for it.
 
     Example:
         >>> ending(Path("a/Sales.CSV.gz")), ending(Path("sales.xlsx"))
         ('.csv', None)
     """
     name = path.name.lower()
-    packed = name.endswith(".gz")
-    found = Path(name.removesuffix(".gz")).suffix
-    return found if found in ENDINGS and not (packed and found in BINARY) else None
+    compressed = name.endswith(".gz")
+    extension = Path(name.removesuffix(".gz")).suffix
+    return extension if extension in ENDINGS and not (compressed and extension in BINARY) else None
 
 
 def read_file(path: Path, item_column: str | Sequence[str] | None) -> Table:
-    r"""Reads a file by its ending.
+    r"""Read a file by its extension.
 
     Arguments:
         path: The path of the file.
-        item_column: The column of a CSV, or several, whose entries are names, text as it stands: `001` is not `1`. If
-            None, those that `Panel.of` may recognise.
+        item_column: The column of a CSV, or several, whose entries are names and stay text: `001` is not `1`. If None,
+            the columns that `Panel.of` may recognise as item columns.
 
     Returns:
-        What it holds.
+        The content.
 
     Raises:
         ValueError: If the file cannot be read.
@@ -91,7 +91,7 @@ def read_file(path: Path, item_column: str | Sequence[str] | None) -> Table:
     table = ENDINGS[kind](path, item_column)
     frame = table.series
     if isinstance(frame, pd.DataFrame) and {"start", "target"} <= set(frame.columns) and len(frame):
-        if isinstance(frame["target"].iloc[0], list | np.ndarray):  # gluonts' own way with Parquet and Arrow
+        if isinstance(frame["target"].iloc[0], list | np.ndarray):  # as gluonts writes Parquet and Arrow
             with reading(f"the gluonts entries of {path.name} cannot be read", "write the file anew"):
                 return Table(_entries(frame))
     return table
@@ -101,15 +101,15 @@ def read_file(path: Path, item_column: str | Sequence[str] | None) -> Table:
 
 
 def _raw(path: Path, most: int) -> bytes | bytearray:
-    r"""The bytes of a file of text, unpacked, at most so many."""
+    r"""Read the bytes of a text file, decompressed, at most `most`."""
     raw = bytearray()
-    packed = path.suffix.lower() == ".gz"
+    compressed = path.suffix.lower() == ".gz"
     with (
-        reading(f"{path.name} cannot be {'unpacked' if packed else 'read'}", "fetch or write the file anew"),
-        gzip.open(path, "rb") if packed else path.open("rb") as file,
+        reading(f"{path.name} cannot be {'unpacked' if compressed else 'read'}", "fetch or write the file anew"),
+        gzip.open(path, "rb") if compressed else path.open("rb") as file,
     ):
         size = path.stat().st_size
-        allowed = min(most, max(LEAST_UNPACKED, MOST_TIMES_PACKED * size)) if packed else most
+        allowed = min(most, max(LEAST_UNPACKED, MOST_TIMES_PACKED * size)) if compressed else most
         while len(raw) <= allowed and (chunk := file.read(2**22)):
             raw += chunk
     if len(raw) > most:
@@ -125,7 +125,8 @@ def _raw(path: Path, most: int) -> bytes | bytearray:
 
 
 def _decoded(path: Path, raw: bytes | bytearray, errors: str = "strict") -> str:
-    if (place := raw.find(b"\0")) >= 0:  # readers of CSV end a number there
+    r"""Decode UTF-8 text; refuse zero bytes and, unless `errors` allows them, other encodings."""
+    if (place := raw.find(b"\0")) >= 0:  # CSV parsers truncate numbers there
         raise ValueError(f"{path.name} is not text, byte {place} is zero: save it as UTF-8 text, or fetch it again")
     try:
         return raw.decode("utf-8-sig", errors)
@@ -136,7 +137,7 @@ def _decoded(path: Path, raw: bytes | bytearray, errors: str = "strict") -> str:
 
 
 def _require_size(path: Path, rows: int, columns: int, values: int) -> None:
-    r"""Checks that a table is not large beyond all proportion to the values that its file holds."""
+    r"""Check that a table has an acceptable size, also relative to the number of values in its file."""
     cells = rows * columns
     if columns > MOST_COLUMNS or max(cells, values) > MOST_VALUES:
         raise ValueError(
@@ -151,7 +152,7 @@ def _require_size(path: Path, rows: int, columns: int, values: int) -> None:
 
 
 def _csv(path: Path, item_column: str | Sequence[str] | None) -> Table:
-    r"""Reads a CSV, its separator (comma, semicolon, tab, bar) by the header and a decimal comma by the first rows."""
+    r"""Read a CSV; detect its separator (comma, semicolon, tab, bar) and decimal mark from the first lines."""
     raw = _raw(path, MOST_TEXT)
     text = _decoded(path, raw)
     first, second = _first_lines(text)
@@ -175,27 +176,24 @@ def _csv(path: Path, item_column: str | Sequence[str] | None) -> Table:
     )
     if long > 1 or (long == 1 and _fields(second, separator)[-1].strip()):
         raise ValueError(too_long.format("first"))
-    called = [name for name in map(str.strip, columns) if name]
-    twice = [name for name in dict.fromkeys(called) if called.count(name) > 1] if len(set(called)) < len(called) else []
-    if twice:
-        raise ValueError(f"expected columns of different names, but {listed(twice)} came more than once: rename them")
+    _require_distinct(columns)
     keys = [item_column] if isinstance(item_column, str) else item_column or []
     names = [name for name in columns if name.strip() in keys or (not keys and name.strip().lower() in ITEM_NAMES)]
     options: dict[str, Any] = {"encoding": "utf-8-sig", "sep": separator, "skipinitialspace": True, "index_col": False}
     if len(columns) == 1:
-        kept = text.strip().splitlines()
-        spaced = len(kept) > 6 and any(not "".join(kept[start::2]).strip() for start in (1, 2))
-        if not spaced:  # an empty line is a missing value
-            raw, options["skip_blank_lines"] = "\n".join(kept).encode(), False
+        rows_of_text = text.strip().splitlines()
+        double_spaced = len(rows_of_text) > 6 and any(not "".join(rows_of_text[start::2]).strip() for start in (1, 2))
+        if not double_spaced:  # an empty line is a missing value
+            raw, options["skip_blank_lines"] = "\n".join(rows_of_text).encode(), False
     with reading(f"{path.name} cannot be read as CSV", "check its separators and quotes"):
-        if long == 1:  # what is behind the header, which has to be empty in all rows
+        if long == 1:  # the column beyond the header must be empty in all rows
             header = pd.read_csv(io.BytesIO(raw), nrows=0, **options).columns
             options |= {"header": 0, "names": [*header, _BEYOND]}
         frame = pd.read_csv(
             io.BytesIO(raw),
             decimal="," if comma else ".",
             converters={name: _name for name in names},
-            float_precision="round_trip",  # pandas's default is off by a last bit, and crashes on long exponents
+            float_precision="round_trip",  # the default of pandas errs in the last bit, and crashes on long exponents
             **options,
         )
     if long == 1 and (beyond := frame.pop(_BEYOND).notna()).any():
@@ -213,11 +211,19 @@ def _csv(path: Path, item_column: str | Sequence[str] | None) -> Table:
     )
 
 
+def _require_distinct(columns: list[str]) -> None:
+    r"""Check that no two columns have the same name."""
+    names = [name for name in map(str.strip, columns) if name]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1] if len(set(names)) < len(names) else []
+    if twice:
+        raise ValueError(f"expected columns of different names, but {listed(twice)} came more than once: rename them")
+
+
 def _separator(first: str, lines: list[str]) -> str:
-    r"""The mark between fields: that of the header, unless another one alone cuts most lines into the same number."""
+    r"""Return the separator: that of the header, unless only another one gives most lines the same width."""
     header = max(SEPARATORS, key=lambda mark: len(_fields(first, mark)) if mark in first else 1)
     widths = {mark: [len(_fields(line, mark)) for line in lines] for mark in SEPARATORS}
-    usual = {mark: max(sorted(set(each)), key=each.count, default=1) for mark, each in widths.items()}
+    usual = {mark: max(sorted(set(counts)), key=counts.count, default=1) for mark, counts in widths.items()}
     even = [mark for mark in SEPARATORS if usual[mark] > 1 and 10 * widths[mark].count(usual[mark]) >= 6 * len(lines)]
     if len(lines) < 4 or header in even or not even:
         return header
@@ -225,67 +231,67 @@ def _separator(first: str, lines: list[str]) -> str:
 
 
 def _require_header(path: Path, lines: list[list[str]], separator: str) -> None:
-    r"""Checks that the first line of a table names its columns, and the second one does not."""
+    r"""Check that the first line of a table, and only the first, names its columns."""
     texts = [[cell.strip() for cell in row] for row in lines]
     widths = [len(row) for row in texts]
     usual = max(sorted(set(widths)), key=widths.count, default=1)
     if usual < 2 or len(texts) < 4:
         return
-    told = [any(map(_is_figure, row)) for row in texts]
+    has_numbers = [any(map(_is_numeric_field, row)) for row in texts]
     amounts = [bool(re.fullmatch(r"[-+]?\d*[.,]\d+|\d\d?", cell)) for cell in texts[0]]
-    if len(texts[0]) == usual and all(map(_is_figure, texts[0])) and any(amounts):
+    if len(texts[0]) == usual and all(map(_is_numeric_field, texts[0])) and any(amounts):
         raise ValueError(
             f"{path.name} has no header, for its first line is {shown(separator.join(lines[0]))}: put a line above it "
             "that names the columns"
         )
     filled = [len(row) == usual and sum(map(bool, row)) >= max(2, usual - 1) for row in texts]
-    headers = [n for n in range(len(texts) - 1) if filled[n] and not told[n] and told[n + 1]]
+    headers = [n for n in range(len(texts) - 1) if filled[n] and not has_numbers[n] and has_numbers[n + 1]]
     if headers and headers[0] and (len(texts[0]) < usual or 2 * sum(map(bool, texts[0])) <= usual):
         above = headers[0]
         raise ValueError(
             f"{path.name} has {above} line{'s' if above > 1 else ''} above what looks like its header, "
             f"{shown(separator.join(lines[above]))}: delete {'them' if above > 1 else 'it'}"
         )
-    first = told.index(True) if True in told else 0
+    first = has_numbers.index(True) if True in has_numbers else 0
     body = [row for row in texts[first:] if len(row) == usual]
     if first < 2 or len(texts[0]) != usual or len(body) < 2:
         return
     for place in range(usual):
-        held = [row[place] for row in body if row[place].lower() not in NOTHING]
+        values = [row[place] for row in body if row[place].lower() not in NOTHING]
         names = [row[place] for row in texts[1:first] if len(row) > place and row[place].lower() not in NOTHING]
-        if names and held and all(map(_is_figure, held)):
+        if names and values and all(map(_is_numeric_field, values)):
             raise ValueError(
                 f"{path.name} has {first} lines above its numbers, from {shown(separator.join(lines[0]))} to "
                 f"{shown(separator.join(lines[first - 1]))}: keep the one that names the columns, and delete the others"
             )
 
 
-def _is_figure(cell: str) -> bool:
-    r"""Whether a field holds figures and no words: a number in some notation, or a date."""
+def _is_numeric_field(cell: str) -> bool:
+    r"""Return whether a field holds digits and no words: a number in some notation, or a date."""
     return bool(re.fullmatch(r"[-+\d.,' :/TZ%]*\d[-+\d.,' :/TZ%]*(?:e[-+]?\d+)?", cell, re.IGNORECASE))
 
 
 def _with_numbers(
     path: Path, raw: bytes | bytearray, frame: pd.DataFrame, names: list[str], *, comma: bool, options: dict[str, Any]
 ) -> pd.DataFrame:
-    r"""A table in which each column of numbers is read in its own notation: decimal comma or point, dots of thousands.
+    r"""Read each column of numbers in its own notation: decimal comma or point, thousands separators.
 
     Arguments:
         path: The path of the file.
         raw: Its bytes.
-        frame: The table as it was read with one decimal mark.
+        frame: The table, read with one decimal mark.
         names: The columns that may hold numbers.
-        comma: Whether that mark was the comma.
-        options: How the table was read.
+        comma: Whether that decimal mark is the comma.
+        options: The options by which pandas read the table.
 
     Returns:
         The table.
 
     Raises:
-        ValueError: If the dots of a column may stand before thousands or before decimals.
+        ValueError: If the marks of a column may stand for thousands or for decimals.
     """
-    told = [name for name in names if frame[name].dtype == object and options["sep"] != ","]
-    texts = {name: frame[name].dropna().astype(str).str.strip() for name in told}
+    textual = [name for name in names if frame[name].dtype == object and options["sep"] != ","]
+    texts = {name: frame[name].dropna().astype(str).str.strip() for name in textual}
     texts = {name: column for name, column in texts.items() if len(column)}
     floats = [name for name in names if frame[name].dtype == np.float64]
     doubtful = [name for name in floats if _may_be_thousands(frame[name])]
@@ -294,12 +300,14 @@ def _with_numbers(
             again = pd.read_csv(io.BytesIO(raw), dtype=str, **options)
         again.columns = again.columns.str.strip()
         texts |= {name: again[name].dropna().str.strip() for name in doubtful}
-    unclear = {name: mark for name, each in texts.items() for mark in ".," if are_grouped(each, mark)}
-    if options["sep"] == ",":  # where decimals are written with a point, unless 974 stands beside 1.210
+    unclear = {name: mark for name, column in texts.items() for mark in ".," if are_grouped(column, mark)}
+    if options["sep"] == ",":  # then decimals have a point, unless 974 stands beside 1.210
         unclear = {name: mark for name, mark in unclear.items() if _is_mixed(texts[name])}
-    commas = [name for name, each in texts.items() if each.str.fullmatch(COMMA).all() and each.str.contains(",").any()]
-    points = [name for name, each in texts.items() if name not in commas and each.str.fullmatch(NUMBER).all()]
-    # What the other columns tell of the file: which marks stand before decimals.
+    commas = [
+        name for name, column in texts.items() if column.str.fullmatch(COMMA).all() and column.str.contains(",").any()
+    ]
+    points = [name for name, column in texts.items() if name not in commas and column.str.fullmatch(NUMBER).all()]
+    # The unambiguous columns show which decimal marks the file uses.
     clear = [name for name in floats if name not in doubtful and (frame[name].dropna() % 1).any()]
     seen = {
         ",": any(name not in unclear for name in commas) or comma and bool(clear),
@@ -307,17 +315,17 @@ def _with_numbers(
         or not comma
         and bool(clear),
     }
-    seen[","] |= any(each.str.match(r"\d\d?\.\d\d?\.\d{4}\b").all() for each in texts.values())  # German dates
+    seen[","] |= any(column.str.match(r"\d\d?\.\d\d?\.\d{4}\b").all() for column in texts.values())  # German dates
     decimal = {} if options["sep"] == "," else dict.fromkeys(commas, ",") | dict.fromkeys(points, ".")
     for name, mark in unclear.items():
         other = "." if mark == "," else ","
-        held = texts[name]
-        if held.str.count(re.escape(mark)).max() > 1 or seen[other] and not seen[mark]:
+        column_texts = texts[name]
+        if column_texts.str.count(re.escape(mark)).max() > 1 or seen[other] and not seen[mark]:
             decimal[name] = other
         elif seen[mark] and not seen[other]:
             decimal[name] = mark
         else:
-            first = held[held.str.contains(mark, regex=False)]
+            first = column_texts[column_texts.str.contains(mark, regex=False)]
             column, read = f"frame[{name!r}]", f"frame = pd.read_csv({path.name!r}, sep={options['sep']!r}"
             raise ValueError(
                 f"column {shown(name)} may hold thousands or decimals, for three figures are behind each {shown(mark)} "
@@ -325,19 +333,19 @@ def _with_numbers(
                 f"dtype={{{name!r}: str}}) and {column} = {column}.str.replace({mark!r}, '').astype(float) read them; "
                 f"if they are decimals, {read}{', decimal=' + repr(mark) if mark == ',' else ''}) does"
             )
-    made = {name: _as_floats(texts[name], mark).reindex(frame.index) for name, mark in decimal.items()}
-    return frame.assign(**made)
+    converted = {name: _as_floats(texts[name], mark).reindex(frame.index) for name, mark in decimal.items()}
+    return frame.assign(**converted)
 
 
 def _as_floats(texts: pd.Series[Any], decimal: str) -> pd.Series[Any]:
-    r"""Numbers of texts whose decimal mark is known; `float` reads them to the last bit."""
+    r"""Convert texts with a known decimal mark to numbers; `float` is exact to the last bit."""
     thousands = "," if decimal == "." else "."
     plain = texts.str.replace(thousands, "", regex=False).str.replace(decimal, ".", regex=False)
     return plain.astype(object).map(float).astype(np.float64)
 
 
 def _may_be_thousands(column: pd.Series[Any]) -> bool:
-    r"""Whether numbers that were read with a decimal point may have had dots of thousands: 1.043 beside 974."""
+    r"""Return whether numbers read with a decimal point may have had dots for thousands: 1.043 beside 974."""
     numbers = column.dropna().to_numpy()
     if not (np.abs(numbers) < 1000).all() or not (numbers % 1).any():
         return False
@@ -345,13 +353,13 @@ def _may_be_thousands(column: pd.Series[Any]) -> bool:
 
 
 def _is_mixed(texts: pd.Series[Any]) -> bool:
-    r"""Whether some numbers have no dot and others end in a zero behind it: no one notation of decimals writes both."""
+    r"""Return whether some numbers have no dot and others end in zero after one, unlike any decimal notation."""
     dotted = texts.str.contains(".", regex=False)
     return bool((~dotted).any() and texts[dotted].str.endswith("0").any())
 
 
 def _first_lines(text: str) -> tuple[str, str]:
-    r"""The first two lines of a text that are not blank, "" where there is none."""
+    r"""Return the first two lines of a text that are not blank, "" if there are fewer."""
     lines, end = [], 0
     for _ in range(2):
         found = re.compile(r"\S").search(text, end)
@@ -363,15 +371,17 @@ def _first_lines(text: str) -> tuple[str, str]:
 
 
 def _fields(line: str, separator: str) -> list[str]:
+    r"""Split a line of a CSV into its fields."""
     return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
 
 
 def _name(text: str) -> str | None:
+    r"""Return an entry of an item column: stripped, None if blank."""
     return text.strip() or None
 
 
 def _json(path: Path, item_column: str | Sequence[str] | None) -> Table:
-    r"""Reads one record a line, or an array of records: rows of a table, or gluonts entries."""
+    r"""Read one record a line, or an array of records: rows of a table, or gluonts entries."""
     text = _decoded(path, _raw(path, MOST_TEXT_OF_OBJECTS))
     with reading(f"{path.name} cannot be read as JSON lines", "write one record {...} a line"):
         records = json.loads(text, object_pairs_hook=once) if text.lstrip().startswith("[") else list(_records(text))
@@ -396,7 +406,7 @@ def _json(path: Path, item_column: str | Sequence[str] | None) -> Table:
 
 
 def _records(text: str) -> Iterator[Any]:
-    r"""The JSON values of a text, one a line, up to the first that is no record."""
+    r"""Yield the JSON values of a text, one a line, up to the first that is no record."""
     for line in re.compile(r"\S[^\n]*").finditer(text):
         try:
             record = json.loads(line[0], object_pairs_hook=once)
@@ -412,22 +422,23 @@ def _records(text: str) -> Iterator[Any]:
 
 
 def _parquet(path: Path, item_column: str | Sequence[str] | None) -> Table:
+    r"""Read a Parquet file, once its metadata show an acceptable size."""
     _require_arrow(path)
     from pyarrow import parquet
 
     with reading(f"{path.name} cannot be read as Parquet", "write the file anew"):
-        about = parquet.read_metadata(path)
-        groups = [about.row_group(number) for number in range(about.num_row_groups)]
-        chunks = [group.column(number) for group in groups for number in range(about.num_columns)]
+        metadata = parquet.read_metadata(path)
+        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+        chunks = [group.column(number) for group in groups for number in range(metadata.num_columns)]
         values = sum(chunk.num_values for chunk in chunks)
         size = sum(chunk.total_uncompressed_size for chunk in chunks)
-    _require_size(path, about.num_rows, about.num_columns, max(values, size // 8))
+    _require_size(path, metadata.num_rows, metadata.num_columns, max(values, size // 8))
     with reading(f"{path.name} cannot be read as Parquet", "write the file anew"):
         return _of_arrow(parquet.read_table(path))
 
 
 def _arrow(path: Path, item_column: str | Sequence[str] | None) -> Table:
-    r"""Reads an Arrow table, in the file format (Feather) or as a stream."""
+    r"""Read an Arrow table, in the file format (Feather) or the stream format."""
     _require_arrow(path)
     from pyarrow import feather, ipc
 
@@ -435,7 +446,7 @@ def _arrow(path: Path, item_column: str | Sequence[str] | None) -> Table:
         with path.open("rb") as file:
             magic = file.read(4)
         values, size = size_of_arrow(path) if magic != b"FEA1" else (0, 0)
-    if magic == b"FEA1":  # which pyarrow reads without any check: a damaged one ends the process
+    if magic == b"FEA1":  # pyarrow reads this format unchecked: a damaged file crashes the process
         raise ValueError(
             f"{path.name} is of the first version of Feather, of before 2020: write it anew with to_feather"
         )
@@ -448,18 +459,19 @@ def _arrow(path: Path, item_column: str | Sequence[str] | None) -> Table:
 
 
 def _of_arrow(table: Any) -> Table:
-    r"""A frame of an Arrow table; a damaged one, of which pyarrow would make a frame all the same, raises its error."""
+    r"""Convert an Arrow table to a frame; a damaged one, which pyarrow would convert all the same, raises its error."""
     table.validate(full=True)
     return Table(table.to_pandas())
 
 
 def _require_arrow(path: Path) -> None:
+    r"""Check that pyarrow is installed."""
     if find_spec("pyarrow") is None:
         raise ValueError(f"reading {path.name} needs pyarrow: pip install 'adapts[parquet]'")
 
 
 def _entries(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    r"""One entry a row of a table that gluonts wrote: targets of several channels lie flat beside their shape."""
+    r"""Return the entries of a table that gluonts wrote, one a row; flat multivariate targets get their shape."""
     entries: list[dict[str, Any]] = frame.to_dict("records")  # type: ignore[assignment]
     for entry in entries:
         shape = entry.pop("target._np_shape", None)
@@ -469,7 +481,8 @@ def _entries(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _tsf(path: Path, item_column: str | Sequence[str] | None) -> Table:
-    text = _decoded(path, _raw(path, MOST_TEXT_OF_OBJECTS), "replace")  # the archive has comments in other encodings
+    r"""Read a file of the Monash archive."""
+    text = _decoded(path, _raw(path, MOST_TEXT_OF_OBJECTS), "replace")  # some comments have other encodings
     series, frequency = read_tsf(path.name, text)
     return Table(series, frequency)
 

@@ -1,4 +1,4 @@
-r"""The rows of known covariates ahead."""
+r"""Future values of known covariates."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from .panel import Panel
 
 
 def followed(panel: Panel, future: Panel | None, prediction_length: int) -> Panel:
-    r"""Appends the steps ahead to each item of a panel, in which the known covariates alone have values.
+    r"""Append the prediction steps to each item of a panel; only known covariates have values there.
 
     Arguments:
         panel: The panel.
-        future: The given known covariates of the steps ahead; of a dated panel at these dates (others are left aside),
-            of an undated one in order. Not looked at where the calendar is all that is known.
+        future: The future values of the given known covariates: matched by date for a dated panel (other dates are
+            ignored), by order for an undated one. Ignored if the panel has no given covariates.
         prediction_length: The number of steps :math:`H`.
 
     Returns:
-        The longer panel.
+        The extended panel, with NaN in all other channels of the new rows.
 
     Raises:
         ValueError: If a value is missing.
@@ -46,7 +46,7 @@ def followed(panel: Panel, future: Panel | None, prediction_length: int) -> Pane
         index = panel.future_index(item, prediction_length)
         rows = np.full((prediction_length, panel.num_channels), np.nan)
         if given:
-            assert future is not None  # for `predict` requires one where there are known covariates
+            assert future is not None  # `predict` requires it where there are given covariates
             rows[:, columns] = _values_ahead(panel, item, index, future.select(given))
         rows[:, static] = item.values[-1, static]
         if panel.calendar:
@@ -64,19 +64,19 @@ def require_one_value(
     item_column: str | Sequence[str] | None,
     timestamp_column: str | None,
 ) -> None:
-    r"""Checks that no date ahead has two values of a known covariate, of which one would be as good as the other.
+    r"""Check that no future date has two different values of a known covariate.
 
     Arguments:
-        panel: The dated panel that is to be forecast.
+        panel: The dated panel to forecast.
         given: The known covariates.
-        future: What they are read from: a frame, a list of frames or a file; nothing else is looked at.
+        future: The source of their values: a frame, a list of frames or a file. Other types are not checked.
         prediction_length: The number of steps :math:`H`.
         item_column: The column of the items; recognised if None.
         timestamp_column: The column of the dates; recognised if None.
 
     Raises:
-        ValueError: If rows of one item and date differ in a value. Rows that are the same may be repeated, and a row
-            may have what another lacks.
+        ValueError: If rows of one item and date differ in a value. Equal rows may be repeated, and a row may hold a
+            value that another lacks.
     """
     columns: dict[str, Any] = {"item_column": item_column, "timestamp_column": timestamp_column}
     if isinstance(future, list | tuple):
@@ -96,24 +96,24 @@ def require_one_value(
         return
     item_column = reader.find_items(frame, dates, timestamp)
     known = pd.DataFrame(reader.numbers(frame, given, dates), columns=list(given))
-    whose_when = pd.DataFrame({"date": dates} | ({} if item_column is None else {"item": frame[item_column].array}))
-    if not whose_when.duplicated().any():
+    date_and_item = pd.DataFrame({"date": dates} | ({} if item_column is None else {"item": frame[item_column].array}))
+    if not date_and_item.duplicated().any():
         return
     rows_of = {} if item_column is None else groups(frame[item_column])
     for item in panel.items:
         steps = panel.future_index(item, prediction_length)
         assert isinstance(steps, pd.DatetimeIndex)
         rows = rows_of.get(item.item_id, np.arange(len(frame) if len(rows_of) < 2 else 0))
-        if (steps.tz is None) != (dates.tz is None) or not len(rows):  # which reading them refuses
+        if (steps.tz is None) != (dates.tz is None) or not len(rows):  # refused later, where they are read
             continue
-        mine = (dates if steps.tz is None else dates.tz_convert(steps.tz))[rows]
-        ahead = mine.isin(steps)
-        values, when = known.iloc[rows[ahead]], mine[ahead]
+        item_dates = (dates if steps.tz is None else dates.tz_convert(steps.tz))[rows]
+        ahead = item_dates.isin(steps)
+        values, dates_ahead = known.iloc[rows[ahead]], item_dates[ahead]
         for name in given:
-            counts = values[name].groupby(when).nunique()
+            counts = values[name].groupby(dates_ahead).nunique()
             if (counts > 1).any():
                 date = counts.index[int((counts > 1).to_numpy().argmax())]
-                one, other = values[name][when == date].dropna().unique()[:2]
+                one, other = values[name][dates_ahead == date].dropna().unique()[:2]
                 whose = "" if len(panel) == 1 else f" of item {shown(item.item_id)}"
                 raise ValueError(
                     f"{shown(name)}{whose} is both {one} and {other} at {date}: one value a step is needed"
@@ -121,17 +121,17 @@ def require_one_value(
 
 
 def _values_ahead(panel: Panel, item: Item, expected: pd.Index[Any], future: Panel) -> np.ndarray:
-    r"""The values of an item's known covariates at the steps ahead, with shape (H, C)."""
-    held = {other.item_id: other for other in future.items}
+    r"""Return the values of an item's known covariates at the prediction steps, with shape (H, C)."""
+    by_id = {other.item_id: other for other in future.items}
     if panel.single and future.single:
-        held = {item.item_id: future.items[0]}
+        by_id = {item.item_id: future.items[0]}
     whose = "" if len(panel) == 1 else f" of item {shown(item.item_id)}"
-    if item.item_id not in held:
+    if item.item_id not in by_id:
         raise ValueError(
-            f"future holds no rows of item {shown(item.item_id)}, only of {listed(held)}: it needs the steps ahead "
+            f"future holds no rows of item {shown(item.item_id)}, only of {listed(by_id)}: it needs the steps ahead "
             "of each"
         )
-    other = held[item.item_id]
+    other = by_id[item.item_id]
     if panel.frequency is None:
         place = np.arange(len(expected))
         place[place >= len(other)] = -1
@@ -161,5 +161,5 @@ def _values_ahead(panel: Panel, item: Item, expected: pd.Index[Any], future: Pan
 
 
 def _span(index: pd.Index[Any]) -> str:
-    r"""Steps as a message names them."""
+    r"""Return the steps as written in messages."""
     return str(index[0]) if len(index) == 1 else f"{index[0]} to {index[-1]} ({len(index)} steps)"

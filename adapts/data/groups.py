@@ -1,4 +1,4 @@
-r"""Long frames with a column that names the group of each item, cut into a frame a group."""
+r"""Long frames with a group column, split into one frame per group."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .panel import Panel
 
 @dataclass(frozen=True)
 class Grouped:
-    r"""A long frame, cut.
+    r"""Long frame, split by group.
 
     Arguments:
-        frames: The rows of each group, in the order in which the groups first come, without the group column. Dates
-            are read from the whole frame, so that a group reads as its neighbours do, and are the index.
-        group_of: The group of each item, in the order in which the items first come.
+        frames: The rows of each group, without the group column, with groups in the order of their first rows. Dates
+            are parsed once for the whole frame, so that all groups are read alike, and are the index.
+        group_of: The group of each item, with items in the order of their first rows.
         item_column: The column that names the item.
     """
 
@@ -43,23 +43,23 @@ def split(
     timestamp_column: str | None,
     known: Mapping[str, str] | None = None,
 ) -> Grouped:
-    r"""Cuts a long frame into a frame a group.
+    r"""Split a long frame into one frame per group.
 
     Arguments:
-        series: A long frame, of any library that `Panel.of` takes.
-        group_column: The column that names the group of each row, the same in all rows of an item. It may be the item
-            column: each item is then a group.
+        series: A long frame, of any library that `Panel.of` supports.
+        group_column: The column that names the group of each row, constant within each item. It may be the item column:
+            then each item is a group.
         item_column: The column that names the item, or a list of those that do together; recognised by its name if
             None.
-        timestamp_column: The column that holds the dates; recognised if None.
-        known: The groups of items, for a frame without the group column; such a frame is refused if None.
+        timestamp_column: The column of the dates; recognised if None.
+        known: The group of each item, for a frame without the group column. Such a frame is refused if None.
 
     Returns:
         The frames. Names of groups and items are text.
 
     Raises:
-        ValueError: If it is no long frame with these columns, an item is in two groups or in an unknown one, or a row
-            has no group.
+        ValueError: If it is no long frame with these columns, an item has two groups or an unknown one, or a row has no
+            group.
     """
     frame = as_pandas(series)
     if not isinstance(frame, pd.DataFrame):
@@ -70,31 +70,32 @@ def split(
     reader = replace(reader, item_column=item_column, timestamp_column=timestamp_column)
     if known is None and group_column not in frame.columns:
         raise ValueError(f"there is no group column {shown(group_column)}; the columns are {listed(frame.columns)}")
-    rest = frame if item_column == group_column else frame.drop(columns=group_column, errors="ignore")
-    dates, timestamp = reader.find_dates(rest)
-    item = reader.find_items(rest, dates, timestamp)
+    ungrouped = frame if item_column == group_column else frame.drop(columns=group_column, errors="ignore")
+    dates, timestamp = reader.find_dates(ungrouped)
+    item = reader.find_items(ungrouped, dates, timestamp)
     if item is None:
         raise ValueError(
-            f"expected a long frame, in which a column names the item of each row, got only {listed(rest.columns)} "
-            f"beside the group: item_column= names it, item_column={shown(group_column)} where each group is one item"
+            f"expected a long frame, in which a column names the item of each row, got only "
+            f"{listed(ungrouped.columns)} beside the group: "
+            f"item_column= names it, item_column={shown(group_column)} where each group is one item"
         )
-    rows_of = groups(rest[item])
+    rows_of = groups(ungrouped[item])
     if group_column in frame.columns:
         group_of = _groups(frame[group_column], rows_of)
     else:
         group_of = _remembered(known or {}, rows_of, group_column)
-    if dates is not None:  # text may be read in one order in all groups, and in another in one of them
-        rest = rest.drop(columns=[] if timestamp is None else timestamp).set_axis(dates, axis=0)
+    if dates is not None:  # a single group could suggest another order of day and month
+        ungrouped = ungrouped.drop(columns=[] if timestamp is None else timestamp).set_axis(dates, axis=0)
     rows_in: dict[str, list[np.ndarray]] = {}
     for name, rows in rows_of.items():
         rows_in.setdefault(group_of[name], []).append(rows)
-    frames = {group: rest.iloc[np.sort(np.concatenate(rows))] for group, rows in rows_in.items()}
+    frames = {group: ungrouped.iloc[np.sort(np.concatenate(rows))] for group, rows in rows_in.items()}
     return Grouped(frames, group_of, item)
 
 
 def _groups(column: pd.Series[Any], rows_of: Mapping[str, np.ndarray]) -> dict[str, str]:
-    r"""The group of each item by its rows."""
-    # A file, or a missing value beside them, makes floats of whole numbers.
+    r"""Return the group of each item from the group column."""
+    # Whole numbers are floats if they come from a file or beside a missing value: hence `text`.
     codes, names = names_in(column, "group", text)
     if (codes < 0).any():
         raise ValueError(
@@ -112,11 +113,11 @@ def _groups(column: pd.Series[Any], rows_of: Mapping[str, np.ndarray]) -> dict[s
 
 
 def _remembered(known: Mapping[str, str], items: Mapping[str, Any], group_column: str) -> dict[str, str]:
-    r"""The group of each item by what is known."""
-    strange = [item for item in items if item not in known]
-    if strange:
+    r"""Return the group of each item from the known groups."""
+    unfitted = [item for item in items if item not in known]
+    if unfitted:
         raise ValueError(
-            f"item {shown(strange[0])} was not fitted, and there is no column {shown(group_column)} to tell its "
+            f"item {shown(unfitted[0])} was not fitted, and there is no column {shown(group_column)} to tell its "
             "group: add it"
         )
     return {item: known[item] for item in items}

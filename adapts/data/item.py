@@ -1,4 +1,4 @@
-r"""One series of a panel, and what is said of it as a whole."""
+r"""Items: the single series of a panel, and the channels of their static columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..errors import shown
 
-#: The categories of a static column: their names, or the numbers that gluonts counts them by.
+#: The categories of a static column: their names, or their codes in gluonts.
 Categories = tuple[str, ...] | tuple[int, ...]
 
 
@@ -24,7 +24,7 @@ class Item:
     Arguments:
         item_id: The name of the item.
         values: The rows, oldest first, with shape :math:`(T, D)`, float64. NaN marks a missing value.
-        index: The dates of the rows, or a RangeIndex where the data have none.
+        index: The dates of the rows, or a RangeIndex for undated data.
 
     Raises:
         ValueError: If the values are no such array, or the index has another length.
@@ -40,14 +40,14 @@ class Item:
             raise ValueError(f"an item holds a float64 array (T, D), got {shown(values)}: Panel.of reads anything else")
         if not isinstance(self.index, pd.Index) or len(self.index) != len(values):
             raise ValueError(f"an item of {len(values)} rows has an index of as many entries, got {shown(self.index)}")
-        # Sums over rows round by the order in memory, and equal rows are to have equal forecasts.
+        # Rounding in sums over rows depends on the memory layout, and equal rows must have equal forecasts.
         object.__setattr__(self, "values", np.ascontiguousarray(self.values))
 
     def __len__(self) -> int:
         return len(self.values)
 
     def clock(self) -> np.ndarray:
-        r"""The dates as integers that compare across items (nanoseconds of UTC).
+        r"""Return the dates as integers that compare across items (nanoseconds of UTC).
 
         Returns:
             The integers, with shape :math:`(T,)`.
@@ -57,7 +57,7 @@ class Item:
 
 
 def columns_of(static: Mapping[str, Categories | None]) -> tuple[str, ...]:
-    r"""Names the channels that static columns become.
+    r"""Return the names of the channels that encode static columns.
 
     Arguments:
         static: The categories of each, None for numbers.
@@ -69,7 +69,7 @@ def columns_of(static: Mapping[str, Categories | None]) -> tuple[str, ...]:
         >>> columns_of({"size": None, "kind": ("shop", "store")})
         ('size', 'kind=shop', 'kind=store')
     """
-    made: list[str] = []
+    names: list[str] = []
     for name, categories in static.items():
-        made += [name] if categories is None else [f"{name}={category}" for category in categories]
-    return tuple(made)
+        names += [name] if categories is None else [f"{name}={category}" for category in categories]
+    return tuple(names)

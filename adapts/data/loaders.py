@@ -1,4 +1,4 @@
-r"""Loaders of windows for training."""
+r"""Data loaders of windows for training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .windows import Windows
 
 
 class _Batches(Dataset[tuple[Tensor, Tensor, dict[str, Tensor]]]):
-    r"""Windows as a dataset whose index is a whole batch, so that a batch is one gather."""
+    r"""Dataset of windows indexed by whole batches, so that a batch is one gather."""
 
     def __init__(self, windows: Windows, known: Mapping[str, Tensor]) -> None:
         self.windows, self.known = windows, known
@@ -26,9 +26,9 @@ class _Batches(Dataset[tuple[Tensor, Tensor, dict[str, Tensor]]]):
 
 
 class _BatchSampler(Sampler[list[int]]):
-    r"""Batches of window numbers, in an order that seed and epoch alone decide: a resumed run sees the same ones.
+    r"""Sampler of batches of window indices, in an order determined by seed and epoch, so that runs can resume.
 
-    Where several processes train together, each takes its share of every batch.
+    In distributed training each process takes its part of every batch.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int | None) -> None:
@@ -48,23 +48,23 @@ class _BatchSampler(Sampler[list[int]]):
         rank, ranks = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if together else (0, 1)
         for start in range(0, self.size, self.batch_size):
             batch = order[start : start + self.batch_size].tolist()
-            yield batch[rank::ranks] or batch[:1]  # a process without a window would leave the others waiting
+            yield batch[rank::ranks] or batch[:1]  # a process without a window would block the others
 
 
 def window_loader(
     windows: Windows, batch_size: int, seed: int | None, known: Mapping[str, Tensor] | None = None
 ) -> DataLoader[tuple[Tensor, Tensor, dict[str, Tensor]]]:
-    r"""Loads windows batch by batch, for Lightning.
+    r"""Return a loader of batches of windows, for Lightning.
 
     Arguments:
         windows: The windows.
         batch_size: The number of windows in a batch, over all processes.
-        seed: The seed of the shuffling, anew each epoch: the order depends on it and on the epoch's number only. In
-            their own order if None.
-        known: What else is known of each window, by name, each with shape :math:`(n, *)`.
+        seed: The seed of the shuffling. The order of an epoch depends only on the seed and the epoch's number. Windows
+            are not shuffled if None.
+        known: Further tensors with one row for each window, by name, each with shape :math:`(n, *)`.
 
     Returns:
-        The loader. Its batches hold the past :math:`(B, L, D)`, the future :math:`(B, H, D)`, and what else is known
+        The loader. Its batches hold the past :math:`(B, L, D)`, the future :math:`(B, H, D)`, and the rows of `known`
         of these windows.
     """
     sampler = _BatchSampler(len(windows), batch_size, seed)

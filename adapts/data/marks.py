@@ -1,4 +1,4 @@
-r"""Marks: values so far from all others of their column that they stand for no measurement, as fill values do."""
+r"""Marks: extreme values, such as fill values, that stand for no measurement."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import numpy as np
 
 from .panel import Panel
 
-#: The most cells of a column that may be marks, as a share of those seen (one may always be).
+#: The largest fraction of a column's observed cells that may be marks (one cell always may be).
 FEW = 0.01
-#: How many different values they are at most, if they are more cells than a handful.
+#: The most distinct values of marks, if they are more cells than `HANDFUL`.
 VALUES, HANDFUL = 3, 5
-#: How many times as far as any other cell a mark lies from the median.
+#: The least ratio of a mark's distance from the median to that of any other cell.
 GAP = 20.0
-#: How many times the standard deviation of the others is that of all cells.
+#: The least ratio of the standard deviation of all cells to that of the others.
 TIMES = 10.0
 
 
 @dataclass(frozen=True)
 class Mark:
-    r"""One cell that is a mark.
+    r"""One cell that holds a mark.
 
     Arguments:
         item: The number of the item.
         row: The row of the item.
         channel: The name of the column.
-        value: What it holds.
+        value: The value of the cell.
     """
 
     item: int
@@ -40,30 +40,34 @@ class Mark:
 
 @dataclass(frozen=True)
 class Marks:
-    r"""Between which values a column's measurements lie, for the columns that hold marks as well.
+    r"""Bounds of the measurements of each column that also holds marks.
 
-    A mean and a standard deviation are those of the marks where these are large: a single 1e20 gives a column of tens
-    the scale 1e18, in units of which all its values are one number. So marks count as missing, in the rows of the fit
-    and in those that forecasts look back on. The columns of ordinary data hold none, whatever their tails: marks are
-    at most 1 % of the cells, and of three values at most if more than five (rare events, such as rain on a few days,
-    are of many sizes), they lie 20 times as far from the median as any other cell, and the standard deviation with them
-    is 10 times that without. Where all others are equal, there is no telling.
+    Large marks dominate the mean and the standard deviation: a single 1e20 gives a column of tens the scale 1e18, in
+    whose units all other values are equal. So marks count as missing, in the rows of the fit and in the contexts of
+    forecasts. Values are marks if all of the following hold, which excludes ordinary data with heavy tails:
+
+    - They are at most 1 % of the cells, and if more than five cells, then of at most three distinct values. Rare
+      events, such as rain on a few days, have many sizes.
+    - They lie 20 times as far from the median as any other cell.
+    - The standard deviation with them is 10 times that without.
+
+    If all other cells are equal, no marks are found.
 
     Arguments:
-        bounds: The lowest and the highest value of each such column that is no mark.
+        bounds: The interval of each such column that contains all its values but the marks.
     """
 
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @staticmethod
     def of(panel: Panel) -> Marks:
-        r"""Finds the marks of a panel.
+        r"""Find the marks of a panel.
 
         Arguments:
             panel: The panel, in the caller's units.
 
         Returns:
-            The bounds of its columns with marks; static columns and the calendar are not looked at.
+            The bounds of its columns with marks. Static columns and the calendar are not searched.
         """
         rows = panel.concatenated[0]
         names = (*panel.targets, *panel.past_covariates, *panel.given)
@@ -71,7 +75,7 @@ class Marks:
         return Marks({name: pair for name, pair in found.items() if pair is not None})
 
     def without(self, panel: Panel) -> Panel:
-        r"""Returns a panel with NaN where it holds marks, itself where it holds none.
+        r"""Return the panel with NaN in place of marks, or the panel itself if it has none.
 
         Arguments:
             panel: A panel in the caller's units.
@@ -86,7 +90,7 @@ class Marks:
         return replace(panel, items=tuple(items))
 
     def on(self, panel: Panel) -> list[Mark]:
-        r"""Returns the cells of a panel that are marks, column by column.
+        r"""Return the marks of a panel, column by column.
 
         Arguments:
             panel: A panel in the caller's units.
@@ -104,13 +108,13 @@ class Marks:
 
 
 def frequent(panel: Panel) -> dict[str, tuple[float, int]]:
-    r"""Finds values that look like marks and are too many to be taken for such: few numbers, far out, that repeat.
+    r"""Find extreme values that repeat too often to be marks.
 
     Arguments:
         panel: The panel, in the caller's units, without marks.
 
     Returns:
-        Of each target that has such a value, the farthest and how many cells of its column hold it.
+        For each target with such values, the farthest one and the number of cells of its column that hold it.
     """
     rows, found = panel.concatenated[0], {}
     for name in panel.targets:
@@ -122,15 +126,15 @@ def frequent(panel: Panel) -> dict[str, tuple[float, int]]:
         away = np.abs(seen - middle)
         order = away.argsort()[::-1]
         for number in range(1, VALUES + 1):
-            far, rest = order[:number], order[number:]
-            if counts[far].min() > HANDFUL and away[far].min() >= GAP * away[rest].max() > 0:
+            far, near = order[:number], order[number:]
+            if counts[far].min() > HANDFUL and away[far].min() >= GAP * away[near].max() > 0:
                 found[name] = float(seen[far[0]]), int(counts[far[0]])
                 break
     return found
 
 
 def _bounds(column: np.ndarray) -> tuple[float, float] | None:
-    r"""The lowest and the highest value of a column that is no mark; None where it holds none."""
+    r"""Return an interval that contains all values of a column but its marks; None if it has no marks."""
     seen = column[~np.isnan(column)]
     most = max(1, int(FEW * len(seen)))
     if len(seen) < 3:
@@ -138,20 +142,20 @@ def _bounds(column: np.ndarray) -> tuple[float, float] | None:
     middle = float(np.median(seen))
     away = np.abs(seen - middle)
     if away.max() < GAP * np.partition(away, len(away) - 1 - most)[len(away) - 1 - most]:
-        return None  # no cell lies so far out: all that ordinary data cost
-    sizes = np.sort(away)
-    for first in range(len(sizes) - most, len(sizes)):
-        if not sizes[first] >= GAP * sizes[first - 1] > 0:
+        return None  # no cell lies so far out: a cheap exit for ordinary data
+    distances = np.sort(away)
+    for first in range(len(distances) - most, len(distances)):
+        if not distances[first] >= GAP * distances[first - 1] > 0:
             continue
-        rest, marks = seen[away < sizes[first]], seen[away >= sizes[first]]
-        alike = len(marks) <= HANDFUL or len(np.unique(marks)) <= VALUES
-        if alike and _deviation(seen) >= TIMES * _deviation(rest):
-            reach = float(np.sqrt(sizes[first - 1]) * np.sqrt(sizes[first]))
-            return middle - reach, middle + reach
+        others, marks = seen[away < distances[first]], seen[away >= distances[first]]
+        few_values = len(marks) <= HANDFUL or len(np.unique(marks)) <= VALUES
+        if few_values and _deviation(seen) >= TIMES * _deviation(others):
+            half_width = float(np.sqrt(distances[first - 1]) * np.sqrt(distances[first]))
+            return middle - half_width, middle + half_width
     return None
 
 
 def _deviation(x: np.ndarray) -> float:
-    r"""The standard deviation, of numbers whose squares may be none."""
+    r"""Return the standard deviation of numbers whose squares may overflow."""
     size = float(np.abs(x).max())
     return size * float(np.std(x / size))

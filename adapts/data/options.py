@@ -1,4 +1,4 @@
-r"""The options that say how data are read, checked in one place before anything is read."""
+r"""Options of reading data, checked before anything is read."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from .. import checks
 from ..errors import reading, shown, unforeseen
 from .frequency import frequency_name
 
-#: The names, in any case, by which an item column is recognised; those of `id` alone often are something else.
+#: The names, in any case, by which an item column is recognised. A column `id` often is something else.
 ITEM_NAMES = ("item_id", "unique_id", "series_id", "time_series_id", "ts_id", "series_name", "id")
 TIMESTAMP_NAMES = ("timestamp", "date", "time", "ds", "datetime")
-#: The longest name of a column or an item, in characters: names stand in messages, and in names of files.
+#: The longest name of a column or an item, in characters: names appear in messages and file names.
 LONGEST_NAME = 500
 
 
 def label(name: Any, whose: str = "a column") -> str:
-    r"""Makes text of a name.
+    r"""Convert a name to text.
 
     Arguments:
         name: The name of a column, of an item or of a category.
-        whose: Whose name it is, for the message.
+        whose: What it names, for the message.
 
     Returns:
         The name as text.
 
     Raises:
-        ValueError: If it has no text, is longer than a name may be, or holds what UTF-8 cannot write.
+        ValueError: If it cannot be written as text, is too long, or contains characters that UTF-8 cannot encode.
     """
     if isinstance(name, str):
         text = str(name)
@@ -53,14 +53,14 @@ def label(name: Any, whose: str = "a column") -> str:
 
 @unforeseen("these names of columns cannot be read", "pass plain text, or a list of it")
 def column_names(option: str, given: Any) -> list[str]:
-    r"""Reads an option that names columns.
+    r"""Check an option that names columns.
 
     Arguments:
         option: The name of the option, for the message.
         given: One name or a sequence of several.
 
     Returns:
-        The names as text, as those of columns are.
+        The names as text.
 
     Raises:
         ValueError: If these are no names.
@@ -85,21 +85,21 @@ def reading_options(
     regularise: Any = False,
     static: Any = (),
 ) -> dict[str, Any]:
-    r"""Checks the options of `Panel.of`, whoever was given them.
+    r"""Check the options of `Panel.of`, for every function that accepts them.
 
     Arguments:
-        target: One name of a column or several, or None.
-        item_column: The name of a column, or a list of those that name an item together, or None.
-        timestamp_column: The name of a column, or None.
-        frequency: A pandas alias, an offset of pandas or a timedelta, or None.
-        regularise: A truth.
-        static: One name of a column or several, or the categories by column.
+        target: One column name or several, or None.
+        item_column: A column name, or a list of those that name an item together, or None.
+        timestamp_column: A column name, or None.
+        frequency: A pandas alias, a pandas offset or a timedelta, or None.
+        regularise: A boolean.
+        static: One column name or several, or a mapping of column names to categories.
 
     Returns:
-        The same options: names as text, several as a list, a frequency as its alias.
+        The same options, with names as text, several names as a list, and the frequency as its alias.
 
     Raises:
-        ValueError: If an option is none of these, or names a column twice.
+        ValueError: If an option has another type, or names a column twice.
     """
     options: dict[str, Any] = {"target": target, "static": static}
     for option, given in options.items():
@@ -128,11 +128,12 @@ def reading_options(
 
 
 def _categories(static: Mapping[Any, Any]) -> dict[str, tuple[Any, ...] | None]:
-    for name, held in static.items():
-        fit = isinstance(held, tuple) and all(isinstance(each, str | int) for each in held)
-        if not isinstance(name, str) or not (held is None or fit):
+    r"""Check a mapping of static columns to their categories."""
+    for name, categories in static.items():
+        is_valid = isinstance(categories, tuple) and all(isinstance(category, str | int) for category in categories)
+        if not isinstance(name, str) or not (categories is None or is_valid):
             raise ValueError(
                 "expected static to map names of columns to their categories, a tuple of text or of whole numbers, or "
-                f"None for numbers, got {shown(name)}: {shown(held)}"
+                f"None for numbers, got {shown(name)}: {shown(categories)}"
             )
     return dict(static)

@@ -1,4 +1,4 @@
-r"""The panel: items x time x channels, with names and dates."""
+r"""Panel data: items x time x channels, with names and dates."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from .from_memory import read_series
 from .item import Categories, Item, columns_of
 from .options import TIMESTAMP_NAMES
 
-#: How many standard deviations a value may lie from the mean of the rows that were fitted.
+#: The most standard deviations that a value may lie from the mean of the fitted rows.
 FARTHEST = 1e15
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    r"""Items with the same channels and the same frequency. `Panel.of` makes one of anything.
+    r"""Items with the same channels and frequency; `Panel.of` reads them from other types.
 
     Arguments:
         items: The items.
         channels: The names of the :math:`D` channels.
         frequency: The pandas alias of the time step, or None for undated data.
-        single: Whether the input was one series, so that one forecast comes out, not a list.
+        single: Whether the input was one series, so that a forecast is one object and not a list.
         item_column: The name of the column that named the items, for `to_pandas`.
-        past_covariates: Those of the channels that are known up to now only and not forecast, behind the targets.
-        known_covariates: Those whose future values are given, behind all others.
-        calendar: Those of the known covariates that were made of the dates, the last ones.
-        static: What is said of items as a whole: the categories of each such column, None for numbers. Their columns,
-            `static_columns`, are the known covariates before the calendar, and constant within each item.
+        past_covariates: The channels that are known up to the origin only and not forecast, after the targets.
+        known_covariates: The channels whose future values are known, after all others.
+        calendar: The known covariates computed from the dates, the last channels.
+        static: The categories of each static column, None for numbers. A static column is constant within each item.
+            Its channels, `static_columns`, are the known covariates before the calendar.
     """
 
     items: tuple[Item, ...]
@@ -70,27 +70,27 @@ class Panel:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        r"""The names of the channels to forecast: those that are no covariates."""
+        r"""The names of the channels to forecast: all that are not covariates."""
         if not (self.past_covariates or self.known_covariates):
             return self.channels
         return tuple(name for name in self.channels if name not in (*self.past_covariates, *self.known_covariates))
 
     @property
     def static_columns(self) -> tuple[str, ...]:
-        r"""The names of the channels that the static columns are: numbers under their own, an indicator a category."""
+        r"""The names of the channels of static columns: one for numbers, one indicator for each category."""
         return columns_of(self.static)
 
     @property
     def given(self) -> tuple[str, ...]:
-        r"""The names of the known covariates whose future values a caller gives: all but static ones and calendar."""
+        r"""The names of the known covariates whose future values the caller passes: neither static nor calendar."""
         made = {*self.static_columns, *self.calendar}
         return tuple(name for name in self.known_covariates if name not in made)
 
     def roles(self) -> dict[str, Any]:
-        r"""Tells the roles of the columns, as JSON can hold it.
+        r"""Return the roles of the columns, serialisable as JSON.
 
         Returns:
-            The names of the targets, "channels", and of the covariates by their kind.
+            The names of the targets, as "channels", and of the covariates by their kind.
         """
         return {
             "channels": list(self.targets),
@@ -106,34 +106,34 @@ class Panel:
 
     @cached_property
     def concatenated(self) -> tuple[np.ndarray, np.ndarray]:
-        r"""The rows of all items, (sum T, D) float64, and where each item starts, (N + 1,). Windows gather from it."""
+        r"""The rows of all items, (sum T, D) float64, and the offsets of the items, (N + 1,); source of windows."""
         rows = np.concatenate([item.values for item in self.items])
         return rows, np.cumsum([0, *self.lengths])
 
     @cached_property
     def begins(self) -> np.ndarray:
-        r"""The step of the calendar at which each item begins, (N,): row r of item i stands at step begins[i] + r.
+        r"""The step of the calendar at which each item begins, (N,): row r of item i is at step begins[i] + r.
 
-        The calendar is common to all items: its steps are those of the frequency, and the earliest date is step 0. The
-        items of an undated panel are taken to end together: there a row's number, from the item's end, is its time.
+        All items share the calendar: its steps are those of the frequency, and the earliest date is step 0. The items
+        of an undated panel are assumed to end together, so that time is counted from the end of each item.
         """
         lengths = np.asarray(self.lengths)
         if self.frequency is None:
             begins: np.ndarray = lengths.max() - lengths
             return begins
         begins = np.zeros(len(self), dtype=np.int64)
-        some = np.flatnonzero(lengths)
-        if len(some):
-            firsts = [pd.Timestamp(self.items[number].index[0]).as_unit("ns") for number in some]
+        nonempty = np.flatnonzero(lengths)
+        if len(nonempty):
+            firsts = [pd.Timestamp(self.items[number].index[0]).as_unit("ns") for number in nonempty]
             clock = np.array([first.value for first in firsts])
-            begins[some] = steps_since(firsts[int(clock.argmin())], clock, self.frequency)
+            begins[nonempty] = steps_since(firsts[int(clock.argmin())], clock, self.frequency)
         return begins
 
     @cached_property
     def steps(self) -> np.ndarray:
-        r"""The steps of the calendar at which an item has a row, each once, in order."""
-        each = zip(self.begins, self.lengths, strict=True)
-        return np.unique(np.concatenate([begin + np.arange(length) for begin, length in each]))
+        r"""The distinct steps of the calendar at which some item has a row, in order."""
+        ranges = zip(self.begins, self.lengths, strict=True)
+        return np.unique(np.concatenate([begin + np.arange(length) for begin, length in ranges]))
 
     @classmethod
     def of(
@@ -147,33 +147,32 @@ class Panel:
         regularise: bool = False,
         static: str | Sequence[str] | Mapping[str, Categories | None] = (),
     ) -> Panel:
-        r"""Makes a panel of whatever holds series.
+        r"""Read series of any supported type into a panel.
 
         Arguments:
-            series: A wide frame (a DatetimeIndex, a PeriodIndex or a timestamp column), a long frame (with an item
-                column), a Series, all of pandas, polars, Arrow or another library that narwhals knows; an array or
+            series: A wide frame (with a DatetimeIndex, a PeriodIndex or a timestamp column), a long frame (with an item
+                column) or a Series, of pandas, polars, Arrow or another library that narwhals supports; an array or
                 tensor :math:`(T, D)`, :math:`(N, T, D)` or :math:`(T,)`; a list of these; a gluonts dataset or its
                 entries; or a Panel. NaN marks a missing value.
             target: The columns to forecast, all by default.
-            item_column: The column of a long frame that names the item, or a list of those that do together: the item
-                "north/soap" of the columns shop and product. By default the one that is called item_id, unique_id,
-                series_id, time_series_id, ts_id, series_name or id, if it tells several series apart.
-            timestamp_column: The column that holds the dates, or whole numbers that count the steps of an undated
-                series. By default the index, or else the one column of these that is called timestamp, date, time, ds
-                or datetime.
+            item_column: The column of a long frame that names the item, or a list of those that do together: item
+                "north/soap" for the columns shop and product. By default the column called item_id, unique_id,
+                series_id, time_series_id, ts_id, series_name or id, if it identifies several series.
+            timestamp_column: The column of the dates, or of whole numbers that count the steps of an undated series. By
+                default the index, or else the one column of dates called timestamp, date, time, ds or datetime.
             frequency: The pandas alias of the time step, inferred by default.
-            regularise: Whether to mend dates that are not regular: sort the rows, keep one row of each repeated date
-                (their mean where they differ), put rows of NaN where dates are missing.
-            static: Columns that say something of each item as a whole: numbers, text or categories, beside the target.
-                Or those of another panel, its `static`, which then are read as there, as far as they are here.
+            regularise: Whether to make irregular dates regular: sort the rows, keep one row of each repeated date (the
+                mean where they differ), and insert rows of NaN for missing dates.
+            static: Columns that are constant within each item (numbers, text or categories), beside the target. Or the
+                `static` of another panel, whose categories are then used for the columns that are present.
 
         Returns:
             The panel.
 
         Raises:
-            ValueError: If the input is of an unknown kind, empty, not numeric or infinite, its dates are unknown or
-                not regular, columns that are not named tell the time or further series apart, or a static column is
-                not constant within an item.
+            ValueError: If the input is of an unknown type, empty, not numeric or infinite; its dates cannot be parsed
+                or are not regular; columns that no option names hold dates or identify further series; or a static
+                column is not constant within an item.
         """
         return read_series(
             series, cls, target=target, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
@@ -181,7 +180,7 @@ class Panel:
         )  # fmt: skip
 
     def standardised(self, location: np.ndarray, scale: np.ndarray) -> Panel:
-        r"""Changes the units of the channels, :math:`(x - location) / scale`.
+        r"""Standardise the channels, :math:`(x - location) / scale`.
 
         Arguments:
             location: The locations, with shape :math:`(D,)`.
@@ -191,7 +190,7 @@ class Panel:
             The panel in the new units.
 
         Raises:
-            ValueError: If a value lies farther out than models can compute with, 1e15 scales.
+            ValueError: If a value lies more than 1e15 scales from its location, too far for models to compute with.
         """
         items = tuple(replace(item, values=(item.values - location) / scale) for item in self.items)
         for item, standard in zip(self.items, items, strict=True):
@@ -207,10 +206,10 @@ class Panel:
         return replace(self, items=items)
 
     def rows(self, stop: int | Sequence[int]) -> Panel:
-        r"""Keeps the first rows of each item.
+        r"""Return the first rows of each item.
 
         Arguments:
-            stop: The number of rows to keep, one for all items or one each.
+            stop: The number of rows to keep, one for all items or one for each.
 
         Returns:
             The shorter panel.
@@ -218,8 +217,8 @@ class Panel:
         Raises:
             ValueError: If these are no numbers of rows.
         """
-        each = checks.several("expected stop", stop)
-        stops = [checks.whole(n) for n in (each * len(self) if len(each) == 1 else each)]
+        given = checks.several("expected stop", stop)
+        stops = [checks.whole(n) for n in (given * len(self) if len(given) == 1 else given)]
         if len(stops) != len(self) or any(n is None or n < 1 for n in stops):
             raise ValueError(
                 f"expected stop to be a positive number of rows, or one for each of the {len(self)} items, got "
@@ -229,35 +228,35 @@ class Panel:
         return replace(self, items=tuple(items))
 
     def in_zone(self, zone: Any) -> Panel:
-        r"""The same instants in another time zone.
+        r"""Convert the dates to another time zone.
 
         Arguments:
-            zone: The time zone, as pandas takes it.
+            zone: The time zone, in any form that pandas accepts.
 
         Returns:
-            The panel, whose dates have a time zone, with those of this one.
+            The panel with the same instants in this zone. The dates of this panel must have a time zone.
         """
         items = (replace(item, index=pd.DatetimeIndex(item.index).tz_convert(zone)) for item in self.items)
         return replace(self, items=tuple(items))
 
     def future_index(self, item: Item, prediction_length: int) -> pd.Index[Any]:
-        r"""The dates of the steps after an item's end.
+        r"""Return the dates of the steps after an item's end.
 
         Arguments:
             item: An item of the panel.
             prediction_length: The number of steps :math:`H`.
 
         Returns:
-            The :math:`H` dates, in the item's time zone; for undated data the numbers that continue its rows.
+            The :math:`H` dates, in the item's time zone; for undated data the row numbers after its last.
 
         Raises:
-            ValueError: If the dates go beyond those that nanoseconds can count.
+            ValueError: If the dates exceed the range of nanosecond timestamps.
         """
         if self.frequency is None:
             assert isinstance(item.index, pd.RangeIndex)
             return pd.RangeIndex(item.index.stop, item.index.stop + prediction_length)
         assert isinstance(item.index, pd.DatetimeIndex)
-        # Local days go on from the first one: the last may stand at 01:00 because the clocks skipped its midnight.
+        # Local days continue from the first date: the last may be at 01:00 because a clock change skipped midnight.
         past = item.index if item.index.tz is not None else item.index[-1:]
         try:
             whole = calendar(past[0], self.frequency, periods=len(past) + prediction_length, unit=item.index.unit)
@@ -268,23 +267,24 @@ class Panel:
         return whole[len(past) :]
 
     def to_pandas(self, *, long: bool | None = None) -> pd.DataFrame:
-        r"""Writes the panel as a frame, which `Panel.of` reads back to the bit.
+        r"""Convert the panel to a frame, which `Panel.of` reads back exactly.
 
-        What came as float64 numbers, with dates of any unit and time zone, goes out as it came: names, values, dates.
-        Other numbers come out as float64, names as text, periods and dates in text as date-times.
+        Names, float64 values, and dates of any unit and time zone are those of the input. Other numbers become float64,
+        names text, and periods and dates in text timestamps.
 
         Arguments:
-            long: Whether to write a long frame; by default, if the panel has several items.
+            long: Whether to return a long frame; by default, if the panel has several items.
 
         Returns:
-            The wide frame, indexed by the dates, with a column a channel; or the long one, an item after another, with
-            the columns item_id (or as it came), timestamp (or as it came, or date, time, ds where a channel is called
-            so; for undated data the numbers of the rows, none where those of all items begin with 0), and the channels.
-            A channel that is called as a column of dates or items is takes `target=` when it is read back.
+            The wide frame, indexed by the dates, with one column per channel; or the long frame, one item after
+            another, with an item column, a timestamp column and the channels. These columns are called item_id and
+            timestamp, or as in the input; timestamp becomes date, time or ds if a channel has its name. For undated
+            data it holds row numbers, and is left out if those of all items begin with 0. To read back a channel named
+            like a column of dates or items, pass `target=`.
 
         Raises:
-            ValueError: If a wide frame is asked for and there are several items, or a channel is called as the column
-                of the items is.
+            ValueError: If a wide frame is requested for several items, two items have one name, or a channel is named
+                like the item column.
 
         Example:
             >>> panel = adapts.data.panel.Panel.of(np.zeros((2, 3, 1)))
@@ -323,15 +323,15 @@ class Panel:
         return pd.concat([pd.DataFrame(keys), pd.DataFrame(values, columns=list(self.channels))], axis=1)
 
     def to_gluonts(self) -> list[dict[str, Any]]:
-        r"""Writes the panel as gluonts entries, which any gluonts model takes as its dataset.
+        r"""Convert the panel to gluonts entries, a dataset for any gluonts model.
 
         Returns:
-            One entry an item: `start` (a Period), `target` with shape :math:`(D, T)`, or :math:`(T,)` for a single
-            channel, float64, and `item_id`. gluonts has no time zones, so the start is local time, and no names of
-            channels.
+            One entry per item: `start` (a Period), `target` with shape :math:`(D, T)`, or :math:`(T,)` for a single
+            channel, float64, and `item_id`. gluonts has neither time zones nor channel names, so the start is in local
+            time.
 
         Raises:
-            ValueError: If the items have no dates, or no periods stand for their dates.
+            ValueError: If the items have no dates, or no periods represent their dates.
         """
         entries = []
         for item in self.items:
@@ -341,7 +341,7 @@ class Panel:
         return entries
 
     def require_observed(self) -> None:
-        r"""Checks that every channel has a value somewhere.
+        r"""Check that every channel has an observed value.
 
         Raises:
             ValueError: If a channel is NaN throughout.
@@ -355,7 +355,7 @@ class Panel:
             )
 
     def require_channels(self, names: Sequence[str]) -> Panel:
-        r"""Brings the channels into the order of those that an adapter was fitted on.
+        r"""Reorder the channels to the order in which an adapter was fitted.
 
         Arguments:
             names: The names of the fitted channels.
@@ -364,7 +364,7 @@ class Panel:
             The panel with its channels in that order.
 
         Raises:
-            ValueError: If channels are missing or there are others.
+            ValueError: If fitted channels are missing, or there are other channels.
         """
         missing = [name for name in names if name not in self.channels]
         extra = [name for name in self.channels if name not in names]
@@ -378,10 +378,10 @@ class Panel:
         return self.select(names)
 
     def select(self, names: Sequence[str]) -> Panel:
-        r"""Keeps some channels.
+        r"""Return some of the channels, in the given order.
 
         Arguments:
-            names: The names of the channels to keep, in the order wished.
+            names: The names of the channels to keep.
 
         Returns:
             The panel of these channels.
@@ -396,27 +396,32 @@ class Panel:
             raise ValueError(f"there is no column {listed(unknown)}; the columns are {listed(self.channels)}")
         columns = [self.channels.index(name) for name in names]
         items = tuple(replace(item, values=item.values[:, columns]) for item in self.items)
-        past, known, made = (
+        past, known, calendar_names = (
             tuple(name for name in role if name in names)
             for role in (self.past_covariates, self.known_covariates, self.calendar)
         )
         targets = [name for name in names if name not in (*past, *known)]
         if [*targets, *past, *known] != list(names):
-            past, known, made = (), (), ()  # columns in an order of the caller's have no roles
-        static = {name: held for name, held in self.static.items() if set(columns_of({name: held})) <= set(known)}
+            past, known, calendar_names = (), (), ()  # reordered columns lose their roles
+        static = {
+            name: categories
+            for name, categories in self.static.items()
+            if set(columns_of({name: categories})) <= set(known)
+        }
         return replace(
-            self, items=items, channels=tuple(names), past_covariates=past, known_covariates=known, calendar=made,
+            self, items=items, channels=tuple(names), past_covariates=past, known_covariates=known,
+            calendar=calendar_names,
             static=static,
         )  # fmt: skip
 
 
 def require_length(panel: Panel, needed: int, why: str) -> None:
-    r"""Checks that every item is long enough.
+    r"""Check that every item is long enough.
 
     Arguments:
         panel: The panel.
         needed: The number of rows that each item needs.
-        why: What the rows are needed for, to be read after "for".
+        why: What the rows are needed for, as the message continues after "for".
 
     Raises:
         ValueError: If an item is shorter.

@@ -1,4 +1,4 @@
-r"""The frequency of dates, and dates laid on a regular grid."""
+r"""Inference of the frequency of dates, and alignment of dates to a regular grid."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ REMEDY_OF_MANY = (
     "If the rows of one date belong to several series, add a column that names the series of each row, and pass it as "
     f"item_column= (--item-column). If they are versions of one series, {REMEDY}"
 )
-#: How many steps regular dates may have: so many for each date that there is, and so many more for gaps.
+#: The most steps of regular dates: so many for each given date, and so many more for gaps.
 STEPS_PER_DATE, STEPS_IN_GAPS = 20, 100_000
 
 
 def steps_from(
     start: Any, frequency: str | None, periods: int, *, like: str | None = None
 ) -> tuple[pd.DatetimeIndex, str]:
-    r"""Dates the steps of a series of which the start and the frequency are told.
+    r"""Return the dates of a series with a known start and frequency.
 
     Arguments:
         start: A Period; or the first date, or any date of the first week, month, quarter or year.
-        frequency: A pandas alias, old or new, or None if the start is a Period; without an anchor it takes that of the
-            start, as in `frequency_of`.
+        frequency: A pandas alias, old or new, or None if the start is a Period. An alias without an anchor takes that
+            of the start, as in `frequency_of`.
         periods: The number of steps.
-        like: The frequency that other periods of this kind were found to have.
+        like: The frequency found for earlier periods of the same kind, tried first.
 
     Returns:
         The dates and their frequency.
@@ -68,19 +68,19 @@ def steps_from(
     """
     if isinstance(start, pd.Period):
         if frequency is None and like is not None:
-            dates = _stamped(start, periods)
+            dates = _timestamps(start, periods)
             if on_grid(dates, like):
                 return dates, like
-        dates = _stamped(start, periods, more=40)  # as many as show what frequency they have
+        dates = _timestamps(start, periods, more=40)  # enough to infer their frequency
         if frequency is None:
-            settled = inferred(dates) or alias(start.freqstr)
+            found = inferred(dates) or alias(start.freqstr)
         else:
-            settled = frequency_of(dates[:periods], frequency)
-            if not on_grid(dates[:periods], settled):
+            found = frequency_of(dates[:periods], frequency)
+            if not on_grid(dates[:periods], found):
                 raise ValueError(
                     f"frequency={frequency!r} is not that of the periods of {start!r}: leave it out, or resample"
                 )
-        return dates[:periods], settled
+        return dates[:periods], found
     first = parse_dates(pd.Index([start], dtype=object))
     if first is None or first.hasnans:
         if out_of_range(str(start)):
@@ -89,10 +89,10 @@ def steps_from(
             f"the start {shown(start)} could not be read as a date: write it as 2024-01-31 or 2024-01-31 12:00"
         )
     assert frequency is not None
-    settled, stamp = frequency_of(first, frequency), first[0]
-    if re.fullmatch(r"\d*B?[MQY]S(-[A-Z]+)?", settled):  # the month is the one that the start lies in, not the next
-        stamp = to_offset(settled).rollback(stamp)
-    return calendar(stamp, settled, periods=periods, unit=first.unit), settled
+    found, stamp = frequency_of(first, frequency), first[0]
+    if re.fullmatch(r"\d*B?[MQY]S(-[A-Z]+)?", found):  # begin with the month that contains the start, not the next one
+        stamp = to_offset(found).rollback(stamp)
+    return calendar(stamp, found, periods=periods, unit=first.unit), found
 
 
 def regular_dates(
@@ -104,22 +104,22 @@ def regular_dates(
     whose: str = "",
     undated: str = "",
 ) -> tuple[pd.DatetimeIndex, np.ndarray]:
-    r"""Checks that dates are regular, or makes them so.
+    r"""Check that dates are regular, or make them regular.
 
     Arguments:
         index: The dates of the rows.
         frequency: The frequency that they should have.
         values: The rows, with shape :math:`(T, D)`.
-        regularise: Whether to mend what is not regular.
-        whose: Whose dates these are, for the message, as `" of item 'a'"`.
-        undated: What drops the dates, for the message, as `"frame.reset_index(drop=True)"`.
+        regularise: Whether to make irregular dates regular: sort them, average repeated dates, fill gaps with NaN.
+        whose: The item of the dates, for the message, as `" of item 'a'"`.
+        undated: The code that drops the dates, for the message, as `"frame.reset_index(drop=True)"`.
 
     Returns:
         The regular dates and their rows.
 
     Raises:
-        ValueError: If the dates are not regular and are not to be mended or cannot be, or their grid would be long
-            beyond all proportion to them.
+        ValueError: If the dates are not regular and `regularise` is off or cannot help, or if their grid would be far
+            longer than they are.
     """
     if on_grid(index, frequency):
         return index, values
@@ -137,16 +137,20 @@ def regular_dates(
             + _clocks(index, frequency)
         )
     if not regularise:
-        behind = np.flatnonzero(np.diff(clock) < 0) + 1
-        again = np.flatnonzero(index.duplicated())
+        unordered = np.flatnonzero(np.diff(clock) < 0) + 1
+        repeated = np.flatnonzero(index.duplicated())
         absent = grid[~grid.isin(tidy)]
         raise ValueError(
             f"the dates{whose} are not regular at frequency {frequency!r}: "
             + "; ".join(
                 f"{count} {what} (first: {first})"
                 for count, what, first in (
-                    (len(behind), "out of order", f"row {behind[0]}, {index[behind[0]]}" if len(behind) else ""),
-                    (len(again), "repeated", f"row {again[0]}, {index[again[0]]}" if len(again) else ""),
+                    (
+                        len(unordered),
+                        "out of order",
+                        f"row {unordered[0]}, {index[unordered[0]]}" if len(unordered) else "",
+                    ),
+                    (len(repeated), "repeated", f"row {repeated[0]}, {index[repeated[0]]}" if len(repeated) else ""),
                     (len(absent), "missing", str(absent[0]) if len(absent) else ""),
                 )
                 if count
@@ -156,23 +160,23 @@ def regular_dates(
                 if len(index) > 2 and (seen := inferred(index) or _rare(index))
                 else ""
             )
-            + f". {REMEDY if not len(again) or 10 * len(again) <= len(index) else REMEDY_OF_MANY}"
+            + f". {REMEDY if not len(repeated) or 10 * len(repeated) <= len(index) else REMEDY_OF_MANY}"
             + _clocks(index, frequency)
-            + ("" if len(behind) or len(again) or 10 * len(absent) < len(grid) else _as_rows(index, undated))
+            + ("" if len(unordered) or len(repeated) or 10 * len(absent) < len(grid) else _as_rows(index, undated))
         )
     frame = pd.DataFrame(values, index=pd.Index(clock))
-    frame = frame[~frame.reset_index().duplicated().to_numpy()]  # exact duplicates first: a mean may round
+    frame = frame[~frame.reset_index().duplicated().to_numpy()]  # drop exact duplicates: their mean may round
     frame = frame.groupby(level=0, sort=True).mean().reindex(grid.as_unit("ns").asi8)
     return grid.rename(index.name), frame.to_numpy()
 
 
 def require_in_proportion(tidy: pd.DatetimeIndex, frequency: str, whose: str = "") -> None:
-    r"""Checks that a grid from the first date to the last would not be long beyond all proportion to the dates.
+    r"""Check that a grid from the first date to the last would not be far longer than the dates.
 
     Arguments:
         tidy: The dates, in order.
         frequency: The frequency of the grid.
-        whose: Whose dates these are, for the message, as `" of item 'a'"`.
+        whose: The item of the dates, for the message, as `" of item 'a'"`.
 
     Raises:
         ValueError: If it would have more than `STEPS_PER_DATE` steps for each date and `STEPS_IN_GAPS` more.
@@ -190,26 +194,26 @@ def require_in_proportion(tidy: pd.DatetimeIndex, frequency: str, whose: str = "
 
 
 def _as_rows(index: pd.DatetimeIndex, undated: str) -> str:
-    r"""What to do about dates that are in order and have gaps by rule, as those of trading hours."""
+    r"""Return the advice for ordered dates with systematic gaps, such as trading hours."""
     if not undated or not (index.is_monotonic_increasing and index.is_unique):
         return ""
     return f". If each row counts as one step whatever its date is, as with trading hours, drop the dates: {undated}"
 
 
 def frequency_of(index: pd.DatetimeIndex, given: str | None, *, undated: str = "") -> str:
-    r"""Settles the frequency of dates that may be out of order, repeated or missing.
+    r"""Return the frequency of dates that may be out of order, repeated or incomplete.
 
     Arguments:
         index: The dates.
-        given: The frequency that the caller states. A week, month, quarter or year without an anchor takes it from the
-            dates: `"W"` becomes `"W-TUE"` where these are Tuesdays, `"M"` becomes `"MS"` at the firsts of months.
+        given: The frequency that the caller states. Weeks, months, quarters and years without an anchor take it from
+            the dates: `"W"` becomes `"W-TUE"` for Tuesdays, `"M"` becomes `"MS"` for firsts of months.
         undated: As for `regular_dates`.
 
     Returns:
         The pandas alias.
 
     Raises:
-        ValueError: If none is given and none can be seen.
+        ValueError: If none is given and none can be inferred.
     """
     tidy = index.unique().sort_values()
     if given is not None:
@@ -232,9 +236,9 @@ def frequency_of(index: pd.DatetimeIndex, given: str | None, *, undated: str = "
     return frequency
 
 
-def _stamped(start: pd.Period, periods: int, more: int = 0) -> pd.DatetimeIndex:
-    r"""The stamps of periods, and of those up to `more` as far as there are dates."""
-    with without_warnings():  # pandas means to drop periods of business days, which gluonts has
+def _timestamps(start: pd.Period, periods: int, more: int = 0) -> pd.DatetimeIndex:
+    r"""Return the timestamps of periods; of at least `more` periods, unless these exceed the range of dates."""
+    with without_warnings():  # pandas deprecates periods of business days, which gluonts uses
         for number in dict.fromkeys((max(periods, more), periods)):
             try:
                 return stamps_of(pd.period_range(start, periods=number))
@@ -244,21 +248,21 @@ def _stamped(start: pd.Period, periods: int, more: int = 0) -> pd.DatetimeIndex:
 
 
 def is_regular(index: pd.DatetimeIndex, frequency: str) -> bool:
-    r"""Whether dates, sorted and each once, are regular at a frequency.
+    r"""Return whether dates are regular at a frequency once sorted and without duplicates.
 
     Arguments:
         index: The dates.
         frequency: The pandas alias; without an anchor it takes that of the dates, as in `frequency_of`.
 
     Returns:
-        Whether they are; not if there are none.
+        Whether they are; False if there are no dates.
     """
     tidy = index.dropna().unique().sort_values()
     return len(tidy) > 0 and on_grid(tidy, frequency_of(tidy, frequency))
 
 
 def _clocks(index: pd.DatetimeIndex, frequency: str | None) -> str:
-    r"""What to do about dates that are irregular because the clocks were changed; "" where they are not."""
+    r"""Return the advice for dates that are irregular because of clock changes; "" for all others."""
     if index.tz is not None:
         tidy = index.unique().sort_values()
         clock = tidy.as_unit("ns").asi8
@@ -286,7 +290,7 @@ def _clocks(index: pd.DatetimeIndex, frequency: str | None) -> str:
     ahead = (steps[odd] == step.nanos + HOUR) & (index.hour[odd] < 3)
     if not (back | ahead).all() or not len(odd):
         return ""
-    hour = "'infer'" if step.nanos <= HOUR else "True"  # longer steps meet the hour that comes twice only once
+    hour = "'infer'" if step.nanos <= HOUR else "True"  # longer steps hit the repeated hour only once
     return (
         ". If they are local time over a change of the clocks, say so: "
         f"frame.tz_localize(zone, ambiguous={hour}) makes them hours that passed"
@@ -294,19 +298,19 @@ def _clocks(index: pd.DatetimeIndex, frequency: str | None) -> str:
 
 
 def _rare(tidy: pd.DatetimeIndex) -> str | None:
-    r"""The frequency of regular dates that is too rare to be taken for granted."""
+    r"""Return the frequency of regular dates if it is one too unusual to be inferred."""
     return next((name for name in ("2B", "3B", "4B", "SMS-15", "SME-15") if on_grid(tidy, name)), None)
 
 
 def _anchored(tidy: pd.DatetimeIndex, given: str) -> str | None:
-    r"""The weeks, months, quarters or years that dates lie on; None if none, or the frequency given has its anchor."""
+    r"""Return the anchored frequency of dates for an alias without an anchor; None if none fits."""
     match = re.fullmatch(r"(\d*)(W|M|[QYA][SE]?)", given.strip())
     if match is None:
         return None
     seen = inferred(tidy) or guessed(tidy)
     if seen is not None and unit_of(seen) == unit_of(alias(given)):
         return seen
-    # Few dates show no frequency, but they do lie on some grid.
+    # Too few dates to infer a frequency still lie on some grid.
     unit, month = match[2].replace("A", "Y"), tidy[0].month_name()[:3].upper()
     names = {"W": [f"W-{tidy[0].day_name()[:3].upper()}"], "M": ["MS", "ME", "BMS", "BME"]}.get(unit)
     names = names or [f"{unit[0]}{end}-{month}" for end in ("SE" if len(unit) == 1 else unit[1])]

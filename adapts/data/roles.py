@@ -1,4 +1,4 @@
-r"""Which columns of a panel are targets and which covariates."""
+r"""Roles of the columns of a panel: targets, past, known and static covariates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .item import columns_of
 from .options import column_names
 from .panel import Panel
 
-#: The most known covariates and products of these with static columns.
+#: The most known covariates, with their products with static columns.
 MOST_PRODUCTS = 256
 
 
@@ -28,18 +28,18 @@ def assign(
     known_covariates: str | Sequence[str],
     calendar: bool,
 ) -> Panel:
-    r"""Gives the columns of a panel their roles.
+    r"""Assign roles to the columns of a panel.
 
     Arguments:
-        panel: The panel. Its static columns stay what they are.
+        panel: The panel. Its static columns keep their role.
         target: The columns to forecast; all that are no covariates if None.
-        past_covariates: The columns that are known up to now only.
+        past_covariates: The columns that are known up to the forecast origin only.
         known_covariates: The columns whose future values will be given.
-        calendar: Whether to make known covariates of the dates: sines and cosines of the day, the week and the year,
-            as far as the steps are shorter.
+        calendar: Whether to add known covariates of the dates: sines and cosines of the time of day, week and year,
+            each if the steps are shorter.
 
     Returns:
-        The panel of these columns alone: targets, past covariates, known ones, static ones, the calendar.
+        The panel of these columns only: targets, past, known and static covariates, calendar.
 
     Raises:
         ValueError: If a column is unknown or has two roles, none is left to forecast, or a panel without dates is to
@@ -68,31 +68,31 @@ def assign(
     if not targets:
         raise ValueError(f"all {len(columns)} columns are covariates, and none is left to forecast")
     past, known = roles["past_covariates"] or [], [*(roles["known_covariates"] or []), *static]
-    held = panel.static
+    categories = panel.static
     panel = replace(panel, past_covariates=(), known_covariates=(), calendar=()).select([*targets, *past, *known])
-    panel = replace(panel, past_covariates=tuple(past), known_covariates=tuple(known), static=held)
+    panel = replace(panel, past_covariates=tuple(past), known_covariates=tuple(known), static=categories)
     return _with_calendar(panel) if calendar else panel
 
 
 def require_tellable(panel: Panel) -> None:
-    r"""Checks that the static columns of a panel, if it has any, can tell how items react to what is known.
+    r"""Check that static columns, if any, can explain how items respond to known covariates.
 
     Arguments:
         panel: The panel.
 
     Raises:
-        ValueError: If there is one item, nothing known that changes, a column that is the same in all items, or more
-            products than are tried.
+        ValueError: If there is a single item, no known covariate that varies in time, a static column with one value in
+            all items, or more than `MOST_PRODUCTS` known covariates and products.
     """
     if not panel.static:
         return
-    said, columns = listed(panel.static), panel.static_columns
+    names, columns = listed(panel.static), panel.static_columns
     moving = len(panel.known_covariates) - len(columns)
     if len(panel) == 1:
-        raise ValueError(f"static columns ({said}) tell items apart, and there is one: leave static= out")
+        raise ValueError(f"static columns ({names}) tell items apart, and there is one: leave static= out")
     if not moving:
         raise ValueError(
-            f"static columns ({said}) tell how items react to known covariates, and there are none: name "
+            f"static columns ({names}) tell how items react to known covariates, and there are none: name "
             "known_covariates=, or pass calendar=True"
         )
     values = panel.select(columns)
@@ -102,12 +102,13 @@ def require_tellable(panel: Panel) -> None:
             raise ValueError(f"static column {shown(name)} is the same in all {len(panel)} items: leave it out")
     if moving * (1 + len(columns)) > MOST_PRODUCTS:
         raise ValueError(
-            f"static columns ({said}) make {len(columns)} numbers and categories; with {moving} known covariates "
+            f"static columns ({names}) make {len(columns)} numbers and categories; with {moving} known covariates "
             f"that are {moving * (1 + len(columns))} products, {MOST_PRODUCTS} at most are tried: join rare categories"
         )
 
 
 def _with_calendar(panel: Panel) -> Panel:
+    r"""Append the calendar covariates to a panel."""
     if panel.frequency is None:
         raise ValueError(
             "calendar=True makes covariates of the dates, and these series have none: pass a frame with a "
@@ -125,7 +126,7 @@ def _with_calendar(panel: Panel) -> Panel:
 
 
 def calendar_columns(frequency: str) -> tuple[str, ...]:
-    r"""Names the columns that `calendar=True` makes.
+    r"""Return the names of the columns that `calendar=True` adds.
 
     Arguments:
         frequency: The frequency of the dates.
@@ -134,7 +135,7 @@ def calendar_columns(frequency: str) -> tuple[str, ...]:
         The names, in order.
 
     Raises:
-        ValueError: If the steps are so long that the calendar tells nothing of them.
+        ValueError: If the steps are longer than all cycles of the calendar.
     """
-    waves = [(cycle, n) for cycle, most in cycles_of(frequency) for n in range(1, most + 1)]
-    return tuple(f"{cycle} {wave} {n}" for cycle, n in waves for wave in ("sin", "cos"))
+    harmonics = [(cycle, n) for cycle, most in cycles_of(frequency) for n in range(1, most + 1)]
+    return tuple(f"{cycle} {wave} {n}" for cycle, n in harmonics for wave in ("sin", "cos"))

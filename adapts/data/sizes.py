@@ -1,4 +1,4 @@
-r"""Sizes that can be computed with."""
+r"""Check that values have sizes whose squares are finite and not zero."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from ..errors import shown
 if TYPE_CHECKING:
     from .panel import Panel
 
-#: The smallest and the largest size of a channel: the squares of ten times as much are numbers of double precision.
+#: The smallest and the largest size of a channel, with a margin of ten before squares leave double precision.
 SMALLEST, LARGEST = 1e-150, 1e150
 
 
 def require_sizes(panel: Panel) -> None:
-    r"""Checks that the channels have a size that can be computed with, from 1e-150 to 1e150.
+    r"""Check that the largest absolute value of each channel lies between 1e-150 and 1e150.
 
     Arguments:
         panel: The panel, without infinite values.
 
     Raises:
-        ValueError: If a value is larger, or all values of a channel are smaller but not all zero.
+        ValueError: If a value is over ten times larger, or all values of a channel are over ten times smaller but not
+            all zero.
     """
     sizes = [np.abs(item.values).max(0, initial=0.0, where=~np.isnan(item.values)) for item in panel.items]
     largest = np.max(sizes, axis=0)  # (D,)

@@ -1,4 +1,4 @@
-r"""Splits of a panel in time."""
+r"""Chronological splits of a panel."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SPLITS = ("train", "validation", "calibration", "confirmation")
 
 @dataclass(frozen=True)
 class Split:
-    r"""One chronological part of a panel.
+    r"""One chronological split of a panel.
 
     Arguments:
-        name: The name of the part.
+        name: The name of the split.
         ranges: For each item the rows `[start, stop)` that may be targets. Contexts may look back before `start`.
     """
 
@@ -34,20 +34,20 @@ def split_panel(
     borders: tuple[int, int] | None = None,
     fractions: Sequence[float] = (0.7, 0.1, 0.1, 0.1),
 ) -> dict[str, Split]:
-    r"""Cuts a panel into train, validation, calibration and confirmation, in this order in time.
+    r"""Split a panel into train, validation, calibration and selection ("confirmation"), in this order in time.
 
-    The items of a dated panel are cut at the same calendar dates: rows are counted where any of them has one, and an
-    item that ends before a cut, or begins after it, has an empty range on the other side. The items of an undated
-    panel have no common clock, and each is cut at its own rows.
+    The items of a dated panel are split at the same dates. Rows are counted over the dates at which any item has a row;
+    an item that ends before a split point, or begins after it, has an empty range on the other side. The items of an
+    undated panel share no calendar, and each is split at its own rows.
 
     Arguments:
-        panel: The panel to cut.
-        borders: The rows where the train rows and the validation rows end, as a data card states them. The validation
-            rows are then shared out in thirds, and the rows behind them belong to no part.
-        fractions: The shares of the four parts where there are no borders. They sum to one.
+        panel: The panel to split.
+        borders: The rows where the train and the validation rows end, as a data card states them. The validation rows
+            are then divided into thirds for the last three splits, and later rows belong to no split.
+        fractions: The fractions of the four splits if there are no borders. They sum to one.
 
     Returns:
-        The four parts by name.
+        The four splits by name.
 
     Raises:
         ValueError: If the borders are not in order, or the fractions do not add up to 1.
@@ -61,7 +61,7 @@ def split_panel(
 
     def cuts(rows: int) -> list[int]:
         if borders is None:
-            return [0, *(round(rows * share) for share in np.cumsum(fractions))]
+            return [0, *(round(rows * fraction) for fraction in np.cumsum(fractions))]
         train, stop = (min(border, rows) for border in borders)
         third = (stop - train) / 3
         return [0, train, train + round(third), train + round(2 * third), stop]

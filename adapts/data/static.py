@@ -1,4 +1,4 @@
-r"""Static columns: what is said of an item as a whole, in numbers, in text or in categories."""
+r"""Static columns, constant within each item: numbers, text or categories."""
 
 from __future__ import annotations
 
@@ -20,49 +20,50 @@ if TYPE_CHECKING:
 
 
 def coded(column: pd.Series[Any], categories: Categories | None = None) -> tuple[np.ndarray, Any]:
-    r"""Makes numbers of a static column.
+    r"""Encode a static column as numbers.
 
     Arguments:
-        column: The column: numbers, truths, text or categories.
-        categories: The categories of the fit; those that are there if None.
+        column: The column: numbers, booleans, text or categories.
+        categories: The categories of the fit; those of the column if None.
 
     Returns:
-        The numbers, float64, and None; or the place of each entry among the sorted categories, NaN where it is missing
-        or is none of them, and the categories.
+        The numbers, float64, and None; or the index of each entry among the sorted categories, NaN if it is missing or
+        not among them, and the categories.
     """
     plain = numeric(column)
     if categories is None and plain is not None:
         return plain, None
-    # A file reads categories that are whole numbers as numbers.
+    # Categories that are whole numbers come from a file as numbers: hence `text`.
     codes, names = names_in(column, "category", text)
     found = tuple(sorted(names)) if categories is None else categories
-    # The place of each name among the categories; the missing entries, of code -1, take the last one, NaN.
-    places = np.append(pd.Index([str(each) for each in found]).get_indexer(names), -1).astype(np.float64)
+    # The index of each name among the categories; missing entries have code -1, and take the last place, NaN.
+    places = np.append(pd.Index([str(name) for name in found]).get_indexer(names), -1).astype(np.float64)
     places[places < 0] = np.nan
     return places[codes], found
 
 
 def with_static(panel: Panel, static: Mapping[str, Categories | None]) -> Panel:
-    r"""Makes columns of a panel static: they move behind all others, one value an item, categories as indicators.
+    r"""Make columns of a panel static: last in order, one value for each item, categories as indicators.
 
     Arguments:
-        panel: A panel with a column of numbers, or of places among the categories, for each static one.
+        panel: A panel with a column of numbers, or of category indices, for each static column.
         static: The categories of each static column, None for numbers.
 
     Returns:
-        The panel. A number that is missing in some rows of an item is that of the others, one that is missing in all
-        is NaN; a category that is missing, or none of those given, has no indicator.
+        The panel. A number missing in some rows of an item is taken from its others, and is NaN if missing in all. A
+        missing or unknown category has zeros in all indicators.
 
     Raises:
-        ValueError: If a column is not constant within an item, no other column is left, or two are called alike.
+        ValueError: If a column is not constant within an item, no other column is left, or two columns would have one
+            name.
     """
     if not static:
         return panel
-    rest = [number for number, name in enumerate(panel.channels) if name not in static]
-    channels, made = tuple(panel.channels[number] for number in rest), columns_of(static)
+    others = [number for number, name in enumerate(panel.channels) if name not in static]
+    channels, static_channels = tuple(panel.channels[number] for number in others), columns_of(static)
     if not channels:
         raise ValueError(f"all columns ({listed(static)}) are static, and none is left to forecast")
-    taken = [name for name in made if name in channels]
+    taken = [name for name in static_channels if name in channels]
     if taken:
         raise ValueError(f"static columns make a column {shown(taken[0])}, and there is one already: rename that one")
     items = []
@@ -70,39 +71,44 @@ def with_static(panel: Panel, static: Mapping[str, Categories | None]) -> Panel:
         row: list[float] = []
         for name, categories in static.items():
             column = item.values[:, panel.channels.index(name)]
-            held = np.unique(column[~np.isnan(column)])
-            if len(held) > 1:
-                said = [f"{value:g}" if categories is None else repr(categories[int(value)]) for value in held[:2]]
+            distinct = np.unique(column[~np.isnan(column)])
+            if len(distinct) > 1:
+                shown_values = [
+                    f"{value:g}" if categories is None else repr(categories[int(value)]) for value in distinct[:2]
+                ]
                 raise ValueError(
                     f"column {shown(name)} is static, one value an item, and item {shown(item.item_id)} has "
-                    f"{said[0]} and "
-                    f"{said[1]}: name it in known_covariates= or past_covariates= if it changes"
+                    f"{shown_values[0]} and "
+                    f"{shown_values[1]}: name it in known_covariates= or past_covariates= if it changes"
                 )
-            value = held[0] if len(held) else np.nan
+            value = distinct[0] if len(distinct) else np.nan
             row += [value] if categories is None else [float(value == place) for place in range(len(categories))]
-        items.append(replace(item, values=np.hstack([item.values[:, rest], np.tile(row, (len(item), 1))])))
-    return replace(panel, items=tuple(items), channels=(*channels, *made), known_covariates=made, static=dict(static))
+        items.append(replace(item, values=np.hstack([item.values[:, others], np.tile(row, (len(item), 1))])))
+    return replace(
+        panel, items=tuple(items), channels=(*channels, *static_channels), known_covariates=static_channels,
+        static=dict(static),
+    )  # fmt: skip
 
 
 def as_fitted(panel: Panel, fitted: Panel) -> Panel:
-    r"""Gives later rows the static columns of the fit.
+    r"""Give new rows the static columns of the fit.
 
     Arguments:
-        panel: The rows. Static columns that they lack are those of the fit, if their items were in it.
+        panel: The new rows. Static columns that they lack are taken from the fit, if their items were in it.
         fitted: The fitted panel.
 
     Returns:
-        The panel, with the static columns of the fit behind all others; categories that the fit did not see have no
-        indicator, and numbers beyond those of the fit's items are the nearest of these.
+        The panel, with the static columns of the fit last. Categories that the fit did not see have zeros in all
+        indicators. Numbers are clipped to the range over the fitted items.
 
     Raises:
-        ValueError: If an item that was not in the fit lacks static columns, one that was has other values than there,
-            or numbers were text or the other way. Items that only have numbers for names, as those of a list or an
-            array, are told apart by nothing, and may be others.
+        ValueError: If an item lacks static columns and was not in the fit; a fitted item has other values than in the
+            fit; or numbers were text in the fit, or vice versa. Items that are only numbered, as those of a list or an
+            array, are not taken for the fitted ones, and may have other values.
     """
     absent = [name for name in fitted.static if name not in panel.static]
     for name in fitted.static:
-        kinds = ["numbers" if each.static.get(name) is None else "text" for each in (fitted, panel)]
+        kinds = ["numbers" if source.static.get(name) is None else "text" for source in (fitted, panel)]
         if name not in absent and kinds[0] != kinds[1]:
             raise ValueError(f"static column {shown(name)} holds {kinds[1]}, and held {kinds[0]} in the fit")
     known = {item.item_id: item for item in fitted.items}
@@ -111,7 +117,7 @@ def as_fitted(panel: Panel, fitted: Panel) -> Panel:
         name: np.array([item.values[-1, fitted.channels.index(name)] for item in fitted.items])
         for name, categories in fitted.static.items() if categories is None
     }  # fmt: skip
-    rest = [number for number, name in enumerate(panel.channels) if name not in panel.static_columns]
+    others = [number for number, name in enumerate(panel.channels) if name not in panel.static_columns]
     items = []
     for item in panel.items:
         if absent and item.item_id not in known:
@@ -123,30 +129,32 @@ def as_fitted(panel: Panel, fitted: Panel) -> Panel:
             columns = columns_of({name: categories})
             value = _values(panel, item, columns) if name not in absent else None
             if value is None or not numbered and item.item_id in known:
-                held = _values(fitted, known[item.item_id], columns)
-                if value is not None and not np.allclose(value, held, equal_nan=True):
+                fitted_value = _values(fitted, known[item.item_id], columns)
+                if value is not None and not np.allclose(value, fitted_value, equal_nan=True):
+                    before, now = _described(name, categories, fitted_value), _described(name, categories, value)
                     raise ValueError(
-                        f"item {shown(item.item_id)} was fitted with {_said(name, categories, held)}, and comes with "
-                        f"{_said(name, categories, value)}: give it as it was, or fit(series) anew"
+                        f"item {shown(item.item_id)} was fitted with {before}, and comes with {now}: give it as it "
+                        "was, or fit(series) anew"
                     )
-                value = held
+                value = fitted_value
             if name in ranges:
                 value = np.clip(value, np.nanmin(ranges[name]), np.nanmax(ranges[name]))
             row += value.tolist()
-        items.append(replace(item, values=np.hstack([item.values[:, rest], np.tile(row, (len(item), 1))])))
+        items.append(replace(item, values=np.hstack([item.values[:, others], np.tile(row, (len(item), 1))])))
     return replace(
-        panel, items=tuple(items), channels=(*(panel.channels[number] for number in rest), *fitted.static_columns),
+        panel, items=tuple(items), channels=(*(panel.channels[number] for number in others), *fitted.static_columns),
         past_covariates=(), known_covariates=fitted.static_columns, static=fitted.static,
     )  # fmt: skip
 
 
 def _values(panel: Panel, item: Item, columns: Sequence[str]) -> np.ndarray:
-    r"""What the columns of a static one say of an item; 0 for categories that the panel does not have."""
+    r"""Return the values of a static column's channels for an item; 0 for channels that the panel lacks."""
     places = [panel.channels.index(name) if name in panel.channels else None for name in columns]
     return np.array([0.0 if place is None else item.values[-1, place] for place in places])
 
 
-def _said(name: str, categories: Categories | None, value: np.ndarray) -> str:
+def _described(name: str, categories: Categories | None, value: np.ndarray) -> str:
+    r"""Return the value of a static column as written in messages."""
     if categories is None:
         return f"{name}={value[0]:g}"
     return f"{name}={shown(categories[int(value.argmax())])}" if value.any() else f"no {name} of the fit"

@@ -1,4 +1,4 @@
-r"""When windows begin: what their dependence and their blocks of time are told by."""
+r"""Origin times of windows, from which their dependence and their blocks in time follow."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, init=False)
 class Times:
-    r"""When windows begin: steps of a calendar that all of their items, or several panels, have in common.
+    r"""Origin times of windows, as steps of a calendar common to all items, or to several panels.
 
-    What asks which windows are simultaneous, or how far apart they lie, asks for these, and not for rows: a row's
-    number within its item tells no time where items begin at different dates. Hence they are made of panels only. The
-    items of an undated panel are taken to end together, and a row's number, counted from there, is its time.
+    Use them, not row numbers, to find simultaneous windows or the distance between windows: row numbers are no times
+    where items begin at different dates. Hence times are computed from panels only. The items of an undated panel are
+    assumed to end together, and time is counted from there.
 
     Arguments:
         panel: The panel of the items.
@@ -35,7 +35,7 @@ class Times:
     Attributes:
         step: The steps, with shape :math:`(n,)`.
         item: The items, with shape :math:`(n,)`.
-        calendar: The frequency of the steps, and what they are counted from.
+        calendar: The frequency of the steps, and their origin.
     """
 
     step: np.ndarray
@@ -47,7 +47,7 @@ class Times:
         if panel.frequency is None:
             since = -max(panel.lengths)
         else:
-            since = min(int(one.clock()[0]) for one in panel.items if len(one))
+            since = min(int(series.clock()[0]) for series in panel.items if len(series))
         self._set(panel.begins[item] + row, item, (panel.frequency, since))
 
     def _set(self, step: np.ndarray, item: np.ndarray, calendar: tuple[str | None, int]) -> None:
@@ -71,13 +71,13 @@ class Times:
 
     @classmethod
     def joined(cls, parts: Sequence[Times]) -> Times:
-        r"""Joins the times of windows of one panel.
+        r"""Concatenate times with one calendar.
 
         Arguments:
-            parts: The times, one at least.
+            parts: The times, at least one.
 
         Returns:
-            All of them, in this order.
+            All times, in this order.
 
         Raises:
             ValueError: If their calendars differ.
@@ -92,49 +92,51 @@ class Times:
 
     @classmethod
     def of_panels(cls, windows: Sequence[Windows]) -> Times:
-        r"""Brings windows of several panels onto one calendar.
+        r"""Return the times of windows of several panels on one calendar.
 
         Arguments:
-            windows: The windows of each panel, whose origins are rows of their items. Panels are all dated or none is.
+            windows: The windows of each panel, whose origins are rows of their items. All panels are dated, or none.
 
         Returns:
-            The times of all windows, in this order; the items of each panel are others than those before. Steps are
-            those of the panel with the longest ones. Undated panels are taken to end together.
+            The times of all windows, in this order. Items of different panels have different numbers. The calendar has
+            the longest step of the panels. Undated panels are assumed to end together.
 
         Raises:
             ValueError: If some panels are dated and others are not.
         """
-        shift = np.cumsum([0, *(len(each.panel) for each in windows)])
-        item = np.concatenate([each.item + first for each, first in zip(windows, shift, strict=False)])
-        named = {each.panel.frequency for each in windows}
-        frequencies = [name for name in named if name is not None]
+        shift = np.cumsum([0, *(len(batch.panel) for batch in windows)])
+        item = np.concatenate([batch.item + first for batch, first in zip(windows, shift, strict=False)])
+        distinct = {batch.panel.frequency for batch in windows}
+        frequencies = [name for name in distinct if name is not None]
         if not frequencies:
-            since = -max(max(each.panel.lengths) for each in windows)
-            return cls._made(np.concatenate([each.time.step + each.time.calendar[1] - since for each in windows]), item,
-                             (None, since))  # fmt: skip
-        if len(frequencies) < len(named):
+            since = -max(max(batch.panel.lengths) for batch in windows)
+            step = np.concatenate([batch.time.step + batch.time.calendar[1] - since for batch in windows])
+            return cls._made(step, item, (None, since))
+        if len(frequencies) < len(distinct):
             raise ValueError(
                 "expected panels that all have dates, or none, got some of both: one calendar cannot hold them"
             )
-        firsts = [pd.Timestamp(one.index[0]) for each in windows for one in each.panel.items if len(one)]
+        firsts = [pd.Timestamp(series.index[0]) for batch in windows for series in batch.panel.items if len(series)]
         start, longest = min(firsts), max(frequencies, key=step_days)
         dates = [
-            each.panel.items[i].clock()[row] for each in windows for i, row in zip(each.item, each.origin, strict=True)
+            batch.panel.items[i].clock()[row]
+            for batch in windows
+            for i, row in zip(batch.item, batch.origin, strict=True)
         ]
         return cls._made(steps_since(start, np.array(dates), longest), item, (longest, start.as_unit("ns").value))
 
 
 def require_times(time: Times) -> Times:
-    r"""Checks that windows are told apart by time, not by rows.
+    r"""Check that origins are given as times, not as rows.
 
     Arguments:
-        time: When windows begin.
+        time: The origin times of windows.
 
     Returns:
-        The same.
+        The same times.
 
     Raises:
-        TypeError: If these are no `Times`.
+        TypeError: If they are no `Times`.
     """
     if not isinstance(time, Times):
         raise TypeError(

@@ -1,4 +1,4 @@
-r"""Whether one model is better than another: differences of scores on the same windows, with intervals."""
+r"""Differences of models' scores on the same windows, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..data.windows import Windows
 from ..errors import shown
 from ..statistics.bootstrap import block_scheme, student
 
-#: Scores that are means over cells, and those of whole windows: what differences can be taken of.
+#: The metrics of which differences can be taken: means over cells, and scores of whole windows.
 METRICS = ("mse", "mae", "crps", "wql", "coverage_80", "coverage_80_calm", "coverage_80_volatile", "width_80",
            "interval_score_80", "energy_score", "variogram_channels", "variogram_time", "crps_sum")  # fmt: skip
 
@@ -29,33 +29,33 @@ def difference_table(
     metrics: Sequence[str] | None = None,
     level: float = 0.9,
 ) -> pd.DataFrame:
-    r"""Takes the differences of models' mean scores to those of one model, with intervals.
+    r"""Return the differences of models' mean scores to those of one model, with confidence intervals.
 
-    Both models were scored on the same cells, so that their difference is taken cell by cell. The items, leads and
-    channels of windows that begin together count as one outcome, and so do those of windows within one horizon.
+    Both models are scored on the same cells, so that differences are taken cell by cell. All items, horizon steps and
+    channels of windows that begin together, or within one horizon, count as one observation.
 
-    The interval is the difference plus and minus its standard deviation times Student's point. Both come from slow
-    waves over the windows' time (see `BlockScheme`, which says how often intervals cover), whose number grows with the
-    horizons that the windows span: 2 where they span 4, 4 at 12, 10 at 50. With 12 windows or fewer intervals are
-    wide, and cover differences that persist for several horizons less often than they say. Where time is shorter
-    than four horizons but there are eight items or more, items stand in for time, each with all of its windows; where
-    there are neither, the interval is NaN.
+    The interval is the difference plus and minus its standard error times a quantile of Student's t-distribution. Both
+    follow from low-frequency projections over the windows' time; `BlockScheme` reports the coverage of such intervals.
+    The number of projections grows with the horizons that the windows span: 2 where they span 4, 4 at 12, 10 at 50.
+    With 12 windows or fewer, intervals are wide; they cover less often than `level` where differences persist for
+    several horizons. If the windows span less than four horizons but there are eight items or more, items replace time
+    as blocks, each with all of its windows. With neither, the interval is NaN.
 
     References:
         | Comparing predictive accuracy (Diebold and Mariano, 1995)
         | HAR inference: recommendations for practice (Lazarus, Lewis, Stock and Watson, 2018)
 
     Arguments:
-        scores: Of each model the window scores by metric, of shape :math:`(n, H, D)` or :math:`(n,)`.
-        windows: The windows scored.
+        scores: For each model the window scores by metric, with shape :math:`(n, H, D)` or :math:`(n,)`.
+        windows: The scored windows.
         against: The model that the others are compared to.
         metrics: The metrics, among `METRICS`; all of them if None. Calibration errors are no means over windows, and
-            have no difference here.
-        level: The probability that an interval covers.
+            have no differences here.
+        level: The nominal coverage of the intervals.
 
     Returns:
-        A tidy frame: model, against, channel, metric, difference, low, high; below zero, the model scores lower.
-        Channel "all" is the mean over channels.
+        A tidy frame: model, against, channel, metric, difference, low, high. A negative difference means that the model
+        scores lower. Channel "all" is the mean over channels.
 
     Raises:
         ValueError: If a model or metric is unknown, or the level lies outside (0, 1).
@@ -68,8 +68,8 @@ def difference_table(
     if not 0 < checks.real(level) < 1:
         raise ValueError(f"expected the level of an interval within (0, 1), got {shown(level)}")
     channels = windows.panel.channels
-    clock = block_scheme(windows.time, windows.prediction_length)
-    stretch = math.nan if clock is None else student((1 + level) / 2, clock.freedom)
+    scheme = block_scheme(windows.time, windows.prediction_length)
+    quantile = math.nan if scheme is None else student((1 + level) / 2, scheme.freedom)
     rows = []
     for model in scores:
         if model == against:
@@ -78,13 +78,14 @@ def difference_table(
             cells = scores[model][metric] - scores[against][metric]  # (n, H, D) or (n,)
             names = channels if cells.ndim == 3 else ()
             table = cells if cells.ndim == 3 else cells[:, None, None]  # (n, H, D)
-            seen = (~table.isnan()).sum(1)  # (n, D)
+            count = (~table.isnan()).sum(1)  # (n, D)
             total = table.double().nansum(1)
-            means = total.sum(0) / seen.sum(0)  # (D,)
-            spread = torch.zeros(len(means) + 1, dtype=torch.float64)
-            if clock is not None:
-                spread = clock.waves(total, seen, together=True).square().mean(0).sqrt()
+            means = total.sum(0) / count.sum(0)  # (D,)
+            error = torch.zeros(len(means) + 1, dtype=torch.float64)
+            if scheme is not None:
+                error = scheme.waves(total, count, together=True).square().mean(0).sqrt()
             values = torch.cat([means.nanmean(0, keepdim=True), means])
-            for name, value, width in zip(("all", *names), values.tolist(), (stretch * spread).tolist(), strict=False):
-                rows.append((model, against, name, metric, value, value - width, value + width))
+            half_widths = (quantile * error).tolist()
+            for name, value, half_width in zip(("all", *names), values.tolist(), half_widths, strict=False):
+                rows.append((model, against, name, metric, value, value - half_width, value + half_width))
     return pd.DataFrame(rows, columns=["model", "against", "channel", "metric", "difference", "low", "high"])

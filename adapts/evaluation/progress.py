@@ -10,16 +10,16 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(stages: int | None, *, shown: bool = True) -> Iterator[Callable[[str], None]]:
-    r"""Shows which stage is under way and how many are done, on the standard error where that is a terminal.
+    r"""Show the current stage and the number of finished stages on standard error, if it is a terminal.
 
-    The bar goes when all is done.
+    The bar disappears at the end.
 
     Arguments:
-        stages: The number of stages; unknown if None.
-        shown: Whether to show anything.
+        stages: The number of stages, None if unknown.
+        shown: Whether to show the bar.
 
     Yields:
-        What to call with the name of each stage as it begins.
+        A function to call with the name of each stage as it begins.
     """
     if not shown:
         yield lambda stage: None
@@ -32,9 +32,9 @@ def progress_bar(stages: int | None, *, shown: bool = True) -> Iterator[Callable
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task, begun = progress.add_task("read", total=stages), 0
 
-        def tell(stage: str) -> None:
+        def begin(stage: str) -> None:
             nonlocal begun
             progress.update(task, description=stage, completed=begun)
             begun += 1
 
-        yield tell
+        yield begin

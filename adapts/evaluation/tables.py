@@ -1,4 +1,4 @@
-r"""Scores of laws as tables: those of each window, their means a channel and block of leads, lines to print."""
+r"""Tables of scores: of each window, their means by channel and block of horizon steps, and as text."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from ..statistics.bootstrap import lead_blocks
 from . import scores
 
 BATCH = 64  # windows forecast and sampled at a time
-_MEAN = "all"  # stands where a channel does, for the mean over channels
+_MEAN = "all"  # the channel name of the mean over channels
 
 _CELL = ("mse", "mae", "crps", "wql", "coverage_80", "width_80", "interval_score_80")  # scores of one cell
 _JOINT = ("energy_score", "variogram_channels", "variogram_time", "crps_sum")  # scores of one window
-_REGIMES = ("coverage_80_calm", "coverage_80_volatile")  # of cells, where it is known what came before
-WINDOW_SCORES = (*_CELL, *_JOINT, "pit")  # what `window_scores` gives
+_REGIMES = ("coverage_80_calm", "coverage_80_volatile")  # scores of cells that need the rows before each window
+WINDOW_SCORES = (*_CELL, *_JOINT, "pit")  # the keys that `window_scores` returns
 # the power of the scale that divides a score
 _UNITS = {"mse": 2, "mae": 1, "crps": 1, "wql": 1, "width_80": 1, "interval_score_80": 1}
 
@@ -50,26 +50,26 @@ def window_scores(
     num_samples: int,
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
-    r"""Scores each window by itself, before any mean is taken.
+    r"""Return the scores of each window, before any mean is taken.
 
     Arguments:
-        law: The law of :math:`n` windows.
-        future: What came true, with shape :math:`(n, H, D)`. NaN is missing.
-        location: The location of each channel, with shape :math:`(D,)`; the joint scores compare channels.
+        law: The joint distribution of :math:`n` windows.
+        future: The observed values, with shape :math:`(n, H, D)`. NaN is missing.
+        location: The location of each channel, with shape :math:`(D,)`, to standardise for the joint scores.
         scale: The scale of each channel, with shape :math:`(D,)`.
-        varies: Whether each channel ever changes, with shape :math:`(D,)`; the PITs of one that does not are NaN.
-        num_samples: The number of samples :math:`S` of the sample scores.
-        generator: The source of the samples and of what randomises PITs.
+        varies: Whether each channel varies, with shape :math:`(D,)`; the PITs of a constant channel are NaN.
+        num_samples: The number of samples :math:`S` for scores that are computed from samples.
+        generator: The random generator of the samples and of randomised PITs.
 
     Returns:
-        By name the scores of a cell and the randomised "pit", with shape :math:`(n, H, D)`, and the joint scores, with
-        shape :math:`(n,)`.
+        The scores by name: those of cells and the randomised "pit", with shape :math:`(n, H, D)`, and the joint scores,
+        with shape :math:`(n,)`.
     """
-    where, by = torch.from_numpy(np.asarray(location, float)), torch.from_numpy(np.asarray(scale, float))
-    changes = torch.from_numpy(np.asarray(varies, bool))
+    locations, scales = torch.from_numpy(np.asarray(location, float)), torch.from_numpy(np.asarray(scale, float))
+    is_varying = torch.from_numpy(np.asarray(varies, bool))
     quantiles = law.marginals.at([*scores.DECILES])  # (n, H, D, 9)
-    pit = law.marginals.pit(future, generator).where(changes, torch.nan)  # of a constant: rounding noise
-    samples = law.sample(num_samples, generator, stratified=False)  # (S, n, H, D), as fair scores need them
+    pit = law.marginals.pit(future, generator).where(is_varying, torch.nan)  # of a constant: rounding noise
+    samples = law.sample(num_samples, generator, stratified=False)  # (S, n, H, D), independent, for fair scores
     cells = {
         "mse": (law.mean.double() - future.double()).square(),
         "mae": (quantiles[..., 4].double() - future.double()).abs(),
@@ -80,8 +80,8 @@ def window_scores(
         "interval_score_80": scores.interval_score(quantiles[..., 0], quantiles[..., -1], future, 0.8),
     }
     for name, power in _UNITS.items():
-        cells[name] = cells[name] / by**power
-    samples, y = (((x - where) / by).float() for x in (samples, future))
+        cells[name] = cells[name] / scales**power
+    samples, y = (((x - locations) / scales).float() for x in (samples, future))
     by_lead = scores.variogram_score(samples.flatten(1, 2), y.flatten(0, 1)).view(len(y), -1)
     by_channel = scores.variogram_score(samples.mT.flatten(1, 2), y.mT.flatten(0, 1)).view(len(y), -1)
     joint = {
@@ -94,28 +94,28 @@ def window_scores(
 
 
 def with_regimes(windows: Mapping[str, Tensor], past: Tensor) -> dict[str, Tensor]:
-    r"""Adds the coverage in calm and in volatile regimes (see `scores.by_regime`).
+    r"""Add the coverage in calm and in volatile regimes (see `scores.by_regime`).
 
     Arguments:
-        windows: What `window_scores` gives, for all windows.
-        past: The rows before each window, with shape :math:`(n, L, D)`; the last :math:`H` steps among them tell the
-            regime. NaN is missing.
+        windows: The scores of `window_scores`, for all windows.
+        past: The rows before each window, with shape :math:`(n, L, D)`; the last :math:`H` steps among them determine
+            the regime. NaN is missing.
 
     Returns:
         The scores with "coverage_80_calm" and "coverage_80_volatile", each with shape :math:`(n, H, D)`.
     """
     inside = windows["coverage_80"]
-    parts = scores.by_regime(inside, scores.step_spread(past, inside.shape[1]))
-    return {**windows, **dict(zip(_REGIMES, parts, strict=True))}
+    by_regime = scores.by_regime(inside, scores.step_spread(past, inside.shape[1]))
+    return {**windows, **dict(zip(_REGIMES, by_regime, strict=True))}
 
 
 def summarise(model: str, windows: Mapping[str, Tensor], time: Times, channels: Sequence[str]) -> pd.DataFrame:
-    r"""Takes the means of window scores: a channel, and a block of leads.
+    r"""Return the means of window scores by channel and block of horizon steps.
 
     Arguments:
         model: The name of the model.
-        windows: What `window_scores` gives, for all windows.
-        time: When the windows begin (`Windows.time`).
+        windows: The scores of `window_scores`, for all windows.
+        time: The origin times of the windows (`Windows.time`).
         channels: The names of the channels.
 
     Returns:
@@ -137,7 +137,7 @@ def summarise(model: str, windows: Mapping[str, Tensor], time: Times, channels: 
 
 
 def require_names(channels: Sequence[str]) -> None:
-    r"""Checks that no channel bears the name of their mean.
+    r"""Check that no channel has the name of the mean over channels.
 
     Arguments:
         channels: The names of the channels.
@@ -152,13 +152,13 @@ def require_names(channels: Sequence[str]) -> None:
 
 
 def block_slices(horizon: int) -> list[tuple[str, slice]]:
-    r"""Tells the blocks of leads that scores are taken the means of.
+    r"""Return the blocks of horizon steps (lead times) over which scores are averaged.
 
     Arguments:
-        horizon: The number of leads :math:`H`.
+        horizon: The number of horizon steps :math:`H`.
 
     Returns:
-        All leads under "all", and then the blocks under names such as "1-6", if there is more than one.
+        All steps, as "all", and then the blocks, with names such as "1-6", if there is more than one.
     """
     _, sizes = lead_blocks(horizon).unique_consecutive(return_counts=True)
     stops = sizes.cumsum(0).tolist()
@@ -179,38 +179,47 @@ def score_table(
     num_samples: int = 100,
     seed: int = 0,
 ) -> pd.DataFrame:
-    r"""Scores laws on the same windows, all through the same code and with the same random numbers.
+    r"""Score joint distributions on the same windows, with the same code and the same random numbers.
 
-    The metrics: "mse" of the mean, "mae" of the median, "crps" (fair, of samples), "wql" (twice the mean pinball loss
-    of the deciles), "coverage_80" (randomised PITs inside [.1, .9]), "width_80" and "interval_score_80" (of the
-    interval between the outer deciles), "pit_ece" and "pit_ks" with "pit_ece_floor" and "pit_ks_floor"; where `past`
-    is given "coverage_80_calm" and "coverage_80_volatile"; and for the joint law, under channel and lead block "all"
-    only, "energy_score" over all cells, "variogram_channels" (of each lead, mean over leads) and "variogram_time" (of
-    each channel, mean over channels), which are NaN where there is but one channel or one lead, and "crps_sum" (of the
-    channels' sum, each in units of its scale, mean over leads).
+    The metrics of each channel and block of horizon steps are:
+
+    - "mse" of the mean, "mae" of the median, "crps" (fair, from samples), "wql" (twice the mean pinball loss of the
+      deciles);
+    - "coverage_80" (randomised PITs inside [.1, .9]), "width_80" and "interval_score_80" (of the interval between the
+      outer deciles);
+    - "pit_ece" and "pit_ks", with "pit_ece_floor" and "pit_ks_floor";
+    - "coverage_80_calm" and "coverage_80_volatile", if `past` is given.
+
+    Those of the joint distribution, for channel and lead block "all" only, are:
+
+    - "energy_score" over all cells;
+    - "variogram_channels" (of each step, mean over steps) and "variogram_time" (of each channel, mean over channels),
+      which are NaN with a single channel or a single step;
+    - "crps_sum" (of the sum of the channels, each in units of its scale, mean over steps).
 
     Arguments:
-        laws: The law of the :math:`n` windows for each model.
-        future: What came true, with shape :math:`(n, H, D)`, in the units of the laws. NaN cells are skipped.
+        laws: The joint distribution of the :math:`n` windows for each model.
+        future: The observed values, with shape :math:`(n, H, D)`, in the units of the distributions. NaN cells are
+            skipped.
         channels: The names of the channels.
         scale: The scale of each channel, with shape :math:`(D,)`; scores with units are divided by it ("mse" by its
             square).
-        time: When the windows begin (`Windows.time`).
-        location: The location of each channel, with shape :math:`(D,)`, for the joint scores; the mean of what came
-            true if None.
-        varies: Whether each channel ever changes, with shape :math:`(D,)`, all if None. PITs of a constant channel are
-            the rounding noise of a law without width: its calibration (coverages, PIT-ECE, PIT-KS and their floors) is
-            NaN, and left out of the mean over channels.
-        past: The rows before each window, with shape :math:`(n, L, D)`, which tell the regime; unknown if None.
-        num_samples: The number of samples of the sample scores.
-        seed: The seed of the samples and of what randomises PITs.
+        time: The origin times of the windows (`Windows.time`).
+        location: The location of each channel, with shape :math:`(D,)`, for the joint scores; the mean of the observed
+            values if None.
+        varies: Whether each channel varies, with shape :math:`(D,)`, all if None. PITs of a constant channel are the
+            rounding noise of a distribution without width. Its calibration scores (coverages, PIT-ECE, PIT-KS and their
+            floors) are NaN, and left out of the mean over channels.
+        past: The rows before each window, with shape :math:`(n, L, D)`, which determine the regime; unknown if None.
+        num_samples: The number of samples for scores that are computed from samples.
+        seed: The seed of the samples and of randomised PITs.
 
     Returns:
         The tidy frame: model, channel, lead_block, metric, value. Channel "all" is the mean over channels.
 
     Raises:
         ValueError: If a channel is called "all".
-        TypeError: If `time` tells rows.
+        TypeError: If `time` is no `Times`.
     """
     require_names(channels)
     require_times(time)
@@ -221,14 +230,14 @@ def score_table(
     frames = []
     for model, law in laws.items():
         generator = torch.Generator().manual_seed(seed)
-        parts = [window_scores(law[at], future[at], generator=generator, **options) for at in slices(len(future))]
-        windows = joined(parts) if past is None else with_regimes(joined(parts), past)
+        batches = [window_scores(law[at], future[at], generator=generator, **options) for at in slices(len(future))]
+        windows = joined(batches) if past is None else with_regimes(joined(batches), past)
         frames.append(summarise(model, windows, time, channels))
     return pd.concat(frames, ignore_index=True)
 
 
 def slices(length: int) -> Iterator[slice]:
-    r"""Cuts windows into batches: only a batch's samples are held at a time.
+    r"""Split windows into batches, so that only the samples of one batch are in memory.
 
     Arguments:
         length: The number of windows.
@@ -240,10 +249,10 @@ def slices(length: int) -> Iterator[slice]:
 
 
 def joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    r"""Joins the scores of batches along their windows.
+    r"""Concatenate the scores of batches of windows.
 
     Arguments:
-        parts: What `window_scores` gave for each batch.
+        parts: The scores of `window_scores` for each batch.
 
     Returns:
         The scores of all windows.
@@ -252,12 +261,12 @@ def joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def format_table(frame: pd.DataFrame, differences: pd.DataFrame | None = None) -> str:
-    r"""Writes the scores over all channels and leads as a table to print, one row a model.
+    r"""Format the scores over all channels and horizon steps as a table of text, one row per model.
 
     Arguments:
         frame: The scores that `roll` or `score_table` returned.
-        differences: What `Backtest.differences` returned, for one more column: the difference of the CRPS (or of the
-            first metric in it, where the CRPS is not) with its interval.
+        differences: The frame of `Backtest.differences`, for one more column: the difference of the CRPS, or of the
+            frame's first metric if it lacks the CRPS, with its interval.
 
     Returns:
         The lines of the table.
@@ -276,12 +285,12 @@ def format_table(frame: pd.DataFrame, differences: pd.DataFrame | None = None) -
             versus[model] = f"{difference:+.3f}{interval}"
     lines = [header]
     for model, row in values.iterrows():
-        plain = [f"{row[name]:.3f}" for name in ("mse", "mae", "crps", "coverage_80", "width_80")]
-        lines.append([str(model), *plain, f"{row['pit_ece']:.3f} ({row['pit_ece_floor']:.3f})"])
+        cells = [f"{row[name]:.3f}" for name in ("mse", "mae", "crps", "coverage_80", "width_80")]
+        lines.append([str(model), *cells, f"{row['pit_ece']:.3f} ({row['pit_ece_floor']:.3f})"])
         if len(header) > len(lines[-1]):
             lines[-1].append(versus.get(str(model), ""))
-    wide = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(
-        "  ".join([line[0].ljust(wide[0]), *(c.rjust(w) for c, w in zip(line[1:], wide[1:], strict=True))])
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
         for line in lines
     )
