@@ -18,11 +18,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-from . import checks
+from . import checks, registry
 from .checks import LONGEST
 from .errors import shown
 
-COPULAS = ("residual", "gaussian-history", "schaake", "empirical", "independent")
+COPULAS = ("residual", *registry.COPULAS)
 RECALIBRATIONS = ("auto", "conformal", "none")
 #: The options of training by gradient, which a preset may set too.
 TRAINING = ("objective", "horizon_weights", "learning_rate")

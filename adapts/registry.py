@@ -1,16 +1,115 @@
-r"""Registry of presets and data cards: finds and validates their YAML files."""
+r"""What the library finds by name: presets, data cards, copulas, scores, foundation models, file formats."""
 
 from __future__ import annotations
 
-__all__ = ["cards", "load_card", "load_recipe", "recipes"]
+__all__ = [
+    "COPULAS",
+    "FILE_FORMATS",
+    "FOUNDATION_MODELS",
+    "SCORES",
+    "CopulaEntry",
+    "ScoreEntry",
+    "cards",
+    "load_card",
+    "load_recipe",
+    "recipes",
+    "resolve",
+]
 
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from .errors import reading, shown, unknown
 
+
+@dataclass(frozen=True)
+class CopulaEntry:
+    r"""A copula that `Adapter(copula=...)` names.
+
+    Arguments:
+        fit: The function that fits it to a `adapts.copulas.fits.Past`, as "module:function".
+        of_errors: Whether it needs past errors; otherwise the train rows are enough.
+    """
+
+    fit: str
+    of_errors: bool = True
+
+
+@dataclass(frozen=True)
+class ScoreEntry:
+    r"""A score of a backtest.
+
+    Arguments:
+        compute: The function that computes it of a `adapts.evaluation.tables.Scored`, as "module:function".
+        of_windows: Whether it is of a whole window, with shape :math:`(n,)`; otherwise of each cell,
+            :math:`(n, H, D)`.
+        power: The power of a channel's scale that divides the score of a cell.
+    """
+
+    compute: str
+    of_windows: bool = False
+    power: int = 0
+
+
+# One line registers a new one; `resolve` imports its file when it is first used.
+
+#: Copulas, beside "residual", which chooses among several.
+COPULAS = {
+    "gaussian-history": CopulaEntry("adapts.copulas.fits:gaussian_history", of_errors=False),
+    "schaake": CopulaEntry("adapts.copulas.fits:schaake", of_errors=False),
+    "empirical": CopulaEntry("adapts.copulas.fits:empirical"),
+    "independent": CopulaEntry("adapts.copulas.fits:independent"),
+}
+#: Scores, in the order of tables.
+SCORES = {
+    "mse": ScoreEntry("adapts.evaluation.window_scores:mse", power=2),
+    "mae": ScoreEntry("adapts.evaluation.window_scores:mae", power=1),
+    "crps": ScoreEntry("adapts.evaluation.window_scores:crps", power=1),
+    "wql": ScoreEntry("adapts.evaluation.window_scores:wql", power=1),
+    "coverage_80": ScoreEntry("adapts.evaluation.window_scores:coverage_80"),
+    "width_80": ScoreEntry("adapts.evaluation.window_scores:width_80", power=1),
+    "interval_score_80": ScoreEntry("adapts.evaluation.window_scores:interval_score_80", power=1),
+    "energy_score": ScoreEntry("adapts.evaluation.window_scores:energy_score", of_windows=True),
+    "variogram_channels": ScoreEntry("adapts.evaluation.window_scores:variogram_channels", of_windows=True),
+    "variogram_time": ScoreEntry("adapts.evaluation.window_scores:variogram_time", of_windows=True),
+    "crps_sum": ScoreEntry("adapts.evaluation.window_scores:crps_sum", of_windows=True),
+}
+#: Foundation models: the module of each, by the `model_type` that the config.json of its checkpoints names. It has
+#: `from_directory(path, name, version)` and `from_live(model)`, which returns None of what is not its own.
+FOUNDATION_MODELS = {"t5": "adapts.foundation.chronos", "patchtst": "adapts.foundation.patchtst"}
+#: File formats: what reads a file into a `adapts.data.from_files.Table`, by the file's ending, as "module:function".
+FILE_FORMATS = {
+    ".csv": "adapts.data.from_files:read_csv",
+    ".tsv": "adapts.data.from_files:read_csv",
+    ".parquet": "adapts.data.from_files:read_parquet",
+    ".pq": "adapts.data.from_files:read_parquet",
+    ".arrow": "adapts.data.from_files:read_arrow",
+    ".feather": "adapts.data.from_files:read_arrow",
+    ".jsonl": "adapts.data.from_files:read_json",
+    ".json": "adapts.data.from_files:read_json",
+    ".tsf": "adapts.data.from_files:read_tsf_file",
+}
 #: The maximum size of a preset or card in bytes.
 LARGEST = 2**17
+
+
+def resolve(entry: str) -> Any:
+    r"""Import what an entry of a registry names.
+
+    Arguments:
+        entry: A module and a name within it, as "module:name".
+
+    Returns:
+        What has that name.
+
+    Example:
+        >>> resolve("adapts.registry:cards") is cards
+        True
+    """
+    module, _, name = entry.partition(":")
+    return getattr(import_module(module), name)
 
 
 def recipes() -> dict[str, Path]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import shown
+from ..registry import COPULAS, resolve
 
 CHUNK = 2**18  # levels drawn at once, so that they fit into the processor's cache
 MANY = 100  # from so many samples on, the position within a stratum carries no information on dependence
@@ -161,6 +162,8 @@ class Copula(ABC):
         Raises:
             ValueError: If the keys belong to no copula, or a tensor is invalid.
         """
+        for entry in COPULAS.values():  # those of files that nothing has imported yet
+            resolve(entry.fit)
         for family in Copula._families:
             if all(key.startswith(f"{family.name}.") for key in state) and state:
                 return family._from_state({key.removeprefix(f"{family.name}."): x for key, x in state.items()})

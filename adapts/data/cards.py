@@ -17,9 +17,9 @@ from typing import Any
 import pandas as pd
 
 from ..errors import shown, unknown
-from ..registry import cards, load_card
+from ..registry import FILE_FORMATS, cards, load_card
 from .frequency import alias, season_length
-from .from_files import BINARY, ENDINGS, Table, ending, read_file
+from .from_files import BINARY, Table, ending, read_file
 from .from_memory import read_series
 from .item import Categories
 from .options import label, reading_options
@@ -173,9 +173,9 @@ def _require_file(path: Path, names: Sequence[str]) -> None:
             f"{shown(str(path))} is no file but a pipe, a socket or a device: write the data to a file first"
         )
     if ending(path) is None:
-        packed = ", ".join(name for name in ENDINGS if name not in BINARY)
+        packed = ", ".join(name for name in FILE_FORMATS if name not in BINARY)
         raise ValueError(
-            f"cannot read {path.name!r} by its ending: expected one of {', '.join(ENDINGS)} ({packed} also as .gz)"
+            f"cannot read {path.name!r} by its ending: expected one of {', '.join(FILE_FORMATS)} ({packed} also as .gz)"
         )
 
 

@@ -2,14 +2,14 @@ r"""Files read into frames or gluonts entries, with one reader for each file nam
 
 from __future__ import annotations
 
-__all__ = ["ENDINGS", "Table", "ending", "read_file"]
+__all__ = ["BINARY", "Table", "ending", "read_file"]
 
 import csv
 import gzip
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +20,7 @@ import pandas as pd
 
 from ..errors import reading, shown
 from ..persistence.schemas import once
+from ..registry import FILE_FORMATS, resolve
 from .arrow import size_of_arrow
 from .columns import COMMA, NUMBER, are_grouped, listed, text_as_numbers
 from .options import ITEM_NAMES
@@ -69,7 +70,7 @@ def ending(path: Path) -> str | None:
     name = path.name.lower()
     compressed = name.endswith(".gz")
     extension = Path(name.removesuffix(".gz")).suffix
-    return extension if extension in ENDINGS and not (compressed and extension in BINARY) else None
+    return extension if extension in FILE_FORMATS and not (compressed and extension in BINARY) else None
 
 
 def read_file(path: Path, item_column: str | Sequence[str] | None) -> Table:
@@ -88,7 +89,7 @@ def read_file(path: Path, item_column: str | Sequence[str] | None) -> Table:
     """
     kind = ending(path)
     assert kind is not None
-    table = ENDINGS[kind](path, item_column)
+    table: Table = resolve(FILE_FORMATS[kind])(path, item_column)
     frame = table.series
     if isinstance(frame, pd.DataFrame) and {"start", "target"} <= set(frame.columns) and len(frame):
         if isinstance(frame["target"].iloc[0], list | np.ndarray):  # as gluonts writes Parquet and Arrow
@@ -151,7 +152,7 @@ def _require_size(path: Path, rows: int, columns: int, values: int) -> None:
         )
 
 
-def _csv(path: Path, item_column: str | Sequence[str] | None) -> Table:
+def read_csv(path: Path, item_column: str | Sequence[str] | None) -> Table:
     r"""Read a CSV; detect its separator (comma, semicolon, tab, bar) and decimal mark from the first lines."""
     raw = _raw(path, MOST_TEXT)
     text = _decoded(path, raw)
@@ -380,7 +381,7 @@ def _name(text: str) -> str | None:
     return text.strip() or None
 
 
-def _json(path: Path, item_column: str | Sequence[str] | None) -> Table:
+def read_json(path: Path, item_column: str | Sequence[str] | None) -> Table:
     r"""Read one record a line, or an array of records: rows of a table, or gluonts entries."""
     text = _decoded(path, _raw(path, MOST_TEXT_OF_OBJECTS))
     with reading(f"{path.name} cannot be read as JSON lines", "write one record {...} a line"):
@@ -421,7 +422,7 @@ def _records(text: str) -> Iterator[Any]:
 # -------------------------------------------------------------------------------------------------- binary
 
 
-def _parquet(path: Path, item_column: str | Sequence[str] | None) -> Table:
+def read_parquet(path: Path, item_column: str | Sequence[str] | None) -> Table:
     r"""Read a Parquet file, once its metadata show an acceptable size."""
     _require_arrow(path)
     from pyarrow import parquet
@@ -437,7 +438,7 @@ def _parquet(path: Path, item_column: str | Sequence[str] | None) -> Table:
         return _of_arrow(parquet.read_table(path))
 
 
-def _arrow(path: Path, item_column: str | Sequence[str] | None) -> Table:
+def read_arrow(path: Path, item_column: str | Sequence[str] | None) -> Table:
     r"""Read an Arrow table, in the file format (Feather) or the stream format."""
     _require_arrow(path)
     from pyarrow import feather, ipc
@@ -480,7 +481,7 @@ def _entries(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return entries
 
 
-def _tsf(path: Path, item_column: str | Sequence[str] | None) -> Table:
+def read_tsf_file(path: Path, item_column: str | Sequence[str] | None) -> Table:
     r"""Read a file of the Monash archive."""
     text = _decoded(path, _raw(path, MOST_TEXT_OF_OBJECTS), "replace")  # some comments have other encodings
     series, frequency = read_tsf(path.name, text)
@@ -488,14 +489,3 @@ def _tsf(path: Path, item_column: str | Sequence[str] | None) -> Table:
 
 
 BINARY = (".parquet", ".pq", ".arrow", ".feather")
-ENDINGS: dict[str, Callable[[Path, str | Sequence[str] | None], Table]] = {
-    ".csv": _csv,
-    ".tsv": _csv,
-    ".parquet": _parquet,
-    ".pq": _parquet,
-    ".arrow": _arrow,
-    ".feather": _arrow,
-    ".jsonl": _json,
-    ".json": _json,
-    ".tsf": _tsf,
-}

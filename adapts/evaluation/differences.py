@@ -15,10 +15,10 @@ from .. import checks
 from ..data.windows import Windows
 from ..errors import shown
 from ..statistics.bootstrap import block_scheme, student
+from .tables import CELL_SCORES, JOINT_SCORES, REGIMES
 
 #: The metrics of which differences can be taken: means over cells, and scores of whole windows.
-METRICS = ("mse", "mae", "crps", "wql", "coverage_80", "coverage_80_calm", "coverage_80_volatile", "width_80",
-           "interval_score_80", "energy_score", "variogram_channels", "variogram_time", "crps_sum")  # fmt: skip
+METRICS = (*CELL_SCORES, *REGIMES, *JOINT_SCORES)
 
 
 def difference_table(

@@ -3,6 +3,9 @@ r"""Tables of scores: of each window, their means by channel and block of horizo
 from __future__ import annotations
 
 __all__ = [
+    "CELL_SCORES",
+    "JOINT_SCORES",
+    "REGIMES",
     "WINDOW_SCORES",
     "block_slices",
     "format_table",
@@ -26,18 +29,20 @@ from torch import Tensor
 
 from ..data.times import Times, require_times
 from ..distribution.joint import JointDistribution
+from ..registry import SCORES, resolve
 from ..statistics.bootstrap import lead_blocks
 from . import scores
+from .window_scores import Scored
 
 BATCH = 64  # windows forecast and sampled at a time
 _MEAN = "all"  # the channel name of the mean over channels
 
-_CELL = ("mse", "mae", "crps", "wql", "coverage_80", "width_80", "interval_score_80")  # scores of one cell
-_JOINT = ("energy_score", "variogram_channels", "variogram_time", "crps_sum")  # scores of one window
-_REGIMES = ("coverage_80_calm", "coverage_80_volatile")  # scores of cells that need the rows before each window
-WINDOW_SCORES = (*_CELL, *_JOINT, "pit")  # the keys that `window_scores` returns
-# the power of the scale that divides a score
-_UNITS = {"mse": 2, "mae": 1, "crps": 1, "wql": 1, "width_80": 1, "interval_score_80": 1}
+CELL_SCORES = tuple(name for name, each in SCORES.items() if not each.of_windows)
+JOINT_SCORES = tuple(name for name, each in SCORES.items() if each.of_windows)
+#: Scores of cells that need the rows before each window.
+REGIMES = ("coverage_80_calm", "coverage_80_volatile")
+#: The keys that `window_scores` returns.
+WINDOW_SCORES = (*CELL_SCORES, *JOINT_SCORES, "pit")
 
 
 def window_scores(
@@ -67,30 +72,14 @@ def window_scores(
     """
     locations, scales = torch.from_numpy(np.asarray(location, float)), torch.from_numpy(np.asarray(scale, float))
     is_varying = torch.from_numpy(np.asarray(varies, bool))
-    quantiles = law.marginals.at([*scores.DECILES])  # (n, H, D, 9)
     pit = law.marginals.pit(future, generator).where(is_varying, torch.nan)  # of a constant: rounding noise
     samples = law.sample(num_samples, generator, stratified=False)  # (S, n, H, D), independent, for fair scores
-    cells = {
-        "mse": (law.mean.double() - future.double()).square(),
-        "mae": (quantiles[..., 4].double() - future.double()).abs(),
-        "crps": scores.crps_fair(samples, future),
-        "wql": scores.wql(quantiles, future),
-        "coverage_80": scores.coverage(pit),
-        "width_80": (quantiles[..., -1] - quantiles[..., 0]).double().where(~future.isnan(), torch.nan),
-        "interval_score_80": scores.interval_score(quantiles[..., 0], quantiles[..., -1], future, 0.8),
-    }
-    for name, power in _UNITS.items():
-        cells[name] = cells[name] / scales**power
-    samples, y = (((x - locations) / scales).float() for x in (samples, future))
-    by_lead = scores.variogram_score(samples.flatten(1, 2), y.flatten(0, 1)).view(len(y), -1)
-    by_channel = scores.variogram_score(samples.mT.flatten(1, 2), y.mT.flatten(0, 1)).view(len(y), -1)
-    joint = {
-        "energy_score": scores.energy_score(samples.flatten(2), y.flatten(1)),
-        "variogram_channels": by_lead.nanmean(1),
-        "variogram_time": by_channel.nanmean(1),
-        "crps_sum": scores.crps_sum(samples, y).nanmean(1),
-    }
-    return {**cells, "pit": pit, **joint}
+    scored = Scored(law, future, pit, samples, locations, scales)
+    found = {name: resolve(each.compute)(scored) for name, each in SCORES.items()}
+    for name, each in SCORES.items():
+        if each.power:
+            found[name] = found[name] / scales**each.power
+    return {**found, "pit": pit}
 
 
 def with_regimes(windows: Mapping[str, Tensor], past: Tensor) -> dict[str, Tensor]:
@@ -106,7 +95,7 @@ def with_regimes(windows: Mapping[str, Tensor], past: Tensor) -> dict[str, Tenso
     """
     inside = windows["coverage_80"]
     by_regime = scores.by_regime(inside, scores.step_spread(past, inside.shape[1]))
-    return {**windows, **dict(zip(_REGIMES, by_regime, strict=True))}
+    return {**windows, **dict(zip(REGIMES, by_regime, strict=True))}
 
 
 def summarise(model: str, windows: Mapping[str, Tensor], time: Times, channels: Sequence[str]) -> pd.DataFrame:
@@ -124,7 +113,9 @@ def summarise(model: str, windows: Mapping[str, Tensor], time: Times, channels: 
     rows: list[tuple[str, str, str, str, float]] = []
     horizon = windows["pit"].shape[1]
     for block, leads in block_slices(horizon):
-        values = {n: windows[n][:, leads].nanmean((0, 1)) for n in (*_CELL, *_REGIMES) if n in windows}  # (D,) each
+        values = {
+            n: windows[n][:, leads].nanmean((0, 1)) for n in (*CELL_SCORES, *REGIMES) if n in windows
+        }  # (D,) each
         pit = windows["pit"][:, leads]
         values["pit_ece"], values["pit_ks"] = scores.pit_ece(pit.flatten(0, 1)), scores.pit_ks(pit.flatten(0, 1))
         chance = scores.pit_deviations(pit, time, last_lead=leads.stop).abs()  # (R, G, D)
@@ -132,7 +123,7 @@ def summarise(model: str, windows: Mapping[str, Tensor], time: Times, channels: 
         for name, value in values.items():
             rows.append((model, _MEAN, block, name, value.nanmean().item()))
             rows.extend((model, c, block, name, v) for c, v in zip(channels, value.tolist(), strict=True))
-    rows.extend((model, _MEAN, "all", name, windows[name].nanmean().item()) for name in _JOINT)
+    rows.extend((model, _MEAN, "all", name, windows[name].nanmean().item()) for name in JOINT_SCORES)
     return pd.DataFrame(rows, columns=["model", "channel", "lead_block", "metric", "value"])
 
 

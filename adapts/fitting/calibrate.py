@@ -7,8 +7,9 @@ __all__ = ["calibration"]
 from dataclasses import replace
 
 from ..calibration.recalibration import Recalibration
+from ..registry import COPULAS
 from ..statistics.bootstrap import effective_sample_size
-from .copula import FROM_HISTORY, fit_dependence, past_errors
+from .copula import fit_dependence, past_errors
 from .noise import missing_variance
 from .state import ENOUGH, FitState, Step
 
@@ -45,9 +46,10 @@ def _dependence_alone(state: FitState, lacking: Step) -> Step:
     fitted, decision = lacking
     assert decision is not None
     named, time = state.settings["copula"], past_errors(state)[1]
-    if named not in FROM_HISTORY and effective_sample_size(time, state.context.horizon) < ENOUGH:
+    of_rows = named in COPULAS and not COPULAS[named].of_errors
+    if not of_rows and effective_sample_size(time, state.context.horizon) < ENOUGH:
         return lacking
-    where = "the train rows" if named in FROM_HISTORY else (
+    where = "the train rows" if of_rows else (
         f"the {len(time)} windows of all parts before the confirmation rows"
     )  # fmt: skip
     return replace(fitted, copula=fit_dependence(state)), decision.and_then(f"{named} copula fitted on {where}")

@@ -2,7 +2,7 @@ r"""The dependence of channels and leads: fitted on past errors, and chosen on h
 
 from __future__ import annotations
 
-__all__ = ["FROM_HISTORY", "choose_dependence", "fit_dependence", "past_errors"]
+__all__ = ["choose_dependence", "fit_dependence", "past_errors"]
 
 from dataclasses import replace
 from functools import partial
@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from ..copulas.base import Copula
-from ..copulas.gaussian import fit_gaussian, fit_history
+from ..copulas.fits import Past, gaussian
 from ..copulas.independent import Independent
 from ..copulas.normal_scores import completed
-from ..copulas.rank import RankCopula, fit_empirical, fit_schaake
+from ..copulas.rank import RankCopula, fit_empirical
 from ..copulas.selection import LAGS, choose_copula
 from ..data.times import Times
 from ..distribution.pits import Pits
 from ..distribution.quantile_function import QuantileFunction
+from ..registry import COPULAS, resolve
 from ..statistics.bootstrap import effective_sample_size
 from .context import evenly, times_of
 from .fitted import Fitted
@@ -28,8 +29,6 @@ from .state import ENOUGH, FitState
 COMPARED, NUMBERS = 60, 2**23
 #: The share of outcomes on atoms of their marginals from which on no correlation is taken for their dependence.
 ATOMS = 0.25
-#: Copulas that are fitted on the train rows themselves, and need no errors.
-FROM_HISTORY = ("gaussian-history", "schaake")
 
 
 def past_errors(state: FitState) -> tuple[Pits, Times]:
@@ -70,17 +69,10 @@ def fit_dependence(state: FitState) -> Copula:
     Returns:
         The copula, of channels and leads.
     """
-    named, horizon = state.settings["copula"], state.context.horizon
-    if named == "gaussian-history":
-        return fit_history(state.target_rows, horizon)
-    if named == "schaake":
-        return fit_schaake(state.target_rows, horizon)
-    if named == "independent":
-        return Independent(horizon, state.channels)
-    pits, time = past_errors(state)
-    if named == "empirical":
-        return fit_empirical(pits)
-    return fit_gaussian(pits, effective_sample_size(time, horizon))
+    named = state.settings["copula"]
+    past = Past(state.target_rows, state.context.horizon, lambda: past_errors(state))
+    copula: Copula = (gaussian if named == "residual" else resolve(COPULAS[named].fit))(past)
+    return copula
 
 
 def choose_dependence(state: FitState, law: QuantileFunction) -> tuple[Fitted, str]:

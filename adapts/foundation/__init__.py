@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["KNOWN", "FoundationModel", "foundation_models", "load_foundation_model"]
 
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from ..errors import reading, shown, unknown
 from ..persistence.ownership import as_path
+from ..registry import FOUNDATION_MODELS
 from .base import FoundationModel
 from .registry import KNOWN, foundation_models
 
@@ -63,39 +65,44 @@ def device_named(device: str) -> torch.device:
 
 
 def _load(model: object) -> FoundationModel:
-    from . import chronos  # transformers is slow to import
-
     known = foundation_models()
     if isinstance(model, str) and model in known:
-        return chronos.from_directory(known[model], name=model)
+        bundled: FoundationModel = _module_of(known[model]).from_directory(known[model], name=model)
+        return bundled
     if isinstance(model, str | Path):
         as_path("foundation_model", model)
         if Path(model).is_dir():
             return _from_directory(Path(model))
         if isinstance(model, str) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model):
-            return chronos.from_hub(model, _from_directory)
+            from .hub import from_hub
+
+            return from_hub(model, _from_directory)
         if isinstance(model, Path) or Path(model).name != model:
             raise ValueError(f"the foundation model '{model}' is no directory; bundled models: {', '.join(known)}")
         raise ValueError(f"{unknown('foundation model', model, known)}; a directory's path or a hub repository will do")
-    from . import patchtst
+    for module in FOUNDATION_MODELS.values():  # slow to import
+        live: FoundationModel | None = import_module(module).from_live(model)
+        if live is not None:
+            return live
+    raise ValueError(
+        "a foundation model is a bundled name, a directory, a hub repository, a ChronosBoltPipeline, a "
+        f"ChronosBoltModelForForecasting, a PatchTST or a FoundationModel, got {type(model).__name__}"
+    )
 
-    live = chronos.from_live(model) or patchtst.from_live(model)
-    if live is None:
-        raise ValueError(
-            "a foundation model is a bundled name, a directory, a hub repository, a ChronosBoltPipeline, a "
-            f"ChronosBoltModelForForecasting, a PatchTST or a FoundationModel, got {type(model).__name__}"
-        )
-    return live
+
+def _module_of(path: Path) -> Any:
+    r"""The module that loads a checkpoint, by the `model_type` of its config.json; by default Chronos-Bolt's."""
+    from .folders import read_config
+
+    kind = read_config(path).get("model_type")
+    return import_module(FOUNDATION_MODELS.get(kind if isinstance(kind, str) else "", FOUNDATION_MODELS["t5"]))
 
 
 def _from_directory(path: Path, **known: str) -> FoundationModel:
-    r"""Load a checkpoint by the `model_type` of its config.json; Chronos-Bolt if it is not PatchTST."""
-    from . import chronos, patchtst
-    from .folders import REMEDY, read_config
+    r"""A checkpoint that is loaded and has made a forecast."""
+    from .folders import REMEDY
 
-    kind = read_config(path).get("model_type")
-    load = patchtst.from_directory if kind == "patchtst" else chronos.from_directory
-    model = load(path, **known)
+    model: FoundationModel = _module_of(path).from_directory(path, **known)
     with reading(f"the model in '{path}' makes no forecast", REMEDY):  # sizes in the config may be inconsistent
         forecast = model(torch.zeros(1, min(model.context_length, TRIED), dtype=torch.float32), 1)
     if not bool(forecast.isfinite().all()):

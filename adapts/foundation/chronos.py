@@ -2,10 +2,10 @@ r"""Chronos-Bolt, differentiable with respect to its context."""
 
 from __future__ import annotations
 
-__all__ = ["ChronosBolt", "from_directory", "from_hub", "from_live"]
+__all__ = ["ChronosBolt", "from_directory", "from_live"]
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from .._logging import quiet
 from ..errors import reading, shown
 from .base import FoundationModel
 from .folders import ATTENTION, REMEDY, BoltConfig, checked, named, read_config, require_sound
-from .registry import foundation_models
 
 _REFUSED = {
     "Chronos-2": "it is not supported yet",
@@ -137,41 +136,6 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     require_sound(model, info, path)
     card = named(path)
     return ChronosBolt(model, name=name or card[0], version=version or card[1])
-
-
-def from_hub(repository: str, load: Callable[..., FoundationModel] = from_directory) -> FoundationModel:
-    r"""Load a checkpoint from the Hugging Face hub, or from its local cache.
-
-    Arguments:
-        repository: The repository, such as "amazon/chronos-bolt-tiny". Its commit is the model's version.
-        load: The function that loads the downloaded directory.
-
-    Returns:
-        The frozen model, on the CPU.
-
-    Raises:
-        ValueError: If there is no such repository, or the hub cannot be reached and the cache holds no copy.
-    """
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    try:
-        with quiet():
-            path = Path(snapshot_download(repository, allow_patterns=["config.json", "*.safetensors*"]))
-    except GatedRepoError as error:
-        raise ValueError(f"the hub asks for an accepted licence before it hands out '{repository}'") from error
-    except Exception as error:  # httpx, OSError, offline mode: the hub's client raises many types
-        cause = "could not be reached, and its cache holds no copy"
-        if isinstance(error, RepositoryNotFoundError):
-            cause = "has no such repository"
-        elif constants.HF_HUB_OFFLINE:
-            cause = "may not be asked (HF_HUB_OFFLINE is set), and its cache holds no copy"
-        raise ValueError(
-            f"cannot load the foundation model '{repository}': it is no local directory, and the Hugging Face hub "
-            f"{cause}. Pass the path of a directory with config.json and model.safetensors, or a bundled model: "
-            f"{', '.join(foundation_models())}"
-        ) from error
-    return load(path, name=repository, version=path.name)
 
 
 def from_live(model: object) -> ChronosBolt | None:
