@@ -38,7 +38,7 @@ class Posterior(nn.Module):
 
     def draw(self, count: int, generator: torch.Generator | None) -> Tensor:
         r"""Draw deviations of the :math:`P` weights, with shape :math:`(M, P)`."""
-        # Antithetic pairs, so that even a few draws have the posterior mean.
+        # Antithetic pairs: the sample mean of an even number of draws is the posterior mean.
         mean, half = self._draw(-(-count // 2), generator)
         return mean + torch.cat([half, -half])[:count]
 

@@ -30,7 +30,7 @@ PRIOR_SCALE = 0.1
 FULL = 1024
 #: The maximum number of curvatures on the way to the mode, and the maximum number of steps with each.
 TURNS, STEPS = 4, 8
-#: The expected gain of a step, in nats, below which the steps end: about a hundredth of a standard deviation in all.
+#: The squared Newton decrement below which the steps end: a hundredth of a standard deviation in all.
 NEGLIGIBLE = 1e-4
 #: The number of random directions per batch of windows in the estimate of a diagonal curvature.
 PROBES = 8
@@ -557,7 +557,7 @@ class Bayesian(AdapterModule):
 
     # ------------------------------------------------------------------ the family with drawn weights
 
-    def _part(self, state: State, number: int) -> State:
+    def _draw_state(self, state: State, number: int) -> State:
         r"""Return the family's own state of one draw."""
         prefix = f"{number}."
         drawn = {name.removeprefix(prefix): x for name, x in state.drawn.items() if name.startswith(prefix)}
