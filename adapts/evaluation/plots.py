@@ -538,7 +538,7 @@ def scores_by_lead(
 
 
 def _by_block(frame: pd.DataFrame, metric: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    r"""Return the step function of each model over blocks of horizon steps, from the first of a block to its last."""
+    r"""Return the step function of each model over blocks of horizon steps."""
     rows = frame[(frame["channel"] == "all") & (frame["metric"] == metric)]
     if len(rows) == 0 or metric not in set(frame.loc[frame["channel"] != "all", "metric"]):
         known = frame.loc[frame["channel"] != "all", "metric"].unique()

@@ -313,10 +313,10 @@ def pit_deviations(
     keeps the dependence of steps and windows. Blocks of windows that span :math:`H` rows are then drawn with
     replacement from the circle of origins (the circular block bootstrap of the empirical process).
 
-    The deviations are multiplied by `bootstrap_inflation`, because this bootstrap underestimates them. In simulations
-    of calibrated distributions (white, autoregressive and random-walk shocks), the mean absolute deviation was within
-    10 % of the true one for ten or more windows without overlap, and for overlapping windows whose origins span at
-    least :math:`10 H` rows.
+    The deviations are multiplied by `bootstrap_inflation`, because this bootstrap underestimates them. Calibrated
+    distributions were simulated with white, autoregressive and random-walk shocks. The mean absolute deviation was
+    within 10 % of the true one for ten or more windows without overlap, and for overlapping windows whose origins span
+    at least :math:`10 H` rows.
 
     References:
         | A circular block-resampling procedure for stationary data (Politis and Romano, 1992)
