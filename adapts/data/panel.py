@@ -114,8 +114,9 @@ class Panel:
     def begins(self) -> np.ndarray:
         r"""The step of the calendar at which each item begins, (N,).
 
-        Row r of item i is at step begins[i] + r. All items share the calendar: its steps are those of the frequency, and the earliest date is step 0. The items
-        of an undated panel are assumed to end together, so that time is counted from the end of each item.
+        Row r of item i is at step begins[i] + r. All items share the calendar: its steps are those of the frequency,
+        and the earliest date is step 0. The items of an undated panel are assumed to end together, so that time is
+        counted from the end of each item.
         """
         lengths = np.asarray(self.lengths)
         if self.frequency is None:
