@@ -89,7 +89,7 @@ def read(
 
 
 def read_with(data: str | Path, covariates: Sequence[str], **options: Any) -> Dataset:
-    r"""Read as `read` does, given the covariates beside the columns to forecast.
+    r"""Read as `read` does, with the covariates named in addition to the columns to forecast.
 
     Arguments:
         data: As for `read`.
@@ -180,6 +180,7 @@ def _require_file(path: Path, names: Sequence[str]) -> None:
 
 
 def _read_card(card: dict[str, Any], columns: str | Sequence[str] | None) -> Dataset:
+    r"""Read the data set that a card describes."""
     path = _card_file(card)
     frame = {"csv": _frame_of_csv, "tmy3": _frame_of_tmy3}[card["reader"]](path, card)
     frame = frame.mask(frame.isin(card.get("missing", [])))

@@ -39,6 +39,7 @@ def as_pandas(series: Any) -> Any:
 
 
 def _as_pandas(series: Any) -> Any:
+    r"""Convert as `as_pandas` does; exceptions of the other library pass."""
     if str(type(series).__module__).split(".")[0] == "pyarrow" and hasattr(series, "to_pandas"):
         return series.to_pandas()  # keeps an index that pandas stored in the metadata
     import narwhals as nw

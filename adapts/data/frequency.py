@@ -290,8 +290,8 @@ def phases(frequency: str | None) -> int:
         frequency: The pandas alias, or None for undated data.
 
     Returns:
-        The hours of the day for steps shorter than a day (or the steps of a day, if fewer), the days of the week for
-        steps of days, the months of the year for steps up to half a year; 1 if there is no season.
+        24 hours of the day for steps shorter than a day, or the steps of a day if fewer. 7 days of the week for steps
+        of days. 12 months for steps up to half a year. 1 if there is no season.
 
     Example:
         >>> phases("15min"), phases("6h"), phases("D"), phases("W-TUE"), phases("YS"), phases(None)
@@ -383,7 +383,7 @@ def _tick(tidy: pd.DatetimeIndex, step: int) -> str:
 
 
 def guessed(tidy: pd.DatetimeIndex) -> str | None:
-    r"""Guess the frequency of dates with gaps: the first whose grid contains all of them and is at least half full."""
+    r"""Guess the frequency of dates with gaps: the first whose grid contains all and is at least half full."""
     if len(tidy) < 3:
         return None
     steps, counts = np.unique(np.diff(tidy.as_unit("ns").asi8), return_counts=True)

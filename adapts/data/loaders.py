@@ -35,6 +35,7 @@ class _BatchSampler(Sampler[list[int]]):
         self.size, self.batch_size, self.seed, self.epoch = size, batch_size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
+        r"""Set the epoch, which changes the order."""
         self.epoch = epoch
 
     def __len__(self) -> int:

@@ -106,16 +106,17 @@ class Panel:
 
     @cached_property
     def concatenated(self) -> tuple[np.ndarray, np.ndarray]:
-        r"""The rows of all items, (sum T, D) float64, and the offsets of the items, (N + 1,); source of windows."""
+        r"""The rows of all items, (sum T, D) float64, and the offsets of the items, (N + 1,)."""
         rows = np.concatenate([item.values for item in self.items])
         return rows, np.cumsum([0, *self.lengths])
 
     @cached_property
     def begins(self) -> np.ndarray:
-        r"""The step of the calendar at which each item begins, (N,): row r of item i is at step begins[i] + r.
+        r"""The step of the calendar at which each item begins, (N,).
 
-        All items share the calendar: its steps are those of the frequency, and the earliest date is step 0. The items
-        of an undated panel are assumed to end together, so that time is counted from the end of each item.
+        Row r of item i is at step begins[i] + r. All items share the calendar: its steps are those of the frequency,
+        and the earliest date is step 0. The items of an undated panel are assumed to end together, so that time is
+        counted from the end of each item.
         """
         lengths = np.asarray(self.lengths)
         if self.frequency is None:

@@ -51,11 +51,13 @@ class Times:
         self._set(panel.begins[item] + row, item, (panel.frequency, since))
 
     def _set(self, step: np.ndarray, item: np.ndarray, calendar: tuple[str | None, int]) -> None:
+        r"""Set the attributes of the frozen dataclass."""
         for name, value in (("step", step), ("item", item), ("calendar", calendar)):
             object.__setattr__(self, name, value)
 
     @classmethod
     def _made(cls, step: np.ndarray, item: np.ndarray, calendar: tuple[str | None, int]) -> Times:
+        r"""Make times of their attributes, without a panel."""
         made = cls.__new__(cls)
         made._set(step, item, calendar)
         return made

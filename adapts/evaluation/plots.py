@@ -1,4 +1,4 @@
-r"""Pictures: forecasts as fans beside what came true, whether they were calibrated, how they depend, scores by lead."""
+r"""Plots: fan charts with observations, calibration, joint samples, and scores by horizon step (lead time)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
 
-# Okabe and Ito's colours, which colour-blind readers tell apart too: blue, vermillion, green, purple.
+# The colour-blind safe palette of Okabe and Ito: blue, vermillion, green, purple.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 LINES = ("-", "--", ":")
 INK, GREY = "#222222", "#8a8a8a"
@@ -37,8 +37,8 @@ NAMES = {"mse": "MSE", "mae": "MAE", "crps": "CRPS", "wql": "WQL", "pit_ece": "P
          "coverage_80_calm": "coverage of the 80% interval, calm",
          "coverage_80_volatile": "coverage of the 80% interval, volatile",
          "interval_score_80": "interval score, 80%"}  # fmt: skip
-MOST = 24  # channels that one chart can hold and still be read
-_MOST_CELLS, _FEW_CELLS = 8, 6  # that a chart of pairs can hold, and holds unless they are named
+MOST = 24  # the most channels that remain readable in one chart
+_MOST_CELLS, _FEW_CELLS = 8, 6  # the most cells of a pair plot, and the most that are chosen by default
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Fan:
     Arguments:
         label: Its name in the legend.
         index: Its :math:`H` dates or row numbers.
-        law: The law of one window.
+        law: The joint distribution of one window.
     """
 
     label: str
@@ -59,16 +59,17 @@ class Fan:
 def fan_chart(
     observed: pd.DataFrame, fans: Sequence[Fan], *, title: str | None = None, notes: Sequence[str] = ()
 ) -> Figure:
-    r"""Draws forecasts as fans, one panel a channel: the median, and the intervals of 50 % and of 90 %.
+    r"""Draw forecasts as fan charts, one panel per channel: the median and the 50 % and 90 % intervals.
 
     Arguments:
-        observed: What was seen, history and truth, one column a channel, over the dates to draw. NaN leaves a gap.
-        fans: The forecasts, each in a colour of its own.
+        observed: The observations, history and target, one column per channel, over the dates to draw. NaN leaves a
+            gap.
+        fans: The forecasts, each in its own colour.
         title: The title of the figure.
-        notes: What there is to know, a sentence each; they stand below.
+        notes: Sentences to print below the figure.
 
     Returns:
-        The figure; no window opens. It shows the first 24 channels, and says so where there are more.
+        The figure; no window opens. It shows the first 24 channels, and says so if there are more.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -91,8 +92,8 @@ def fan_chart(
     _label_dates(grid.flat[0], observed.index)
 
     handles = _legend_handles(fans)
-    rest = f"first {MOST} of {len(channels)} channels" if len(channels) > MOST else ""
-    text = ", ".join(part for part in (title, rest) if part)
+    truncated = f"first {MOST} of {len(channels)} channels" if len(channels) > MOST else ""
+    text = ", ".join(part for part in (title, truncated) if part)
     if text:
         figure.suptitle(text, fontsize=11, parse_math=False)
     as_written(
@@ -103,7 +104,7 @@ def fan_chart(
 
 
 def as_written(legend: Legend) -> None:
-    r"""Draws the names in a legend as they stand: matplotlib reads what lies between two dollar signs as a formula.
+    r"""Show the names in a legend literally: matplotlib would parse text between dollar signs as a formula.
 
     Arguments:
         legend: The legend, changed in place.
@@ -113,20 +114,22 @@ def as_written(legend: Legend) -> None:
 
 
 def _draw_channel(axes: Axes, observed: pd.Series[Any], fans: Sequence[Fan], channel: int) -> None:
+    r"""Draw the fans and the observations of one channel."""
     for fan, colour in zip(fans, COLOURS, strict=False):
-        x = _plain(fan.index)
+        x = _axis_values(fan.index)
         marginals = fan.law.marginals[0]
         for low, high, opacity in BANDS:
             band = marginals.at((low, high))[:, channel]
             axes.fill_between(x, band[:, 0].numpy(), band[:, 1].numpy(), color=colour, alpha=opacity, lw=0)
         axes.plot(x, marginals(0.5)[:, channel].numpy(), color=colour, lw=1.4)
         axes.axvline(x[0], color=GREY, lw=0.7, ls=(0, (2, 2)), zorder=0)
-    axes.plot(_plain(observed.index), observed.to_numpy(), color=INK, lw=1.0)
+    axes.plot(_axis_values(observed.index), observed.to_numpy(), color=INK, lw=1.0)
     _bare(axes)
     plain_ticks(axes)
 
 
 def _legend_handles(fans: Sequence[Fan]) -> list[Any]:
+    r"""Return the legend entries of a fan chart."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -139,19 +142,19 @@ def _legend_handles(fans: Sequence[Fan]) -> list[Any]:
 
 
 def reliability(pits: Mapping[str, Tensor], time: Times, *, level: float = 0.8, confidence: float = 0.9) -> Figure:
-    r"""Draws whether laws were calibrated: a reliability diagram a model, and their coverage at each lead.
+    r"""Draw calibration: a reliability diagram for each model, and the coverage at each horizon step.
 
-    In the diagram, the share of PITs below a level stands over the level: the diagonal for a law that is right, flat
-    in the middle for one too narrow, steep for one too wide. The grey band holds `confidence` of what a perfect law
-    would show by chance on the same windows, level by level; it heeds overlapping windows and the dependence of leads
-    and channels (`pit_deviations`).
+    The diagram shows the fraction of PITs below a level against the level. The curve is the diagonal for a calibrated
+    distribution, flat in the middle for one that is too narrow, and steep for one that is too wide. The grey band
+    contains, level by level, the curve of a calibrated distribution on the same windows with probability `confidence`.
+    It accounts for overlapping windows and the dependence of steps and channels (`pit_deviations`).
 
     Arguments:
-        pits: The randomised PITs of each model on the same windows, with shape :math:`(n, H, D)`. NaN is missing; a
-            channel of NaN alone, as `roll` makes of one that never changes, is left out.
-        time: When the windows begin (`Windows.time`, as of `Backtest.windows`).
+        pits: The randomised PITs of each model on the same windows, with shape :math:`(n, H, D)`. NaN is missing. A
+            channel of NaN only, as `roll` returns for a constant channel, is left out.
+        time: The origin times of the windows (`Windows.time`, as of `Backtest.windows`).
         level: The nominal coverage of the interval whose coverage is drawn.
-        confidence: The share of chance that the bands hold.
+        confidence: The pointwise probability of the grey bands.
 
     Returns:
         The figure; no window opens.
@@ -172,13 +175,14 @@ def reliability(pits: Mapping[str, Tensor], time: Times, *, level: float = 0.8, 
 
 
 def _colour(number: int) -> str:
-    r"""The colour of a model; those beyond the colours go round them again."""
+    r"""Return the colour of a model; colours repeat after the last one."""
     return COLOURS[number % len(COLOURS)]
 
 
 def _draw_reliability(axes: Axes, pit: Tensor, time: Times, colour: str, confidence: float) -> None:
+    r"""Draw the reliability diagram of one model."""
     levels = (np.arange(100) + 0.5) / 100
-    by_channel = _shares_below(pit, levels)  # (G, D)
+    by_channel = _fractions_below(pit, levels)  # (G, D)
     chance = pit_deviations(pit, time, levels=levels).nanmean(-1)  # (R, G)
     low, high = _band(chance, confidence)
     axes.fill_between(
@@ -187,18 +191,19 @@ def _draw_reliability(axes: Axes, pit: Tensor, time: Times, colour: str, confide
     axes.plot([0, 1], [0, 1], color=GREY, lw=0.8)
     axes.plot(levels, by_channel, color=colour, lw=0.7, alpha=0.35)
     axes.plot([], [], color=colour, lw=0.7, alpha=0.5, label="each channel")
-    mean = torch.from_numpy(by_channel).nanmean(1).numpy()  # of none: NaN without a warning
+    mean = torch.from_numpy(by_channel).nanmean(1).numpy()  # unlike numpy's, no warning without channels
     axes.plot(levels, mean, color=colour, lw=1.8, label="mean of channels")
     error = pit_ece(pit.flatten(0, 1)).nanmean().item()
     floor = pit_ece_floor(pit, time).nanmean().item()
-    chance_says = "" if math.isnan(floor) else f"\nby chance {floor:.3f}"
-    axes.text(0.97, 0.05, f"PIT-ECE {error:.3f}{chance_says}", ha="right", fontsize=8.5)
+    floor_text = "" if math.isnan(floor) else f"\nby chance {floor:.3f}"
+    axes.text(0.97, 0.05, f"PIT-ECE {error:.3f}{floor_text}", ha="right", fontsize=8.5)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="level", aspect="equal")
     axes.legend(loc="upper left", frameon=False, fontsize=8)
     _bare(axes)
 
 
 def _draw_coverage(axes: Axes, pits: Mapping[str, Tensor], time: Times, level: float, confidence: float) -> None:
+    r"""Draw the coverage of an interval at each horizon step, one line per model."""
     first = next(iter(pits.values()))
     leads = np.arange(1, first.shape[1] + 1)
     tail = (1 - level) / 2
@@ -212,9 +217,9 @@ def _draw_coverage(axes: Axes, pits: Mapping[str, Tensor], time: Times, level: f
     )
     axes.axhline(level, color=GREY, lw=0.8)
     for number, (model, pit) in enumerate(pits.items()):
-        share = coverage(pit, level).nanmean((0, 2)).numpy()
+        covered = coverage(pit, level).nanmean((0, 2)).numpy()
         style = ("-", "--", "-.", ":")[number % 4]
-        axes.plot(leads, share, style, color=_colour(number), lw=1.6, marker="o", ms=2.5, label=model)
+        axes.plot(leads, covered, style, color=_colour(number), lw=1.6, marker="o", ms=2.5, label=model)
     lowest = min(float(np.nanmin(line.get_ydata(), initial=level)) for line in axes.lines)
     axes.set(xlabel="lead", ylim=(max(0.0, min(lowest, level + float(np.nanmin(low, initial=0))) - 0.05), 1.0))
     axes.set_title(f"coverage of the {level:.0%} interval", loc="left", fontsize=10)
@@ -222,32 +227,33 @@ def _draw_coverage(axes: Axes, pits: Mapping[str, Tensor], time: Times, level: f
     _bare(axes)
 
 
-def _shares_below(pit: Tensor, levels: np.ndarray) -> np.ndarray:
-    r"""The share of each channel's PITs at or below the levels, with shape (G, D)."""
+def _fractions_below(pit: Tensor, levels: np.ndarray) -> np.ndarray:
+    r"""Return the fraction of each channel's PITs at or below the levels, with shape (G, D)."""
     cells = pit.flatten(0, 1).numpy()
-    shares = []
+    fractions = []
     for channel in cells.T:
         seen = np.sort(channel[~np.isnan(channel)])
         below = np.searchsorted(seen, levels, side="right")
-        shares.append(below / len(seen) if len(seen) else np.full(len(levels), math.nan))
-    return np.stack(shares, axis=1)
+        fractions.append(below / len(seen) if len(seen) else np.full(len(levels), math.nan))
+    return np.stack(fractions, axis=1)
 
 
 def _band(chance: Tensor, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    r"""The lower and upper edge of the middle share of resamples, which lie along the first axis."""
+    r"""Return the lower and upper ends of the central interval of resamples, which lie along the first axis."""
     tail = (1 - confidence) / 2
     low, high = torch.quantile(chance.double(), torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
     return low.numpy(), high.numpy()
 
 
-def _plain(index: pd.Index[Any]) -> np.ndarray:
-    r"""Dates as their own clocks show them, or row numbers: matplotlib would draw zoned dates in UTC."""
+def _axis_values(index: pd.Index[Any]) -> np.ndarray:
+    r"""Return dates in local time, or row numbers: matplotlib would draw dates with a time zone in UTC."""
     if isinstance(index, pd.DatetimeIndex):
         return index.tz_localize(None).to_numpy()
     return index.to_numpy()
 
 
 def _label_dates(axes: Axes, index: pd.Index[Any]) -> None:
+    r"""Set concise date labels if the index holds dates."""
     if isinstance(index, pd.DatetimeIndex):
         from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
@@ -257,6 +263,7 @@ def _label_dates(axes: Axes, index: pd.Index[Any]) -> None:
 
 
 def _bare(axes: Axes) -> None:
+    r"""Remove the upper and right spines, and use small labels."""
     axes.xaxis.get_offset_text().set_fontsize(8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
@@ -264,11 +271,12 @@ def _bare(axes: Axes) -> None:
 
 
 def pit_histogram(pits: Mapping[str, Tensor], time: Times, *, bins: int = 10, confidence: float = 0.9) -> Figure:
-    r"""Draws histograms of PITs, a row a model and a column a block of leads.
+    r"""Draw histograms of PITs, one row per model and one column per block of horizon steps.
 
-    Bars of one height are a law that is right; a valley is one too narrow, a hill one too wide, a slope one whose
-    forecasts are too low (up) or too high (down). The band holds `confidence` of what a perfect law would show by
-    chance on the same windows, bar by bar (`pit_deviations`). Heights are the mean of the channels' own.
+    Bars of equal height mean calibration. A valley means too narrow distributions, a hill too wide ones, a slope
+    forecasts that are too low (rising) or too high (falling). The band contains, bar by bar, the histogram of a
+    calibrated distribution on the same windows with probability `confidence` (`pit_deviations`). Heights are means over
+    channels.
 
     References:
         | Probabilistic forecasts, calibration and sharpness (Gneiting, Balabdaoui and Raftery, 2007)
@@ -276,13 +284,13 @@ def pit_histogram(pits: Mapping[str, Tensor], time: Times, *, bins: int = 10, co
 
     Arguments:
         pits: The randomised PITs of each model on the same windows, with shape :math:`(n, H, D)`. NaN is missing; a
-            channel of NaN alone is left out.
-        time: When the windows begin (`Windows.time`, as of `Backtest.windows`).
+            channel of NaN only is left out.
+        time: The origin times of the windows (`Windows.time`, as of `Backtest.windows`).
         bins: The number of bars, two or more.
-        confidence: The share of chance that the bands hold.
+        confidence: The pointwise probability of the grey bands.
 
     Returns:
-        The figure; no window opens. Where nothing was seen, there are no bars.
+        The figure; no window opens. There are no bars without observations.
 
     Raises:
         ValueError: If there are fewer than two bars.
@@ -292,8 +300,8 @@ def pit_histogram(pits: Mapping[str, Tensor], time: Times, *, bins: int = 10, co
 
     if bins < 2:
         raise ValueError(f"a histogram has two bars or more, got bins={bins!r}")
-    every, *parts = block_slices(next(iter(pits.values())).shape[1])
-    blocks = parts or [every]
+    whole, *parts = block_slices(next(iter(pits.values())).shape[1])
+    blocks = parts or [whole]
     figure = Figure(figsize=(2.3 * len(blocks) + 1.0, 1.7 * len(pits) + 1.1), layout="constrained", dpi=130)
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(pits), len(blocks), sharex=True, sharey=True, squeeze=False)
@@ -317,9 +325,10 @@ def pit_histogram(pits: Mapping[str, Tensor], time: Times, *, bins: int = 10, co
 def _draw_histogram(
     axes: Axes, pit: Tensor, time: Times, last_lead: int, edges: np.ndarray, colour: str, confidence: float
 ) -> None:
+    r"""Draw the PIT histogram of one model and block, with the band of a calibrated distribution."""
     inner, bins = edges[1:-1], len(edges) - 1
-    below = _shares_below(pit, inner)  # (B - 1, D)
-    below = np.concatenate([0 * below[:1], below, 0 * below[:1] + 1])  # NaN stays
+    below = _fractions_below(pit, inner)  # (B - 1, D)
+    below = np.concatenate([0 * below[:1], below, 0 * below[:1] + 1])  # multiplied, so that NaN stays
     heights = torch.from_numpy(bins * np.diff(below, axis=0)).nanmean(1).numpy()
     axes.bar(edges[:-1], heights, 1 / bins, align="edge", color=colour, alpha=0.4, lw=0)
     axes.stairs(heights, edges, color=colour, lw=1.4, zorder=5)
@@ -339,25 +348,26 @@ def sample_pairs(
     channels: str | Sequence[str] | None = None,
     leads: int | Sequence[int] | None = None,
 ) -> Figure:
-    r"""Draws the joint samples of a forecast as scatters, one for each pair of cells, with what came true.
+    r"""Draw a scatter plot of joint samples for each pair of cells, with the observed values.
 
-    Each cell is a channel at a lead. On the diagonal stands a histogram of each; a scatter tells the correlation of
-    its samples. Truths that lie beside the clouds, though each lies within its histogram, speak of dependence that the
-    law has wrong.
+    A cell is a channel at a horizon step. The diagonal shows a histogram of each cell; each scatter plot states the
+    correlation of its samples. Observations outside of the point clouds, but inside the histograms, indicate a wrong
+    dependence in the predictive distribution.
 
     Arguments:
         forecast: The forecast.
-        truth: What came true, dated as the forecast, a column a channel; none if None. NaN is missing, and not marked.
-        channels: The channels, or the name of one; if None all, and of many some that lie evenly among them.
-        leads: The leads, from 1 to :math:`H`, or one of them; if None the last, or for a single channel up to six that
-            lie evenly.
+        truth: The observed values at the dates of the forecast, one column per channel; not drawn if None. NaN is
+            missing, and not drawn.
+        channels: The channels, or the name of one. If None, all or, of many, an evenly spaced selection.
+        leads: The horizon steps, from 1 to :math:`H`, or one of them. If None, the last, or for a single channel up to
+            six evenly spaced ones.
 
     Returns:
         The figure; no window opens.
 
     Raises:
-        ValueError: If a channel or lead is unknown, the cells are fewer than two or more than eight, or the truth lacks
-            a channel or has none of the rows.
+        ValueError: If a channel or step is unknown, the cells are fewer than two or more than eight, or `truth` lacks a
+            channel or shares no row with the forecast.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -371,14 +381,7 @@ def sample_pairs(
             f"{', '.join(map(str, steps))}: name others with channels=[...] and leads=[...]"
         )
     if truth is not None:
-        for name in names:
-            if name not in truth.columns:
-                raise ValueError(unknown("column of the truth", name, [str(column) for column in truth.columns]))
-        if not truth.index.isin(forecast.index).any():
-            raise ValueError(
-                f"the truth shares no row with the forecast of {forecast.index[0]} to {forecast.index[-1]}, it goes "
-                f"from {truth.index[0]} to {truth.index[-1]}"
-            )
+        _require_truth(truth, forecast, names)
     drawn = [forecast.samples[:, step - 1, forecast.channels.index(name)] for name, step in cells]
     rows = None if truth is None else truth.reindex(forecast.index)
     seen = [math.nan if rows is None else float(rows[name].iloc[step - 1]) for name, step in cells]
@@ -422,10 +425,22 @@ def sample_pairs(
     return figure
 
 
+def _require_truth(truth: pd.DataFrame, forecast: Forecast, names: Sequence[str]) -> None:
+    r"""Check that observed values have the channels, and a row of the forecast."""
+    for name in names:
+        if name not in truth.columns:
+            raise ValueError(unknown("column of the truth", name, [str(column) for column in truth.columns]))
+    if not truth.index.isin(forecast.index).any():
+        raise ValueError(
+            f"the truth shares no row with the forecast of {forecast.index[0]} to {forecast.index[-1]}, it goes "
+            f"from {truth.index[0]} to {truth.index[-1]}"
+        )
+
+
 def _chosen_cells(
     forecast: Forecast, channels: str | Sequence[str] | None, leads: int | Sequence[int] | None
 ) -> tuple[list[str], list[int]]:
-    r"""The channels and leads to draw: those asked for, or some that lie evenly."""
+    r"""Return the channels and horizon steps to draw: the requested ones, or an evenly spaced selection."""
     horizon = len(forecast.index)
     steps = None if leads is None else checks.several("expected leads", leads)
     for step in steps or ():
@@ -443,17 +458,20 @@ def _chosen_cells(
 
 
 def _evenly(count: int, most: int) -> list[int]:
+    r"""Return up to `most` evenly spaced indices below `count`."""
     places: list[int] = np.linspace(0, count - 1, max(1, min(most, count))).round().astype(int).tolist()
     return places
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
+    r"""Return axis limits around the values, with a margin of 5 %."""
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     margin = 0.05 * (high - low) or 0.5
     return low - margin, high + margin
 
 
 def _draw_pair(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
+    r"""Draw a scatter plot of two cells with their correlation."""
     axes.scatter(x, y, s=5, color=COLOURS[0], alpha=0.35, lw=0)
     if min(np.ptp(x), np.ptp(y)) > 0:
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0}
@@ -462,6 +480,7 @@ def _draw_pair(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
 
 
 def _tidy_pair(axes: Axes, *, left: bool, bottom: bool) -> None:
+    r"""Reduce the ticks of one plot of the grid; label only those at its left and bottom."""
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(3))
@@ -476,19 +495,19 @@ def _tidy_pair(axes: Axes, *, left: bool, bottom: bool) -> None:
 def scores_by_lead(
     scores: pd.DataFrame | Mapping[str, Tensor], metric: str = "crps", *, title: str | None = None
 ) -> Figure:
-    r"""Draws how scores grow with the lead, one line a model.
+    r"""Draw scores against the horizon step (lead time), one line per model.
 
     Arguments:
-        scores: Of each model the score at each lead, with shape :math:`(H,)`, as `Backtest.by_lead` gives it; or the
-            tidy frame of a backtest, of whose blocks of leads the means over channels are drawn as steps.
-        metric: The metric: which rows of a frame are drawn, and the name on the axis.
+        scores: For each model the score at each step, with shape :math:`(H,)`, as returned by `Backtest.by_lead`. Or
+            the tidy frame of a backtest, whose means over channels by block of steps are drawn as a step function.
+        metric: The metric: it selects the rows of a frame, and labels the axis.
         title: The title of the figure.
 
     Returns:
         The figure; no window opens.
 
     Raises:
-        ValueError: If the frame has no such metric by lead.
+        ValueError: If the frame has no such metric by block of steps.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -500,12 +519,12 @@ def scores_by_lead(
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for number, (model, (leads, values)) in enumerate(curves.items()):
-        # models beyond the colours go round them again, with another line
+        # colours repeat after the last one, with another line style
         colour, style = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % len(LINES)]
         axes.plot(leads, values, style, color=colour, lw=1.6, marker="o" if len(leads) == 1 else None, label=model)
     axes.set_xlabel("lead")
     axes.set_ylabel(NAMES.get(metric, metric), parse_math=False)
-    if isinstance(scores, pd.DataFrame) and set(scores["lead_block"]) == {"all"}:  # fewer than eight leads: one block
+    if isinstance(scores, pd.DataFrame) and set(scores["lead_block"]) == {"all"}:  # fewer than eight steps: one block
         axes.set(xlabel="all leads", xticks=[])
     if title:
         axes.set_title(title, loc="left", fontsize=10, parse_math=False)
@@ -519,14 +538,14 @@ def scores_by_lead(
 
 
 def _by_block(frame: pd.DataFrame, metric: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    r"""Steps over the blocks of leads of each model, from the first lead of a block to its last."""
+    r"""Return the step function of each model over blocks of horizon steps."""
     rows = frame[(frame["channel"] == "all") & (frame["metric"] == metric)]
     if len(rows) == 0 or metric not in set(frame.loc[frame["channel"] != "all", "metric"]):
         known = frame.loc[frame["channel"] != "all", "metric"].unique()
         raise ValueError(unknown("score by lead", metric, known))
     curves = {}
-    for model, mine in rows.groupby("model", sort=False):
-        blocks = mine[mine["lead_block"] != "all"] if len(mine) > 1 else mine.assign(lead_block="1-1")  # one step
+    for model, group in rows.groupby("model", sort=False):
+        blocks = group[group["lead_block"] != "all"] if len(group) > 1 else group.assign(lead_block="1-1")  # one block
         edges = blocks["lead_block"].str.split("-", expand=True).astype(int).to_numpy()  # (blocks, 2)
         steps = edges + np.array([-0.5, 0.5])
         curves[str(model)] = steps.ravel(), blocks["value"].to_numpy().repeat(2)

@@ -1,7 +1,7 @@
-r"""Scores of forecasts: what each measures, its formula, where it comes from.
+r"""Scores of probabilistic forecasts, with formulas and references.
 
-Everything here is a pure function of tensors. A NaN observation is skipped: the score of a missing cell is NaN, and a
-joint score is taken over the cells that were observed. Lower is better for all but the coverage.
+All functions here are pure functions of tensors. The score of a missing (NaN) observation is NaN, and a joint score
+is computed over the observed cells. Lower is better for all scores but the coverage.
 """
 
 from __future__ import annotations
@@ -38,34 +38,34 @@ from torch import Tensor
 from ..calibration.joint_bands import JOINT
 from ..data.times import Times, require_times
 
-#: How often windows are drawn anew to show what chance does.
+#: The number of bootstrap resamples of windows that estimate random deviations.
 RESAMPLES = 200
 DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
-_CHUNK = 2**22  # float64 numbers of one temporary: 32 MiB, so that a few of them stay small beside the samples
-_SINGULAR = 1e-10  # the share of an entry's variance that the entries before it leave, below which none is left
+_CHUNK = 2**22  # float64 numbers in one temporary array: 32 MiB, small beside the samples
+_SINGULAR = 1e-10  # the least fraction of an entry's variance that the entries before it do not explain
 
 
 def _chunks(length: int, numbers_each: int) -> Iterator[slice]:
-    r"""Slices of an axis such that a temporary with so many numbers an entry stays within the chunk size."""
+    r"""Return slices of an axis such that temporaries with `numbers_each` numbers per entry fit the chunk size."""
     step = max(1, _CHUNK // max(1, numbers_each))
     return (slice(start, start + step) for start in range(0, length, step))
 
 
 def crps_fair(samples: Tensor, y: Tensor) -> Tensor:
-    r"""Continuous ranked probability score, the fair estimate from samples.
+    r"""Continuous ranked probability score (CRPS), fair (unbiased) estimate from samples.
 
     .. math:: \frac{1}{S} \sum_s |x_s - y| - \frac{1}{2 S (S - 1)} \sum_{s, t} |x_s - x_t|
 
-    Its expectation is the CRPS of the law that the samples come from, for any number of independent samples; on
-    stratified ones it reads low, by less than the law's own scale over :math:`S`.
+    Its expectation is the CRPS of the predictive distribution, for any number of independent samples. On stratified
+    samples it is too low, by less than the scale of the distribution over :math:`S`.
 
     References:
         | Fair scores for ensemble forecasts (Ferro, 2014)
         | https://doi.org/10.1002/qj.2270
 
     Arguments:
-        samples: Samples of the law, with shape :math:`(S, *)`, :math:`S \geq 2`.
+        samples: Samples of the predictive distribution, with shape :math:`(S, *)`, :math:`S \geq 2`.
         y: The observations, with shape :math:`(*)`. NaN is missing.
 
     Returns:
@@ -81,10 +81,10 @@ def crps_fair(samples: Tensor, y: Tensor) -> Tensor:
     flat, truth = samples.reshape(num_samples, -1), y.double().reshape(-1)
     scores = torch.empty_like(truth)
     for chunk in _chunks(len(truth), num_samples):
-        # Differences to the truth: the moments below would cancel badly for channels far from zero, such as pressure.
+        # Subtract the observations: the moments below would suffer cancellation for channels far from zero.
         errors = (flat[:, chunk].double() - truth[chunk]).mT
         zero = errors.new_zeros(()).expand(errors.shape[0])
-        # The probability weighted moments are the fair estimate, by sorting instead of all pairs.
+        # Probability weighted moments give the fair estimate by sorting, instead of all pairs.
         scores[chunk] = scoringrules.crps_ensemble(zero, errors, estimator="pwm", backend="torch")
     return scores.reshape(y.shape)
 
@@ -110,9 +110,10 @@ def pinball(quantiles: Tensor, y: Tensor, levels: Tensor) -> Tensor:
 
 
 def wql(quantiles: Tensor, y: Tensor, levels: Tensor | None = None) -> Tensor:
-    r"""Twice the mean pinball loss over levels, by default the deciles; it tends to the CRPS as levels are added.
+    r"""Quantile loss: twice the mean pinball loss over levels, by default the deciles.
 
-    The weights (a division by the sum of :math:`|y|` in the M-competitions) are left to the caller.
+    It converges to the CRPS as levels are added. Weights (division by the sum of :math:`|y|` in the M-competitions) are
+    left to the caller.
 
     Arguments:
         quantiles: The quantiles, with shape :math:`(*, Q)`.
@@ -126,11 +127,11 @@ def wql(quantiles: Tensor, y: Tensor, levels: Tensor | None = None) -> Tensor:
 
 
 def interval_score(lower: Tensor, upper: Tensor, y: Tensor, level: float = 0.8) -> Tensor:
-    r"""Interval score: the width of a central interval, and a fine for what lies outside.
+    r"""Interval score: the width of a central interval, plus a penalty for observations outside.
 
     .. math:: (u - l) + \frac{2}{\alpha} (l - y)^+ + \frac{2}{\alpha} (y - u)^+, \qquad \alpha = 1 - level
 
-    Proper for the two quantiles; it is :math:`2 / \alpha` times the sum of their `pinball` losses.
+    Proper for the two quantiles: it is :math:`2 / \alpha` times the sum of their `pinball` losses.
 
     References:
         | Strictly proper scoring rules, prediction, and estimation (Gneiting and Raftery, 2007), section 6.2
@@ -155,10 +156,10 @@ def interval_score(lower: Tensor, upper: Tensor, y: Tensor, level: float = 0.8) 
 
 
 def coverage(pit: Tensor, level: float = 0.8) -> Tensor:
-    r"""Whether each observation lies in the central interval, read off its randomised PIT.
+    r"""Indicator of observations in the central interval, from their randomised PITs.
 
-    The mean over cells is the coverage. The PIT is randomised where the law has an atom (irradiance at night), so
-    that a law that is right covers `level` exactly there too, where "lower <= y <= upper" would count every hit.
+    The mean over cells is the coverage. PITs are randomised where the predictive distribution has atoms, as irradiance
+    at night. A calibrated distribution then covers exactly `level` there too; "lower <= y <= upper" would cover more.
 
     References:
         | Predictive model assessment for count data (Czado, Gneiting and Held, 2009)
@@ -176,20 +177,20 @@ def coverage(pit: Tensor, level: float = 0.8) -> Tensor:
 
 
 def band_coverage(lower: Tensor, upper: Tensor, y: Tensor, joint: str = "all") -> Tensor:
-    r"""Whether each path lies inside a joint band, every cell of it.
+    r"""Indicator of paths that lie inside a joint prediction band in every cell.
 
-    The mean over windows is the share that a band of `Forecast.band` states. Ends count as inside, so that a band
-    covers more than it states where the law has atoms.
+    The mean over windows estimates the coverage that `Forecast.band` states. The ends count as inside, so that a band
+    covers more than stated where the predictive distribution has atoms.
 
     Arguments:
         lower: The lower ends, with shape :math:`(n, H, D)`.
         upper: The upper ends, with shape :math:`(n, H, D)`.
-        y: The observations, with shape :math:`(n, H, D)`. NaN is missing; a path is judged by the cells seen.
-        joint: What a path is, as for the band: "time" (all leads of a channel), "channels" (all channels at a lead) or
-            "all".
+        y: The observations, with shape :math:`(n, H, D)`. NaN is missing; only observed cells of a path count.
+        joint: The cells of a path, as for the band: "time" (all steps of a channel), "channels" (all channels at a
+            step) or "all".
 
     Returns:
-        One inside, zero outside, NaN where nothing of a path was seen, float64; with shape :math:`(n, D)` for "time",
+        One inside, zero outside, NaN if no cell of a path is observed, float64; with shape :math:`(n, D)` for "time",
         :math:`(n, H)` for "channels", and :math:`(n,)` for "all".
 
     Raises:
@@ -198,41 +199,41 @@ def band_coverage(lower: Tensor, upper: Tensor, y: Tensor, joint: str = "all") -
     if joint not in JOINT:
         raise ValueError(f"a path is of all 'time', 'channels' or 'all', got {joint!r}")
     missing = y.isnan()
-    outside = ((y < lower) | (y > upper)).double()  # NaN is neither
+    outside = ((y < lower) | (y > upper)).double()  # False for NaN
     return (1 - outside.amax(JOINT[joint])).masked_fill(missing.double().amin(JOINT[joint]) > 0, math.nan)
 
 
 def step_spread(past: Tensor, steps: int) -> Tensor:
-    r"""How much a channel moved of late: the root mean square of its last steps from row to row.
+    r"""Recent volatility of each channel: the root mean square of its last differences between rows.
 
     Arguments:
         past: The rows before each window's origin, with shape :math:`(n, L, D)`. NaN is missing.
-        steps: The number of steps looked at, the last ones.
+        steps: The number of differences, the last ones.
 
     Returns:
-        The spreads, with shape :math:`(n, D)`, float64; NaN where no step was seen.
+        The volatilities, with shape :math:`(n, D)`, float64; NaN where no difference is observed.
     """
     return past[:, -(steps + 1) :].double().diff(dim=1).square().nanmean(1).sqrt()
 
 
 def by_regime(scores: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Parts the scores of calm windows from those of volatile ones.
+    r"""Separate the scores of calm windows from those of volatile windows.
 
-    A channel's window is calm where its spread is at most the median of that channel's spreads over all windows, and
-    volatile where it is above. A law whose width follows the series covers as much in one as in the other; one that
-    is right on the mean only covers too much in calm regimes and too little in volatile ones.
+    A window is calm for a channel if its volatility is at most the median of that channel over all windows, and
+    volatile if it is above. A predictive distribution whose width follows the volatility covers equally in both. One
+    that is calibrated on average only covers too much in calm regimes, and too little in volatile ones.
 
     References:
         | Evaluating interval forecasts (Christoffersen, 1998)
         | https://doi.org/10.2307/2527341
 
     Arguments:
-        scores: Scores of cells, such as `coverage` gives, with shape :math:`(n, H, D)`.
-        spread: The spread that each window was forecast from (see `step_spread`), with shape :math:`(n, D)`. NaN is
-            unknown, and in neither.
+        scores: Scores of cells, such as those of `coverage`, with shape :math:`(n, H, D)`.
+        spread: The volatility before each window (see `step_spread`), with shape :math:`(n, D)`. NaN is unknown, and
+            belongs to neither.
 
     Returns:
-        The scores of the calm and of the volatile windows, each with shape :math:`(n, H, D)`; NaN at the others.
+        The scores of the calm and of the volatile windows, each with shape :math:`(n, H, D)`; NaN for other windows.
     """
     middle = spread.nanmedian(0).values
     calm, volatile = (spread <= middle)[:, None], (spread > middle)[:, None]  # (n, 1, D)
@@ -240,12 +241,12 @@ def by_regime(scores: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pit_ece(pit: Tensor) -> Tensor:
-    r"""Expected calibration error of PITs, the mean distance of the sorted PITs from where even ones would lie.
+    r"""Expected calibration error of PITs: the mean distance of the sorted PITs from evenly spaced ones.
 
     .. math:: \frac{1}{n} \sum_{i = 1}^n \left| u_{(i)} - \frac{i - .5}{n} \right|
 
-    Zero at best, 0.25 for a point forecast with half of the observations on either side, 0.5 at worst. Chance alone
-    gives some: see `pit_ece_floor`.
+    It is zero at best, 0.25 for a point forecast with half of the observations on either side, and 0.5 at worst. A
+    finite sample gives a positive value by chance alone: see `pit_ece_floor`.
 
     References:
         | Accurate uncertainties for deep learning using calibrated regression (Kuleshov et al., 2018)
@@ -255,7 +256,7 @@ def pit_ece(pit: Tensor) -> Tensor:
         pit: Randomised PITs, with shape :math:`(n, *)`. NaN is missing.
 
     Returns:
-        The error of each column, with shape :math:`(*)`, float64; NaN where nothing was observed.
+        The error of each column, with shape :math:`(*)`, float64; NaN without observations.
 
     Example:
         >>> pit_ece(torch.tensor([0.5, 0.0, 1.0, 0.5]))
@@ -268,12 +269,12 @@ def pit_ece(pit: Tensor) -> Tensor:
 
 
 def pit_ks(pit: Tensor) -> Tensor:
-    r"""Kolmogorov-Smirnov distance of PITs, the largest distance of their distribution from the uniform one.
+    r"""Kolmogorov-Smirnov distance of PITs: the largest distance of their distribution function from the uniform one.
 
     .. math:: \max_i \max \left( \frac{i}{n} - u_{(i)}, u_{(i)} - \frac{i - 1}{n} \right)
 
-    The worst level, where `pit_ece` is the mean of all. The tables of the test do not hold for windows that share
-    shocks: see `pit_ks_floor` for what chance gives.
+    It is the error at the worst level, where `pit_ece` is the mean over all. Tables of the Kolmogorov-Smirnov test are
+    invalid for dependent windows: see `pit_ks_floor` for the value by chance.
 
     References:
         | Evaluating density forecasts (Diebold, Gunther and Tay, 1998)
@@ -283,7 +284,7 @@ def pit_ks(pit: Tensor) -> Tensor:
         pit: Randomised PITs, with shape :math:`(n, *)`. NaN is missing.
 
     Returns:
-        The distance of each column, with shape :math:`(*)`, float64; NaN where nothing was observed.
+        The distance of each column, with shape :math:`(*)`, float64; NaN without observations.
 
     Example:
         >>> pit_ks(torch.tensor([0.5, 0.75]))
@@ -304,17 +305,18 @@ def pit_deviations(
     levels: Sequence[float] | np.ndarray | None = None,
     seed: int = 0,
 ) -> Tensor:
-    r"""How far the PIT curve of a perfect law strays from the diagonal by chance on these very windows.
+    r"""Bootstrap deviations of a calibrated distribution's PIT curve from the diagonal, by chance, on the same windows.
 
-    PITs are not independent. Leads of one window share their shocks, and so do windows whose targets overlap; only
-    beyond :math:`H` rows are those of a law that knows the past perfectly unrelated. Hence: the PITs of each lead are
-    replaced by their ranks over the windows, spread evenly within their places, which makes them uniform (a perfect
-    law) and keeps how leads and windows hang together. Blocks of windows that span :math:`H` rows are then drawn with
-    replacement, around the circle of origins (the circular block bootstrap of the empirical process).
+    PITs are dependent: the steps of one window share shocks, and so do windows whose targets overlap. PITs of a
+    calibrated distribution are independent only beyond :math:`H` rows. Hence the PITs of each step are replaced by
+    their ranks over the windows, with uniform noise within ranks. This makes them uniform, as under calibration, and
+    keeps the dependence of steps and windows. Blocks of windows that span :math:`H` rows are then drawn with
+    replacement from the circle of origins (the circular block bootstrap of the empirical process).
 
-    The deviations are scaled up by what such a bootstrap loses (`bootstrap_inflation`). On simulated perfect laws
-    (white, autoregressive and random-walk shocks) the mean absolute deviation is within 10 % of the true one for ten
-    windows and more that do not overlap, and for origins that range over ten times :math:`H` rows where they do.
+    The deviations are multiplied by `bootstrap_inflation`, because this bootstrap underestimates them. Calibrated
+    distributions were simulated with white, autoregressive and random-walk shocks. The mean absolute deviation was
+    within 10 % of the true one for ten or more windows without overlap, and for overlapping windows whose origins span
+    at least :math:`10 H` rows.
 
     References:
         | A circular block-resampling procedure for stationary data (Politis and Romano, 1992)
@@ -322,20 +324,20 @@ def pit_deviations(
 
     Arguments:
         pit: Randomised PITs of the windows, with shape :math:`(n, H, *)`. NaN is missing.
-        time: When the windows begin (`Windows.time`). Those of several items that begin together stay together.
-        last_lead: The number of rows from a window's origin to the end of its last lead, :math:`H` if None. Needed
-            where `pit` holds a block of the leads.
-        levels: The levels at which the curves are compared, with shape :math:`(G,)`, rising within (0, 1); the middles
-            of 100 even steps if None.
+        time: The origin times of the windows (`Windows.time`). Windows of several items that begin together stay
+            together.
+        last_lead: The number of rows from a window's origin to the end of its last step, :math:`H` if None. Required
+            if `pit` holds only a block of the steps.
+        levels: The levels at which the curves are compared, with shape :math:`(G,)`, increasing within (0, 1); the
+            midpoints of 100 equal bins if None.
         seed: The seed of the resampling.
 
     Returns:
-        Deviations of the share of PITs below a level from the level, with shape :math:`(R, G, *)` of :math:`R = 200`
-        resamples, float64; NaN where
-        there is one origin only, which says nothing of chance.
+        Deviations of the fraction of PITs below a level from the level, with shape :math:`(R, G, *)` for
+        :math:`R = 200` resamples, float64; NaN if there is only one origin.
     """
     rng = np.random.default_rng(seed)
-    num_windows, leads, *rest = pit.shape
+    num_windows, leads, *channel_shape = pit.shape
     cells = pit.detach().cpu().double().reshape(num_windows, leads, -1).numpy()
     channels = cells.shape[-1]
     rows, which = np.unique(require_times(time).step, return_inverse=True)
@@ -350,7 +352,7 @@ def pit_deviations(
     place = (np.arange(channels) * num_origins + which[:, None, None]) * (grid + 1) + bins
     below = np.bincount(place[observed], minlength=channels * num_origins * (grid + 1))
     below = below.reshape(channels, num_origins, grid + 1).cumsum(-1)
-    share = below[..., -1:]  # cells of an origin
+    num_cells = below[..., -1:]  # (D, origins, 1)
     below = below[..., :-1]  # (D, origins, G)
 
     span = leads if last_lead is None else last_lead
@@ -362,24 +364,24 @@ def pit_deviations(
     drawn += num_origins * np.arange(RESAMPLES)[:, None]
     weights = np.bincount(drawn.ravel(), minlength=RESAMPLES * num_origins).reshape(RESAMPLES, num_origins)
     with np.errstate(invalid="ignore"):
-        curves = (weights @ below) / (weights @ share)  # (D, R, G)
-        deviations = (curves - below.sum(1, keepdims=True) / share.sum(1, keepdims=True)) * inflation
-    return torch.from_numpy(deviations.transpose(1, 2, 0).reshape(RESAMPLES, grid, *rest))
+        curves = (weights @ below) / (weights @ num_cells)  # (D, R, G)
+        deviations = (curves - below.sum(1, keepdims=True) / num_cells.sum(1, keepdims=True)) * inflation
+    return torch.from_numpy(deviations.transpose(1, 2, 0).reshape(RESAMPLES, grid, *channel_shape))
 
 
 def bootstrap_inflation(rows: np.ndarray, span: int, block: int) -> float:
-    r"""By how much a circular block bootstrap of few blocks, or of overlapping windows, shows too little deviation.
+    r"""Factor by which a circular block bootstrap underestimates the standard deviation of a mean over windows.
 
-    Blocks cut some dependence, and centring on a mean of few blocks removes variance. Both losses are known where
-    windows depend by their overlap, :math:`r(\Delta) = \max(0, 1 - \Delta / H)`.
+    Block borders cut dependence, and centring on the mean of few blocks removes variance. Both losses have closed forms
+    if the correlation of windows is their overlap, :math:`r(\Delta) = \max(0, 1 - \Delta / H)`.
 
     Arguments:
-        rows: The rows where the windows begin, each once, with shape :math:`(n,)`.
-        span: The number of rows from where a window begins to its last lead, :math:`H`.
-        block: The number of origins that a block holds.
+        rows: The distinct rows at which windows begin, with shape :math:`(n,)`.
+        span: The number of rows from a window's origin to its last step, :math:`H`.
+        block: The number of origins in a block.
 
     Returns:
-        The true deviation of a mean over the bootstrap's; NaN where there is one block only.
+        The ratio of the true standard deviation to that of the bootstrap; NaN if there is only one block.
 
     Example:
         >>> round(bootstrap_inflation(np.arange(10), 1, 1), 3)  # independent: the square root of 10 / 9
@@ -387,56 +389,56 @@ def bootstrap_inflation(rows: np.ndarray, span: int, block: int) -> float:
     """
     num_origins = len(rows)
     overlap = (1 - np.abs(rows[:, None] - rows) / span).clip(0)
-    around = np.abs(np.arange(num_origins)[:, None] - np.arange(num_origins))
-    kept = (1 - np.minimum(around, num_origins - around) / block).clip(0)
+    distance = np.abs(np.arange(num_origins)[:, None] - np.arange(num_origins))
+    kept = (1 - np.minimum(distance, num_origins - distance) / block).clip(0)  # the dependence that blocks keep
     centred = overlap - overlap.mean(0) - overlap.mean(1)[:, None] + overlap.mean()
     variance = (kept * centred).mean()
     return math.sqrt(overlap.mean() / variance) if variance > 1e-9 else math.nan
 
 
 def pit_ece_floor(pit: Tensor, time: Times, *, last_lead: int | None = None, seed: int = 0) -> Tensor:
-    r"""The `pit_ece` that a perfect law would show on the same windows, by chance.
+    r"""Expected `pit_ece` of a calibrated distribution on the same windows, by chance.
 
-    It is the mean absolute deviation of `pit_deviations`, where the method is told. A PIT-ECE near its floor is as
-    good as the windows can tell.
+    It is the mean absolute value of `pit_deviations`, which describes the method. A PIT-ECE near its floor cannot be
+    distinguished from calibration on these windows.
 
     Arguments:
         pit: Randomised PITs of the windows, with shape :math:`(n, H, *)`, as scored. NaN is missing.
-        time: When the windows begin (`Windows.time`).
-        last_lead: The number of rows from a window's origin to the end of its last lead, :math:`H` if None.
+        time: The origin times of the windows (`Windows.time`).
+        last_lead: The number of rows from a window's origin to the end of its last step, :math:`H` if None.
         seed: The seed of the resampling.
 
     Returns:
-        The floor of the PIT-ECE over windows and leads, with shape :math:`(*)`, float64; NaN where there is one
-        origin only.
+        The floor of the PIT-ECE over windows and horizon steps, with shape :math:`(*)`, float64; NaN if there is only
+        one origin.
     """
     return pit_deviations(pit, time, last_lead=last_lead, seed=seed).abs().mean((0, 1))
 
 
 def pit_ks_floor(pit: Tensor, time: Times, *, last_lead: int | None = None, seed: int = 0) -> Tensor:
-    r"""The `pit_ks` that a perfect law would show on the same windows, by chance.
+    r"""Expected `pit_ks` of a calibrated distribution on the same windows, by chance.
 
-    It is the mean over resamples of the largest of `pit_deviations`, on their 100 levels.
+    It is the mean over resamples of the largest absolute value of `pit_deviations` on their 100 levels.
 
     Arguments:
         pit: Randomised PITs of the windows, with shape :math:`(n, H, *)`, as scored. NaN is missing.
-        time: When the windows begin (`Windows.time`).
-        last_lead: The number of rows from a window's origin to the end of its last lead, :math:`H` if None.
+        time: The origin times of the windows (`Windows.time`).
+        last_lead: The number of rows from a window's origin to the end of its last step, :math:`H` if None.
         seed: The seed of the resampling.
 
     Returns:
-        The floor of the distance over windows and leads, with shape :math:`(*)`, float64; NaN where there is one
-        origin only.
+        The floor of the distance over windows and horizon steps, with shape :math:`(*)`, float64; NaN if there is only
+        one origin.
     """
     return pit_deviations(pit, time, last_lead=last_lead, seed=seed).abs().amax(1).mean(0)
 
 
 def energy_score(samples: Tensor, y: Tensor) -> Tensor:
-    r"""Energy score, the CRPS of vectors; the fair estimate from samples.
+    r"""Energy score, the multivariate CRPS, fair (unbiased) estimate from samples.
 
     .. math:: \frac{1}{S} \sum_s \|x_s - y\| - \frac{1}{2 S (S - 1)} \sum_{s, t} \|x_s - x_t\|
 
-    Proper for the whole joint law, but it hardly sees dependence: report `variogram_score` beside it.
+    Proper for the joint distribution, but hardly sensitive to dependence: report `variogram_score` beside it.
 
     References:
         | Strictly proper scoring rules, prediction, and estimation (Gneiting and Raftery, 2007)
@@ -444,26 +446,26 @@ def energy_score(samples: Tensor, y: Tensor) -> Tensor:
 
     Arguments:
         samples: Samples of each window's vector, with shape :math:`(S, n, V)`, :math:`S \geq 2`.
-        y: The observed vectors, with shape :math:`(n, V)`. NaN is missing; norms are over the entries seen.
+        y: The observed vectors, with shape :math:`(n, V)`. NaN is missing; norms are over the observed entries.
 
     Returns:
-        The scores, with shape :math:`(n,)`, float64; NaN where nothing of a vector was seen.
+        The scores, with shape :math:`(n,)`, float64; NaN if no entry of a vector is observed.
     """
     num_samples, num_windows, entries = samples.shape
     scores = y.new_empty(num_windows, dtype=torch.float64)
     for chunk in _chunks(num_windows, num_samples * max(entries, num_samples)):
         errors = (samples[:, chunk].double() - y[chunk].double()).nan_to_num(0.0).transpose(0, 1)  # (n, S, V)
-        spread = torch.cdist(errors, errors).sum((-2, -1)) / (2 * num_samples * (num_samples - 1))
-        scores[chunk] = errors.norm(dim=-1).mean(-1) - spread
+        dispersion = torch.cdist(errors, errors).sum((-2, -1)) / (2 * num_samples * (num_samples - 1))
+        scores[chunk] = errors.norm(dim=-1).mean(-1) - dispersion
     return scores.masked_fill(y.isnan().all(-1), math.nan)
 
 
 def crps_sum(samples: Tensor, y: Tensor) -> Tensor:
-    r"""CRPS of the sum of the channels, the fair estimate from joint samples: does the joint law get totals right?
+    r"""CRPS of the sum of the channels, fair (unbiased) estimate from joint samples.
 
-    Channels are summed as they come, and the score is divided by nothing: bring them into like units before. Channels
-    that depend on each other make the total wider (or narrower) than independent ones do; of dependence that leaves
-    the total alone, it tells nothing.
+    Neither channels nor score are scaled: convert the channels to comparable units first. Dependence of channels makes
+    the distribution of the total wider or narrower than under independence. The score is blind to dependence that does
+    not affect the total.
 
     References:
         | High-dimensional multivariate forecasting with low-rank Gaussian copula processes (Salinas et al., 2019)
@@ -471,10 +473,10 @@ def crps_sum(samples: Tensor, y: Tensor) -> Tensor:
 
     Arguments:
         samples: Joint samples, with shape :math:`(S, *, D)`, :math:`S \geq 2`.
-        y: The observations, with shape :math:`(*, D)`. NaN is missing; the sum is over the channels seen.
+        y: The observations, with shape :math:`(*, D)`. NaN is missing; the sum is over the observed channels.
 
     Returns:
-        The scores in the units of `y`, with shape :math:`(*)`, float64; NaN where no channel was seen.
+        The scores in the units of `y`, with shape :math:`(*)`, float64; NaN if no channel is observed.
 
     Example:
         >>> crps_sum(torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 2.0]]), torch.tensor([2.0, 3.0]))
@@ -486,14 +488,14 @@ def crps_sum(samples: Tensor, y: Tensor) -> Tensor:
 
 
 def dawid_sebastiani(samples: Tensor, y: Tensor) -> Tensor:
-    r"""Dawid-Sebastiani score, of the mean and the covariance of vectors; the fair estimate from samples.
+    r"""Dawid-Sebastiani score of the mean and the covariance of vectors, estimated from samples.
 
     .. math:: \log \det C + \frac{S - V - 2}{S - 1} (y - m)^\top C^{-1} (y - m)
 
-    with :math:`m` and :math:`C` the mean and the unbiased covariance of the samples. Proper, strictly for the first two
-    moments, and blind to all else; of normal laws it is the logarithmic score, but for constants. The factor, which
-    tends to one, makes the inverse of :math:`C` unbiased for normal samples: without it few samples reward laws that
-    are too wide. Compare scores of one number of samples only.
+    with :math:`m` and :math:`C` the mean and the unbiased covariance of the samples. It is strictly proper for the
+    first two moments, and blind to all others. For normal distributions it is the logarithmic score, up to scale and a
+    constant. The factor, which tends to one, makes the inverse of :math:`C` unbiased for normal samples. Without it,
+    few samples would favour distributions that are too wide. Compare only scores from equal numbers of samples.
 
     References:
         | Coherent dispersion criteria for optimal experimental design (Dawid and Sebastiani, 1999)
@@ -503,28 +505,28 @@ def dawid_sebastiani(samples: Tensor, y: Tensor) -> Tensor:
 
     Arguments:
         samples: Samples of each window's vector, with shape :math:`(S, n, V)`, :math:`S \geq V + 3`; ten times
-            :math:`V` and more for scores of little noise.
-        y: The observed vectors, with shape :math:`(n, V)`. NaN is missing; the moments are of the entries seen.
+            :math:`V` or more for scores with little noise.
+        y: The observed vectors, with shape :math:`(n, V)`. NaN is missing; the moments are of the observed entries.
 
     Returns:
-        The scores, with shape :math:`(n,)`, float64; NaN where nothing of a vector was seen.
+        The scores, with shape :math:`(n,)`, float64; NaN if no entry of a vector is observed.
 
     Raises:
-        ValueError: If there are too few samples, or entries of a vector follow from the others (or never vary), so
-            that the covariance cannot be inverted.
+        ValueError: If there are too few samples, or the covariance is singular because entries of a vector are
+            constant or determined by the others.
     """
     num_samples, num_windows, _ = samples.shape
     scores = y.new_full((num_windows,), math.nan, dtype=torch.float64)
     patterns, which = (~y.isnan()).unique(dim=0, return_inverse=True)
     for number, seen in enumerate(patterns):
-        entries, mine = int(seen.sum()), (which == number).nonzero()[:, 0]
+        entries, members = int(seen.sum()), (which == number).nonzero()[:, 0]
         if entries and num_samples < entries + 3:
             raise ValueError(
                 f"dawid_sebastiani inverts a covariance of {entries} entries, for which {entries + 3} samples are "
                 f"needed, got {num_samples}: draw more, or score fewer entries at a time"
             )
-        for chunk in _chunks(len(mine) if entries else 0, num_samples * entries):
-            at = mine[chunk]
+        for chunk in _chunks(len(members) if entries else 0, num_samples * entries):
+            at = members[chunk]
             errors = (samples[:, at].double() - y[at].double())[..., seen].transpose(0, 1)  # (n, S, V)
             mean, deviation = errors.mean(1), errors.std(1)
             standard = (errors - mean[:, None]) / deviation[:, None]
@@ -536,18 +538,18 @@ def dawid_sebastiani(samples: Tensor, y: Tensor) -> Tensor:
                     "from the others: leave such entries out"
                 )
             error = torch.linalg.solve_triangular(factor, (mean / deviation)[..., None], upper=False)[..., 0]
-            share = (num_samples - entries - 2) / (num_samples - 1)
-            scores[at] = 2 * (pivots.log() + deviation.log()).sum(-1) + share * error.square().sum(-1)
+            correction = (num_samples - entries - 2) / (num_samples - 1)
+            scores[at] = 2 * (pivots.log() + deviation.log()).sum(-1) + correction * error.square().sum(-1)
     return scores
 
 
 def variogram_score(samples: Tensor, y: Tensor) -> Tensor:
-    r"""Variogram score, which sees dependence: how far entries of a vector lie from each other.
+    r"""Variogram score of order 0.5, which is sensitive to dependence between the entries of a vector.
 
     .. math:: \sum_{i, j} \Bigl( \sqrt{|y_i - y_j|} - \frac{1}{S} \sum_s \sqrt{|x_{s, i} - x_{s, j}|} \Bigr)^2
 
-    Proper, not strictly: it is blind to a shift of all entries. Entries should be in like units, and standardised ones
-    where they come in single precision, in which the score is then computed.
+    It is proper, but not strictly: it is blind to a common shift of all entries. Entries should have comparable units.
+    In single precision, in which the score is then computed, they should be standardised.
 
     References:
         | Variogram-based proper scoring rules for probabilistic forecasts of multivariate quantities
@@ -559,7 +561,7 @@ def variogram_score(samples: Tensor, y: Tensor) -> Tensor:
         y: The observed vectors, with shape :math:`(n, V)`. NaN is missing; pairs with it are left out.
 
     Returns:
-        The scores, with shape :math:`(n,)`, float64; NaN where no pair was seen.
+        The scores, with shape :math:`(n,)`, float64; NaN if no pair is observed.
     """
     num_samples, num_windows, entries = samples.shape
     scores = y.new_zeros(num_windows, dtype=torch.float64)
