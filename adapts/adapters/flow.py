@@ -87,16 +87,16 @@ class Flow(Normalised):
         self.couplings = nn.ModuleList()
         options = {} if self.latents == 1 else {"hidden_features": [self.hidden] * self.depth, "activation": nn.Tanh}
         for number in range(self.transforms):
-            imputer = GeneralCouplingTransform(
+            coupling = GeneralCouplingTransform(
                 self.latents,
                 mask=torch.arange(self.latents) % 2 == number % 2,
                 univariate=partial(MonotonicAffineTransform, slope=SLOPE),
                 **options,
             )
             # Zero shift and zero log scale: the identity.
-            for parameter in (imputer.phi if self.latents == 1 else imputer.hyper[-1]).parameters():
+            for parameter in (coupling.phi if self.latents == 1 else coupling.hyper[-1]).parameters():
                 nn.init.zeros_(parameter)
-            self.couplings.append(imputer.float())  # zuko creates its networks in PyTorch's default dtype
+            self.couplings.append(coupling.float())  # zuko creates its networks in PyTorch's default dtype
 
     def _prepare(self, rows: Tensor) -> None:
         if self.latents < self.channels:
@@ -104,11 +104,11 @@ class Flow(Normalised):
 
     def _encode(self, x: Tensor, state: State) -> Tensor:
         z = x @ self.directions
-        for imputer in self.couplings:
-            z = imputer()(z)
+        for coupling in self.couplings:
+            z = coupling()(z)
         return z
 
     def _decode(self, z: Tensor, state: State) -> Tensor:
-        for imputer in reversed(self.couplings):
-            z = imputer().inv(z)
+        for coupling in reversed(self.couplings):
+            z = coupling().inv(z)
         return z @ self.directions.mT
