@@ -78,7 +78,10 @@ SCORES = {
 }
 #: Foundation models: the module of each, by the `model_type` that the config.json of its checkpoints names. It has
 #: `from_directory(path, name, version)` and `from_live(model)`, which returns None of what is not its own.
-FOUNDATION_MODELS = {"t5": "adapts.foundation.chronos", "patchtst": "adapts.foundation.patchtst"}
+FOUNDATION_MODELS = {
+    "t5": "adapts.foundation.chronos",
+    "patchtst": "adapts.foundation.patchtst",
+}
 #: File formats: what reads a file into a `adapts.data.from_files.Table`, by the file's ending, as "module:function".
 FILE_FORMATS = {
     ".csv": "adapts.data.from_files:read_csv",

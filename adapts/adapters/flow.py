@@ -79,7 +79,7 @@ class Flow(Normalised):
     def _build(self, channels: int) -> None:
         check_reduction(self, self.latents, channels)
         try:
-            from zuko.flows.imputer import GeneralCouplingTransform
+            from zuko.flows.coupling import GeneralCouplingTransform
             from zuko.transforms import MonotonicAffineTransform
         except ImportError as error:
             raise ValueError("the family 'flow' is made of zuko's couplings: pip install 'adapts[flow]'") from error

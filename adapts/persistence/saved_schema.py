@@ -48,7 +48,7 @@ ROLES = ("past_covariates", "known_covariates", "calendar")
 REMEDY = "save the adapter again, or fit again"
 #: The names of single tensors of a fit, and the prefixes of the tensors of its components (before a dot).
 ALONE = ("location", "scale", "support", "noise", "gate", "latent_ranks", "constant", "tails")
-SPLITS = (
+COMPONENTS = (
     "module",
     "copula",
     "recalibration",
@@ -339,7 +339,7 @@ def panel_of(fit: Fit, tensors: Mapping[str, Tensor]) -> Panel:
     """
     numbers = range(len(fit.items))
     rows, clocks = ([f"{kind}.{number}" for number in numbers] for kind in ("rows", "clock"))
-    component_names = [name for name in tensors if name in ALONE or name.partition(".")[0] in SPLITS]
+    component_names = [name for name in tensors if name in ALONE or name.partition(".")[0] in COMPONENTS]
     dated = fit.frequency is not None
     require_names("the adapter", tensors, [*rows, *(clocks if dated else [])], component_names)
     items = []
