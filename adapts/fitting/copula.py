@@ -14,7 +14,7 @@ from ..copulas.base import Copula
 from ..copulas.fits import Past, gaussian
 from ..copulas.independent import Independent
 from ..copulas.normal_scores import completed
-from ..copulas.rank import RankCopula, fit_empirical
+from ..copulas.rank import fit_empirical
 from ..copulas.selection import LAGS, choose_copula
 from ..data.times import Times
 from ..distribution.pits import Pits
@@ -101,7 +101,7 @@ def choose_dependence(state: FitState, law: QuantileFunction) -> tuple[Fitted, s
         chosen, gains = choose_copula(candidates, outcomes, told)
     if chosen != "latent":
         copula = candidates[chosen]
-    sampled = any(isinstance(each, RankCopula) for each in candidates.values())
+    sampled = any(bool(each.log_density(outcomes[:1]).isnan().any()) for each in candidates.values())
     listed = [
         f"{name} {100 * gain:+.1f} %" if sampled else f"{name} {gain:+.3g}"
         for name, gain in gains.items()
