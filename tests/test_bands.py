@@ -84,10 +84,11 @@ def test_no_band_is_narrower_than_one_of_a_lower_level_or_than_intervals():
             assert bool((widths[-1] >= law.marginals(0.999995) - law.marginals(0.000005) - 1e-4).all())
 
 
-def test_bands_that_were_not_fitted_wait_for_windows_without_overlap():
-    law, bands = normal_law(1, copula()), JointBands()
+@pytest.mark.parametrize("items", [1, 3])
+def test_bands_that_were_not_fitted_wait_for_dates_without_overlap(items):
+    law, bands = normal_law(items, copula()), JointBands()
     for number in range(1, 8 * HORIZON + 1):
-        bands = bands.follow(law.marginals, torch.full((1, HORIZON, CHANNELS), 0.1))
+        bands = bands.follow(law.marginals, torch.full((items, HORIZON, CHANNELS), 0.1))
         far = float(bands.reach(law, 0.8, "all", torch.Generator().manual_seed(0)).max())
         assert (far < 0.2) == (number == 8 * HORIZON)
 

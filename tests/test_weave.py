@@ -198,3 +198,10 @@ def test_wrong_options_are_refused() -> None:
         Weave(hidden=0)
     with pytest.raises(ValueError, match="regularisation to be a number from 0 to 1e6"):
         Weave(regularisation=-1.0)
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_the_weights_of_its_networks_are_counted(network: str) -> None:
+    weave = Weave(network=network).build(channels=7)
+    matrices = [weight for weight in weave.weaver.parameters() if weight.ndim > 1]
+    assert weave._count_weights(7) == sum(weight.numel() for weight in matrices)

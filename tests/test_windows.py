@@ -294,6 +294,9 @@ class TestTimes:
         weekly = dated(("2024-01-01", 8), frequency="W-MON")
         mixed = Times.of_panels([windows[0], Windows(weekly, np.array([0, 0]), np.array([3, 4]), L, H)])
         assert mixed.step.tolist() == [3, 3, 4]  # in weeks: the 26th of January is in the one that began on the 22nd
+        days = [Windows(dated(("2024-01-01", 40), frequency=day), np.array([0]), np.array([5]), L, H)
+                for day in ("W-MON", "W-TUE")]  # fmt: skip
+        assert {Times.of_panels(order).calendar[0] for order in (days, days[::-1])} == {"W-TUE"}  # of two as long
         bare = [Windows(undated(rows), np.array([0]), np.array([rows - 5]), L, H) for rows in (30, 50)]
         assert len(set(Times.of_panels(bare).step)) == 1
         with pytest.raises(ValueError, match="all have dates, or none"):

@@ -79,7 +79,7 @@ class Weave(Normalised):
         return self.hidden or min(max(2 ** channels.bit_length(), 32), 512)
 
     def _count_weights(self, channels: int) -> int:
-        return 2 * KERNEL * channels * self._width(channels)
+        return 2 * (1 if self.network == "mlp" else KERNEL) * channels * self._width(channels)
 
     def _build(self, channels: int) -> None:
         hidden = self._width(channels)

@@ -102,14 +102,16 @@ class JointBands:
         Arguments:
             law: The marginals forecast for them, with batch shape :math:`(n, H, D)`, one window per item. The memory
                 holds at least the windows of 100 dates, and of :math:`8 H` dates since windows overlap. Bands without a
-                fit are used once :math:`8 H` windows are known.
+                fit are used once :math:`8 H` dates are known.
             future: The observed values, with shape :math:`(n, H, D)`. NaN marks a missing observation.
 
         Returns:
             The bands.
         """
         fewest = _NON_OVERLAPPING * future.shape[1]
-        memory, needed = max(self.memory, max(_FEWEST, fewest) * len(future)), self.needed if self.scores else fewest
+        memory, needed = max(self.memory, max(_FEWEST, fewest) * len(future)), self.needed
+        if not self.scores:
+            needed = fewest * len(future)  # windows of one date are simultaneous
         tail_scale = self.tail_scale if self.scores else least_tail_scale(law.tail_scale, np.arange(len(future)))
         new = _scores(law.reach(future, tail_scale), self.units)
         scores = {joint: torch.cat([self.scores[joint], latest])[-memory:] if self.scores else latest

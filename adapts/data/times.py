@@ -101,7 +101,7 @@ class Times:
 
         Returns:
             The times of all windows, in this order. Items of different panels have different numbers. The calendar has
-            the longest step of the panels. Undated panels are assumed to end together.
+            the longest step of the panels; of several, the last by name. Undated panels are assumed to end together.
 
         Raises:
             ValueError: If some panels are dated and others are not.
@@ -119,7 +119,7 @@ class Times:
                 "expected panels that all have dates, or none, got some of both: one calendar cannot hold them"
             )
         firsts = [pd.Timestamp(series.index[0]) for batch in windows for series in batch.panel.items if len(series)]
-        start, longest = min(firsts), max(frequencies, key=step_days)
+        start, longest = min(firsts), max(frequencies, key=lambda name: (step_days(name), name))
         dates = [
             batch.panel.items[i].clock()[row]
             for batch in windows
