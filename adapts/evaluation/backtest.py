@@ -193,26 +193,10 @@ def roll(
         ValueError: If an option makes no sense, the series is too short, a channel is called "all", the forecasts
             would take too much memory, or the folder holds another backtest.
     """
-    named, beside = _named(models), _beside(baselines)
-    from ..data.cards import Dataset
-
-    if not isinstance(series, Panel | Dataset):
-        raise ValueError(
-            f"roll expects a Panel or a Dataset, got {type(series).__name__}: Panel.of(series) makes one of what is in "
-            "memory, adapts.data.cards.read of a file or a data card"
-        )
-    for name in named:
-        if name in beside:
-            raise ValueError(f"a model is called {name!r}, as a baseline beside it is: give it another name")
-    if not isinstance(scale, str) or scale not in ("train", "none"):
-        raise ValueError(f"a backtest expects scale to be 'train' or 'none', got {shown(scale)}")
-    checks.integer("a backtest expects windows", windows, none=True)
-    checks.integer("a backtest expects stride", stride, none=True)
-    checks.integer("a backtest expects season_length", season_length, most=checks.LONGEST, none=True)
+    named, others = _named(models), _beside(baselines)
     horizon = next(iter(named.values())).prediction_length
-    width = (series if isinstance(series, Panel) else series.panel).num_channels
-    most = max(2, min(_MOST_SAMPLES, _MOST_DRAWN // (BATCH * int(horizon) * width)))
-    checks.integer("a backtest expects num_samples", num_samples, least=2, most=most)
+    _require_series(series, named, others)
+    _require_options(series, int(horizon), windows, stride, season_length, scale, num_samples)
     checks.seed(seed)
     checks.flag("a backtest expects refit", refit)
     checks.flag("a backtest expects forecasts", forecasts)
@@ -225,7 +209,7 @@ def roll(
     entire, panel = panel, panel.select(panel.targets)  # scores and baselines see no covariates
     require_names(panel.channels)
     if forecasts:
-        _require_memory(panel, firsts, stride, horizon, len(named) + len(beside))
+        _require_memory(panel, firsts, stride, horizon, len(named) + len(others))
 
     asked = {"windows": windows, "stride": stride, "scale": scale, "refit": refit, "season_length": season_length,
              "num_samples": num_samples, "seed": seed, "first model": next(iter(named))}  # fmt: skip
@@ -245,52 +229,109 @@ def roll(
         _tell_unscored(test)
         if len(test) == 0:
             raise ValueError("there is no value to score in the rows held back: all targets are missing")
-
         laws: dict[str, _Laws] = {name: contestant.law for name, contestant in contestants.items()}
         season = season_length or first.season_length_ or guess_season(panel.frequency)
         past = max(first.context_length_, 2 * season)  # a short context must not cost the naive forecast its season
-        for name in beside:
+        for name in others:
             laws[name] = _frozen(first) if name == FROZEN else _baseline(name, season, panel, firsts, past, horizon)
-
-        options: dict[str, Any] = {
-            "location": first.location_, "scale": first.scale_ if scale == "train" else np.ones_like(first.scale_),
-            "varies": varying(panel), "num_samples": num_samples,
-        }  # fmt: skip
+        scoring = _Scoring(
+            test, step, contestants, checkpoints, refit, forecasts, num_samples, seed,
+            first.location_, first.scale_ if scale == "train" else np.ones_like(first.scale_), varying(panel),
+        )  # fmt: skip
         before_each = replace(test, context_length=horizon + 1).past(torch.float64)  # (n, H + 1, D)
-        needed = {*WINDOW_SCORES, "law.values"} if forecasts else {*WINDOW_SCORES}
         scored: dict[str, dict[str, Tensor]] = {}
         kept: dict[str, list[Forecast]] = {}
-        frames = []
         for name, law in laws.items():
             tell(f"score {name}")
-            generator = torch.Generator().manual_seed(seed)
-            parts, kept[name] = [], []
-            for at in _batches(step, refit):
-                some = test[at]
-                piece = _file(f"score {name} {at.start}")
-                held = checkpoints.read(piece)
-                if held is None or not needed <= held[0].keys():
-                    of = law(int(step[at.start]), some)
-                    part = window_scores(of, some.future(torch.float64), generator=generator, **options)
-                    bands = contestants[name].bands if name in contestants else JointBands()
-                    tensors = {**part, **(_tensors(of, bands) if forecasts else {}), _STATE: generator.get_state()}
-                    checkpoints.keep(piece, tensors)
-                else:
-                    tensors = held[0]
-                    generator.set_state(tensors[_STATE])
-                parts.append({metric: x for metric, x in tensors.items() if "." not in metric})
-                if forecasts:
-                    joint = _law(tensors), _bands(tensors)
-                    notices = tuple(contestants[name].latest.summary().notices) if name in contestants else ()
-                    kept[name] += [
-                        replace(_forecast(some, *joint, n, num_samples, seed + at.start + n), notices=notices)
-                        for n in range(len(some))
-                    ]
-            scored[name] = with_regimes(joined(parts), before_each)
-            frames.append(summarise(name, scored[name], test.time, panel.channels))
-        frame = pd.concat(frames, ignore_index=True)
+            found, kept[name] = scoring.score(name, law)
+            scored[name] = with_regimes(found, before_each)
+        frames = [summarise(name, found, test.time, panel.channels) for name, found in scored.items()]
         adapters = {name: contestant.fitted for name, contestant in contestants.items()}
+        frame = pd.concat(frames, ignore_index=True)
         return Backtest(frame, test, scored, adapters, stride, kept if forecasts else None)
+
+
+@dataclass
+class _Scoring:
+    r"""What forecasts are scored on, batch by batch; finished batches are kept."""
+
+    test: Windows
+    step: np.ndarray
+    contestants: Mapping[str, _Contestant]
+    checkpoints: Checkpoints
+    refit: bool
+    forecasts: bool
+    num_samples: int
+    seed: int
+    location: np.ndarray
+    scale: np.ndarray
+    varies: np.ndarray
+
+    def score(self, name: str, law: _Laws) -> tuple[dict[str, Tensor], list[Forecast]]:
+        r"""The scores of all windows by one model, and its forecasts where they are asked for."""
+        generator = torch.Generator().manual_seed(self.seed)
+        needed = {*WINDOW_SCORES, "law.values"} if self.forecasts else {*WINDOW_SCORES}
+        parts, kept = [], []
+        for at in _batches(self.step, self.refit):
+            piece = _file(f"score {name} {at.start}")
+            held = self.checkpoints.read(piece)
+            if held is None or not needed <= held[0].keys():
+                tensors = self._scored(name, law(int(self.step[at.start]), self.test[at]), at, generator)
+                self.checkpoints.keep(piece, tensors)
+            else:
+                tensors = held[0]
+                generator.set_state(tensors[_STATE])
+            parts.append({metric: x for metric, x in tensors.items() if "." not in metric})
+            if self.forecasts:
+                kept += self._forecasts(name, tensors, at)
+        return joined(parts), kept
+
+    def _scored(self, name: str, law: JointDistribution, at: slice, generator: torch.Generator) -> dict[str, Tensor]:
+        r"""The scores of a batch, with its forecasts where they are asked for, and where the generator stands."""
+        part = window_scores(
+            law, self.test[at].future(torch.float64), location=self.location, scale=self.scale, varies=self.varies,
+            num_samples=self.num_samples, generator=generator,
+        )  # fmt: skip
+        bands = self.contestants[name].bands if name in self.contestants else JointBands()
+        return {**part, **(_tensors(law, bands) if self.forecasts else {}), _STATE: generator.get_state()}
+
+    def _forecasts(self, name: str, tensors: Mapping[str, Tensor], at: slice) -> list[Forecast]:
+        r"""The forecasts of a batch, as a user sees them."""
+        joint, windows = (_law(tensors), _bands(tensors)), self.test[at]
+        notices = tuple(self.contestants[name].latest.summary().notices) if name in self.contestants else ()
+        return [
+            replace(_forecast(windows, *joint, n, self.num_samples, self.seed + at.start + n), notices=notices)
+            for n in range(len(windows))
+        ]
+
+
+def _require_series(series: object, named: Mapping[str, Adapter], others: Sequence[str]) -> None:
+    r"""Checks what is scored, and that no model has the name of a baseline beside it."""
+    from ..data.cards import Dataset
+
+    if not isinstance(series, Panel | Dataset):
+        raise ValueError(
+            f"roll expects a Panel or a Dataset, got {type(series).__name__}: Panel.of(series) makes one of what is in "
+            "memory, adapts.data.cards.read of a file or a data card"
+        )
+    for name in named:
+        if name in others:
+            raise ValueError(f"a model is called {name!r}, as a baseline beside it is: give it another name")
+
+
+def _require_options(
+    series: Panel | Dataset, horizon: int, windows: object, stride: object, season_length: object, scale: object,
+    num_samples: object,
+) -> None:  # fmt: skip
+    r"""Checks the numbers of a backtest."""
+    if not isinstance(scale, str) or scale not in ("train", "none"):
+        raise ValueError(f"a backtest expects scale to be 'train' or 'none', got {shown(scale)}")
+    checks.integer("a backtest expects windows", windows, none=True)
+    checks.integer("a backtest expects stride", stride, none=True)
+    checks.integer("a backtest expects season_length", season_length, most=checks.LONGEST, none=True)
+    width = (series if isinstance(series, Panel) else series.panel).num_channels
+    most = max(2, min(_MOST_SAMPLES, _MOST_DRAWN // (BATCH * horizon * width)))
+    checks.integer("a backtest expects num_samples", num_samples, least=2, most=most)
 
 
 def beside(adapter: Adapter, models: Mapping[str, Adapter] | None) -> dict[str, Adapter]:
