@@ -22,7 +22,8 @@ from adapts.copulas.independent import Independent
 from adapts.data.cards import Dataset
 from adapts.data.panel import Panel
 from adapts.distribution.joint import JointDistribution
-from adapts.distribution.quantile_function import LEVELS, QuantileFunction
+from adapts.distribution.levels import LEVELS
+from adapts.distribution.quantile_function import QuantileFunction
 from adapts.evaluation import scores
 from adapts.evaluation.backtest import format_table, roll, score_table
 from adapts.evaluation.differences import METRICS

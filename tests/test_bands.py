@@ -11,7 +11,8 @@ from adapts.calibration.joint_bands import JOINT, JointBands, least_tail_scale
 from adapts.copulas.gaussian import GaussianCopula
 from adapts.copulas.independent import Independent
 from adapts.distribution.joint import JointDistribution
-from adapts.distribution.quantile_function import LEVELS, QuantileFunction
+from adapts.distribution.levels import LEVELS
+from adapts.distribution.quantile_function import QuantileFunction
 
 HORIZON, CHANNELS = 8, 3
 TIME = 0.8 ** (torch.arange(HORIZON)[:, None] - torch.arange(HORIZON)).abs().float()

@@ -13,7 +13,8 @@ from adapts.copulas.independent import Independent
 from adapts.copulas.rank import PathCopula, RankCopula
 from adapts.copulas.structured import StructuredCopula
 from adapts.distribution.joint import JointDistribution
-from adapts.distribution.quantile_function import LEVELS, QuantileFunction
+from adapts.distribution.levels import LEVELS
+from adapts.distribution.quantile_function import QuantileFunction
 from adapts.statistics.bootstrap import block_scheme, effective_sample_size, lead_blocks
 
 HORIZON, CHANNELS = 6, 4

@@ -5,7 +5,8 @@ import torch
 from adapts.copulas.gaussian import GaussianCopula
 from adapts.copulas.independent import Independent
 from adapts.copulas.selection import mean_pinball
-from adapts.distribution.quantile_function import LEVELS, QuantileFunction
+from adapts.distribution.levels import LEVELS
+from adapts.distribution.quantile_function import QuantileFunction
 
 CHANNEL = torch.tensor([[1.0, 0.7], [0.7, 1.0]])
 TIME = 0.5 ** (torch.arange(3)[:, None] - torch.arange(3)).abs().float()

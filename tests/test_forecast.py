@@ -13,7 +13,8 @@ from adapts.calibration.joint_bands import JointBands
 from adapts.copulas.gaussian import GaussianCopula
 from adapts.copulas.independent import Independent
 from adapts.distribution.joint import JointDistribution
-from adapts.distribution.quantile_function import LEVELS, QuantileFunction
+from adapts.distribution.levels import LEVELS
+from adapts.distribution.quantile_function import QuantileFunction
 from adapts.distribution.variance import VarianceParts
 from adapts.forecast.forecast import Forecast
 

@@ -8,7 +8,8 @@ import torch
 from calendars import times
 
 from adapts.calibration.gate import SHARES, contradicted, fit_gate, smooth_shares
-from adapts.distribution.quantile_function import LEVELS, QuantileFunction
+from adapts.distribution.levels import LEVELS
+from adapts.distribution.quantile_function import QuantileFunction
 from adapts.statistics.bootstrap import lead_blocks, student
 
 HORIZON, CHANNELS = 12, 4

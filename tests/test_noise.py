@@ -5,7 +5,8 @@ import torch
 from calendars import times
 from torch.special import ndtri
 
-from adapts.distribution.quantile_function import LEVELS, QuantileFunction
+from adapts.distribution.levels import LEVELS
+from adapts.distribution.quantile_function import QuantileFunction
 from adapts.prediction.marginals import missing_variance_ratio
 from adapts.statistics.bootstrap import lead_blocks
 

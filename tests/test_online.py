@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from adapts.calibration.online import OnlineRecalibration
-from adapts.distribution.quantile_function import LEVELS, QuantileFunction
+from adapts.distribution.levels import LEVELS
+from adapts.distribution.quantile_function import QuantileFunction
 from adapts.evaluation.scores import pit_ece
 
 HORIZON, CHANNELS = 6, 2

@@ -13,7 +13,8 @@ from matplotlib.patches import Rectangle, StepPatch
 from adapts.copulas.gaussian import GaussianCopula
 from adapts.copulas.independent import Independent
 from adapts.distribution.joint import JointDistribution
-from adapts.distribution.quantile_function import LEVELS, QuantileFunction
+from adapts.distribution.levels import LEVELS
+from adapts.distribution.quantile_function import QuantileFunction
 from adapts.evaluation.plots import Fan, fan_chart, pit_histogram, reliability, sample_pairs, scores_by_lead
 from adapts.evaluation.scores import coverage, pit_ece
 from adapts.forecast.forecast import Forecast

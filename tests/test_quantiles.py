@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from adapts.distribution.quantile_function import LEVELS, QuantileFunction, _segment, reach_of_levels
+from adapts.distribution.levels import LEVELS, _segment, reach_of_levels
+from adapts.distribution.quantile_function import QuantileFunction
 
 GRID = torch.tensor(LEVELS, dtype=torch.float64)
 NORMAL = torch.special.ndtri(GRID)

@@ -8,7 +8,8 @@ import torch
 from calendars import times
 
 from adapts.calibration.recalibration import Recalibration
-from adapts.distribution.quantile_function import LEVELS, QuantileFunction
+from adapts.distribution.levels import LEVELS
+from adapts.distribution.quantile_function import QuantileFunction
 from adapts.evaluation.scores import pit_ece
 from adapts.statistics.bootstrap import lead_blocks
 

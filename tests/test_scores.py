@@ -15,7 +15,8 @@ from adapts.data.panel import Panel
 from adapts.data.times import Times
 from adapts.data.windows import Windows
 from adapts.distribution.joint import JointDistribution
-from adapts.distribution.quantile_function import LEVELS, QuantileFunction
+from adapts.distribution.levels import LEVELS
+from adapts.distribution.quantile_function import QuantileFunction
 from adapts.evaluation.differences import difference_table
 from adapts.evaluation.scores import (
     DECILES,

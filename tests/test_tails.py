@@ -12,7 +12,8 @@ from adapts import Adapter
 from adapts.calibration.tails import Tails
 from adapts.data.panel import Panel
 from adapts.data.windows import Windows
-from adapts.distribution.quantile_function import LEVELS, QuantileFunction
+from adapts.distribution.levels import LEVELS
+from adapts.distribution.quantile_function import QuantileFunction
 from adapts.foundation import FoundationModel
 
 DECILES = [i / 10 for i in range(1, 10)]

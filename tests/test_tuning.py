@@ -14,7 +14,7 @@ from test_static import shops
 
 import adapts
 from adapts import Adapter, Panel, tune
-from adapts.distribution.quantile_function import LEVELS
+from adapts.distribution.levels import LEVELS
 from adapts.evaluation.scores import pinball
 from adapts.registry import load_recipe
 

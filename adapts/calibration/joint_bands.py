@@ -13,7 +13,8 @@ from torch import Tensor
 
 from .. import checks
 from ..distribution.joint import JointDistribution
-from ..distribution.quantile_function import QuantileFunction, reach_of_levels
+from ..distribution.levels import reach_of_levels
+from ..distribution.quantile_function import QuantileFunction
 from ..errors import shown
 from ..persistence.tensors import require_names, taken
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..distribution.levels import LEVELS
 from ..distribution.pits import Pits
-from ..distribution.quantile_function import LEVELS, QuantileFunction
+from ..distribution.quantile_function import QuantileFunction
 from ..persistence.tensors import require_names, taken
 from .recalibration import Recalibration, inverse
 

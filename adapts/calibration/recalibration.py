@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ..data.times import Times
+from ..distribution.levels import LEVELS
 from ..distribution.pits import Pits
-from ..distribution.quantile_function import LEVELS, QuantileFunction
+from ..distribution.quantile_function import QuantileFunction
 from ..persistence.tensors import require_names, taken
 from ..statistics.bootstrap import BlockScheme, block_scheme, student
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..distribution.quantile_function import QuantileFunction, reach_of_levels
+from ..distribution.levels import reach_of_levels
+from ..distribution.quantile_function import QuantileFunction
 
 _FEWEST = 50  # minimum effective number of exceedances for a fit
 _CRITICAL = 6.0  # critical value of the likelihood ratio for two parameters: 95 % of chi-squared is 5.99

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..distribution.quantile_function import LEVELS, QuantileFunction
+from ..distribution.levels import LEVELS
+from ..distribution.quantile_function import QuantileFunction
 from .base import Copula
 from .independent import Independent
 

@@ -27,7 +27,8 @@ from ..data.panel import Panel
 from ..data.splits import Split
 from ..data.windows import Windows, split_windows
 from ..distribution.joint import JointDistribution
-from ..distribution.quantile_function import LEVELS, QuantileFunction
+from ..distribution.levels import LEVELS
+from ..distribution.quantile_function import QuantileFunction
 from ..distribution.variance import VarianceParts
 from ..errors import shown
 from ..forecast.forecast import Forecast

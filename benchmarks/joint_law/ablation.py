@@ -106,7 +106,7 @@ def real(name: str, horizon: int) -> Iterator[dict[str, object]]:
 
 
 def known() -> Iterator[dict[str, object]]:
-    from adapts.distribution.quantile_function import LEVELS
+    from adapts.distribution.levels import LEVELS
 
     for name, (start, step) in processes().items():
         values, _, outcome = (torch.stack(each) for each in zip(*windows(start, step), strict=True))

@@ -28,7 +28,8 @@ from adapts.copulas.rank import fit_empirical
 from adapts.copulas.selection import choose_copula
 from adapts.data.times import Times
 from adapts.distribution.joint import JointDistribution
-from adapts.distribution.quantile_function import LEVELS, QuantileFunction
+from adapts.distribution.levels import LEVELS
+from adapts.distribution.quantile_function import QuantileFunction
 from adapts.foundation import FoundationModel, load_foundation_model
 from adapts.statistics.bootstrap import effective_sample_size
 from benchmarks import memory

@@ -15,7 +15,8 @@ from torch import Tensor
 from ...copulas.independent import Independent
 from ...data.windows import Windows
 from ...distribution.joint import JointDistribution
-from ...distribution.quantile_function import LEVELS, QuantileFunction
+from ...distribution.levels import LEVELS
+from ...distribution.quantile_function import QuantileFunction
 
 LATER = 0.2  # the share of the fit part's time, its end, in which a baseline that learns is judged
 _BATCH = 256  # windows whose residuals are taken at a time
