@@ -19,7 +19,7 @@ import pandas as pd
 from . import checks
 from ._logging import get_logger
 from ._random import seeded
-from .adapters import AdapterModule, make
+from .adapters import AdapterModule
 from .data.cards import Dataset
 from .data.options import column_names
 from .data.panel import Panel, require_length
@@ -27,18 +27,17 @@ from .data.schema import Schema, read_dataset
 from .data.windows import Windows, last_windows
 from .distribution.joint import JointDistribution
 from .errors import few, in_memory, one_line, quoted, shown, unknown
+from .estimator import Estimator
 from .fitting.fitted import Fitted
 from .fitting.run import fit
 from .fitting.summary import Summary
 from .fitting.update import Forecasts, extend, follow
 from .forecast.forecast import LEVELS, Forecast
-from .foundation import FoundationModel, load_foundation_model
 from .foundation.cache import cached_forecasts
 from .notices import say
-from .options import CONTEXT, FIELDS, TRAINING, check_options, same_value
+from .options import CONTEXT, FIELDS, check_options
 from .persistence import saving
 from .prediction.predictor import Predictor, recalibrated
-from .presets import check_training, family_of, is_trained
 
 logger = get_logger(__name__)
 
@@ -66,7 +65,7 @@ def _by_name(init: Callable[_Options, None]) -> Callable[_Options, None]:
     return checked
 
 
-class Adapter:
+class Adapter(Estimator):
     r"""Forecasts coupled channels with a frozen univariate foundation model.
 
     An adapter family encodes :math:`D` channels to :math:`K` latent series, the frozen model forecasts each alone, the
@@ -150,62 +149,9 @@ class Adapter:
         device: str = "auto",
         trainer_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.family = family
-        self.foundation_model = foundation_model
-        self.prediction_length = prediction_length
-        self.context_length = context_length
-        self.objective = objective
-        self.horizon_weights = horizon_weights
-        self.learning_rate = learning_rate
-        self.copula = copula
-        self.recalibration = recalibration
-        self.gate = gate
-        self.probe_head = probe_head
-        self.support = support
-        self.posterior_draws = posterior_draws
-        self.max_windows = max_windows
-        self.seed = seed
-        self.batch_size = batch_size
-        self.device = device
-        self.trainer_options = trainer_options
-        self._model: FoundationModel | None = None
-        self._expected: str | None = None  # the sha256 of the model that a pickled adapter was fitted around
         self._made: Predictor | None = None
-        self.fitted_ = None
-        self._check()
-
-    def _check(self) -> None:
-        self._check_values()
-        check_training({name: x for name in TRAINING if (x := getattr(self, name)) is not None}, self.family)
-
-    def _check_values(self) -> None:
-        r"""Checks each option by itself, those of training aside."""
-        check_options({name: getattr(self, name) for name in FIELDS if name != "family"})
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("foundation_model", "device") and vars(self).get(name, value) is not value:
-            self._model, self._expected = None, None  # it is another's, or lies elsewhere
-        super().__setattr__(name, value)
-
-    @property
-    def fitted_(self) -> Fitted | None:
-        r"""What was fitted; None before."""
-        return self._of_fit
-
-    @fitted_.setter
-    def fitted_(self, fitted: Fitted | None) -> None:
-        self._of_fit = fitted
-        self._options_of_fit = self.get_params(deep=False)
-
-    @property
-    def family(self) -> AdapterModule:
-        r"""The family, with its hyperparameters: that of the recipe where a name was given."""
-        return self._family
-
-    @family.setter
-    def family(self, family: str | Path | AdapterModule) -> None:
-        self._family, self._recipe_training = family_of(family)
-        self._given_family = family
+        given = locals()
+        super().__init__(**{name: given[name] for name in FIELDS})
 
     # ------------------------------------------------------------------ fit
 
@@ -550,180 +496,7 @@ class Adapter:
 
         return saving.load(cls, path, foundation_model=foundation_model, device=device, call=call)
 
-    def use_foundation_model(self, model: Any) -> Adapter:
-        r"""Forecasts with a frozen model that is named, and keeps the fit.
-
-        For an unpickled adapter whose model has moved: a pickle is code, and its model is looked for where it was.
-
-        Arguments:
-            model: The frozen model, as `Adapter` takes it. A warning tells where its weights differ from those of the
-                fit.
-
-        Returns:
-            The adapter itself.
-
-        Raises:
-            ValueError: If the adapter is not fitted, there is no such model, or the trained head does not fit it.
-        """
-        self.require_fitted("use_foundation_model")
-        self.use_loaded(model, load_foundation_model(model, device=self.device))
-        return self
-
     # ------------------------------------------------------------------ what it is
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        r"""Returns the options as they were given, as scikit-learn's estimators do.
-
-        Arguments:
-            deep: Whether to add the family's own options, as `family__latent_channels`.
-
-        Returns:
-            The options by name.
-        """
-        checks.flag("get_params expects deep", deep)
-        names = list(inspect.signature(type(self).__init__).parameters)[1:]
-        params = {name: self._given_family if name == "family" else getattr(self, name) for name in names}
-        if deep:
-            params |= {f"family__{name}": value for name, value in self.family.options().items()}
-        return params
-
-    def set_params(self, **params: Any) -> Adapter:
-        r"""Changes options. What was fitted with others is forgotten: fit again.
-
-        Arguments:
-            **params: Options by name; the family's own as `family__latent_channels`.
-
-        Returns:
-            The adapter itself.
-
-        Raises:
-            ValueError: If there is no such option, or a value is not fit for it; the adapter then stays as it is.
-        """
-        if not params:
-            return self
-        own = self.get_params(deep=False)
-        inner = {name.removeprefix("family__"): x for name, x in params.items() if name.startswith("family__")}
-        outer = {name: value for name, value in params.items() if not name.startswith("family__")}
-        for name in outer:
-            if name not in own:
-                raise ValueError(unknown("option of Adapter", name, self.get_params()))
-        new = type(self)(**{**own, **outer})
-        if inner:
-            family = make(new.family.family, {**new.family.options(), **inner})
-            training = new.training_ if is_trained(family) else {name: getattr(new, name) for name in TRAINING}
-            new = type(self)(**{**own, **outer, **training, "family": family})
-        if all(getattr(new, name) is getattr(self, name) for name in ("foundation_model", "device")):
-            new._model, new._expected = self._model, self._expected
-        vars(self).update(vars(new))
-        return self
-
-    def clone(self) -> Adapter:
-        r"""Returns an adapter with the same options, not fitted; the loaded foundation model is shared."""
-        other = type(self)(**self.get_params(deep=False))
-        other._model = self._model
-        return other
-
-    __sklearn_clone__ = clone  # what `sklearn.base.clone` calls
-
-    def __getstate__(self) -> dict[str, Any]:
-        r"""What is pickled: options, and the saved form. A model that has an address is found again, not pickled."""
-        if self.fitted_ is None:
-            return {"params": self.get_params(deep=False), "packed": None}
-        expected = self._expected or self.model.fingerprint()["sha256"]
-        packed = *saving.pack(self.require_fitted("pickle")), expected
-        return {"params": self.get_params(deep=False), "packed": packed}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        type(self).__init__(self, **state["params"])
-        if state["packed"] is not None:
-            config, tensors, expected = state["packed"]
-            self.fitted_ = saving.unpickled(config, tensors, self.family, int(self.prediction_length))
-            self._expected = expected
-
-    @property
-    def model(self) -> FoundationModel:
-        r"""The frozen foundation model, loaded when it is first needed."""
-        if self._model is None:
-            with _LOADING:
-                if self._model is None:
-                    self._model = self._found()
-        return self._model
-
-    @model.setter
-    def model(self, model: FoundationModel) -> None:
-        self._model = model
-
-    def share_model(self, other: Adapter) -> None:
-        r"""Take the loaded foundation model of another adapter, where none is loaded and the device is the same.
-
-        Arguments:
-            other: The other adapter.
-        """
-        if self._model is None and self.device == other.device:
-            self._model = other.model
-
-    def _found(self) -> FoundationModel:
-        r"""The frozen model at its address; for an unpickled adapter the very one that it was fitted around."""
-        if self._expected is None:
-            return load_foundation_model(self.foundation_model, device=self.device)
-        remedy = "name the model to use with adapter.use_foundation_model(model), or fit again"
-        try:
-            model = load_foundation_model(self.foundation_model, device=self.device)
-        except ValueError as error:
-            raise ValueError(
-                f"the adapter was unpickled, and its foundation model is gone ({error}): {remedy}"
-            ) from error
-        if model.fingerprint()["sha256"] != self._expected:
-            raise ValueError(
-                f"the adapter was fitted around another foundation model than {shown(self.foundation_model)} is here "
-                f"and now: {remedy}"
-            )
-        return model
-
-    def use_loaded(self, model: Any, loaded: FoundationModel) -> None:
-        r"""Take a loaded frozen model for the fit.
-
-        Arguments:
-            model: What names it, as `Adapter` takes it.
-            loaded: The model.
-        """
-        fitted = self.require_fitted("use_foundation_model")
-        expected = self._expected if self._model is None else self._model.fingerprint()["sha256"]
-        _require_place(fitted, loaded)
-        if loaded.fingerprint()["sha256"] != expected:
-            _warn_of_another(loaded)
-        self.foundation_model, self._model, self._expected = model, loaded, None
-        self._options_of_fit = {**self._options_of_fit, "foundation_model": model}
-
-    def take(self, fitted: Fitted, expected: Mapping[str, str], *, named: bool, call: Callable[[str], str]) -> None:
-        r"""Take what was loaded of a fit.
-
-        Arguments:
-            fitted: What was fitted.
-            expected: The fingerprint of the frozen model that it was fitted around.
-            named: Whether the caller named the frozen model, which may then be another.
-            call: Gives the call that names one, for the message.
-
-        Raises:
-            ValueError: If the frozen model is another, and was not named.
-        """
-        found = self.model.fingerprint()
-        if found["sha256"] != expected["sha256"]:
-            if not named:
-                raise ValueError(
-                    f"the adapter was fitted around the foundation model {expected['name']} {expected['version']} "
-                    f"(sha256 {expected['sha256'][:12]}), found {found['name']} {found['version']} (sha256 "
-                    f"{found['sha256'][:12]}): fit again, or name the model to use with {call('model')}"
-                )
-            _warn_of_another(self.model)
-        _require_place(fitted, self.model)
-        self.fitted_ = fitted
-
-    @property
-    def training_(self) -> dict[str, Any]:
-        r"""The options of training by gradient: what the recipe says, unless told otherwise."""
-        given = {name: getattr(self, name) for name in TRAINING}
-        return {name: self._recipe_training.get(name) if value is None else value for name, value in given.items()}
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -791,25 +564,6 @@ class Adapter:
         if held is None or held.fitted is not fitted or held.loaded is not self.model or held.options != options:
             self._made = held = Predictor(fitted, self.model, *options)
         return held
-
-    def require_fitted(self, what: str) -> Fitted:
-        r"""Return what was fitted.
-
-        Arguments:
-            what: The method that needs it.
-
-        Raises:
-            ValueError: If the adapter is not fitted, or an option was changed since.
-        """
-        if self.fitted_ is None:
-            raise ValueError(f"Adapter.{what} needs a fitted adapter: call fit(series) first")
-        self._check_values()  # attributes may have been set
-        for name, now in self.get_params(deep=False).items():
-            then = self._options_of_fit[name]
-            if FIELDS[name].metadata["frozen"] and not same_value(now, then):
-                change = f"from {shown(then)} to {shown(now)}"
-                raise ValueError(f"{name} was changed since fit, {change}: fit again, or set it back")
-        return self.fitted_
 
     def apply(
         self, stages: Callable[..., _Result], dataset: Dataset, borders: tuple[int, int] | None = None, **more: Any
@@ -925,19 +679,6 @@ def require_samples(num_samples: object, horizon: int, channels: int) -> None:
     most = max(1, MOST_BYTES // (8 * horizon * channels))
     hint = f"pass {most} or less, which for {horizon} steps of {channels} channels take {MOST_BYTES / 2**30:.0f} GiB"
     checks.integer("predict expects num_samples", num_samples, most=most, hint=hint)
-
-
-def _require_place(fitted: Fitted, model: FoundationModel) -> None:
-    r"""Checks that a frozen model has a place for the head that was trained."""
-    if fitted.head:
-        model.with_head(fitted.head)
-
-
-def _warn_of_another(model: FoundationModel) -> None:
-    logger.warning(
-        "%s has other weights than the foundation model that the adapter was fitted around: its forecasts are "
-        "corrected for another model's errors", model.name,
-    )  # fmt: skip
 
 
 def _bounds(
