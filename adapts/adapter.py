@@ -295,7 +295,7 @@ class Adapter(Estimator):
 
         The forecasts whose last step has now come are made again and scored on what came true. By these scores the
         levels of each channel and lead move, so that intervals go on to cover what they say after the series has
-        changed (`adapts.distribution.OnlineRecalibration`), joint bands are those of the latest outcomes, and the
+        changed (`adapts.calibration.OnlineRecalibration`), joint bands are those of the latest outcomes, and the
         `residual` family solves its ridge again with the new windows, every :math:`H` steps. This costs one forecast a
         new row. `save` keeps it all, `fit` starts afresh.
 

@@ -62,8 +62,8 @@ class Fitted:
         decisions: What each stage decided, by its name.
         head: The tensors of the frozen model's head, where it was trained for these series.
         effect: What known covariates explain of the targets; None where there are none.
-        coupling: What the channels that are seen tell of those that are not; None where nothing is filled.
-        kriging: What a few values of a channel tell of those to come; None where they are left to the frozen model.
+        imputer: What imputes missing cells from the other channels; None where nothing is imputed.
+        cold_start: What forecasts contexts of few values; None where they are left to the frozen model.
         marks: Which values of a panel count as missing, however it came.
         left_out: Why stages were left out for want of rows, by their name.
         notices: What the user must know.
