@@ -5,9 +5,9 @@ import torch
 from calendars import times
 from torch.special import ndtri
 
+from adapts.calibration.noise import missing_variance_ratio
 from adapts.distribution.levels import LEVELS
 from adapts.distribution.quantile_function import QuantileFunction
-from adapts.prediction.marginals import missing_variance_ratio
 from adapts.statistics.bootstrap import lead_blocks
 
 HORIZON, CHANNELS, WINDOWS = 8, 2, 400

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ..adapters import Evidence
+from ..calibration.noise import missing_variance_ratio
 from ..data.windows import Windows
 from ..distribution.quantile_function import QuantileFunction
-from ..prediction.marginals import missing_variance_ratio
 from .context import evenly, times_of
 from .state import SUBSAMPLE, FitState
 

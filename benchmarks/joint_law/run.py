@@ -160,7 +160,10 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
     apart = split_windows(panel, parts["test"], context_length=model.context_length, prediction_length=horizon,
                          max_windows=10**6, stride=season)  # fmt: skip
     first = Adapter("identity", foundation_model=model, prediction_length=horizon, seed=SEED).fit(before)
-    for law, each in (("frozen model", first.zero_shot_distribution(apart)), ("default", first.joint_distribution(apart))):
+    for law, each in (
+        ("frozen model", first.zero_shot_distribution(apart)),
+        ("default", first.joint_distribution(apart)),
+    ):
         pit = each.marginals.pit(apart.future(torch.float64), torch.Generator().manual_seed(SEED))
         cells = [(scores.pit_ece(pit[:, lead]), scores.pit_ece_floor(pit[:, [lead]], apart.time, last_lead=lead + 1))
                  for lead in range(horizon)]  # fmt: skip
