@@ -28,6 +28,7 @@ from .data.windows import Windows, last_windows
 from .distribution.joint import JointDistribution
 from .errors import few, in_memory, one_line, quoted, shown, unknown
 from .estimator import Estimator
+from .fitting.context import FitOptions
 from .fitting.fitted import Fitted
 from .fitting.run import fit
 from .fitting.summary import Summary
@@ -595,18 +596,15 @@ class Adapter(Estimator):
             module = self.family.build(len(panel.targets) + len(panel.past_covariates))
         remedy = "fit fewer channels, or make batch_size, max_windows, context_length or the family's options smaller"
         with cached_forecasts(), in_memory(f"fitting {len(panel.targets)} channels by {shown(self.family)}", remedy):
-            return stages(
-                panel,
-                module,
-                model,
+            options = FitOptions(
                 borders=dataset.borders if borders is None else borders,
                 context_length=int(self.context_length or min(model.context_length, CONTEXT)),
                 prediction_length=horizon,
                 season_length=dataset.season_length,
                 support=_bounds(self.support, dataset.support, panel.targets),
                 settings={**self.get_params(deep=False), **self.training_},
-                **more,
             )
+            return stages(panel, module, model, options, **more)
 
     def forecast_panel(
         self,

@@ -2,7 +2,7 @@ r"""What the stages of a fit read and none of them changes: the splits, their wi
 
 from __future__ import annotations
 
-__all__ = ["FitContext", "begin", "evenly", "rows_of", "times_of"]
+__all__ = ["FitContext", "FitOptions", "begin", "evenly", "rows_of", "times_of"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,6 +40,27 @@ MAX_NUMBERS = 2**26
 CHUNK = 64
 #: Folds of the blocked cross-validation that chooses the strengths of closed forms.
 FOLDS = 5
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    r"""How a panel is fitted.
+
+    Arguments:
+        borders: The rows where train and validation rows end; see `split_panel`.
+        context_length: The number of context steps :math:`L`.
+        prediction_length: The number of target steps :math:`H`.
+        season_length: The season's length, or None.
+        support: The lowest and highest possible value of each channel.
+        settings: The adapter's options.
+    """
+
+    borders: tuple[int, int] | None
+    context_length: int
+    prediction_length: int
+    season_length: int | None
+    support: tuple[np.ndarray, np.ndarray]
+    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -143,13 +164,8 @@ def begin(
     panel: Panel,
     module: AdapterModule,
     model: FoundationModel,
+    options: FitOptions,
     *,
-    borders: tuple[int, int] | None,
-    context_length: int,
-    prediction_length: int,
-    season_length: int | None,
-    support: tuple[np.ndarray, np.ndarray],
-    settings: Mapping[str, Any],
     checkpoint_dir: str | Path | None,
     effects: dict[tuple[str, ...], tuple[KnownEffect, str]] | None = None,
 ) -> tuple[FitContext, Fitted]:
@@ -159,12 +175,7 @@ def begin(
         panel: The panel, in the caller's units.
         module: The built adapter.
         model: The frozen model.
-        borders: The rows where train and validation rows end; see `split_panel`.
-        context_length: The number of context steps :math:`L`.
-        prediction_length: The number of target steps :math:`H`.
-        season_length: The season's length, or None.
-        support: The lowest and highest possible value of each channel.
-        settings: The adapter's options.
+        options: How the panel is fitted.
         checkpoint_dir: The folder that keeps what is finished; none if None.
         effects: Effects of known covariates that other fits found.
 
@@ -175,15 +186,16 @@ def begin(
         ValueError: If no train window has its targets inside the train rows, or `probe_head` is asked of a model whose
             head is trained, or the folder is another fit's.
     """
+    settings, prediction_length = options.settings, options.prediction_length
     if settings.get("probe_head") and model.untrained_head() is None:
         raise ValueError(f"probe_head=True is for models whose head is untrained, {model.name} is none: leave it out")
     require_tellable(panel)
-    parts = split_panel(panel, borders=borders)
+    parts = split_panel(panel, borders=options.borders)
     targets, known = panel.select(panel.targets), panel.known_covariates
     seen = panel.select((*panel.targets, *panel.past_covariates))
     location, scale, constant = _units(seen, parts["train"])
     fitted = Fitted(
-        panel, context_length, season_length, support, location, scale, constant[: targets.num_channels], module,
+        panel, options.context_length, options.season_length, options.support, location, scale, constant[: targets.num_channels], module,
         copula=Independent(prediction_length, targets.num_channels), recalibration=Recalibration.identity(),
         effect=KnownEffect.none(panel, lambda some: rows_of(some, parts["train"])) if known else None,
     )  # fmt: skip
@@ -191,7 +203,7 @@ def begin(
     most = min(settings["max_windows"], max(50, MAX_NUMBERS // numbers))
     windows = {  # whether a window has targets, the targets tell
         name: replace(split_windows(
-            targets, part, context_length=context_length, prediction_length=prediction_length,
+            targets, part, context_length=options.context_length, prediction_length=prediction_length,
             max_windows=most if name == "train" else (most + 1) // 2,  # of shorter parts, so denser
         ), panel=panel)
         for name, part in parts.items()
@@ -204,7 +216,7 @@ def begin(
         )
     fitted.windows = {name: len(part) for name, part in windows.items()}
     fitted.spans = {name: span for name, part in parts.items() if (span := _span(panel, part))}
-    fingerprint = {} if checkpoint_dir is None else fingerprint_of(fitted, model, borders, settings)
+    fingerprint = {} if checkpoint_dir is None else fingerprint_of(fitted, model, options.borders, settings)
     checkpoints = Checkpoints(checkpoint_dir, fingerprint)
     context = FitContext(model, settings, parts["train"], windows, checkpoints, {} if effects is None else effects)
     return context, fitted

@@ -7,7 +7,6 @@ __all__ = ["Shared", "fit", "validate"]
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -26,7 +25,7 @@ from ..statistics.significance import choose
 from .calibrate import calibration
 from .cold_start import few_values
 from .confirm import confirmation
-from .context import FitContext, begin
+from .context import FitContext, FitOptions, begin
 from .decision import Decision, heard
 from .explain_covariates import covariates, few, with_past
 from .fitted import Fitted
@@ -50,9 +49,9 @@ def fit(
     panel: Panel,
     module: AdapterModule,
     model: FoundationModel,
+    options: FitOptions,
     *,
     checkpoint_dir: str | Path | None = None,
-    **options: Any,
 ) -> Fitted:
     r"""Fits everything that stands around a frozen model, in order of time.
 
@@ -63,8 +62,8 @@ def fit(
         panel: The panel, in the caller's units.
         module: The built adapter.
         model: The frozen model.
+        options: How the panel is fitted.
         checkpoint_dir: The folder that keeps what is finished, so that a killed fit goes on; none if None.
-        **options: The borders, lengths, support and settings, as for `begin`.
 
     Returns:
         What was fitted.
@@ -77,11 +76,11 @@ def fit(
     panel, trial, clause = marks.without(panel), None, ""
     if panel.past_covariates:
         clause, kept = f"past {few(panel.past_covariates)}: ", True
-        if options["settings"]["gate"]:
+        if options.settings["gate"]:
             trial, kept = _tried_both_ways(panel, module, model, {}, options)
             panel, module = trial.fitted.panel, trial.fitted.module
         clause += "encoded beside the targets" if kept else "left out, for no gain is sure"
-    context, fitted = begin(panel, module, model, checkpoint_dir=checkpoint_dir, **options)
+    context, fitted = begin(panel, module, model, options, checkpoint_dir=checkpoint_dir)
     fitted = context.prepared(fitted) if trial is None else trial.fitted
     fitted.marks = marks
     with context.checkpoints:
@@ -94,7 +93,7 @@ def fit(
 
 
 def validate(
-    panel: Panel, module: AdapterModule, model: FoundationModel, *, shared: Shared, **options: Any
+    panel: Panel, module: AdapterModule, model: FoundationModel, options: FitOptions, *, shared: Shared
 ) -> tuple[float, float]:
     r"""Fits the parameters alone, and scores the adapter on the validation windows; no later row is read.
 
@@ -104,9 +103,9 @@ def validate(
         panel: As for `fit`.
         module: As for `fit`.
         model: As for `fit`.
+        options: As for `fit`.
         shared: The effects of known covariates found in earlier calls with the same panel, frozen model and options,
             those of the family and of its training aside; what is found is added.
-        **options: As for `fit`.
 
     Returns:
         Twice the quantile loss, a coarse CRPS, averaged over our levels, windows, leads and channels in units of the
@@ -116,8 +115,7 @@ def validate(
         ValueError: If there is no train or no validation window.
     """
     panel = Marks.of(panel).without(panel)
-    options = {**options, "checkpoint_dir": None}
-    if panel.past_covariates and options["settings"]["gate"]:
+    if panel.past_covariates and options.settings["gate"]:
         state, _ = _tried_both_ways(panel, module, model, shared, options)
     else:
         state = _trial(panel, module, model, shared, options)
@@ -203,11 +201,10 @@ def _keep(state: FitState, done: int) -> None:
 
 
 def _trial(
-    panel: Panel, module: AdapterModule, model: FoundationModel, shared: Shared, options: dict[str, Any]
+    panel: Panel, module: AdapterModule, model: FoundationModel, shared: Shared, options: FitOptions
 ) -> FitState:
     r"""A fit of the adapter's parameters, to be scored on the validation windows."""
-    options = {**options, "checkpoint_dir": None}
-    context, fitted = begin(panel, module, model, effects=shared, **options)
+    context, fitted = begin(panel, module, model, options, checkpoint_dir=None, effects=shared)
     state = FitState.of(context, context.prepared(fitted))
     for stage in PARAMETERS:
         fitted, decision = _step(state, stage)
@@ -216,10 +213,10 @@ def _trial(
 
 
 def _tried_both_ways(
-    panel: Panel, module: AdapterModule, model: FoundationModel, shared: Shared, options: dict[str, Any]
+    panel: Panel, module: AdapterModule, model: FoundationModel, shared: Shared, options: FitOptions
 ) -> tuple[FitState, bool]:
     r"""The trial with past covariates, if these make any target significantly better; and whether they do."""
-    seed = options["settings"]["seed"]
+    seed = options.settings["seed"]
     try:
         alone = _without_past(panel, module, seed)
     except ValueError:  # more latent channels than there are targets: it was meant for both
