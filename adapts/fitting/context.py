@@ -195,7 +195,8 @@ def begin(
     seen = panel.select((*panel.targets, *panel.past_covariates))
     location, scale, constant = _units(seen, parts["train"])
     fitted = Fitted(
-        panel, options.context_length, options.season_length, options.support, location, scale, constant[: targets.num_channels], module,
+        panel, options.context_length, options.season_length, options.support, location, scale,
+        constant[: targets.num_channels], module,
         copula=Independent(prediction_length, targets.num_channels), recalibration=Recalibration.identity(),
         effect=KnownEffect.none(panel, lambda some: rows_of(some, parts["train"])) if known else None,
     )  # fmt: skip
