@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from adapts.foundation import foundation_models
 from pretraining.bolt_nano import pretrain, prior
 from pretraining.bolt_nano.pretrain import (
     CONTEXT,
@@ -30,7 +31,7 @@ from pretraining.bolt_nano.pretrain import (
 )
 from pretraining.bolt_nano.prior import Dice, draw_series, draw_windows
 
-FOLDER = Path(prior.__file__).parent
+FOLDER = foundation_models()["bolt-nano"]
 TINY = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_decoder_layers": 2, "num_heads": 2}
 
 

@@ -236,7 +236,7 @@ class TestTheUnexpected:
         def read(*_, **__):
             raise RuntimeError("the reader\nbroke")
 
-        monkeypatch.setattr("adapts.data.cards.read", read)
+        monkeypatch.setattr("adapts.data.schema.read_dataset", read)
 
     def test_one_line_and_how_to_see_more(self, broken, folder, tmp_path):
         result = forecast(folder / "series.csv", tmp_path / "run", "--family", "identity")

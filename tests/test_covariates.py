@@ -17,6 +17,9 @@ from adapts import Adapter
 from adapts.covariate_effect import foreseen, generalised_slopes, slopes, within_items
 from adapts.data.panel import Panel
 from adapts.data.roles import assign
+from adapts.data.schema import Schema
+from adapts.data.windows import last_windows
+from adapts.prediction.standardise import Standardiser
 from adapts.statistics.significance import choose
 
 H = 12
@@ -309,9 +312,10 @@ def test_where_a_covariate_that_is_read_is_missing_the_target_is_too(fitted: Ada
     np.testing.assert_array_equal(one, other)
     far = past.copy()
     far.loc[far.index[600:700], "driver"] = np.nan  # of a long gap the target stays
-    assert not np.isnan(
-        fitted.fitted_._seen(fitted._later(far, frequency=None).panel)[0].items[0].values[600:700, 0]
-    ).any()
+    panel = Schema(fitted.fitted_.panel).read(far, frequency=None).panel
+    windows = last_windows(panel, context_length=48, prediction_length=12)
+    seen = Standardiser(fitted.fitted_).standardised(windows).panel
+    assert not np.isnan(seen.items[0].values[600:700, 0]).any()
 
 
 def test_missing_values_of_covariates_and_targets() -> None:

@@ -187,7 +187,7 @@ def test_the_adapter_is_fitted_around_the_model_with_its_head(family: str) -> No
     fitted = adapter(family, model, **options).fit(series())
     assert set(fitted.summary().stages) >= {"probe", "train", "gate"}
     frozen = adapter(model=model).fit(series())
-    assert_close(fitted._require_fitted("").head, frozen._require_fitted("").head, rtol=0, atol=0)
+    assert_close(fitted.require_fitted("").head, frozen.require_fitted("").head, rtol=0, atol=0)
 
 
 def test_the_head_is_saved_and_pickled_with_the_adapter(tmp_path: Path) -> None:
