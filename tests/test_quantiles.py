@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from adapts.distribution.levels import LEVELS, _segment, reach_of_levels
+from adapts.distribution.levels import LEVELS, reach_of_levels, segment_of
 from adapts.distribution.quantile_function import QuantileFunction
 
 GRID = torch.tensor(LEVELS, dtype=torch.float64)
@@ -38,7 +38,7 @@ def test_segments_are_found_as_by_a_search(levels, dtype):
     u = torch.cat([torch.rand(10_000).to(dtype), exact, torch.nextafter(exact, exact - 1), torch.tensor([2.0**-24]),
                    torch.arange(1024) / 1024]).to(dtype)  # fmt: skip
     expected = torch.searchsorted(exact, u, right=True).sub(1).clamp(0, len(levels) - 2)
-    assert torch.equal(_segment(grid, u), expected)
+    assert torch.equal(segment_of(grid, u), expected)
 
 
 def test_levels_that_variables_share():
