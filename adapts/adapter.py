@@ -97,7 +97,8 @@ class Adapter(Estimator):
             is best on the confirmation windows; `"gaussian-history"`, that of the channels' past values, with no
             forecast needed; `"schaake"`, the ranks of past blocks of the series; `"empirical"`, the ranks of past
             blocks of forecast errors; `"independent"`. Each is kept only where it beats independence on the
-            confirmation windows.
+            confirmation windows; where these are too few to tell, `"residual"` keeps its Gaussian copula, which is
+            shrunk by the effective sample size.
         recalibration: `"auto"`, tails beyond the frozen model's outer quantiles as past exceedances tell them, and a
             monotone map of the levels, by channel, block of leads and, where rows have dates, phase of the season, as
             far as later rows were surely told better by what earlier ones taught;

@@ -270,14 +270,14 @@ def test_short_parts_leave_their_stages_out_and_say_so() -> None:
     assert np.isfinite(one.predict().mean).all()
 
 
-def test_what_no_rows_held_back_support_is_independence() -> None:
-    r"""A tenth of few rows is too little to compare copulas on; one that was asked for by name stays."""
+def test_rows_too_few_to_compare_copulas_keep_the_shrunk_one() -> None:
+    r"""A tenth of few rows is too little to compare copulas on; past errors are enough for one that is shrunk."""
     one = adapter().fit(series(300))
     assert "left out" in one.summary().stages["calibration"]
     assert "residual copula fitted on the" in one.summary().stages["calibration"]
     errors = one.predict(num_samples=1000).samples - one.predict().mean  # (S, H, D)
-    assert abs(np.corrcoef(errors[:, 0].T)[0, 1]) < 0.1
-    assert "independent copula kept, as no rows held back support another" in one.summary().stages["confirmation"]
+    assert np.corrcoef(errors[:, 0].T)[0, 1] > 0.4
+    assert "kronecker copula kept, shrunk by the effective sample size" in one.summary().stages["confirmation"]
     schaake = adapter(copula="schaake").fit(series(300))
     errors = schaake.predict(num_samples=1000).samples - schaake.predict().mean
     assert np.corrcoef(errors[:, 0].T)[0, 1] > 0.4
@@ -550,3 +550,16 @@ def test_units_are_copies() -> None:
         values.flags.writeable = True
         values[:] = 99
     assert np.array_equal(fitted.predict().mean, before)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.7])
+def test_few_rows_tell_the_dependence_of_channels(correlation: float) -> None:
+    r"""150 rows of white noise, no selection rows to speak of: the shrunk copula has the true correlation."""
+    found = []
+    for seed in range(3):
+        noise = np.random.default_rng(seed).standard_normal((150, 5))
+        rows = np.sqrt(1 - correlation) * noise[:, :4] + np.sqrt(correlation) * noise[:, 4:]
+        one = Adapter("identity", prediction_length=6, context_length=48).fit(rows)
+        samples = one.predict(num_samples=2000).samples[:, 0]
+        found.append(np.corrcoef(samples.T)[0, 1:].mean())
+    assert abs(np.mean(found) - correlation) < 0.1

@@ -22,7 +22,7 @@ from ..prediction.predictor import recalibrated
 from ..statistics.bootstrap import effective_sample_size
 from .calibrate import calibration
 from .context import evenly, times_of
-from .copula import choose_dependence, fit_dependence
+from .copula import choose_dependence, correlations_tell, fit_dependence, past_errors
 from .decision import Decision
 from .fitted import Fitted
 from .gate import revalidated
@@ -94,8 +94,11 @@ def _copula(state: FitState, lacking: Step | None) -> tuple[Fitted, list[str]]:
     assert decision is not None
     said = [f"comparison of copulas {decision.reason}"]
     if state.settings["copula"] == "residual" and not isinstance(fitted.copula, Independent):
-        fitted = replace(fitted, copula=Independent(state.context.horizon, state.channels))
-        said.append("independent copula kept, as no rows held back support another")
+        if correlations_tell(past_errors(state)[0]):
+            said.append("kronecker copula kept, shrunk by the effective sample size of past errors")
+        else:
+            fitted = replace(fitted, copula=Independent(state.context.horizon, state.channels))
+            said.append("independent copula kept, as no rows held back support another")
     return fitted, said
 
 

@@ -2,7 +2,7 @@ r"""The dependence of channels and leads: fitted on past errors, and chosen on h
 
 from __future__ import annotations
 
-__all__ = ["choose_dependence", "fit_dependence", "past_errors"]
+__all__ = ["choose_dependence", "correlations_tell", "fit_dependence", "past_errors"]
 
 from dataclasses import replace
 from functools import partial
@@ -116,12 +116,20 @@ def _candidates(state: FitState, errors: Pits) -> dict[str, Copula]:
     r"""The copulas to choose from, by name."""
     named = state.settings["copula"]
     candidates: dict[str, Copula] = {"independent": Independent(state.context.horizon, state.channels)}
-    # Of outcomes that are mostly zero together or apart, ranks know more than any correlation does.
-    if named != "residual" or float(errors.jumps.float().mean()) < ATOMS:
+    if named != "residual" or correlations_tell(errors):
         candidates["kronecker" if named == "residual" else named] = state.fitted.copula
     if named == "residual":
         candidates["empirical"] = fit_empirical(errors)
     return candidates
+
+
+def correlations_tell(errors: Pits) -> bool:
+    r"""Return whether correlations describe dependence; where outcomes are mostly zero, ranks do better.
+
+    Arguments:
+        errors: The probability integral transforms of past forecasts.
+    """
+    return float(errors.jumps.float().mean()) < ATOMS
 
 
 def _affordable(state: FitState) -> int:
