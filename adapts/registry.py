@@ -42,7 +42,7 @@ class ScoreEntry:
     r"""A score of a backtest.
 
     Arguments:
-        compute: The function that computes it of a `adapts.evaluation.tables.Scored`, as "module:function".
+        compute: The function that computes it of a `adapts.evaluation.window_scores.Scored`, as "module:function".
         of_windows: Whether it is of a whole window, with shape :math:`(n,)`; otherwise of each cell,
             :math:`(n, H, D)`.
         power: The power of a channel's scale that divides the score of a cell.

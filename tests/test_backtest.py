@@ -850,3 +850,17 @@ def test_sample_scores_do_not_depend_on_the_number_of_samples() -> None:
     )  # fmt: skip
     overall = frame.query("channel == 'all' and lead_block == 'all'").set_index("metric")["value"]
     assert overall["crps"] == pytest.approx(math.pi**-0.5, abs=0.006)  # stratified samples would give .027 less
+
+
+def test_a_model_beside_another_is_scored_with_its_own_context() -> None:
+    rows = dated(260)
+    options = {"foundation_model": SeasonalModel(), "prediction_length": 6, "max_windows": 60}
+    long = Adapter("identity", context_length=64, **options)
+    alone = long.backtest(rows, windows=4, baselines=False)
+    beside = Adapter("identity", context_length=24, **options).backtest(
+        rows, windows=4, baselines=False, models={"long": long}
+    )
+    assert isinstance(alone, pd.DataFrame) and isinstance(beside, pd.DataFrame)
+    pd.testing.assert_series_equal(
+        beside.loc[beside["model"] == "long", "value"].reset_index(drop=True), alone["value"], check_exact=True
+    )

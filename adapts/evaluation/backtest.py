@@ -410,7 +410,8 @@ class _Contestant:
         if self.refit and number != self.number:
             self.tell(f"fit {self.name}, origin {number + 1}")
             self.fit(number)
-        return self.latest.joint_distribution(replace(windows, panel=self.panel))
+        own = replace(windows, panel=self.panel, context_length=self.latest.context_length_)  # as `predict` looks back
+        return self.latest.joint_distribution(own)
 
     @property
     def bands(self) -> JointBands:
