@@ -327,7 +327,7 @@ class Adapter(Estimator):
         ).panel  # fmt: skip
 
         def forecast(live: Fitted, windows: Windows) -> Forecasts:
-            predictor = Predictor(live, self.model, self.batch_size, self.seed, self.posterior_draws)
+            predictor = self._predictor_of(live)
             marginals, windows = predictor.marginals, predictor.standardiser.standardised(windows)
             frozen = marginals.frozen(windows)
             law = recalibrated(live, marginals.law(windows, frozen)[0], windows)
@@ -560,9 +560,11 @@ class Adapter(Estimator):
     # ------------------------------------------------------------------ inside
 
     def _predictor(self, what: str) -> Predictor:
+        return self._predictor_of(self.require_fitted(what))
+
+    def _predictor_of(self, fitted: Fitted) -> Predictor:
         r"""What forecasts windows, made once for a fit, a model and options."""
-        fitted, options = self.require_fitted(what), (self.batch_size, self.seed, self.posterior_draws)
-        held = self._made
+        options, held = (self.batch_size, self.seed, self.posterior_draws), self._made
         if held is None or held.fitted is not fitted or held.loaded is not self.model or held.options != options:
             self._made = held = Predictor(fitted, self.model, *options)
         return held

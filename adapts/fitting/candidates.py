@@ -17,7 +17,6 @@ from ..data.panel import Panel
 from ..data.windows import Windows
 from ..distribution.quantile_function import QuantileFunction
 from ..imputation.interpolation import short_gaps
-from ..prediction.standardise import Standardiser
 from .context import CHUNK, rows_of
 from .state import FitState
 
@@ -147,7 +146,7 @@ def candidate_layers(
     # What they add, seen in two ways: in distances from the context's mean, and in what the frozen model misses of
     # both, which is right where a target wanders. What they multiply has nothing to be found.
     panel, train = state.fitted.panel, state.context.windows["train"]
-    target, covariate = Standardiser(state.fitted).plain(train), replace(train, panel=known.select(effect.names))
+    target, covariate = state.standardiser.plain(train), replace(train, panel=known.select(effect.names))
     item, kind = torch.as_tensor(train.item), replace(train, panel=known.select(effect.static)).future()
     folds, count = int(fold.max()) + 1, len(effect.names)
 
@@ -209,7 +208,7 @@ def candidate_losses(
     predictor, levels = state.predictor, torch.tensor(state.model.quantile_levels, dtype=torch.float32)
     horizon, channels, count = state.context.horizon, state.channels, len(effect.names)
     offset = torch.from_numpy(state.fitted.location / state.fitted.scale)[:channels].float()
-    target, covariate = Standardiser(state.fitted).plain(windows), replace(windows, panel=known)
+    target, covariate = state.standardiser.plain(windows), replace(windows, panel=known)
     losses = [torch.zeros(1 + len(candidates), 0, channels, dtype=torch.float32)]
     step = max(1, min(CHUNK, TRIED // (horizon * channels)))
     for part in (slice(start, start + step) for start in range(0, len(windows), step)):

@@ -32,7 +32,7 @@ ATOMS = 0.25
 
 
 def past_errors(state: FitState) -> tuple[Pits, Times]:
-    r"""Computes the probability integral transforms of windows before the confirmation rows.
+    r"""Returns the probability integral transforms of windows before the confirmation rows; computed once.
 
     Arguments:
         state: The fit.
@@ -41,6 +41,15 @@ def past_errors(state: FitState) -> tuple[Pits, Times]:
         The transforms, and when their windows begin. Those of calibration rows are of the distribution as fitted;
         those before them, where it was trained and gated, of the zero-shot forecast.
     """
+    about = state.fitted.gate, state.fitted.noise, state.fitted.recalibration
+    held = state.memory.get("errors")
+    if held is None or any(one is not other for one, other in zip(held[0], about, strict=True)):
+        state.memory["errors"] = held = about, _past_errors(state)
+    found: tuple[Pits, Times] = held[1]
+    return found
+
+
+def _past_errors(state: FitState) -> tuple[Pits, Times]:
     windows, pits = [], []
     for split in ("train", "validation"):
         if sampled := state.sampled(split):

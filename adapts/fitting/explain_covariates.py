@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..covariate_effect import KnownEffect
 from ..data.times import Times
+from ..errors import few
 from ..statistics.significance import choose
 from .candidates import Candidate, Ratio, Slopes, candidate_layers, candidate_losses
 from .context import evenly, rows_of
@@ -67,15 +68,6 @@ def with_past(fitted: Fitted, decision: Decision | None, clause: str) -> Decisio
         return Decision("kept" if fitted.panel.past_covariates else "rejected", clause)
     outcome = "kept" if fitted.panel.past_covariates else decision.outcome
     return Decision(outcome, f"{clause}; {decision.reason}", decision.figures)
-
-
-def few(names: Sequence[str]) -> str:
-    r"""Returns names as a sentence holds them, at most eight.
-
-    Arguments:
-        names: The names.
-    """
-    return ", ".join(names[:8]) + f" and {len(names) - 8} more" * (len(names) > 8)
 
 
 def _regressed(state: FitState, effect: KnownEffect) -> tuple[KnownEffect, str]:

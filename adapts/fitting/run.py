@@ -18,16 +18,16 @@ from ..covariate_effect import KnownEffect
 from ..data.marks import Marks
 from ..data.panel import Panel
 from ..distribution.quantile_function import QuantileFunction
+from ..errors import few
 from ..foundation import FoundationModel
 from ..notices import collect
-from ..prediction.standardise import Standardiser
 from ..statistics.significance import choose
 from .calibrate import calibration
 from .cold_start import few_values
 from .confirm import confirmation
 from .context import FitContext, FitOptions, begin
 from .decision import Decision, heard
-from .explain_covariates import covariates, few, with_past
+from .explain_covariates import covariates, with_past
 from .fitted import Fitted
 from .gate import gate
 from .noise import missing_variance
@@ -125,7 +125,7 @@ def validate(
             f"too short a series: the validation rows hold no target of {state.context.horizon} steps, and nothing can "
             "be chosen on them"
         )
-    plain = Standardiser(state.fitted).plain(state.context.windows["validation"])
+    plain = state.standardiser.plain(state.context.windows["validation"])
     laws, future = (_ungated(state), state.frozen_law("raw", plain)), state.truth(windows)
     ours, theirs = (2 * float(mean_pinball(law, future).nanmean()) for law in laws)
     return ours, theirs

@@ -41,7 +41,8 @@ class FitState:
     Arguments:
         context: The splits, windows and options.
         fitted: What is fitted so far.
-        windows: The windows of each split as the adapter sees them: standardised, known effects taken off.
+        windows: The windows of each split as the adapter sees them: standardised, known effects subtracted.
+        standardiser: What standardised them.
         stage: The name of the stage that reads it.
         memory: What was computed of these windows and this adapter, by name.
     """
@@ -49,6 +50,7 @@ class FitState:
     context: FitContext
     fitted: Fitted
     windows: dict[str, Windows]
+    standardiser: Standardiser
     stage: str = ""
     memory: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -65,7 +67,7 @@ class FitState:
         """
         standardiser = Standardiser(fitted)
         windows = {name: standardiser.standardised(windows) for name, windows in context.windows.items()}
-        return cls(context, fitted, windows)
+        return cls(context, fitted, windows, standardiser)
 
     def after(self, fitted: Fitted) -> FitState:
         r"""Returns the state after something was fitted; the windows are laid anew where they look otherwise.
