@@ -99,7 +99,7 @@ def is_trained(family: AdapterModule) -> bool:
     """
     with seeded(0):
         probe = family.build(max(1, family.latents))
-    return not probe.closed_form and any(parameter.requires_grad for parameter in probe.parameters())
+    return not probe.capabilities.closed_form and any(parameter.requires_grad for parameter in probe.parameters())
 
 
 def check_training(training: Mapping[str, Any], family: AdapterModule, said: str = "") -> None:

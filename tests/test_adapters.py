@@ -192,7 +192,7 @@ def test_projections_lose_what_lies_outside_of_their_directions() -> None:
 
 def test_latents_are_fixed_where_nothing_trains_them() -> None:
     fixed = {Projection(): True, Projection(affine=True): False, Linear(free="decoder"): True, Linear(): False}
-    assert [family.fixed_latents for family in fixed] == list(fixed.values())
+    assert [family.capabilities.fixed_latents for family in fixed] == list(fixed.values())
 
 
 def test_projection_refuses_what_it_does_not_know() -> None:

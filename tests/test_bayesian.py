@@ -138,9 +138,9 @@ def test_low_rank_approaches_the_exact_posterior_on_a_correlated_design() -> Non
 def test_laplace_is_the_exact_posterior_where_all_is_linear_and_normal() -> None:
     evidence, adapter = regression(orthogonal=False), linear("laplace", prior_scale=0.2)
     train(adapter, evidence, 300)
-    assert not adapter.stochastic
+    assert not adapter.capabilities.stochastic
     adapter.after_training(evidence)
-    assert adapter.stochastic
+    assert adapter.capabilities.stochastic
     assert_approaches(adapter, *exact(evidence, 0.2))
     pieces = copy.deepcopy(adapter)
     with pytest.MonkeyPatch.context() as patch:
@@ -423,14 +423,14 @@ def test_no_width_of_the_prior_is_the_frozen_model(name: str) -> None:
     adapter.prepare(past.flatten(0, 1))
     forecast = torch.randn(60, 4, adapter.latents)
     evidence = Evidence(past, future, forecast, torch.arange(60) * 4 // 60)
-    if adapter.closed_form:
+    if adapter.capabilities.closed_form:
         adapter.solve(evidence, choose=True)
     adapter.after_training(evidence, lambda z: z[:, -4:])
     base = make(adapter.base, adapter.base_options).build(3).eval()
     base.prepare(past.flatten(0, 1))
     z, state = adapter.encode(past, draws=5)
     expected, other = base.encode(past)
-    state.forecast = other.forecast = forecast if adapter.needs_forecast else None
+    state.forecast = other.forecast = forecast if adapter.capabilities.needs_forecast else None
     assert_close(z, expected.expand_as(z), rtol=0, atol=1e-4)
     paths = torch.randn(2 * state.draws, 60, 4, adapter.latents)
     assert_close(adapter.decode(paths, state), base.decode(paths, other), rtol=0, atol=1e-4)
@@ -493,13 +493,13 @@ def test_copies_are_the_same(name: str) -> None:
     for other in (copy.deepcopy(adapter), pickle.loads(pickle.dumps(adapter))):
         assert_close(other.state_dict(), adapter.state_dict())
         assert other.names == adapter.names
-        assert (other.fixed_latents, other.stochastic_latents) == (adapter.fixed_latents, adapter.stochastic_latents)
+        assert other.capabilities == adapter.capabilities
 
 
 def test_latents_are_fixed_unless_training_or_drawing_changes_them() -> None:
     def found(**options: Any) -> tuple[bool, bool]:
         adapter = Bayesian(**options).build(3)
-        return adapter.fixed_latents, adapter.stochastic_latents
+        return adapter.capabilities.fixed_latents, adapter.capabilities.stochastic_latents
 
     assert found() == (True, False)
     assert found(base="linear", sites="decoder", guide="laplace") == (False, False)

@@ -95,8 +95,8 @@ def test_a_draw_holds_for_all_steps_and_in_forecasting_for_all_windows() -> None
 def test_a_dropping_decoder_needs_one_frozen_pass() -> None:
     past = torch.randn(3, 30, 4)
     dropout = trained(Dropout(where="decoder", p=0.4))
-    assert dropout.stochastic
-    assert not dropout.stochastic_latents
+    assert dropout.capabilities.stochastic
+    assert not dropout.capabilities.stochastic_latents
     z, state = dropout.encode(past, draws=20)
     assert len(z) == 1
     assert state.draws == 20

@@ -109,7 +109,7 @@ def test_an_ensemble_of_one_is_its_member(name: str) -> None:
     past, future, solved = windows(), torch.randn(6, 5, 3), evidence()
     one, member = built(Ensemble(member=name, members=1)), built(make(name))
     for adapter in (one, member):
-        if adapter.closed_form:
+        if adapter.capabilities.closed_form:
             adapter.solve(solved, choose=True)
             adapter.solve(solved, choose=False)
         elif any(parameter.requires_grad for parameter in adapter.parameters()):
@@ -121,11 +121,10 @@ def test_an_ensemble_of_one_is_its_member(name: str) -> None:
         assert_close(one.divergence(state), member.divergence(own))
         assert_close(one.encode_future(future, state), member.encode_future(future, own))
     assert_close(one.spread(past), member.spread(past))
-    for declared in (
-        "observed_latents", "mixes_channels", "needs_forecast", "latents", "closed_form", "stochastic",
-        "stochastic_latents", "fixed_latents", "beta",
-    ):  # fmt: skip
+    for declared in ("latents", "objective", "beta"):
         assert getattr(one, declared) == getattr(member, declared), declared
+    names = dict.fromkeys(("found_later", "undecayed", "of_likelihood"), ())  # these bear the prefixes of members
+    assert replace(one.capabilities, **names) == replace(member.capabilities, **names)
 
 
 def bayesian(guide: str, base: str = "linear", sites: str = "decoder*", **options: object) -> dict[str, object]:
@@ -157,7 +156,7 @@ def test_an_ensemble_of_one_is_fitted_as_its_member(name: str) -> None:
     rows[generator.random(rows.shape) < 0.02] = np.nan
     results = []
     for family in (make(member, options), Ensemble(member=member, members=1, member_options=options)):
-        trained = not family.closed_form and member != "projection"
+        trained = not family.capabilities.closed_form and member != "projection"
         adapter = Adapter(
             family, foundation_model=SeasonalModel(), prediction_length=4, context_length=24, max_windows=40,
             gate=False, trainer_options={"max_epochs": 2, "enable_progress_bar": False} if trained else None,
@@ -190,7 +189,7 @@ def test_every_member_has_the_posterior_of_its_own_latents(free: str) -> None:
     ensemble.after_training(replace(problem, forecast=medians[0].detach()), through)
     for number, (member, other) in enumerate(zip(ensemble.each, alone, strict=True)):
         other.after_training(replace(problem, forecast=medians[number].detach()), through)
-        assert member.stochastic
+        assert member.capabilities.stochastic
         assert_close(member.state_dict(), other.state_dict(), rtol=1e-3, atol=1e-4)
     assert ensemble.count_draws(20) == 18
 
@@ -208,13 +207,13 @@ def test_members_are_penalised_for_their_own_surrogates() -> None:
         alone.forecast = state.forecast
         each.append(member.penalty(own[None], future, alone))
     assert_close(ensemble.penalty(medians, future, state), torch.stack(each).mean())
-    assert not built(Ensemble(member="weave", member_options={"regularisation": 0.0})).penalised
+    assert not built(Ensemble(member="weave", member_options={"regularisation": 0.0})).capabilities.penalised
 
 
 def test_what_has_a_prior_of_its_own_is_not_decayed_in_members() -> None:
     options = bayesian("mean-field")
     ensemble = built(Ensemble(member="bayesian", members=2, member_options=options))
-    kept = {name for name, _ in ensemble.named_parameters() if name.startswith(ensemble.undecayed)}
+    kept = {name for name, _ in ensemble.named_parameters() if name.startswith(ensemble.capabilities.undecayed)}
     assert kept == {name for name, _ in ensemble.named_parameters() if ".posterior." in name} != set()
 
 
@@ -298,7 +297,7 @@ def test_closed_form_members_differ_by_the_blocks_they_saw_and_need_one_pass(nam
     assert isinstance(ensemble, Ensemble)
     for choose in (True, False):  # no folds are told where nothing is chosen
         ensemble.solve(problem if choose else replace(problem, fold=torch.empty(0)), choose=choose)
-        assert not ensemble.stochastic_latents
+        assert not ensemble.capabilities.stochastic_latents
         decoded, _ = forecast(ensemble, windows())
         assert len(decoded.unique(dim=0)) == 3
         assert decoded.isfinite().all()
@@ -348,7 +347,7 @@ def test_random_projections_have_seeds_of_their_own() -> None:
     assert isinstance(ensemble, Ensemble)
     decoded, state = forecast(ensemble, past)
     assert state.draws == 3
-    assert ensemble.stochastic_latents
+    assert ensemble.capabilities.stochastic_latents
     for number in range(3):
         assert_close(decoded[number], forecast(built(make("projection", {**options, "seed": 7 + number})), past)[0][0])
     assert len(decoded.unique(dim=0)) == 3
@@ -358,7 +357,7 @@ def test_what_is_saved_restores_every_member() -> None:
     past, problem = windows(), evidence()
     for name in ("linear", "linear decoder", "residual", "vae"):
         ensemble = built(FAMILIES[name])
-        if ensemble.closed_form:
+        if ensemble.capabilities.closed_form:
             ensemble.solve(problem, choose=True)
         options = json.loads(json.dumps(ensemble.options()))
         again = make("ensemble", options).build(3).eval()
@@ -377,7 +376,7 @@ def test_options_are_the_ensembles_own_and_show_in_one_line() -> None:
     options = {"free": "decoder"}
     ensemble = Ensemble(member_options=options)
     options["free"] = "both"
-    assert ensemble.closed_form
+    assert ensemble.capabilities.closed_form
     assert Ensemble().member_options == {}
     assert Ensemble(member_options=None).member_options == {}
     assert repr(Ensemble(members=2)) == (

@@ -62,7 +62,9 @@ def windows_of(adapter, number=5):
 class Shifted(AdapterModule):
     r"""Shifts all channels and leads alike, by what each draw of itself says, by far more than they spread."""
 
-    stochastic = True
+    @property
+    def capabilities(self):
+        return replace(super().capabilities, stochastic=True)
 
     def _draw(self, state):
         state.drawn["shift"] = 100 * torch.linspace(-1, 1, state.draws)

@@ -304,7 +304,7 @@ def test_five_latents_forecast_eight_channels_and_leave_out_the_noise_between_th
     rows = truth + 0.3 * torch.randn_like(truth)
     adapter = type(family)(**{**family.options(), "normalisation": normalisation}).build(channels=8)
     adapter.prepare(rows[:1500])
-    if adapter.closed_form:
+    if adapter.capabilities.closed_form:
         past, future = cut(rows, torch.arange(LENGTH, 1500, 5))
         latents = model.predict(adapter.encode(past)[0][0].mT.flatten(0, 1), HORIZON)[:, model.median_index]
         adapter.solve(evidence(past, future, latents.unflatten(0, (len(past), -1)).mT), choose=True)

@@ -20,6 +20,7 @@ from .. import checks
 from ..errors import shown, unknown
 from ..persistence.tensors import Kind, kind_of, require_names, written
 from ..statistics.gaussian import made_definite, pairwise_covariance
+from .capabilities import Capabilities
 
 #: The variance, relative to the squared mean, that rounding in single precision leaves in a constant window.
 FLAT = 1e-12
@@ -143,24 +144,8 @@ class AdapterModule(nn.Module):
     """
 
     family: ClassVar[str] = ""
-    #: The latent channels are the observed ones: one pass of the frozen model also gives the zero-shot forecast.
-    observed_latents: ClassVar[bool] = False
-    #: Decoding mixes channels, so that observed marginals depend on the joint distribution of the latent channels.
-    mixes_channels: ClassVar[bool] = True
-    #: `learn` and `settle` update the family with windows that arrive after the fit.
-    recursive: ClassVar[bool] = False
-    #: `decode` reads the frozen model's forecasts of the raw channels from the state.
-    needs_forecast: ClassVar[bool] = False
-    #: Buffers whose sizes are known only once they are fitted, not when the family is built.
-    found_later: ClassVar[tuple[str, ...]] = ()
-    #: Parameters and buffers that may hold infinite values.
-    unbounded: ClassVar[tuple[str, ...]] = ()
     #: The default objective of training by gradient; a preset or the caller may override it.
     objective: str = "huber"
-    #: Name prefixes of parameters that have a prior of their own and therefore no weight decay.
-    undecayed: ClassVar[tuple[str, ...]] = ()
-    #: Name prefixes of parameters that only `likelihood` reads: other objectives do not train them.
-    of_likelihood: ClassVar[tuple[str, ...]] = ()
     #: The factor of the latent divergence in the objective "elbo"; a family may make it a hyperparameter.
     beta: float = 1.0
 
@@ -216,34 +201,12 @@ class AdapterModule(nn.Module):
         return self.channels
 
     @property
-    def closed_form(self) -> bool:
-        r"""Whether `solve` computes the parameters in closed form, without gradient steps."""
-        return False
-
-    @property
-    def stochastic(self) -> bool:
-        r"""Whether encoding or decoding is random."""
-        return False
-
-    @property
-    def stochastic_latents(self) -> bool:
-        r"""Whether each draw has its own latent channels, and so its own passes of the frozen model."""
-        return False
-
-    @property
-    def penalised(self) -> bool:
-        r"""Whether `penalty` is non-zero; the state then also holds the frozen model's forecasts."""
-        return type(self).penalty is not AdapterModule.penalty
-
-    @property
-    def unfinished(self) -> bool:
-        r"""Whether `after_training` has anything to fit."""
-        return type(self).after_training is not AdapterModule.after_training
-
-    @property
-    def fixed_latents(self) -> bool:
-        r"""Whether training leaves the latent channels unchanged, so that they are forecast only once."""
-        return self.observed_latents
+    def capabilities(self) -> Capabilities:
+        r"""What the family can do, and what it needs: `dataclasses.replace(super().capabilities, ...)` in families."""
+        return Capabilities(
+            penalised=type(self).penalty is not AdapterModule.penalty,
+            fits_after_training=type(self).after_training is not AdapterModule.after_training,
+        )
 
     def count_draws(self, draws: int) -> int:
         r"""Return the number of draws that the adapter makes when a number is requested.
@@ -254,7 +217,7 @@ class AdapterModule(nn.Module):
         Returns:
             The number of draws :math:`M`; 1 where the adapter is deterministic.
         """
-        return draws if self.stochastic else 1
+        return draws if self.capabilities.stochastic else 1
 
     def build(self, channels: int) -> Self:
         r"""Create the parameters for a number of channels.
@@ -315,7 +278,7 @@ class AdapterModule(nn.Module):
         own = {name: kind_of(tensor) for name, tensor in self.state_dict().items()}
         require_names(f"the family {self.family!r}", kinds, own)
         for name, kind in own.items():
-            if kinds[name] != kind and name not in self.found_later:
+            if kinds[name] != kind and name not in self.capabilities.found_later:
                 raise ValueError(
                     f"the family {self.family!r} has the tensor {name!r} as {written(kind)}, got {written(kinds[name])}"
                 )
@@ -333,7 +296,7 @@ class AdapterModule(nn.Module):
         for name, tensor in self.state_dict().items():
             short_name = name.rpartition(".")[2]
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-                if short_name not in self.unbounded or bool(tensor.isnan().any()):
+                if short_name not in self.capabilities.unbounded or bool(tensor.isnan().any()):
                     raise ValueError(f"the tensor {name!r} of {type(self).__name__} holds values that are not finite")
         covariance = self.covariance.double()
         if not torch.allclose(covariance, covariance.mT) or int(torch.linalg.cholesky_ex(covariance).info):
@@ -399,7 +362,7 @@ class AdapterModule(nn.Module):
         location, scale = self._statistics(x)
         state = State(x, location, scale, draws=self.count_draws(draws), generator=generator)
         self._draw(state)
-        if self.observed_latents:
+        if self.capabilities.observed_latents:
             return x.unsqueeze(0), state
         z = self._encode(fill_missing(_normalised(x, state), self.covariance), state)
         return (z if z.ndim == 4 else z.unsqueeze(0)), state
@@ -415,7 +378,7 @@ class AdapterModule(nn.Module):
             The latent targets, with shape :math:`(B, H, K)`, of the first draw where there are several; NaN at steps
             where a channel is missing.
         """
-        if self.observed_latents:
+        if self.capabilities.observed_latents:
             return y
         z = self._encode(_normalised(y, state), state)
         return z[0] if z.ndim == 4 else z
@@ -441,7 +404,7 @@ class AdapterModule(nn.Module):
                 f"{type(self).__name__}.decode shares paths out over {state.draws} draws, and {len(paths)} paths "
                 f"are no multiple of that"
             )
-        if self.observed_latents:
+        if self.capabilities.observed_latents:
             return self._decode(paths, state)
         return self._decode(paths, state) * state.scale + state.location
 
@@ -454,7 +417,7 @@ class AdapterModule(nn.Module):
         Returns:
             Levels of the latent channels, with shape :math:`(*, K)`.
         """
-        assert not self.mixes_channels and self.latents == self.channels
+        assert not self.capabilities.mixes_channels and self.latents == self.channels
         return u
 
     def divergence(self, state: State) -> Tensor:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from ..errors import shown
 from ..persistence.tensors import Kind
 from ._posteriors import FOUND, Exact, Laplace, Posterior, Variational, regressions, solved_weights
 from .base import AdapterModule, Evidence, State, fill_missing, make, register, require_size
+from .capabilities import Capabilities
 from .ensemble import InTurn, within
 from .linear import Linear
 from .residual import Residual
@@ -97,8 +98,6 @@ class Bayesian(AdapterModule):
         (torch.Size([1, 32, 96, 7]), torch.Size([40, 32, 24, 7]))
     """
 
-    undecayed: ClassVar[tuple[str, ...]] = ("posterior.",)
-
     base: str = "residual"
     base_options: Mapping[str, Any] = {}
     sites: Sequence[str] = ("weights",)
@@ -148,24 +147,20 @@ class Bayesian(AdapterModule):
     # ------------------------------------------------------------------ declarations of the base
 
     @property
-    def observed_latents(self) -> bool:  # type: ignore[override]
-        return self.inner.observed_latents
-
-    @property
-    def mixes_channels(self) -> bool:  # type: ignore[override]
-        return self.inner.mixes_channels
-
-    @property
-    def needs_forecast(self) -> bool:  # type: ignore[override]
-        return self.inner.needs_forecast
-
-    @property
-    def found_later(self) -> tuple[str, ...]:  # type: ignore[override]
-        return (*(f"inner.{name}" for name in self.inner.found_later), *(f"posterior.{name}" for name in FOUND))
-
-    @property
-    def unbounded(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.inner.unbounded
+    def capabilities(self) -> Capabilities:
+        inner = self.inner.capabilities.inside(["inner."])
+        return replace(
+            inner,
+            fixed_latents=not (inner.stochastic_latents or self._reached.intersection((*self.names, *self._trained))),
+            closed_form=self.guide == "exact",
+            # before the posterior is fitted, the family's own weights are used
+            stochastic=self.channels == 0 or inner.stochastic or self.posterior.known,
+            stochastic_latents=inner.stochastic_latents or bool(self._reached.intersection(self.names)),
+            supports_updates=False,
+            fits_after_training=self.guide == "laplace",
+            found_later=(*inner.found_later, *(f"posterior.{name}" for name in FOUND)),
+            undecayed=("posterior.",),
+        )
 
     @property
     def beta(self) -> float:  # type: ignore[override]
@@ -177,33 +172,8 @@ class Bayesian(AdapterModule):
         return self.inner.objective if self.guide == "exact" else "elbo"
 
     @property
-    def penalised(self) -> bool:
-        return self.inner.penalised
-
-    @property
-    def unfinished(self) -> bool:
-        return self.guide == "laplace"
-
-    @property
     def latents(self) -> int:
         return self.inner.latents
-
-    @property
-    def closed_form(self) -> bool:
-        return self.guide == "exact"
-
-    @property
-    def stochastic(self) -> bool:
-        # before the posterior is fitted, the family's own weights are used
-        return self.channels == 0 or self.inner.stochastic or self.posterior.known
-
-    @property
-    def stochastic_latents(self) -> bool:
-        return self.inner.stochastic_latents or bool(self._reached.intersection(self.names))
-
-    @property
-    def fixed_latents(self) -> bool:
-        return not (self.inner.stochastic_latents or self._reached.intersection((*self.names, *self._trained)))
 
     def latent_levels(self, u: Tensor) -> Tensor:
         return self.inner.latent_levels(u)
@@ -273,7 +243,7 @@ class Bayesian(AdapterModule):
     def _trace_weights(self) -> tuple[frozenset[str], frozenset[str]]:
         r"""Find by gradients which weights change the latent channels, and which change forecasts."""
         named = dict(self.inner.named_parameters())
-        if self.observed_latents or not named:
+        if self.inner.capabilities.observed_latents or not named:
             return frozenset(), frozenset(named)
         free = {name: weight.requires_grad for name, weight in named.items()}
         self.inner.requires_grad_(True)
@@ -340,12 +310,12 @@ class Bayesian(AdapterModule):
         """
         if not isinstance(self.posterior, Laplace):
             return
-        if self.stochastic_latents and through is None:
+        if self.capabilities.stochastic_latents and through is None:
             raise ValueError("the weights drawn change the latent channels: pass the frozen model as 'through'")
         was_training = self.training
         self.eval()
         location = self.posterior.location.data
-        full = len(location) <= FULL and not self.stochastic_latents
+        full = len(location) <= FULL and not self.capabilities.stochastic_latents
         size = max(1, MAX_NUMBERS // (evidence.future[0].numel() * len(location))) if full else 32
         batches = [_rows(evidence, slice(first, first + size)) for first in range(0, len(evidence.past), size)]
         horizon = evidence.future.shape[1]
@@ -486,7 +456,7 @@ class Bayesian(AdapterModule):
         assert isinstance(self.posterior, Laplace)
         weights = (location * self.posterior.unit).unsqueeze(0)
         state = replace(state, drawn={**state.drawn, _WEIGHTS: weights})
-        if self.stochastic_latents:
+        if self.capabilities.stochastic_latents:
             assert through is not None
             rows = fill_missing((state.past - state.location) / state.scale, self.inner.covariance)
             latent = through(self._encode(rows, state)[0])
@@ -498,7 +468,7 @@ class Bayesian(AdapterModule):
         return self.inner._statistics(x)
 
     def _draw_inner(self, state: State) -> None:
-        if self.inner.stochastic:
+        if self.inner.capabilities.stochastic:
             for number in range(state.draws):
                 draw_state = self._draw_state(state, number)
                 self.inner._draw(draw_state)
@@ -509,9 +479,9 @@ class Bayesian(AdapterModule):
         state.drawn[_WEIGHTS] = self.posterior.draw(state.draws, state.generator).to(state.past)  # (M, P)
 
     def _encode(self, x: Tensor, state: State) -> Tensor:
-        if not self.stochastic_latents:
+        if not self.capabilities.stochastic_latents:
             return self.inner._encode(x, self._draw_state(state, 0))
-        if self.inner.stochastic or state.draws == 1:
+        if self.inner.capabilities.stochastic or state.draws == 1:
             latents = [self._one("_encode", state, number, x) for number in range(state.draws)]
             return torch.stack([z[0] if z.ndim == 4 else z for z in latents])
         return self._call_all("_encode", state, x, None)
@@ -531,12 +501,12 @@ class Bayesian(AdapterModule):
 
     def _decode(self, z: Tensor, state: State) -> Tensor:
         z = z.unflatten(0, (state.draws, -1))  # (M, S / M, B, H, K)
-        if self.inner.stochastic or state.draws == 1:
+        if self.inner.capabilities.stochastic or state.draws == 1:
             return torch.cat([self._one("_decode", state, number, paths) for number, paths in enumerate(z)])
         return self._call_all("_decode", state, z, 0).flatten(0, 1)
 
     def divergence(self, state: State) -> Tensor:
-        numbers = range(state.draws if self.inner.stochastic else 1)
+        numbers = range(state.draws if self.inner.capabilities.stochastic else 1)
         return torch.stack([self._one("divergence", state, number) for number in numbers]).mean(0)
 
     def weight_divergence(self) -> Tensor:

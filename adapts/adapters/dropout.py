@@ -4,11 +4,14 @@ from __future__ import annotations
 
 __all__ = ["Dropout"]
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from .. import checks
 from .base import Normalised, State, register
+from .capabilities import Capabilities
 from .projection import check_latent_channels, check_reduction, principal_directions
 
 
@@ -67,12 +70,9 @@ class Dropout(Normalised):
         return self.latent_channels or self.channels
 
     @property
-    def stochastic(self) -> bool:
-        return self.p > 0
-
-    @property
-    def stochastic_latents(self) -> bool:
-        return self.p > 0 and self.where != "decoder"
+    def capabilities(self) -> Capabilities:
+        drops = self.p > 0
+        return replace(super().capabilities, stochastic=drops, stochastic_latents=drops and self.where != "decoder")
 
     def _build(self, channels: int) -> None:
         check_reduction(self, self.latents, channels)
@@ -85,7 +85,7 @@ class Dropout(Normalised):
             self.directions.copy_(principal_directions(rows, self.latents))
 
     def _draw(self, state: State) -> None:
-        if not self.stochastic:
+        if not self.capabilities.stochastic:
             return
         copies = len(state.past) if self.training else 1
         device = state.past.device if state.generator is None else state.generator.device

@@ -17,6 +17,7 @@ from ..errors import shown, unknown
 from ..persistence.tensors import Kind
 from ..registry import load_recipe, recipes
 from .base import AdapterModule, Evidence, State, families, make, register
+from .capabilities import Capabilities
 
 #: The number of blocks of consecutive windows in the bootstrap of closed-form members.
 BLOCKS = 20
@@ -97,52 +98,21 @@ class Ensemble(AdapterModule):
     # ------------------------------------------------------------------ declarations of the members
 
     @property
-    def observed_latents(self) -> bool:  # type: ignore[override]
-        return self.first.observed_latents
-
-    @property
-    def mixes_channels(self) -> bool:  # type: ignore[override]
-        return self.first.mixes_channels
-
-    @property
-    def recursive(self) -> bool:  # type: ignore[override]
-        return self.first.recursive
-
-    @property
-    def penalised(self) -> bool:
-        return self.first.penalised
-
-    @property
-    def unfinished(self) -> bool:
-        return self.first.unfinished
-
-    @property
-    def undecayed(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(f"stack.{number}.{name}" for number in range(self.members) for name in self.first.undecayed)
-
-    @property
-    def found_later(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(f"stack.{number}.{name}" for number in range(self.members) for name in self.first.found_later)
-
-    @property
-    def unbounded(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.first.unbounded
-
-    @property
-    def needs_forecast(self) -> bool:  # type: ignore[override]
-        return self.first.needs_forecast
+    def capabilities(self) -> Capabilities:
+        first = self.first.capabilities
+        several, fixed = self.members > 1, first.fixed_latents and not self._seeded
+        # a closed form is solved on forecasts of the latent channels
+        own_latents = several and not (fixed or first.closed_form)
+        return replace(
+            first.inside(f"stack.{number}." for number in range(self.members)),
+            fixed_latents=fixed,
+            stochastic=several or first.stochastic,
+            stochastic_latents=first.stochastic_latents or own_latents,
+        )
 
     @property
     def latents(self) -> int:
         return self.first.latents
-
-    @property
-    def closed_form(self) -> bool:
-        return self.first.closed_form
-
-    @property
-    def fixed_latents(self) -> bool:
-        return self.first.fixed_latents and not self._seeded
 
     @property
     def objective(self) -> str:  # type: ignore[override]
@@ -153,18 +123,9 @@ class Ensemble(AdapterModule):
         return self.first.beta
 
     @property
-    def stochastic(self) -> bool:
-        return self.members > 1 or self.first.stochastic
-
-    @property
-    def stochastic_latents(self) -> bool:
-        same = self.fixed_latents or self.closed_form  # a closed form is solved on forecasts of the latent channels
-        return self.first.stochastic_latents or (self.members > 1 and not same)
-
-    @property
     def _seeded(self) -> bool:
         r"""Whether each member is built with its own seed, as its family draws weights by a seed."""
-        return self.members > 1 and not self.closed_form and "seed" in self.first.fields()
+        return self.members > 1 and not self.first.capabilities.closed_form and "seed" in self.first.fields()
 
     def count_draws(self, draws: int) -> int:
         r"""Return the number of members times the draws of each; see `AdapterModule.count_draws`.
@@ -259,13 +220,14 @@ class Ensemble(AdapterModule):
         Raises:
             ValueError: If `through` is required and missing.
         """
-        if not self.unfinished:
+        if not self.capabilities.fits_after_training:
             return
-        if self.members > 1 and self.stochastic_latents and through is None:
+        if self.members > 1 and self.capabilities.stochastic_latents and through is None:
             raise ValueError("the members have latent channels of their own: pass the frozen model as 'through'")
         for number, member in enumerate(self.each):
             member_evidence = evidence
-            if number and not self.fixed_latents and not member.stochastic_latents:  # the latter call `through`
+            # members with stochastic latents call `through` themselves
+            if number and not (self.capabilities.fixed_latents or member.capabilities.stochastic_latents):
                 assert through is not None
                 member_evidence = replace(evidence, forecast=_forecast(member, evidence.past, through))
             member.after_training(member_evidence, through, horizon_weights=horizon_weights)
@@ -290,7 +252,7 @@ class Ensemble(AdapterModule):
         location, scale = state.drawn[_LOCATION], state.drawn[_SCALE]
         x = x * (state.scale / scale) + (state.location - location) / scale  # (members, B, L, D)
         z, state.drawn = self._call("_encode", x, state)
-        if not self.stochastic_latents:
+        if not self.capabilities.stochastic_latents:
             return z[0]
         draws = state.draws // self.members
         return z.flatten(0, 1) if z.ndim == 5 else z.repeat_interleave(draws, 0)  # (M, B, L, K)
@@ -309,7 +271,7 @@ class Ensemble(AdapterModule):
 
     def _decode(self, z: Tensor, state: State) -> Tensor:
         decoded = self._call("_decode", z.unflatten(0, (self.members, -1)), state)[0]  # (members, S / members, ...)
-        if not self.observed_latents:
+        if not self.capabilities.observed_latents:
             location, scale = state.drawn[_LOCATION].unsqueeze(1), state.drawn[_SCALE].unsqueeze(1)
             decoded = decoded * (scale / state.scale) + (location - state.location) / state.scale
         return decoded.flatten(0, 1)
@@ -356,7 +318,7 @@ class Ensemble(AdapterModule):
         r"""Call a method of each member on its slice of `x`; return the stacked results and draws."""
         # Vectorise only in training: `functional_call` binds the stacked weights to the first member meanwhile, which
         # is not thread-safe.
-        if self.closed_form or not (self.vectorised and self._stackable and self.training):
+        if self.capabilities.closed_form or not (self.vectorised and self._stackable and self.training):
             states = self._states(state)
             results = [getattr(member, name)(*inputs) for member, *inputs in zip(self.each, x, states, strict=True)]
             drawn = {key: torch.stack([member_state.drawn[key] for member_state in states]) for key in states[0].drawn}

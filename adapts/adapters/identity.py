@@ -4,11 +4,12 @@ from __future__ import annotations
 
 __all__ = ["Identity"]
 
-from typing import ClassVar
+from dataclasses import replace
 
 from torch import Tensor
 
 from .base import AdapterModule, State, register
+from .capabilities import Capabilities
 
 
 @register("identity")
@@ -24,8 +25,9 @@ class Identity(AdapterModule):
         torch.Size([1, 32, 96, 7])
     """
 
-    observed_latents: ClassVar[bool] = True
-    mixes_channels: ClassVar[bool] = False
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, observed_latents=True, fixed_latents=True, mixes_channels=False)
 
     def _build(self, channels: int) -> None:
         pass

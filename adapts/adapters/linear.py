@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Linear"]
 
-from typing import ClassVar
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .. import checks
 from ..statistics.ridge import RidgePath, cross_validated_error
 from .base import Evidence, Normalised, State, register
+from .capabilities import Capabilities
 from .projection import check_latent_channels, check_reduction, principal_directions
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.
@@ -52,8 +53,6 @@ class Linear(Normalised):
     tied: bool = False
     rank: int | None = None
 
-    unbounded: ClassVar[tuple[str, ...]] = ("strength",)
-
     directions: Tensor
     strength: Tensor
 
@@ -81,12 +80,9 @@ class Linear(Normalised):
         return self.latent_channels or self.channels
 
     @property
-    def closed_form(self) -> bool:
-        return self.free == "decoder"
-
-    @property
-    def fixed_latents(self) -> bool:
-        return self.free == "decoder"
+    def capabilities(self) -> Capabilities:
+        solved = self.free == "decoder"
+        return replace(super().capabilities, closed_form=solved, fixed_latents=solved, unbounded=("strength",))
 
     def _build(self, channels: int) -> None:
         check_reduction(self, self.latents, channels)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 __all__ = ["Projection"]
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from .. import checks
 from ..statistics.gaussian import pairwise_covariance
 from .base import AdapterModule, Normalised, State, register
+from .capabilities import Capabilities
 
 
 @register("projection")
@@ -62,8 +65,8 @@ class Projection(Normalised):
         return self.latent_channels or self.channels
 
     @property
-    def fixed_latents(self) -> bool:
-        return not self.affine
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, fixed_latents=not self.affine)
 
     def _build(self, channels: int) -> None:
         check_reduction(self, self.latents, channels)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 __all__ = ["Residual"]
 
-from typing import ClassVar, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from .._random import seeded
 from ..persistence.tensors import taken
 from ..statistics.ridge import RidgePath, cross_validated_error
 from .base import AdapterModule, Evidence, State, fill_missing, register, varies, window_moments, window_statistics
+from .capabilities import Capabilities
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.
 STRENGTHS = torch.logspace(-3, 5, 17, dtype=torch.float64)
@@ -99,13 +101,6 @@ class Residual(AdapterModule):
     components: int = 32
     lead_blocks: int = 1
 
-    observed_latents: ClassVar[bool] = True
-    mixes_channels: ClassVar[bool] = False
-    needs_forecast: ClassVar[bool] = True
-    recursive: ClassVar[bool] = True
-    found_later: ClassVar[tuple[str, ...]] = _BUFFERS
-    unbounded: ClassVar[tuple[str, ...]] = ("strength",)
-
     basis: Tensor
     weights: Tensor
     strength: Tensor
@@ -122,8 +117,18 @@ class Residual(AdapterModule):
         checks.integer("Residual expects lead_blocks", self.lead_blocks)
 
     @property
-    def closed_form(self) -> bool:
-        return True
+    def capabilities(self) -> Capabilities:
+        return replace(
+            super().capabilities,
+            observed_latents=True,
+            fixed_latents=True,
+            mixes_channels=False,
+            closed_form=True,
+            supports_updates=True,
+            needs_forecast=True,
+            found_later=_BUFFERS,
+            unbounded=("strength",),
+        )
 
     def _build(self, channels: int) -> None:
         # The sizes depend on the windows and are set by `solve`; empty buffers correct nothing.

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["VAE"]
 
 import math
-from typing import ClassVar
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.distributions import Distribution, Normal, StudentT
 from .. import checks
 from .autoencoder import count_weights, perceptron
 from .base import DEEPEST, WIDEST, Normalised, State, fill_missing, register, varies, window_moments
+from .capabilities import Capabilities
 from .projection import check_latent_channels, check_reduction, principal_directions
 
 #: The minimum noise, relative to a channel's standard deviation in the train rows.
@@ -69,7 +70,6 @@ class VAE(Normalised):
     """
 
     objective = "elbo"
-    of_likelihood: ClassVar[tuple[str, ...]] = ("log_sigma", "noise_head.", "log_freedom")
 
     latent_channels: int | None = None
     depth: int = 0
@@ -80,8 +80,6 @@ class VAE(Normalised):
     noise_scale: str = "learned"
     sigma: float = 1.0
     freedom: float | None = 5.0
-
-    unbounded: ClassVar[tuple[str, ...]] = ("log_latent_scale",)
 
     directions: Tensor
     log_sigma: Tensor
@@ -110,12 +108,14 @@ class VAE(Normalised):
         return self.latent_channels or self.channels
 
     @property
-    def stochastic(self) -> bool:
-        return self.latent_scale > 0
-
-    @property
-    def stochastic_latents(self) -> bool:
-        return self.stochastic
+    def capabilities(self) -> Capabilities:
+        return replace(
+            super().capabilities,
+            stochastic=self.latent_scale > 0,
+            stochastic_latents=self.latent_scale > 0,
+            unbounded=("log_latent_scale",),
+            of_likelihood=("log_sigma", "noise_head.", "log_freedom"),
+        )
 
     def _count_weights(self, channels: int) -> int:
         return 2 * count_weights([channels, *[self.hidden] * self.depth, 2 * channels])
@@ -125,9 +125,9 @@ class VAE(Normalised):
         self.register_buffer("directions", torch.eye(channels, dtype=torch.float32)[:, : self.latents].contiguous())
         self.encoder = _network(channels, 2 * self.latents, self.hidden, self.depth)
         self.decoder = _network(self.latents, channels, self.hidden, self.depth)
-        start = math.log(self.latent_scale) if self.stochastic else -math.inf
+        start = math.log(self.latent_scale) if self.capabilities.stochastic else -math.inf
         self.log_latent_scale = nn.Parameter(
-            torch.full((self.latents,), start, dtype=torch.float32), requires_grad=self.stochastic
+            torch.full((self.latents,), start, dtype=torch.float32), requires_grad=self.capabilities.stochastic
         )
         self.log_sigma = nn.Parameter(
             torch.full((channels,), math.log(self.sigma), dtype=torch.float32),
@@ -175,7 +175,7 @@ class VAE(Normalised):
         return self._posterior((y - state.location) / state.scale)[0]
 
     def divergence(self, state: State) -> Tensor:
-        if not self.stochastic:  # infinite, but its weight is zero
+        if not self.capabilities.stochastic:  # infinite, but its weight is zero
             return super().divergence(state)
         mean, log_scale = state.drawn["mean"], state.drawn["log_scale"]
         return (0.5 * (mean.square() + torch.expm1(2 * log_scale)) - log_scale).sum((-2, -1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Weave"]
 
-from typing import ClassVar
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.nn import functional
 from .. import checks
 from .autoencoder import perceptron
 from .base import WIDEST, Normalised, State, fill_missing, register
+from .capabilities import Capabilities
 
 #: The kernel size of each convolution, in steps.
 KERNEL = 5
@@ -55,8 +56,6 @@ class Weave(Normalised):
     hidden: int | None = None
     regularisation: float = 1.0
 
-    mixes_channels: ClassVar[bool] = False
-
     def _check(self) -> None:
         super()._check()
         checks.choice("network of Weave", self.network, ["mlp", "conv"])
@@ -69,8 +68,8 @@ class Weave(Normalised):
         return 2 * self.channels
 
     @property
-    def penalised(self) -> bool:
-        return self.regularisation > 0
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, mixes_channels=False, penalised=self.regularisation > 0)
 
     def latent_levels(self, u: Tensor) -> Tensor:
         return torch.cat([u, 1 - u], -1)

@@ -157,7 +157,7 @@ def _score(
     model = load_foundation_model(asked["foundation_model"], device=asked["device"])  # one for all
     models = {name: adapter_of(asked, recipe, model) for name, recipe in recipes.items()}
     for adapter in models.values():
-        if not adapter.family.closed_form:
+        if not adapter.family.capabilities.closed_form:
             adapter.trainer_options = progress.trainer_options()
     baselines = _baselines(asked["baselines"])
     stages = count_stages(models, baselines, refit=asked["refit"])

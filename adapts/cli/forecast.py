@@ -171,7 +171,7 @@ def _fit(
 
     progress.stage("load the foundation model")
     adapter = adapter_of(asked, recipe)
-    if not adapter.family.closed_form:
+    if not adapter.family.capabilities.closed_form:
         adapter.trainer_options = progress.trainer_options()
     progress.stage(f"read {asked['data']}")
     dataset = data_of(asked)

@@ -121,7 +121,8 @@ def missing_variance(state: FitState, *splits: str) -> Tensor:
 def _crossable(state: FitState) -> bool:
     r"""Whether forecasts of train rows can be had of a closed form that did not see them."""
     module = state.fitted.module
-    solved = module.closed_form and module.observed_latents and state.fitted.decisions["train"].outcome == "kept"
+    family, trained = module.capabilities, state.fitted.decisions["train"]
+    solved = family.closed_form and family.observed_latents and trained.outcome == "kept"
     return solved and not state.fitted.head
 
 
@@ -131,7 +132,8 @@ def _untrained(state: FitState) -> Untrained | None:
     if _crossable(state):
         return leave_block_out(state)
     trained = state.fitted.decisions["train"]
-    if state.fitted.head or module.closed_form or trained.outcome == "skipped" or "epochs" in trained.figures:
+    solved = module.capabilities.closed_form
+    if state.fitted.head or solved or trained.outcome == "skipped" or "epochs" in trained.figures:
         return None
     sampled = state.sampled("train")
     assert sampled is not None, "there is a train window"

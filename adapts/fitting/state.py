@@ -243,7 +243,7 @@ class FitState:
         name = f"some-{split}"
         if name not in self.memory:
             module = self.fitted.module
-            solved = module.closed_form and module.observed_latents
+            solved = module.capabilities.closed_form and module.capabilities.observed_latents
             if solved if split == "train" else self.gated:  # by an earlier stage
                 law = self.frozen(split)[torch.from_numpy(which)]
             else:
@@ -257,7 +257,7 @@ class FitState:
         Arguments:
             split: The name of the split.
         """
-        if self.fitted.module.observed_latents:
+        if self.fitted.module.capabilities.observed_latents:
             return self.frozen(split).values
         windows, predictor = self.windows[split], self.predictor
 

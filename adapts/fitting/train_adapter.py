@@ -27,7 +27,7 @@ def train(state: FitState) -> Step:
         What is fitted, with the dependence of the latent channels where the family mixes channels, and the decision.
     """
     module, windows = state.fitted.module, state.windows["train"]
-    if module.closed_form:
+    if module.capabilities.closed_form:
         step = state.lacks("train", "train")
         if step is None:
             module.solve(state.evidence(["train"], state.context.folds(windows)), choose=True)
@@ -37,7 +37,7 @@ def train(state: FitState) -> Step:
     else:
         step = state.decided("kept", "nothing to train")
     module.requires_grad_(False).eval()
-    if not module.mixes_channels:
+    if not module.capabilities.mixes_channels:
         return step
     fitted, decision = step
     return replace(fitted, latent_copula=_latent_dependence(state)), decision
@@ -53,7 +53,7 @@ def refit(state: FitState) -> Step:
         What is fitted, and the decision; none where the gate is closed or the family has no closed form.
     """
     module = state.fitted.module
-    if not module.closed_form or state.predictor.closed:
+    if not module.capabilities.closed_form or state.predictor.closed:
         return state.fitted, None
     if lacking := state.lacks("refit", "train"):
         return lacking
@@ -73,21 +73,21 @@ def _by_gradient(state: FitState) -> Step:
     weights, seed = settings["horizon_weights"] or 1.0, state.context.seed
     known: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
     for split, about in zip(("train", "validation"), known, strict=True):
-        if module.fixed_latents:
+        if module.capabilities.fixed_latents:
             about["latents"] = state.latent_quantiles(split)
-        if module.needs_forecast or module.penalised:
+        if module.capabilities.needs_forecast or module.capabilities.penalised:
             about["forecast"] = state.frozen(split).values[..., state.model.median_index]
     training = AdapterTraining(
         module, state.model, loss=settings["objective"] or module.objective, horizon_weights=weights,
         learning_rate=settings["learning_rate"] or 3e-3, windows=len(windows), seed=seed,
-        copula=_latent_dependence(state) if module.mixes_channels else None,
+        copula=_latent_dependence(state) if module.capabilities.mixes_channels else None,
     )  # fmt: skip
     losses = train_module(
         training, windows, state.windows["validation"], batch_size=settings["batch_size"], seed=seed, known=known,
         options=dict(settings["trainer_options"] or {}), checkpoints=state.context.checkpoints,
     )  # fmt: skip
     module.eval()
-    if module.unfinished:
+    if module.capabilities.fits_after_training:
         evidence = state.evidence(["train"], torch.zeros(len(windows), dtype=torch.long))
         module.after_training(evidence, _medians(state.model, state.context.horizon), horizon_weights=weights)
     return state.decided(

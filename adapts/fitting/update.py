@@ -181,7 +181,7 @@ def follow(fitted: Fitted, panel: Panel, forecast: Callable[[Fitted, Windows], F
     online = OnlineRecalibration(horizon, len(panel.targets))
     if fitted.online is not None:
         online = OnlineRecalibration.from_state(fitted.online.state())
-    recursive = fitted.module.recursive and not is_closed(fitted.gate)
+    recursive = fitted.module.capabilities.supports_updates and not is_closed(fitted.gate)
     live = replace(fitted, panel=panel, online=online, module=copy.deepcopy(fitted.module))
     _, step, at_once = np.unique(made_whole[order], return_inverse=True, return_counts=True)
     counts = torch.from_numpy((online.count + step) % _stride(fitted) == 0)

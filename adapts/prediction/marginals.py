@@ -178,7 +178,8 @@ class MarginalPredictor:
     @property
     def tells_dependence(self) -> bool:
         r"""Whether the law is made of joint paths, so that `joint` says how cells go together."""
-        return self.module.mixes_channels and not self.module.observed_latents and not self.closed
+        family = self.module.capabilities
+        return family.mixes_channels and not (family.observed_latents or self.closed)
 
     def mixed(self, windows: Windows, adapter: QuantileFunction, frozen: QuantileFunction) -> QuantileFunction:
         r"""Adds the noise to the adapter's law and mixes it with the frozen one, level by level."""
@@ -316,7 +317,7 @@ class MarginalPredictor:
                 few = (part < 1).any(1)
                 raw = raw.index_copy(0, few.nonzero().flatten(), self.raw(past[few], batch.prediction_length))
             law, variance, paths = self._adapted(batch, raw)
-            if not self.module.observed_latents:
+            if not self.module.capabilities.observed_latents:
                 law = _doubted(self._widened(past, law, raw), batch)
             if part is not None:
                 told = QuantileFunction(frozen.levels, self._told(batch, past, part, raw))
@@ -368,15 +369,16 @@ class MarginalPredictor:
             that the law is made of, with shape :math:`(S, B, H, D)`; None where each level is a path.
         """
         module, levels = self.module, torch.tensor(self.model.quantile_levels, dtype=torch.float32)
-        if module.observed_latents:
+        if module.capabilities.observed_latents:
             generator = torch.Generator().manual_seed(self.seed)
             state = module.encode(self.continued(batch), draws=self.posterior_draws, generator=generator)[1]
             values = raw.unsqueeze(0)
         else:
             values, state = self._latents(batch, self.posterior_draws)  # (M, B, H, K, Q), or M = 1
-        if module.needs_forecast:
+        if module.capabilities.needs_forecast:
             state.forecast = raw[..., self.model.median_index]
-        if not (module.mixes_channels or module.stochastic):  # each level is a path that stays one
+        family = module.capabilities
+        if not (family.mixes_channels or family.stochastic):  # each level is a path that stays one
             law = QuantileFunction(levels, self._level_paths(values[0], levels, state).movedim(0, -1))
             return law, torch.zeros(law.shape, dtype=torch.float32), None
         latent = QuantileFunction(levels, values)
@@ -403,7 +405,7 @@ class MarginalPredictor:
     def _uniforms(self, draws: int, horizon: int) -> Tensor:
         r"""Levels of latent paths, :math:`(S / M, M, H, K)`: each draw's are stratified by themselves."""
         module = self.module
-        if not module.mixes_channels:  # the paths of a draw are its levels
+        if not module.capabilities.mixes_channels:  # the paths of a draw are its levels
             each = max(9, -(-DRAWS // draws))
             level = (torch.arange(each) + 0.5) / each
             wanted = module.latent_levels(level[:, None].expand(-1, module.channels))

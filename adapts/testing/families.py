@@ -72,7 +72,7 @@ class AdapterConformance:
         r"""Encode, and complete the state with the forecasts that the family declares it needs."""
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         z, state = adapter.encode(past, draws=draws, generator=generator)
-        if adapter.needs_forecast:
+        if adapter.capabilities.needs_forecast:
             state.forecast = past[:, -1:].nan_to_num().expand(-1, self.horizon, -1)
         return z, state
 
@@ -134,7 +134,7 @@ class AdapterConformance:
             z, state = self.encoded(adapter, past, draws=requested)
             draws = adapter.count_draws(requested)
             assert state.draws == draws
-            latents_drawn = draws if adapter.stochastic_latents else 1
+            latents_drawn = draws if adapter.capabilities.stochastic_latents else 1
             assert z.shape == (latents_drawn, self.batch, self.length, adapter.latents)
             for samples in (draws, 4 * draws):
                 paths = torch.randn(samples, self.batch, self.horizon, adapter.latents)
@@ -189,7 +189,7 @@ class AdapterConformance:
 
     def test_a_seed_makes_the_draws(self, adapter: AdapterModule, past: Tensor) -> None:
         r"""A seed determines the draws, decoding reuses those of encoding, and the global generator is unchanged."""
-        if adapter.closed_form:
+        if adapter.capabilities.closed_form:
             adapter.solve(self.evidence(adapter)[0], choose=True)
         self.disturb(adapter)
         paths = torch.randn(1, self.batch, self.horizon, adapter.latents)
@@ -209,13 +209,13 @@ class AdapterConformance:
             assert torch.equal(z, other[0])
             assert torch.equal(decoded, other[1])
             return
-        assert adapter.stochastic
+        assert adapter.capabilities.stochastic
         assert any(bool((result != result[:1]).any()) for result in (z, decoded))
 
     def test_paths_are_shared_out_evenly(self, adapter: AdapterModule, past: Tensor) -> None:
         r"""A number of paths that is not a multiple of the draws is rejected."""
         _, state = self.encoded(adapter, past, draws=3)
-        assert adapter.stochastic or state.draws == 1
+        assert adapter.capabilities.stochastic or state.draws == 1
         if state.draws > 1:
             with pytest.raises(ValueError, match=f"shares paths out over {state.draws} draws"):
                 adapter.decode(torch.zeros(state.draws + 1, self.batch, self.horizon, adapter.latents), state)
@@ -274,7 +274,7 @@ class AdapterConformance:
             window = past.clone()
             window[1][:, channels] = degenerate_rows(self.length)[name].unsqueeze(-1)
             z, state = self.encoded(adapter, window)
-            if adapter.observed_latents:
+            if adapter.capabilities.observed_latents:
                 assert_close(z[0], window, equal_nan=True, rtol=0, atol=0)
             else:
                 assert z.isfinite().all()
@@ -315,7 +315,7 @@ class AdapterConformance:
 
     def test_closed_form(self, adapter: AdapterModule) -> None:
         r"""A closed form handles imperfect windows, is reproducible, and improves the fit in sample."""
-        if not adapter.closed_form:
+        if not adapter.capabilities.closed_form:
             pytest.skip("the family has no closed form")
         evidence, state = self.evidence(adapter)
 
@@ -337,7 +337,7 @@ class AdapterConformance:
 
     def test_state_round_trip(self, adapter: AdapterModule, family: AdapterModule, past: Tensor) -> None:
         r"""A new adapter with the saved tensors gives the same values."""
-        if adapter.closed_form:
+        if adapter.capabilities.closed_form:
             adapter.solve(self.evidence(adapter)[0], choose=True)
         self.disturb(adapter)
         fresh = type(family)(**family.options()).build(self.channels).eval()

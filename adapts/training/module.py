@@ -105,7 +105,7 @@ class AdapterTraining(pl.LightningModule):
         generator = None
         if not self.training:  # the same draws at every epoch, so that validation losses are comparable
             generator = torch.Generator(past.device).manual_seed(self.seed)
-        draws = VALIDATION_DRAWS if generator is not None and not self.adapter.stochastic_latents else 1
+        draws = VALIDATION_DRAWS if generator is not None and not self.adapter.capabilities.stochastic_latents else 1
         z, state = self.adapter.encode(past, draws=draws, generator=generator)  # (M, B, L, K)
         if "latents" not in known:
             quantiles = self.model(z.mT.flatten(0, 2), prediction_length, unroll="median")  # (M*B*K, Q, H)
@@ -121,7 +121,7 @@ class AdapterTraining(pl.LightningModule):
         past, future, known = batch
         outlook = self(past, future.shape[1], known)
         loss = self.loss(outlook, future)
-        if self.adapter.penalised:
+        if self.adapter.capabilities.penalised:
             loss = loss + self.adapter.penalty(outlook.values[..., self.model.median_index], future, outlook.state)
         return loss
 
@@ -135,8 +135,9 @@ class AdapterTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         free = {name: parameter for name, parameter in self.adapter.named_parameters() if parameter.requires_grad}
-        undecayed = [parameter for name, parameter in free.items() if name.startswith(self.adapter.undecayed)]
-        decayed = [parameter for name, parameter in free.items() if not name.startswith(self.adapter.undecayed)]
+        prefixes = self.adapter.capabilities.undecayed
+        undecayed = [parameter for name, parameter in free.items() if name.startswith(prefixes)]
+        decayed = [parameter for name, parameter in free.items() if not name.startswith(prefixes)]
         undecayed += [self.log_scale] if self.log_scale.requires_grad else []
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": undecayed, "weight_decay": 0.0}]
         optimiser = torch.optim.AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay)
@@ -153,7 +154,7 @@ def _of_likelihood(adapter: AdapterModule) -> list[nn.Parameter]:
         for family in adapter.modules()
         if isinstance(family, AdapterModule)
         for name, parameter in family.named_parameters()
-        if name.startswith(family.of_likelihood)
+        if name.startswith(family.capabilities.of_likelihood)
     ]
 
 

@@ -71,7 +71,7 @@ class Outlook:
 
     def quantiles(self) -> tuple[Tensor, Tensor]:
         r"""Return levels :math:`(Q,)` and the decoded quantiles at them, :math:`(Q, M, B, H, D)`."""
-        if self.adapter.mixes_channels:
+        if self.adapter.capabilities.mixes_channels:
             levels = (torch.arange(SAMPLES) + 0.5) / SAMPLES
             return levels.to(self.values), self.samples(stratified=True).sort(0).values
         latent_levels = self.adapter.latent_levels(self.levels[:, None].expand(-1, self.adapter.channels))  # (Q, K)

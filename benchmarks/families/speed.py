@@ -120,10 +120,10 @@ def prediction(adapter: Adapter, rows: np.ndarray, past: torch.Tensor, horizon: 
     windows = batch(rows, horizon)
     fitted = adapter.fit(rows)
     module = fitted.fitted_.module
-    draws = module.count_draws(fitted.posterior_draws) if module.stochastic_latents else 1
+    draws = module.count_draws(fitted.posterior_draws) if module.capabilities.stochastic_latents else 1
     series = past.mT.flatten(0, 1)
     latent = torch.randn(draws * BATCH * module.latents, CONTEXT)
-    avoidable = module.observed_latents or fitted._predictor("predict").marginals.closed
+    avoidable = module.capabilities.observed_latents or fitted._predictor("predict").marginals.closed
 
     def predict() -> None:
         fitted.joint_distribution(windows).sample(SAMPLES, torch.Generator().manual_seed(0))
@@ -162,7 +162,7 @@ def main() -> None:
                 about = {"family": family, "model": name, "prediction_length": horizon}
                 probe = adapter.family.build(CHANNELS)
                 measured = {}
-                if probe.closed_form:
+                if probe.capabilities.closed_form:
                     measured["closed form"] = closed_form(adapter, rows)
                 elif any(parameter.requires_grad for parameter in probe.parameters()):
                     measured["training step"] = training_step(adapter, past, future, load_recipe(family))

@@ -1,0 +1,64 @@
+r"""What a family declares about itself: one frozen object, which wrappers forward."""
+
+from __future__ import annotations
+
+__all__ = ["Capabilities"]
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    r"""What an adapter family can do, and what it needs from training, prediction and loading.
+
+    A family overrides the property `AdapterModule.capabilities`. Some values depend on its options and on its fitted
+    state.
+
+    Arguments:
+        observed_latents: Whether the latent channels are the observed ones. One pass of the frozen model then also
+            gives the zero-shot forecast.
+        fixed_latents: Whether training leaves the latent channels unchanged, so that they are forecast only once.
+        mixes_channels: Whether decoding mixes channels. The observed marginals then depend on the joint distribution of
+            the latent channels.
+        closed_form: Whether `solve` computes the parameters in closed form, without gradient steps.
+        stochastic: Whether encoding or decoding is random.
+        stochastic_latents: Whether each draw has its own latent channels, and so its own passes of the frozen model.
+        supports_updates: Whether the family learns from windows that arrive after the fit.
+        needs_forecast: Whether `decode` reads the frozen model's forecasts of the observed channels from the state.
+        penalised: Whether `penalty` is not zero. The state then also holds the frozen model's forecasts.
+        fits_after_training: Whether `after_training` fits anything.
+        found_later: Buffers whose sizes are known only once they are fitted, not when the family is built.
+        unbounded: Parameters and buffers that may hold infinite values.
+        undecayed: Name prefixes of parameters that have a prior of their own and therefore no weight decay.
+        of_likelihood: Name prefixes of parameters that only `likelihood` reads: other objectives do not train them.
+    """
+
+    observed_latents: bool = False
+    fixed_latents: bool = False
+    mixes_channels: bool = True
+    closed_form: bool = False
+    stochastic: bool = False
+    stochastic_latents: bool = False
+    supports_updates: bool = False
+    needs_forecast: bool = False
+    penalised: bool = False
+    fits_after_training: bool = False
+    found_later: tuple[str, ...] = ()
+    unbounded: tuple[str, ...] = ()
+    undecayed: tuple[str, ...] = ()
+    of_likelihood: tuple[str, ...] = ()
+
+    def inside(self, prefixes: Iterable[str]) -> Self:
+        r"""Return the capabilities of a wrapper that holds the family under names of its own.
+
+        Arguments:
+            prefixes: The prefixes that the wrapper gives to the names of parameters and buffers, one per copy.
+        """
+        prefixes = list(prefixes)
+        found_later, undecayed = (
+            tuple(f"{prefix}{name}" for prefix in prefixes for name in names)
+            for names in (self.found_later, self.undecayed)
+        )
+        return replace(self, found_later=found_later, undecayed=undecayed, of_likelihood=())
