@@ -167,7 +167,7 @@ def in_memory(what: str, remedy: str) -> Iterator[None]:
         raise ValueError(f"{what} needs more memory than there is: {remedy}") from error
 
 
-def few(names: Iterable[str], most: int = 8) -> str:
+def few(names: Iterable[object], most: int = 8) -> str:
     r"""Join names as a sentence holds them.
 
     Arguments:
@@ -175,13 +175,13 @@ def few(names: Iterable[str], most: int = 8) -> str:
         most: How many are named at most.
 
     Returns:
-        The first names, and how many more there are.
+        The first names, and how many more there are. Names of over 80 characters are cut.
 
     Example:
         >>> few(["load", "wind", "price"], most=2)
         'load, wind and 1 more'
     """
-    listed = list(names)
+    listed = [name if len(name) <= 80 else f"{name[:60]} ..." for name in map(str, names)]
     return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 

@@ -20,7 +20,6 @@ from ._logging import get_logger
 from ._version import __version__
 from .adapter import Adapter
 from .data.cards import read_table
-from .data.columns import listed
 from .data.frames import as_pandas
 from .data.groups import Grouped, split
 from .data.options import column_names
@@ -517,7 +516,7 @@ class GroupedAdapter:
         for group in given.frames:
             if group not in self.adapters_:
                 raise ValueError(
-                    f"group {group!r} was not fitted; the groups are {listed(self.adapters_)}: leave its rows out, or "
+                    f"group {group!r} was not fitted; the groups are {few(self.adapters_)}: leave its rows out, or "
                     "fit(series) with it"
                 )
         for item, group in given.group_of.items():

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._logging import get_logger, warn
-from .data.columns import listed
 from .data.marks import frequent
-from .errors import shown
+from .errors import few, shown
 
 if TYPE_CHECKING:
     from .data.marks import Mark
@@ -198,7 +197,7 @@ def _of_items(panel: Panel) -> list[Notice]:
     if not empty:
         return []
     message = (
-        f"{len(empty)} of {len(panel)} items have no value in any channel to forecast ({listed(empty)}): what is "
+        f"{len(empty)} of {len(panel)} items have no value in any channel to forecast ({few(empty)}): what is "
         "forecast of them is what all items have in common. Leave them out, or look for their values"
     )
     return [Notice("items", empty, message)]

@@ -54,7 +54,7 @@ def alone(frame: pd.DataFrame, group: str) -> pd.DataFrame:
     return frame[frame["region"] == group].drop(columns="region")
 
 
-def listed(forecasts: Forecast | list[Forecast]) -> list[Forecast]:
+def few(forecasts: Forecast | list[Forecast]) -> list[Forecast]:
     return forecasts if isinstance(forecasts, list) else [forecasts]
 
 
@@ -78,7 +78,7 @@ def test_each_group_is_fitted_as_if_it_came_alone(fitted: GroupedAdapter) -> Non
     assert list(fitted.items_.items()) == list(ITEMS.items())
     forecasts = {forecast.item_id: forecast for forecast in fitted.predict()}
     for group in fitted.adapters_:
-        theirs = listed(adapter().fit(alone(plain(), group)).predict())
+        theirs = few(adapter().fit(alone(plain(), group)).predict())
         if group == "":  # a series that comes alone bears its name too
             assert [each.item_id for each in theirs] == ["d"]
         assert_same([forecasts[each.item_id] for each in theirs], theirs)
@@ -199,7 +199,7 @@ def test_covariates_go_through() -> None:
     forecasts = ours.predict(future=ahead.drop(columns=["x", "y"]))
     for group in ("../north", ""):
         one = adapter().fit(alone(past, group), **roles)
-        theirs = listed(one.predict(future=alone(ahead, group)))
+        theirs = few(one.predict(future=alone(ahead, group)))
         assert_same([each for each in forecasts if ITEMS[each.item_id] == group], theirs)
     assert_same(ours.predict(future=ahead.drop(columns="region")), forecasts)
     renamed = past.rename(columns={"item_id": "unique_id", "timestamp": "when"})  # the future has names of its own

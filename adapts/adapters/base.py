@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from .. import checks
+from ..batching import slices
 from ..errors import shown, unknown
 from ..persistence.tensors import Kind, kind_of, require_names, written
 from ..statistics.gaussian import made_definite, pairwise_covariance
@@ -664,9 +665,8 @@ def fill_missing(x: Tensor, covariance: Tensor) -> Tensor:
     rows, rows_missing = filled[incomplete], missing[incomplete]  # (R, D)
     means = []
     # Missing channels get unit variance and zero covariance, so that one batched solve serves every pattern.
-    step = max(1, 2**22 // channels**2)
-    for start in range(0, len(rows), step):
-        chunk, chunk_missing = rows[start : start + step], rows_missing[start : start + step]
+    for part in slices(len(rows), channels**2, 2**22):
+        chunk, chunk_missing = rows[part], rows_missing[part]
         observed = (~chunk_missing).to(x.dtype)
         system = covariance * observed[:, :, None] * observed[:, None, :] + torch.diag_embed(1 - observed)
         weights = torch.linalg.solve(system, chunk)  # (r, D), zero for missing channels

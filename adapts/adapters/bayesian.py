@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from .. import checks
+from ..batching import slices
 from ..errors import shown
 from ..persistence.tensors import Kind
 from ._posteriors import FOUND, Exact, Laplace, Posterior, Variational, regressions, solved_weights
@@ -316,8 +317,8 @@ class Bayesian(AdapterModule):
         self.eval()
         location = self.posterior.location.data
         full = len(location) <= FULL and not self.capabilities.stochastic_latents
-        size = max(1, MAX_NUMBERS // (evidence.future[0].numel() * len(location))) if full else 32
-        batches = [_rows(evidence, slice(first, first + size)) for first in range(0, len(evidence.past), size)]
+        numbers = evidence.future[0].numel() * len(location) if full else MAX_NUMBERS // 32
+        batches = [_rows(evidence, part) for part in slices(len(evidence.past), numbers, MAX_NUMBERS)]
         horizon = evidence.future.shape[1]
         step_weights = horizon_weights ** torch.arange(horizon, dtype=torch.float64).unsqueeze(-1)  # (H, 1)
         step_weights = step_weights / step_weights.mean()

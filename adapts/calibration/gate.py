@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..batching import slices
 from ..data.times import Times
 from ..distribution.quantile_function import QuantileFunction
 from ..statistics.bootstrap import block_scheme, lead_blocks, student
+from ..statistics.losses import pinball_loss
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 r"""The candidate weights of the adapter."""
@@ -244,14 +246,12 @@ def _losses(
 
 def _pinball(adapter: QuantileFunction, frozen: QuantileFunction, future: Tensor, share: float | Tensor) -> Tensor:
     r"""Return the mean quantile loss of a mixture over its levels, (n, H, D); errors at missing targets are 0."""
-    step = max(1, _CHUNK // max(1, future[0].numel() * len(adapter.levels)))
     parts = []
-    for start in range(0, len(future), step):  # small enough for the processor's cache
-        chunk = slice(start, start + step)
+    # small enough for the processor's cache
+    for chunk in slices(len(future), future.shape[1:].numel() * len(adapter.levels), _CHUNK):
         mixture = QuantileFunction.mix(share, adapter[chunk], frozen[chunk])
-        levels = mixture.levels.to(future)
         error = future[chunk].nan_to_num().unsqueeze(-1) - mixture.at(mixture.levels)  # (n', H, D, Q)
-        parts.append((error @ levels - error.clamp(max=0).sum(-1)) / len(levels))
+        parts.append(pinball_loss(error, mixture.levels.to(future)).mean(-1))
     return torch.cat(parts)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..batching import evenly_spaced
 from ..data.times import Times
 from ..distribution.levels import LEVELS
 from ..distribution.pits import Pits
@@ -421,7 +422,7 @@ def _spans(scheme: BlockScheme) -> list[tuple[np.ndarray, np.ndarray, np.ndarray
 def _enough(pits: Pits) -> np.ndarray:
     r"""Return indices of evenly thinned windows (n, H, D): as many as the cost bound permits."""
     limit = max(_FEWEST, _NUMBERS // max(1, pits.shape[1:].numel()))
-    return np.linspace(0, len(pits) - 1, min(len(pits), limit)).round().astype(int)
+    return evenly_spaced(len(pits), limit)
 
 
 def _consistent(points: Tensor, below: Tensor, above: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..distribution.levels import reach_of_levels
 from ..distribution.quantile_function import QuantileFunction
+from ..statistics.losses import pinball_loss
 
 _FEWEST = 50  # minimum effective number of exceedances for a fit
 _CRITICAL = 6.0  # critical value of the likelihood ratio for two parameters: 95 % of chi-squared is 5.99
@@ -103,7 +104,7 @@ class Tails:
             pair = []
             for margins in (law, self.apply(law)):
                 error = future.unsqueeze(-1) - margins.at(levels)
-                pair.append(torch.maximum(levels * error, (levels - 1) * error).double().nanmean((0, 1)))  # (D, m)
+                pair.append(pinball_loss(error, levels).double().nanmean((0, 1)))  # (D, m)
             losses.append((pair[1] / pair[0]).nan_to_num(1.0, posinf=1.0).mean(-1))
         return torch.stack(losses)
 

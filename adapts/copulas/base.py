@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..batching import slices
 from ..errors import shown
 from ..registry import COPULAS, resolve
 
@@ -108,9 +109,7 @@ class Copula(ABC):
         scores, positions = self._scores(num_samples, windows, generator).flatten(1).T, None  # (n*H*D, S)
         if num_samples < MANY:
             positions = self._levels(self._scores(num_samples, windows, generator)).flatten(1).T
-        step = max(1, CHUNK // num_samples)
-        for start in range(0, len(scores), step):
-            cells = slice(start, start + step)
+        for cells in slices(len(scores), num_samples, CHUNK):
             ranking = order(scores[cells])
             position = (
                 torch.rand(ranking.shape, generator=generator, dtype=torch.float32)

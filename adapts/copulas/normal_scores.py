@@ -7,6 +7,7 @@ __all__ = ["autoregression", "completed", "correlation", "kronecker", "ranked"]
 import torch
 from torch import Tensor
 
+from ..batching import slices
 from ..distribution.pits import JUMP, Pits
 
 _ROUNDS = 20  # rounds of imputing the unknown scores and re-estimating the correlations
@@ -118,9 +119,7 @@ def _mapped(pits: Pits) -> tuple[Tensor, Tensor]:
 def _covered(ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     r"""Sum, over windows, the fraction of each jump that lies below each of the ends (C, n)."""
     total = torch.empty_like(ends)
-    step = max(1, _PAIRS // max(1, ends.shape[1] ** 2))
-    for start in range(0, len(ends), step):
-        chunk = slice(start, start + step)
+    for chunk in slices(len(ends), ends.shape[1] ** 2, _PAIRS):
         width = (upper[chunk] - lower[chunk]).unsqueeze(1)  # (c, 1, n)
         fraction = ((ends[chunk].unsqueeze(-1) - lower[chunk].unsqueeze(1)) / width).clamp(0, 1)
         total[chunk] = fraction.where(width > 0, 0.0).nan_to_num().sum(-1)

@@ -7,10 +7,10 @@ __all__ = ["PathCopula", "RankCopula", "fit_empirical", "fit_schaake"]
 from collections.abc import Mapping, Sequence
 from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from ..batching import evenly_spaced
 from ..distribution.pits import Pits
 from ..persistence.tensors import require_names, taken
 from .base import MANY, Copula, order
@@ -173,7 +173,7 @@ def _kept(blocks: Tensor) -> Tensor:
     r"""Select blocks (n, H, D) with at least half of their cells observed, evenly thinned if there are many."""
     observed = (~blocks.isnan()).float().mean((1, 2))
     usable = (observed >= 0.5).nonzero().squeeze(-1)
-    picked = np.linspace(0, len(usable) - 1, min(len(usable), BLOCKS)).round().astype(int)
+    picked = evenly_spaced(len(usable), BLOCKS)
     return usable[torch.from_numpy(picked)]
 
 

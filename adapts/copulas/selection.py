@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..batching import slices
 from ..distribution.levels import LEVELS
 from ..distribution.quantile_function import QuantileFunction
+from ..statistics.losses import energy_score, pinball_loss
 from .base import Copula
 from .independent import Independent
 
@@ -32,8 +34,7 @@ def mean_pinball(law: QuantileFunction, future: Tensor) -> Tensor:
         future: The observed values, with shape :math:`(n, H, D)`. NaN marks a missing step and stays NaN.
     """
     levels = torch.tensor(LEVELS, dtype=torch.float32)
-    error = future.unsqueeze(-1) - law.at(levels)  # (n, H, D, Q)
-    return torch.maximum(levels * error, (levels - 1) * error).mean(-1)
+    return pinball_loss(future.unsqueeze(-1) - law.at(levels), levels).mean(-1)  # of (n, H, D, Q)
 
 
 def copula_sample_score(copula: Copula, pits: Tensor, told: Outcomes | None = None) -> Tensor:
@@ -72,10 +73,8 @@ def _sample_scores(copula: Copula, pits: Tensor, outcomes: Outcomes | None) -> T
         margins, future = outcomes
         truth = torch.where(future.isnan(), margins.at([0.5])[..., 0], future).float()
     generator = torch.Generator().manual_seed(0)
-    step = max(1, _CHUNK // (SAMPLES * truth[0].numel()))
     parts = []
-    for start in range(0, len(truth), step):
-        chunk = slice(start, start + step)
+    for chunk in slices(len(truth), SAMPLES * truth[0].numel(), _CHUNK):
         observed = truth[chunk]
         levels = copula.of(chunk).uniforms(SAMPLES, generator, windows=len(observed))
         if outcomes is None:
@@ -124,10 +123,7 @@ def choose_copula(
 
 def _joint_scores(samples: Tensor, truth: Tensor) -> Tensor:
     r"""Return the energy score and both variogram scores of windows, (3, n)."""
-    count = len(samples)
-    error = (samples - truth).flatten(2).transpose(0, 1)  # (n, S, H*D)
-    dispersion = torch.cdist(error, error).sum((1, 2)) / (2 * count * (count - 1))
-    energy = error.norm(dim=-1).mean(-1) - dispersion
+    energy = energy_score((samples - truth).flatten(2).transpose(0, 1))  # of (n, S, H*D)
     variograms = []
     for axis in (-1, -2):  # over channels, over horizon steps
         total = torch.zeros(len(truth), dtype=torch.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "COMMA", "NUMBER", "are_grouped",
-    "as_array", "groups", "joined_names", "listed", "named", "names_in", "numeric", "require_plain", "strange", "text",
+    "as_array", "groups", "joined_names", "named", "names_in", "numeric", "require_plain", "strange", "text",
     "text_as_numbers", "why_not_numeric", "written_numbers",
 ]  # fmt: skip
 
@@ -14,14 +14,14 @@ import math
 import numbers
 import re
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..errors import reading, shown
+from ..errors import few, reading, shown
 from .date_parsing import parse_dates
 from .options import label
 
@@ -171,7 +171,7 @@ def joined_names(frame: pd.DataFrame, keys: Sequence[str]) -> pd.Series[Any]:
     if distinct["made"].duplicated().any():
         twice = distinct["made"][distinct["made"].duplicated()].iloc[0]
         raise ValueError(
-            f"different entries of columns {listed(keys)} would make the same name, {shown(twice)}: take the / out of "
+            f"different entries of columns {few(keys)} would make the same name, {shown(twice)}: take the / out of "
             f"them, frame[{shown(keys[0])}].str.replace('/', '-')"
         )
     found = np.full(len(frame), None, dtype=object)
@@ -396,12 +396,6 @@ def text(value: Any) -> str:
     return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
 
 
-def listed(names: Iterable[Any]) -> str:
-    r"""Join names for a message: the first ten and the last if there are over twelve, long names truncated."""
-    short = [name if len(name) <= 80 else f"{name[:60]} ..." for name in map(str, names)]
-    return ", ".join(short if len(short) <= 12 else [*short[:10], "...", short[-1]])
-
-
 def named(noun: str, names: Sequence[str]) -> str:
     r"""Return the subject and verb of a sentence: "column 'a' is", "columns a, b are"."""
-    return f"{noun} {shown(names[0])} is" if len(names) == 1 else f"{noun}s {listed(names)} are"
+    return f"{noun} {shown(names[0])} is" if len(names) == 1 else f"{noun}s {few(names)} are"

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..errors import shown
+from ..errors import few, shown
 from .clocks import SERIAL, as_dates, as_steps, counts, fields_of, joined, of_parts, spells, suggested, transposed
-from .columns import listed, named, numeric, require_plain, strange
+from .columns import named, numeric, require_plain, strange
 from .date_parsing import first_undated, out_of_range, parse_dates, times_of_day, two_digit_years, two_orders
 from .frequency import RANGE
 from .item import Item
@@ -70,7 +70,7 @@ def why_undated(frame: pd.DataFrame, column: pd.Series[Any], source: str, name: 
     where = f"(first: {shown(entry)} in row {row})"
     sideways = transposed(frame) if name is None else None
     if sideways is not None:
-        return f"the columns {listed(sideways[1])} are called by dates: {sideways[0]} has a row a date"
+        return f"the columns {few(sideways[1])} are called by dates: {sideways[0]} has a row a date"
     orders = two_orders(column)
     if orders is not None:
         readings = " and ".join(
@@ -166,7 +166,7 @@ def require_undated(
     if parts is not None:
         code, names = parts
         raise ValueError(
-            f"columns {listed(names)} spell out the dates of the rows: make one column of them, "
+            f"columns {few(names)} spell out the dates of the rows: make one column of them, "
             f"frame['date'] = {code}, and drop them; if they are to be forecast, target=[...] (--columns) names "
             "them"
         )
@@ -195,7 +195,7 @@ def require_undated(
     if sideways is not None:
         code, names = sideways
         raise ValueError(
-            f"the columns {listed(names)} are called by dates, so that each row would be a step: {code} has a row "
+            f"the columns {few(names)} are called by dates, so that each row would be a step: {code} has a row "
             "a date; target=[...] (--columns) names these columns if they are the series"
         )
     if item is None:
@@ -227,11 +227,10 @@ def _require_row_numbers(frame: pd.DataFrame) -> None:
         if found is not None:
             code = str(suggested(index.to_series())[0]).replace("column", "frame.index")  # type: ignore[index]
             raise ValueError(
-                f"the index holds dates as numbers (first: {listed(index[:3])}): frame.set_axis({code}) makes them "
-                "dates"
+                f"the index holds dates as numbers (first: {few(index[:3])}): frame.set_axis({code}) makes them dates"
             )
         raise ValueError(
-            f"the index holds neither dates nor row numbers without gaps (first: {listed(index[:3])}): set a "
+            f"the index holds neither dates nor row numbers without gaps (first: {few(index[:3])}): set a "
             "DatetimeIndex, name a column with timestamp_column= (--timestamp-column), or call "
             "reset_index(drop=True) if the rows are regular"
         )
@@ -337,7 +336,7 @@ def require_one_series(
         f"If not, drop {'it' if len(keys) == 1 else 'them'}: regularise=True does not average what "
         f"{' and '.join(map(shown, keys))} {'tells' if len(keys) == 1 else 'tell'} apart"
     )
-    which = f"does column {shown(keys[0])}" if len(keys) == 1 else f"do columns {listed(keys)} together"
+    which = f"does column {shown(keys[0])}" if len(keys) == 1 else f"do columns {few(keys)} together"
     raise ValueError(
         f"{repeated} of the {rows} dates are repeated{'' if item is None else ' within items'}: {which} name the "
         f"series of each row{'' if item is None else f', beside {shown(item)}'}? item_column={given} "

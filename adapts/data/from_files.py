@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..errors import reading, shown
+from ..errors import few, reading, shown
 from ..persistence.schemas import once
 from ..registry import FILE_FORMATS, resolve
 from .arrow import size_of_arrow
-from .columns import COMMA, NUMBER, are_grouped, listed, text_as_numbers
+from .columns import COMMA, NUMBER, are_grouped, text_as_numbers
 from .options import ITEM_NAMES
 from .tsf import read_tsf
 
@@ -217,7 +217,7 @@ def _require_distinct(columns: list[str]) -> None:
     names = [name for name in map(str.strip, columns) if name]
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1] if len(set(names)) < len(names) else []
     if twice:
-        raise ValueError(f"expected columns of different names, but {listed(twice)} came more than once: rename them")
+        raise ValueError(f"expected columns of different names, but {few(twice)} came more than once: rename them")
 
 
 def _separator(first: str, lines: list[str]) -> str:

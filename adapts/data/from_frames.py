@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..errors import reading, shown
+from ..errors import few, reading, shown
 from .clocks import as_dates, as_steps, joined
-from .columns import groups, joined_names, listed, named, names_in, numeric, require_plain, strange, why_not_numeric
+from .columns import groups, joined_names, named, names_in, numeric, require_plain, strange, why_not_numeric
 from .date_parsing import parse_dates, times_of_day, two_orders, uncategorised
 from .frame_checks import (
     first_step,
@@ -193,7 +193,7 @@ class FrameReader:
         frame = frame.set_axis(_labels(frame.columns), axis=1)
         if frame.columns.has_duplicates:
             twice = frame.columns[frame.columns.duplicated()].unique()
-            raise ValueError(f"expected columns of different names, but {listed(twice)} came more than once")
+            raise ValueError(f"expected columns of different names, but {few(twice)} came more than once")
         if len(frame) == 0:
             raise ValueError("expected at least one row, got an empty frame")
         if isinstance(item, list):
@@ -212,7 +212,7 @@ class FrameReader:
             if name is None:
                 return None, None
             if name not in frame.columns:
-                raise ValueError(f"there is no timestamp column {shown(name)}; the columns are {listed(frame.columns)}")
+                raise ValueError(f"there is no timestamp column {shown(name)}; the columns are {few(frame.columns)}")
             dates, source = parse_dates(frame[name]), f"column {shown(name)}"
         column = frame.index.to_series() if name is None else frame[name]
         if dates is None and self.frequency is not None:
@@ -244,7 +244,7 @@ class FrameReader:
         found = found or [name for name in free if pd.api.types.is_datetime64_any_dtype(frame[name].dtype)]
         if len(found) > 1:
             raise ValueError(
-                f"columns {listed(found)} all hold dates: name one with timestamp_column= (--timestamp-column), "
+                f"columns {few(found)} all hold dates: name one with timestamp_column= (--timestamp-column), "
                 "and the columns to forecast with target=[...]"
             )
         if called and not found:
@@ -257,7 +257,7 @@ class FrameReader:
             given = str(self.item_column)  # `flat` has joined several
             if given not in frame.columns:
                 raise ValueError(
-                    f"there is no item column {shown(self.item_column)}; the columns are {listed(frame.columns)}"
+                    f"there is no item column {shown(self.item_column)}; the columns are {few(frame.columns)}"
                 )
             both = None
             if dates is not None and dated is not None:
@@ -269,7 +269,7 @@ class FrameReader:
         found = [name for name in free if names_items(frame[name], dates)]
         if len(found) > 1:
             raise ValueError(
-                f"columns {listed(found)} could each name the item of a row: name one with item_column= "
+                f"columns {few(found)} could each name the item of a row: name one with item_column= "
                 "(--item-column), and the columns to forecast with target=[...] (--columns)"
             )
         return found[0] if found else None
@@ -278,9 +278,9 @@ class FrameReader:
         r"""Return the channels as an array (rows, D); refuse columns that are not numeric by name."""
         unknown = [name for name in channels if name not in frame.columns]
         if unknown:
-            raise ValueError(f"there is no column {listed(unknown)}; the columns are {listed(frame.columns)}")
+            raise ValueError(f"there is no column {few(unknown)}; the columns are {few(frame.columns)}")
         if not channels:
-            raise ValueError(f"expected at least one column to forecast, got only {listed(frame.columns)}")
+            raise ValueError(f"expected at least one column to forecast, got only {few(frame.columns)}")
         self.refuse_width(len(channels))
         columns, bad, ids = [], [], []
         for name in channels:
@@ -411,9 +411,9 @@ def _with_joined_names(frame: pd.DataFrame, keys: Sequence[str], keep: Sequence[
     r"""Join the columns that name an item together into one; drop them, except those to keep."""
     unknown = [name for name in keys if name not in frame.columns]
     if unknown:
-        raise ValueError(f"there is no item column {listed(unknown)}; the columns are {listed(frame.columns)}")
+        raise ValueError(f"there is no item column {few(unknown)}; the columns are {few(frame.columns)}")
     names = joined_names(frame, keys)
     frame = frame.drop(columns=[name for name in keys if name not in keep])
     if names.name in frame.columns:
-        raise ValueError(f"columns {listed(keys)} make one called {shown(names.name)}, and there is one: rename it")
+        raise ValueError(f"columns {few(keys)} make one called {shown(names.name)}, and there is one: rename it")
     return frame.assign(**{str(names.name): names})

@@ -18,8 +18,8 @@ import pandas as pd
 import torch
 
 from .._logging import warn
-from ..errors import reading, shown, unforeseen
-from .columns import as_array, listed
+from ..errors import few, reading, shown, unforeseen
+from .columns import as_array
 from .frames import as_pandas
 from .frequency import RANGE, alias, calendar_period
 from .from_frames import MOST_CHANNELS, FrameReader
@@ -57,7 +57,7 @@ class Reader(FrameReader):
             new = {name: None for name in new if name in panel.channels and self.static[name] is None}
         if new and panel.static:
             raise ValueError(
-                f"the panel was read with the static columns {listed(panel.static)}, without {listed(new)}: name all "
+                f"the panel was read with the static columns {few(panel.static)}, without {few(new)}: name all "
                 "where it is read"
             )
         if self.target is not None:
@@ -65,7 +65,7 @@ class Reader(FrameReader):
             panel = panel.select([*dict.fromkeys([*wanted, *new, *panel.static_columns])])
         unknown = [name for name in new if name not in panel.channels]
         if unknown:
-            raise ValueError(f"there is no column {listed(unknown)}; the columns are {listed(panel.channels)}")
+            raise ValueError(f"there is no column {few(unknown)}; the columns are {few(panel.channels)}")
         return with_static(panel, new)
 
     def read_any(self, series: Any) -> Panel:
@@ -148,7 +148,7 @@ class Reader(FrameReader):
         first = panels[0]
         frequencies = [panel.frequency for panel in panels]
         if len(set(frequencies)) > 1:
-            raise ValueError(f"expected items of one frequency, got {listed(sorted({str(f) for f in frequencies}))}")
+            raise ValueError(f"expected items of one frequency, got {few(sorted({str(f) for f in frequencies}))}")
         zones = {str(getattr(panel.items[0].index, "tz", None)): n for n, panel in reversed([*enumerate(panels)])}
         if len(zones) > 1 and "None" in zones:
             first_zone = next(zone for zone in zones if zone != "None")
@@ -197,9 +197,7 @@ class Reader(FrameReader):
         frequency_by_offset: dict[Any, str] = {}
         for number, entry in enumerate(entries):
             if "target" not in entry or "start" not in entry:
-                raise ValueError(
-                    f"expected gluonts entries with 'target' and 'start'; entry {number} has {listed(entry)}"
-                )
+                raise ValueError(f"expected gluonts entries with 'target' and 'start'; entry {number} has {few(entry)}")
             values = np.atleast_2d(as_array(entry["target"])).T.copy()  # (T, D)
             if values.ndim > 2 or values.size == 0:
                 raise ValueError(f"expected a target (T,) or (D, T), entry {number} has shape {values.T.shape}")
@@ -228,7 +226,7 @@ class Reader(FrameReader):
         if len(set(frequencies)) > 1:
             period = calendar_period(self.frequency)  # weeks may begin on different days, and years in different months
             if period is None or all(isinstance(entry["start"], pd.Period) for entry in entries):
-                raise ValueError(f"expected items of one frequency, got {listed(sorted(set(frequencies)))}")
+                raise ValueError(f"expected items of one frequency, got {few(sorted(set(frequencies)))}")
             with reading("the starts of the entries cannot be read as periods", f"give periods of {period!r}"):
                 entries = [{**entry, "start": pd.Period(entry["start"], freq=period)} for entry in entries]
             return replace(self, frequency=None).read_gluonts(entries, names)
@@ -307,7 +305,7 @@ def _warn_of_features(entries: Sequence[Mapping[str, Any]]) -> None:
     options = [f"num_{name}={count}" for name, count in features.items() if name in DECLARED]
     remedy = f"AdapterEstimator(..., {', '.join(options)}) of adapts.gluonts reads them, and so do"
     warn(
-        f"the gluonts entries hold {listed(features)}, and only their targets are read here: "
+        f"the gluonts entries hold {few(features)}, and only their targets are read here: "
         f"{remedy if len(options) == len(features) else 'use'} columns of a frame that are named as covariates"
     )
 

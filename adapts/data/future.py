@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..errors import shown
+from ..errors import few, shown
 from .calendar import calendar_values, cycles_of
 from .cards import read_table
-from .columns import groups, listed
+from .columns import groups
 from .frames import as_pandas
 from .from_memory import Reader
 from .item import Item
@@ -128,7 +128,7 @@ def _values_ahead(panel: Panel, item: Item, expected: pd.Index[Any], future: Pan
     whose = "" if len(panel) == 1 else f" of item {shown(item.item_id)}"
     if item.item_id not in by_id:
         raise ValueError(
-            f"future holds no rows of item {shown(item.item_id)}, only of {listed(by_id)}: it needs the steps ahead "
+            f"future holds no rows of item {shown(item.item_id)}, only of {few(by_id)}: it needs the steps ahead "
             "of each"
         )
     other = by_id[item.item_id]
@@ -146,7 +146,7 @@ def _values_ahead(panel: Panel, item: Item, expected: pd.Index[Any], future: Pan
         has = f"{len(other)} rows" if panel.frequency is None else f"rows of {_span(other.index)}"
         raise ValueError(
             f"future lacks {len(absent)} of the {len(expected)} steps ahead{whose}, {_span(absent)}; it has {has}: "
-            f"give a value of {listed(future.channels)} for each"
+            f"give a value of {few(future.channels)} for each"
         )
     values = other.values[place]
     empty = np.isnan(values)

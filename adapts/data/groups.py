@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..errors import shown
-from .columns import groups, listed, names_in, text
+from ..errors import few, shown
+from .columns import groups, names_in, text
 from .frames import as_pandas
 from .from_memory import Reader
 from .options import label
@@ -69,14 +69,14 @@ def split(
     frame, item_column, timestamp_column = reader.flat(frame, keep=[group_column])
     reader = replace(reader, item_column=item_column, timestamp_column=timestamp_column)
     if known is None and group_column not in frame.columns:
-        raise ValueError(f"there is no group column {shown(group_column)}; the columns are {listed(frame.columns)}")
+        raise ValueError(f"there is no group column {shown(group_column)}; the columns are {few(frame.columns)}")
     ungrouped = frame if item_column == group_column else frame.drop(columns=group_column, errors="ignore")
     dates, timestamp = reader.find_dates(ungrouped)
     item = reader.find_items(ungrouped, dates, timestamp)
     if item is None:
         raise ValueError(
             f"expected a long frame, in which a column names the item of each row, got only "
-            f"{listed(ungrouped.columns)} beside the group: "
+            f"{few(ungrouped.columns)} beside the group: "
             f"item_column= names it, item_column={shown(group_column)} where each group is one item"
         )
     rows_of = groups(ungrouped[item])

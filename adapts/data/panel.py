@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from .. import checks
-from ..errors import shown
-from .columns import listed, named
+from ..errors import few, shown
+from .columns import named
 from .frequency import RANGE, OutOfRange, calendar, period_of, steps_since
 from .from_memory import read_series
 from .item import Categories, Item, columns_of
@@ -58,7 +58,7 @@ class Panel:
                 f"{shown([item.values.shape for item in self.items])}: Panel.of makes one"
             )
         if self.targets != self.channels[: len(self.targets)]:
-            raise ValueError(f"the targets of a panel come before its covariates, got {listed(self.channels)}")
+            raise ValueError(f"the targets of a panel come before its covariates, got {few(self.channels)}")
 
     def __len__(self) -> int:
         return len(self.items)
@@ -371,9 +371,9 @@ class Panel:
         extra = [name for name in self.channels if name not in names]
         if missing or extra:
             raise ValueError(
-                f"expected the {len(names)} channels of the fit ({listed(names)}), got {self.num_channels}"
-                + (f"; missing: {listed(missing)}" if missing else "")
-                + (f"; not fitted: {listed(extra)}" if extra else "")
+                f"expected the {len(names)} channels of the fit ({few(names)}), got {self.num_channels}"
+                + (f"; missing: {few(missing)}" if missing else "")
+                + (f"; not fitted: {few(extra)}" if extra else "")
                 + ("; target=[...] picks columns" if extra and not missing else "")
             )
         return self.select(names)
@@ -394,7 +394,7 @@ class Panel:
             return self
         unknown = [name for name in names if name not in self.channels]
         if unknown:
-            raise ValueError(f"there is no column {listed(unknown)}; the columns are {listed(self.channels)}")
+            raise ValueError(f"there is no column {few(unknown)}; the columns are {few(self.channels)}")
         columns = [self.channels.index(name) for name in names]
         items = tuple(replace(item, values=item.values[:, columns]) for item in self.items)
         past, known, calendar_names = (

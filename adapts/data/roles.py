@@ -9,9 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..errors import shown, unknown
+from ..errors import few, shown, unknown
 from .calendar import calendar_values, cycles_of
-from .columns import listed
 from .item import columns_of
 from .options import column_names
 from .panel import Panel
@@ -86,7 +85,7 @@ def require_tellable(panel: Panel) -> None:
     """
     if not panel.static:
         return
-    names, columns = listed(panel.static), panel.static_columns
+    names, columns = few(panel.static), panel.static_columns
     moving = len(panel.known_covariates) - len(columns)
     if len(panel) == 1:
         raise ValueError(f"static columns ({names}) tell items apart, and there is one: leave static= out")

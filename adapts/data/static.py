@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..errors import shown
-from .columns import listed, names_in, numeric, text
+from ..errors import few, shown
+from .columns import names_in, numeric, text
 from .item import Categories, Item, columns_of
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def with_static(panel: Panel, static: Mapping[str, Categories | None]) -> Panel:
     others = [number for number, name in enumerate(panel.channels) if name not in static]
     channels, static_channels = tuple(panel.channels[number] for number in others), columns_of(static)
     if not channels:
-        raise ValueError(f"all columns ({listed(static)}) are static, and none is left to forecast")
+        raise ValueError(f"all columns ({few(static)}) are static, and none is left to forecast")
     taken = [name for name in static_channels if name in channels]
     if taken:
         raise ValueError(f"static columns make a column {shown(taken[0])}, and there is one already: rename that one")
@@ -122,7 +122,7 @@ def as_fitted(panel: Panel, fitted: Panel) -> Panel:
     for item in panel.items:
         if absent and item.item_id not in known:
             raise ValueError(
-                f"item {shown(item.item_id)} was not in the fit, which read static columns: give its {listed(absent)}"
+                f"item {shown(item.item_id)} was not in the fit, which read static columns: give its {few(absent)}"
             )
         row: list[float] = []
         for name, categories in fitted.static.items():

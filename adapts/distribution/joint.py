@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..batching import slices
 from ..copulas.base import CHUNK, Copula
 from .quantile_function import QuantileFunction
 from .variance import VarianceParts
@@ -79,9 +80,7 @@ class JointDistribution:
             The paths, with shape :math:`(S, n, H, D)`.
         """
         paths = self.marginals.values.new_empty(num_samples, *self.marginals.shape)
-        step = max(1, CHUNK // paths[:, :1].numel())
-        for start in range(0, len(self), step):
-            chunk = slice(start, start + step)
+        for chunk in slices(len(self), paths[:, :1].numel(), CHUNK):
             marginals, copula = self.marginals[chunk], self.copula.of(chunk)
             part = paths[:, chunk]
             if stratified:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..batching import slices
 from .levels import (
     EDGE,
     LEVELS,
@@ -181,8 +182,7 @@ class QuantileFunction:
         ):
             raise ValueError(f"levels u must have shape (S, {', '.join(map(str, batch))}), got {tuple(u.shape)}")
         flat = u.reshape(-1, *trailing)
-        step = max(1, _CACHED // max(1, math.prod(batch)))
-        pieces = [self._quantile(chunk) for chunk in flat.split(step)]
+        pieces = [self._quantile(flat[chunk]) for chunk in slices(len(flat), math.prod(batch), _CACHED)]
         return (pieces[0] if len(pieces) == 1 else torch.cat(pieces)).view(u.shape[: u.ndim - len(batch)] + batch)
 
     def _quantile(self, u: Tensor) -> Tensor:
@@ -283,9 +283,7 @@ class QuantileFunction:
             return torch.lerp(self.values[..., below], self.values[..., below + 1], weight)
         below, weight = (x.expand(*self.shape, -1) for x in (below, weight))  # views, materialised chunk by chunk
         values = self.values.new_empty(below.shape)
-        step = max(1, _CHUNK // max(1, math.prod(below.shape[1:])))
-        for start in range(0, len(values), step):
-            part = slice(start, start + step)
+        for part in slices(len(values), math.prod(below.shape[1:]), _CHUNK):
             left, right = (self.values[part].gather(-1, below[part] + i) for i in (0, 1))
             values[part] = torch.lerp(left, right, weight[part])
         return values
@@ -541,9 +539,9 @@ class QuantileFunction:
         if not len(rows):
             return self
         values = self.values.reshape(-1, len(self.levels)).clone()
-        step = max(1, _CACHED // (32 * len(self.levels)))  # 32: about the number of slices from `segment_integrals`
-        for i in range(0, len(rows), step):
-            part = rows[i : i + step]
+        # 32: about the number of slices from `segment_integrals`
+        for chunk in slices(len(rows), 32 * len(self.levels), _CACHED):
+            part = rows[chunk]
             values[part] = convolve_noise(self.levels, values[part], noise[part])
         return QuantileFunction(self.levels, values.view_as(self.values), self.support)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import checks
+from ..batching import evenly_spaced
 from ..data.times import Times
 from ..distribution.joint import JointDistribution
 from ..errors import shown, unknown
@@ -451,16 +452,10 @@ def _chosen_cells(
         if not isinstance(name, str) or name not in forecast.channels:
             raise ValueError(unknown("channel of the forecast", name, forecast.channels))
     if channels is None:
-        names = [names[place] for place in _evenly(len(names), _FEW_CELLS // max(1, len(steps or [1])))]
+        names = [names[place] for place in evenly_spaced(len(names), max(1, _FEW_CELLS // max(1, len(steps or [1]))))]
     if steps is None:
-        steps = [horizon] if len(names) > 1 else [place + 1 for place in _evenly(horizon, _FEW_CELLS)]
+        steps = [horizon] if len(names) > 1 else [place + 1 for place in evenly_spaced(horizon, _FEW_CELLS)]
     return names, steps
-
-
-def _evenly(count: int, most: int) -> list[int]:
-    r"""Return up to `most` evenly spaced indices below `count`."""
-    places: list[int] = np.linspace(0, count - 1, max(1, min(most, count))).round().astype(int).tolist()
-    return places
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:

@@ -29,14 +29,17 @@ __all__ = [
 ]
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..batching import slices
 from ..calibration.joint_bands import JOINT
 from ..data.times import Times, require_times
+from ..statistics import losses
+from ..statistics.losses import pinball_loss
 
 #: The number of bootstrap resamples of windows that estimate random deviations.
 RESAMPLES = 200
@@ -44,12 +47,6 @@ DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 _CHUNK = 2**22  # float64 numbers in one temporary array: 32 MiB, small beside the samples
 _SINGULAR = 1e-10  # the least fraction of an entry's variance that the entries before it do not explain
-
-
-def _chunks(length: int, numbers_each: int) -> Iterator[slice]:
-    r"""Return slices of an axis such that temporaries with `numbers_each` numbers per entry fit the chunk size."""
-    step = max(1, _CHUNK // max(1, numbers_each))
-    return (slice(start, start + step) for start in range(0, length, step))
 
 
 def crps_fair(samples: Tensor, y: Tensor) -> Tensor:
@@ -80,7 +77,7 @@ def crps_fair(samples: Tensor, y: Tensor) -> Tensor:
     num_samples = len(samples)
     flat, truth = samples.reshape(num_samples, -1), y.double().reshape(-1)
     scores = torch.empty_like(truth)
-    for chunk in _chunks(len(truth), num_samples):
+    for chunk in slices(len(truth), num_samples, _CHUNK):
         # Subtract the observations: the moments below would suffer cancellation for channels far from zero.
         errors = (flat[:, chunk].double() - truth[chunk]).mT
         zero = errors.new_zeros(()).expand(errors.shape[0])
@@ -104,9 +101,7 @@ def pinball(quantiles: Tensor, y: Tensor, levels: Tensor) -> Tensor:
     Returns:
         The losses in the units of `y`, with shape :math:`(*, Q)`, float64; NaN where `y` is.
     """
-    error = y.double()[..., None] - quantiles.double()
-    levels = levels.double()
-    return torch.maximum(levels * error, (levels - 1) * error)
+    return pinball_loss(y.double()[..., None] - quantiles.double(), levels.double())
 
 
 def wql(quantiles: Tensor, y: Tensor, levels: Tensor | None = None) -> Tensor:
@@ -453,10 +448,9 @@ def energy_score(samples: Tensor, y: Tensor) -> Tensor:
     """
     num_samples, num_windows, entries = samples.shape
     scores = y.new_empty(num_windows, dtype=torch.float64)
-    for chunk in _chunks(num_windows, num_samples * max(entries, num_samples)):
+    for chunk in slices(num_windows, num_samples * max(entries, num_samples), _CHUNK):
         errors = (samples[:, chunk].double() - y[chunk].double()).nan_to_num(0.0).transpose(0, 1)  # (n, S, V)
-        dispersion = torch.cdist(errors, errors).sum((-2, -1)) / (2 * num_samples * (num_samples - 1))
-        scores[chunk] = errors.norm(dim=-1).mean(-1) - dispersion
+        scores[chunk] = losses.energy_score(errors)
     return scores.masked_fill(y.isnan().all(-1), math.nan)
 
 
@@ -525,7 +519,7 @@ def dawid_sebastiani(samples: Tensor, y: Tensor) -> Tensor:
                 f"dawid_sebastiani inverts a covariance of {entries} entries, for which {entries + 3} samples are "
                 f"needed, got {num_samples}: draw more, or score fewer entries at a time"
             )
-        for chunk in _chunks(len(members) if entries else 0, num_samples * entries):
+        for chunk in slices(len(members) if entries else 0, num_samples * entries, _CHUNK):
             at = members[chunk]
             errors = (samples[:, at].double() - y[at].double())[..., seen].transpose(0, 1)  # (n, S, V)
             mean, deviation = errors.mean(1), errors.std(1)
@@ -565,7 +559,7 @@ def variogram_score(samples: Tensor, y: Tensor) -> Tensor:
     """
     num_samples, num_windows, entries = samples.shape
     scores = y.new_zeros(num_windows, dtype=torch.float64)
-    for chunk in _chunks(num_windows, num_samples * entries):
+    for chunk in slices(num_windows, num_samples * entries, _CHUNK):
         x = samples[:, chunk].movedim(-1, 0).contiguous()  # (V, S, n)
         truth = y[chunk].mT  # (V, n)
         for lag in range(1, entries):

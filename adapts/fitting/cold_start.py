@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .context import evenly
+from ..batching import evenly_spaced
 from .state import FitState, Step
 
 #: The contexts of one channel that are cut short.
@@ -33,11 +33,11 @@ def few_values(state: FitState) -> Step:
     if lacking := state.lacks("few_values", "validation", LEAST):
         return lacking
     width = windows.panel.num_channels  # past covariates too
-    some = windows[evenly(len(windows), max(1, SHORT // width))]
+    some = windows[evenly_spaced(len(windows), max(1, SHORT // width))]
     some = replace(some, preparation=replace(some.preparation, imputation=None))
     past, future = (x.mT.flatten(0, 1) for x in (some.past(), some.future()))
     channel = torch.arange(width).repeat(len(some))
-    few = torch.from_numpy(evenly(len(past), SHORT))
+    few = torch.from_numpy(evenly_spaced(len(past), SHORT))
     model, horizon = state.model, state.context.horizon
 
     def forecast(context: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ..batching import evenly_spaced
 from ..calibration.joint_bands import JointBands, least_tail_scale
 from ..calibration.recalibration import Recalibration
 from ..calibration.tails import Tails
@@ -21,7 +22,7 @@ from ..distribution.quantile_function import QuantileFunction
 from ..prediction.predictor import recalibrated
 from ..statistics.bootstrap import effective_sample_size
 from .calibrate import calibration
-from .context import evenly, times_of
+from .context import times_of
 from .copula import choose_dependence, correlations_tell, fit_dependence, past_errors
 from .decision import Decision
 from .fitted import Fitted
@@ -114,7 +115,7 @@ def _out_of_sample(state: FitState) -> list[Outcomes]:
     """
     told: list[Outcomes] = []
     for split in SPLITS:
-        few = evenly(len(state.windows[split]), SUBSAMPLE)
+        few = evenly_spaced(len(state.windows[split]), SUBSAMPLE)
         if not len(few):
             continue
         if split == "train" and crossed(state):

@@ -2,7 +2,7 @@ r"""What the stages of a fit read and none of them changes: the splits, their wi
 
 from __future__ import annotations
 
-__all__ = ["FitContext", "FitOptions", "begin", "evenly", "rows_of", "times_of"]
+__all__ = ["FitContext", "FitOptions", "begin", "rows_of", "times_of"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -221,16 +221,6 @@ def begin(
     checkpoints = Checkpoints(checkpoint_dir, fingerprint)
     context = FitContext(model, settings, parts["train"], windows, checkpoints, {} if effects is None else effects)
     return context, fitted
-
-
-def evenly(number: int, most: int) -> np.ndarray:
-    r"""Returns which of a number of windows to take, that lie evenly among all.
-
-    Arguments:
-        number: How many there are.
-        most: How many to take at most.
-    """
-    return np.linspace(0, number - 1, min(number, most)).round().astype(int)
 
 
 def times_of(windows: Sequence[Windows]) -> Times:

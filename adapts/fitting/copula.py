@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ..batching import evenly_spaced
 from ..copulas.base import Copula
 from ..copulas.fits import Past, gaussian
 from ..copulas.independent import Independent
@@ -21,7 +22,7 @@ from ..distribution.pits import Pits
 from ..distribution.quantile_function import QuantileFunction
 from ..registry import COPULAS, resolve
 from ..statistics.bootstrap import effective_sample_size
-from .context import evenly, times_of
+from .context import times_of
 from .fitted import Fitted
 from .state import ENOUGH, FitState
 
@@ -99,7 +100,7 @@ def choose_dependence(state: FitState, law: QuantileFunction) -> tuple[Fitted, s
     candidates = _candidates(state, errors)
     # Ranks, as the fits see them: margins that are too narrow would speak for independence.
     ranked = _ranked(state.pits(law, windows), windows.time, state.context.horizon)
-    some = evenly(len(windows), max(ENOUGH, min(COMPARED, _affordable(state))))
+    some = evenly_spaced(len(windows), max(ENOUGH, min(COMPARED, _affordable(state))))
     outcomes = ranked[torch.from_numpy(some)]
     told = law[torch.from_numpy(some)], state.truth(windows[some])
     chosen, gains = choose_copula(candidates, outcomes, told)

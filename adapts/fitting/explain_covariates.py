@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..batching import evenly_spaced
 from ..covariate_effect import KnownEffect
 from ..data.times import Times
 from ..errors import few
 from ..statistics.significance import choose
 from .candidates import Candidate, Ratio, Slopes, candidate_layers, candidate_losses
-from .context import evenly, rows_of
+from .context import rows_of
 from .decision import Decision
 from .fitted import Fitted
 from .state import SUBSAMPLE, FitState, Step
@@ -75,10 +76,10 @@ def _regressed(state: FitState, effect: KnownEffect) -> tuple[KnownEffect, str]:
     train, later = state.context.windows["train"], state.context.windows["validation"]
     known, fold = effect.standardised(state.fitted.panel), state.context.folds(train)
     inside = np.flatnonzero(fold.numpy() >= 0)
-    some = inside[evenly(len(inside), SUBSAMPLE)]
+    some = inside[evenly_spaced(len(inside), SUBSAMPLE)]
     layers = candidate_layers(state, effect, known, fold, some)
     candidates = [each for layer in layers for each in layer]
-    last = later[evenly(len(later), SUBSAMPLE)] if len(later) else later
+    last = later[evenly_spaced(len(later), SUBSAMPLE)] if len(later) else later
     losses = torch.cat([
         candidate_losses(state, train[some], known, candidates, fold[some], effect),  # as found without their fold
         candidate_losses(state, last, known, candidates, torch.full((len(last),), -1), effect),

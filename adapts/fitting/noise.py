@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from ..adapters import Evidence
+from ..batching import evenly_spaced
 from ..calibration.noise import missing_variance_ratio
 from ..data.windows import Windows
 from ..distribution.quantile_function import QuantileFunction
-from .context import evenly, times_of
+from .context import times_of
 from .state import SUBSAMPLE, FitState
 
 #: Some windows, the adapter's predictive distribution without noise, and the zero-shot forecast of what it sees.
@@ -104,7 +105,7 @@ def missing_variance(state: FitState, *splits: str) -> Tensor:
             some, law, _ = found
             future = state.truth(some).masked_fill(explained(state), torch.nan)
         else:
-            few = evenly(len(state.windows[split]), SUBSAMPLE)
+            few = evenly_spaced(len(state.windows[split]), SUBSAMPLE)
             some, law = state.windows[split][few], state.both(split)[0][torch.from_numpy(few)]
             future = state.truth(some)
         windows.append(some)
@@ -146,7 +147,7 @@ def _leave_block_out(state: FitState) -> Untrained:
     fold = state.context.folds(windows)
     whole = state.evidence(["train"], fold)
     inside = (fold >= 0).nonzero().flatten()
-    few = inside[torch.from_numpy(evenly(len(inside), SUBSAMPLE))]
+    few = inside[torch.from_numpy(evenly_spaced(len(inside), SUBSAMPLE))]
     order, laws = [], []
     for one in fold[few].unique():
         mine, rest = few[fold[few] == one], (fold >= 0) & (fold != one)

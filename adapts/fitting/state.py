@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from ..adapters import Evidence
+from ..batching import evenly_spaced
 from ..data.windows import Windows
 from ..distribution.pits import Pits
 from ..distribution.quantile_function import QuantileFunction
 from ..foundation import FoundationModel
 from ..prediction.marginals import MarginalPredictor
 from ..prediction.standardise import Standardiser
-from .context import FitContext, evenly, rows_of
+from .context import FitContext, rows_of
 from .decision import Decision, Outcome
 from .fitted import Fitted
 
@@ -236,7 +237,7 @@ class FitState:
         Arguments:
             split: The name of the split.
         """
-        which = evenly(len(self.windows[split]), SUBSAMPLE)
+        which = evenly_spaced(len(self.windows[split]), SUBSAMPLE)
         windows = self.windows[split][which]
         if not len(which):
             return None

@@ -10,10 +10,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..batching import evenly_spaced
 from ..copulas.base import Copula
 from ..data.splits import SPLITS
 from ..foundation import FoundationModel
-from .context import evenly
 from .state import SUBSAMPLE, FitState, Step
 
 
@@ -112,4 +112,4 @@ def _medians(model: FoundationModel, horizon: int) -> Callable[[Tensor], Tensor]
 def _latent_dependence(state: FitState) -> Copula:
     r"""The dependence of the latent channels, from some of the train windows."""
     windows = state.windows["train"]
-    return state.predictor.fit_latent_copula(windows[evenly(len(windows), SUBSAMPLE)])
+    return state.predictor.fit_latent_copula(windows[evenly_spaced(len(windows), SUBSAMPLE)])

@@ -17,6 +17,7 @@ import torch
 
 from .. import checks
 from .._logging import quiet
+from ..batching import evenly_spaced
 from ..calibration.joint_bands import JointBands
 from ..data.frequency import period_of
 from ..distribution.joint import JointDistribution
@@ -332,7 +333,7 @@ class Forecast:
 
     def _drawn(self) -> list[str]:
         count = len(self.channels)
-        indices = np.linspace(0, count - 1, count if count <= _PANELS else _FEWER).round().astype(int)
+        indices = evenly_spaced(count, count if count <= _PANELS else _FEWER)
         return [self.channels[index] for index in indices]
 
     def _fan(self, cell: Axes, name: str, observed: pd.Series[float] | None, selected: Scenarios | None) -> None:

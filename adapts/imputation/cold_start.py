@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..persistence.tensors import require_names, taken
 from ..statistics.gaussian import autocovariance
+from ..statistics.losses import pinball_loss
 from .interpolation import short_gaps
 
 #: The candidate cold-start thresholds: from so many values on, the zero-shot forecast is used alone.
@@ -157,7 +158,7 @@ class ColdStart:
             )
             for number, enough in enumerate(candidates):
                 error = truth - torch.lerp(own, frozen, float(_share(torch.tensor(count), enough)))
-                losses[number] += torch.maximum(self.levels * error, (self.levels - 1) * error).nanmean()
+                losses[number] += pinball_loss(error, self.levels).nanmean()
         return replace(self, enough=candidates[int(losses.argmin())])
 
     def law(self, past: Tensor, channel: Tensor) -> Tensor:

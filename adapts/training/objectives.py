@@ -19,6 +19,7 @@ from ..copulas.base import Copula
 from ..copulas.independent import Independent
 from ..distribution.quantile_function import QuantileFunction
 from ..errors import shown
+from ..statistics.losses import pinball_loss
 
 #: The number of joint samples per window for "energy" and, where decoding mixes channels, for "quantile".
 SAMPLES = 16
@@ -113,9 +114,8 @@ def _pointwise(loss: Callable[..., Tensor]) -> _Loss:
 
 def _quantile(outlook: Outlook, future: Tensor, weights: Tensor) -> Tensor:
     levels, values = outlook.quantiles()
-    error = future - values  # (Q, M, B, H, D)
-    levels = levels.view(-1, 1, 1, 1, 1)
-    return _mean(2 * torch.maximum(levels * error, (levels - 1) * error).mean(0), weights)
+    losses = pinball_loss(future - values, levels.view(-1, 1, 1, 1, 1))  # (Q, M, B, H, D)
+    return _mean(2 * losses.mean(0), weights)
 
 
 def _nll(outlook: Outlook, future: Tensor, weights: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..data.loaders import window_loader
 from ..data.windows import Windows
 from ..foundation import FoundationModel
+from ..statistics.losses import pinball_loss
 
 #: The maximum number of epochs, and the number without a lower validation loss after which probing stops.
 EPOCHS, PATIENCE = 50, 5
@@ -78,7 +79,7 @@ def _loss(model: FoundationModel, past: Tensor, future: Tensor) -> Tensor:
     targets = future.mT.flatten(0, 1).unsqueeze(1)  # (B*D, 1, H)
     observed = ~targets.isnan()
     error = torch.where(observed, targets, 0.0) - quantiles
-    return torch.maximum(levels * error, (levels - 1) * error)[observed.expand_as(quantiles)]
+    return pinball_loss(error, levels)[observed.expand_as(quantiles)]
 
 
 @torch.no_grad()

@@ -636,7 +636,7 @@ def _failing_dataset(made: list[Any]) -> Iterable[Any]:
 # ------------------------------------------------------------------------------------------------ all of them
 
 
-def listed(random: Random) -> Any:
+def few(random: Random) -> Any:
     r"""A list of series, or of numbers, or of both."""
     parts: Sequence[Callable[[Random], Any]] = (frame, array, tensor, foreign_frame, odd.number, odd.value, entry)
     what, count = random.choice(parts), random.choice([0, 1, 2, 3])
@@ -685,7 +685,7 @@ def series(random: Random) -> Any:
         (0.72, array),
         (0.78, tensor),
         (0.85, entries),
-        (0.92, listed),
+        (0.92),
         (0.93, panel),
         (0.97, odd.container),
         (1.0, odd.value),

@@ -1,15 +1,15 @@
 r"""gluonts data sets: their entries, checked and read."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
-from ...data.columns import as_array, listed
+from ...data.columns import as_array
 from ...data.item import Categories
-from ...errors import reading, shown
+from ...errors import few, reading, shown
 
 #: The fields of entries that hold past and known covariates, and static numbers and categories.
 PAST, KNOWN = "past_feat_dynamic_real", "feat_dynamic_real"
@@ -67,7 +67,7 @@ def dated_entry(number: int, entry: Mapping[str, Any], freq: str | None) -> dict
     if not isinstance(entry, Mapping):
         raise ValueError(f"expected gluonts entries with 'target' and 'start'; entry {number} is {shown(entry)}")
     if not {"start", "target"} <= entry.keys():
-        raise ValueError(f"expected gluonts entries with 'target' and 'start'; entry {number} has {listed(entry)}")
+        raise ValueError(f"expected gluonts entries with 'target' and 'start'; entry {number} has {few(entry)}")
     start, target = entry["start"], np.atleast_1d(as_array(entry["target"]))
     if isinstance(start, pd.Period):
         if freq is not None and start.freq != to_offset(freq):
@@ -138,9 +138,3 @@ def require_frequency(freq: object) -> None:
         return
     with reading(f"freq is the alias of a frequency of pandas, got {shown(freq)}", "pass one, such as 'h'"):
         to_offset(freq)  # type: ignore[call-overload]
-
-
-def few(names: Iterable[str]) -> str:
-    r"""Names as a sentence holds them, at most four."""
-    shown = list(names)
-    return ", ".join(shown if len(shown) <= 4 else [*shown[:3], "...", shown[-1]])

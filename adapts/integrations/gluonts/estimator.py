@@ -20,7 +20,7 @@ from ...adapter import Adapter
 from ...data.from_memory import MOST_CHANNELS
 from ...data.item import Categories, Item, columns_of
 from ...data.panel import Panel
-from ...errors import shown, unforeseen
+from ...errors import few, shown, unforeseen
 from ...options import FIELDS
 from .entries import (
     CAT,
@@ -29,7 +29,6 @@ from .entries import (
     REAL,
     channel_names,
     dated_entry,
-    few,
     numbered_names,
     read_feature,
     require_frequency,

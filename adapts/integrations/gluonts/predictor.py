@@ -26,7 +26,7 @@ from ...data.item import Categories
 from ...data.panel import Panel
 from ...data.regular_dates import steps_from
 from ...data.schema import Schema
-from ...errors import quoted, unknown
+from ...errors import few, quoted, unknown
 from ...persistence import schemas
 from ...persistence.ownership import (
     CONFIG,
@@ -45,7 +45,6 @@ from .entries import (
     PAST,
     channel_names,
     dated_entry,
-    few,
     numbered_names,
     read_feature,
     require_finite,
