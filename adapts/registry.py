@@ -1,9 +1,10 @@
-r"""What the library finds by name: presets, data cards, copulas, scores, foundation models, file formats."""
+r"""What the library finds by name: families, presets, data cards, copulas, scores, foundation models, file formats."""
 
 from __future__ import annotations
 
 __all__ = [
     "COPULAS",
+    "FAMILIES",
     "FILE_FORMATS",
     "FOUNDATION_MODELS",
     "SCORES",
@@ -55,6 +56,20 @@ class ScoreEntry:
 
 # One line registers a new one; `resolve` imports its file when it is first used.
 
+#: Families of adapters: the class of each, as "module:class", by the name that `adapts.adapters.register` gives it.
+FAMILIES = {
+    "autoencoder": "adapts.adapters.autoencoder:Autoencoder",
+    "bayesian": "adapts.adapters.bayesian:Bayesian",
+    "dropout": "adapts.adapters.dropout:Dropout",
+    "ensemble": "adapts.adapters.ensemble:Ensemble",
+    "flow": "adapts.adapters.flow:Flow",
+    "identity": "adapts.adapters.identity:Identity",
+    "linear": "adapts.adapters.linear:Linear",
+    "projection": "adapts.adapters.projection:Projection",
+    "residual": "adapts.adapters.residual:Residual",
+    "vae": "adapts.adapters.vae:VAE",
+    "weave": "adapts.adapters.weave:Weave",
+}
 #: Copulas, beside "residual", which chooses among several.
 COPULAS = {
     "gaussian-history": CopulaEntry("adapts.copulas.fits:gaussian_history", of_errors=False),

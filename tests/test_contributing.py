@@ -1,4 +1,4 @@
-r"""The worked example of CONTRIBUTING.md: a copula, a score, a foundation model and a file format."""
+r"""The worked example of CONTRIBUTING.md: a family, a copula, a score, a foundation model and a file format."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import save_file
 
 from adapts import Adapter
+from adapts.adapters import make
 
 Path("model").mkdir()
 Path("model/config.json").write_text(json.dumps({"model_type": "last-value"}))
@@ -42,10 +43,20 @@ again = Adapter.load("saved", foundation_model=Path("model"))
 np.testing.assert_array_equal(again.predict().samples, one.predict().samples)
 ranks = one.predict().samples.argsort(0).argsort(0)
 assert (ranks == ranks[:, :1, :1]).all()
+
+scaling = Adapter(
+    "scaling", foundation_model=Path("model"), prediction_length=4, context_length=32,
+    trainer_options={"max_epochs": 1},
+)
+assert scaling.fit(rows).fitted_.module.family == "scaling"
+built = make("scaling", {"factor": 2.0}).build(channels=2)
+z, state = built.encode(torch.as_tensor(rows[None], dtype=torch.float32))
+torch.testing.assert_close(built.decode(z, state)[0], torch.as_tensor(rows[None], dtype=torch.float32))
+assert z.std() > 1.9
 """
 
 
-def test_one_file_and_one_line_add_a_copula_a_score_a_model_and_a_format(tmp_path: Path) -> None:
+def test_one_file_and_one_line_add_a_family_a_copula_a_score_a_model_and_a_format(tmp_path: Path) -> None:
     if shutil.which("git") is None:
         pytest.skip("git applies the diff, and there is none")
     (diff,) = re.findall(r"```diff\n(.+?)```", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.DOTALL)
@@ -56,7 +67,7 @@ def test_one_file_and_one_line_add_a_copula_a_score_a_model_and_a_format(tmp_pat
     old = [name for name in changed if (ROOT / name).exists()]
     assert old == ["adapts/registry.py"]
     added = [line for line in diff.split("+++ b/adapts/registry.py")[1].splitlines() if line.startswith("+")]
-    assert len(added) == 4
+    assert len(added) == 5
     paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SCRIPT], cwd=tmp_path, capture_output=True, text=True,

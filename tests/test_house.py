@@ -6,19 +6,16 @@ import ast
 import importlib
 import importlib.metadata
 import inspect
-import math
 import pkgutil
 import re
 import subprocess
 import sys
-import textwrap
 import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -175,19 +172,6 @@ def test_every_family_has_a_recipe_and_every_recipe_a_family() -> None:
     assert set(families()) <= set(recipes)
     for recipe in recipes.values():
         make(recipe["family"], recipe["options"])
-
-
-def test_the_family_that_contributing_shows_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    from adapts.adapters import base
-
-    (code,) = re.findall(r"```python\n(.+?)```", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.DOTALL)
-    monkeypatch.setattr(base, "_ROSTER", dict(base._ROSTER))
-    names = {**vars(base), "math": math}
-    exec(textwrap.dedent(code), names)
-    scaling = base.make("scaling", {"factor": 2.0}).build(channels=3)
-    x = torch.randn(2, 20, 3)
-    z, state = scaling.encode(x)
-    torch.testing.assert_close(scaling.decode(z, state)[0], x)
 
 
 @pytest.mark.parametrize("name", registry.cards())

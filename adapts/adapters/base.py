@@ -20,6 +20,7 @@ from .. import checks
 from ..batching import slices
 from ..errors import shown, unknown
 from ..persistence.tensors import Kind, kind_of, require_names, written
+from ..registry import FAMILIES, resolve
 from ..statistics.gaussian import made_definite, pairwise_covariance
 from .capabilities import Capabilities
 
@@ -71,7 +72,10 @@ def register(name: str) -> Callable[[_Family], _Family]:
 
 
 def families() -> dict[str, type[AdapterModule]]:
-    r"""Return the registered families by name."""
+    r"""Return the registered families by name; those of `adapts.registry.FAMILIES` are imported."""
+    for name, entry in FAMILIES.items():
+        if name not in _ROSTER:
+            resolve(entry)
     return dict(sorted(_ROSTER.items()))
 
 
