@@ -153,14 +153,14 @@ class TestFitGaussian:
 
     def test_too_few_windows_mean_independence(self):
         pits = gaussian().uniforms(1, windows=50)[0]
-        fitted = fit_gaussian(pits, independent=2.5)
+        fitted = fit_gaussian(pits, num_effective=2.5)
         assert torch.equal(fitted.channel_correlation, torch.eye(CHANNELS))
         assert torch.equal(fitted.time_correlation, torch.eye(HORIZON))
 
     def test_overlap_shrinks_more(self):
         pits = Independent(8, 5).uniforms(1, windows=60)[0]
         away = [
-            float((fit_gaussian(pits, independent=n).channel_correlation - torch.eye(5)).abs().sum()) for n in (60, 5)
+            float((fit_gaussian(pits, num_effective=n).channel_correlation - torch.eye(5)).abs().sum()) for n in (60, 5)
         ]
         assert away[1] <= away[0]
 
@@ -359,10 +359,10 @@ class TestBlocks:
 
     def test_clock(self):
         clock = block_scheme(times(np.arange(0, 960 - 24)), 24)
-        assert clock is not None and clock.bins == 39 and clock.freedom == 10
+        assert clock is not None and clock.bins == 39 and clock.degrees_of_freedom == 10
         assert block_scheme(times(np.arange(50)), 24) is None and block_scheme(times([]), 24) is None
         items = block_scheme(times(np.zeros(9, int), np.arange(9)), 24)
-        assert items is not None and items.bins == 9 and items.freedom == 8
+        assert items is not None and items.bins == 9 and items.degrees_of_freedom == 8
         assert block_scheme(times([0, 1000, 1001, 1040, 2000, 3000]), 24).bins == 5  # empty bins hold nothing
 
     def test_rows_are_no_times(self):

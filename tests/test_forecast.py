@@ -166,8 +166,8 @@ class TestBand:
         np.testing.assert_allclose((low + high) / 2, make().quantile(0.5), atol=1e-3)
 
     def test_past_outcomes_decide_where_there_are_any(self):
-        reach = torch.linspace(0.0, 0.8, 99).view(-1, 1, 1).expand(-1, 6, 3)
-        low, high = make(bands=JointBands.fit(reach)).band(0.9, "all")
+        scores = torch.linspace(0.0, 0.8, 99).view(-1, 1, 1).expand(-1, 6, 3)
+        low, high = make(bands=JointBands.fit(scores)).band(0.9, "all")
         inner = 0.8 * 89 / 98  # the 90th of 99
         lower, upper = make().interval(inner)
         np.testing.assert_allclose(low, lower, atol=1e-3)

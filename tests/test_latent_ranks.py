@@ -278,9 +278,9 @@ def test_bands_of_several_windows_are_each_windows_own():
     together = torch.randn(200, 1, 1, 1).expand(-1, 1, HORIZON, 2)
     copula = PathCopula(torch.cat([together, torch.randn(200, 1, HORIZON, 2)], 1))
     marginals = QuantileFunction((0.1, 0.5, 0.9), torch.tensor([-1.0, 0.0, 1.0]).expand(2, HORIZON, 2, -1))
-    reach = JointBands().reach(JointDistribution(marginals, copula), 0.9, "all")
-    assert reach.shape == (2, 1, 1)
-    for level, one in zip((0.9, 0.9 ** (1 / (2 * HORIZON))), reach, strict=True):  # all cells as one, each alone
+    scores = JointBands().score(JointDistribution(marginals, copula), 0.9, "all")
+    assert scores.shape == (2, 1, 1)
+    for level, one in zip((0.9, 0.9 ** (1 / (2 * HORIZON))), scores, strict=True):  # all cells as one, each alone
         far = 0.8 + 0.2 * math.log(0.2 / (1 - level))
         assert one.numpy() == pytest.approx(far, abs=0.06)
     low, high = JointBands().band(JointDistribution(marginals, copula), 0.9)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..distribution.levels import reach_of_levels
+from ..distribution.levels import nonconformity_of_levels
 from ..distribution.quantile_function import QuantileFunction
 
 _FEWEST = 50  # minimum effective number of exceedances for a fit
@@ -46,7 +46,7 @@ class Tails:
     values: Tensor
 
     @staticmethod
-    def fit(law: QuantileFunction, future: Tensor, worth: float) -> Tails | None:
+    def fit(marginals: QuantileFunction, future: Tensor, num_effective: float) -> Tails | None:
         r"""Fit tails to observed values.
 
         Likelihood-ratio tests, pooled over channels, decide whether the tails change and whether both sides differ. The
@@ -59,26 +59,26 @@ class Tails:
         channels whose loss it raises.
 
         Arguments:
-            law: The marginals of :math:`n` windows, with batch shape :math:`(n, H, D)`.
+            marginals: The marginals of :math:`n` windows, with batch shape :math:`(n, H, D)`.
             future: The observed values, with shape :math:`(n, H, D)`. NaN marks a value to ignore.
-            worth: The effective sample size in windows (see `effective_sample_size`).
+            num_effective: The effective sample size in windows (see `effective_sample_size`).
 
         Returns:
             The tails; None if they do not change.
         """
         channels = future.shape[-1]
-        cells = ~law.pits(future, torch.Generator().manual_seed(0)).jumps
-        pooled = _maximum_likelihood(law, future, cells, worth)
+        cells = ~marginals.pits(future, torch.Generator().manual_seed(0)).jumps
+        pooled = _maximum_likelihood(marginals, future, cells, num_effective)
         if pooled is not None:
-            gains = Tails.of(pooled, channels)._losses(law, future).amax(0) <= 1  # (D,)
-            pooled = _maximum_likelihood(law, future, cells & gains, worth) if bool(gains.any()) else None
+            gains = Tails.of(pooled, channels)._losses(marginals, future).amax(0) <= 1  # (D,)
+            pooled = _maximum_likelihood(marginals, future, cells & gains, num_effective) if bool(gains.any()) else None
         if pooled is None:
             return None
         unchanged = torch.tensor([[0.0, 1.0], [0.0, 1.0]], dtype=torch.float64)
         candidates = [
-            Tails.of(candidate, channels) for candidate in (unchanged, _exponential(law, future, cells), pooled)
+            Tails.of(candidate, channels) for candidate in (unchanged, _exponential(marginals, future, cells), pooled)
         ]
-        losses = torch.stack([candidate._losses(law, future) for candidate in candidates])  # (3, 2, D)
+        losses = torch.stack([candidate._losses(marginals, future) for candidate in candidates])  # (3, 2, D)
         best = losses.mean(-1, keepdim=True).argmin(0).expand(2, channels)
         best = torch.where(losses.gather(0, best.unsqueeze(0))[0] <= 1, best, losses.argmin(0))
         values = torch.stack([candidate.values for candidate in candidates])  # (3, D, 2, 2)
@@ -95,50 +95,50 @@ class Tails:
         """
         return Tails(values.expand(channels, 2, 2))
 
-    def _losses(self, law: QuantileFunction, future: Tensor) -> Tensor:
+    def _losses(self, marginals: QuantileFunction, future: Tensor) -> Tensor:
         r"""Return quantile losses (2, D) in the lower and upper tail, relative to the unchanged marginals."""
         fractions = torch.tensor(_FRACTIONS[:_SCORED], dtype=torch.float64)
         losses = []
-        for levels in (law.levels[0] * fractions, 1 - (1 - law.levels[-1]) * fractions):
+        for levels in (marginals.levels[0] * fractions, 1 - (1 - marginals.levels[-1]) * fractions):
             pair = []
-            for margins in (law, self.apply(law)):
-                error = future.unsqueeze(-1) - margins.at(levels)
+            for candidate in (marginals, self.apply(marginals)):
+                error = future.unsqueeze(-1) - candidate.at(levels)
                 pair.append(torch.maximum(levels * error, (levels - 1) * error).double().nanmean((0, 1)))  # (D, m)
             losses.append((pair[1] / pair[0]).nan_to_num(1.0, posinf=1.0).mean(-1))
         return torch.stack(losses)
 
-    def apply(self, law: QuantileFunction) -> QuantileFunction:
+    def apply(self, marginals: QuantileFunction) -> QuantileFunction:
         r"""Extend marginals by these tails.
 
         Arguments:
-            law: The marginals, at the levels used in the fit.
+            marginals: The marginals, at the levels used in the fit.
 
         Returns:
             The marginals, with further levels beyond the outer ones.
         """
-        low, high = float(law.levels[0]), float(law.levels[-1])
+        low, high = float(marginals.levels[0]), float(marginals.levels[-1])
         fractions = torch.tensor(_FRACTIONS, dtype=torch.float64)
-        (lower, upper), (first, last) = law.tail_scales, (law.values[..., :1], law.values[..., -1:])
+        (lower, upper), (first, last) = marginals.tail_scales, (marginals.values[..., :1], marginals.values[..., -1:])
         below, above = (
-            torch.stack([_quantiles(tail, fractions) for tail in self.values[:, side]]).to(law.values)
+            torch.stack([_quantiles(tail, fractions) for tail in self.values[:, side]]).to(marginals.values)
             for side in (0, 1)
         )  # (D, m)
         values = torch.cat(
-            [first - (lower.unsqueeze(-1) * below).flip(-1), law.values, last + upper.unsqueeze(-1) * above], -1
+            [first - (lower.unsqueeze(-1) * below).flip(-1), marginals.values, last + upper.unsqueeze(-1) * above], -1
         )
         # Rounded, so that equal levels of different grids coincide.
         beneath, beyond = (
             [round(value, 10) for value in tail_levels.tolist()]
             for tail_levels in (low * fractions, 1 - (1 - high) * fractions)
         )
-        levels = [*reversed(beneath), *law.levels.tolist(), *beyond]
-        return QuantileFunction(levels, values, law.support)
+        levels = [*reversed(beneath), *marginals.levels.tolist(), *beyond]
+        return QuantileFunction(levels, values, marginals.support)
 
 
-def _excesses(law: QuantileFunction, future: Tensor, cells: Tensor) -> list[Tensor]:
+def _excesses(marginals: QuantileFunction, future: Tensor, cells: Tensor) -> list[Tensor]:
     r"""Return exceedances of selected cells over the lower and upper outer quantiles, in units of the tail scale."""
-    scores, edges = law.reach(future).double(), reach_of_levels(law.levels[[0, -1]])
-    lower = future < law.at([0.5])[..., 0]
+    scores, edges = marginals.nonconformity(future).double(), nonconformity_of_levels(marginals.levels[[0, -1]])
+    lower = future < marginals.at([0.5])[..., 0]
     exceedances = []
     for side, edge in zip((lower, ~lower), edges, strict=True):
         beyond = cells & side & (scores > edge) & (scores < 500)  # the score of a missing observation is NaN
@@ -146,17 +146,19 @@ def _excesses(law: QuantileFunction, future: Tensor, cells: Tensor) -> list[Tens
     return exceedances
 
 
-def _exponential(law: QuantileFunction, future: Tensor, cells: Tensor) -> Tensor:
+def _exponential(marginals: QuantileFunction, future: Tensor, cells: Tensor) -> Tensor:
     r"""Return the exponential tails (2, 2) with the mean excesses."""
-    means = [float(excesses.mean()) if len(excesses) else 1.0 for excesses in _excesses(law, future, cells)]
+    means = [float(excesses.mean()) if len(excesses) else 1.0 for excesses in _excesses(marginals, future, cells)]
     return torch.tensor([[0.0, mean] for mean in means], dtype=torch.float64)
 
 
-def _maximum_likelihood(law: QuantileFunction, future: Tensor, cells: Tensor, worth: float) -> Tensor | None:
+def _maximum_likelihood(
+    marginals: QuantileFunction, future: Tensor, cells: Tensor, num_effective: float
+) -> Tensor | None:
     r"""Return the maximum-likelihood tails (2, 2) pooled over selected cells; None if not significantly different."""
-    exceedances = _excesses(law, future, cells)
+    exceedances = _excesses(marginals, future, cells)
     pooled = torch.cat(exceedances)
-    effective_fraction = worth / max(1, len(future))
+    effective_fraction = num_effective / max(1, len(future))
     if effective_fraction * len(pooled) < _FEWEST:
         return None
     shared, gain = _pareto(pooled)

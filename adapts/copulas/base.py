@@ -41,11 +41,11 @@ class Copula(ABC):
         self.prediction_length = prediction_length
         self.channels = channels
 
-    def of(self, some: slice | Sequence[int] | Tensor) -> Copula:
+    def of(self, index: slice | Sequence[int] | Tensor) -> Copula:
         r"""Return the copula of selected windows; the copula itself if it is the same for all.
 
         Arguments:
-            some: A slice, or indices with shape :math:`(n',)`.
+            index: A slice, or indices with shape :math:`(n',)`.
         """
         return self
 
@@ -103,7 +103,7 @@ class Copula(ABC):
         if windows % (self.windows or 1):
             raise ValueError(
                 f"a copula of {self.windows} windows draws for a multiple of them, got windows={windows}: take the "
-                "copula of some of them with copula.of(some)"
+                "copula of the selected windows with copula.of(index)"
             )
         scores, positions = self._scores(num_samples, windows, generator).flatten(1).T, None  # (n*H*D, S)
         if num_samples < MANY:

@@ -36,7 +36,7 @@ def ranked(values: Tensor) -> Pits:
     return Pits(lower, upper, torch.full_like(lower, 0.5))
 
 
-def completed(pits: Tensor | Pits, independent: float | None = None, seed: int = 0) -> Tensor:
+def completed(pits: Tensor | Pits, num_effective: float | None = None, seed: int = 0) -> Tensor:
     r"""Convert PITs to normal scores, and impute the unknown ones by Gibbs sampling.
 
     First, each cell is mapped by the ranks of its windows, so that miscalibrated marginals do not matter. An
@@ -51,7 +51,7 @@ def completed(pits: Tensor | Pits, independent: float | None = None, seed: int =
 
     Arguments:
         pits: The PITs of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing observation.
-        independent: The effective sample size in windows; :math:`n` if None.
+        num_effective: The effective sample size in windows; :math:`n` if None.
         seed: The seed of the Gibbs sampler.
 
     Returns:
@@ -69,7 +69,7 @@ def completed(pits: Tensor | Pits, independent: float | None = None, seed: int =
     low, high = (torch.special.ndtri(x.nan_to_num(fill)) for x, fill in ((lower, 0.0), (upper, 1.0)))
     generator = torch.Generator().manual_seed(seed)
     _, horizon, channels = scores.shape
-    weight = float(len(scores) if independent is None else independent)
+    weight = float(len(scores) if num_effective is None else num_effective)
     cells = [(step, channel, unknown[:, step, channel].nonzero()[:, 0]) for step, channel in unknown.any(0).nonzero()]
     for _ in range(max(_FEWEST, min(_ROUNDS, _STEPS // len(cells)))):
         channel_precision, time_precision = (

@@ -110,8 +110,8 @@ class PathCopula(RankCopula):
         Copula.__init__(self, *ranks.shape[2:])
         self.ranks, self.windows = ranks, ranks.shape[1]  # (S_0, n, H, D)
 
-    def of(self, some: slice | Sequence[int] | Tensor) -> PathCopula:  # noqa: D102
-        return self._from_state({"ranks": self.ranks[:, some]})
+    def of(self, index: slice | Sequence[int] | Tensor) -> PathCopula:  # noqa: D102
+        return self._from_state({"ranks": self.ranks[:, index]})
 
     @classmethod
     def joined(cls, parts: Sequence[PathCopula]) -> PathCopula:

@@ -24,19 +24,19 @@ SAMPLES = 100
 LAGS = 64
 
 
-def mean_pinball(law: QuantileFunction, future: Tensor) -> Tensor:
+def mean_pinball(marginals: QuantileFunction, future: Tensor) -> Tensor:
     r"""Return each cell's quantile loss averaged over `LEVELS`: a discrete approximation to half of the CRPS.
 
     Arguments:
-        law: The marginals, with values :math:`(n, H, D, Q)`.
+        marginals: The marginals, with values :math:`(n, H, D, Q)`.
         future: The observed values, with shape :math:`(n, H, D)`. NaN marks a missing step and stays NaN.
     """
     levels = torch.tensor(LEVELS, dtype=torch.float32)
-    error = future.unsqueeze(-1) - law.at(levels)  # (n, H, D, Q)
+    error = future.unsqueeze(-1) - marginals.at(levels)  # (n, H, D, Q)
     return torch.maximum(levels * error, (levels - 1) * error).mean(-1)
 
 
-def copula_sample_score(copula: Copula, pits: Tensor, told: Outcomes | None = None) -> Tensor:
+def copula_sample_score(copula: Copula, pits: Tensor, outcomes: Outcomes | None = None) -> Tensor:
     r"""Score a copula, with or without a density, by samples.
 
     The score is the mean of three ratios to the scores of independence on the same windows: the energy score over all
@@ -51,14 +51,14 @@ def copula_sample_score(copula: Copula, pits: Tensor, told: Outcomes | None = No
     Arguments:
         copula: The copula, restricted to these windows if it differs by window.
         pits: The PITs of observed values, with shape :math:`(n, H, D)`. A missing step (NaN) is set to the median.
-        told: The marginals of these windows and the observed values, with shape :math:`(n, H, D)`. If given, the
+        outcomes: The marginals of these windows and the observed values, with shape :math:`(n, H, D)`. If given, the
             samples follow these marginals, which represents atoms correctly; if None, they are normal scores.
 
     Returns:
         The score of each window, with shape :math:`(n,)`. Its mean is 1 for independence; lower is better.
     """
     reference, scores = (
-        _sample_scores(candidate, pits, told)
+        _sample_scores(candidate, pits, outcomes)
         for candidate in (Independent(copula.prediction_length, copula.channels), copula)
     )
     return _against(reference, scores)
@@ -69,8 +69,8 @@ def _sample_scores(copula: Copula, pits: Tensor, outcomes: Outcomes | None) -> T
     if outcomes is None:
         truth = torch.special.ndtri(pits.double().clamp(1e-3, 1 - 1e-3)).nan_to_num(0.0).float()  # (n, H, D)
     else:
-        margins, future = outcomes
-        truth = torch.where(future.isnan(), margins.at([0.5])[..., 0], future).float()
+        marginals, future = outcomes
+        truth = torch.where(future.isnan(), marginals.at([0.5])[..., 0], future).float()
     generator = torch.Generator().manual_seed(0)
     step = max(1, _CHUNK // (SAMPLES * truth[0].numel()))
     parts = []
@@ -81,7 +81,7 @@ def _sample_scores(copula: Copula, pits: Tensor, outcomes: Outcomes | None) -> T
         if outcomes is None:
             samples = torch.special.ndtri(levels.clamp(1e-3, 1 - 1e-3))
         else:
-            samples = margins[chunk](levels.to(margins.values)).float()
+            samples = marginals[chunk](levels.to(marginals.values)).float()
         parts.append(_joint_scores(samples, observed))
     return torch.cat(parts, 1)
 
@@ -94,7 +94,7 @@ def _against(reference: Tensor, scores: Tensor) -> Tensor:
 
 
 def choose_copula(
-    candidates: Mapping[str, Copula], pits: Tensor, told: Outcomes | None = None
+    candidates: Mapping[str, Copula], pits: Tensor, outcomes: Outcomes | None = None
 ) -> tuple[str, dict[str, float]]:
     r"""Select the best copula out of sample, by log density or by sample scores.
 
@@ -104,7 +104,7 @@ def choose_copula(
         candidates: The copulas by name, the simplest first. The simplest is retained unless the gain of another one is
             positive, or above .5 % for sample scores.
         pits: The PITs of observed values on windows that no candidate was fitted on, with shape :math:`(n, H, D)`.
-        told: The marginals of these windows and the observed values, for sample scores: see `copula_sample_score`.
+        outcomes: The marginals of these windows and the observed values, for sample scores: see `copula_sample_score`.
 
     Returns:
         The name of the selected copula, and the mean score of each candidate: higher is better, independence scores 0.
@@ -113,9 +113,9 @@ def choose_copula(
     sampled = any(bool(gain_of_windows.isnan().all()) for gain_of_windows in gains.values())
     if sampled:
         first = next(iter(candidates.values()))
-        reference = _sample_scores(Independent(first.prediction_length, first.channels), pits, told)
+        reference = _sample_scores(Independent(first.prediction_length, first.channels), pits, outcomes)
         for name, copula in candidates.items():
-            scores = reference if isinstance(copula, Independent) else _sample_scores(copula, pits, told)
+            scores = reference if isinstance(copula, Independent) else _sample_scores(copula, pits, outcomes)
             gains[name] = 1 - _against(reference, scores)
     means = {name: float(gain.mean()) for name, gain in gains.items()}
     simplest, best = next(iter(means)), max(means, key=means.__getitem__)

@@ -39,7 +39,7 @@ class JointDistribution:
         if self.copula.windows not in (None, len(self)):
             raise ValueError(
                 f"a copula of {self.copula.windows} windows takes the marginals of as many, got {len(self)}: take the "
-                "copula of some of them with copula.of(some)"
+                "copula of the selected windows with copula.of(index)"
             )
 
     def __len__(self) -> int:

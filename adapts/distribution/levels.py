@@ -2,7 +2,7 @@ r"""Levels of quantile functions: their warp, their segments, and integrals over
 
 from __future__ import annotations
 
-__all__ = ["LEVELS", "reach_of_levels"]
+__all__ = ["LEVELS", "nonconformity_of_levels"]
 
 import math
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ EDGE = 2.0**-24  # minimum distance of levels from 0 and 1, where the tails are 
 _BINS = 1024  # a power of two, so that the bin of a level is exact
 
 
-def reach_of_levels(u: Tensor) -> Tensor:
-    r"""Return the nonconformity score (`QuantileFunction.reach`) of levels `u`."""
+def nonconformity_of_levels(u: Tensor) -> Tensor:
+    r"""Return the nonconformity score (`QuantileFunction.nonconformity`) of levels `u`."""
     return (2 * warp_levels(u) - 1).abs()
 
 

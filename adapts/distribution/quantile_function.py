@@ -59,8 +59,8 @@ class QuantileFunction:
         support: The bounds (low, high), floats or tensors that broadcast to :math:`(*)`; infinite where unbounded.
 
     Example:
-        >>> law = QuantileFunction((0.1, 0.5, 0.9), torch.tensor([-1.0, 0.0, 2.0]), support=(0.0, torch.inf))
-        >>> law(0.9), law(0.25), law.cdf(torch.tensor(1.0))
+        >>> x = QuantileFunction((0.1, 0.5, 0.9), torch.tensor([-1.0, 0.0, 2.0]), support=(0.0, torch.inf))
+        >>> x(0.9), x(0.25), x.cdf(torch.tensor(1.0))
         (tensor(2.), tensor(0.), tensor(0.7000))
     """
 
@@ -244,19 +244,19 @@ class QuantileFunction:
         Returns:
             The quantiles, within the support, with shape :math:`(*, Q')`.
         """
-        values = self._raw(as_levels(levels))
+        values = self._unclipped(as_levels(levels))
         if self.support is None:
             return values
         low, high = (bound.unsqueeze(-1) for bound in self.support)
         return values.maximum(low).minimum(high)
 
-    def central(self, reach: Tensor, tail_scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        r"""Return the interval about the median that holds the outcomes with nonconformity scores up to `reach`.
+    def central(self, score: Tensor, tail_scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        r"""Return the interval about the median that holds the outcomes with nonconformity scores up to `score`.
 
         Arguments:
-            reach: The score of each interval, 0 or more, with a shape that broadcasts to :math:`(*)`. Up to .8 it is
+            score: The score of each interval, 0 or more, with a shape that broadcasts to :math:`(*)`. Up to .8 it is
                 the probability of the interval; each further .2 divides the probability outside by :math:`e`.
-            tail_scale: As for `reach`.
+            tail_scale: As for `score`.
 
         Returns:
             The lower and the upper bound, within the support, with shape :math:`(*)`.
@@ -264,7 +264,7 @@ class QuantileFunction:
         warped, scales = warp_levels(self.levels).to(self.values), self._tail_scales(tail_scale)
         first, last = self.values[..., 0], self.values[..., -1]
         ends = []
-        for w in ((1 - reach) / 2, (1 + reach) / 2):
+        for w in ((1 - score) / 2, (1 + score) / 2):
             w = w.to(self.values).expand(self.shape).contiguous()
             below = torch.searchsorted(warped, w, right=True).sub_(1).clamp_(0, len(warped) - 2)
             left, right = (self.values.gather(-1, (below + i).unsqueeze(-1)).squeeze(-1) for i in (0, 1))
@@ -273,7 +273,7 @@ class QuantileFunction:
             ends.append(self._clip(x.where(w <= warped[-1], last + (w - warped[-1]) * scales[1] / LOW)))
         return ends[0], ends[1]
 
-    def _raw(self, levels: Tensor) -> Tensor:
+    def _unclipped(self, levels: Tensor) -> Tensor:
         r"""Return unclipped quantiles (*, Q') at levels (Q',), or at (..., Q') that broadcast against the batch."""
         levels = levels.to(self.levels).clamp(EDGE, 1 - EDGE)
         below = torch.searchsorted(self.levels, levels, right=True).sub_(1).clamp_(0, len(self.levels) - 2)
@@ -303,7 +303,7 @@ class QuantileFunction:
             The distributions at these levels.
         """
         levels = as_levels(levels)
-        return QuantileFunction(levels, self._raw(levels), self.support)
+        return QuantileFunction(levels, self._unclipped(levels), self.support)
 
     # Probabilities ---------------------------------------------------------------------------------------------------
 
@@ -348,7 +348,7 @@ class QuantileFunction:
         drawn, jump = torch.lerp(lower, upper, place), upper - lower > JUMP
         return Pits(lower.where(jump, drawn), upper.where(jump, drawn), place)
 
-    def reach(self, y: Tensor, tail_scale: Tensor | None = None) -> Tensor:
+    def nonconformity(self, y: Tensor, tail_scale: Tensor | None = None) -> Tensor:
         r"""Return nonconformity scores: how far observed values lie in the tails.
 
         The score is :math:`|2 w - 1|` with :math:`w` the warped level of the value; for an atom, the level nearest to
@@ -487,12 +487,12 @@ class QuantileFunction:
         """
         location, scale = (torch.as_tensor(x).to(self.values) for x in (location, scale))
         if not bool((scale > 0).all()):
-            raise ValueError("a law is rescaled by positive factors only")
+            raise ValueError("rescaled expects positive scales")
         values = self.values * scale.unsqueeze(-1) + location.unsqueeze(-1)
         support = None if self.support is None else tuple(bound * scale + location for bound in self.support)
         return QuantileFunction(self.levels, values, support)  # type: ignore[arg-type]
 
-    def reread(self, levels: Tensor | Sequence[float], sources: Tensor) -> QuantileFunction:
+    def remap_levels(self, levels: Tensor | Sequence[float], sources: Tensor) -> QuantileFunction:
         r"""Return distributions whose quantiles at `levels` are those of these at other levels.
 
         Arguments:
@@ -503,7 +503,7 @@ class QuantileFunction:
         Returns:
             The distributions, with the same support.
         """
-        return QuantileFunction(levels, self._raw(sources), self.support)
+        return QuantileFunction(levels, self._unclipped(sources), self.support)
 
     def supported(self, low: Tensor | float, high: Tensor | float) -> QuantileFunction:
         r"""Return the same distributions, clipped to other bounds.
@@ -564,7 +564,7 @@ class QuantileFunction:
             ValueError: If the distributions differ in shape.
         """
         if a.shape != b.shape:
-            raise ValueError(f"only laws of one shape mix, got {tuple(a.shape)} and {tuple(b.shape)}")
+            raise ValueError(f"mix expects distributions of the same shape, got {tuple(a.shape)} and {tuple(b.shape)}")
         if not torch.equal(a.levels, b.levels):
             levels = sorted({*a.levels.tolist(), *b.levels.tolist()})
             a, b = a.resample(levels), b.resample(levels)

@@ -65,7 +65,7 @@ def _past_errors(state: FitState) -> tuple[Pits, Times]:
     recalibration = state.fitted.recalibration
     season = torch.cat([some.phase() for some in windows]) if recalibration.seasonal else None
     # Where a distribution misjudges an atom, its levels tell of the window that they are of, and not of the outcome.
-    mapped = Pits.cat(pits).through(partial(recalibration.adapted, phase=season))
+    mapped = Pits.cat(pits).through(partial(recalibration.adapted, season_index=season))
     return mapped, times_of(windows)
 
 
