@@ -329,10 +329,10 @@ class Adapter(Estimator):
         def forecast(live: Fitted, windows: Windows) -> Forecasts:
             predictor = self._predictor_of(live)
             marginals, windows = predictor.marginals, predictor.standardiser.standardised(windows)
-            frozen = marginals.frozen(windows)
-            law = recalibrated(live, marginals.law(windows, frozen)[0], windows)
+            frozen = marginals.zero_shot(windows)
+            law = recalibrated(live, marginals.predict(windows, frozen)[0], windows)
             medians = frozen.values[..., predictor.model.median_index]
-            return Forecasts(windows, marginals.continued, medians, law, marginals.truth(windows), self.seed)
+            return Forecasts(windows, marginals.completed_context, medians, law, marginals.truth(windows), self.seed)
 
         self.fitted_ = follow(fitted, extend(fitted.panel, later, filled=bool(regularise)), forecast)
         return self

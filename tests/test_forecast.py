@@ -174,7 +174,7 @@ class TestBand:
         np.testing.assert_allclose(high, upper, atol=1e-3)
 
     def test_errors(self):
-        with pytest.raises(ValueError, match="jointly over 'time', 'channels' or 'all', got 'leads'"):
+        with pytest.raises(ValueError, match="joint to be 'time', 'channels' or 'all', got 'leads'"):
             make().band(joint="leads")
         with pytest.raises(ValueError, match="levels lie within"):
             make().band(90)

@@ -395,7 +395,7 @@ class TestMix:
         torch.testing.assert_close(mixed(u), (fine(u) + coarse(u)) / 2)
 
     def test_error_on_other_shapes(self):
-        with pytest.raises(ValueError, match=r"one shape mix, got \(3,\) and \(2,\)"):
+        with pytest.raises(ValueError, match=r"the same shape, got \(3,\) and \(2,\)"):
             QuantileFunction.mix(0.5, self.a, self.b[:2])
 
 

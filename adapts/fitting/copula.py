@@ -104,9 +104,9 @@ def choose_dependence(state: FitState, law: QuantileFunction) -> tuple[Fitted, s
     told = law[torch.from_numpy(some)], state.truth(windows[some])
     chosen, gains = choose_copula(candidates, outcomes, told)
     copula = candidates[chosen]
-    if named == "residual" and state.predictor.tells_dependence:
+    if named == "residual" and state.predictor.models_dependence:
         frozen = state.frozen("confirmation")[torch.from_numpy(some)]
-        candidates["latent"] = state.predictor.joint(windows[some], copula, frozen)[2]
+        candidates["latent"] = state.predictor.predict_joint(windows[some], copula, frozen)[2]
         chosen, gains = choose_copula(candidates, outcomes, told)
     if chosen != "latent":
         copula = candidates[chosen]

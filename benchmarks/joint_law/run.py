@@ -127,7 +127,7 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
     panel = dataset.panel if dataset.end is None else dataset.panel.rows(dataset.end)
     bounds = [dataset.support.get(channel, (-np.inf, np.inf)) for channel in panel.channels]
     parts, train, scale, stride, windows, pipeline = laid_out(panel, dataset.borders, bounds, model, horizon, origins)
-    laws = {part: pipeline.frozen(each) for part, each in windows.items()}
+    laws = {part: pipeline.zero_shot(each) for part, each in windows.items()}
     futures = {part: each.future() for part, each in windows.items()}
     pits = {part: laws[part].pit(futures[part], torch.Generator().manual_seed(SEED)) for part in parts}
     about = {"data": name, "prediction_length": horizon, "stride": stride, "windows": len(windows["test"]),
