@@ -48,12 +48,12 @@ class Fan:
     Arguments:
         label: Its name in the legend.
         index: Its :math:`H` dates or row numbers.
-        law: The joint distribution of one window.
+        distribution: The joint distribution of one window.
     """
 
     label: str
     index: pd.Index[Any]
-    law: JointDistribution
+    distribution: JointDistribution
 
 
 def fan_chart(
@@ -117,7 +117,7 @@ def _draw_channel(axes: Axes, observed: pd.Series[Any], fans: Sequence[Fan], cha
     r"""Draw the fans and the observations of one channel."""
     for fan, colour in zip(fans, COLOURS, strict=False):
         x = _axis_values(fan.index)
-        marginals = fan.law.marginals[0]
+        marginals = fan.distribution.marginals[0]
         for low, high, opacity in BANDS:
             band = marginals.at((low, high))[:, channel]
             axes.fill_between(x, band[:, 0].numpy(), band[:, 1].numpy(), color=colour, alpha=opacity, lw=0)
@@ -168,7 +168,7 @@ def reliability(pits: Mapping[str, Tensor], time: Times, *, level: float = 0.8, 
     for number, (model, pit) in enumerate(pits.items()):
         _draw_reliability(axes[number], pit, time, _colour(number), confidence)
         axes[number].set_title(model, loc="left", fontsize=10, parse_math=False)
-    axes[0].set_ylabel("share of observations below")
+    axes[0].set_ylabel("fraction of observations below")
     _draw_coverage(axes[-1], pits, time, level, confidence)
     axes[-1].set_box_aspect(1 / 1.25)
     return figure
@@ -186,7 +186,7 @@ def _draw_reliability(axes: Axes, pit: Tensor, time: Times, colour: str, confide
     chance = pit_deviations(pit, time, levels=levels).nanmean(-1)  # (R, G)
     low, high = _band(chance, confidence)
     axes.fill_between(
-        levels, levels + low, levels + high, color=GREY, alpha=0.35, lw=0, label=f"a perfect law, {confidence:.0%}"
+        levels, levels + low, levels + high, color=GREY, alpha=0.35, lw=0, label=f"calibrated, {confidence:.0%}"
     )
     axes.plot([0, 1], [0, 1], color=GREY, lw=0.8)
     axes.plot(levels, by_channel, color=colour, lw=0.7, alpha=0.35)
@@ -213,7 +213,7 @@ def _draw_coverage(axes: Axes, pits: Mapping[str, Tensor], time: Times, level: f
         edges.append(_band(chance.nanmean(-1).diff(dim=1), confidence))
     low, high = np.asarray(edges)[..., 0].T
     axes.fill_between(
-        leads, level + low, level + high, color=GREY, alpha=0.35, lw=0, label=f"a perfect law, {confidence:.0%}"
+        leads, level + low, level + high, color=GREY, alpha=0.35, lw=0, label=f"calibrated, {confidence:.0%}"
     )
     axes.axhline(level, color=GREY, lw=0.8)
     for number, (model, pit) in enumerate(pits.items()):
@@ -221,7 +221,7 @@ def _draw_coverage(axes: Axes, pits: Mapping[str, Tensor], time: Times, level: f
         style = ("-", "--", "-.", ":")[number % 4]
         axes.plot(leads, covered, style, color=_colour(number), lw=1.6, marker="o", ms=2.5, label=model)
     lowest = min(float(np.nanmin(line.get_ydata(), initial=level)) for line in axes.lines)
-    axes.set(xlabel="lead", ylim=(max(0.0, min(lowest, level + float(np.nanmin(low, initial=0))) - 0.05), 1.0))
+    axes.set(xlabel="lead time", ylim=(max(0.0, min(lowest, level + float(np.nanmin(low, initial=0))) - 0.05), 1.0))
     axes.set_title(f"coverage of the {level:.0%} interval", loc="left", fontsize=10)
     as_written(axes.legend(loc="best", frameon=False, fontsize=8))
     _bare(axes)
@@ -232,9 +232,9 @@ def _fractions_below(pit: Tensor, levels: np.ndarray) -> np.ndarray:
     cells = pit.flatten(0, 1).numpy()
     fractions = []
     for channel in cells.T:
-        seen = np.sort(channel[~np.isnan(channel)])
-        below = np.searchsorted(seen, levels, side="right")
-        fractions.append(below / len(seen) if len(seen) else np.full(len(levels), math.nan))
+        observed = np.sort(channel[~np.isnan(channel)])
+        below = np.searchsorted(observed, levels, side="right")
+        fractions.append(below / len(observed) if len(observed) else np.full(len(levels), math.nan))
     return np.stack(fractions, axis=1)
 
 
@@ -335,7 +335,7 @@ def _draw_histogram(
     chance = pit_deviations(pit, time, last_lead=last_lead, levels=inner).nanmean(-1)  # (R, B - 1)
     low, high = _band(bins * torch.nn.functional.pad(chance, (1, 1)).diff(dim=1), confidence)
     if not np.isnan(low).any():
-        label = f"a perfect law, {confidence:.0%}"
+        label = f"calibrated, {confidence:.0%}"
         axes.stairs(1 + high, edges, baseline=1 + low, fill=True, color=GREY, alpha=0.45, lw=0, zorder=3, label=label)
     axes.axhline(1, color=INK, lw=0.6, zorder=4)
     _bare(axes)
@@ -377,14 +377,14 @@ def sample_pairs(
     cells = [(name, step) for name in names for step in steps]
     if not 2 <= len(cells) <= _MOST_CELLS:
         raise ValueError(
-            f"sample_pairs draws 2 to {_MOST_CELLS} cells, got {len(cells)}, of {', '.join(names)} at lead "
-            f"{', '.join(map(str, steps))}: name others with channels=[...] and leads=[...]"
+            f"sample_pairs draws 2 to {_MOST_CELLS} cells, got {len(cells)}: {', '.join(names)} at lead "
+            f"{', '.join(map(str, steps))}; select others with channels=[...] and leads=[...]"
         )
     if truth is not None:
         _require_truth(truth, forecast, names)
     drawn = [forecast.samples[:, step - 1, forecast.channels.index(name)] for name, step in cells]
     rows = None if truth is None else truth.reindex(forecast.index)
-    seen = [math.nan if rows is None else float(rows[name].iloc[step - 1]) for name, step in cells]
+    observed = [math.nan if rows is None else float(rows[name].iloc[step - 1]) for name, step in cells]
     labels = [name if len(steps) == 1 else f"lead {step}" if len(names) == 1 else f"{name}, {step}"
               for name, step in cells]  # fmt: skip
 
@@ -392,7 +392,7 @@ def sample_pairs(
     figure = Figure(figsize=(1.55 * count + 0.8, 1.55 * count + 0.8), layout="constrained", dpi=130)
     FigureCanvasAgg(figure)
     grid = figure.subplots(count, count, squeeze=False)
-    limits = [_limits(np.append(x, y)) for x, y in zip(drawn, seen, strict=True)]
+    limits = [_limits(np.append(x, y)) for x, y in zip(drawn, observed, strict=True)]
     for down in range(count):
         for across in range(count):
             axes = grid[down, across]
@@ -401,11 +401,11 @@ def sample_pairs(
                 continue
             if across == down:
                 axes.hist(drawn[down], bins=20, range=limits[down], color=COLOURS[0], alpha=0.55)
-                axes.axvline(seen[down], color=COLOURS[1], lw=1.4)
+                axes.axvline(observed[down], color=COLOURS[1], lw=1.4)
                 axes.set(yticks=[])
             else:
                 _draw_pair(axes, drawn[across], drawn[down])
-                axes.plot(seen[across], seen[down], "P", color=COLOURS[1], ms=7, mec="white", mew=0.7)
+                axes.plot(observed[across], observed[down], "P", color=COLOURS[1], ms=7, mec="white", mew=0.7)
                 axes.set_ylim(limits[down])
             axes.set_xlim(limits[across])
             _tidy_pair(axes, left=across == 0 < down, bottom=down == count - 1)
@@ -419,8 +419,8 @@ def sample_pairs(
     figure.suptitle(where, fontsize=10, ha="left", x=0.02, parse_math=False)
     figure.align_ylabels()
     handles: list[Any] = [Line2D([], [], color=COLOURS[0], marker="o", ls="", ms=4, label="joint samples")]
-    if not np.isnan(seen).all():
-        handles.append(Line2D([], [], color=COLOURS[1], marker="P", ls="", label="came true"))
+    if not np.isnan(observed).all():
+        handles.append(Line2D([], [], color=COLOURS[1], marker="P", ls="", label="observed"))
     figure.legend(handles=handles, loc="upper right", frameon=False, fontsize=8.5)
     return figure
 
@@ -432,8 +432,8 @@ def _require_truth(truth: pd.DataFrame, forecast: Forecast, names: Sequence[str]
             raise ValueError(unknown("column of the truth", name, [str(column) for column in truth.columns]))
     if not truth.index.isin(forecast.index).any():
         raise ValueError(
-            f"the truth shares no row with the forecast of {forecast.index[0]} to {forecast.index[-1]}, it goes "
-            f"from {truth.index[0]} to {truth.index[-1]}"
+            f"the truth must share rows with the forecast, {forecast.index[0]} to {forecast.index[-1]}, and goes from "
+            f"{truth.index[0]} to {truth.index[-1]}"
         )
 
 
@@ -445,7 +445,7 @@ def _chosen_cells(
     steps = None if leads is None else checks.several("expected leads", leads)
     for step in steps or ():
         if not 1 <= (checks.whole(step) or 0) <= horizon:
-            raise ValueError(f"leads lie from 1 to {horizon}, got {shown(step)}")
+            raise ValueError(f"leads are horizon steps from 1 to {horizon}, got {shown(step)}")
     names = list(forecast.channels) if channels is None else checks.several("expected channels", channels)
     for name in names:
         if not isinstance(name, str) or name not in forecast.channels:
@@ -522,7 +522,7 @@ def scores_by_lead(
         # colours repeat after the last one, with another line style
         colour, style = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % len(LINES)]
         axes.plot(leads, values, style, color=colour, lw=1.6, marker="o" if len(leads) == 1 else None, label=model)
-    axes.set_xlabel("lead")
+    axes.set_xlabel("lead time")
     axes.set_ylabel(NAMES.get(metric, metric), parse_math=False)
     if isinstance(scores, pd.DataFrame) and set(scores["lead_block"]) == {"all"}:  # fewer than eight steps: one block
         axes.set(xlabel="all leads", xticks=[])
