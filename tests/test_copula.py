@@ -256,7 +256,7 @@ class TestLaw:
 
     def test_error_on_a_copula_of_another_size(self):
         with pytest.raises(
-            ValueError, match=r"6 leads and 4 channels takes marginals of shape \(n, 6, 4\), got \(3, 5"
+            ValueError, match=r"6 horizon steps and 4 channels expects marginals of shape \(n, 6, 4\), got \(3, 5"
         ):
             JointDistribution(QuantileFunction(LEVELS, torch.zeros(3, 5, 4, len(LEVELS))), gaussian())
 
@@ -338,9 +338,9 @@ class TestPaths:
 
     def test_errors(self):
         law = self.law()
-        with pytest.raises(ValueError, match="a copula of 3 windows takes the marginals of as many, got 2"):
+        with pytest.raises(ValueError, match="a copula of 3 windows expects the marginals of as many, got 2"):
             JointDistribution(law.marginals[:2], law.copula)
-        with pytest.raises(ValueError, match="a copula of 3 windows draws for a multiple of them, got windows=4"):
+        with pytest.raises(ValueError, match="a copula of 3 windows expects a multiple of that number, got windows=4"):
             law.copula.uniforms(10, windows=4)
         with pytest.raises(ValueError, match=r"S of two or more and n of one or more, got \(1, 3, 6, 4\)"):
             PathCopula(torch.zeros(1, 3, HORIZON, CHANNELS))

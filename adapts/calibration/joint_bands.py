@@ -22,11 +22,11 @@ from ..persistence.tensors import require_names, taken
 JOINT = {"time": (1,), "channels": (2,), "all": (1, 2)}
 
 _SAMPLES = 1000  # draws that replace calibration windows where these are too few
-_FEWEST = 100  # minimum number of windows in memory
-_NON_OVERLAPPING = 8  # minimum number of windows without overlap
-_USUAL = 0.9  # the quantile of a channel's scores beyond which their excess is measured
-_LEAST = 0.1  # lower bound of a channel's mean excess, relative to the mean of all channels
-_SMALL = 0.1  # the quantile, over items, of the mean tail scale that bounds tail scales from below
+_MIN_WINDOWS = 100  # minimum number of windows in memory
+_MIN_HORIZONS = 8  # minimum number of windows without overlap
+_UNITS_LEVEL = 0.9  # the quantile of a channel's scores beyond which their excess is measured
+_MIN_EXCESS = 0.1  # lower bound of a channel's mean excess, relative to the mean of all channels
+_TAIL_SCALE_LEVEL = 0.1  # the quantile, over items, of the mean tail scale that bounds tail scales from below
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class JointBands:
     scores: Mapping[str, Tensor] = field(default_factory=dict)
     tail_scale: Tensor | None = None
     units: Tensor | None = None
-    memory: int = _FEWEST
+    memory: int = _MIN_WINDOWS
     needed: int = 0
 
     @staticmethod
@@ -92,10 +92,10 @@ class JointBands:
             The bands.
         """
         scores, units, half = _scores(cell_scores, None), None, len(cell_scores) // 2
-        if len(cell_scores) >= _FEWEST:
+        if len(cell_scores) >= _MIN_WINDOWS:
             units = _units(scores["time"][:half, 0])
             scores["all"] = _together(scores["time"][half:], units)
-        return JointBands(scores, tail_scale, units, max(memory, _FEWEST))
+        return JointBands(scores, tail_scale, units, max(memory, _MIN_WINDOWS))
 
     def follow(self, marginals: QuantileFunction, future: Tensor) -> JointBands:
         r"""Add the windows of one later date, and drop the oldest beyond the memory.
@@ -109,8 +109,8 @@ class JointBands:
         Returns:
             The bands.
         """
-        fewest = _NON_OVERLAPPING * future.shape[1]
-        memory, needed = max(self.memory, max(_FEWEST, fewest) * len(future)), self.needed
+        fewest = _MIN_HORIZONS * future.shape[1]
+        memory, needed = max(self.memory, max(_MIN_WINDOWS, fewest) * len(future)), self.needed
         if not self.scores:
             needed = fewest * len(future)  # windows of one date are simultaneous
         tail_scale = self.tail_scale if self.scores else least_tail_scale(marginals.tail_scale, np.arange(len(future)))
@@ -247,7 +247,7 @@ def least_tail_scale(scale: Tensor, item: np.ndarray) -> Tensor:
     _, index, count = np.unique(item, return_inverse=True, return_counts=True)
     total = torch.zeros(len(count), scale.shape[2], dtype=torch.float64)
     total.index_add_(0, torch.from_numpy(index), scale.mean(1).double())
-    return (total / torch.from_numpy(count).unsqueeze(1)).quantile(_SMALL, 0).to(scale)
+    return (total / torch.from_numpy(count).unsqueeze(1)).quantile(_TAIL_SCALE_LEVEL, 0).to(scale)
 
 
 def _scores(cell_scores: Tensor, units: Tensor | None) -> dict[str, Tensor]:
@@ -270,13 +270,13 @@ def _worst(scores: Tensor, axes: tuple[int, ...]) -> Tensor:
 def _units(scores: Tensor) -> Tensor:
     r"""Return the 90 % quantile of each channel's scores (n, D) and the mean excess over it, (2, D) float64."""
     scores = scores.double()
-    quantile = scores.nanquantile(_USUAL, 0)
+    quantile = scores.nanquantile(_UNITS_LEVEL, 0)
     excess = scores.sub(quantile).where(scores > quantile, torch.nan).nanmean(0)
     excess = excess.where(~excess.isnan() | quantile.isnan(), 0.0)
     quantile, excess = (
         x.where(~x.isnan(), x.nanmean()).nan_to_num(0.0) for x in (quantile, excess)
     )  # unobserved channels take the mean
-    return torch.stack([quantile, excess.clamp(min=max(_LEAST * float(excess.mean()), 1e-6))])
+    return torch.stack([quantile, excess.clamp(min=max(_MIN_EXCESS * float(excess.mean()), 1e-6))])
 
 
 def _quantile(scores: Tensor, level: float) -> tuple[Tensor, Tensor]:

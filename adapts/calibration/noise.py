@@ -12,7 +12,7 @@ from ..distribution.quantile_function import QuantileFunction
 from ..statistics.bootstrap import block_scheme
 
 #: Factor on the squared standard error in the James-Stein weight.
-_CAUTION = 5.0
+_NOISE_FACTOR = 5.0
 #: Minimum degrees of freedom of a standard error.
 _MIN_DEGREES_OF_FREEDOM = 8
 
@@ -28,10 +28,10 @@ def missing_variance_ratio(
 
     .. math:: \rho = \frac{\sum (y - \mu)^2 - \sigma^2}{\sum s^2}
 
-    If no variance is missing, the ratio is negative as often as positive. Negative ratios count as zero, so raw ratios
-    of single cells would widen calibrated marginals. Hence the ratio is estimated from coarse to fine: for all cells,
-    for each channel, for each channel and block of horizon steps. Each stage moves the coarser estimate towards its own
-    ratio, by the James-Stein weight :math:`(1 - 5 e^2 / d^2)^+` of the difference :math:`d`. Its standard error
+    If no variance is missing, the ratio is negative as often as positive. Negative ratios count as zero, so uncorrected
+    ratios of single cells would widen calibrated marginals. Hence the ratio is estimated from coarse to fine: for all
+    cells, for each channel, for each channel and block of horizon steps. Each stage moves the coarser estimate towards
+    its own ratio, by the James-Stein weight :math:`(1 - 5 e^2 / d^2)^+` of the difference :math:`d`. Its standard error
     :math:`e` follows from sums over blocks of time. The weight is zero at twice the standard error, and six sevenths at
     six times. Negative results are set to zero.
 
@@ -66,6 +66,6 @@ def missing_variance_ratio(
         else:
             error = scheme.projections(remainder.flatten(1), size.flatten(1)).square().mean(0).view(difference.shape)
             freedom = scheme.degrees_of_freedom
-            weight = 1 - _CAUTION * error * freedom / (freedom - 2) / difference.square()
+            weight = 1 - _NOISE_FACTOR * error * freedom / (freedom - 2) / difference.square()
         ratio = ratio + (weight.clamp(min=0) * difference).nan_to_num(0.0, 0.0, 0.0)
     return ratio.clamp(min=0)[blocks].float()

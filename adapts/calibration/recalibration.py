@@ -20,9 +20,9 @@ from ..distribution.quantile_function import QuantileFunction
 from ..persistence.tensors import require_names, taken
 from ..statistics.bootstrap import BlockScheme, block_scheme, student_t_quantile
 
-_CAUTION = 2.0  # factor on the noise variance in the James-Stein weight: half weight at twice the standard error
+_NOISE_FACTOR = 2.0  # factor on the noise variance in the James-Stein weight: half weight at twice the standard error
 _NOISE_LEVELS = LEVELS[1::3]  # the levels at which the noise is estimated
-_SPANS, _FIRST = 6, 2  # spans of time; each after the first two is scored by maps fitted on the spans before it
+_SPANS, _FIRST_SCORED = 6, 2  # spans of time; each after the first two is scored by maps fitted on the spans before it
 _CONFIDENCE = 0.8
 _GRID = torch.tensor(LEVELS, dtype=torch.float64)
 _CHUNK = 2**22  # levels evaluated at once
@@ -168,7 +168,7 @@ class Recalibration:
             candidates["by blocks of leads and the season"] = num_seasons
         gains: dict[str, list[Tensor]] = {candidate: [] for candidate in candidates}
         scored = []
-        for span, before, _ in _spans(scheme)[_FIRST:]:
+        for span, before, _ in _spans(scheme)[_FIRST_SCORED:]:
             if not (before.any() and span.any()):
                 continue
             scored.append(np.flatnonzero(span))
@@ -194,7 +194,7 @@ class Recalibration:
             return Recalibration.identity(), "left out: no significant gain"
         best = max(significant, key=significant.__getitem__)
         selected = Recalibration.fit(pits, blocks, time, season_index=season_index, num_seasons=candidates[best])
-        return selected, f"{best} (log score {significant[best]:+.3f} a step on what came after)"
+        return selected, f"{best} (log score {significant[best]:+.3f} per step, out of sample)"
 
     @staticmethod
     def cross_fitted(
@@ -463,7 +463,10 @@ def _shrunk_towards(maps: Tensor, pits: Pits, group: Tensor, groups: int, scheme
         noise += scheme.projections(total, count, scaled=False).square().mean(0) / len(_NOISE_LEVELS)
     distance = (target - maps).square().mean(-1)
     weight = (
-        (1 - _CAUTION * noise.view(distance.shape) / distance).nan_to_num(0.0, neginf=0.0).clamp(min=0).unsqueeze(-1)
+        (1 - _NOISE_FACTOR * noise.view(distance.shape) / distance)
+        .nan_to_num(0.0, neginf=0.0)
+        .clamp(min=0)
+        .unsqueeze(-1)
     )
     moved = torch.special.ndtr(torch.lerp(_score(maps).expand_as(target), _score(target), weight))
     return torch.where(weight > 0, moved, maps)

@@ -13,12 +13,12 @@ from torch import Tensor
 from ..distribution.levels import nonconformity_of_levels
 from ..distribution.quantile_function import QuantileFunction
 
-_FEWEST = 50  # minimum effective number of exceedances for a fit
+_MIN_EXCEEDANCES = 50  # minimum effective number of exceedances for a fit
 _CRITICAL = 6.0  # critical value of the likelihood ratio for two parameters: 95 % of chi-squared is 5.99
-_LIGHTEST, _HEAVIEST = -0.95, 0.9  # shapes: the likelihood is unbounded below -1, the mean infinite from 1 on
+_MIN_SHAPE, _MAX_SHAPE = -0.95, 0.9  # shapes: the likelihood is unbounded below -1, the mean infinite from 1 on
 _FRACTIONS = (0.5, 0.25, 0.1, 0.03, 0.01, 0.001)  # fractions of an outer tail's probability that get a quantile
-_SCORED = 5  # the first of these, exceeded often enough to score a tail
-_TRIED = 400  # grid size of the profile likelihood, over ratios of shape and scale
+_NUM_SCORED = 5  # number of these exceeded often enough to score a tail
+_GRID_SIZE = 400  # grid size of the profile likelihood, over ratios of shape and scale
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Tails:
 
     def _losses(self, marginals: QuantileFunction, future: Tensor) -> Tensor:
         r"""Return quantile losses (2, D) in the lower and upper tail, relative to the unchanged marginals."""
-        fractions = torch.tensor(_FRACTIONS[:_SCORED], dtype=torch.float64)
+        fractions = torch.tensor(_FRACTIONS[:_NUM_SCORED], dtype=torch.float64)
         losses = []
         for levels in (marginals.levels[0] * fractions, 1 - (1 - marginals.levels[-1]) * fractions):
             pair = []
@@ -159,12 +159,12 @@ def _maximum_likelihood(
     exceedances = _excesses(marginals, future, cells)
     pooled = torch.cat(exceedances)
     effective_fraction = num_effective / max(1, len(future))
-    if effective_fraction * len(pooled) < _FEWEST:
+    if effective_fraction * len(pooled) < _MIN_EXCEEDANCES:
         return None
     shared, gain = _pareto(pooled)
     unchanged = torch.tensor([[0.0, 1.0], [0.0, 1.0]], dtype=torch.float64)
     tails = torch.stack([shared, shared]) if effective_fraction * gain > _CRITICAL else unchanged
-    if min(map(len, exceedances)) * effective_fraction >= _FEWEST:
+    if min(map(len, exceedances)) * effective_fraction >= _MIN_EXCEEDANCES:
         separate, gains = zip(*map(_pareto, exceedances), strict=True)
         if effective_fraction * (sum(gains) - (gain if effective_fraction * gain > _CRITICAL else 0.0)) > _CRITICAL:
             tails = torch.stack(separate)
@@ -175,13 +175,13 @@ def _pareto(excess: Tensor) -> tuple[Tensor, float]:
     r"""Return the Pareto estimate (2,) of excesses (n,) and its likelihood ratio to the unit exponential."""
     largest, mean = float(excess.max()), float(excess.mean())
     ratio = torch.cat([
-        -torch.linspace(0.99, 0.01, _TRIED // 4, dtype=torch.float64) / largest,
-        torch.logspace(-3, 1.5, _TRIED, dtype=torch.float64) / mean,
+        -torch.linspace(0.99, 0.01, _GRID_SIZE // 4, dtype=torch.float64) / largest,
+        torch.logspace(-3, 1.5, _GRID_SIZE, dtype=torch.float64) / mean,
     ])  # fmt: skip
     shape = torch.stack([(value * excess).log1p().mean() for value in ratio])
     scale = shape / ratio
     log_likelihood = -len(excess) * (scale.log() + shape + 1)
-    log_likelihood = log_likelihood.where((shape >= _LIGHTEST) & (shape <= _HEAVIEST), -torch.inf)
+    log_likelihood = log_likelihood.where((shape >= _MIN_SHAPE) & (shape <= _MAX_SHAPE), -torch.inf)
     best = int(log_likelihood.argmax())
     fitted_exponential = -len(excess) * (math.log(mean) + 1)  # the limit of a zero shape
     unit_exponential = -float(excess.sum())

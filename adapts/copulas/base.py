@@ -16,7 +16,7 @@ from ..errors import shown
 from ..registry import COPULAS, resolve
 
 CHUNK = 2**18  # levels drawn at once, so that they fit into the processor's cache
-MANY = 100  # from so many samples on, the position within a stratum carries no information on dependence
+MANY_SAMPLES = 100  # from so many samples on, the position within a stratum carries no information on dependence
 
 
 class Copula(ABC):
@@ -102,11 +102,11 @@ class Copula(ABC):
         """
         if windows % (self.windows or 1):
             raise ValueError(
-                f"a copula of {self.windows} windows draws for a multiple of them, got windows={windows}: take the "
-                "copula of the selected windows with copula.of(index)"
+                f"a copula of {self.windows} windows expects a multiple of that number, got windows={windows}: select "
+                "windows with copula.of(index)"
             )
         scores, positions = self._scores(num_samples, windows, generator).flatten(1).T, None  # (n*H*D, S)
-        if num_samples < MANY:
+        if num_samples < MANY_SAMPLES:
             positions = self._levels(self._scores(num_samples, windows, generator)).flatten(1).T
         step = max(1, CHUNK // num_samples)
         for start in range(0, len(scores), step):

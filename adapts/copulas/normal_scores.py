@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ..distribution.pits import JUMP, Pits
 
-_ROUNDS = 20  # rounds of imputing the unknown scores and re-estimating the correlations
-_STEPS = 40_000  # cells drawn over all rounds: fewer rounds for more cells
-_FEWEST = 4  # minimum number of rounds
-_WHITE = 0.01  # weight of white noise in the sampler's correlation, so that the chain mixes
-_PAIRS = 2**24  # numbers compared at once
+_MAX_ROUNDS = 20  # maximum number of rounds of imputing the unknown scores and re-estimating the correlations
+_MAX_DRAWS = 40_000  # cells drawn over all rounds: fewer rounds for more cells
+_MIN_ROUNDS = 4  # minimum number of rounds
+_NOISE_WEIGHT = 0.01  # weight of white noise in the sampler's correlation, so that the chain mixes
+_MAX_PAIRS = 2**24  # numbers compared at once
 
 
 def ranked(values: Tensor) -> Pits:
@@ -71,9 +71,9 @@ def completed(pits: Tensor | Pits, num_effective: float | None = None, seed: int
     _, horizon, channels = scores.shape
     weight = float(len(scores) if num_effective is None else num_effective)
     cells = [(step, channel, unknown[:, step, channel].nonzero()[:, 0]) for step, channel in unknown.any(0).nonzero()]
-    for _ in range(max(_FEWEST, min(_ROUNDS, _STEPS // len(cells)))):
+    for _ in range(max(_MIN_ROUNDS, min(_MAX_ROUNDS, _MAX_DRAWS // len(cells)))):
         channel_precision, time_precision = (
-            torch.linalg.inv((1 - _WHITE) * matrix + _WHITE * torch.eye(len(matrix), dtype=torch.float64))
+            torch.linalg.inv((1 - _NOISE_WEIGHT) * matrix + _NOISE_WEIGHT * torch.eye(len(matrix), dtype=torch.float64))
             for matrix in kronecker(scores, weight)
         )
         for step, channel, rows in cells:
@@ -118,7 +118,7 @@ def _mapped(pits: Pits) -> tuple[Tensor, Tensor]:
 def _covered(ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     r"""Sum, over windows, the fraction of each jump that lies below each of the ends (C, n)."""
     total = torch.empty_like(ends)
-    step = max(1, _PAIRS // max(1, ends.shape[1] ** 2))
+    step = max(1, _MAX_PAIRS // max(1, ends.shape[1] ** 2))
     for start in range(0, len(ends), step):
         chunk = slice(start, start + step)
         width = (upper[chunk] - lower[chunk]).unsqueeze(1)  # (c, 1, n)

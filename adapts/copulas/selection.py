@@ -16,7 +16,7 @@ from .base import Copula
 from .independent import Independent
 
 Outcomes = tuple[QuantileFunction, Tensor]
-_LEAST = 0.005  # the minimum gain in joint score of a copula; sampling noise is about .002
+_MIN_GAIN = 0.005  # the minimum gain in joint score of a copula; sampling noise is about .002
 _CHUNK = 2**22  # numbers per draw
 #: The number of samples per window that score a copula.
 SAMPLES = 100
@@ -119,7 +119,7 @@ def choose_copula(
             gains[name] = 1 - _against(reference, scores)
     means = {name: float(gain.mean()) for name, gain in gains.items()}
     simplest, best = next(iter(means)), max(means, key=means.__getitem__)
-    return best if means[best] - means[simplest] > (_LEAST if sampled else 0.0) else simplest, means
+    return best if means[best] - means[simplest] > (_MIN_GAIN if sampled else 0.0) else simplest, means
 
 
 def _joint_scores(samples: Tensor, truth: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+#: The default level grid: a superset of the deciles, so that resampling deciles to it is exact.
 LEVELS: tuple[float, ...] = (0.01, 0.025, *(round(0.05 * i, 2) for i in range(1, 20)), 0.975, 0.99)
 LOW, HIGH = 0.1, 0.9  # where the warp changes from linear to logarithmic
 EDGE = 2.0**-24  # minimum distance of levels from 0 and 1, where the tails are infinite

@@ -26,10 +26,7 @@ from .levels import (
 )
 from .pits import JUMP, Pits
 
-r"""The default level grid: a superset of the deciles, so that going from deciles to it loses nothing."""
-
-
-_FARTHEST = 1000.0  # maximum nonconformity score, beyond that of any useful distribution
+_MAX_SCORE = 1000.0  # maximum nonconformity score, beyond that of any useful distribution
 _CHUNK = 2**22  # maximum number of elements of a vectorised step
 _CACHED = 2**18  # the same where a step makes many passes over its elements, which must fit into the cache
 
@@ -365,7 +362,7 @@ class QuantileFunction:
         """
         lower, upper = self._warped_jump(y, tail_scale)
         nearest = lower.new_tensor(0.5).clamp(lower, upper)
-        return (2 * nearest - 1).abs().clamp(max=_FARTHEST).where(~y.isnan(), torch.nan)
+        return (2 * nearest - 1).abs().clamp(max=_MAX_SCORE).where(~y.isnan(), torch.nan)
 
     @property
     def tail_scale(self) -> Tensor:
@@ -434,15 +431,15 @@ class QuantileFunction:
     def mean(self) -> Tensor:
         r"""Return the mean, exact (with tails and the atoms of the support), with shape :math:`(*)`."""
         mean = self._moments()[0].to(self.values)
-        return self._clip(torch.where(self._certain, self.values[..., 0], mean))  # rounding may cross a bound
+        return self._clip(torch.where(self._degenerate, self.values[..., 0], mean))  # rounding may cross a bound
 
     @property
     def variance(self) -> Tensor:
         r"""Return the variance, exact (with tails and the atoms of the support), with shape :math:`(*)`."""
-        return torch.where(self._certain, 0.0, self._moments()[1].to(self.values))
+        return torch.where(self._degenerate, 0.0, self._moments()[1].to(self.values))
 
     @property
-    def _certain(self) -> Tensor:
+    def _degenerate(self) -> Tensor:
         r"""Return which distributions are constants, whose moments are free of rounding errors, with shape (*)."""
         return self.values[..., 0] == self.values[..., -1]
 

@@ -57,8 +57,8 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 FROZEN = "frozen model"
-USUAL = (FROZEN, "last value", "seasonal naive")  # the default baselines
-KNOWN = (FROZEN, *BASELINES)
+DEFAULT_BASELINES = (FROZEN, "last value", "seasonal naive")  # the default baselines
+ALL_BASELINES = (FROZEN, *BASELINES)
 
 _FIT_WINDOWS = 2000  # maximum number of windows for the residuals of the baselines
 _MOST_SAMPLES = 2**14  # maximum number of samples, as scores compare all pairs
@@ -465,12 +465,12 @@ def _named(models: Adapter | Mapping[str, Adapter]) -> dict[str, Adapter]:
 def _baseline_names(baselines: bool | str | Sequence[str]) -> list[str]:
     r"""Return the names of the requested baselines."""
     if isinstance(baselines, bool):
-        return list(USUAL) if baselines else []
+        return list(DEFAULT_BASELINES) if baselines else []
     if not isinstance(baselines, str | Sequence):
         raise ValueError(f"a backtest expects baselines to be True, False or names, got {shown(baselines)}")
     for name in (requested := [baselines] if isinstance(baselines, str) else baselines):
-        checks.choice("baseline", name, (*KNOWN, "all"))
-    names = list(KNOWN) if "all" in requested else list(dict.fromkeys(requested))
+        checks.choice("baseline", name, (*ALL_BASELINES, "all"))
+    names = list(ALL_BASELINES) if "all" in requested else list(dict.fromkeys(requested))
     if "var" in names:
         VAR()  # fails early if statsmodels is missing
     return names

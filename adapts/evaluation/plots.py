@@ -18,7 +18,7 @@ from .. import checks
 from ..data.times import Times
 from ..distribution.joint import JointDistribution
 from ..errors import shown, unknown
-from ..forecast.forecast import Forecast, noted, plain_ticks
+from ..forecast.forecast import Forecast, add_notes, plain_ticks
 from .scores import coverage, pit_deviations, pit_ece, pit_ece_floor
 from .tables import block_slices
 
@@ -37,8 +37,8 @@ NAMES = {"mse": "MSE", "mae": "MAE", "crps": "CRPS", "wql": "WQL", "pit_ece": "P
          "coverage_80_calm": "coverage of the 80% interval, calm",
          "coverage_80_volatile": "coverage of the 80% interval, volatile",
          "interval_score_80": "interval score, 80%"}  # fmt: skip
-MOST = 24  # the most channels that remain readable in one chart
-_MOST_CELLS, _FEW_CELLS = 8, 6  # the most cells of a pair plot, and the most that are chosen by default
+MAX_CHANNELS = 24  # maximum number of readable channels in one chart
+_MAX_CELLS, _FEW_CELLS = 8, 6  # maximum number of cells of a pair plot, and of cells chosen by default
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def fan_chart(
     from matplotlib.figure import Figure
 
     channels = [str(channel) for channel in observed.columns]
-    shown = channels[:MOST]
+    shown = channels[:MAX_CHANNELS]
     columns = 1 if len(shown) <= 3 else 2 if len(shown) <= 10 else 3
     rows = -(-len(shown) // columns)
     size = (7.5 if columns == 1 else 5.2 * columns, 0.9 + (2.2 if columns == 1 else 1.75) * rows)
@@ -92,14 +92,14 @@ def fan_chart(
     _label_dates(grid.flat[0], observed.index)
 
     handles = _legend_handles(fans)
-    truncated = f"first {MOST} of {len(channels)} channels" if len(channels) > MOST else ""
+    truncated = f"first {MAX_CHANNELS} of {len(channels)} channels" if len(channels) > MAX_CHANNELS else ""
     text = ", ".join(part for part in (title, truncated) if part)
     if text:
         figure.suptitle(text, fontsize=11, parse_math=False)
     as_written(
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8.5)
     )
-    noted(figure, notes)
+    add_notes(figure, notes)
     return figure
 
 
@@ -299,7 +299,7 @@ def pit_histogram(pits: Mapping[str, Tensor], time: Times, *, bins: int = 10, co
     from matplotlib.figure import Figure
 
     if bins < 2:
-        raise ValueError(f"a histogram has two bars or more, got bins={bins!r}")
+        raise ValueError(f"pit_histogram expects bins to be 2 or more, got bins={bins!r}")
     whole, *parts = block_slices(next(iter(pits.values())).shape[1])
     blocks = parts or [whole]
     figure = Figure(figsize=(2.3 * len(blocks) + 1.0, 1.7 * len(pits) + 1.1), layout="constrained", dpi=130)
@@ -375,9 +375,9 @@ def sample_pairs(
 
     names, steps = _chosen_cells(forecast, channels, leads)
     cells = [(name, step) for name in names for step in steps]
-    if not 2 <= len(cells) <= _MOST_CELLS:
+    if not 2 <= len(cells) <= _MAX_CELLS:
         raise ValueError(
-            f"sample_pairs draws 2 to {_MOST_CELLS} cells, got {len(cells)}: {', '.join(names)} at lead "
+            f"sample_pairs draws 2 to {_MAX_CELLS} cells, got {len(cells)}: {', '.join(names)} at lead "
             f"{', '.join(map(str, steps))}; select others with channels=[...] and leads=[...]"
         )
     if truth is not None:

@@ -50,9 +50,9 @@ class VAR(Baseline):
     The order :math:`p` minimises BIC. It is at most 24, with at most 200 regressors per equation (always one lag) and
     at least ten rows per regressor. The width of the predictive distribution follows from errors per horizon step on
     the last fifth of the fit, by a model of the earlier rows. The Gaussian covariance is not used, as it assumes a
-    correct model and the same shocks at all hours. Cells are independent. Then the model is refitted to all rows. Missing
-    values are filled forward, or with the channel's mean. Constant channels, items too short for one lag and explosive
-    forecasts take the last value.
+    correct model and the same shocks at all hours. Cells are independent. Then the model is refitted to all rows.
+    Missing values are filled forward, or with the channel's mean. Constant channels, items too short for one lag and
+    explosive forecasts take the last value.
 
     References:
         | New Introduction to Multiple Time Series Analysis (Lütkepohl, 2005)
