@@ -283,8 +283,8 @@ class TestSamplePairs:
         for options, words in (
             ({"channels": ["c0", "d1"]}, "no channel of the forecast is called 'd1'"),
             ({"leads": [0, 1]}, "leads are horizon steps from 1 to 8, got 0"),
-            ({"channels": "c0", "leads": 3}, "draws 2 to 8 cells, got 1, of c0 at lead 3: name others"),
-            ({"leads": [1, 2, 3, 4], "channels": ["c0", "c1", "c2"]}, "got 12, of c0, c1, c2 at lead 1, 2, 3, 4"),
+            ({"channels": "c0", "leads": 3}, "draws 2 to 8 cells, got 1: c0 at lead 3; select others"),
+            ({"leads": [1, 2, 3, 4], "channels": ["c0", "c1", "c2"]}, "got 12: c0, c1, c2 at lead 1, 2, 3, 4"),
             ({"truth": truth[["c0", "c1"]]}, "no column of the truth is called 'c2'"),
             ({"truth": truth.set_axis(forecast.index + pd.Timedelta("9d"))}, "the truth must share rows with"),
         ):
