@@ -414,5 +414,5 @@ def test_roots_that_no_fit_leaves_behind_are_refused():
     copula = structured(math.inf)
     for factor in (1e-30, 1e-20, 1e20):
         state = {**copula.state(), "structured.roots": copula.state()["structured.roots"] * factor}
-        with pytest.raises(ValueError, match="'roots' is expected to hold scores of a variance near one"):
+        with pytest.raises(ValueError, match="'roots' is expected to give scores with a variance near one"):
             Copula.from_state(state)
