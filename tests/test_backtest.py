@@ -372,7 +372,7 @@ class TestHeldBack:
             ({"scale": "test"}, "scale to be 'train' or 'none', got 'test'"),
             ({"windows": 0}, "windows to be a positive integer or None, got 0"),
             ({"stride": -1}, "stride to be a positive integer or None, got -1"),
-            ({"windows": 70}, "the series has 400 steps, at least 438 are needed for 70 windows of 6 steps held back"),
+            ({"windows": 70}, "the series has 400 steps, at least 438 are needed for 70 windows of 6 steps held out"),
         ],
     )
     def test_errors(self, options, words):
