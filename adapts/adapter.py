@@ -329,10 +329,10 @@ class Adapter(Estimator):
         def forecast(live: Fitted, windows: Windows) -> Forecasts:
             predictor = self._predictor_of(live)
             marginals, windows = predictor.marginals, predictor.standardiser.standardised(windows)
-            frozen = marginals.frozen(windows)
-            law = recalibrated(live, marginals.law(windows, frozen)[0], windows)
+            frozen = marginals.zero_shot(windows)
+            law = recalibrated(live, marginals.predict(windows, frozen)[0], windows)
             medians = frozen.values[..., predictor.model.median_index]
-            return Forecasts(windows, marginals.continued, medians, law, marginals.truth(windows), self.seed)
+            return Forecasts(windows, marginals.completed_context, medians, law, marginals.truth(windows), self.seed)
 
         self.fitted_ = follow(fitted, extend(fitted.panel, later, filled=bool(regularise)), forecast)
         return self
@@ -426,12 +426,12 @@ class Adapter(Estimator):
             ValueError: If the series are too short for that many windows, an option makes no sense, or the folder
                 holds another backtest.
         """
-        from .evaluation.backtest import beside, count_stages, roll
+        from .evaluation.backtest import count_stages, roll, with_models
         from .evaluation.progress import progress_bar
 
         for name, value in (("refit", refit), ("return_forecasts", return_forecasts), ("progress", progress)):
             checks.flag(f"backtest expects {name}", value)
-        contestants = beside(self, models)
+        contestants = with_models(self, models)
         checks.flag("expected calendar", calendar)
         roles: dict[str, Any] = {
             "target": target, "past_covariates": column_names("past_covariates", past_covariates),

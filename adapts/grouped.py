@@ -277,11 +277,11 @@ class GroupedAdapter:
         """
         import pandas as pd
 
-        from .evaluation.backtest import beside, count_stages, roll
+        from .evaluation.backtest import count_stages, roll, with_models
         from .evaluation.progress import progress_bar
         from .evaluation.tables import joined, summarise
 
-        contestants = beside(self.adapter, models)
+        contestants = with_models(self.adapter, models)
         given = self._split(series, item_column, timestamp_column)
         if _ALL in given.frames:
             raise ValueError(

@@ -163,7 +163,7 @@ class TestScoreTable:
 
     def test_no_channel_is_called_all(self):
         y = torch.randn(9, 8, 2)
-        with pytest.raises(ValueError, match="a channel is called so too: give it another name"):
+        with pytest.raises(ValueError, match="which is the name of a channel too: give it another name"):
             self.table({"m": normal_law(torch.zeros_like(y), 1.0)}, y, channels=["a", "all"])
 
     def test_a_constant_channel_has_no_calibration(self):
@@ -372,7 +372,7 @@ class TestHeldBack:
             ({"scale": "test"}, "scale to be 'train' or 'none', got 'test'"),
             ({"windows": 0}, "windows to be a positive integer or None, got 0"),
             ({"stride": -1}, "stride to be a positive integer or None, got -1"),
-            ({"windows": 70}, "the series has 400 steps, at least 438 are needed for 70 windows of 6 steps held back"),
+            ({"windows": 70}, "the series has 400 steps, at least 438 are needed for 70 windows of 6 steps held out"),
         ],
     )
     def test_errors(self, options, words):
@@ -384,7 +384,7 @@ class TestHeldBack:
             self.rolled(Panel.of(self.values[:20]))
 
     def test_no_window_between_the_borders(self):
-        with pytest.raises(ValueError, match="the 4 rows held back hold no window of prediction_length=6"):
+        with pytest.raises(ValueError, match="the 4 held-out rows contain no window of prediction_length=6"):
             self.rolled(Dataset("card", Panel.of(self.values), borders=(200, 396)))
 
     def test_nothing_came_true(self):
@@ -561,9 +561,9 @@ class TestSeveralModels:
             ([KnownLaw()], {}, "expects an Adapter, or a mapping of names to Adapters, got list"),
             ({"a": "residual"}, {}, "expects an Adapter, or a mapping of names to Adapters, got str for 'a'"),
             (KnownLaw, {}, "mapping of names to Adapters, got KnownLaw, which is a class"),
-            ({}, {}, "mapping of names to Adapters, got an empty one"),
+            ({}, {}, "mapping of names to Adapters, got an empty mapping"),
             ({"a": KnownLaw(6), "b": KnownLaw(7)}, {}, "their prediction_length differs: 'a' 6, 'b' 7"),
-            ({"last value": KnownLaw()}, {}, "a model is called 'last value', as a baseline beside it is"),
+            ({"last value": KnownLaw()}, {}, "a model has the name of the baseline 'last value'"),
             (KnownLaw(), {"num_samples": 1}, "num_samples to be an integer of at least 2, got 1"),
             (KnownLaw(), {"windows": 2.5}, "windows to be a positive integer or None, got 2.5"),
         ],
@@ -626,7 +626,7 @@ class TestForecasts:
 
     def test_too_many_to_keep(self):
         panel = Panel.of(np.zeros((20_000, 300)))
-        with pytest.raises(ValueError, match=r"would take .* GB, at most 4 GB are kept: ask for fewer windows"):
+        with pytest.raises(ValueError, match=r"would take .* GB, at most 4 GB are allowed: use fewer windows"):
             roll(KnownLaw(), panel, stride=1, forecasts=True)
 
 
@@ -762,7 +762,7 @@ class TestItemsWithoutAWindow:
         panel = Panel.of([whole, whole[:60], whole * 2, whole[:-100]])
         with caplog.at_level("WARNING", "adapts"):
             rolled = roll(KnownLaw(), panel, windows=4, num_samples=10)
-        assert caplog.messages == ["2 of 4 items are not scored, for no window of theirs is held back: 1, 3"]
+        assert caplog.messages == ["2 of 4 items are not scored, as they have no held-out window: 1, 3"]
         assert sorted(set(rolled.windows.item.tolist())) == [0, 2]
 
     def test_nothing_is_told_where_all_are_scored(self, caplog):
@@ -788,8 +788,8 @@ class TestAdapterBacktest:
     @pytest.mark.parametrize(
         ("models", "words"),
         [
-            ({"adapter": KnownLaw()}, r"this one is called 'adapter'; got \['adapter'\]"),
-            ([KnownLaw()], "expects models to map names to Adapters, .* got list"),
+            ({"adapter": KnownLaw()}, r"names other than 'adapter' to Adapters, got \['adapter'\]"),
+            ([KnownLaw()], "expects models to map names other than .adapter. to Adapters, got list"),
         ],
     )
     def test_models_have_names_of_their_own(self, models, words):

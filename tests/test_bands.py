@@ -40,8 +40,8 @@ class TestCoverage:
         law = normal_law(1, Independent(HORIZON, CHANNELS))  # wrong dependence, and margins half as wide as the truth
         for seed in range(40):
             truth = torch.special.ndtri(copula().uniforms(1, torch.Generator().manual_seed(seed), windows=300)[0]) * 2
-            reach = law.marginals[torch.zeros(100, dtype=torch.long)].reach(truth[:100])
-            low, high = JointBands.fit(reach).band(law, 0.9, joint)
+            scores = law.marginals[torch.zeros(100, dtype=torch.long)].nonconformity(truth[:100])
+            low, high = JointBands.fit(scores).band(law, 0.9, joint)
             inside = ((truth[100:] >= low) & (truth[100:] <= high)).float()
             covered.append(inside.amin(JOINT[joint]).mean())
         assert 0.87 < float(torch.stack(covered).mean()) < 0.93
@@ -62,24 +62,24 @@ class TestCoverage:
 
 
 def test_missing_outcomes_are_left_out():
-    reach = torch.rand(200, HORIZON, CHANNELS)
+    scores = torch.rand(200, HORIZON, CHANNELS)
     law = normal_law(1, copula())
-    some = reach.clone()
+    some = scores.clone()
     some[:50], some[50:, 0, 0] = math.nan, math.nan
-    a = JointBands.fit(some).reach(law, 0.9, "channels")
-    assert a.shape == (HORIZON, 1) and torch.equal(a[1:], JointBands.fit(reach[50:]).reach(law, 0.9, "channels")[1:])
+    a = JointBands.fit(some).score(law, 0.9, "channels")
+    assert a.shape == (HORIZON, 1) and torch.equal(a[1:], JointBands.fit(scores[50:]).score(law, 0.9, "channels")[1:])
     some[..., 0] = math.nan  # a channel of which nothing is known reaches as far as the others do on the mean
-    each = JointBands.fit(some).reach(law, 0.9, "all")[0]
+    each = JointBands.fit(some).score(law, 0.9, "all")[0]
     assert float(each[0]) == pytest.approx(float(each[1:].mean()))
 
 
 def test_no_band_is_narrower_than_one_of_a_lower_level_or_than_intervals():
     law = normal_law(1, copula())
-    for reach in (3 * torch.rand(60, HORIZON, CHANNELS), torch.zeros(5, HORIZON, CHANNELS)):
+    for scores in (3 * torch.rand(60, HORIZON, CHANNELS), torch.zeros(5, HORIZON, CHANNELS)):
         for joint in JOINT:
             widths = []
             for level in (0.9, 0.97, 0.99, 0.999, 0.99999):
-                low, high = JointBands.fit(reach).band(law, level, joint, torch.Generator().manual_seed(0))
+                low, high = JointBands.fit(scores).band(law, level, joint, torch.Generator().manual_seed(0))
                 widths.append(high - low)
             assert all(bool((more >= less - 1e-6).all()) for less, more in pairwise(widths))
             assert bool((widths[-1] >= law.marginals(0.999995) - law.marginals(0.000005) - 1e-4).all())
@@ -90,7 +90,7 @@ def test_bands_that_were_not_fitted_wait_for_dates_without_overlap(items):
     law, bands = normal_law(items, copula()), JointBands()
     for number in range(1, 8 * HORIZON + 1):
         bands = bands.follow(law.marginals, torch.full((items, HORIZON, CHANNELS), 0.1))
-        far = float(bands.reach(law, 0.8, "all", torch.Generator().manual_seed(0)).max())
+        far = float(bands.score(law, 0.8, "all", torch.Generator().manual_seed(0)).max())
         assert (far < 0.2) == (number == 8 * HORIZON)
 
 
@@ -98,25 +98,25 @@ def test_bands_that_were_not_fitted_wait_for_dates_without_overlap(items):
 def test_bands_of_many_channels_hold_of_few_windows_too(windows, channels):
     inside = []
     for seed in range(60):
-        reach = (
+        scores = (
             torch.rand(windows + 200, 2, channels, generator=torch.Generator().manual_seed(seed)).neg().log1p().neg()
         )
-        far = JointBands.fit(reach[:windows]).reach(uniform_law(channels), 0.9, "all")
-        inside.append((reach[windows:] <= far).flatten(1).all(1).float().mean())
+        far = JointBands.fit(scores[:windows]).score(uniform_law(channels), 0.9, "all")
+        inside.append((scores[windows:] <= far).flatten(1).all(1).float().mean())
     assert 0.88 < float(torch.stack(inside).mean()) < 0.93
 
 
 def test_the_rank_is_the_finite_sample_one():
-    reach = torch.arange(1.0, 10.0).view(-1, 1, 1).expand(-1, HORIZON, CHANNELS) / 10
+    scores = torch.arange(1.0, 10.0).view(-1, 1, 1).expand(-1, HORIZON, CHANNELS) / 10
     for joint in JOINT:
-        far = JointBands.fit(reach).reach(normal_law(1, copula()), 0.9, joint)
+        far = JointBands.fit(scores).score(normal_law(1, copula()), 0.9, joint)
         assert far.numpy() == pytest.approx(0.9)  # ceil(10 * .9) = 9th of 9
 
 
 def test_state_makes_them_again():
     law = normal_law(1, copula())
     margins, truth = law.marginals[torch.zeros(20, dtype=torch.long)], law.sample(20)[:, 0]
-    for bands in (JointBands.fit(margins.reach(truth)), JointBands().follow(margins, truth)):
+    for bands in (JointBands.fit(margins.nonconformity(truth)), JointBands().follow(margins, truth)):
         again = JointBands.from_state(bands.state())
         for joint in JOINT:
             ends = [each.band(law, 0.8, joint, torch.Generator().manual_seed(0)) for each in (bands, again)]
@@ -126,7 +126,7 @@ def test_state_makes_them_again():
 
 def test_errors():
     law = normal_law(1, copula())
-    with pytest.raises(ValueError, match="jointly over 'time', 'channels' or 'all', got 'leads'"):
+    with pytest.raises(ValueError, match="joint to be 'time', 'channels' or 'all', got 'leads'"):
         JointBands().band(law, 0.9, "leads")
     with pytest.raises(ValueError, match="levels lie within"):
         JointBands().band(law, np.float64(90), "all")
@@ -145,25 +145,25 @@ def test_many_items_are_remembered_by_dates():
 def test_later_windows_move_all_channels_together():
     r"""How channels compare is that of the fit, so that few later windows tell one number, not one a channel."""
     law, truth = normal_law(400, copula()), normal_law(400, copula()).sample(1)[0]
-    fitted = JointBands.fit(law.marginals.reach(truth) * torch.tensor([1.0, 2.0, 3.0]))
+    fitted = JointBands.fit(law.marginals.nonconformity(truth) * torch.tensor([1.0, 2.0, 3.0]))
     later = fitted
     for number in range(150):
         later = later.follow(law.marginals[[number]], 3 * truth[[number]])
     usual, excess = fitted.units
     for bands in (fitted, later):
-        far = (bands.reach(law, 0.8, "all")[0] - usual) / excess
+        far = (bands.score(law, 0.8, "all")[0] - usual) / excess
         assert far.numpy() == pytest.approx(float(far[0]))
-    assert bool((later.reach(law, 0.8, "all") != fitted.reach(law, 0.8, "all")).all())
+    assert bool((later.score(law, 0.8, "all") != fitted.score(law, 0.8, "all")).all())
 
 
 def test_certain_channels_widen_no_band():
     law = normal_law(200, Independent(HORIZON, CHANNELS))
-    reach = law.marginals.reach(normal_law(200, copula()).sample(1, torch.Generator().manual_seed(0))[0])
+    scores = law.marginals.nonconformity(normal_law(200, copula()).sample(1, torch.Generator().manual_seed(0))[0])
     nothing = QuantileFunction(LEVELS, torch.zeros(200, HORIZON, CHANNELS, len(LEVELS)))  # nights
-    sure = nothing.reach(torch.zeros(200, HORIZON, CHANNELS))
+    sure = nothing.nonconformity(torch.zeros(200, HORIZON, CHANNELS))
     assert not bool(sure.any())
     for joint in ("channels", "all"):
-        far, own = (JointBands.fit(some).reach(law, 0.9, joint) for some in (torch.cat([reach, sure], 2), reach))
+        far, own = (JointBands.fit(some).score(law, 0.9, joint) for some in (torch.cat([scores, sure], 2), scores))
         assert torch.equal(far[:, : own.shape[1]], own)
 
 
@@ -176,7 +176,7 @@ def test_one_channel_that_errs_far_does_not_widen_the_others():
         truth = torch.randn(800, HORIZON, CHANNELS + 1, generator=generator)
         far = torch.rand(800, 1, generator=generator) < 0.05  # now and then, by a hundred deviations
         truth[:, :, 0] += 100 * far * torch.randn(800, 1, generator=generator)
-        bands = JointBands.fit(margins.reach(truth[:400]))
+        bands = JointBands.fit(margins.nonconformity(truth[:400]))
         low, high = bands.band(JointDistribution(margins[[0]], Independent(HORIZON, CHANNELS + 1)), 0.9)
         inside.append(((truth[400:] >= low) & (truth[400:] <= high)).all(2).all(1).float().mean())
         widths.append((high - low)[..., 1:].mean())
@@ -197,7 +197,7 @@ def test_laws_that_are_at_times_too_sure_keep_bands_finite_and_narrow():
         truth = torch.randn(400, HORIZON, CHANNELS, generator=generator)
         seen = (torch.rand(400, 1, 1, generator=generator) < 0.05) | ~sure.view(-1, 1, 1)
         truth = (truth * seen).clamp(min=0)
-        bands = JointBands.fit(margins[slice(200)].reach(truth[:200], least), least)
+        bands = JointBands.fit(margins[slice(200)].nonconformity(truth[:200], least), least)
         low, high = bands.band(JointDistribution(margins[slice(200, None)], Independent(HORIZON, CHANNELS)), 0.9)
         covered.append(((truth[200:] >= low) & (truth[200:] <= high)).float().amin((1, 2)).mean())
         assert float(high.max()) < 15 and float(low.min()) == 0
@@ -218,7 +218,7 @@ def test_bands_of_laws_with_atoms_cover_as_they_say():
     for _ in range(20):
         levels = copula().uniforms(1, generator, windows=400)[0]
         truth = (middle + torch.special.ndtri(levels)).clamp(min=0)
-        bands = JointBands.fit(margins[slice(200)].reach(truth[:200]))
+        bands = JointBands.fit(margins[slice(200)].nonconformity(truth[:200]))
         low, high = bands.band(JointDistribution(margins[slice(200, None)], copula()), 0.9, "all", generator)
         covered.append(((truth[200:] >= low) & (truth[200:] <= high)).float().amin((1, 2)).mean())
     assert 0.88 < float(torch.stack(covered).mean()) < 0.93

@@ -395,7 +395,7 @@ def test_the_predictive_law_is_right_where_it_is_known() -> None:
         pipeline = MarginalPredictor(module, model, (-bound, bound), 64, 0, posterior_draws=256)
         forecast = seen.past()[:, -1:]  # what the frozen model says of the median
         module.solve(Evidence(seen.past(), seen.future(), forecast, torch.zeros(20)), choose=True)
-        law, parts = pipeline.law(new)
+        law, parts = pipeline.predict(new)
         x, y = forecast[:, 0].double(), seen.future()[:, 0].double()
         last = new.past()[:, -1].double()
         exact = BayesianRegression.fit(x, y, 1.0, prior=torch.eye(2).double())

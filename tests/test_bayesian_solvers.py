@@ -113,7 +113,7 @@ def test_predictive_intervals_cover(rows: int) -> None:
     y, target = (each @ truth + noise * torch.randn(problems, rows, 1, dtype=torch.float64) for each in (x, new))
     law = BayesianRegression.fit(x, y, precision).predict(new[:, :1])
     distance = ((target[:, :1] - law.location) / law.scale).abs()
-    sample = torch.distributions.StudentT(float(law.freedom[0])).sample((1_000_000,))
+    sample = torch.distributions.StudentT(float(law.degrees_of_freedom[0])).sample((1_000_000,))
     wide, narrow = sample.quantile(torch.tensor([0.9, 0.7]))
     covered = (distance < wide).double().mean()
     assert abs(float(covered) - 0.8) < 4 * math.sqrt(0.16 / problems)

@@ -220,7 +220,7 @@ def test_the_frozen_model_gets_its_share_of_few_values(fitted: Adapter, cold: Pa
     windows = fitted._predictor("predict").standardiser.standardised(starting(cold, rows))
     pipeline = fitted._predictor("predict").marginals
     ours, theirs = (
-        pipeline.frozen(some).values
+        pipeline.zero_shot(some).values
         for some in (windows, replace(windows, preparation=replace(windows.preparation, cold_start=None)))
     )
     past = windows.past()
@@ -263,8 +263,8 @@ def test_an_adapter_is_around_the_frozen_model_alone(family: str, cold: Panel) -
         ours._predictor("predict").marginals,
         replace(windows, preparation=replace(windows.preparation, cold_start=None)),
     )
-    adapted = pipeline.adapted(windows, pipeline.frozen(windows)).at(LEVELS)
-    around = pipeline.adapted(alone, pipeline.frozen(alone)).at(LEVELS)
+    adapted = pipeline.adapted(windows, pipeline.zero_shot(windows)).at(LEVELS)
+    around = pipeline.adapted(alone, pipeline.zero_shot(alone)).at(LEVELS)
     past, share = windows.past(), 7 / (windows.preparation.cold_start.enough - 2)
     known = torch.stack(
         [windows.preparation.cold_start.law(past[..., n], torch.full((len(past),), n)) for n in range(2)], 2
@@ -300,7 +300,7 @@ def test_no_adapter_knows_more_of_one_or_two_values(family: str) -> None:
         ours._predictor("predict").standardiser.standardised(windows),
         ours._predictor("predict").marginals,
     )
-    frozen = pipeline.frozen(standard)
+    frozen = pipeline.zero_shot(standard)
     assert torch.equal(pipeline.adapted(standard, frozen).values, frozen.values)
 
 

@@ -153,14 +153,14 @@ class TestFitGaussian:
 
     def test_too_few_windows_mean_independence(self):
         pits = gaussian().uniforms(1, windows=50)[0]
-        fitted = fit_gaussian(pits, independent=2.5)
+        fitted = fit_gaussian(pits, num_effective=2.5)
         assert torch.equal(fitted.channel_correlation, torch.eye(CHANNELS))
         assert torch.equal(fitted.time_correlation, torch.eye(HORIZON))
 
     def test_overlap_shrinks_more(self):
         pits = Independent(8, 5).uniforms(1, windows=60)[0]
         away = [
-            float((fit_gaussian(pits, independent=n).channel_correlation - torch.eye(5)).abs().sum()) for n in (60, 5)
+            float((fit_gaussian(pits, num_effective=n).channel_correlation - torch.eye(5)).abs().sum()) for n in (60, 5)
         ]
         assert away[1] <= away[0]
 
@@ -256,7 +256,7 @@ class TestLaw:
 
     def test_error_on_a_copula_of_another_size(self):
         with pytest.raises(
-            ValueError, match=r"6 leads and 4 channels takes marginals of shape \(n, 6, 4\), got \(3, 5"
+            ValueError, match=r"6 horizon steps and 4 channels expects marginals of shape \(n, 6, 4\), got \(3, 5"
         ):
             JointDistribution(QuantileFunction(LEVELS, torch.zeros(3, 5, 4, len(LEVELS))), gaussian())
 
@@ -338,9 +338,9 @@ class TestPaths:
 
     def test_errors(self):
         law = self.law()
-        with pytest.raises(ValueError, match="a copula of 3 windows takes the marginals of as many, got 2"):
+        with pytest.raises(ValueError, match="a copula of 3 windows expects the marginals of as many, got 2"):
             JointDistribution(law.marginals[:2], law.copula)
-        with pytest.raises(ValueError, match="a copula of 3 windows draws for a multiple of them, got windows=4"):
+        with pytest.raises(ValueError, match="a copula of 3 windows expects a multiple of that number, got windows=4"):
             law.copula.uniforms(10, windows=4)
         with pytest.raises(ValueError, match=r"S of two or more and n of one or more, got \(1, 3, 6, 4\)"):
             PathCopula(torch.zeros(1, 3, HORIZON, CHANNELS))
@@ -359,10 +359,10 @@ class TestBlocks:
 
     def test_clock(self):
         clock = block_scheme(times(np.arange(0, 960 - 24)), 24)
-        assert clock is not None and clock.bins == 39 and clock.freedom == 10
+        assert clock is not None and clock.bins == 39 and clock.degrees_of_freedom == 10
         assert block_scheme(times(np.arange(50)), 24) is None and block_scheme(times([]), 24) is None
         items = block_scheme(times(np.zeros(9, int), np.arange(9)), 24)
-        assert items is not None and items.bins == 9 and items.freedom == 8
+        assert items is not None and items.bins == 9 and items.degrees_of_freedom == 8
         assert block_scheme(times([0, 1000, 1001, 1040, 2000, 3000]), 24).bins == 5  # empty bins hold nothing
 
     def test_rows_are_no_times(self):
@@ -414,5 +414,5 @@ def test_roots_that_no_fit_leaves_behind_are_refused():
     copula = structured(math.inf)
     for factor in (1e-30, 1e-20, 1e20):
         state = {**copula.state(), "structured.roots": copula.state()["structured.roots"] * factor}
-        with pytest.raises(ValueError, match="'roots' is expected to hold scores of a variance near one"):
+        with pytest.raises(ValueError, match="'roots' is expected to give scores with a variance near one"):
             Copula.from_state(state)

@@ -166,15 +166,15 @@ class TestBand:
         np.testing.assert_allclose((low + high) / 2, make().quantile(0.5), atol=1e-3)
 
     def test_past_outcomes_decide_where_there_are_any(self):
-        reach = torch.linspace(0.0, 0.8, 99).view(-1, 1, 1).expand(-1, 6, 3)
-        low, high = make(bands=JointBands.fit(reach)).band(0.9, "all")
+        scores = torch.linspace(0.0, 0.8, 99).view(-1, 1, 1).expand(-1, 6, 3)
+        low, high = make(bands=JointBands.fit(scores)).band(0.9, "all")
         inner = 0.8 * 89 / 98  # the 90th of 99
         lower, upper = make().interval(inner)
         np.testing.assert_allclose(low, lower, atol=1e-3)
         np.testing.assert_allclose(high, upper, atol=1e-3)
 
     def test_errors(self):
-        with pytest.raises(ValueError, match="jointly over 'time', 'channels' or 'all', got 'leads'"):
+        with pytest.raises(ValueError, match="joint to be 'time', 'channels' or 'all', got 'leads'"):
             make().band(joint="leads")
         with pytest.raises(ValueError, match="levels lie within"):
             make().band(90)
@@ -221,13 +221,13 @@ class TestEvents:
 
     def test_errors(self):
         forecast = make()
-        with pytest.raises(ValueError, match=r"weights have shape \(3,\), one a channel, or \(6, 3\)"):
+        with pytest.raises(ValueError, match=r"weights have shape \(3,\), one per channel, or \(6, 3\)"):
             forecast.aggregate([1, 2])
         with pytest.raises(ValueError, match="expects a function that returns numbers, got <U1: return floats"):
             forecast.aggregate(lambda path: "x")
-        with pytest.raises(ValueError, match="an event tells true or false of a path, got float32"):
+        with pytest.raises(ValueError, match="the event must return true or false for a path, got float32"):
             forecast.probability(lambda path: path.max())
-        with pytest.raises(ValueError, match="1 to 200 scenarios can be picked, got k=0"):
+        with pytest.raises(ValueError, match="k from 1 to 200, the number of samples, got k=0"):
             forecast.scenarios(0)
 
 
@@ -374,7 +374,7 @@ class TestPlot:
     def test_many_channels_are_cut_and_it_says_so(self):
         forecast = make(channels=[f"c{i}" for i in range(300)])
         axes = forecast.plot()
-        assert len(axes) == 12 and "12 of 300 channels, evenly among them" in axes[0].figure.get_suptitle()
+        assert len(axes) == 12 and "12 of 300 channels, evenly spaced" in axes[0].figure.get_suptitle()
         assert len(axes[0].figure.axes) == 12
         titles = [cell.get_title(loc="left") for cell in axes]
         assert titles[:2] == ["c0", "c27"] and titles[-1] == "c299"
@@ -418,10 +418,10 @@ class TestPlot:
 
         with pytest.raises(ValueError, match=r"channels among \['load', 'wind', 'price'\], got \['sun'\]"):
             make().plot(["sun"])
-        with pytest.raises(ValueError, match="expects 3 axes, one a channel, got 1"):
+        with pytest.raises(ValueError, match="expects 3 axes, one per channel, got 1"):
             make().plot(axes=plt.subplots()[1])
         before = plt.get_fignums()
-        with pytest.raises(ValueError, match="of 200 samples, 1 to 200 scenarios can be picked, got k=201"):
+        with pytest.raises(ValueError, match="scenarios expects k from 1 to 200, the number of samples, got k=201"):
             make().plot(scenarios=201)
         assert plt.get_fignums() == before  # no empty figure is left behind
 

@@ -197,7 +197,7 @@ def test_samples_that_would_not_fit_in_memory_are_refused_with_the_most_that_do(
         fitted.predict(num_samples=10**30)
     with pytest.raises(ValueError, match="num_samples to be at most 16384, got 1000000000: pass 16384 or less"):
         roll(fitted, Panel.of(np.random.default_rng(0).normal(size=(99, 1))), num_samples=10**9)
-    with pytest.raises(ValueError, match="scenarios compare each sample with each, of at most 16384, got 16385"):
+    with pytest.raises(ValueError, match="scenarios compares all pairs of samples, at most 16384, got 16385"):
         fitted.predict(num_samples=16385).scenarios(2)
 
 

@@ -279,7 +279,7 @@ def test_an_adapter_reads_the_medians_behind_a_last_value() -> None:
     panel = Panel.of(factors(seed=3).iloc[: L + H])
     panel.items[0].values[L - 5 : L] = np.nan
     windows = Windows(panel, np.array([0]), np.array([L]), L, H)
-    read = model._predictor("predict").marginals.continued(windows)[0]
+    read = model._predictor("predict").marginals.completed_context(windows)[0]
     ended = torch.from_numpy(panel.items[0].values[: L - 5].T).float()
     told = model.model(ended, 5, unroll="median")[:, model.model.median_index].T
     torch.testing.assert_close(read[-5:], told.to(read))

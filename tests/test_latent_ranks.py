@@ -105,8 +105,8 @@ def correlation(paths):
 class TestPipeline:
     def test_samples_correlate_as_the_decoded_paths_do(self):
         pipeline, windows = pipeline_of(Projection(), alternating(600))
-        marginals, _, copula = pipeline.joint(windows, INDEPENDENT)
-        frozen = pipeline.frozen(windows)
+        marginals, _, copula = pipeline.predict_joint(windows, INDEPENDENT)
+        frozen = pipeline.zero_shot(windows)
         parts = [pipeline._adapted(windows[[n]], frozen.values[[n]])[2] for n in range(len(windows))]
         decoded = torch.cat(parts, 1)  # (S, n, H, D)
         samples = JointDistribution(marginals, copula).sample(len(decoded))
@@ -123,7 +123,7 @@ class TestPipeline:
         )  # fmt: skip
         latent = QuantileFunction(pipeline.model.quantile_levels, pipeline.latent_quantiles(windows))
         # A channel's share of the latent variances, in its own unit; noise is a share of that unit squared.
-        spread = pipeline.spread(windows).expand(-1, HORIZON, -1)  # (n, H, D)
+        spread = pipeline.window_variance(windows).expand(-1, HORIZON, -1)  # (n, H, D)
         directions = pipeline.module.directions
         scale = pipeline.module.encode(windows.past())[1].scale
         covariance = torch.einsum("nhk,ik,jk->nhij", latent.variance, directions, directions)
@@ -133,7 +133,7 @@ class TestPipeline:
         shared = covariance[..., 0, 1] + (noise or 0.0) * common * spread.prod(-1).sqrt()
         expected = shared / variance.prod(-1).sqrt()
         assert float(expected.min()) < -0.2 and float(expected.max()) > 0.2
-        marginals, _, copula = pipeline.joint(windows, errors)
+        marginals, _, copula = pipeline.predict_joint(windows, errors)
         torch.testing.assert_close(
             correlation(JointDistribution(marginals, copula).sample(8000)), expected, atol=0.05, rtol=0
         )
@@ -141,8 +141,8 @@ class TestPipeline:
     def test_the_margins_are_those_of_the_law(self):
         pipeline, windows = pipeline_of(Linear(latent_channels=1), in_pairs(600), torch.full((HORIZON, 4), 0.3))
         (law, parts), (marginals, same, copula) = (
-            pipeline.law(windows),
-            pipeline.joint(windows, Independent(HORIZON, 4)),
+            pipeline.predict(windows),
+            pipeline.predict_joint(windows, Independent(HORIZON, 4)),
         )
         assert torch.equal(law.values, marginals.values) and torch.equal(parts.noise, same.noise)
         samples = JointDistribution(marginals, copula).sample(400, torch.Generator().manual_seed(0)).sort(0).values
@@ -157,22 +157,22 @@ class TestPipeline:
 
     def test_a_window_is_ranked_alike_whatever_the_batch(self):
         pipeline, windows = pipeline_of(Projection(), alternating(600), torch.full((HORIZON, 2), 0.1))
-        ranks = pipeline.joint(windows, INDEPENDENT)[2].ranks
+        ranks = pipeline.predict_joint(windows, INDEPENDENT)[2].ranks
         for number in range(len(windows)):
-            alone = pipeline.joint(windows[[number]], INDEPENDENT)[2].ranks[:, 0]
+            alone = pipeline.predict_joint(windows[[number]], INDEPENDENT)[2].ranks[:, 0]
             assert float((alone == ranks[:, number]).double().mean()) > 0.99  # but for a digit of a batch's product
 
     def test_draws_of_a_stochastic_family_are_kept_apart(self):
         pipeline, windows = pipeline_of(Shifted(), in_pairs(600), posterior_draws=20)
-        marginals, _, copula = pipeline.joint(windows, Independent(HORIZON, 4))
+        marginals, _, copula = pipeline.predict_joint(windows, Independent(HORIZON, 4))
         assert copula.ranks.shape == (260, 7, HORIZON, 4)
         assert float(rank_correlation(JointDistribution(marginals, copula).sample(260)).min()) > 0.95
 
     def test_who_tells_no_dependence(self):
         pipeline, _ = pipeline_of(Projection(), alternating(600))
-        assert pipeline.tells_dependence
-        assert not replace(pipeline, gate=torch.zeros(HORIZON, 2)).tells_dependence
-        assert not pipeline_of(Residual(), alternating(600))[0].tells_dependence
+        assert pipeline.models_dependence
+        assert not replace(pipeline, gate=torch.zeros(HORIZON, 2)).models_dependence
+        assert not pipeline_of(Residual(), alternating(600))[0].models_dependence
 
     def test_missing_cells_leave_no_nan(self):
         series = alternating(600)
@@ -200,9 +200,11 @@ class TestPipeline:
         windows = replace(windows, origin=windows.origin - HORIZON)
         predictor = adapter._predictor("predict")
         pipeline, standard = predictor.marginals, predictor.standardiser.standardised(windows)
-        ranks = pipeline.joint(standard, INDEPENDENT)[2].ranks
+        ranks = pipeline.predict_joint(standard, INDEPENDENT)[2].ranks
         plain = replace(standard, preparation=Preparation())
-        decoded = pipeline._noisy_paths(plain, pipeline._adapted(plain, pipeline.frozen(plain).values)[2], INDEPENDENT)
+        decoded = pipeline._noisy_paths(
+            plain, pipeline._adapted(plain, pipeline.zero_shot(plain).values)[2], INDEPENDENT
+        )
         assert ranks.shape == (256, 1, HORIZON, 2)
         assert float((PathCopula(decoded).ranks == ranks).double().mean()) > 0.99
 
@@ -280,9 +282,9 @@ def test_bands_of_several_windows_are_each_windows_own():
     together = torch.randn(200, 1, 1, 1).expand(-1, 1, HORIZON, 2)
     copula = PathCopula(torch.cat([together, torch.randn(200, 1, HORIZON, 2)], 1))
     marginals = QuantileFunction((0.1, 0.5, 0.9), torch.tensor([-1.0, 0.0, 1.0]).expand(2, HORIZON, 2, -1))
-    reach = JointBands().reach(JointDistribution(marginals, copula), 0.9, "all")
-    assert reach.shape == (2, 1, 1)
-    for level, one in zip((0.9, 0.9 ** (1 / (2 * HORIZON))), reach, strict=True):  # all cells as one, each alone
+    scores = JointBands().score(JointDistribution(marginals, copula), 0.9, "all")
+    assert scores.shape == (2, 1, 1)
+    for level, one in zip((0.9, 0.9 ** (1 / (2 * HORIZON))), scores, strict=True):  # all cells as one, each alone
         far = 0.8 + 0.2 * math.log(0.2 / (1 - level))
         assert one.numpy() == pytest.approx(far, abs=0.06)
     low, high = JointBands().band(JointDistribution(marginals, copula), 0.9)

@@ -204,7 +204,7 @@ class TestPitHistogram:
         for axes in narrow:
             bars, (low, high) = self.bars(axes), self.band(axes)
             assert bars[0] > high[0] and bars[-1] > high[-1] and bars[5] < low[5]
-        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a perfect law, 90%"]
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["calibrated, 90%"]
 
     def test_few_leads_are_one_block(self):
         (axes,) = pit_histogram({"adapter": self.pits["adapter"][:, :5]}, self.time).axes
@@ -282,11 +282,11 @@ class TestSamplePairs:
         truth = pd.DataFrame(forecast.mean, forecast.index, list(forecast.channels))
         for options, words in (
             ({"channels": ["c0", "d1"]}, "no channel of the forecast is called 'd1'"),
-            ({"leads": [0, 1]}, "leads lie from 1 to 8, got 0"),
-            ({"channels": "c0", "leads": 3}, "draws 2 to 8 cells, got 1, of c0 at lead 3: name others"),
-            ({"leads": [1, 2, 3, 4], "channels": ["c0", "c1", "c2"]}, "got 12, of c0, c1, c2 at lead 1, 2, 3, 4"),
+            ({"leads": [0, 1]}, "leads are horizon steps from 1 to 8, got 0"),
+            ({"channels": "c0", "leads": 3}, "draws 2 to 8 cells, got 1: c0 at lead 3; select others"),
+            ({"leads": [1, 2, 3, 4], "channels": ["c0", "c1", "c2"]}, "got 12: c0, c1, c2 at lead 1, 2, 3, 4"),
             ({"truth": truth[["c0", "c1"]]}, "no column of the truth is called 'c2'"),
-            ({"truth": truth.set_axis(forecast.index + pd.Timedelta("9d"))}, "the truth shares no row with"),
+            ({"truth": truth.set_axis(forecast.index + pd.Timedelta("9d"))}, "the truth must share rows with"),
         ):
             with pytest.raises(ValueError, match=words):
                 sample_pairs(forecast, **options)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from adapts.distribution.levels import LEVELS, reach_of_levels, segment_of
+from adapts.distribution.levels import LEVELS, nonconformity_of_levels, segment_of
 from adapts.distribution.quantile_function import QuantileFunction
 
 GRID = torch.tensor(LEVELS, dtype=torch.float64)
@@ -268,8 +268,8 @@ class TestReach:
         levels = torch.tensor([0.5, 0.25, 0.9, 0.95, 0.999], dtype=torch.float64)
         outer = [0.8 + 0.2 * math.log(0.1 / tail) for tail in (0.05, 0.001)]
         expected = torch.tensor([0.0, 0.5, 0.8, *outer], dtype=torch.float64)
-        torch.testing.assert_close(law.reach(law(levels)), expected, atol=1e-6, rtol=0)
-        torch.testing.assert_close(reach_of_levels(levels), expected)
+        torch.testing.assert_close(law.nonconformity(law(levels)), expected, atol=1e-6, rtol=0)
+        torch.testing.assert_close(nonconformity_of_levels(levels), expected)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_intervals_end_where_outcomes_reach(self, dtype):
@@ -277,32 +277,32 @@ class TestReach:
         for least in (None, torch.tensor(0.3)):
             far = torch.tensor([0.1, 0.7, 0.9, 3.0, 50.0]).repeat(8)
             for end in law.central(far, least):
-                torch.testing.assert_close(law.reach(end, least), far.to(dtype), atol=1e-4, rtol=1e-4)
+                torch.testing.assert_close(law.nonconformity(end, least), far.to(dtype), atol=1e-4, rtol=1e-4)
 
     def test_outcomes_are_told_apart_however_far_they_lie(self):
-        reach = uniform(batch=(4,)).reach(torch.tensor([10.0, 20.0, -20.0, 1e9], dtype=torch.float64))
-        assert reach.tolist() == pytest.approx([0.8 + 2 * 9.1, 0.8 + 2 * 19.1, 0.8 + 2 * 20.1, 1000])
+        scores = uniform(batch=(4,)).nonconformity(torch.tensor([10.0, 20.0, -20.0, 1e9], dtype=torch.float64))
+        assert scores.tolist() == pytest.approx([0.8 + 2 * 9.1, 0.8 + 2 * 19.1, 0.8 + 2 * 20.1, 1000])
 
     def test_an_atom_reaches_no_farther_than_the_interval_that_holds_it(self):
         law = uniform((0.3, 0.95), batch=(4,))
-        reach = law.reach(torch.tensor([0.3, 0.95, 0.2, INF], dtype=torch.float64))
-        assert reach.tolist()[:2] == pytest.approx([0.4, 0.8 + 0.2 * 0.5])  # level .1 exp(-.5) beyond .9
-        assert reach.tolist()[2:] == [1000, 1000]  # no such outcome
+        scores = law.nonconformity(torch.tensor([0.3, 0.95, 0.2, INF], dtype=torch.float64))
+        assert scores.tolist()[:2] == pytest.approx([0.4, 0.8 + 0.2 * 0.5])  # level .1 exp(-.5) beyond .9
+        assert scores.tolist()[2:] == [1000, 1000]  # no such outcome
         low, high = uniform((0.3, 0.95)).central(torch.tensor(0.5))
         assert (float(low), float(high)) == (0.3, 0.75)
         nights = QuantileFunction(GRID, torch.zeros(2, len(GRID)))
-        assert nights.reach(torch.tensor([0.0, math.nan])).tolist() == [0, pytest.approx(math.nan, nan_ok=True)]
+        assert nights.nonconformity(torch.tensor([0.0, math.nan])).tolist() == [0, pytest.approx(math.nan, nan_ok=True)]
 
     def test_tails_are_taken_to_be_no_thinner_than_told(self):
         thin = QuantileFunction(DECILES, 1e-6 * DECILES)
         assert float(uniform().tail_scale) == pytest.approx(0.1) and float(thin.tail_scale) == pytest.approx(1e-7)
         least = torch.tensor(0.1)
-        assert float(thin.reach(torch.tensor(1.0, dtype=torch.float64), least)) == pytest.approx(2.8, abs=1e-5)
+        assert float(thin.nonconformity(torch.tensor(1.0, dtype=torch.float64), least)) == pytest.approx(2.8, abs=1e-5)
         assert float(thin.central(torch.tensor(2.8), least)[1]) == pytest.approx(1.0, abs=1e-5)
         inner = 1e-6 * torch.tensor(0.7, dtype=torch.float64)  # within the outer quantiles nothing changes
-        assert float(thin.reach(inner, least)) == pytest.approx(0.4)
-        wide = uniform().reach(torch.tensor(3.0, dtype=torch.float64))
-        assert float(uniform().reach(torch.tensor(3.0, dtype=torch.float64), torch.tensor(0.01))) == float(wide)
+        assert float(thin.nonconformity(inner, least)) == pytest.approx(0.4)
+        wide = uniform().nonconformity(torch.tensor(3.0, dtype=torch.float64))
+        assert float(uniform().nonconformity(torch.tensor(3.0, dtype=torch.float64), torch.tensor(0.01))) == float(wide)
 
 
 class TestFromSamples:
@@ -395,7 +395,7 @@ class TestMix:
         torch.testing.assert_close(mixed(u), (fine(u) + coarse(u)) / 2)
 
     def test_error_on_other_shapes(self):
-        with pytest.raises(ValueError, match=r"one shape mix, got \(3,\) and \(2,\)"):
+        with pytest.raises(ValueError, match=r"the same shape, got \(3,\) and \(2,\)"):
             QuantileFunction.mix(0.5, self.a, self.b[:2])
 
 

@@ -173,7 +173,9 @@ class TestSeason:
     def test_each_phase_is_mended_alone(self):
         y, time, phase = self.outcomes(800)
         margins = law(torch.zeros_like(y), 1.0)
-        mended = Recalibration.fit(margins.pit(y), BLOCKS, time, phase=phase, phases=PHASES).apply(margins, phase)
+        mended = Recalibration.fit(margins.pit(y), BLOCKS, time, season_index=phase, num_seasons=PHASES).apply(
+            margins, phase
+        )
         median, width = mended.at((0.5,))[..., 0], mended.at((0.1, 0.9)).diff(dim=-1)[..., 0] / 2.563
         for one, (shift, wide) in enumerate(((0.0, 1.0), (1.0, 1.0), (0.0, 2.0), (0.0, 1.0))):
             torch.testing.assert_close(median[..., 0][phase == one].mean(), torch.tensor(shift), atol=0.12, rtol=0)
@@ -183,7 +185,7 @@ class TestSeason:
     def test_adapted_pits_are_those_of_the_recalibrated_law(self):
         y, time, phase = self.outcomes(300)
         margins = law(torch.zeros_like(y), 0.7)
-        found = Recalibration.fit(margins.pit(y), BLOCKS, time, phase=phase, phases=PHASES)
+        found = Recalibration.fit(margins.pit(y), BLOCKS, time, season_index=phase, num_seasons=PHASES)
         assert found.seasonal
         told = found.adapted(margins.pit(y), phase)
         torch.testing.assert_close(told, found.apply(margins, phase).pit(y), atol=0.01, rtol=0)
@@ -195,37 +197,37 @@ class TestSeason:
     def test_the_season_is_chosen_where_it_tells_something_and_nothing_where_nothing_does(self):
         y, time, phase = self.outcomes(300)
         margins = law(torch.zeros_like(y), 1.0)
-        season = {"phase": phase, "phases": PHASES}
-        found, said = Recalibration.chosen(margins.pit(y), BLOCKS, time, **season)
+        season = {"season_index": phase, "num_seasons": PHASES}
+        found, said = Recalibration.select(margins.pit(y), BLOCKS, time, **season)
         assert found.seasonal and "the season" in said
-        wide, _ = Recalibration.chosen(margins.pit(2 * torch.randn_like(y)), BLOCKS, time, **season)
+        wide, _ = Recalibration.select(margins.pit(2 * torch.randn_like(y)), BLOCKS, time, **season)
         assert wide.maps is not None and coverage(wide.apply(margins), 2 * y[..., 1:2].expand_as(y)) > 0.77
-        left = [Recalibration.chosen(torch.rand_like(y), BLOCKS, time, **season)[0].maps is None for _ in range(20)]
+        left = [Recalibration.select(torch.rand_like(y), BLOCKS, time, **season)[0].maps is None for _ in range(20)]
         assert sum(left) >= 17
 
     def test_what_helped_once_and_harms_since_is_left_out(self):
         y, time = truth(300)
         margins = law(torch.zeros_like(y), 1.0)
         turning = y * torch.linspace(2.0, 0.5, 300).view(-1, 1, 1)
-        found, said = Recalibration.chosen(margins.pit(turning), BLOCKS, time)
-        assert found.maps is None and said == "left out, for no gain is sure"
+        found, said = Recalibration.select(margins.pit(turning), BLOCKS, time)
+        assert found.maps is None and said == "left out: no significant gain"
 
     def test_many_items_of_short_time_are_foretold_from_one_another(self):
         origin = np.zeros(60, dtype=int)
         pits = law(torch.zeros(60, HORIZON, CHANNELS), 0.5).pit(torch.randn(60, HORIZON, CHANNELS))
-        assert Recalibration.chosen(pits, BLOCKS, times(origin, np.arange(60)))[0].maps is not None
-        found, said = Recalibration.chosen(pits, BLOCKS, times(origin))
-        assert found.maps is None and said == "left out, for windows are too few"
+        assert Recalibration.select(pits, BLOCKS, times(origin, np.arange(60)))[0].maps is not None
+        found, said = Recalibration.select(pits, BLOCKS, times(origin))
+        assert found.maps is None and said == "left out: too few windows"
 
     def test_crossed_maps_did_not_see_their_span(self):
         y, time, phase = self.outcomes(300)
         pits = law(torch.zeros_like(y), 0.7).pit(y)
-        season = {"phase": phase, "phases": PHASES}
-        found = Recalibration.crossed(pits, BLOCKS, time, **season)
+        season = {"season_index": phase, "num_seasons": PHASES}
+        found = Recalibration.cross_fitted(pits, BLOCKS, time, **season)
         assert sorted(np.concatenate([inside for inside, _ in found])) == list(range(300))
         changed = pits.clone()
         changed[found[2][0]] = torch.rand(len(found[2][0]), HORIZON, CHANNELS)
-        again = Recalibration.crossed(changed, BLOCKS, time, **season)
+        again = Recalibration.cross_fitted(changed, BLOCKS, time, **season)
         assert torch.equal(found[2][1].maps, again[2][1].maps) and not torch.equal(found[1][1].maps, again[1][1].maps)
 
     def test_log_score_is_the_mean_log_of_how_much_likelier_the_outcomes_were(self):
@@ -322,7 +324,7 @@ class TestAtoms:
 
     def test_the_choice_takes_it_up(self):
         margins, y, time = self.windows(600, 0)
-        found, said = Recalibration.chosen(margins.pits(y), BLOCKS, time)
+        found, said = Recalibration.select(margins.pits(y), BLOCKS, time)
         assert found.maps is not None
         assert "log score" in said
 

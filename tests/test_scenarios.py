@@ -20,9 +20,9 @@ class TestAggregate:
         assert aggregate(PATHS, lambda path: path.max(0)).shape == (200, 3)
 
     def test_error(self):
-        with pytest.raises(ValueError, match=r"shape \(3,\), one a channel, or \(6, 3\), one a cell, got \(6,\)"):
+        with pytest.raises(ValueError, match=r"shape \(3,\), one per channel, or \(6, 3\), one per cell, got \(6,\)"):
             aggregate(PATHS, np.ones(6))
-        with pytest.raises(ValueError, match=r"one a cell, got 'sum': pass a function of a path"):
+        with pytest.raises(ValueError, match=r"one per cell, got 'sum': pass a function of a path"):
             aggregate(PATHS, "sum")
 
 
@@ -35,9 +35,9 @@ class TestProbability:
         np.testing.assert_allclose(probability(PATHS, lambda path: path[-1] > 0), (PATHS[:, -1] > 0).mean(0))
 
     def test_error(self):
-        with pytest.raises(ValueError, match=r"tells true or false of a path, got float64: compare"):
+        with pytest.raises(ValueError, match=r"must return true or false for a path, got float64: compare"):
             probability(PATHS, lambda path: path.max())
-        with pytest.raises(ValueError, match="an event is a function of a path, as .* is; got 0.5"):
+        with pytest.raises(ValueError, match="probability expects a function of a path, such as .*, got 0.5"):
             probability(PATHS, 0.5)
 
 
@@ -71,7 +71,7 @@ class TestScenarios:
 
     def test_error(self):
         for k in (2.5, "x", True, None, 201):
-            with pytest.raises(ValueError, match=f"1 to 200 scenarios can be picked, got k={k!r}"):
+            with pytest.raises(ValueError, match=f"k from 1 to 200, the number of samples, got k={k!r}"):
                 scenarios(PATHS, k)
-        with pytest.raises(ValueError, match="of 200 samples, 1 to 200 scenarios can be picked, got k=0"):
+        with pytest.raises(ValueError, match="scenarios expects k from 1 to 200, the number of samples, got k=0"):
             scenarios(PATHS, 0)

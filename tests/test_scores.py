@@ -34,7 +34,7 @@ from adapts.evaluation.scores import (
     pit_ece_floor,
     pit_ks,
     pit_ks_floor,
-    step_spread,
+    recent_volatility,
     variogram_score,
     wql,
 )
@@ -291,10 +291,10 @@ class TestRegimes:
     def test_spread_by_hand(self):
         # Steps 3 and -4, of which the last one or both are looked at; gaps make no step.
         past = torch.tensor([9.0, 0.0, 3.0, -1.0])[None, :, None]
-        assert step_spread(past, 1).item() == 4
-        assert step_spread(past, 2).item() == pytest.approx(math.sqrt((9 + 16) / 2))
+        assert recent_volatility(past, 1).item() == 4
+        assert recent_volatility(past, 2).item() == pytest.approx(math.sqrt((9 + 16) / 2))
         past[0, 2] = NAN
-        assert step_spread(past, 3).item() == 9 and step_spread(past, 2).isnan().all()
+        assert recent_volatility(past, 3).item() == 9 and recent_volatility(past, 2).isnan().all()
 
     def test_windows_are_parted_at_the_median_of_each_channel(self):
         spread = torch.tensor([[1.0, 40.0], [2.0, 10.0], [3.0, 30.0], [4.0, NAN]])
@@ -308,7 +308,7 @@ class TestRegimes:
         past, future = (deviation * torch.randn(2000, 9, 1)).cumsum(1), deviation * torch.randn(2000, 8, 1)
         known, fixed = (coverage(torch.special.ndtr(future / width)) for width in (deviation, 5**0.5))
         for inside, (low, high) in ((known, (0.8, 0.8)), (fixed, (0.995, 0.66))):
-            calm, volatile = by_regime(inside, step_spread(past, 8))
+            calm, volatile = by_regime(inside, recent_volatility(past, 8))
             assert calm.nanmean().item() == pytest.approx(low, abs=0.03)
             assert volatile.nanmean().item() == pytest.approx(high, abs=0.03)
 
@@ -392,7 +392,7 @@ class TestDawidSebastiani:
     def test_a_covariance_without_inverse(self, entry):
         samples = torch.randn(50, 3, 2)
         samples = torch.cat([samples, entry(samples)[..., None]], -1)
-        with pytest.raises(ValueError, match="never varies or follows from the others: leave such entries out"):
+        with pytest.raises(ValueError, match="is singular: remove entries that are constant or determined by the"):
             dawid_sebastiani(samples, torch.randn(3, 3))
 
 

@@ -56,7 +56,7 @@ def test_at_the_start_each_level_is_that_of_the_sign_flip_ensemble(network: str,
     weave.prepare(torch.randn(100, 3))
     unbounded = torch.full((3,), -torch.inf), torch.full((3,), torch.inf)
     pipeline = MarginalPredictor(weave.eval(), model, unbounded, batch_size=5, seed=0)
-    law = pipeline.adapted(cut, pipeline.frozen(cut))
+    law = pipeline.adapted(cut, pipeline.zero_shot(cut))
 
     def quantiles(past: Tensor) -> Tensor:
         return model.predict(past.mT.flatten(0, 1), 11).unflatten(0, (-1, 3)).permute(0, 3, 1, 2)  # (n, H, D, Q)
@@ -74,7 +74,7 @@ def test_where_the_frozen_model_takes_no_side_it_starts_as_that() -> None:
     model, cut = SeasonalModel(), windows(np.random.default_rng(0).standard_normal((400, 3)))
     unbounded = torch.full((3,), -torch.inf), torch.full((3,), torch.inf)
     pipeline = MarginalPredictor(Weave().build(channels=3).eval(), model, unbounded, batch_size=5, seed=0)
-    frozen = pipeline.frozen(cut)
+    frozen = pipeline.zero_shot(cut)
     law = pipeline.adapted(cut, frozen)
     torch.testing.assert_close(law.values, frozen.values, atol=1e-4, rtol=0)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 __all__ = [
     "Gate",
-    "contradicted",
+    "rejected_channels",
     "fit_gate",
     "is_closed",
-    "smooth_shares",
+    "smooth_weights",
 ]
 
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ from torch import Tensor
 from ..batching import slices
 from ..data.times import Times
 from ..distribution.quantile_function import QuantileFunction
-from ..statistics.bootstrap import block_scheme, lead_blocks, student
+from ..statistics.bootstrap import block_scheme, lead_blocks, student_t_quantile
 from ..statistics.losses import pinball_loss
 
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 r"""The candidate weights of the adapter."""
 
 _CONFIDENCE = 0.8
@@ -68,7 +68,7 @@ def fit_gate(
        low-frequency projections estimate the variance (see `BlockScheme`).
     3. *Guard.* A cell stays closed if its weight does not lower its own loss on all windows. Hence no cell is worse
        than the frozen model on these windows.
-    4. *Smoothing.* Weights change from block to block without a jump (see `smooth_shares`), in the cells whose loss
+    4. *Smoothing.* Weights change from block to block without a jump (see `smooth_weights`), in the cells whose loss
        this lowers as well.
 
     If the windows span too little time (see `block_scheme`), all cells stay closed.
@@ -89,17 +89,17 @@ def fit_gate(
     number, horizon, channels = future.shape
     scheme = block_scheme(time, horizon)
     if scheme is None:
-        reason = f"closed: the windows span too little time to be sure of a gain ({4 * horizon} rows are needed)"
+        reason = f"closed: the windows span too little time to test a gain ({4 * horizon} rows are needed)"
         return Gate(torch.zeros(horizon, channels, dtype=torch.float32), reason)
 
     losses = _losses(adapter, frozen, future, lead_blocks(horizon))  # (G, n, C)
     times = scheme.time
 
-    def gains(shares: Tensor) -> Tensor:
-        return losses[0] - losses.gather(0, shares.expand(1, number, -1))[0]  # (n, C)
+    def gains(weight_index: Tensor) -> Tensor:
+        return losses[0] - losses.gather(0, weight_index.expand(1, number, -1))[0]  # (n, C)
 
     def choose(windows: np.ndarray) -> Tensor:
-        half_gains = losses[0, windows] - losses[len(SHARES) // 2, windows]
+        half_gains = losses[0, windows] - losses[len(WEIGHTS) // 2, windows]
         factor = _shrinkage_factor(half_gains, scheme[windows].errors(half_gains, scaled=False))
         means = losses[:, windows].nanmean(1)  # (G, C)
         return (factor * means + (1 - factor) * means.nanmean(1, keepdim=True)).nan_to_num().argmin(0)
@@ -110,7 +110,8 @@ def fit_gate(
     fold_of_window = np.searchsorted(edges[1:-1], times, side="right")
     for held_out in (np.flatnonzero(fold_of_window == index) for index in range(folds)):
         training = np.flatnonzero(
-            (times <= times[held_out].min() - scheme.reach) | (times >= times[held_out].max() + scheme.reach)
+            (times <= times[held_out].min() - scheme.dependence_length)
+            | (times >= times[held_out].max() + scheme.dependence_length)
         )
         if len(training):
             held_out_gains[held_out] = gains(choose(training))[held_out]
@@ -118,39 +119,39 @@ def fit_gate(
     errors = scheme.errors(held_out_gains, together=True, scaled=False)  # (B, 1 + C)
     pooled, errors = errors[:, :1], errors[:, 1:]
     factor = _shrinkage_factor(held_out_gains, errors)
-    mean, critical = held_out_gains.nanmean(0), student(_CONFIDENCE, scheme.freedom)
+    mean, critical = held_out_gains.nanmean(0), student_t_quantile(_CONFIDENCE, scheme.degrees_of_freedom)
     variance = (factor * errors + (1 - factor) * pooled).square().mean(0)
     variance = variance + factor * (1 - factor) * (errors - pooled).square().mean(0)
     bound = factor * mean + (1 - factor) * mean.nanmean() - critical * variance.sqrt()  # (C,)
     overall = float(mean.nanmean() - critical * pooled.square().mean().sqrt())
 
-    shares = choose(np.arange(number))
-    shares = torch.where((bound > 0) & (gains(shares).nanmean(0) > 0), shares, 0)
-    gain = float(gains(shares).nanmean(0).nanmean())
+    weight_index = choose(np.arange(number))
+    weight_index = torch.where((bound > 0) & (gains(weight_index).nanmean(0) > 0), weight_index, 0)
+    gain = float(gains(weight_index).nanmean(0).nanmean())
     blocks = lead_blocks(horizon)
-    block_weights = torch.tensor(SHARES, dtype=torch.float32)[shares].view(-1, channels)  # (N, D)
+    block_weights = torch.tensor(WEIGHTS, dtype=torch.float32)[weight_index].view(-1, channels)  # (N, D)
     values = block_weights[blocks]  # (H, D)
     if bool(values.any()):
-        smooth = smooth_shares(block_weights, blocks)
+        smooth = smooth_weights(block_weights, blocks)
         losses = _losses(adapter, frozen, future, blocks, (0.0, smooth))
         better = (losses[0] - losses[1]).nanmean(0) > 0
         values = torch.where(better.view_as(block_weights)[blocks], smooth, values)
         losses = _losses(adapter, frozen, future, blocks, (0.0, values))
         gain = float((losses[0] - losses[1]).nanmean(0).nanmean())
         reason = (
-            f"open in {int((shares > 0).sum())} of {len(shares)} cells (channel x block of leads), mean share "
-            f"{float(values.mean()):.2f}; quantile loss {100 * gain:.1f} % below the frozen model's"
+            f"open in {int((weight_index > 0).sum())} of {len(weight_index)} cells (channel x block of leads), "
+            f"mean weight {float(values.mean()):.2f}; quantile loss {100 * gain:.1f} % below the frozen model's"
         )
     else:
         reason = (
-            f"closed: no gain over the frozen model is sure; on windows unseen by the choice it is "
+            "closed: no significant gain over the frozen model; out of sample it is "
             f"{100 * float(mean.nanmean()) + 0.0:.1f} % of the quantile loss, lower bound {100 * overall + 0.0:.1f} %"
         )
     return Gate(values, reason, gain, overall)
 
 
-def contradicted(
-    shares: Tensor,
+def rejected_channels(
+    weights: Tensor,
     adapter: QuantileFunction,
     frozen: QuantileFunction,
     future: Tensor,
@@ -162,7 +163,7 @@ def contradicted(
     bound of the increase in loss (see `BlockScheme`) is above zero, for the channel alone or for all channels together.
 
     Arguments:
-        shares: The gate's weights, with shape :math:`(H, D)`.
+        weights: The gate's weights, with shape :math:`(H, D)`.
         adapter: The adapter's predictive distributions of :math:`n` windows after those of the gate's fit, with batch
             shape :math:`(n, H, D)`.
         frozen: The zero-shot forecasts of the same windows.
@@ -175,28 +176,28 @@ def contradicted(
     scheme = block_scheme(time, future.shape[1])
     if scheme is None:
         return torch.zeros(future.shape[2], dtype=torch.bool)
-    losses = _losses(adapter, frozen, future, torch.zeros(future.shape[1], dtype=torch.long), (0.0, shares))
+    losses = _losses(adapter, frozen, future, torch.zeros(future.shape[1], dtype=torch.long), (0.0, weights))
     increase = losses[1] - losses[0]  # (n, D)
     errors = scheme.errors(increase, together=True, scaled=False)  # (B, 1 + D)
-    margin = student(_CONFIDENCE, scheme.freedom) * errors.square().mean(0).sqrt()
+    margin = student_t_quantile(_CONFIDENCE, scheme.degrees_of_freedom) * errors.square().mean(0).sqrt()
     alone = increase.nanmean(0) - margin[1:] > 0
     together = increase.nanmean(0).nanmean() - margin[0] > 0
-    return (alone | together) & (shares > 0).any(0)
+    return (alone | together) & (weights > 0).any(0)
 
 
-def is_closed(shares: Tensor | None) -> bool:
+def is_closed(weights: Tensor | None) -> bool:
     r"""Return whether a gate is fitted and gives the adapter no weight.
 
     Arguments:
-        shares: The gate's weights, with shape :math:`(H, D)`; None without a gate.
+        weights: The gate's weights, with shape :math:`(H, D)`; None without a gate.
 
     Returns:
         True if every weight is zero.
     """
-    return shares is not None and not bool(shares.any())
+    return weights is not None and not bool(weights.any())
 
 
-def smooth_shares(steps: Tensor, blocks: Tensor) -> Tensor:
+def smooth_weights(steps: Tensor, blocks: Tensor) -> Tensor:
     r"""Interpolate weights between blocks, so that sample paths show no jump.
 
     The interpolation is linear from the centre of a block, which keeps its weight, to its edges. An edge takes the
@@ -210,7 +211,7 @@ def smooth_shares(steps: Tensor, blocks: Tensor) -> Tensor:
         The weight of each horizon step, with shape :math:`(H, D)`; the blocks' weights if all are equal.
 
     Example:
-        >>> smooth_shares(torch.tensor([[1.0], [0.0]]), torch.tensor([0, 0, 0, 0, 1, 1])).T
+        >>> smooth_weights(torch.tensor([[1.0], [0.0]]), torch.tensor([0, 0, 0, 0, 1, 1])).T
         tensor([[1.0000, 1.0000, 0.7500, 0.2500, 0.0000, 0.0000]])
     """
     sizes = blocks.bincount(minlength=len(steps))
@@ -219,9 +220,9 @@ def smooth_shares(steps: Tensor, blocks: Tensor) -> Tensor:
     block_centres, half_sizes = (ends - sizes / 2)[blocks], (sizes / 2)[blocks]
     before, after = torch.cat([steps[:1], steps[:-1]]), torch.cat([steps[1:], steps[-1:]])
     neighbour = torch.where((centres < block_centres).unsqueeze(-1), before[blocks], after[blocks])
-    own = steps[blocks]
-    fraction = ((centres - block_centres).abs() / half_sizes).unsqueeze(-1).to(own)
-    return torch.lerp(own, torch.minimum(own, neighbour), fraction)
+    of_block = steps[blocks]
+    fraction = ((centres - block_centres).abs() / half_sizes).unsqueeze(-1).to(of_block)
+    return torch.lerp(of_block, torch.minimum(of_block, neighbour), fraction)
 
 
 def _losses(
@@ -229,7 +230,7 @@ def _losses(
     frozen: QuantileFunction,
     future: Tensor,
     blocks: Tensor,
-    shares: Sequence[float | Tensor] = SHARES,
+    weights: Sequence[float | Tensor] = WEIGHTS,
 ) -> Tensor:
     r"""Return relative quantile losses of each weight, window and cell, (G, n, C).
 
@@ -238,7 +239,7 @@ def _losses(
     cells = torch.nn.functional.one_hot(blocks).double()  # (H, N)
     observed = (~future.isnan()).double()
     count = torch.einsum("nhd,hk->nkd", observed, cells)
-    losses = torch.stack([_pinball(adapter, frozen, future, weight) for weight in shares]).double()  # (G, n, H, D)
+    losses = torch.stack([_pinball(adapter, frozen, future, weight) for weight in weights]).double()  # (G, n, H, D)
     cell_losses = torch.einsum("gnhd,hk->gnkd", losses * observed, cells) / count  # NaN where a window shows nothing
     unit = cell_losses[0].nanmean((0, 1))
     return (cell_losses / torch.where(unit > 0, unit, 1.0)).flatten(2)

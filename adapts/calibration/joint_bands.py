@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .. import checks
 from ..distribution.joint import JointDistribution
-from ..distribution.levels import reach_of_levels
+from ..distribution.levels import nonconformity_of_levels
 from ..distribution.quantile_function import QuantileFunction
 from ..errors import shown
 from ..persistence.tensors import require_names, taken
@@ -22,11 +22,11 @@ from ..persistence.tensors import require_names, taken
 JOINT = {"time": (1,), "channels": (2,), "all": (1, 2)}
 
 _SAMPLES = 1000  # draws that replace calibration windows where these are too few
-_FEWEST = 100  # minimum number of windows in memory
-_NON_OVERLAPPING = 8  # minimum number of windows without overlap
-_USUAL = 0.9  # the quantile of a channel's scores beyond which their excess is measured
-_LEAST = 0.1  # lower bound of a channel's mean excess, relative to the mean of all channels
-_SMALL = 0.1  # the quantile, over items, of the mean tail scale that bounds tail scales from below
+_MIN_WINDOWS = 100  # minimum number of windows in memory
+_MIN_HORIZONS = 8  # minimum number of windows without overlap
+_UNITS_LEVEL = 0.9  # the quantile of a channel's scores beyond which their excess is measured
+_MIN_EXCESS = 0.1  # lower bound of a channel's mean excess, relative to the mean of all channels
+_TAIL_SCALE_LEVEL = 0.1  # the quantile, over items, of the mean tail scale that bounds tail scales from below
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class JointBands:
     r"""Simultaneous prediction bands from the maximum score of a path (max-statistic conformal prediction).
 
     The nonconformity score of a cell measures how far its observation lies in the tails of its marginal
-    (`QuantileFunction.reach`). The score :math:`m` of a path is the maximum over its cells: the horizon steps of a
-    channel, or the channels at a horizon step. The band consists of the central intervals with score :math:`q`, the
-    :math:`\lceil (n + 1) p \rceil`-th smallest of :math:`n` scores. If the new window is exchangeable with the
+    (`QuantileFunction.nonconformity`). The score :math:`m` of a path is the maximum over its cells: the horizon steps
+    of a channel, or the channels at a horizon step. The band consists of the central intervals with score :math:`q`,
+    the :math:`\lceil (n + 1) p \rceil`-th smallest of :math:`n` scores. If the new window is exchangeable with the
     calibration windows, the band covers a whole path with a probability between :math:`p` and :math:`p + 1 / (n + 1)`.
     The bands store scores, not quantiles of them, so that any level is available. The maximum ignores missing cells.
 
@@ -68,53 +68,53 @@ class JointBands:
         tail_scale: The lower bound of tail scales, with shape :math:`(D,)`; no bound if None.
         units: The location :math:`a` and the scale :math:`s` of the channels' scores, with shape :math:`(2, D)`; 0 and
             1 if None.
-        memory: The number of latest windows kept when later ones are added.
+        memory: The number of latest windows retained when later ones are added.
         needed: The number of windows required before their scores are used.
     """
 
     scores: Mapping[str, Tensor] = field(default_factory=dict)
     tail_scale: Tensor | None = None
     units: Tensor | None = None
-    memory: int = _FEWEST
+    memory: int = _MIN_WINDOWS
     needed: int = 0
 
     @staticmethod
-    def fit(reach: Tensor, tail_scale: Tensor | None = None, memory: int = 0) -> JointBands:
+    def fit(cell_scores: Tensor, tail_scale: Tensor | None = None, memory: int = 0) -> JointBands:
         r"""Compute the scores of calibration windows.
 
         Arguments:
-            reach: The nonconformity scores (`QuantileFunction.reach`) of the observed values of :math:`n` windows in
-                order of time, with shape :math:`(n, H, D)`. NaN marks a missing observation.
+            cell_scores: The nonconformity scores (`QuantileFunction.nonconformity`) of the observed values of :math:`n`
+                windows in order of time, with shape :math:`(n, H, D)`. NaN marks a missing observation.
             tail_scale: The lower bound of tail scales used for these scores, with shape :math:`(D,)`.
-            memory: The number of windows kept when later ones are added, 100 at least.
+            memory: The number of windows retained when later ones are added, 100 at least.
 
         Returns:
             The bands.
         """
-        scores, units, half = _scores(reach, None), None, len(reach) // 2
-        if len(reach) >= _FEWEST:
+        scores, units, half = _scores(cell_scores, None), None, len(cell_scores) // 2
+        if len(cell_scores) >= _MIN_WINDOWS:
             units = _units(scores["time"][:half, 0])
             scores["all"] = _together(scores["time"][half:], units)
-        return JointBands(scores, tail_scale, units, max(memory, _FEWEST))
+        return JointBands(scores, tail_scale, units, max(memory, _MIN_WINDOWS))
 
-    def follow(self, law: QuantileFunction, future: Tensor) -> JointBands:
+    def follow(self, marginals: QuantileFunction, future: Tensor) -> JointBands:
         r"""Add the windows of one later date, and drop the oldest beyond the memory.
 
         Arguments:
-            law: The marginals forecast for them, with batch shape :math:`(n, H, D)`, one window per item. The memory
-                holds at least the windows of 100 dates, and of :math:`8 H` dates since windows overlap. Bands without a
-                fit are used once :math:`8 H` dates are known.
+            marginals: The marginals forecast for them, with batch shape :math:`(n, H, D)`, one window per item. The
+                memory holds at least the windows of 100 dates, and of :math:`8 H` dates since windows overlap. Bands
+                without a fit are used once :math:`8 H` dates are known.
             future: The observed values, with shape :math:`(n, H, D)`. NaN marks a missing observation.
 
         Returns:
             The bands.
         """
-        fewest = _NON_OVERLAPPING * future.shape[1]
-        memory, needed = max(self.memory, max(_FEWEST, fewest) * len(future)), self.needed
+        fewest = _MIN_HORIZONS * future.shape[1]
+        memory, needed = max(self.memory, max(_MIN_WINDOWS, fewest) * len(future)), self.needed
         if not self.scores:
             needed = fewest * len(future)  # windows of one date are simultaneous
-        tail_scale = self.tail_scale if self.scores else least_tail_scale(law.tail_scale, np.arange(len(future)))
-        new = _scores(law.reach(future, tail_scale), self.units)
+        tail_scale = self.tail_scale if self.scores else least_tail_scale(marginals.tail_scale, np.arange(len(future)))
+        new = _scores(marginals.nonconformity(future, tail_scale), self.units)
         scores = {joint: torch.cat([self.scores[joint], latest])[-memory:] if self.scores else latest
                   for joint, latest in new.items()}  # fmt: skip
         return JointBands(scores, tail_scale, self.units, memory, needed)
@@ -130,14 +130,14 @@ class JointBands:
         """
         return self if self.tail_scale is None else replace(self, tail_scale=self.tail_scale * factor)
 
-    def reach(
-        self, law: JointDistribution, level: float, joint: str, generator: torch.Generator | None = None
+    def score(
+        self, distribution: JointDistribution, level: float, joint: str, generator: torch.Generator | None = None
     ) -> Tensor:
         r"""Return the nonconformity score that bounds each cell's interval.
 
         Arguments:
-            law: The joint distribution of :math:`n'` windows; only its copula is used, if the calibration windows are
-                too few.
+            distribution: The joint distribution of :math:`n'` windows; only its copula is used, if the calibration
+                windows are too few.
             level: The probability that the band covers a whole path, within (0, 1).
             joint: "time" (all horizon steps of a channel), "channels" (all channels at a horizon step) or "all".
             generator: The random number generator for the replacement samples.
@@ -149,7 +149,7 @@ class JointBands:
             ValueError: If `joint` or `level` is invalid.
         """
         if not isinstance(joint, str) or joint not in JOINT:
-            raise ValueError(f"a band holds jointly over 'time', 'channels' or 'all', got {shown(joint)}")
+            raise ValueError(f"a band expects joint to be 'time', 'channels' or 'all', got {shown(joint)}")
         checks.levels([level])
         score, sufficient = _quantile(self.scores[joint], level) if self.scores else (None, torch.tensor(False))
         sufficient = sufficient & (len(self.scores.get("time", ())) >= self.needed)
@@ -157,10 +157,11 @@ class JointBands:
             location, scale = self.units
             score = (location + score * scale).clamp(min=0.0)  # (1, D)
         if score is None or not bool(sufficient.all()):
-            windows = law.copula.windows or 1  # separate draws for each window, if dependence differs
-            draws = law.copula.uniforms(1, generator, windows=_SAMPLES * windows)[0].unflatten(0, (_SAMPLES, windows))
-            samples = (_scores(reach_of_levels(cell_scores), None)[joint] for cell_scores in draws.unbind(1))
-            marginal_score = reach_of_levels(torch.tensor((1 + level) / 2, dtype=torch.float64))
+            windows = distribution.copula.windows or 1  # separate draws for each window, if dependence differs
+            draws = distribution.copula.uniforms(1, generator, windows=_SAMPLES * windows)[0]
+            draws = draws.unflatten(0, (_SAMPLES, windows))
+            samples = (_scores(nonconformity_of_levels(cell_scores), None)[joint] for cell_scores in draws.unbind(1))
+            marginal_score = nonconformity_of_levels(torch.tensor((1 + level) / 2, dtype=torch.float64))
             replacement = torch.stack([_quantile(cell_scores, level)[0] for cell_scores in samples]).clamp(
                 min=float(marginal_score)
             )
@@ -168,12 +169,16 @@ class JointBands:
         return score
 
     def band(
-        self, law: JointDistribution, level: float = 0.9, joint: str = "all", generator: torch.Generator | None = None
+        self,
+        distribution: JointDistribution,
+        level: float = 0.9,
+        joint: str = "all",
+        generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         r"""Return the band of each window.
 
         Arguments:
-            law: The joint distribution of :math:`n'` windows.
+            distribution: The joint distribution of :math:`n'` windows.
             level: The probability that the band covers a whole path.
             joint: "time" (all horizon steps of a channel), "channels" (all channels at a horizon step) or "all".
             generator: The random number generator for samples that replace calibration windows if these are too few.
@@ -181,7 +186,7 @@ class JointBands:
         Returns:
             The lower and the upper bound, each with shape :math:`(n', H, D)`.
         """
-        return law.marginals.central(self.reach(law, level, joint, generator), self.tail_scale)
+        return distribution.marginals.central(self.score(distribution, level, joint, generator), self.tail_scale)
 
     def state(self) -> dict[str, Tensor]:
         r"""Return the tensors that define the bands.
@@ -220,7 +225,7 @@ class JointBands:
             "all": taken(state, "all", real, (None, 1, 1), missing=True),
         }
         if not all(part.numel() for part in scores.values()):
-            raise ValueError("the joint bands are expected to have scores of one window at least")
+            raise ValueError("the joint bands are expected to hold the scores of one window or more")
         tail_scale = taken(state, "tail_scale", real, (channels,), low=0.0) if "tail_scale" in state else None
         units = taken(state, "units", torch.float64, (2, channels)) if "units" in state else None
         if units is not None and bool((units[1] <= 0).any()):
@@ -242,12 +247,12 @@ def least_tail_scale(scale: Tensor, item: np.ndarray) -> Tensor:
     _, index, count = np.unique(item, return_inverse=True, return_counts=True)
     total = torch.zeros(len(count), scale.shape[2], dtype=torch.float64)
     total.index_add_(0, torch.from_numpy(index), scale.mean(1).double())
-    return (total / torch.from_numpy(count).unsqueeze(1)).quantile(_SMALL, 0).to(scale)
+    return (total / torch.from_numpy(count).unsqueeze(1)).quantile(_TAIL_SCALE_LEVEL, 0).to(scale)
 
 
-def _scores(reach: Tensor, units: Tensor | None) -> dict[str, Tensor]:
+def _scores(cell_scores: Tensor, units: Tensor | None) -> dict[str, Tensor]:
     r"""Return the maximum scores of each path, by scope; NaN where a path has no observed cell."""
-    channels, steps = (_worst(reach, JOINT[joint]) for joint in ("time", "channels"))
+    channels, steps = (_worst(cell_scores, JOINT[joint]) for joint in ("time", "channels"))
     return {"time": channels, "channels": steps, "all": _together(channels, units)}
 
 
@@ -265,13 +270,13 @@ def _worst(scores: Tensor, axes: tuple[int, ...]) -> Tensor:
 def _units(scores: Tensor) -> Tensor:
     r"""Return the 90 % quantile of each channel's scores (n, D) and the mean excess over it, (2, D) float64."""
     scores = scores.double()
-    quantile = scores.nanquantile(_USUAL, 0)
+    quantile = scores.nanquantile(_UNITS_LEVEL, 0)
     excess = scores.sub(quantile).where(scores > quantile, torch.nan).nanmean(0)
     excess = excess.where(~excess.isnan() | quantile.isnan(), 0.0)
     quantile, excess = (
         x.where(~x.isnan(), x.nanmean()).nan_to_num(0.0) for x in (quantile, excess)
     )  # unobserved channels take the mean
-    return torch.stack([quantile, excess.clamp(min=max(_LEAST * float(excess.mean()), 1e-6))])
+    return torch.stack([quantile, excess.clamp(min=max(_MIN_EXCESS * float(excess.mean()), 1e-6))])
 
 
 def _quantile(scores: Tensor, level: float) -> tuple[Tensor, Tensor]:

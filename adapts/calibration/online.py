@@ -18,8 +18,8 @@ from .recalibration import Recalibration, inverse
 _STEPS = (0.1, 0.15, 0.05)  # step sizes on normal scores: component of all cells, of a channel, of a single cell
 _BOUND = 5.0  # bound on normal scores: a tail probability of one in three million
 _RATES = (0.0, 0.4, 1.5)  # multipliers of the step sizes: static, slow and fast adaptation
-_PRIOR = (0.60, 0.32, 0.08)  # initial weights of the rates, which favour slow adaptation
-_DECISION, _MEMORY = 20.0, 100  # learning rate of the weights, and memory of the losses in windows
+_PRIOR_WEIGHTS = (0.60, 0.32, 0.08)  # initial weights of the rates, which favour slow adaptation
+_LEARNING_RATE, _MEMORY = 20.0, 100  # learning rate of the weights, and memory of the losses in windows
 
 
 class OnlineRecalibration:
@@ -64,18 +64,18 @@ class OnlineRecalibration:
     def __init__(self, prediction_length: int, channels: int, overlap: int | None = None) -> None:
         overlap = prediction_length if overlap is None else overlap
         if not overlap >= 1:
-            raise ValueError(f"the overlap is the number of windows that share targets, 1 or more, got {overlap}")
+            raise ValueError(f"overlap is the number of windows that share targets, 1 or more, got {overlap}")
         self.overlap = overlap
         self.count = 0
         grid = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64))
         self._tracked = grid.expand(len(_RATES), prediction_length, channels, -1).clone()  # (R, H, D, P)
-        self._before = self._tracked.clone()  # at the origin of the windows that are now observed
+        self._at_origin = self._tracked.clone()  # at the origin of the windows that are now observed
         self._losses = torch.zeros(len(_RATES), dtype=torch.float64)
 
     @property
     def weights(self) -> Tensor:
         r"""Return the weight of each rate, from the static to the fastest, with shape :math:`(R,)`."""
-        return torch.softmax(torch.tensor(_PRIOR, dtype=torch.float64).log() - _DECISION * self._losses, 0)
+        return torch.softmax(torch.tensor(_PRIOR_WEIGHTS, dtype=torch.float64).log() - _LEARNING_RATE * self._losses, 0)
 
     @property
     def scores(self) -> Tensor:
@@ -110,7 +110,7 @@ class OnlineRecalibration:
             z = _scores(window.values)[:, None, ..., None]  # (m, 1, H, D, 1)
             self.count += 1
             if self.count % self.overlap == 0:
-                error = z - self._before  # (m, R, H, D, P)
+                error = z - self._at_origin  # (m, R, H, D, P)
                 losses = torch.maximum(grid * error, (grid - 1) * error).nanmean((0, 2, 3, 4))
                 self._losses = (1 - 1 / _MEMORY) * self._losses + losses
             below = self._below(z, window)
@@ -121,7 +121,7 @@ class OnlineRecalibration:
             )
             self._tracked = (self._tracked + step_of_groups + single * gradient.nan_to_num(0.0)).clamp(-_BOUND, _BOUND)
             if self.count % self.overlap == 0:
-                self._before = self._tracked.clone()
+                self._at_origin = self._tracked.clone()
 
     def _below(self, z: Tensor, window: Pits) -> Tensor:
         r"""Indicate scores (m, 1, H, D, 1) below each level, (m, R, H, D, P); at atoms, fractions."""
@@ -185,7 +185,7 @@ class OnlineRecalibration:
         """
         return {
             "tracked": self._tracked,
-            "before": self._before,
+            "before": self._at_origin,
             "losses": self._losses,
             "count": torch.tensor(self.count),
             "overlap": torch.tensor(self.overlap),
@@ -210,13 +210,13 @@ class OnlineRecalibration:
             taken(state, name, torch.float64, shape, low=-_BOUND, high=_BOUND) for name in ("tracked", "before")
         )
         if tracked.shape != before.shape:
-            raise ValueError(f"the tensor 'before' is expected in the shape of 'tracked', {tuple(tracked.shape)}")
+            raise ValueError(f"the tensor 'before' is expected with the shape of 'tracked', {tuple(tracked.shape)}")
         count, overlap = (
             int(taken(state, name, torch.int64, (), low=low, high=2**53))
             for name, low in (("count", 0), ("overlap", 1))
         )
         online = OnlineRecalibration(tracked.shape[1], tracked.shape[2], overlap)
-        online._tracked, online._before, online.count = tracked.clone(), before.clone(), count
+        online._tracked, online._at_origin, online.count = tracked.clone(), before.clone(), count
         online._losses = taken(state, "losses", torch.float64, (len(_RATES),), low=0.0).clone()
         return online
 

@@ -19,11 +19,11 @@ from ..distribution.levels import LEVELS
 from ..distribution.pits import Pits
 from ..distribution.quantile_function import QuantileFunction
 from ..persistence.tensors import require_names, taken
-from ..statistics.bootstrap import BlockScheme, block_scheme, student
+from ..statistics.bootstrap import BlockScheme, block_scheme, student_t_quantile
 
-_CAUTION = 2.0  # factor on the noise variance in the James-Stein weight: half weight at twice the standard error
+_NOISE_FACTOR = 2.0  # factor on the noise variance in the James-Stein weight: half weight at twice the standard error
 _NOISE_LEVELS = LEVELS[1::3]  # the levels at which the noise is estimated
-_SPANS, _FIRST = 6, 2  # spans of time; each after the first two is scored by maps fitted on the spans before it
+_SPANS, _FIRST_SCORED = 6, 2  # spans of time; each after the first two is scored by maps fitted on the spans before it
 _CONFIDENCE = 0.8
 _GRID = torch.tensor(LEVELS, dtype=torch.float64)
 _CHUNK = 2**22  # levels evaluated at once
@@ -63,14 +63,14 @@ class Recalibration:
         return Recalibration()
 
     @property
-    def phases(self) -> int:
+    def num_seasons(self) -> int:
         r"""Return the number of season indices of the maps."""
         return 1 if self.maps is None else self.maps.shape[1]
 
     @property
     def seasonal(self) -> bool:
         r"""Return whether the maps differ by season index."""
-        return self.phases > 1
+        return self.num_seasons > 1
 
     @staticmethod
     def fit(
@@ -78,8 +78,8 @@ class Recalibration:
         blocks: Tensor,
         time: Times,
         *,
-        phase: Tensor | None = None,
-        phases: int = 1,
+        season_index: Tensor | None = None,
+        num_seasons: int = 1,
     ) -> Recalibration:
         r"""Fit the maps from coarse to fine.
 
@@ -103,8 +103,8 @@ class Recalibration:
                 implies marginals without atoms.
             blocks: The block of each horizon step, with shape :math:`(H,)`.
             time: The start times of the windows (`Windows.time`), in any order.
-            phase: The season index of each step, with shape :math:`(n, H)`; ignored if None.
-            phases: The number of season indices :math:`F`.
+            season_index: The season index of each step, with shape :math:`(n, H)`; ignored if None.
+            num_seasons: The number of season indices :math:`F`.
 
         Returns:
             The recalibration; the identity if no map moved or there are too few blocks of time (see `block_scheme`).
@@ -114,16 +114,14 @@ class Recalibration:
             return Recalibration.identity()
         number = int(blocks.max()) + 1
         together, by_block = torch.zeros(pits.shape[:2], dtype=torch.long), blocks.expand(pits.shape[:2])
-        maps = _towards(_GRID, pits.reshape(len(pits), -1, 1), together.repeat(1, pits.shape[2]), 1, scheme)
-        maps = _towards(maps, pits, together, 1, scheme)
-        maps = _towards(maps, pits, by_block, number, scheme)  # (N, D, P)
+        maps = _shrunk_towards(_GRID, pits.reshape(len(pits), -1, 1), together.repeat(1, pits.shape[2]), 1, scheme)
+        maps = _shrunk_towards(maps, pits, together, 1, scheme)
+        maps = _shrunk_towards(maps, pits, by_block, number, scheme)  # (N, D, P)
         recalibration = Recalibration(maps.unsqueeze(1), blocks)
-        if phase is not None and phases > 1:
-            recalibration = recalibration._after(
-                _towards(
-                    _GRID, pits.through(partial(recalibration.adapted, phase=phase)), phase, phases, scheme
-                ).unsqueeze(0)
-            )
+        if season_index is not None and num_seasons > 1:
+            mapped = pits.through(partial(recalibration.adapted, season_index=season_index))
+            seasonal = _shrunk_towards(_GRID, mapped, season_index, num_seasons, scheme)
+            recalibration = recalibration._compose(seasonal.unsqueeze(0))
         return (
             Recalibration.identity()
             if recalibration.maps is not None and bool((recalibration.maps == _GRID).all())
@@ -131,13 +129,13 @@ class Recalibration:
         )
 
     @staticmethod
-    def chosen(
+    def select(
         pits: Pits | Tensor,
         blocks: Tensor,
         time: Times,
         *,
-        phase: Tensor | None = None,
-        phases: int = 1,
+        season_index: Tensor | None = None,
+        num_seasons: int = 1,
     ) -> tuple[Recalibration, str]:
         r"""Fit maps with and without seasonality, and select out of sample.
 
@@ -153,57 +151,60 @@ class Recalibration:
             pits: As for `fit`.
             blocks: As for `fit`.
             time: As for `fit`.
-            phase: As for `fit`.
-            phases: As for `fit`.
+            season_index: As for `fit`.
+            num_seasons: As for `fit`.
 
         Returns:
             The recalibration, the identity without a significant gain; and the decision in words.
         """
         pits = Pits.of(pits)
-        phase = torch.zeros(pits.shape[:2], dtype=torch.long) if phase is None else phase
+        season_index = torch.zeros(pits.shape[:2], dtype=torch.long) if season_index is None else season_index
         thinned = _enough(pits)
-        pits, time, phase = pits[thinned], time[thinned], phase[thinned]
+        pits, time, season_index = pits[thinned], time[thinned], season_index[thinned]
         scheme = block_scheme(time, len(blocks))
         if scheme is None:
-            return Recalibration.identity(), "left out, for windows are too few"
+            return Recalibration.identity(), "left out: too few windows"
         candidates = {"by blocks of leads": 1}
-        if phases > 1:
-            candidates["by blocks of leads and the season"] = phases
+        if num_seasons > 1:
+            candidates["by blocks of leads and the season"] = num_seasons
         gains: dict[str, list[Tensor]] = {candidate: [] for candidate in candidates}
         scored = []
-        for span, before, _ in _spans(scheme)[_FIRST:]:
+        for span, before, _ in _spans(scheme)[_FIRST_SCORED:]:
             if not (before.any() and span.any()):
                 continue
             scored.append(np.flatnonzero(span))
             for candidate, number in candidates.items():
                 recalibration = Recalibration.fit(
-                    pits[before], blocks, time[before], phase=phase[before], phases=number
+                    pits[before], blocks, time[before], season_index=season_index[before], num_seasons=number
                 )
-                gains[candidate].append(recalibration.log_score(pits[span], phase[span]))
+                gains[candidate].append(recalibration.log_score(pits[span], season_index[span]))
         scored_scheme = scheme[np.concatenate(scored)] if scored else scheme
-        if not scored or scored_scheme.freedom >= scored_scheme.bins:
-            return Recalibration.identity(), "left out, for windows are too few"
+        if not scored or scored_scheme.degrees_of_freedom >= scored_scheme.bins:
+            return Recalibration.identity(), "left out: too few windows"
         significant: dict[str, float] = {}
         for candidate, parts in gains.items():
             gain = torch.cat(parts).unsqueeze(1)  # (m, 1)
             standard_error = float(scored_scheme.errors(gain, scaled=False).square().mean().sqrt())
             mean = float(gain.nanmean())
-            if mean > student(_CONFIDENCE, scored_scheme.freedom) * standard_error and float(parts[-1].nanmean()) > 0:
+            if (
+                mean > student_t_quantile(_CONFIDENCE, scored_scheme.degrees_of_freedom) * standard_error
+                and float(parts[-1].nanmean()) > 0
+            ):
                 significant[candidate] = mean
         if not significant:
-            return Recalibration.identity(), "left out, for no gain is sure"
+            return Recalibration.identity(), "left out: no significant gain"
         best = max(significant, key=significant.__getitem__)
-        selected = Recalibration.fit(pits, blocks, time, phase=phase, phases=candidates[best])
-        return selected, f"{best} (log score {significant[best]:+.3f} a step on what came after)"
+        selected = Recalibration.fit(pits, blocks, time, season_index=season_index, num_seasons=candidates[best])
+        return selected, f"{best} (log score {significant[best]:+.3f} per step, out of sample)"
 
     @staticmethod
-    def crossed(
+    def cross_fitted(
         pits: Pits | Tensor,
         blocks: Tensor,
         time: Times,
         *,
-        phase: Tensor | None = None,
-        phases: int = 1,
+        season_index: Tensor | None = None,
+        num_seasons: int = 1,
     ) -> list[tuple[np.ndarray, Recalibration]]:
         r"""Fit cross-fitted maps: for each of six spans of time, on windows that share no target with it.
 
@@ -213,8 +214,8 @@ class Recalibration:
             pits: As for `fit`.
             blocks: As for `fit`.
             time: As for `fit`.
-            phase: As for `fit`.
-            phases: As for `fit`.
+            season_index: As for `fit`.
+            num_seasons: As for `fit`.
 
         Returns:
             For each span, the indices of its windows and their maps. With too few blocks of time, one entry: all
@@ -232,7 +233,8 @@ class Recalibration:
             maps = Recalibration.identity()
             if len(train):
                 maps = Recalibration.fit(
-                    pits[train], blocks, time[train], phase=None if phase is None else phase[train], phases=phases,
+                    pits[train], blocks, time[train], num_seasons=num_seasons,
+                    season_index=None if season_index is None else season_index[train],
                 )  # fmt: skip
             fits.append((indices, maps))
         return fits
@@ -275,37 +277,38 @@ class Recalibration:
         maps = torch.special.ndtr((_score(levels) + shift).sort(-1).values)
         return Recalibration(maps.unsqueeze(1), torch.arange(horizon))
 
-    def apply(self, law: QuantileFunction, phase: Tensor | None = None) -> QuantileFunction:
+    def apply(self, marginals: QuantileFunction, season_index: Tensor | None = None) -> QuantileFunction:
         r"""Recalibrate marginals.
 
         Arguments:
-            law: The marginals, with batch shape :math:`(n, H, D)`.
-            phase: The season index of each step, with shape :math:`(n, H)`; if None, seasonal maps are averaged on
-                normal scores.
+            marginals: The marginals, with batch shape :math:`(n, H, D)`.
+            season_index: The season index of each step, with shape :math:`(n, H)`; if None, seasonal maps are averaged
+                on normal scores.
 
         Returns:
-            The recalibrated marginals, at their own levels and those of the grid; the identity returns `law` itself.
+            The recalibrated marginals, at their own levels and those of the grid; the identity
+                returns `marginals` itself.
         """
         if self.maps is None or self.blocks is None:
-            return law
-        levels = torch.tensor(sorted({*LEVELS, *law.levels.tolist()}), dtype=torch.float64)
-        moved = _read(self.maps, levels.expand(*self.maps.shape[:3], -1))
-        if phase is None or not self.seasonal:
+            return marginals
+        levels = torch.tensor(sorted({*LEVELS, *marginals.levels.tolist()}), dtype=torch.float64)
+        moved = _interpolate(self.maps, levels.expand(*self.maps.shape[:3], -1))
+        if season_index is None or not self.seasonal:
             mean = torch.special.ndtr(_score(moved).mean(1)) if self.seasonal else moved[:, 0]
-            return law.reread(levels, mean[self.blocks])  # (H, D, L)
-        step = max(1, _CHUNK // (law.shape[1:].numel() * len(levels)))
+            return marginals.remap_levels(levels, mean[self.blocks])  # (H, D, L)
+        step = max(1, _CHUNK // (marginals.shape[1:].numel() * len(levels)))
         parts = [
-            law[start : start + step].reread(levels, moved[self.blocks, phase[start : start + step]])
-            for start in range(0, max(1, len(phase)), step)
+            marginals[start : start + step].remap_levels(levels, moved[self.blocks, season_index[start : start + step]])
+            for start in range(0, max(1, len(season_index)), step)
         ]
-        return QuantileFunction(parts[0].levels, torch.cat([part.values for part in parts]), law.support)
+        return QuantileFunction(parts[0].levels, torch.cat([part.values for part in parts]), marginals.support)
 
-    def adapted(self, pits: Tensor, phase: Tensor | None = None) -> Tensor:
+    def adapted(self, pits: Tensor, season_index: Tensor | None = None) -> Tensor:
         r"""Return PITs under the recalibrated marginals, :math:`g^{-1}(u)`.
 
         Arguments:
             pits: The PITs under the original marginals, with shape :math:`(*, H, D)`. NaN marks a missing step.
-            phase: The season index of each step, with shape :math:`(*, H)`; required for seasonal maps.
+            season_index: The season index of each step, with shape :math:`(*, H)`; required for seasonal maps.
 
         Returns:
             The PITs under the recalibrated marginals, with the same shape.
@@ -317,22 +320,22 @@ class Recalibration:
             steps = (self.blocks == block).nonzero().flatten()
             block_pits = pits.index_select(-2, steps)
             if not self.seasonal:
-                mapped.index_copy_(-2, steps, _through(maps[block, 0], block_pits))
+                mapped.index_copy_(-2, steps, _apply_inverse(maps[block, 0], block_pits))
                 continue
-            assert phase is not None
-            season = phase.index_select(-1, steps)
+            assert season_index is not None
+            season = season_index.index_select(-1, steps)
             for index in season.unique():
                 selected = season == index
-                block_pits[selected] = _through(maps[block, index], block_pits[selected])
+                block_pits[selected] = _apply_inverse(maps[block, index], block_pits[selected])
             mapped.index_copy_(-2, steps, block_pits)
         return mapped
 
-    def log_score(self, pits: Pits | Tensor, phase: Tensor | None = None) -> Tensor:
+    def log_score(self, pits: Pits | Tensor, season_index: Tensor | None = None) -> Tensor:
         r"""Return the gain in log score over the original marginals, for observations binned by the grid levels.
 
         Arguments:
             pits: The PITs under the original marginals, with shape :math:`(n, H, D)`. NaN marks a missing step.
-            phase: As for `adapted`.
+            season_index: As for `adapted`.
 
         Returns:
             The mean log probability ratio of each window, over its steps and channels, with shape :math:`(n,)`,
@@ -350,24 +353,26 @@ class Recalibration:
         )
         scores = (recalibrated.clamp(min=1e-4) / original).log()  # (N, F, D, P + 1)
         bin_index = torch.searchsorted(_GRID, pits.values.double().nan_to_num(0.5).contiguous())
-        season = torch.zeros(pits.shape[:2], dtype=torch.long) if not self.seasonal or phase is None else phase
+        season = (
+            torch.zeros(pits.shape[:2], dtype=torch.long) if not self.seasonal or season_index is None else season_index
+        )
         scores_of_cells = scores[self.blocks[:, None], season.unsqueeze(-1), torch.arange(pits.shape[2]), bin_index]
         with_atoms = pits.jumps.flatten(0, 1).any(0)  # (D,)
         if bool(with_atoms.any()):
             jumps = pits[..., with_atoms]
             mapped_jumps = jumps.through(
-                partial(Recalibration(self.maps[:, :, with_atoms], self.blocks).adapted, phase=phase)
+                partial(Recalibration(self.maps[:, :, with_atoms], self.blocks).adapted, season_index=season_index)
             )
             atom = ((mapped_jumps.upper - mapped_jumps.lower).clamp(min=1e-4) / (jumps.upper - jumps.lower)).log()
             scores_of_cells[..., with_atoms] = scores_of_cells[..., with_atoms].where(~jumps.jumps, atom.double())
         mean: Tensor = torch.where(pits.lower.isnan(), torch.nan, scores_of_cells).nanmean((1, 2))
         return mean
 
-    def _after(self, maps: Tensor) -> Recalibration:
+    def _compose(self, maps: Tensor) -> Recalibration:
         r"""Compose these maps with further ones, whose shape (N, F, D, P) broadcasts."""
         assert self.maps is not None
         shape = torch.broadcast_shapes(self.maps.shape, maps.shape)
-        return Recalibration(_read(self.maps.expand(shape), maps.expand(shape)), self.blocks)
+        return Recalibration(_interpolate(self.maps.expand(shape), maps.expand(shape)), self.blocks)
 
     def state(self) -> dict[str, Tensor]:
         r"""Return the tensors that define the recalibration.
@@ -395,7 +400,7 @@ class Recalibration:
         require_names("the recalibration", state, ["maps", "blocks"])
         maps = taken(state, "maps", torch.float64, (None, None, None, len(LEVELS)), low=0.0, high=1.0)
         if not maps.numel() or bool((maps.diff(dim=-1) < 0).any()):
-            raise ValueError("the tensor 'maps' is expected to hold levels that rise")
+            raise ValueError("the tensor 'maps' is expected to hold increasing levels")
         return Recalibration(maps, taken(state, "blocks", torch.int64, (None,), low=0, high=len(maps) - 1))
 
 
@@ -412,8 +417,8 @@ def _spans(scheme: BlockScheme) -> list[tuple[np.ndarray, np.ndarray, np.ndarray
     return [
         (
             (scheme.time >= first) & ((scheme.time < stop) | (stop == edges[-1])),
-            scheme.time <= first - scheme.reach,
-            (scheme.time >= stop + scheme.reach) & (stop != edges[-1]),
+            scheme.time <= first - scheme.dependence_length,
+            (scheme.time >= stop + scheme.dependence_length) & (stop != edges[-1]),
         )
         for first, stop in pairwise(edges)
     ]
@@ -447,7 +452,7 @@ def _consistent(points: Tensor, below: Tensor, above: Tensor) -> Tensor:
     return counts
 
 
-def _towards(maps: Tensor, pits: Pits, group: Tensor, groups: int, scheme: BlockScheme) -> Tensor:
+def _shrunk_towards(maps: Tensor, pits: Pits, group: Tensor, groups: int, scheme: BlockScheme) -> Tensor:
     r"""Shrink maps towards the quantiles (G, D, P) of PITs (n, H, D) in groups of steps (n, H)."""
     target = _quantiles(pits, group, groups)
     member = torch.nn.functional.one_hot(group, groups).float()  # (n, H, G)
@@ -456,16 +461,19 @@ def _towards(maps: Tensor, pits: Pits, group: Tensor, groups: int, scheme: Block
     noise = torch.zeros(count.shape[1], dtype=torch.float64)
     for level in _NOISE_LEVELS:
         total = torch.einsum("nhd,nhg->ngd", (values <= level).float(), member).flatten(1)
-        noise += scheme.waves(total, count, scaled=False).square().mean(0) / len(_NOISE_LEVELS)
+        noise += scheme.projections(total, count, scaled=False).square().mean(0) / len(_NOISE_LEVELS)
     distance = (target - maps).square().mean(-1)
     weight = (
-        (1 - _CAUTION * noise.view(distance.shape) / distance).nan_to_num(0.0, neginf=0.0).clamp(min=0).unsqueeze(-1)
+        (1 - _NOISE_FACTOR * noise.view(distance.shape) / distance)
+        .nan_to_num(0.0, neginf=0.0)
+        .clamp(min=0)
+        .unsqueeze(-1)
     )
     moved = torch.special.ndtr(torch.lerp(_score(maps).expand_as(target), _score(target), weight))
     return torch.where(weight > 0, moved, maps)
 
 
-def _read(maps: Tensor, levels: Tensor) -> Tensor:
+def _interpolate(maps: Tensor, levels: Tensor) -> Tensor:
     r"""Return maps (*, P) at levels (*, Q), by interpolating their shifts on normal scores.
 
     The shift is constant beyond the grid.
@@ -494,7 +502,7 @@ def inverse(maps: Tensor, z: Tensor) -> Tensor:
     return preimages
 
 
-def _through(maps: Tensor, pits: Tensor) -> Tensor:
+def _apply_inverse(maps: Tensor, pits: Tensor) -> Tensor:
     r"""Apply inverse maps (D, P) of normal scores to PITs (*, D)."""
     # Not clipped away from 0 and 1: joint bands use the maximum over thousands of cells.
     levels: Tensor = torch.special.ndtr(inverse(maps, torch.special.ndtri(pits).flatten(0, -2).T))

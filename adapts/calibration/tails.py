@@ -10,16 +10,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..distribution.levels import reach_of_levels
+from ..distribution.levels import nonconformity_of_levels
 from ..distribution.quantile_function import QuantileFunction
 from ..statistics.losses import pinball_loss
 
-_FEWEST = 50  # minimum effective number of exceedances for a fit
+_MIN_EXCEEDANCES = 50  # minimum effective number of exceedances for a fit
 _CRITICAL = 6.0  # critical value of the likelihood ratio for two parameters: 95 % of chi-squared is 5.99
-_LIGHTEST, _HEAVIEST = -0.95, 0.9  # shapes: the likelihood is unbounded below -1, the mean infinite from 1 on
+_MIN_SHAPE, _MAX_SHAPE = -0.95, 0.9  # shapes: the likelihood is unbounded below -1, the mean infinite from 1 on
 _FRACTIONS = (0.5, 0.25, 0.1, 0.03, 0.01, 0.001)  # fractions of an outer tail's probability that get a quantile
-_SCORED = 5  # the first of these, exceeded often enough to score a tail
-_TRIED = 400  # grid size of the profile likelihood, over ratios of shape and scale
+_NUM_SCORED = 5  # number of these exceeded often enough to score a tail
+_GRID_SIZE = 400  # grid size of the profile likelihood, over ratios of shape and scale
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Tails:
     values: Tensor
 
     @staticmethod
-    def fit(law: QuantileFunction, future: Tensor, worth: float) -> Tails | None:
+    def fit(marginals: QuantileFunction, future: Tensor, num_effective: float) -> Tails | None:
         r"""Fit tails to observed values.
 
         Likelihood-ratio tests, pooled over channels, decide whether the tails change and whether both sides differ. The
@@ -60,26 +60,26 @@ class Tails:
         channels whose loss it raises.
 
         Arguments:
-            law: The marginals of :math:`n` windows, with batch shape :math:`(n, H, D)`.
+            marginals: The marginals of :math:`n` windows, with batch shape :math:`(n, H, D)`.
             future: The observed values, with shape :math:`(n, H, D)`. NaN marks a value to ignore.
-            worth: The effective sample size in windows (see `effective_sample_size`).
+            num_effective: The effective sample size in windows (see `effective_sample_size`).
 
         Returns:
             The tails; None if they do not change.
         """
         channels = future.shape[-1]
-        cells = ~law.pits(future, torch.Generator().manual_seed(0)).jumps
-        pooled = _maximum_likelihood(law, future, cells, worth)
+        cells = ~marginals.pits(future, torch.Generator().manual_seed(0)).jumps
+        pooled = _maximum_likelihood(marginals, future, cells, num_effective)
         if pooled is not None:
-            gains = Tails.of(pooled, channels)._losses(law, future).amax(0) <= 1  # (D,)
-            pooled = _maximum_likelihood(law, future, cells & gains, worth) if bool(gains.any()) else None
+            gains = Tails.of(pooled, channels)._losses(marginals, future).amax(0) <= 1  # (D,)
+            pooled = _maximum_likelihood(marginals, future, cells & gains, num_effective) if bool(gains.any()) else None
         if pooled is None:
             return None
         unchanged = torch.tensor([[0.0, 1.0], [0.0, 1.0]], dtype=torch.float64)
         candidates = [
-            Tails.of(candidate, channels) for candidate in (unchanged, _exponential(law, future, cells), pooled)
+            Tails.of(candidate, channels) for candidate in (unchanged, _exponential(marginals, future, cells), pooled)
         ]
-        losses = torch.stack([candidate._losses(law, future) for candidate in candidates])  # (3, 2, D)
+        losses = torch.stack([candidate._losses(marginals, future) for candidate in candidates])  # (3, 2, D)
         best = losses.mean(-1, keepdim=True).argmin(0).expand(2, channels)
         best = torch.where(losses.gather(0, best.unsqueeze(0))[0] <= 1, best, losses.argmin(0))
         values = torch.stack([candidate.values for candidate in candidates])  # (3, D, 2, 2)
@@ -96,50 +96,50 @@ class Tails:
         """
         return Tails(values.expand(channels, 2, 2))
 
-    def _losses(self, law: QuantileFunction, future: Tensor) -> Tensor:
+    def _losses(self, marginals: QuantileFunction, future: Tensor) -> Tensor:
         r"""Return quantile losses (2, D) in the lower and upper tail, relative to the unchanged marginals."""
-        fractions = torch.tensor(_FRACTIONS[:_SCORED], dtype=torch.float64)
+        fractions = torch.tensor(_FRACTIONS[:_NUM_SCORED], dtype=torch.float64)
         losses = []
-        for levels in (law.levels[0] * fractions, 1 - (1 - law.levels[-1]) * fractions):
+        for levels in (marginals.levels[0] * fractions, 1 - (1 - marginals.levels[-1]) * fractions):
             pair = []
-            for margins in (law, self.apply(law)):
-                error = future.unsqueeze(-1) - margins.at(levels)
+            for candidate in (marginals, self.apply(marginals)):
+                error = future.unsqueeze(-1) - candidate.at(levels)
                 pair.append(pinball_loss(error, levels).double().nanmean((0, 1)))  # (D, m)
             losses.append((pair[1] / pair[0]).nan_to_num(1.0, posinf=1.0).mean(-1))
         return torch.stack(losses)
 
-    def apply(self, law: QuantileFunction) -> QuantileFunction:
+    def apply(self, marginals: QuantileFunction) -> QuantileFunction:
         r"""Extend marginals by these tails.
 
         Arguments:
-            law: The marginals, at the levels used in the fit.
+            marginals: The marginals, at the levels used in the fit.
 
         Returns:
             The marginals, with further levels beyond the outer ones.
         """
-        low, high = float(law.levels[0]), float(law.levels[-1])
+        low, high = float(marginals.levels[0]), float(marginals.levels[-1])
         fractions = torch.tensor(_FRACTIONS, dtype=torch.float64)
-        (lower, upper), (first, last) = law.tail_scales, (law.values[..., :1], law.values[..., -1:])
+        (lower, upper), (first, last) = marginals.tail_scales, (marginals.values[..., :1], marginals.values[..., -1:])
         below, above = (
-            torch.stack([_quantiles(tail, fractions) for tail in self.values[:, side]]).to(law.values)
+            torch.stack([_quantiles(tail, fractions) for tail in self.values[:, side]]).to(marginals.values)
             for side in (0, 1)
         )  # (D, m)
         values = torch.cat(
-            [first - (lower.unsqueeze(-1) * below).flip(-1), law.values, last + upper.unsqueeze(-1) * above], -1
+            [first - (lower.unsqueeze(-1) * below).flip(-1), marginals.values, last + upper.unsqueeze(-1) * above], -1
         )
         # Rounded, so that equal levels of different grids coincide.
         beneath, beyond = (
             [round(value, 10) for value in tail_levels.tolist()]
             for tail_levels in (low * fractions, 1 - (1 - high) * fractions)
         )
-        levels = [*reversed(beneath), *law.levels.tolist(), *beyond]
-        return QuantileFunction(levels, values, law.support)
+        levels = [*reversed(beneath), *marginals.levels.tolist(), *beyond]
+        return QuantileFunction(levels, values, marginals.support)
 
 
-def _excesses(law: QuantileFunction, future: Tensor, cells: Tensor) -> list[Tensor]:
+def _excesses(marginals: QuantileFunction, future: Tensor, cells: Tensor) -> list[Tensor]:
     r"""Return exceedances of selected cells over the lower and upper outer quantiles, in units of the tail scale."""
-    scores, edges = law.reach(future).double(), reach_of_levels(law.levels[[0, -1]])
-    lower = future < law.at([0.5])[..., 0]
+    scores, edges = marginals.nonconformity(future).double(), nonconformity_of_levels(marginals.levels[[0, -1]])
+    lower = future < marginals.at([0.5])[..., 0]
     exceedances = []
     for side, edge in zip((lower, ~lower), edges, strict=True):
         beyond = cells & side & (scores > edge) & (scores < 500)  # the score of a missing observation is NaN
@@ -147,23 +147,25 @@ def _excesses(law: QuantileFunction, future: Tensor, cells: Tensor) -> list[Tens
     return exceedances
 
 
-def _exponential(law: QuantileFunction, future: Tensor, cells: Tensor) -> Tensor:
+def _exponential(marginals: QuantileFunction, future: Tensor, cells: Tensor) -> Tensor:
     r"""Return the exponential tails (2, 2) with the mean excesses."""
-    means = [float(excesses.mean()) if len(excesses) else 1.0 for excesses in _excesses(law, future, cells)]
+    means = [float(excesses.mean()) if len(excesses) else 1.0 for excesses in _excesses(marginals, future, cells)]
     return torch.tensor([[0.0, mean] for mean in means], dtype=torch.float64)
 
 
-def _maximum_likelihood(law: QuantileFunction, future: Tensor, cells: Tensor, worth: float) -> Tensor | None:
+def _maximum_likelihood(
+    marginals: QuantileFunction, future: Tensor, cells: Tensor, num_effective: float
+) -> Tensor | None:
     r"""Return the maximum-likelihood tails (2, 2) pooled over selected cells; None if not significantly different."""
-    exceedances = _excesses(law, future, cells)
+    exceedances = _excesses(marginals, future, cells)
     pooled = torch.cat(exceedances)
-    effective_fraction = worth / max(1, len(future))
-    if effective_fraction * len(pooled) < _FEWEST:
+    effective_fraction = num_effective / max(1, len(future))
+    if effective_fraction * len(pooled) < _MIN_EXCEEDANCES:
         return None
     shared, gain = _pareto(pooled)
     unchanged = torch.tensor([[0.0, 1.0], [0.0, 1.0]], dtype=torch.float64)
     tails = torch.stack([shared, shared]) if effective_fraction * gain > _CRITICAL else unchanged
-    if min(map(len, exceedances)) * effective_fraction >= _FEWEST:
+    if min(map(len, exceedances)) * effective_fraction >= _MIN_EXCEEDANCES:
         separate, gains = zip(*map(_pareto, exceedances), strict=True)
         if effective_fraction * (sum(gains) - (gain if effective_fraction * gain > _CRITICAL else 0.0)) > _CRITICAL:
             tails = torch.stack(separate)
@@ -174,13 +176,13 @@ def _pareto(excess: Tensor) -> tuple[Tensor, float]:
     r"""Return the Pareto estimate (2,) of excesses (n,) and its likelihood ratio to the unit exponential."""
     largest, mean = float(excess.max()), float(excess.mean())
     ratio = torch.cat([
-        -torch.linspace(0.99, 0.01, _TRIED // 4, dtype=torch.float64) / largest,
-        torch.logspace(-3, 1.5, _TRIED, dtype=torch.float64) / mean,
+        -torch.linspace(0.99, 0.01, _GRID_SIZE // 4, dtype=torch.float64) / largest,
+        torch.logspace(-3, 1.5, _GRID_SIZE, dtype=torch.float64) / mean,
     ])  # fmt: skip
     shape = torch.stack([(value * excess).log1p().mean() for value in ratio])
     scale = shape / ratio
     log_likelihood = -len(excess) * (scale.log() + shape + 1)
-    log_likelihood = log_likelihood.where((shape >= _LIGHTEST) & (shape <= _HEAVIEST), -torch.inf)
+    log_likelihood = log_likelihood.where((shape >= _MIN_SHAPE) & (shape <= _MAX_SHAPE), -torch.inf)
     best = int(log_likelihood.argmax())
     fitted_exponential = -len(excess) * (math.log(mean) + 1)  # the limit of a zero shape
     unit_exponential = -float(excess.sum())

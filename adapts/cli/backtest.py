@@ -199,11 +199,11 @@ def _score(
 def _baselines(given: Sequence[str] | None) -> bool | str | list[str]:
     r"""The baselines as `roll` takes them; the hyphens of the shell are the spaces of their names."""
     from ..errors import unknown
-    from ..evaluation.backtest import KNOWN
+    from ..evaluation.backtest import ALL_BASELINES
 
     if given is None:
         return True
-    named = {name.replace(" ", "-"): name for name in KNOWN}
+    named = {name.replace(" ", "-"): name for name in ALL_BASELINES}
     names = [name.strip().replace(" ", "-") for text in given for name in text.split(",")]
     for name in names:
         if name not in (*named, "all", "none"):

@@ -17,7 +17,7 @@ from ..errors import shown
 from ..registry import COPULAS, resolve
 
 CHUNK = 2**18  # levels drawn at once, so that they fit into the processor's cache
-MANY = 100  # from so many samples on, the position within a stratum carries no information on dependence
+MANY_SAMPLES = 100  # from so many samples on, the position within a stratum carries no information on dependence
 
 
 class Copula(ABC):
@@ -42,11 +42,11 @@ class Copula(ABC):
         self.prediction_length = prediction_length
         self.channels = channels
 
-    def of(self, some: slice | Sequence[int] | Tensor) -> Copula:
+    def of(self, index: slice | Sequence[int] | Tensor) -> Copula:
         r"""Return the copula of selected windows; the copula itself if it is the same for all.
 
         Arguments:
-            some: A slice, or indices with shape :math:`(n',)`.
+            index: A slice, or indices with shape :math:`(n',)`.
         """
         return self
 
@@ -103,11 +103,11 @@ class Copula(ABC):
         """
         if windows % (self.windows or 1):
             raise ValueError(
-                f"a copula of {self.windows} windows draws for a multiple of them, got windows={windows}: take the "
-                "copula of some of them with copula.of(some)"
+                f"a copula of {self.windows} windows expects a multiple of that number, got windows={windows}: select "
+                "windows with copula.of(index)"
             )
         scores, positions = self._scores(num_samples, windows, generator).flatten(1).T, None  # (n*H*D, S)
-        if num_samples < MANY:
+        if num_samples < MANY_SAMPLES:
             positions = self._levels(self._scores(num_samples, windows, generator)).flatten(1).T
         for cells in slices(len(scores), num_samples, CHUNK):
             ranking = order(scores[cells])

@@ -129,7 +129,7 @@ def _taken_correlation(state: Mapping[str, Tensor], name: str) -> Tensor:
     return matrix
 
 
-def fit_gaussian(pits: Tensor | Pits, independent: float | None = None) -> GaussianCopula:
+def fit_gaussian(pits: Tensor | Pits, num_effective: float | None = None) -> GaussianCopula:
     r"""Fit a Gaussian copula to the PITs of past forecasts.
 
     Normal scores of missing values and of atoms are imputed (see `completed`). The correlations are those of
@@ -137,13 +137,13 @@ def fit_gaussian(pits: Tensor | Pits, independent: float | None = None) -> Gauss
 
     Arguments:
         pits: The PITs of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing observation.
-        independent: The effective sample size in windows (see `effective_sample_size`); a smaller one increases
+        num_effective: The effective sample size in windows (see `effective_sample_size`); a smaller one increases
             shrinkage. :math:`n` if None.
 
     Returns:
         The copula; independence if the effective sample size is three or less, or if nothing varies.
     """
-    weight = float(len(pits) if independent is None else independent)
+    weight = float(len(pits) if num_effective is None else num_effective)
     return GaussianCopula(*kronecker(completed(pits, weight), weight))
 
 

@@ -10,11 +10,11 @@ from torch import Tensor
 from ..batching import slices
 from ..distribution.pits import JUMP, Pits
 
-_ROUNDS = 20  # rounds of imputing the unknown scores and re-estimating the correlations
-_STEPS = 40_000  # cells drawn over all rounds: fewer rounds for more cells
-_FEWEST = 4  # minimum number of rounds
-_WHITE = 0.01  # weight of white noise in the sampler's correlation, so that the chain mixes
-_PAIRS = 2**24  # numbers compared at once
+_MAX_ROUNDS = 20  # maximum number of rounds of imputing the unknown scores and re-estimating the correlations
+_MAX_DRAWS = 40_000  # cells drawn over all rounds: fewer rounds for more cells
+_MIN_ROUNDS = 4  # minimum number of rounds
+_NOISE_WEIGHT = 0.01  # weight of white noise in the sampler's correlation, so that the chain mixes
+_MAX_PAIRS = 2**24  # numbers compared at once
 
 
 def ranked(values: Tensor) -> Pits:
@@ -37,7 +37,7 @@ def ranked(values: Tensor) -> Pits:
     return Pits(lower, upper, torch.full_like(lower, 0.5))
 
 
-def completed(pits: Tensor | Pits, independent: float | None = None, seed: int = 0) -> Tensor:
+def completed(pits: Tensor | Pits, num_effective: float | None = None, seed: int = 0) -> Tensor:
     r"""Convert PITs to normal scores, and impute the unknown ones by Gibbs sampling.
 
     First, each cell is mapped by the ranks of its windows, so that miscalibrated marginals do not matter. An
@@ -52,7 +52,7 @@ def completed(pits: Tensor | Pits, independent: float | None = None, seed: int =
 
     Arguments:
         pits: The PITs of :math:`n` windows, with shape :math:`(n, H, D)`. NaN marks a missing observation.
-        independent: The effective sample size in windows; :math:`n` if None.
+        num_effective: The effective sample size in windows; :math:`n` if None.
         seed: The seed of the Gibbs sampler.
 
     Returns:
@@ -70,11 +70,11 @@ def completed(pits: Tensor | Pits, independent: float | None = None, seed: int =
     low, high = (torch.special.ndtri(x.nan_to_num(fill)) for x, fill in ((lower, 0.0), (upper, 1.0)))
     generator = torch.Generator().manual_seed(seed)
     _, horizon, channels = scores.shape
-    weight = float(len(scores) if independent is None else independent)
+    weight = float(len(scores) if num_effective is None else num_effective)
     cells = [(step, channel, unknown[:, step, channel].nonzero()[:, 0]) for step, channel in unknown.any(0).nonzero()]
-    for _ in range(max(_FEWEST, min(_ROUNDS, _STEPS // len(cells)))):
+    for _ in range(max(_MIN_ROUNDS, min(_MAX_ROUNDS, _MAX_DRAWS // len(cells)))):
         channel_precision, time_precision = (
-            torch.linalg.inv((1 - _WHITE) * matrix + _WHITE * torch.eye(len(matrix), dtype=torch.float64))
+            torch.linalg.inv((1 - _NOISE_WEIGHT) * matrix + _NOISE_WEIGHT * torch.eye(len(matrix), dtype=torch.float64))
             for matrix in kronecker(scores, weight)
         )
         for step, channel, rows in cells:
@@ -119,7 +119,7 @@ def _mapped(pits: Pits) -> tuple[Tensor, Tensor]:
 def _covered(ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     r"""Sum, over windows, the fraction of each jump that lies below each of the ends (C, n)."""
     total = torch.empty_like(ends)
-    for chunk in slices(len(ends), ends.shape[1] ** 2, _PAIRS):
+    for chunk in slices(len(ends), ends.shape[1] ** 2, _MAX_PAIRS):
         width = (upper[chunk] - lower[chunk]).unsqueeze(1)  # (c, 1, n)
         fraction = ((ends[chunk].unsqueeze(-1) - lower[chunk].unsqueeze(1)) / width).clamp(0, 1)
         total[chunk] = fraction.where(width > 0, 0.0).nan_to_num().sum(-1)

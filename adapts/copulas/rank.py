@@ -13,7 +13,7 @@ from torch import Tensor
 from ..batching import evenly_spaced
 from ..distribution.pits import Pits
 from ..persistence.tensors import require_names, taken
-from .base import MANY, Copula, order
+from .base import MANY_SAMPLES, Copula, order
 from .independent import Independent
 from .normal_scores import completed, ranked
 
@@ -56,7 +56,7 @@ class RankCopula(Copula):
             torch.rand(windows, rounds, number, generator=generator, dtype=torch.float32).argsort(-1).flatten(1)
         )  # (n, rounds * blocks)
         ranks = self._taken(picked[:, :num_samples].T)  # (S, n, H, D)
-        if rounds == 1 and num_samples >= MANY:  # without ties, and only the order matters
+        if rounds == 1 and num_samples >= MANY_SAMPLES:  # without ties, and only the order matters
             return ranks.float()
         return (ranks + torch.rand(ranks.shape, generator=generator, dtype=torch.float32)) / number
 
@@ -104,14 +104,14 @@ class PathCopula(RankCopula):
             raise ValueError(
                 f"paths have shape (S, n, H, D) with S of two or more and n of one or more, got {tuple(paths.shape)}"
             )
-        self._hold(_ranks(paths).to(_smallest(len(paths))))
+        self._set_ranks(_ranks(paths).to(_smallest(len(paths))))
 
-    def _hold(self, ranks: Tensor) -> None:
+    def _set_ranks(self, ranks: Tensor) -> None:
         Copula.__init__(self, *ranks.shape[2:])
         self.ranks, self.windows = ranks, ranks.shape[1]  # (S_0, n, H, D)
 
-    def of(self, some: slice | Sequence[int] | Tensor) -> PathCopula:  # noqa: D102
-        return self._from_state({"ranks": self.ranks[:, some]})
+    def of(self, index: slice | Sequence[int] | Tensor) -> PathCopula:  # noqa: D102
+        return self._from_state({"ranks": self.ranks[:, index]})
 
     @classmethod
     def joined(cls, parts: Sequence[PathCopula]) -> PathCopula:
@@ -134,7 +134,7 @@ class PathCopula(RankCopula):
         require_names("the copula 'paths'", state, ["ranks"])
         number = len(state["ranks"]) if state["ranks"].ndim else 0
         kinds = (torch.uint8, torch.int16, torch.int32)
-        copula._hold(taken(state, "ranks", kinds, (number, None, None, None), low=0, high=number - 1))
+        copula._set_ranks(taken(state, "ranks", kinds, (number, None, None, None), low=0, high=number - 1))
         return copula
 
 

@@ -18,7 +18,7 @@ from .base import Copula
 from .independent import Independent
 
 Outcomes = tuple[QuantileFunction, Tensor]
-_LEAST = 0.005  # the minimum gain in joint score of a copula; sampling noise is about .002
+_MIN_GAIN = 0.005  # the minimum gain in joint score of a copula; sampling noise is about .002
 _CHUNK = 2**22  # numbers per draw
 #: The number of samples per window that score a copula.
 SAMPLES = 100
@@ -26,18 +26,18 @@ SAMPLES = 100
 LAGS = 64
 
 
-def mean_pinball(law: QuantileFunction, future: Tensor) -> Tensor:
+def mean_pinball(marginals: QuantileFunction, future: Tensor) -> Tensor:
     r"""Return each cell's quantile loss averaged over `LEVELS`: a discrete approximation to half of the CRPS.
 
     Arguments:
-        law: The marginals, with values :math:`(n, H, D, Q)`.
+        marginals: The marginals, with values :math:`(n, H, D, Q)`.
         future: The observed values, with shape :math:`(n, H, D)`. NaN marks a missing step and stays NaN.
     """
     levels = torch.tensor(LEVELS, dtype=torch.float32)
-    return pinball_loss(future.unsqueeze(-1) - law.at(levels), levels).mean(-1)  # of (n, H, D, Q)
+    return pinball_loss(future.unsqueeze(-1) - marginals.at(levels), levels).mean(-1)  # of (n, H, D, Q)
 
 
-def copula_sample_score(copula: Copula, pits: Tensor, told: Outcomes | None = None) -> Tensor:
+def copula_sample_score(copula: Copula, pits: Tensor, outcomes: Outcomes | None = None) -> Tensor:
     r"""Score a copula, with or without a density, by samples.
 
     The score is the mean of three ratios to the scores of independence on the same windows: the energy score over all
@@ -52,14 +52,14 @@ def copula_sample_score(copula: Copula, pits: Tensor, told: Outcomes | None = No
     Arguments:
         copula: The copula, restricted to these windows if it differs by window.
         pits: The PITs of observed values, with shape :math:`(n, H, D)`. A missing step (NaN) is set to the median.
-        told: The marginals of these windows and the observed values, with shape :math:`(n, H, D)`. If given, the
+        outcomes: The marginals of these windows and the observed values, with shape :math:`(n, H, D)`. If given, the
             samples follow these marginals, which represents atoms correctly; if None, they are normal scores.
 
     Returns:
         The score of each window, with shape :math:`(n,)`. Its mean is 1 for independence; lower is better.
     """
     reference, scores = (
-        _sample_scores(candidate, pits, told)
+        _sample_scores(candidate, pits, outcomes)
         for candidate in (Independent(copula.prediction_length, copula.channels), copula)
     )
     return _against(reference, scores)
@@ -70,8 +70,8 @@ def _sample_scores(copula: Copula, pits: Tensor, outcomes: Outcomes | None) -> T
     if outcomes is None:
         truth = torch.special.ndtri(pits.double().clamp(1e-3, 1 - 1e-3)).nan_to_num(0.0).float()  # (n, H, D)
     else:
-        margins, future = outcomes
-        truth = torch.where(future.isnan(), margins.at([0.5])[..., 0], future).float()
+        marginals, future = outcomes
+        truth = torch.where(future.isnan(), marginals.at([0.5])[..., 0], future).float()
     generator = torch.Generator().manual_seed(0)
     parts = []
     for chunk in slices(len(truth), SAMPLES * truth[0].numel(), _CHUNK):
@@ -80,7 +80,7 @@ def _sample_scores(copula: Copula, pits: Tensor, outcomes: Outcomes | None) -> T
         if outcomes is None:
             samples = torch.special.ndtri(levels.clamp(1e-3, 1 - 1e-3))
         else:
-            samples = margins[chunk](levels.to(margins.values)).float()
+            samples = marginals[chunk](levels.to(marginals.values)).float()
         parts.append(_joint_scores(samples, observed))
     return torch.cat(parts, 1)
 
@@ -93,7 +93,7 @@ def _against(reference: Tensor, scores: Tensor) -> Tensor:
 
 
 def choose_copula(
-    candidates: Mapping[str, Copula], pits: Tensor, told: Outcomes | None = None
+    candidates: Mapping[str, Copula], pits: Tensor, outcomes: Outcomes | None = None
 ) -> tuple[str, dict[str, float]]:
     r"""Select the best copula out of sample, by log density or by sample scores.
 
@@ -103,7 +103,7 @@ def choose_copula(
         candidates: The copulas by name, the simplest first. The simplest is retained unless the gain of another one is
             positive, or above .5 % for sample scores.
         pits: The PITs of observed values on windows that no candidate was fitted on, with shape :math:`(n, H, D)`.
-        told: The marginals of these windows and the observed values, for sample scores: see `copula_sample_score`.
+        outcomes: The marginals of these windows and the observed values, for sample scores: see `copula_sample_score`.
 
     Returns:
         The name of the selected copula, and the mean score of each candidate: higher is better, independence scores 0.
@@ -112,13 +112,13 @@ def choose_copula(
     sampled = any(bool(gain_of_windows.isnan().all()) for gain_of_windows in gains.values())
     if sampled:
         first = next(iter(candidates.values()))
-        reference = _sample_scores(Independent(first.prediction_length, first.channels), pits, told)
+        reference = _sample_scores(Independent(first.prediction_length, first.channels), pits, outcomes)
         for name, copula in candidates.items():
-            scores = reference if isinstance(copula, Independent) else _sample_scores(copula, pits, told)
+            scores = reference if isinstance(copula, Independent) else _sample_scores(copula, pits, outcomes)
             gains[name] = 1 - _against(reference, scores)
     means = {name: float(gain.mean()) for name, gain in gains.items()}
     simplest, best = next(iter(means)), max(means, key=means.__getitem__)
-    return best if means[best] - means[simplest] > (_LEAST if sampled else 0.0) else simplest, means
+    return best if means[best] - means[simplest] > (_MIN_GAIN if sampled else 0.0) else simplest, means
 
 
 def _joint_scores(samples: Tensor, truth: Tensor) -> Tensor:

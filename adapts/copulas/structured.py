@@ -1,4 +1,4 @@
-r"""Structured copula of adapters saved by older versions, kept to load them and draw from them."""
+r"""Structured copula of adapters saved by older versions, for loading and sampling."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from torch import Tensor
 from ..persistence.tensors import require_names, taken
 from .base import Copula
 
-_MOST = 0.98  # maximum fraction of a cell's variance that the factors may explain
-_LEAST = 1e-6  # minimum variance of the scores in a file, before they are scaled to one
-_UNIT = 1.001  # bound on the entries of an orthonormal matrix, with rounding
-_MOST_FREEDOM = 1024  # maximum degrees of freedom in a file: a draw takes as many random numbers
+_MAX_EXPLAINED = 0.98  # maximum fraction of a cell's variance that the factors may explain
+_MIN_VARIANCE = 1e-6  # minimum variance of the scores in a file, before they are scaled to one
+_MAX_ENTRY = 1.001  # bound on the entries of an orthonormal matrix, with rounding
+_MAX_FREEDOM = 1024  # maximum degrees of freedom in a file: a draw takes as many random numbers
 
 
 class StructuredCopula(Copula):
@@ -70,9 +70,9 @@ class StructuredCopula(Copula):
         self.freedom = float(freedom)
         factor_variance = self.factors.double().square().sum(0)  # (H, D)
         component_variance = torch.einsum("dk,khj->hd", self.basis.double().square(), self.roots.double().square())
-        self.scale = ((1 - factor_variance).clamp(min=1 - _MOST) / component_variance).sqrt()
+        self.scale = ((1 - factor_variance).clamp(min=1 - _MAX_EXPLAINED) / component_variance).sqrt()
         self.shrink = (
-            (_MOST / factor_variance.clamp(min=1e-12)).sqrt().clamp(max=1.0)
+            (_MAX_EXPLAINED / factor_variance.clamp(min=1e-12)).sqrt().clamp(max=1.0)
         )  # limits the variance that the factors explain
 
     def _scores(self, num_samples: int, windows: int, generator: torch.Generator | None) -> Tensor:
@@ -111,15 +111,15 @@ class StructuredCopula(Copula):
         roots = taken(state, "roots", torch.float32, (channels, horizon, horizon))
         if bool((roots.diagonal(dim1=1, dim2=2) <= 0).any()) or bool(roots.triu(1).any()):
             raise ValueError("the tensor 'roots' is expected to hold lower triangular matrices of positive diagonals")
-        basis = taken(state, "basis", torch.float32, (channels, channels), low=-_UNIT, high=_UNIT)
+        basis = taken(state, "basis", torch.float32, (channels, channels), low=-_MAX_ENTRY, high=_MAX_ENTRY)
         deviation = (basis.double().mT @ basis.double() - torch.eye(channels, dtype=torch.float32)).abs()
-        if bool((deviation > _UNIT - 1).any()):
+        if bool((deviation > _MAX_ENTRY - 1).any()):
             raise ValueError("the tensor 'basis' is expected to hold orthonormal columns")
         factors = taken(state, "factors", torch.float32, (None, horizon, channels))
         variance = torch.einsum("dk,khl->hd", basis.double().square(), roots.double().square())
-        if not bool(((variance > _LEAST) & (variance < 1 / _LEAST)).all()):  # (H, D)
-            raise ValueError("the tensor 'roots' is expected to hold scores of a variance near one")
+        if not bool(((variance > _MIN_VARIANCE) & (variance < 1 / _MIN_VARIANCE)).all()):  # (H, D)
+            raise ValueError("the tensor 'roots' is expected to give scores with a variance near one")
         freedom = float(taken(state, "freedom", torch.float64, (), low=2, infinite=True))
-        if _MOST_FREEDOM < freedom < math.inf:
-            raise ValueError(f"the tensor 'freedom' is expected to be at most {_MOST_FREEDOM}, or infinite")
+        if _MAX_FREEDOM < freedom < math.inf:
+            raise ValueError(f"the tensor 'freedom' is expected to be at most {_MAX_FREEDOM}, or infinite")
         return cls(basis, roots, factors, freedom)

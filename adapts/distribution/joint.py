@@ -34,13 +34,13 @@ class JointDistribution:
         expected = (self.copula.prediction_length, self.copula.channels)
         if len(self.marginals.shape) != 3 or self.marginals.shape[1:] != expected:
             raise ValueError(
-                f"a copula over {expected[0]} leads and {expected[1]} channels takes marginals of shape "
+                f"a copula over {expected[0]} horizon steps and {expected[1]} channels expects marginals of shape "
                 f"(n, {expected[0]}, {expected[1]}), got {tuple(self.marginals.shape)}"
             )
         if self.copula.windows not in (None, len(self)):
             raise ValueError(
-                f"a copula of {self.copula.windows} windows takes the marginals of as many, got {len(self)}: take the "
-                "copula of some of them with copula.of(some)"
+                f"a copula of {self.copula.windows} windows expects the marginals of as many, got {len(self)}: select "
+                "windows with copula.of(index)"
             )
 
     def __len__(self) -> int:

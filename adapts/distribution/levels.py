@@ -2,7 +2,7 @@ r"""Levels of quantile functions: their warp, their segments, and integrals over
 
 from __future__ import annotations
 
-__all__ = ["LEVELS", "reach_of_levels"]
+__all__ = ["LEVELS", "nonconformity_of_levels"]
 
 import math
 from collections.abc import Sequence
@@ -12,14 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+#: The default level grid: a superset of the deciles, so that resampling deciles to it is exact.
 LEVELS: tuple[float, ...] = (0.01, 0.025, *(round(0.05 * i, 2) for i in range(1, 20)), 0.975, 0.99)
 LOW, HIGH = 0.1, 0.9  # where the warp changes from linear to logarithmic
 EDGE = 2.0**-24  # minimum distance of levels from 0 and 1, where the tails are infinite
 _BINS = 1024  # a power of two, so that the bin of a level is exact
 
 
-def reach_of_levels(u: Tensor) -> Tensor:
-    r"""Return the nonconformity score (`QuantileFunction.reach`) of levels `u`."""
+def nonconformity_of_levels(u: Tensor) -> Tensor:
+    r"""Return the nonconformity score (`QuantileFunction.nonconformity`) of levels `u`."""
     return (2 * warp_levels(u) - 1).abs()
 
 

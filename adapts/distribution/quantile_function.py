@@ -27,10 +27,7 @@ from .levels import (
 )
 from .pits import JUMP, Pits
 
-r"""The default level grid: a superset of the deciles, so that going from deciles to it loses nothing."""
-
-
-_FARTHEST = 1000.0  # maximum nonconformity score, beyond that of any useful distribution
+_MAX_SCORE = 1000.0  # maximum nonconformity score, beyond that of any useful distribution
 _CHUNK = 2**22  # maximum number of elements of a vectorised step
 _CACHED = 2**18  # the same where a step makes many passes over its elements, which must fit into the cache
 
@@ -60,8 +57,8 @@ class QuantileFunction:
         support: The bounds (low, high), floats or tensors that broadcast to :math:`(*)`; infinite where unbounded.
 
     Example:
-        >>> law = QuantileFunction((0.1, 0.5, 0.9), torch.tensor([-1.0, 0.0, 2.0]), support=(0.0, torch.inf))
-        >>> law(0.9), law(0.25), law.cdf(torch.tensor(1.0))
+        >>> x = QuantileFunction((0.1, 0.5, 0.9), torch.tensor([-1.0, 0.0, 2.0]), support=(0.0, torch.inf))
+        >>> x(0.9), x(0.25), x.cdf(torch.tensor(1.0))
         (tensor(2.), tensor(0.), tensor(0.7000))
     """
 
@@ -244,19 +241,19 @@ class QuantileFunction:
         Returns:
             The quantiles, within the support, with shape :math:`(*, Q')`.
         """
-        values = self._raw(as_levels(levels))
+        values = self._unclipped(as_levels(levels))
         if self.support is None:
             return values
         low, high = (bound.unsqueeze(-1) for bound in self.support)
         return values.maximum(low).minimum(high)
 
-    def central(self, reach: Tensor, tail_scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        r"""Return the interval about the median that holds the outcomes with nonconformity scores up to `reach`.
+    def central(self, score: Tensor, tail_scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        r"""Return the interval about the median that holds the outcomes with nonconformity scores up to `score`.
 
         Arguments:
-            reach: The score of each interval, 0 or more, with a shape that broadcasts to :math:`(*)`. Up to .8 it is
+            score: The score of each interval, 0 or more, with a shape that broadcasts to :math:`(*)`. Up to .8 it is
                 the probability of the interval; each further .2 divides the probability outside by :math:`e`.
-            tail_scale: As for `reach`.
+            tail_scale: As for `score`.
 
         Returns:
             The lower and the upper bound, within the support, with shape :math:`(*)`.
@@ -264,7 +261,7 @@ class QuantileFunction:
         warped, scales = warp_levels(self.levels).to(self.values), self._tail_scales(tail_scale)
         first, last = self.values[..., 0], self.values[..., -1]
         ends = []
-        for w in ((1 - reach) / 2, (1 + reach) / 2):
+        for w in ((1 - score) / 2, (1 + score) / 2):
             w = w.to(self.values).expand(self.shape).contiguous()
             below = torch.searchsorted(warped, w, right=True).sub_(1).clamp_(0, len(warped) - 2)
             left, right = (self.values.gather(-1, (below + i).unsqueeze(-1)).squeeze(-1) for i in (0, 1))
@@ -273,7 +270,7 @@ class QuantileFunction:
             ends.append(self._clip(x.where(w <= warped[-1], last + (w - warped[-1]) * scales[1] / LOW)))
         return ends[0], ends[1]
 
-    def _raw(self, levels: Tensor) -> Tensor:
+    def _unclipped(self, levels: Tensor) -> Tensor:
         r"""Return unclipped quantiles (*, Q') at levels (Q',), or at (..., Q') that broadcast against the batch."""
         levels = levels.to(self.levels).clamp(EDGE, 1 - EDGE)
         below = torch.searchsorted(self.levels, levels, right=True).sub_(1).clamp_(0, len(self.levels) - 2)
@@ -301,7 +298,7 @@ class QuantileFunction:
             The distributions at these levels.
         """
         levels = as_levels(levels)
-        return QuantileFunction(levels, self._raw(levels), self.support)
+        return QuantileFunction(levels, self._unclipped(levels), self.support)
 
     # Probabilities ---------------------------------------------------------------------------------------------------
 
@@ -346,7 +343,7 @@ class QuantileFunction:
         drawn, jump = torch.lerp(lower, upper, place), upper - lower > JUMP
         return Pits(lower.where(jump, drawn), upper.where(jump, drawn), place)
 
-    def reach(self, y: Tensor, tail_scale: Tensor | None = None) -> Tensor:
+    def nonconformity(self, y: Tensor, tail_scale: Tensor | None = None) -> Tensor:
         r"""Return nonconformity scores: how far observed values lie in the tails.
 
         The score is :math:`|2 w - 1|` with :math:`w` the warped level of the value; for an atom, the level nearest to
@@ -363,7 +360,7 @@ class QuantileFunction:
         """
         lower, upper = self._warped_jump(y, tail_scale)
         nearest = lower.new_tensor(0.5).clamp(lower, upper)
-        return (2 * nearest - 1).abs().clamp(max=_FARTHEST).where(~y.isnan(), torch.nan)
+        return (2 * nearest - 1).abs().clamp(max=_MAX_SCORE).where(~y.isnan(), torch.nan)
 
     @property
     def tail_scale(self) -> Tensor:
@@ -432,15 +429,15 @@ class QuantileFunction:
     def mean(self) -> Tensor:
         r"""Return the mean, exact (with tails and the atoms of the support), with shape :math:`(*)`."""
         mean = self._moments()[0].to(self.values)
-        return self._clip(torch.where(self._certain, self.values[..., 0], mean))  # rounding may cross a bound
+        return self._clip(torch.where(self._degenerate, self.values[..., 0], mean))  # rounding may cross a bound
 
     @property
     def variance(self) -> Tensor:
         r"""Return the variance, exact (with tails and the atoms of the support), with shape :math:`(*)`."""
-        return torch.where(self._certain, 0.0, self._moments()[1].to(self.values))
+        return torch.where(self._degenerate, 0.0, self._moments()[1].to(self.values))
 
     @property
-    def _certain(self) -> Tensor:
+    def _degenerate(self) -> Tensor:
         r"""Return which distributions are constants, whose moments are free of rounding errors, with shape (*)."""
         return self.values[..., 0] == self.values[..., -1]
 
@@ -485,12 +482,12 @@ class QuantileFunction:
         """
         location, scale = (torch.as_tensor(x).to(self.values) for x in (location, scale))
         if not bool((scale > 0).all()):
-            raise ValueError("a law is rescaled by positive factors only")
+            raise ValueError("rescaled expects positive scales")
         values = self.values * scale.unsqueeze(-1) + location.unsqueeze(-1)
         support = None if self.support is None else tuple(bound * scale + location for bound in self.support)
         return QuantileFunction(self.levels, values, support)  # type: ignore[arg-type]
 
-    def reread(self, levels: Tensor | Sequence[float], sources: Tensor) -> QuantileFunction:
+    def remap_levels(self, levels: Tensor | Sequence[float], sources: Tensor) -> QuantileFunction:
         r"""Return distributions whose quantiles at `levels` are those of these at other levels.
 
         Arguments:
@@ -501,7 +498,7 @@ class QuantileFunction:
         Returns:
             The distributions, with the same support.
         """
-        return QuantileFunction(levels, self._raw(sources), self.support)
+        return QuantileFunction(levels, self._unclipped(sources), self.support)
 
     def supported(self, low: Tensor | float, high: Tensor | float) -> QuantileFunction:
         r"""Return the same distributions, clipped to other bounds.
@@ -562,7 +559,7 @@ class QuantileFunction:
             ValueError: If the distributions differ in shape.
         """
         if a.shape != b.shape:
-            raise ValueError(f"only laws of one shape mix, got {tuple(a.shape)} and {tuple(b.shape)}")
+            raise ValueError(f"mix expects distributions of the same shape, got {tuple(a.shape)} and {tuple(b.shape)}")
         if not torch.equal(a.levels, b.levels):
             levels = sorted({*a.levels.tolist(), *b.levels.tolist()})
             a, b = a.resample(levels), b.resample(levels)

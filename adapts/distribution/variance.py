@@ -38,19 +38,19 @@ class VarianceParts:
     noise: Tensor
 
     @classmethod
-    def of(cls, law: QuantileFunction, posterior: Tensor, noise: Tensor) -> VarianceParts:
+    def of(cls, marginals: QuantileFunction, posterior: Tensor, noise: Tensor) -> VarianceParts:
         r"""Decompose the variance of marginals, given posterior and noise.
 
         Arguments:
-            law: The marginals before any correction, with batch shape :math:`(n, H, D)`. Their support is a correction
-                and is ignored here.
+            marginals: The marginals before any correction, with batch shape :math:`(n, H, D)`. Their support is a
+                correction and is ignored here.
             posterior: As for the class.
             noise: As for the class.
 
         Returns:
             The components.
         """
-        unbounded = QuantileFunction(law.levels, law.values)
+        unbounded = QuantileFunction(marginals.levels, marginals.values)
         return cls(posterior, (unbounded.variance - posterior - noise).clamp(min=0), noise)
 
     def __getitem__(self, index: slice | Tensor | list[int]) -> VarianceParts:

@@ -1,8 +1,8 @@
-r"""Rolling-origin backtests: models beside the frozen model and the baselines, on windows held back."""
+r"""Rolling-origin backtests: models against the frozen model and baselines, on held-out windows."""
 
 from __future__ import annotations
 
-__all__ = ["Backtest", "beside", "count_stages", "format_table", "roll", "score_table"]
+__all__ = ["Backtest", "count_stages", "format_table", "roll", "score_table", "with_models"]
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ from ..foundation.cache import cached_forecasts
 from ..persistence.checkpoints import Checkpoints
 from .baselines import BASELINES, VAR, Baseline
 from .differences import difference_table
-from .rolling import before, held_back, rolling_windows, varying
+from .rolling import hold_out, rolling_windows, rows_before, varying
 from .tables import (
     BATCH,
     WINDOW_SCORES,
@@ -57,27 +57,27 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 FROZEN = "frozen model"
-USUAL = (FROZEN, "last value", "seasonal naive")  # beside every adapter unless others are asked for
-KNOWN = (FROZEN, *BASELINES)
+DEFAULT_BASELINES = (FROZEN, "last value", "seasonal naive")  # the default baselines
+ALL_BASELINES = (FROZEN, *BASELINES)
 
-_FIT_WINDOWS = 2000  # of the fit part, for the errors of the baselines
-_MOST_SAMPLES = 2**14  # of which scores compare each with each
-_MOST_DRAWN = 2**28  # numbers drawn at a time: 2 GiB
-_MOST_KEPT = 2**32  # bytes of quantiles that the forecasts of one backtest may take
+_FIT_WINDOWS = 2000  # maximum number of windows for the residuals of the baselines
+_MOST_SAMPLES = 2**14  # maximum number of samples, as scores compare all pairs
+_MOST_DRAWN = 2**28  # maximum number of elements drawn at a time: 2 GiB
+_MOST_BYTES = 2**32  # maximum size of the quantiles of the stored forecasts
 
 
 @dataclass(frozen=True)
 class Backtest:
-    r"""A backtest with what its figures were made of.
+    r"""A backtest: mean scores, and the window scores behind them.
 
     Arguments:
         frame: The tidy scores: model, channel, lead_block, metric, value.
-        windows: The windows held back, in order of time.
-        scores: The scores of each model by metric, of each cell, with shape :math:`(n, H, D)`, and of each window
-            where they are of the joint law, with shape :math:`(n,)`; with the randomised "pit" of each cell.
+        windows: The held-out windows, in order of time.
+        scores: The scores of each model by metric: of cells, with shape :math:`(n, H, D)`, and of the joint
+            distribution of each window, with shape :math:`(n,)`; with the randomised "pit" of each cell.
         adapters: The adapters fitted on the rows before the windows, by name.
         stride: The number of rows from one origin to the next.
-        forecasts: Of each model the forecasts of the windows, in their order, if they were asked for.
+        forecasts: The forecasts of each model in the order of the windows, if requested.
     """
 
     frame: pd.DataFrame
@@ -89,25 +89,25 @@ class Backtest:
 
     @property
     def adapter(self) -> Adapter:
-        r"""The first of the adapters."""
+        r"""Return the first adapter."""
         return next(iter(self.adapters.values()))
 
     @property
     def pits(self) -> dict[str, Tensor]:
-        r"""The randomised PITs of each model, with shape (n, H, D); NaN for a channel that never changes."""
+        r"""Return the randomised PITs of each model, with shape (n, H, D); NaN for a constant channel."""
         return {model: scores["pit"] for model, scores in self.scores.items()}
 
     def by_lead(self, metric: str = "crps") -> dict[str, Tensor]:
-        r"""The mean score of each lead over windows, and then over channels.
+        r"""Return the mean score of each horizon step (lead time), over windows and then over channels.
 
         Arguments:
-            metric: A score of single cells, such as "crps" or "coverage_80".
+            metric: A score of cells, such as "crps" or "coverage_80".
 
         Returns:
             The scores of each model, with shape :math:`(H,)`.
 
         Raises:
-            ValueError: If there is no such score of single cells.
+            ValueError: If there is no such score of cells.
         """
         cells = {name for scores in self.scores.values() for name, x in scores.items() if x.ndim == 3} - {"pit"}
         checks.choice("score by lead", metric, sorted(cells))
@@ -116,17 +116,18 @@ class Backtest:
     def differences(
         self, against: str = FROZEN, metrics: Sequence[str] | None = None, level: float = 0.9
     ) -> pd.DataFrame:
-        r"""The differences of all models' scores to those of one, with intervals.
+        r"""Return the differences of all models' scores to those of one model, with confidence intervals.
 
-        See `difference_table`, which tells how.
+        `difference_table` describes the method.
 
         Arguments:
             against: The model that the others are compared to.
-            metrics: The metrics; all that are means over windows if None.
-            level: The probability that an interval covers.
+            metrics: The metrics; if None, all that are means over windows.
+            level: The nominal coverage of the intervals.
 
         Returns:
-            A tidy frame: model, against, channel, metric, difference, low, high; below zero, the model scores lower.
+            A tidy frame: model, against, channel, metric, difference, low, high. A negative difference means that the
+            model scores lower.
 
         Raises:
             ValueError: If a model or metric is unknown, or the level lies outside (0, 1).
@@ -150,115 +151,116 @@ def roll(
     checkpoint_dir: str | Path | None = None,
     on_progress: Callable[[str], None] | None = None,
 ) -> Backtest:
-    r"""Fits clones of adapters on the rows before the first origin, rolls over the rest, and scores.
+    r"""Fit clones of adapters on the rows before the first origin, and score them at rolling origins.
 
-    Held back is what `windows` origins need; without it the test rows of a data set with borders, or else the last
-    fifth of the rows. The items of a dated panel are cut at the same date; those that end too early for a window behind
-    it are fitted on and not scored, which a warning tells. Without a `stride`, origins are about :math:`H` rows apart,
-    so that each row is forecast once; closer where that gives fewer than 20 of them, farther where it gives more than
-    200. The stride is the nearest number to that which has no common factor with the season, so that windows begin at
-    every hour of the day, and not all at the one at which the first does: 23 for 24 hours ahead.
+    The rows of `windows` origins are held out. If it is None, these are the test rows of a data set with borders, else
+    the last fifth of the rows. The items of a dated panel are split at the same date. Items that end too early for a
+    window after it are used for fitting but not scored, with a warning. Without a `stride`, origins are about :math:`H`
+    rows apart, so that each row is forecast once. They are closer if there would be fewer than 20, and further apart if
+    more than 200. The stride is the nearest number coprime to the season, so that windows begin at every hour of the
+    day: 23 for 24 hours ahead.
 
-    All models are fitted on the same rows and scored on the same windows with the same seed. The first of them says
-    how far contexts reach back where an item begins late, what scores are divided by, and which frozen model stands
-    beside it.
+    All models are fitted on the same rows and scored on the same windows with the same seed. The first model determines
+    the context length at the start of an item, the scale of the scores, and the frozen model to compare with.
 
-    A channel that never changes, neither in the fit part nor in what is held back, has no calibration to measure: its
-    coverages, PIT-ECE, PIT-KS and their floors are NaN, and left out of the mean over channels.
+    A constant channel has no calibration to measure. Its coverages, PIT-ECE, PIT-KS and their floors are NaN, and left
+    out of the mean over channels.
 
     Arguments:
-        models: The adapter, called "adapter" in the frame, or several by name; they are cloned and stay as they are.
+        models: The adapter, called "adapter" in the frame, or several by name. They are cloned, not changed.
         series: The series, as a panel or a data set with borders.
         windows: The number of origins, counted from the end.
-        stride: The number of rows from one origin to the next; about :math:`H` if None, as told above.
-        scale: "train" divides scores by the population standard deviation of the fit part, "none" by nothing.
-        baselines: Whether to score the frozen model, the last value and the seasonal naive as well; or the names of
-            those to score, among "frozen model", "last value", "seasonal naive", "drift", "nlinear" and "var" (which
-            needs statsmodels), or "all".
-        refit: Whether to fit the adapters again before every origin, on all rows before it in time, which they then cut
-            into parts as they do without borders. The baselines learn from the rows before the first.
-        season_length: The season of the seasonal naive and of the default stride; the data set's, or one that goes with
-            the frequency, if None.
-        num_samples: The number of samples of the sample scores.
-        seed: The seed of the samples and of what randomises PITs.
-        forecasts: Whether to keep the forecasts of all models.
-        checkpoint_dir: A folder that keeps what is finished (fits, and the scores of some windows at a time). A
-            backtest that was ended, however it was, goes on from there when it is called again with the same series
-            and options, to the same numbers; models and baselines may be added.
-        on_progress: Called with the name of each stage as it begins.
+        stride: The number of rows from one origin to the next; if None, about :math:`H`, as described above.
+        scale: "train" divides scores by the population standard deviation of the rows of the fit, "none" by nothing.
+        baselines: Whether to score the frozen model, the last value and the seasonal naive as well. Or the names of the
+            baselines, among "frozen model", "last value", "seasonal naive", "drift", "nlinear" and "var" (which
+            requires statsmodels), or "all".
+        refit: Whether to refit the adapters before every origin, on all earlier rows, which they then split as without
+            borders. The baselines are fitted once, on the rows before the first origin.
+        season_length: The season length of the seasonal naive and of the default stride; if None, that of the data set,
+            or one derived from the frequency.
+        num_samples: The number of samples for scores that are computed from samples.
+        seed: The seed of the samples and of randomised PITs.
+        forecasts: Whether to return the forecasts of all models.
+        checkpoint_dir: A folder for finished work (fits, and the scores of batches of windows). An interrupted backtest
+            resumes there if called again with the same series and options, with the same results. Models and baselines
+            may be added.
+        on_progress: A function called with the name of each stage as it begins.
 
     Returns:
-        The scores, with windows, PITs, the fitted adapters, and the forecasts if they were asked for.
+        The scores, with windows, PITs, the fitted adapters, and the forecasts if requested.
 
     Raises:
-        ValueError: If an option makes no sense, the series is too short, a channel is called "all", the forecasts
-            would take too much memory, or the folder holds another backtest.
+        ValueError: If an option is invalid, the series is too short, a channel is called "all", the forecasts would
+            take too much memory, or the folder holds another backtest.
     """
-    named, others = _named(models), _beside(baselines)
+    named, baseline_names = _named(models), _baseline_names(baselines)
     horizon = next(iter(named.values())).prediction_length
-    _require_series(series, named, others)
+    _require_series(series, named, baseline_names)
     _require_options(series, int(horizon), windows, stride, season_length, scale, num_samples)
     checks.seed(seed)
     checks.flag("a backtest expects refit", refit)
     checks.flag("a backtest expects forecasts", forecasts)
     if on_progress is not None and not callable(on_progress):
         raise ValueError(f"a backtest expects on_progress to be a function of a text, got {shown(on_progress)}")
-    tell = on_progress or (lambda stage: None)
-    stated = season_length or (None if isinstance(series, Panel) else series.season_length)
-    of_rows = stated or guess_season((series if isinstance(series, Panel) else series.panel).frequency)
-    panel, firsts, stride = held_back(series, horizon, windows, stride, of_rows)
-    entire, panel = panel, panel.select(panel.targets)  # scores and baselines see no covariates
+    report = on_progress or (lambda stage: None)
+    stated_season = season_length or (None if isinstance(series, Panel) else series.season_length)
+    stride_season = stated_season or guess_season((series if isinstance(series, Panel) else series.panel).frequency)
+    panel, firsts, stride = hold_out(series, horizon, windows, stride, stride_season)
+    with_covariates, panel = panel, panel.select(panel.targets)  # scores and baselines see no covariates
     require_names(panel.channels)
     if forecasts:
-        _require_memory(panel, firsts, stride, horizon, len(named) + len(others))
+        _require_memory(panel, firsts, stride, horizon, len(named) + len(baseline_names))
 
-    asked = {"windows": windows, "stride": stride, "scale": scale, "refit": refit, "season_length": season_length,
+    options = {"windows": windows, "stride": stride, "scale": scale, "refit": refit, "season_length": season_length,
              "num_samples": num_samples, "seed": seed, "first model": next(iter(named))}  # fmt: skip
-    facts = {} if checkpoint_dir is None else {**_facts(series, entire), "option": asked}
+    facts = {} if checkpoint_dir is None else {**_facts(series, with_covariates), "option": options}
     with Checkpoints(checkpoint_dir, facts) as checkpoints, cached_forecasts():
-        contestants = {
-            name: _Contestant(name, adapter, series, entire, firsts, stride, refit, checkpoints, tell)
+        evaluated = {
+            name: _EvaluatedModel(name, adapter, series, with_covariates, firsts, stride, refit, checkpoints, report)
             for name, adapter in named.items()
         }
-        for name, contestant in contestants.items():
-            tell("fit" if len(named) == 1 else f"fit {name}")
-            contestant.fit()
-        first = next(iter(contestants.values())).fitted
+        for name, model in evaluated.items():
+            report("fit" if len(named) == 1 else f"fit {name}")
+            model.fit()
+        first = next(iter(evaluated.values())).fitted
         test = rolling_windows(panel, firsts, windows, stride, first.context_length_, horizon)
         step = (test.origin - np.asarray(firsts)[test.item]) // stride
         test, step = test[np.argsort(step, kind="stable")], np.sort(step)
-        _tell_unscored(test)
+        _warn_unscored(test)
         if len(test) == 0:
-            raise ValueError("there is no value to score in the rows held back: all targets are missing")
-        laws: dict[str, _Laws] = {name: contestant.law for name, contestant in contestants.items()}
+            raise ValueError("the held-out rows have no value to score: all targets are missing")
+        forecasters: dict[str, _Forecaster] = {name: model.forecast for name, model in evaluated.items()}
         season = season_length or first.season_length_ or guess_season(panel.frequency)
-        past = max(first.context_length_, 2 * season)  # a short context must not cost the naive forecast its season
-        for name in others:
-            laws[name] = _frozen(first) if name == FROZEN else _baseline(name, season, panel, firsts, past, horizon)
+        past = max(first.context_length_, 2 * season)  # the seasonal naive needs a season
+        for name in baseline_names:
+            forecasters[name] = (
+                _zero_shot(first) if name == FROZEN else _baseline(name, season, panel, firsts, past, horizon)
+            )
         scoring = _Scoring(
-            test, step, contestants, checkpoints, refit, forecasts, num_samples, seed,
+            test, step, evaluated, checkpoints, refit, forecasts, num_samples, seed,
             first.location_, first.scale_ if scale == "train" else np.ones_like(first.scale_), varying(panel),
         )  # fmt: skip
         before_each = replace(test, context_length=horizon + 1).past(torch.float64)  # (n, H + 1, D)
-        scored: dict[str, dict[str, Tensor]] = {}
-        kept: dict[str, list[Forecast]] = {}
-        for name, law in laws.items():
-            tell(f"score {name}")
-            found, kept[name] = scoring.score(name, law)
-            scored[name] = with_regimes(found, before_each)
-        frames = [summarise(name, found, test.time, panel.channels) for name, found in scored.items()]
-        adapters = {name: contestant.fitted for name, contestant in contestants.items()}
+        scores: dict[str, dict[str, Tensor]] = {}
+        stored: dict[str, list[Forecast]] = {}
+        for name, forecaster in forecasters.items():
+            report(f"score {name}")
+            of_windows, stored[name] = scoring.score(name, forecaster)
+            scores[name] = with_regimes(of_windows, before_each)
+        frames = [summarise(name, of_windows, test.time, panel.channels) for name, of_windows in scores.items()]
+        adapters = {name: model.fitted for name, model in evaluated.items()}
         frame = pd.concat(frames, ignore_index=True)
-        return Backtest(frame, test, scored, adapters, stride, kept if forecasts else None)
+        return Backtest(frame, test, scores, adapters, stride, stored if forecasts else None)
 
 
 @dataclass
 class _Scoring:
-    r"""What forecasts are scored on, batch by batch; finished batches are kept."""
+    r"""Scores forecasts batch by batch, and stores finished batches."""
 
     test: Windows
     step: np.ndarray
-    contestants: Mapping[str, _Contestant]
+    evaluated: Mapping[str, _EvaluatedModel]
     checkpoints: Checkpoints
     refit: bool
     forecasts: bool
@@ -268,63 +270,66 @@ class _Scoring:
     scale: np.ndarray
     varies: np.ndarray
 
-    def score(self, name: str, law: _Laws) -> tuple[dict[str, Tensor], list[Forecast]]:
-        r"""The scores of all windows by one model, and its forecasts where they are asked for."""
+    def score(self, name: str, forecaster: _Forecaster) -> tuple[dict[str, Tensor], list[Forecast]]:
+        r"""Return one model's scores of all windows, and its forecasts if requested."""
         generator = torch.Generator().manual_seed(self.seed)
         needed = {*WINDOW_SCORES, "law.values"} if self.forecasts else {*WINDOW_SCORES}
-        parts, kept = [], []
-        for at in _batches(self.step, self.refit):
-            piece = _file(f"score {name} {at.start}")
-            held = self.checkpoints.read(piece)
-            if held is None or not needed <= held[0].keys():
-                tensors = self._scored(name, law(int(self.step[at.start]), self.test[at]), at, generator)
-                self.checkpoints.keep(piece, tensors)
+        scores, forecasts = [], []
+        for batch in _batches(self.step, self.refit):
+            key = _file_name(f"score {name} {batch.start}")
+            checkpoint = self.checkpoints.read(key)
+            if checkpoint is None or not needed <= checkpoint[0].keys():
+                distribution = forecaster(int(self.step[batch.start]), self.test[batch])
+                tensors = self._scored(name, distribution, batch, generator)
+                self.checkpoints.keep(key, tensors)
             else:
-                tensors = held[0]
+                tensors = checkpoint[0]
                 generator.set_state(tensors[_STATE])
-            parts.append({metric: x for metric, x in tensors.items() if "." not in metric})
+            scores.append({metric: x for metric, x in tensors.items() if "." not in metric})
             if self.forecasts:
-                kept += self._forecasts(name, tensors, at)
-        return joined(parts), kept
+                forecasts += self._forecasts(name, tensors, batch)
+        return joined(scores), forecasts
 
-    def _scored(self, name: str, law: JointDistribution, at: slice, generator: torch.Generator) -> dict[str, Tensor]:
-        r"""The scores of a batch, with its forecasts where they are asked for, and where the generator stands."""
-        part = window_scores(
-            law, self.test[at].future(torch.float64), location=self.location, scale=self.scale, varies=self.varies,
-            num_samples=self.num_samples, generator=generator,
+    def _scored(
+        self, name: str, distribution: JointDistribution, batch: slice, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        r"""Return the scores of a batch, its forecasts if requested, and the state of the generator."""
+        scores = window_scores(
+            distribution, self.test[batch].future(torch.float64), location=self.location, scale=self.scale,
+            varies=self.varies, num_samples=self.num_samples, generator=generator,
         )  # fmt: skip
-        bands = self.contestants[name].bands if name in self.contestants else JointBands()
-        return {**part, **(_tensors(law, bands) if self.forecasts else {}), _STATE: generator.get_state()}
+        bands = self.evaluated[name].bands if name in self.evaluated else JointBands()
+        return {**scores, **(_tensors(distribution, bands) if self.forecasts else {}), _STATE: generator.get_state()}
 
-    def _forecasts(self, name: str, tensors: Mapping[str, Tensor], at: slice) -> list[Forecast]:
-        r"""The forecasts of a batch, as a user sees them."""
-        joint, windows = (_law(tensors), _bands(tensors)), self.test[at]
-        notices = tuple(self.contestants[name].latest.summary().notices) if name in self.contestants else ()
+    def _forecasts(self, name: str, tensors: Mapping[str, Tensor], batch: slice) -> list[Forecast]:
+        r"""Return the forecasts of a batch."""
+        joint, windows = (_distribution(tensors), _bands(tensors)), self.test[batch]
+        notices = tuple(self.evaluated[name].latest.summary().notices) if name in self.evaluated else ()
         return [
-            replace(_forecast(windows, *joint, n, self.num_samples, self.seed + at.start + n), notices=notices)
+            replace(_forecast(windows, *joint, n, self.num_samples, self.seed + batch.start + n), notices=notices)
             for n in range(len(windows))
         ]
 
 
-def _require_series(series: object, named: Mapping[str, Adapter], others: Sequence[str]) -> None:
-    r"""Checks what is scored, and that no model has the name of a baseline beside it."""
+def _require_series(series: object, named: Mapping[str, Adapter], baselines: Sequence[str]) -> None:
+    r"""Check the type of the series, and that no model has the name of a requested baseline."""
     from ..data.cards import Dataset
 
     if not isinstance(series, Panel | Dataset):
         raise ValueError(
-            f"roll expects a Panel or a Dataset, got {type(series).__name__}: Panel.of(series) makes one of what is in "
-            "memory, adapts.data.cards.read of a file or a data card"
+            f"roll expects a Panel or a Dataset, got {type(series).__name__}: convert data in memory with "
+            "Panel.of(series), and read a file or a data card with adapts.data.cards.read"
         )
     for name in named:
-        if name in others:
-            raise ValueError(f"a model is called {name!r}, as a baseline beside it is: give it another name")
+        if name in baselines:
+            raise ValueError(f"a model has the name of the baseline {name!r}: give it another name")
 
 
 def _require_options(
     series: Panel | Dataset, horizon: int, windows: object, stride: object, season_length: object, scale: object,
     num_samples: object,
 ) -> None:  # fmt: skip
-    r"""Checks the numbers of a backtest."""
+    r"""Check the options of a backtest."""
     if not isinstance(scale, str) or scale not in ("train", "none"):
         raise ValueError(f"a backtest expects scale to be 'train' or 'none', got {shown(scale)}")
     checks.integer("a backtest expects windows", windows, none=True)
@@ -335,20 +340,20 @@ def _require_options(
     checks.integer("a backtest expects num_samples", num_samples, least=2, most=most)
 
 
-def beside(adapter: Adapter, models: Mapping[str, Adapter] | None) -> dict[str, Adapter]:
+def with_models(adapter: Adapter, models: Mapping[str, Adapter] | None) -> dict[str, Adapter]:
     r"""Return the models of a backtest by name, the adapter first.
 
     Arguments:
-        adapter: The adapter whose backtest it is, called "adapter".
+        adapter: The adapter of the backtest, called "adapter".
         models: Further adapters, by name.
 
     Raises:
-        ValueError: If the models are no mapping, or one has the adapter's name.
+        ValueError: If `models` is not a mapping, or one of them is called "adapter".
     """
     models = {} if models is None else models
     if not isinstance(models, Mapping) or "adapter" in models:
         raise ValueError(
-            "backtest expects models to map names to Adapters, and this one is called 'adapter'; got "
+            "backtest expects models to map names other than 'adapter' to Adapters, got "
             + (shown(list(models)) if isinstance(models, Mapping) else type(models).__name__)
         )
     return {"adapter": adapter, **models}
@@ -357,32 +362,31 @@ def beside(adapter: Adapter, models: Mapping[str, Adapter] | None) -> dict[str, 
 def count_stages(
     models: Adapter | Mapping[str, Adapter], baselines: bool | str | Sequence[str] = True, *, refit: bool = False
 ) -> int | None:
-    r"""Counts the stages that `roll` tells of: of each model its fit and its scores, of each baseline its scores.
+    r"""Count the stages that `roll` reports: fit and scores of each model, scores of each baseline.
 
     Arguments:
         models: As for `roll`.
         baselines: As for `roll`.
-        refit: As for `roll`; how many origins there are is not known beforehand.
+        refit: As for `roll`. The number of origins is unknown in advance.
 
     Returns:
-        The number, None if it is not known.
+        The number, None if unknown.
 
     Raises:
-        ValueError: If a baseline is unknown, or the models are none.
+        ValueError: If a baseline is unknown, or there are no models.
     """
     checks.flag("a backtest expects refit", refit)
-    return None if refit else 2 * len(_named(models)) + len(_beside(baselines))
+    return None if refit else 2 * len(_named(models)) + len(_baseline_names(baselines))
 
 
-_Laws = Callable[
-    [int, Windows], JointDistribution
-]  # of windows of one origin (without refit: of any), by the number of the origin
-_STATE = "generator.state"  # among the tensors of a piece; those of scores have no dot
+#: The joint distribution of windows, given the index of their origin (any without refit).
+_Forecaster = Callable[[int, Windows], JointDistribution]
+_STATE = "generator.state"  # a key of a checkpoint; keys of scores have no dot
 
 
 @dataclass
-class _Contestant:
-    r"""An adapter under test, fitted on the rows before the first origin, or before each."""
+class _EvaluatedModel:
+    r"""An adapter under evaluation, fitted on the rows before the first origin, or before each origin."""
 
     name: str
     adapter: Adapter
@@ -392,143 +396,144 @@ class _Contestant:
     stride: int
     refit: bool
     checkpoints: Checkpoints
-    tell: Callable[[str], None]
+    report: Callable[[str], None]
 
     def fit(self, number: int = 0) -> None:
-        r"""Fits a clone on the rows before an origin."""
-        rows = before(self.series, self.panel, [first + number * self.stride for first in self.firsts])
+        r"""Fit a clone on the rows before an origin."""
+        rows = rows_before(self.series, self.panel, [first + number * self.stride for first in self.firsts])
         if number > 0 and not isinstance(rows, Panel):
             rows = replace(rows, borders=None)
-        folder = self.checkpoints.path(_file(f"fit {self.name} {number}"))
+        folder = self.checkpoints.path(_file_name(f"fit {self.name} {number}"))
         clone = self.adapter.clone()
         fitted = clone.fit(rows) if folder is None else clone.fit(rows, checkpoint_dir=folder)
         if number == 0:
             self.fitted = fitted
         self.latest, self.number = fitted, number
 
-    def law(self, number: int, windows: Windows) -> JointDistribution:
+    def forecast(self, number: int, windows: Windows) -> JointDistribution:
         if self.refit and number != self.number:
-            self.tell(f"fit {self.name}, origin {number + 1}")
+            self.report(f"fit {self.name}, origin {number + 1}")
             self.fit(number)
-        own = replace(windows, panel=self.panel, context_length=self.latest.context_length_)  # as `predict` looks back
-        return self.latest.joint_distribution(own)
+        # The same context length as in `predict`.
+        windows = replace(windows, panel=self.panel, context_length=self.latest.context_length_)
+        return self.latest.joint_distribution(windows)
 
     @property
     def bands(self) -> JointBands:
-        r"""The joint bands of the latest fit, as `predict` hands them out."""
+        r"""Return the joint bands of the latest fit."""
         fitted = getattr(self.latest, "fitted_", None)
         return JointBands() if fitted is None else fitted.joint_bands
 
 
-def _frozen(adapter: Adapter) -> _Laws:
+def _zero_shot(adapter: Adapter) -> _Forecaster:
     return lambda number, windows: adapter.zero_shot_distribution(windows)
 
 
-def _baseline(name: str, season: int, panel: Panel, firsts: Sequence[int], past: int, horizon: int) -> _Laws:
-    r"""A baseline's laws; it is fitted when the first of them is asked for."""
+def _baseline(name: str, season: int, panel: Panel, firsts: Sequence[int], past: int, horizon: int) -> _Forecaster:
+    r"""Return the forecaster of a baseline, which is fitted on its first call."""
 
     @cache
     def fitted() -> Baseline:
-        part = Split("fit", tuple((0, stop) for stop in np.clip(firsts, 0, panel.lengths).tolist()))
-        windows = split_windows(panel, part, context_length=past, prediction_length=horizon, max_windows=_FIT_WINDOWS)
+        split = Split("fit", tuple((0, stop) for stop in np.clip(firsts, 0, panel.lengths).tolist()))
+        windows = split_windows(panel, split, context_length=past, prediction_length=horizon, max_windows=_FIT_WINDOWS)
         return BASELINES[name](season).fit(windows)
 
     return lambda number, windows: fitted().joint_distribution(replace(windows, context_length=past))
 
 
 def _named(models: Adapter | Mapping[str, Adapter]) -> dict[str, Adapter]:
-    r"""The adapters by name, all of one prediction length."""
+    r"""Return the adapters by name, and check that their prediction lengths are equal."""
     named = dict(models) if isinstance(models, Mapping) else {"adapter": models}
     if not named:
-        raise ValueError("a backtest expects an Adapter, or a mapping of names to Adapters, got an empty one")
+        raise ValueError("a backtest expects an Adapter, or a mapping of names to Adapters, got an empty mapping")
     for name, model in named.items():
         if (
             not isinstance(name, str)
             or isinstance(model, type)
             or not callable(getattr(model, "zero_shot_distribution", None))
         ):
-            what = f"{model.__name__}, which is a class" if isinstance(model, type) else type(model).__name__
+            given = f"{model.__name__}, which is a class" if isinstance(model, type) else type(model).__name__
             where = f" for {shown(name)}" if isinstance(models, Mapping) else ""
-            raise ValueError(f"a backtest expects an Adapter, or a mapping of names to Adapters, got {what}{where}")
+            raise ValueError(f"a backtest expects an Adapter, or a mapping of names to Adapters, got {given}{where}")
     lengths = {name: model.prediction_length for name, model in named.items()}
     if len(set(lengths.values())) > 1:
-        said = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
-        raise ValueError(f"models are scored on the same windows, but their prediction_length differs: {said}")
+        listed = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
+        raise ValueError(f"models are scored on the same windows, but their prediction_length differs: {listed}")
     return named
 
 
-def _beside(baselines: bool | str | Sequence[str]) -> list[str]:
-    r"""The names of the baselines asked for."""
+def _baseline_names(baselines: bool | str | Sequence[str]) -> list[str]:
+    r"""Return the names of the requested baselines."""
     if isinstance(baselines, bool):
-        return list(USUAL) if baselines else []
+        return list(DEFAULT_BASELINES) if baselines else []
     if not isinstance(baselines, str | Sequence):
         raise ValueError(f"a backtest expects baselines to be True, False or names, got {shown(baselines)}")
-    for name in (asked := [baselines] if isinstance(baselines, str) else baselines):
-        checks.choice("baseline", name, (*KNOWN, "all"))
-    names = list(KNOWN) if "all" in asked else list(dict.fromkeys(asked))
+    for name in (requested := [baselines] if isinstance(baselines, str) else baselines):
+        checks.choice("baseline", name, (*ALL_BASELINES, "all"))
+    names = list(ALL_BASELINES) if "all" in requested else list(dict.fromkeys(requested))
     if "var" in names:
-        VAR()  # what is not installed is told before any work
+        VAR()  # fails early if statsmodels is missing
     return names
 
 
 def _batches(step: np.ndarray, refit: bool) -> Iterator[slice]:
-    r"""Cuts windows in order of their origin's number into batches; with refit, none holds two origins."""
+    r"""Split windows, sorted by origin, into batches; with refit, each batch has one origin."""
     starts = np.flatnonzero(np.diff(step, prepend=-1)).tolist() if refit else [0]
     for start, stop in zip(starts, [*starts[1:], len(step)], strict=True):
-        for at in slices(stop - start):
-            yield slice(start + at.start, min(start + at.stop, stop))
+        for batch in slices(stop - start):
+            yield slice(start + batch.start, min(start + batch.stop, stop))
 
 
 def _forecast(
-    windows: Windows, law: JointDistribution, bands: JointBands, place: int, num_samples: int, seed: int
+    windows: Windows, distribution: JointDistribution, bands: JointBands, index: int, num_samples: int, seed: int
 ) -> Forecast:
-    r"""The forecast of one of some windows."""
-    panel, origin, horizon = windows.panel, int(windows.origin[place]), windows.prediction_length
-    item = panel.items[windows.item[place]]
+    r"""Return the forecast of one of several windows."""
+    panel, origin, horizon = windows.panel, int(windows.origin[index]), windows.prediction_length
+    item = panel.items[windows.item[index]]
     tail = slice(max(0, origin - 4 * horizon), origin)
     return Forecast(
         item_id=item.item_id,
         index=item.index[origin : origin + horizon],
         channels=panel.channels,
         frequency=panel.frequency,
-        joint_distribution=law[place],
+        joint_distribution=distribution[index],
         num_samples=num_samples,
-        seed=seed,  # another for each window, the same for all models
+        seed=seed,  # differs by window, the same for all models
         history=pd.DataFrame(item.values[tail].copy(), item.index[tail], list(panel.channels)),
         bands=bands,
     )
 
 
-def _tell_unscored(windows: Windows) -> None:
-    r"""Warns of items without a window."""
+def _warn_unscored(windows: Windows) -> None:
+    r"""Warn of items without a window."""
     items = windows.panel.items
     absent = [items[number].item_id for number in sorted(set(range(len(items))) - set(windows.item.tolist()))]
     if absent and len(absent) < len(items):
         named = ", ".join(absent[:8]) + (f" and {len(absent) - 8} more" if len(absent) > 8 else "")
         logger.warning(
-            "%d of %d items are not scored, for no window of theirs is held back: %s", len(absent), len(items), named
+            "%d of %d items are not scored, as they have no held-out window: %s", len(absent), len(items), named
         )
 
 
 def _require_memory(panel: Panel, firsts: Sequence[int], stride: int, horizon: int, models: int) -> None:
-    r"""Checks that the forecasts to be kept fit into memory."""
+    r"""Check that the requested forecasts fit into memory."""
     rows = np.asarray(panel.lengths) - np.maximum(firsts, 0) - horizon
     windows = int((rows[rows >= 0] // stride + 1).sum())
     size = models * windows * horizon * panel.num_channels * len(LEVELS) * 8
-    if size > _MOST_KEPT:
+    if size > _MOST_BYTES:
         raise ValueError(
             f"the forecasts of {windows} windows by {models} models would take {size / 2**30:.1f} GB, at most "
-            f"{_MOST_KEPT / 2**30:.0f} GB are kept: ask for fewer windows or a longer stride, or for the scores alone"
+            f"{_MOST_BYTES / 2**30:.0f} GB are allowed: use fewer windows, a longer stride, or forecasts=False"
         )
 
 
 def _facts(series: Panel | Dataset, panel: Panel) -> dict[str, Any]:
-    r"""What the numbers of any backtest depend on beside its options and its models, whose fits tell theirs."""
+    r"""Return the facts that determine a backtest besides its options and models; fits record their own."""
     data = hashlib.sha256()
     for item in panel.items:
-        clock = np.asarray(item.index) if panel.frequency is None else item.clock()
+        times = np.asarray(item.index) if panel.frequency is None else item.clock()
         data.update(f"{item.item_id} {item.values.shape} {getattr(item.index, 'tz', None)}".encode())
-        data.update(clock.tobytes() + item.values.tobytes())
+        data.update(times.tobytes() + item.values.tobytes())
     return {
         "versions": {"adapts": __version__, "torch": str(torch.__version__)},
         "data": {
@@ -540,23 +545,23 @@ def _facts(series: Panel | Dataset, panel: Panel) -> dict[str, Any]:
     }
 
 
-def _file(name: str) -> str:
-    r"""A name as a file may bear it."""
+def _file_name(name: str) -> str:
+    r"""Return a name quoted for use as a file name."""
     return quote(name, safe=" ")
 
 
-def _tensors(law: JointDistribution, bands: JointBands) -> dict[str, Tensor]:
-    r"""What a law and its joint bands are made of."""
-    marginals = law.marginals
+def _tensors(distribution: JointDistribution, bands: JointBands) -> dict[str, Tensor]:
+    r"""Return the tensors that define a joint distribution and its joint bands."""
+    marginals = distribution.marginals
     support = {} if marginals.support is None else dict(zip(("law.low", "law.high"), marginals.support, strict=True))
-    copula = {f"copula.{name}": x for name, x in law.copula.state().items()}
-    parts = {} if law.parts is None else {f"parts.{name}": x for name, x in law.parts.state().items()}
-    outcomes = {f"bands.{name}": x for name, x in bands.state().items()}
-    return {"law.levels": marginals.levels, "law.values": marginals.values, **support, **copula, **parts, **outcomes}
+    copula = {f"copula.{name}": x for name, x in distribution.copula.state().items()}
+    parts = {} if distribution.parts is None else {f"parts.{name}": x for name, x in distribution.parts.state().items()}
+    of_bands = {f"bands.{name}": x for name, x in bands.state().items()}
+    return {"law.levels": marginals.levels, "law.values": marginals.values, **support, **copula, **parts, **of_bands}
 
 
-def _law(tensors: Mapping[str, Tensor]) -> JointDistribution:
-    r"""The law made of what `_tensors` returned."""
+def _distribution(tensors: Mapping[str, Tensor]) -> JointDistribution:
+    r"""Restore the joint distribution from the result of `_tensors`."""
     support = (tensors["law.low"], tensors["law.high"]) if "law.low" in tensors else None
     marginals = QuantileFunction(tensors["law.levels"], tensors["law.values"], support)
     state = {name.removeprefix("copula."): x for name, x in tensors.items() if name.startswith("copula.")}
@@ -565,6 +570,6 @@ def _law(tensors: Mapping[str, Tensor]) -> JointDistribution:
 
 
 def _bands(tensors: Mapping[str, Tensor]) -> JointBands:
-    r"""The joint bands made of what `_tensors` returned."""
+    r"""Restore the joint bands from the result of `_tensors`."""
     state = {name.removeprefix("bands."): x for name, x in tensors.items() if name.startswith("bands.")}
     return JointBands.from_state(state)

@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import checks
 from ..data.windows import Windows
 from ..errors import shown
-from ..statistics.bootstrap import block_scheme, student
+from ..statistics.bootstrap import block_scheme, student_t_quantile
 from .tables import CELL_SCORES, JOINT_SCORES, REGIMES
 
 #: The metrics of which differences can be taken: means over cells, and scores of whole windows.
@@ -69,7 +69,7 @@ def difference_table(
         raise ValueError(f"expected the level of an interval within (0, 1), got {shown(level)}")
     channels = windows.panel.channels
     scheme = block_scheme(windows.time, windows.prediction_length)
-    quantile = math.nan if scheme is None else student((1 + level) / 2, scheme.freedom)
+    quantile = math.nan if scheme is None else student_t_quantile((1 + level) / 2, scheme.degrees_of_freedom)
     rows = []
     for model in scores:
         if model == against:
@@ -83,7 +83,7 @@ def difference_table(
             means = total.sum(0) / count.sum(0)  # (D,)
             error = torch.zeros(len(means) + 1, dtype=torch.float64)
             if scheme is not None:
-                error = scheme.waves(total, count, together=True).square().mean(0).sqrt()
+                error = scheme.projections(total, count, together=True).square().mean(0).sqrt()
             values = torch.cat([means.nanmean(0, keepdim=True), means])
             half_widths = (quantile * error).tolist()
             for name, value, half_width in zip(("all", *names), values.tolist(), half_widths, strict=False):

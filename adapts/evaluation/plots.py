@@ -19,7 +19,7 @@ from ..batching import evenly_spaced
 from ..data.times import Times
 from ..distribution.joint import JointDistribution
 from ..errors import shown, unknown
-from ..forecast.forecast import Forecast, noted, plain_ticks
+from ..forecast.forecast import Forecast, add_notes, plain_ticks
 from .scores import coverage, pit_deviations, pit_ece, pit_ece_floor
 from .tables import block_slices
 
@@ -38,8 +38,8 @@ NAMES = {"mse": "MSE", "mae": "MAE", "crps": "CRPS", "wql": "WQL", "pit_ece": "P
          "coverage_80_calm": "coverage of the 80% interval, calm",
          "coverage_80_volatile": "coverage of the 80% interval, volatile",
          "interval_score_80": "interval score, 80%"}  # fmt: skip
-MOST = 24  # the most channels that remain readable in one chart
-_MOST_CELLS, _FEW_CELLS = 8, 6  # the most cells of a pair plot, and the most that are chosen by default
+MAX_CHANNELS = 24  # maximum number of readable channels in one chart
+_MAX_CELLS, _FEW_CELLS = 8, 6  # maximum number of cells of a pair plot, and of cells chosen by default
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class Fan:
     Arguments:
         label: Its name in the legend.
         index: Its :math:`H` dates or row numbers.
-        law: The joint distribution of one window.
+        distribution: The joint distribution of one window.
     """
 
     label: str
     index: pd.Index[Any]
-    law: JointDistribution
+    distribution: JointDistribution
 
 
 def fan_chart(
@@ -76,7 +76,7 @@ def fan_chart(
     from matplotlib.figure import Figure
 
     channels = [str(channel) for channel in observed.columns]
-    shown = channels[:MOST]
+    shown = channels[:MAX_CHANNELS]
     columns = 1 if len(shown) <= 3 else 2 if len(shown) <= 10 else 3
     rows = -(-len(shown) // columns)
     size = (7.5 if columns == 1 else 5.2 * columns, 0.9 + (2.2 if columns == 1 else 1.75) * rows)
@@ -93,14 +93,14 @@ def fan_chart(
     _label_dates(grid.flat[0], observed.index)
 
     handles = _legend_handles(fans)
-    truncated = f"first {MOST} of {len(channels)} channels" if len(channels) > MOST else ""
+    truncated = f"first {MAX_CHANNELS} of {len(channels)} channels" if len(channels) > MAX_CHANNELS else ""
     text = ", ".join(part for part in (title, truncated) if part)
     if text:
         figure.suptitle(text, fontsize=11, parse_math=False)
     as_written(
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8.5)
     )
-    noted(figure, notes)
+    add_notes(figure, notes)
     return figure
 
 
@@ -118,7 +118,7 @@ def _draw_channel(axes: Axes, observed: pd.Series[Any], fans: Sequence[Fan], cha
     r"""Draw the fans and the observations of one channel."""
     for fan, colour in zip(fans, COLOURS, strict=False):
         x = _axis_values(fan.index)
-        marginals = fan.law.marginals[0]
+        marginals = fan.distribution.marginals[0]
         for low, high, opacity in BANDS:
             band = marginals.at((low, high))[:, channel]
             axes.fill_between(x, band[:, 0].numpy(), band[:, 1].numpy(), color=colour, alpha=opacity, lw=0)
@@ -169,7 +169,7 @@ def reliability(pits: Mapping[str, Tensor], time: Times, *, level: float = 0.8, 
     for number, (model, pit) in enumerate(pits.items()):
         _draw_reliability(axes[number], pit, time, _colour(number), confidence)
         axes[number].set_title(model, loc="left", fontsize=10, parse_math=False)
-    axes[0].set_ylabel("share of observations below")
+    axes[0].set_ylabel("fraction of observations below")
     _draw_coverage(axes[-1], pits, time, level, confidence)
     axes[-1].set_box_aspect(1 / 1.25)
     return figure
@@ -187,7 +187,7 @@ def _draw_reliability(axes: Axes, pit: Tensor, time: Times, colour: str, confide
     chance = pit_deviations(pit, time, levels=levels).nanmean(-1)  # (R, G)
     low, high = _band(chance, confidence)
     axes.fill_between(
-        levels, levels + low, levels + high, color=GREY, alpha=0.35, lw=0, label=f"a perfect law, {confidence:.0%}"
+        levels, levels + low, levels + high, color=GREY, alpha=0.35, lw=0, label=f"calibrated, {confidence:.0%}"
     )
     axes.plot([0, 1], [0, 1], color=GREY, lw=0.8)
     axes.plot(levels, by_channel, color=colour, lw=0.7, alpha=0.35)
@@ -214,7 +214,7 @@ def _draw_coverage(axes: Axes, pits: Mapping[str, Tensor], time: Times, level: f
         edges.append(_band(chance.nanmean(-1).diff(dim=1), confidence))
     low, high = np.asarray(edges)[..., 0].T
     axes.fill_between(
-        leads, level + low, level + high, color=GREY, alpha=0.35, lw=0, label=f"a perfect law, {confidence:.0%}"
+        leads, level + low, level + high, color=GREY, alpha=0.35, lw=0, label=f"calibrated, {confidence:.0%}"
     )
     axes.axhline(level, color=GREY, lw=0.8)
     for number, (model, pit) in enumerate(pits.items()):
@@ -222,7 +222,7 @@ def _draw_coverage(axes: Axes, pits: Mapping[str, Tensor], time: Times, level: f
         style = ("-", "--", "-.", ":")[number % 4]
         axes.plot(leads, covered, style, color=_colour(number), lw=1.6, marker="o", ms=2.5, label=model)
     lowest = min(float(np.nanmin(line.get_ydata(), initial=level)) for line in axes.lines)
-    axes.set(xlabel="lead", ylim=(max(0.0, min(lowest, level + float(np.nanmin(low, initial=0))) - 0.05), 1.0))
+    axes.set(xlabel="lead time", ylim=(max(0.0, min(lowest, level + float(np.nanmin(low, initial=0))) - 0.05), 1.0))
     axes.set_title(f"coverage of the {level:.0%} interval", loc="left", fontsize=10)
     as_written(axes.legend(loc="best", frameon=False, fontsize=8))
     _bare(axes)
@@ -233,9 +233,9 @@ def _fractions_below(pit: Tensor, levels: np.ndarray) -> np.ndarray:
     cells = pit.flatten(0, 1).numpy()
     fractions = []
     for channel in cells.T:
-        seen = np.sort(channel[~np.isnan(channel)])
-        below = np.searchsorted(seen, levels, side="right")
-        fractions.append(below / len(seen) if len(seen) else np.full(len(levels), math.nan))
+        observed = np.sort(channel[~np.isnan(channel)])
+        below = np.searchsorted(observed, levels, side="right")
+        fractions.append(below / len(observed) if len(observed) else np.full(len(levels), math.nan))
     return np.stack(fractions, axis=1)
 
 
@@ -300,7 +300,7 @@ def pit_histogram(pits: Mapping[str, Tensor], time: Times, *, bins: int = 10, co
     from matplotlib.figure import Figure
 
     if bins < 2:
-        raise ValueError(f"a histogram has two bars or more, got bins={bins!r}")
+        raise ValueError(f"pit_histogram expects bins to be 2 or more, got bins={bins!r}")
     whole, *parts = block_slices(next(iter(pits.values())).shape[1])
     blocks = parts or [whole]
     figure = Figure(figsize=(2.3 * len(blocks) + 1.0, 1.7 * len(pits) + 1.1), layout="constrained", dpi=130)
@@ -336,7 +336,7 @@ def _draw_histogram(
     chance = pit_deviations(pit, time, last_lead=last_lead, levels=inner).nanmean(-1)  # (R, B - 1)
     low, high = _band(bins * torch.nn.functional.pad(chance, (1, 1)).diff(dim=1), confidence)
     if not np.isnan(low).any():
-        label = f"a perfect law, {confidence:.0%}"
+        label = f"calibrated, {confidence:.0%}"
         axes.stairs(1 + high, edges, baseline=1 + low, fill=True, color=GREY, alpha=0.45, lw=0, zorder=3, label=label)
     axes.axhline(1, color=INK, lw=0.6, zorder=4)
     _bare(axes)
@@ -376,16 +376,16 @@ def sample_pairs(
 
     names, steps = _chosen_cells(forecast, channels, leads)
     cells = [(name, step) for name in names for step in steps]
-    if not 2 <= len(cells) <= _MOST_CELLS:
+    if not 2 <= len(cells) <= _MAX_CELLS:
         raise ValueError(
-            f"sample_pairs draws 2 to {_MOST_CELLS} cells, got {len(cells)}, of {', '.join(names)} at lead "
-            f"{', '.join(map(str, steps))}: name others with channels=[...] and leads=[...]"
+            f"sample_pairs draws 2 to {_MAX_CELLS} cells, got {len(cells)}: {', '.join(names)} at lead "
+            f"{', '.join(map(str, steps))}; select others with channels=[...] and leads=[...]"
         )
     if truth is not None:
         _require_truth(truth, forecast, names)
     drawn = [forecast.samples[:, step - 1, forecast.channels.index(name)] for name, step in cells]
     rows = None if truth is None else truth.reindex(forecast.index)
-    seen = [math.nan if rows is None else float(rows[name].iloc[step - 1]) for name, step in cells]
+    observed = [math.nan if rows is None else float(rows[name].iloc[step - 1]) for name, step in cells]
     labels = [name if len(steps) == 1 else f"lead {step}" if len(names) == 1 else f"{name}, {step}"
               for name, step in cells]  # fmt: skip
 
@@ -393,7 +393,7 @@ def sample_pairs(
     figure = Figure(figsize=(1.55 * count + 0.8, 1.55 * count + 0.8), layout="constrained", dpi=130)
     FigureCanvasAgg(figure)
     grid = figure.subplots(count, count, squeeze=False)
-    limits = [_limits(np.append(x, y)) for x, y in zip(drawn, seen, strict=True)]
+    limits = [_limits(np.append(x, y)) for x, y in zip(drawn, observed, strict=True)]
     for down in range(count):
         for across in range(count):
             axes = grid[down, across]
@@ -402,11 +402,11 @@ def sample_pairs(
                 continue
             if across == down:
                 axes.hist(drawn[down], bins=20, range=limits[down], color=COLOURS[0], alpha=0.55)
-                axes.axvline(seen[down], color=COLOURS[1], lw=1.4)
+                axes.axvline(observed[down], color=COLOURS[1], lw=1.4)
                 axes.set(yticks=[])
             else:
                 _draw_pair(axes, drawn[across], drawn[down])
-                axes.plot(seen[across], seen[down], "P", color=COLOURS[1], ms=7, mec="white", mew=0.7)
+                axes.plot(observed[across], observed[down], "P", color=COLOURS[1], ms=7, mec="white", mew=0.7)
                 axes.set_ylim(limits[down])
             axes.set_xlim(limits[across])
             _tidy_pair(axes, left=across == 0 < down, bottom=down == count - 1)
@@ -420,8 +420,8 @@ def sample_pairs(
     figure.suptitle(where, fontsize=10, ha="left", x=0.02, parse_math=False)
     figure.align_ylabels()
     handles: list[Any] = [Line2D([], [], color=COLOURS[0], marker="o", ls="", ms=4, label="joint samples")]
-    if not np.isnan(seen).all():
-        handles.append(Line2D([], [], color=COLOURS[1], marker="P", ls="", label="came true"))
+    if not np.isnan(observed).all():
+        handles.append(Line2D([], [], color=COLOURS[1], marker="P", ls="", label="observed"))
     figure.legend(handles=handles, loc="upper right", frameon=False, fontsize=8.5)
     return figure
 
@@ -433,8 +433,8 @@ def _require_truth(truth: pd.DataFrame, forecast: Forecast, names: Sequence[str]
             raise ValueError(unknown("column of the truth", name, [str(column) for column in truth.columns]))
     if not truth.index.isin(forecast.index).any():
         raise ValueError(
-            f"the truth shares no row with the forecast of {forecast.index[0]} to {forecast.index[-1]}, it goes "
-            f"from {truth.index[0]} to {truth.index[-1]}"
+            f"the truth must share rows with the forecast, {forecast.index[0]} to {forecast.index[-1]}, and goes from "
+            f"{truth.index[0]} to {truth.index[-1]}"
         )
 
 
@@ -446,7 +446,7 @@ def _chosen_cells(
     steps = None if leads is None else checks.several("expected leads", leads)
     for step in steps or ():
         if not 1 <= (checks.whole(step) or 0) <= horizon:
-            raise ValueError(f"leads lie from 1 to {horizon}, got {shown(step)}")
+            raise ValueError(f"leads are horizon steps from 1 to {horizon}, got {shown(step)}")
     names = list(forecast.channels) if channels is None else checks.several("expected channels", channels)
     for name in names:
         if not isinstance(name, str) or name not in forecast.channels:
@@ -517,7 +517,7 @@ def scores_by_lead(
         # colours repeat after the last one, with another line style
         colour, style = COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % len(LINES)]
         axes.plot(leads, values, style, color=colour, lw=1.6, marker="o" if len(leads) == 1 else None, label=model)
-    axes.set_xlabel("lead")
+    axes.set_xlabel("lead time")
     axes.set_ylabel(NAMES.get(metric, metric), parse_math=False)
     if isinstance(scores, pd.DataFrame) and set(scores["lead_block"]) == {"all"}:  # fewer than eight steps: one block
         axes.set(xlabel="all leads", xticks=[])

@@ -2,7 +2,7 @@ r"""Held-out rows of a backtest, its forecast origins, and the windows at these.
 
 from __future__ import annotations
 
-__all__ = ["before", "held_back", "rolling_windows", "varying"]
+__all__ = ["hold_out", "rolling_windows", "rows_before", "varying"]
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,11 +19,11 @@ from ..data.windows import Windows, least_history, split_windows
 if TYPE_CHECKING:
     from ..data.cards import Dataset
 
-HELD_BACK = 0.2  # the fraction of rows held out by default
-FEW, MANY = 20, 200  # the number of origins that the default stride aims at, and the largest number
+HELD_OUT = 0.2  # the fraction of rows held out by default
+MIN_ORIGINS, MAX_ORIGINS = 20, 200  # the number of origins that the default stride aims at, and the largest number
 
 
-def held_back(
+def hold_out(
     series: Panel | Dataset, horizon: int, windows: int | None, stride: int | None, season: int = 1
 ) -> tuple[Panel, list[int], int]:
     r"""Determine the rows to hold out, and the stride between origins.
@@ -55,22 +55,22 @@ def held_back(
     elif borders is not None:
         held_out = len(steps) - borders[1]
     else:
-        held_out = max(horizon, round(HELD_BACK * len(steps)))
+        held_out = max(horizon, round(HELD_OUT * len(steps)))
     if len(steps) < held_out + 3 * horizon:
         count = "windows" if windows is None else f"{windows} window{'s' * (windows > 1)}"
         require_length(
-            panel, held_out + 3 * horizon, f"{count} of {horizon} steps held back, and rows before them to fit on"
+            panel, held_out + 3 * horizon, f"{count} of {horizon} steps held out, and earlier rows to fit on"
         )
     if held_out < horizon:
         raise ValueError(
-            f"the {held_out} rows held back hold no window of prediction_length={horizon}: "
-            "ask for a shorter one, or for a number of windows"
+            f"the {held_out} held-out rows contain no window of prediction_length={horizon}: "
+            "use a shorter one, or set the number of windows"
         )
     first = steps[-1] + 1 - held_out if windows is not None else steps[len(steps) - held_out]
     firsts = (first - panel.begins).tolist()
     last = int(steps[-1] + 1 - first) - horizon  # the last possible origin, counted from the first
     if stride is None:
-        least, most = -(-(last + 1) // MANY), max(1, last // (FEW - 1))  # for MANY origins at most, FEW at least
+        least, most = -(-(last + 1) // MAX_ORIGINS), max(1, last // (MIN_ORIGINS - 1))
         stride = _coprime(min(max(horizon, least), most), season, least)
     return panel, firsts, stride
 
@@ -81,7 +81,7 @@ def _coprime(stride: int, season: int, least: int = 1) -> int:
     return next(candidate for candidate in candidates if candidate >= least and gcd(candidate, season) == 1)
 
 
-def before(series: Panel | Dataset, panel: Panel, stops: Sequence[int]) -> Panel | Dataset:
+def rows_before(series: Panel | Dataset, panel: Panel, stops: Sequence[int]) -> Panel | Dataset:
     r"""Return the rows before an origin.
 
     Arguments:
@@ -132,7 +132,7 @@ def rolling_windows(
     for stop, first in zip(stops, firsts, strict=True):  # an item that begins later keeps the origins of the others
         lacking = max(0, least_history(context_length, prediction_length, stop) - first)
         starts.append(first + -(-lacking // stride) * stride)
-    held_out = Split("held back", tuple(zip(starts, stops, strict=True)))
+    held_out = Split("held out", tuple(zip(starts, stops, strict=True)))
     return split_windows(
         panel,
         held_out,

@@ -23,7 +23,7 @@ __all__ = [
     "pit_ece_floor",
     "pit_ks",
     "pit_ks_floor",
-    "step_spread",
+    "recent_volatility",
     "variogram_score",
     "wql",
 ]
@@ -45,7 +45,7 @@ from ..statistics.losses import pinball_loss
 RESAMPLES = 200
 DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
-_CHUNK = 2**22  # float64 numbers in one temporary array: 32 MiB, small beside the samples
+_CHUNK = 2**22  # float64 numbers in one temporary array: 32 MiB, small relative to the samples
 _SINGULAR = 1e-10  # the least fraction of an entry's variance that the entries before it do not explain
 
 
@@ -192,13 +192,13 @@ def band_coverage(lower: Tensor, upper: Tensor, y: Tensor, joint: str = "all") -
         ValueError: If `joint` is none of these.
     """
     if joint not in JOINT:
-        raise ValueError(f"a path is of all 'time', 'channels' or 'all', got {joint!r}")
+        raise ValueError(f"band_coverage expects joint to be 'time', 'channels' or 'all', got {joint!r}")
     missing = y.isnan()
     outside = ((y < lower) | (y > upper)).double()  # False for NaN
     return (1 - outside.amax(JOINT[joint])).masked_fill(missing.double().amin(JOINT[joint]) > 0, math.nan)
 
 
-def step_spread(past: Tensor, steps: int) -> Tensor:
+def recent_volatility(past: Tensor, steps: int) -> Tensor:
     r"""Recent volatility of each channel: the root mean square of its last differences between rows.
 
     Arguments:
@@ -211,7 +211,7 @@ def step_spread(past: Tensor, steps: int) -> Tensor:
     return past[:, -(steps + 1) :].double().diff(dim=1).square().nanmean(1).sqrt()
 
 
-def by_regime(scores: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+def by_regime(scores: Tensor, volatility: Tensor) -> tuple[Tensor, Tensor]:
     r"""Separate the scores of calm windows from those of volatile windows.
 
     A window is calm for a channel if its volatility is at most the median of that channel over all windows, and
@@ -224,14 +224,14 @@ def by_regime(scores: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
 
     Arguments:
         scores: Scores of cells, such as those of `coverage`, with shape :math:`(n, H, D)`.
-        spread: The volatility before each window (see `step_spread`), with shape :math:`(n, D)`. NaN is unknown, and
-            belongs to neither.
+        volatility: The volatility before each window (see `recent_volatility`), with shape :math:`(n, D)`. NaN is
+            unknown, and belongs to neither.
 
     Returns:
         The scores of the calm and of the volatile windows, each with shape :math:`(n, H, D)`; NaN for other windows.
     """
-    middle = spread.nanmedian(0).values
-    calm, volatile = (spread <= middle)[:, None], (spread > middle)[:, None]  # (n, 1, D)
+    median = volatility.nanmedian(0).values
+    calm, volatile = (volatility <= median)[:, None], (volatility > median)[:, None]  # (n, 1, D)
     return scores.where(calm, math.nan), scores.where(volatile, math.nan)
 
 
@@ -335,17 +335,17 @@ def pit_deviations(
     num_windows, leads, *channel_shape = pit.shape
     cells = pit.detach().cpu().double().reshape(num_windows, leads, -1).numpy()
     channels = cells.shape[-1]
-    rows, which = np.unique(require_times(time).step, return_inverse=True)
+    rows, origin = np.unique(require_times(time).step, return_inverse=True)
     num_origins = len(rows)
 
     observed = ~np.isnan(cells)
     rank = cells.argsort(axis=0).argsort(axis=0) + rng.random(cells.shape)
     even = rank / observed.sum(axis=0).clip(1)  # (n, H, D) uniform
-    at = (np.arange(100) + 0.5) / 100 if levels is None else np.asarray(levels, dtype=float)
-    grid = len(at)
-    bins = np.searchsorted(at, even)  # first level at or above it
-    place = (np.arange(channels) * num_origins + which[:, None, None]) * (grid + 1) + bins
-    below = np.bincount(place[observed], minlength=channels * num_origins * (grid + 1))
+    thresholds = (np.arange(100) + 0.5) / 100 if levels is None else np.asarray(levels, dtype=float)
+    grid = len(thresholds)
+    bins = np.searchsorted(thresholds, even)  # first level at or above it
+    cell = (np.arange(channels) * num_origins + origin[:, None, None]) * (grid + 1) + bins
+    below = np.bincount(cell[observed], minlength=channels * num_origins * (grid + 1))
     below = below.reshape(channels, num_origins, grid + 1).cumsum(-1)
     num_cells = below[..., -1:]  # (D, origins, 1)
     below = below[..., :-1]  # (D, origins, G)
@@ -385,9 +385,9 @@ def bootstrap_inflation(rows: np.ndarray, span: int, block: int) -> float:
     num_origins = len(rows)
     overlap = (1 - np.abs(rows[:, None] - rows) / span).clip(0)
     distance = np.abs(np.arange(num_origins)[:, None] - np.arange(num_origins))
-    kept = (1 - np.minimum(distance, num_origins - distance) / block).clip(0)  # the dependence that blocks keep
+    retained = (1 - np.minimum(distance, num_origins - distance) / block).clip(0)  # the dependence within blocks
     centred = overlap - overlap.mean(0) - overlap.mean(1)[:, None] + overlap.mean()
-    variance = (kept * centred).mean()
+    variance = (retained * centred).mean()
     return math.sqrt(overlap.mean() / variance) if variance > 1e-9 else math.nan
 
 
@@ -433,7 +433,7 @@ def energy_score(samples: Tensor, y: Tensor) -> Tensor:
 
     .. math:: \frac{1}{S} \sum_s \|x_s - y\| - \frac{1}{2 S (S - 1)} \sum_{s, t} \|x_s - x_t\|
 
-    Proper for the joint distribution, but hardly sensitive to dependence: report `variogram_score` beside it.
+    Proper for the joint distribution, but hardly sensitive to dependence: report `variogram_score` as well.
 
     References:
         | Strictly proper scoring rules, prediction, and estimation (Gneiting and Raftery, 2007)
@@ -511,29 +511,29 @@ def dawid_sebastiani(samples: Tensor, y: Tensor) -> Tensor:
     """
     num_samples, num_windows, _ = samples.shape
     scores = y.new_full((num_windows,), math.nan, dtype=torch.float64)
-    patterns, which = (~y.isnan()).unique(dim=0, return_inverse=True)
-    for number, seen in enumerate(patterns):
-        entries, members = int(seen.sum()), (which == number).nonzero()[:, 0]
+    patterns, pattern_of_window = (~y.isnan()).unique(dim=0, return_inverse=True)
+    for number, observed in enumerate(patterns):
+        entries, members = int(observed.sum()), (pattern_of_window == number).nonzero()[:, 0]
         if entries and num_samples < entries + 3:
             raise ValueError(
                 f"dawid_sebastiani inverts a covariance of {entries} entries, for which {entries + 3} samples are "
-                f"needed, got {num_samples}: draw more, or score fewer entries at a time"
+                f"needed, got {num_samples}: draw more samples, or score fewer entries at a time"
             )
         for chunk in slices(len(members) if entries else 0, num_samples * entries, _CHUNK):
-            at = members[chunk]
-            errors = (samples[:, at].double() - y[at].double())[..., seen].transpose(0, 1)  # (n, S, V)
+            windows = members[chunk]
+            errors = (samples[:, windows].double() - y[windows].double())[..., observed].transpose(0, 1)  # (n, S, V)
             mean, deviation = errors.mean(1), errors.std(1)
             standard = (errors - mean[:, None]) / deviation[:, None]
             factor, _ = torch.linalg.cholesky_ex(standard.mT @ standard / (num_samples - 1))
             pivots = factor.diagonal(dim1=-2, dim2=-1)
             if not bool((pivots.square() > _SINGULAR).all()):
                 raise ValueError(
-                    "dawid_sebastiani inverts the covariance of the samples, in which an entry never varies or follows "
-                    "from the others: leave such entries out"
+                    "dawid_sebastiani inverts the covariance of the samples, which is singular: remove entries that "
+                    "are constant or determined by the others"
                 )
             error = torch.linalg.solve_triangular(factor, (mean / deviation)[..., None], upper=False)[..., 0]
             correction = (num_samples - entries - 2) / (num_samples - 1)
-            scores[at] = 2 * (pivots.log() + deviation.log()).sum(-1) + correction * error.square().sum(-1)
+            scores[windows] = 2 * (pivots.log() + deviation.log()).sum(-1) + correction * error.square().sum(-1)
     return scores
 
 

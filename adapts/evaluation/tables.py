@@ -37,8 +37,8 @@ from .window_scores import Scored
 BATCH = 64  # windows forecast and sampled at a time
 _MEAN = "all"  # the channel name of the mean over channels
 
-CELL_SCORES = tuple(name for name, each in SCORES.items() if not each.of_windows)
-JOINT_SCORES = tuple(name for name, each in SCORES.items() if each.of_windows)
+CELL_SCORES = tuple(name for name, entry in SCORES.items() if not entry.of_windows)
+JOINT_SCORES = tuple(name for name, entry in SCORES.items() if entry.of_windows)
 #: Scores of cells that need the rows before each window.
 REGIMES = ("coverage_80_calm", "coverage_80_volatile")
 #: The keys that `window_scores` returns.
@@ -46,7 +46,7 @@ WINDOW_SCORES = (*CELL_SCORES, *JOINT_SCORES, "pit")
 
 
 def window_scores(
-    law: JointDistribution,
+    distribution: JointDistribution,
     future: Tensor,
     *,
     location: np.ndarray,
@@ -58,7 +58,7 @@ def window_scores(
     r"""Return the scores of each window, before any mean is taken.
 
     Arguments:
-        law: The joint distribution of :math:`n` windows.
+        distribution: The joint distribution of :math:`n` windows.
         future: The observed values, with shape :math:`(n, H, D)`. NaN is missing.
         location: The location of each channel, with shape :math:`(D,)`, to standardise for the joint scores.
         scale: The scale of each channel, with shape :math:`(D,)`.
@@ -72,14 +72,15 @@ def window_scores(
     """
     locations, scales = torch.from_numpy(np.asarray(location, float)), torch.from_numpy(np.asarray(scale, float))
     is_varying = torch.from_numpy(np.asarray(varies, bool))
-    pit = law.marginals.pit(future, generator).where(is_varying, torch.nan)  # of a constant: rounding noise
-    samples = law.sample(num_samples, generator, stratified=False)  # (S, n, H, D), independent, for fair scores
-    scored = Scored(law, future, pit, samples, locations, scales)
-    found = {name: resolve(each.compute)(scored) for name, each in SCORES.items()}
-    for name, each in SCORES.items():
-        if each.power:
-            found[name] = found[name] / scales**each.power
-    return {**found, "pit": pit}
+    pit = distribution.marginals.pit(future, generator).where(is_varying, torch.nan)  # of a constant: rounding noise
+    # Independent samples, for fair scores.
+    samples = distribution.sample(num_samples, generator, stratified=False)  # (S, n, H, D)
+    forecasts = Scored(distribution, future, pit, samples, locations, scales)
+    values = {name: resolve(entry.compute)(forecasts) for name, entry in SCORES.items()}
+    for name, entry in SCORES.items():
+        if entry.power:
+            values[name] = values[name] / scales**entry.power
+    return {**values, "pit": pit}
 
 
 def with_regimes(windows: Mapping[str, Tensor], past: Tensor) -> dict[str, Tensor]:
@@ -94,7 +95,7 @@ def with_regimes(windows: Mapping[str, Tensor], past: Tensor) -> dict[str, Tenso
         The scores with "coverage_80_calm" and "coverage_80_volatile", each with shape :math:`(n, H, D)`.
     """
     inside = windows["coverage_80"]
-    by_regime = scores.by_regime(inside, scores.step_spread(past, inside.shape[1]))
+    by_regime = scores.by_regime(inside, scores.recent_volatility(past, inside.shape[1]))
     return {**windows, **dict(zip(REGIMES, by_regime, strict=True))}
 
 
@@ -138,7 +139,7 @@ def require_names(channels: Sequence[str]) -> None:
     """
     if _MEAN in channels:
         raise ValueError(
-            f"scores name the mean over channels {_MEAN!r}, and a channel is called so too: give it another name"
+            f"scores name the mean over channels {_MEAN!r}, which is the name of a channel too: give it another name"
         )
 
 
@@ -158,7 +159,7 @@ def block_slices(horizon: int) -> list[tuple[str, slice]]:
 
 
 def score_table(
-    laws: Mapping[str, JointDistribution],
+    distributions: Mapping[str, JointDistribution],
     future: Tensor,
     *,
     channels: Sequence[str],
@@ -189,7 +190,7 @@ def score_table(
     - "crps_sum" (of the sum of the channels, each in units of its scale, mean over steps).
 
     Arguments:
-        laws: The joint distribution of the :math:`n` windows for each model.
+        distributions: The joint distribution of the :math:`n` windows for each model.
         future: The observed values, with shape :math:`(n, H, D)`, in the units of the distributions. NaN cells are
             skipped.
         channels: The names of the channels.
@@ -219,9 +220,12 @@ def score_table(
     varies = np.ones(len(channels), dtype=bool) if varies is None else varies
     options: dict[str, Any] = {"location": location, "scale": scale, "varies": varies, "num_samples": num_samples}
     frames = []
-    for model, law in laws.items():
+    for model, distribution in distributions.items():
         generator = torch.Generator().manual_seed(seed)
-        batches = [window_scores(law[at], future[at], generator=generator, **options) for at in slices(len(future))]
+        batches = [
+            window_scores(distribution[batch], future[batch], generator=generator, **options)
+            for batch in slices(len(future))
+        ]
         windows = joined(batches) if past is None else with_regimes(joined(batches), past)
         frames.append(summarise(model, windows, time, channels))
     return pd.concat(frames, ignore_index=True)

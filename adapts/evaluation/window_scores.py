@@ -15,10 +15,10 @@ from . import scores
 
 @dataclass(frozen=True)
 class Scored:
-    r"""A batch of forecasts beside the observed values.
+    r"""A batch of forecasts with the observed values.
 
     Arguments:
-        law: The joint distribution of :math:`n` windows.
+        distribution: The joint distribution of :math:`n` windows.
         future: The observed values, with shape :math:`(n, H, D)`. NaN is missing.
         pit: The randomised probability integral transforms, with shape :math:`(n, H, D)`; NaN of constant channels.
         samples: Independent samples, with shape :math:`(S, n, H, D)`.
@@ -26,7 +26,7 @@ class Scored:
         scale: The scale of each channel, with shape :math:`(D,)`.
     """
 
-    law: JointDistribution
+    distribution: JointDistribution
     future: Tensor
     pit: Tensor
     samples: Tensor
@@ -35,12 +35,12 @@ class Scored:
 
     @cached_property
     def deciles(self) -> Tensor:
-        r"""The deciles of the marginals, with shape :math:`(n, H, D, 9)`."""
-        return self.law.marginals.at([*scores.DECILES])
+        r"""Return the deciles of the marginals, with shape :math:`(n, H, D, 9)`."""
+        return self.distribution.marginals.at([*scores.DECILES])
 
     @cached_property
     def standardised(self) -> tuple[Tensor, Tensor]:
-        r"""Samples and observed values in units of the channels' scales, from their locations."""
+        r"""Return samples and observed values, standardised by the channels' locations and scales."""
         samples, y = (((x - self.location) / self.scale).float() for x in (self.samples, self.future))
         return samples, y
 
@@ -51,7 +51,7 @@ def mse(of: Scored) -> Tensor:
     Arguments:
         of: The forecasts.
     """
-    return (of.law.mean.double() - of.future.double()).square()
+    return (of.distribution.mean.double() - of.future.double()).square()
 
 
 def mae(of: Scored) -> Tensor:

@@ -219,7 +219,7 @@ def candidate_losses(
         short = short_gaps(before.mT.flatten(0, 1)).view_as(before.mT).mT[..., :count]
         batch = _Batch(
             target[part].past(), before.nan_to_num(0.0), ahead.nan_to_num(0.0), short, ahead.isnan()[..., :count],
-            offset, fold[part], lambda past: predictor.raw(past, horizon),
+            offset, fold[part], lambda past: predictor.zero_shot_quantiles(past, horizon),
         )  # fmt: skip
 
         def lost(law: Tensor, future: Tensor = future) -> Tensor:
@@ -254,6 +254,6 @@ def _missed(state: FitState, windows: Windows) -> Tensor:
     # Of a binary covariate the median is 0 or 1: what is missed of it hangs on the past, and of the mean does not.
     missed = []
     for part in (windows[start : start + CHUNK] for start in range(0, len(windows), CHUNK)):
-        law = state.predictor.frozen(part)
+        law = state.predictor.zero_shot(part)
         missed.append(part.future() - QuantileFunction(law.levels, law.values).mean)  # no bounds: covariates too
     return torch.cat(missed)

@@ -75,7 +75,9 @@ def _recalibrated(state: FitState) -> tuple[FitState, list[str]]:
     pits = _pits(state, told)
     if automatic:
         phase = torch.cat([some.phase() for some, _ in told])
-        found, clause = Recalibration.chosen(pits, state.context.blocks, time, phase=phase, phases=told[0][0].phases)
+        found, clause = Recalibration.select(
+            pits, state.context.blocks, time, season_index=phase, num_seasons=told[0][0].phases
+        )
         state = state.after(replace(state.fitted, recalibration=found))
         said.append(f"recalibration {clause}")
     state = state.after(replace(state.fitted, bands=_bands(state, told, pits, time)))
@@ -162,16 +164,18 @@ def _bands(state: FitState, told: Sequence[Outcomes], pits: Pits, time: Times) -
     spans = [(np.arange(len(time)), recalibration)]
     if state.settings["recalibration"] == "auto" and recalibration.maps is not None:
         season = torch.cat([some.phase() for some, _ in told]) if recalibration.seasonal else None
-        spans = Recalibration.crossed(pits, state.context.blocks, time, phase=season, phases=recalibration.phases)
+        spans = Recalibration.cross_fitted(
+            pits, state.context.blocks, time, season_index=season, num_seasons=recalibration.num_seasons
+        )
     least = least_tail_scale(torch.cat([law.tail_scale for _, law in told]), time.item)
-    reach, order, first = [], [], 0
+    scores, order, first = [], [], 0
     for some, law in told:
         for inside, maps in spans:
             mine = inside[(inside >= max(first, whole)) & (inside < first + len(some))] - first
             if len(mine):
                 windows = some[mine]
                 mapped = maps.apply(law[torch.from_numpy(mine)], windows.phase())
-                reach.append(mapped.reach(state.truth(windows), least))
+                scores.append(mapped.nonconformity(state.truth(windows), least))
                 order.append(first + mine)
         first += len(some)
     if not order:
@@ -179,4 +183,4 @@ def _bands(state: FitState, told: Sequence[Outcomes], pits: Pits, time: Times) -
     later = sum(len(state.windows[split]) for split in ("calibration", "confirmation"))
     number = np.concatenate(order)
     dated = torch.from_numpy(np.lexsort((number, time[number])))
-    return JointBands.fit(torch.cat(reach)[dated], least, memory=later)
+    return JointBands.fit(torch.cat(scores)[dated], least, memory=later)

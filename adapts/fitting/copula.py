@@ -66,7 +66,7 @@ def _past_errors(state: FitState) -> tuple[Pits, Times]:
     recalibration = state.fitted.recalibration
     season = torch.cat([some.phase() for some in windows]) if recalibration.seasonal else None
     # Where a distribution misjudges an atom, its levels tell of the window that they are of, and not of the outcome.
-    mapped = Pits.cat(pits).through(partial(recalibration.adapted, phase=season))
+    mapped = Pits.cat(pits).through(partial(recalibration.adapted, season_index=season))
     return mapped, times_of(windows)
 
 
@@ -105,9 +105,9 @@ def choose_dependence(state: FitState, law: QuantileFunction) -> tuple[Fitted, s
     told = law[torch.from_numpy(some)], state.truth(windows[some])
     chosen, gains = choose_copula(candidates, outcomes, told)
     copula = candidates[chosen]
-    if named == "residual" and state.predictor.tells_dependence:
+    if named == "residual" and state.predictor.models_dependence:
         frozen = state.frozen("confirmation")[torch.from_numpy(some)]
-        candidates["latent"] = state.predictor.joint(windows[some], copula, frozen)[2]
+        candidates["latent"] = state.predictor.predict_joint(windows[some], copula, frozen)[2]
         chosen, gains = choose_copula(candidates, outcomes, told)
     if chosen != "latent":
         copula = candidates[chosen]

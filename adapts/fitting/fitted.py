@@ -52,7 +52,8 @@ class Fitted:
         bands: The joint bands, made of the outcomes of the calibration and confirmation rows.
         online: How the levels have moved since the fit; None before the first update.
         latent_copula: The dependence of the latent channels, where the family mixes channels.
-        latent_ranks: Whether each window is ranked as its decoded latent paths are (see `Predictor.joint`), to which
+        latent_ranks: Whether each window is ranked as its decoded latent paths are (see
+            `MarginalPredictor.predict_joint`), to which
             `copula` adds the noise, as long as the gate is not closed; by `copula` alone otherwise.
         noise: The variance added, as a share of the window's own, with shape :math:`(H, D)`.
         gate: The adapter's share of the law, with shape :math:`(H, D)`; None where no gate stands.

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from ..calibration.gate import contradicted, fit_gate
+from ..calibration.gate import fit_gate, rejected_channels
 from ..distribution.quantile_function import QuantileFunction
 from .context import times_of
 from .decision import Decision
@@ -66,7 +66,7 @@ def revalidated(state: FitState) -> Fitted | None:
         for each in (noisy, [law for _, law in laws])
     )
     future = torch.cat([state.truth(some) for some in windows])
-    closed = contradicted(fitted.gate, adapter, frozen, future, times_of(windows))
+    closed = rejected_channels(fitted.gate, adapter, frozen, future, times_of(windows))
     if not bool(closed.any()):
         return None
     names = [name for name, shut in zip(fitted.panel.targets, closed.tolist(), strict=True) if shut]

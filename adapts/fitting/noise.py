@@ -114,7 +114,7 @@ def missing_variance(state: FitState, *splits: str) -> Tensor:
     law = QuantileFunction(laws[0].levels, torch.cat([each.values for each in laws]), predictor.support)
     leads = [-1 if some.preparation.factors is None else horizon for some in windows]
     own = torch.cat([
-        predictor.spread(some).expand(len(some), steps, -1) for some, steps in zip(windows, leads, strict=True)
+        predictor.window_variance(some).expand(len(some), steps, -1) for some, steps in zip(windows, leads, strict=True)
     ])  # fmt: skip
     return missing_variance_ratio(law, torch.cat(futures), own, state.context.blocks, times_of(windows))
 

@@ -191,7 +191,7 @@ class FitState:
         Returns:
             The forecast, with batch shape :math:`(n, H, C)` of all channels that the adapter sees.
         """
-        law = self._law_in_chunks(name, len(windows), lambda some: self.predictor.frozen(windows[some]))
+        law = self._law_in_chunks(name, len(windows), lambda some: self.predictor.zero_shot(windows[some]))
         return QuantileFunction(law.levels, law.values, self.predictor.bounds(windows))
 
     def both(self, split: str) -> tuple[QuantileFunction, QuantileFunction]:
@@ -277,7 +277,7 @@ class FitState:
         """
         windows = [self.windows[split] for split in splits]
         forecasts = [self.latent_quantiles(split)[..., self.model.median_index] for split in splits]
-        past = torch.cat([self.predictor.continued(some) for some in windows])
+        past = torch.cat([self.predictor.completed_context(some) for some in windows])
         future = torch.cat([some.future() for some in windows])
         return Evidence(past, future, torch.cat(forecasts), fold)
 

@@ -36,7 +36,7 @@ LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 r"""The default quantile levels of `to_pandas`."""
 
 _PANELS, _FEWER = 24, 12  # up to so many channels are all plotted by default, and so many of more
-_SAME = 1e-9  # tolerance between a level and its name of six digits: (1 - 0.9) / 2 still counts as 0.05
+_TOLERANCE = 1e-9  # tolerance between a level and its name of six digits: (1 - 0.9) / 2 still counts as 0.05
 _FANS = ((0.95, 0.18), (0.8, 0.3), (0.5, 0.5))  # level and opacity, widest first
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#4D4D4D"  # Okabe and Ito's palette, safe for colour blindness
 
@@ -81,8 +81,8 @@ class Forecast:
             raise ValueError(f"Forecast expects marginals of one window, of shape {expected}, got {shape}")
         if not bool(self.joint_distribution.marginals.values.isfinite().all()):
             raise ValueError(
-                f"the forecast of item {shown(self.item_id)} has missing or infinite quantiles: the series, or what "
-                "was fitted, holds values too large to compute with; divide the series and fit again"
+                f"the forecast of item {shown(self.item_id)} has missing or infinite quantiles: the series or the "
+                "rows of the fit hold values too large to compute with; divide them by a constant and fit again"
             )
 
     def __repr__(self) -> str:
@@ -93,7 +93,7 @@ class Forecast:
     @cached_property
     def mean(self) -> np.ndarray:
         r"""Return the mean, with shape :math:`(H, D)`; read-only."""
-        return _kept(self.joint_distribution.mean[0].numpy())
+        return _read_only(self.joint_distribution.mean[0].numpy())
 
     def quantile(self, level: float | Sequence[float]) -> np.ndarray:
         r"""Return quantiles.
@@ -158,13 +158,15 @@ class Forecast:
             ValueError: If the components are unknown, as for a baseline's forecast.
         """
         if self.joint_distribution.parts is None:
-            raise ValueError("variance_parts expects the forecast of an Adapter, the parts of this law are not known")
+            raise ValueError(
+                "variance_parts expects the forecast of an Adapter: other forecasts lack variance components"
+            )
         return self._cells().join(self.joint_distribution.parts.table(self.joint_distribution.marginals.variance))
 
     @cached_property
     def samples(self) -> np.ndarray:
         r"""Return joint paths, with shape :math:`(S, H, D)`; cached, read-only and reproducible by the seed."""
-        return _kept(self.joint_distribution.sample(self.num_samples, self._generator())[:, 0].numpy())
+        return _read_only(self.joint_distribution.sample(self.num_samples, self._generator())[:, 0].numpy())
 
     def _generator(self) -> torch.Generator:
         # Hashed to 32 bits, as torch's CPU generator ignores the higher ones.
@@ -312,15 +314,15 @@ class Forecast:
             for spare in cells[len(names) :]:
                 spare.remove()
             if channels is None and len(names) < len(self.channels):
-                selection = f"{len(names)} of {len(self.channels)} channels, evenly among them"
-                figure.suptitle(f"{selection}; name others with plot(channels=...)")
+                selection = f"{len(names)} of {len(self.channels)} channels, evenly spaced"
+                figure.suptitle(f"{selection}; select others with plot(channels=...)")
         else:
             with reading("axes cannot be read", "pass those that matplotlib's subplots returns"):
                 cells = list(np.atleast_1d(np.asarray(axes, dtype=object)).flat)
             if not all(isinstance(cell, Axes) for cell in cells):
-                raise ValueError(f"plot expects axes of matplotlib, one a channel, got {shown(axes)}")
+                raise ValueError(f"plot expects axes of matplotlib, one per channel, got {shown(axes)}")
             if len(cells) < len(names):
-                raise ValueError(f"plot expects {len(names)} axes, one a channel, got {len(cells)}")
+                raise ValueError(f"plot expects {len(names)} axes, one per channel, got {len(cells)}")
         for name, cell in zip(names, cells, strict=False):
             self._fan(cell, name, None if observed is None else observed[name], selected)
         handles, labels = cells[0].get_legend_handles_labels()
@@ -328,7 +330,7 @@ class Forecast:
             cells[0].legend(loc="upper left", fontsize="small", framealpha=0.8)
         else:
             figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-            noted(figure, [notice.said for notice in self.notices])
+            add_notes(figure, [notice.said for notice in self.notices])
         return np.array(cells[: len(names)], dtype=object)
 
     def _drawn(self) -> list[str]:
@@ -373,7 +375,7 @@ class Forecast:
             cell.xaxis.set_major_formatter(formatter)
 
 
-def noted(figure: Figure, notes: Sequence[str]) -> None:
+def add_notes(figure: Figure, notes: Sequence[str]) -> None:
     r"""Write notes below the axes of a figure, above the legend at its lower edge.
 
     Arguments:
@@ -396,7 +398,7 @@ def noted(figure: Figure, notes: Sequence[str]) -> None:
     figure.text(0.01, legend / total, text, fontsize=8, va="bottom", color=_GREY, parse_math=False)
 
 
-def _kept(values: np.ndarray) -> np.ndarray:
+def _read_only(values: np.ndarray) -> np.ndarray:
     r"""Return a read-only copy of an array that is cached."""
     values = values.copy()  # the distribution may share the memory
     values.flags.writeable = False
@@ -411,7 +413,7 @@ def _names(levels: Sequence[float]) -> list[str]:
         levels_of_name.setdefault(name, set()).add(level)
     return [
         name
-        if abs(float(name) - level) <= _SAME and (levels_of_name[name] == {level} or float(name) == level)
+        if abs(float(name) - level) <= _TOLERANCE and (levels_of_name[name] == {level} or float(name) == level)
         else repr(level)
         for name, level in zip(short_names, levels, strict=True)
     ]

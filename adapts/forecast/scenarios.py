@@ -12,7 +12,7 @@ import numpy as np
 from .. import checks
 from ..errors import reading, shown
 
-MOST_COMPARED = 2**14  # maximum number of samples: their distance matrix takes 2 GiB
+MAX_SAMPLES = 2**14  # maximum number of samples: their distance matrix takes 2 GiB
 _ROUNDS = 50  # maximum number of k-medoids iterations, which converge much earlier
 
 
@@ -73,7 +73,7 @@ def aggregate(
     if weights.shape == (horizon, channels):
         return np.tensordot(samples, weights, 2)
     raise ValueError(
-        f"weights have shape ({channels},), one a channel, or ({horizon}, {channels}), one a cell, got "
+        f"weights have shape ({channels},), one per channel, or ({horizon}, {channels}), one per cell, got "
         f"{weights.shape or shown(how)}: pass a function of a path for anything else"
     )
 
@@ -98,10 +98,14 @@ def probability(samples: np.ndarray, event: Callable[[np.ndarray], bool | np.nda
         0.5
     """
     if not callable(event):
-        raise ValueError(f"an event is a function of a path, as lambda path: path.max() > 3 is; got {shown(event)}")
+        raise ValueError(
+            f"probability expects a function of a path, such as lambda path: path.max() > 3, got {shown(event)}"
+        )
     occurred = _each("probability", event, samples)
     if occurred.dtype != bool:
-        raise ValueError(f"an event tells true or false of a path, got {occurred.dtype}: compare, as in path.max() > 3")
+        raise ValueError(
+            f"the event must return true or false for a path, got {occurred.dtype}: compare, as in path.max() > 3"
+        )
     fraction = occurred.mean(0)
     return float(fraction) if fraction.ndim == 0 else fraction
 
@@ -113,7 +117,7 @@ def _each(name: str, function: Callable[[np.ndarray], object], samples: np.ndarr
     shapes = {result.shape for result in results}
     if len(shapes) > 1:
         raise ValueError(
-            f"{name} expects a function that returns arrays of one shape, got {shown(sorted(shapes))}: fill them up"
+            f"{name} expects a function that returns arrays of one shape, got {shown(sorted(shapes))}: pad them"
         )
     return np.stack(results)
 
@@ -141,11 +145,11 @@ def scenarios(samples: np.ndarray, k: int, seed: int = 0) -> Scenarios:
     """
     number = len(samples)
     if not 1 <= (checks.whole(k) or 0) <= number:
-        raise ValueError(f"of {number} samples, 1 to {number} scenarios can be picked, got k={shown(k)}")
-    if number > MOST_COMPARED:
+        raise ValueError(f"scenarios expects k from 1 to {number}, the number of samples, got k={shown(k)}")
+    if number > MAX_SAMPLES:
         raise ValueError(
-            f"scenarios compare each sample with each, of at most {MOST_COMPARED}, got {number}: predict with "
-            f"num_samples={MOST_COMPARED} or less"
+            f"scenarios compares all pairs of samples, at most {MAX_SAMPLES}, got {number}: predict with "
+            f"num_samples={MAX_SAMPLES} or less"
         )
     deviation = samples.std(0)
     flat = ((samples - samples.mean(0)) / np.where(deviation > 0, deviation, 1.0)).reshape(number, -1).astype(float)

@@ -15,17 +15,17 @@ from ..imputation.cross_channel import Imputation
 
 
 class Standardiser:
-    r"""Standardises windows as they were in the fit.
+    r"""Standardises windows as in the fit.
 
-    Panels that were last asked of are kept standardised, so that batches of windows of one panel cost one pass.
+    The latest panel is cached in standardised form, so that batches of its windows cost one pass.
 
     Arguments:
-        fitted: What was fitted.
+        fitted: The fit.
     """
 
     def __init__(self, fitted: Fitted) -> None:
         self.fitted = fitted
-        # The panels last asked of, standardised, and what was subtracted; what imputes such a one; the targets alone.
+        # Caches of the latest panel: standardised, with what was subtracted; its imputation; its targets alone.
         self._standard: tuple[Panel, Panel, Panel | None, Panel | None] | None = None
         self._imputation: tuple[Panel, Imputation | None] | None = None
         self._targets: tuple[Panel, Panel] | None = None
@@ -39,44 +39,44 @@ class Standardiser:
         Returns:
             The windows of the standardised targets and past covariates.
         """
-        held = self._standard  # read once: another thread may ask of another panel meanwhile
-        if held is None or held[0] is not windows.panel:
-            self._standard = held = windows.panel, *self._seen(windows.panel)
-        _, standard, shifts, factors = held
+        cached = self._standard  # read once, as another thread may replace it meanwhile
+        if cached is None or cached[0] is not windows.panel:
+            self._standard = cached = windows.panel, *self._prepared(windows.panel)
+        _, standard, shifts, factors = cached
         preparation = Preparation(shifts, factors, self._imputed(standard), self.fitted.cold_start)
         return replace(windows, panel=standard, preparation=preparation)
 
     def plain(self, windows: Windows) -> Windows:
-        r"""Return windows of the targets alone, in train units, without imputation: what a zero-shot forecast sees.
+        r"""Return windows of the targets alone, in train units, without imputation: the input of a zero-shot forecast.
 
         Arguments:
-            windows: Windows of a panel in the caller's units; other columns than the targets are not looked at.
+            windows: Windows of a panel in the caller's units; columns other than the targets are ignored.
 
         Returns:
             The windows of the standardised targets.
         """
         if self.fitted.effect is None and not self.fitted.panel.past_covariates:
             return replace(self.standardised(windows), preparation=Preparation())
-        held = self._targets
-        if held is None or held[0] is not windows.panel:
+        cached = self._targets
+        if cached is None or cached[0] is not windows.panel:
             targets = self.fitted.marks.without(windows.panel.select(self.fitted.panel.targets))
             count = targets.num_channels
-            self._targets = held = (
+            self._targets = cached = (
                 windows.panel,
                 targets.standardised(self.fitted.location[:count], self.fitted.scale[:count]),
             )
-        return replace(windows, panel=held[1], preparation=Preparation())
+        return replace(windows, panel=cached[1], preparation=Preparation())
 
     def _imputed(self, standard: Panel) -> Imputation | None:
-        r"""What imputes the missing cells of a standardised panel from the other channels."""
+        r"""Return the imputation of a standardised panel's missing cells from the other channels."""
         if self.fitted.imputer is None:
             return None
-        held = self._imputation
-        if held is None or held[0] is not standard:
-            self._imputation = held = standard, self.fitted.imputer.tell(standard)
-        return held[1]
+        cached = self._imputation
+        if cached is None or cached[0] is not standard:
+            self._imputation = cached = standard, self.fitted.imputer.tell(standard)
+        return cached[1]
 
-    def _seen(self, panel: Panel) -> tuple[Panel, Panel | None, Panel | None]:
+    def _prepared(self, panel: Panel) -> tuple[Panel, Panel | None, Panel | None]:
         fitted = self.fitted
         targets, panel = fitted.panel.targets, fitted.marks.without(panel)
         standard = panel.select((*targets, *fitted.panel.past_covariates)).standardised(fitted.location, fitted.scale)
@@ -85,8 +85,8 @@ class Standardiser:
         count = len(targets)
         shifts, factors = fitted.effect.maps(panel, targets, fitted.location[:count] / fitted.scale[:count])
         items = []
-        every = zip(standard.items, shifts.items, factors.items, fitted.effect.unknown(panel), strict=True)
-        for item, shift, factor, unknown in every:
-            rest = np.where(unknown, np.nan, (item.values[:, :count] - shift.values) / factor.values)
-            items.append(replace(item, values=np.hstack([rest, item.values[:, count:]])))
+        effects = zip(standard.items, shifts.items, factors.items, fitted.effect.unknown(panel), strict=True)
+        for item, shift, factor, unknown in effects:
+            residual = np.where(unknown, np.nan, (item.values[:, :count] - shift.values) / factor.values)
+            items.append(replace(item, values=np.hstack([residual, item.values[:, count:]])))
         return replace(standard, items=tuple(items)), shifts, factors if fitted.effect.divides else None

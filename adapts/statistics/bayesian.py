@@ -15,12 +15,14 @@ class StudentT(NamedTuple):
 
     location: Tensor
     scale: Tensor
-    freedom: Tensor
+    degrees_of_freedom: Tensor
 
     @property
     def variance(self) -> Tensor:
         r"""Return the variance, infinite for at most two degrees of freedom."""
-        inflation = torch.where(self.freedom > 2, self.freedom / (self.freedom - 2), torch.inf)
+        inflation = torch.where(
+            self.degrees_of_freedom > 2, self.degrees_of_freedom / (self.degrees_of_freedom - 2), torch.inf
+        )
         return self.scale.square() * inflation
 
 

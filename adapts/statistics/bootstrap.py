@@ -2,7 +2,7 @@ r"""Inference on means over overlapping windows: blocks of the horizon, block sc
 
 from __future__ import annotations
 
-__all__ = ["BlockScheme", "block_scheme", "effective_sample_size", "lead_blocks", "student"]
+__all__ = ["BlockScheme", "block_scheme", "effective_sample_size", "lead_blocks", "student_t_quantile"]
 
 import math
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from torch import Tensor
 
 from ..data.times import Times, require_times
 
-_ENOUGH = 4  # minimum number of bins of time for a variance
-_ENOUGH_ITEMS = 8  # minimum number of items that can replace bins of time
-_MOST_WAVES = 200  # by then, Student's distribution is practically normal
-_MOST_PERSISTENT = 0.9  # maximum autocorrelation of bins; beyond, it is indistinguishable from a trend
-_MOST_LAGS = 128  # beyond, even that autocorrelation has decayed
+_MIN_BINS = 4  # minimum number of bins of time for a variance
+_MIN_ITEMS = 8  # minimum number of items that can replace bins of time
+_MAX_PROJECTIONS = 200  # by then, Student's distribution is practically normal
+_MAX_AUTOCORRELATION = 0.9  # maximum autocorrelation of bins; beyond, it is indistinguishable from a trend
+_MAX_LAGS = 128  # beyond, even that autocorrelation has decayed
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,37 +44,39 @@ class BlockScheme:
 
     Arguments:
         time: The position of each window, with shape :math:`(n,)`: its step, or the number of its item.
-        reach: The minimum distance between two windows without shared targets.
+        dependence_length: The minimum distance between two windows without shared targets.
         items: Whether bins are items, which are assumed independent.
     """
 
     time: np.ndarray
-    reach: int
+    dependence_length: int
     items: bool = False
 
     @cached_property
-    def place(self) -> np.ndarray:
+    def bin_of_window(self) -> np.ndarray:
         r"""Return the bin of each window, with shape :math:`(n,)`."""
-        placed: np.ndarray = np.unique((self.time - self.time.min(initial=0)) // self.reach, return_inverse=True)[1]
-        return placed
+        bins: np.ndarray = np.unique(
+            (self.time - self.time.min(initial=0)) // self.dependence_length, return_inverse=True
+        )[1]
+        return bins
 
     @property
     def bins(self) -> int:
         r"""Return the number of bins that hold a window."""
-        return int(self.place.max(initial=-1)) + 1
+        return int(self.bin_of_window.max(initial=-1)) + 1
 
     @property
-    def freedom(self) -> int:
+    def degrees_of_freedom(self) -> int:
         r"""Return the degrees of freedom of the variances, an even number."""
         if self.items:
             return 2 * ((self.bins - 1) // 2)
-        waves = 0.4 * math.cbrt(self.bins) ** 2
-        return 2 * max(1, min(_MOST_WAVES // 2, round(waves)))
+        half = 0.4 * math.cbrt(self.bins) ** 2
+        return 2 * max(1, min(_MAX_PROJECTIONS // 2, round(half)))
 
     def __getitem__(self, which: np.ndarray) -> BlockScheme:
-        return BlockScheme(self.time[which], self.reach, self.items)
+        return BlockScheme(self.time[which], self.dependence_length, self.items)
 
-    def waves(self, total: Tensor, count: Tensor, *, together: bool = False, scaled: bool = True) -> Tensor:
+    def projections(self, total: Tensor, count: Tensor, *, together: bool = False, scaled: bool = True) -> Tensor:
         r"""Return projections whose mean square estimates the variance of means over windows.
 
         A mean is a ratio of sums and is linearised. The projections preserve the dependence between columns.
@@ -93,7 +95,9 @@ class BlockScheme:
         total, count = total.double(), count.double()
         number = count.sum(0)
         influence = (total - total.sum(0) / number * count) / number
-        bins = influence.new_zeros(self.bins, influence.shape[1]).index_add_(0, torch.as_tensor(self.place), influence)
+        bins = influence.new_zeros(self.bins, influence.shape[1]).index_add_(
+            0, torch.as_tensor(self.bin_of_window), influence
+        )
         if together:
             bins = torch.cat([bins.nanmean(1, keepdim=True), bins], 1)
         length = len(bins)
@@ -103,36 +107,36 @@ class BlockScheme:
             return bins * (length / math.sqrt(length - 1))
         power = bins.square().sum(0)
         lag = ((bins[1:] * bins[:-1]).sum(0) / power).nan_to_num(0.0)
-        autocorrelation = (lag + (1 + 3 * lag) / length).clamp(0, _MOST_PERSISTENT)
-        waves, at_lag, at_zero = _cosines(length, min(self.freedom, length - 1))
+        autocorrelation = (lag + (1 + 3 * lag) / length).clamp(0, _MAX_AUTOCORRELATION)
+        cosines, at_lag, at_zero = _cosines(length, min(self.degrees_of_freedom, length - 1))
         powers = autocorrelation ** torch.arange(len(at_lag), dtype=torch.float64).unsqueeze(-1)  # (K, C)
         ratio = (at_lag @ powers) / (at_zero @ powers)
-        return waves @ bins * math.sqrt(length) * (ratio.rsqrt() if scaled else 1.0)
+        return cosines @ bins * math.sqrt(length) * (ratio.rsqrt() if scaled else 1.0)
 
     def errors(self, values: Tensor, *, together: bool = False, scaled: bool = True) -> Tensor:
-        r"""Return the `waves` of means of values.
+        r"""Return the projections of the means of values.
 
         Arguments:
             values: The values, with shape :math:`(n, C)`. NaN marks a missing one, which is left out.
-            together: As for `waves`.
-            scaled: As for `waves`.
+            together: As for `projections`.
+            scaled: As for `projections`.
 
         Returns:
-            The projections, as of `waves`.
+            As for `projections`.
         """
-        return self.waves(values.nan_to_num(0.0), ~values.isnan(), together=together, scaled=scaled)
+        return self.projections(values.nan_to_num(0.0), ~values.isnan(), together=together, scaled=scaled)
 
 
 @lru_cache(maxsize=64)
 def _cosines(length: int, number: int) -> tuple[Tensor, Tensor, Tensor]:
     r"""Return orthonormal cosines (B, m), and autocorrelation weights (K,) at their frequencies and at zero."""
     midpoints = (torch.arange(length, dtype=torch.float64) + 0.5) / length
-    waves = math.sqrt(2 / length) * torch.cos(math.pi * torch.arange(1, number + 1).unsqueeze(-1) * midpoints)
-    lags = range(min(length, _MOST_LAGS))
+    cosines = math.sqrt(2 / length) * torch.cos(math.pi * torch.arange(1, number + 1).unsqueeze(-1) * midpoints)
+    lags = range(min(length, _MAX_LAGS))
     both_sides = torch.tensor([1.0 + (lag > 0) for lag in lags], dtype=torch.float64)
-    products = [float((waves[:, lag:] * waves[:, : length - lag]).sum()) / number for lag in lags]
+    products = [float((cosines[:, lag:] * cosines[:, : length - lag]).sum()) / number for lag in lags]
     weights = [1 - lag / length for lag in lags]
-    return waves, both_sides * torch.tensor(products).double(), both_sides * torch.tensor(weights).double()
+    return cosines, both_sides * torch.tensor(products).double(), both_sides * torch.tensor(weights).double()
 
 
 def block_scheme(time: Times, prediction_length: int) -> BlockScheme | None:
@@ -151,10 +155,10 @@ def block_scheme(time: Times, prediction_length: int) -> BlockScheme | None:
         TypeError: If `time` holds rows instead of times.
     """
     scheme = BlockScheme(require_times(time).step, prediction_length)
-    if scheme.bins >= _ENOUGH:
+    if scheme.bins >= _MIN_BINS:
         return scheme
     scheme = BlockScheme(np.unique(time.item, return_inverse=True)[1], 1, items=True)
-    return scheme if scheme.bins >= _ENOUGH_ITEMS else None
+    return scheme if scheme.bins >= _MIN_ITEMS else None
 
 
 def lead_blocks(prediction_length: int) -> Tensor:
@@ -203,18 +207,18 @@ def effective_sample_size(time: Times, prediction_length: int) -> float:
     return min(float(len(origin)), rows / prediction_length)
 
 
-def student(probability: float, freedom: int) -> float:
+def student_t_quantile(probability: float, degrees_of_freedom: int) -> float:
     r"""Return a quantile of Student's t distribution.
 
     Arguments:
         probability: The probability, at least a half and below 1.
-        freedom: The degrees of freedom.
+        degrees_of_freedom: The degrees of freedom.
 
     Returns:
         The quantile.
 
     Example:
-        >>> round(student(0.95, 6), 4)
+        >>> round(student_t_quantile(0.95, 6), 4)
         1.9432
     """
-    return float(stdtrit(freedom, probability))
+    return float(stdtrit(degrees_of_freedom, probability))

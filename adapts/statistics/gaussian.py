@@ -21,11 +21,11 @@ SHRINKAGE = (1e-5, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
 #: The number of cross-validation folds (blocks of time).
 FOLDS = 5
 #: The maximum number of multiplications for conditioning: a matter of seconds.
-MOST = 2**38
+MAX_MULTIPLICATIONS = 2**38
 #: The minimum number of pairs for a lag's covariance, as a fraction of those at lag 0.
-PAIRS = 0.1
+MIN_PAIRS = 0.1
 #: The maximum number of elements, of matrices or spectra, in memory at a time.
-HELD = 2**22
+MAX_ELEMENTS = 2**22
 
 
 def pairwise_covariance(rows: Tensor) -> Tensor:
@@ -142,14 +142,14 @@ def autocovariance(items: Sequence[Tensor], lags: int) -> Tensor:
             continue
         last_lag = min(lags, len(rows) - 1)
         length = 2 ** (len(rows) + last_lag).bit_length()  # padded against circular wrap-around
-        for channels in torch.arange(rows.shape[1]).split(max(1, HELD // length)):
+        for channels in torch.arange(rows.shape[1]).split(max(1, MAX_ELEMENTS // length)):
             observed = ~rows[:, channels].isnan()
             for sums, values in ((total, torch.where(observed, rows[:, channels], 0.0)), (count, observed)):
                 spectrum = torch.fft.rfft(values.double(), n=length, dim=0)
                 products = torch.fft.irfft(spectrum.abs().square(), n=length, dim=0)
                 sums[: last_lag + 1, channels] += products[: last_lag + 1]
     count = count.round()
-    valid_lag = torch.where(count > PAIRS * count[0], torch.arange(lags + 1)[:, None], 0).cummax(0).values
+    valid_lag = torch.where(count > MIN_PAIRS * count[0], torch.arange(lags + 1)[:, None], 0).cummax(0).values
     covariance = (total / count.clamp(min=1)).gather(0, valid_lag)
     power = torch.fft.rfft(torch.cat([covariance, covariance[1:-1].flip(0)]), dim=0).real.clamp(min=0)
     definite = torch.fft.irfft(power, n=2 * lags, dim=0)[: lags + 1]
@@ -173,11 +173,11 @@ def conditional(rows: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor] | Non
     """
     rows, channels = rows.double(), rows.shape[1]
     patterns, pattern_of_row = torch.unique(~rows.isnan(), dim=0, return_inverse=True)
-    if len(patterns) * channels**3 > MOST:
+    if len(patterns) * channels**3 > MAX_MULTIPLICATIONS:
         return None
     mean, variance = torch.zeros(2, *rows.shape, dtype=torch.float64)
     sorted_rows = pattern_of_row.argsort(stable=True)
-    for batch in sorted_rows.split(max(1, HELD // channels**2)):
+    for batch in sorted_rows.split(max(1, MAX_ELEMENTS // channels**2)):
         distinct, pattern = torch.unique(pattern_of_row[batch], return_inverse=True)
         observed = patterns[distinct].double()  # (k, D)
         # Missing channels get unit variance and no covariance, so that one batched inverse serves every pattern.

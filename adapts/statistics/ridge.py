@@ -125,6 +125,6 @@ def blocked_folds(origin: Tensor, item: Tensor, prediction_length: int, folds: i
         first = int(origin[in_item].min())
         span = int(origin[in_item].max()) - first + prediction_length
         blocks = max(1, min(folds, span // (2 * prediction_length)))
-        start, stop = ((origin[in_item] - first + reach) * blocks // span for reach in (0, prediction_length - 1))
+        start, stop = ((origin[in_item] - first + offset) * blocks // span for offset in (0, prediction_length - 1))
         fold[in_item] = torch.where(start == stop, (start + number) % folds, -1)
     return fold if bool((fold >= 0).any()) else torch.zeros_like(fold)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ..data.times import Times
-from .bootstrap import block_scheme, student
+from .bootstrap import block_scheme, student_t_quantile
 
 #: The significance level: the probability of selecting a candidate for a target without any effect.
-DOUBT = 0.05
+SIGNIFICANCE_LEVEL = 0.05
 
 
 def choose(losses: Tensor, prediction_length: int, time: Times) -> tuple[Tensor, Tensor]:
@@ -47,8 +47,12 @@ def choose(losses: Tensor, prediction_length: int, time: Times) -> tuple[Tensor,
     # correction for independent candidates is the upper bound.
     normal = torch.randn(1000, len(errors), generator=torch.Generator().manual_seed(0), dtype=errors.dtype)
     simulated = torch.einsum("rj,jkd->rkd", normal, errors / deviation / len(errors) ** 0.5).nan_to_num(0.0, 0.0, 0.0)
-    maximum, marginal = (statistic.quantile(1 - DOUBT, dim=0) for statistic in (simulated.amax(1), simulated))
+    maximum, marginal = (
+        statistic.quantile(1 - SIGNIFICANCE_LEVEL, dim=0) for statistic in (simulated.amax(1), simulated)
+    )
     ratio = maximum / marginal.gather(0, best.unsqueeze(0))[0].clamp(min=1e-9)
-    single, bonferroni = (student(1 - DOUBT / number, scheme.freedom) for number in (1, len(gains)))
+    single, bonferroni = (
+        student_t_quantile(1 - SIGNIFICANCE_LEVEL / number, scheme.degrees_of_freedom) for number in (1, len(gains))
+    )
     margin = (single * ratio).clamp(single, bonferroni) * deviation.gather(0, best.unsqueeze(0))[0]
     return torch.where(mean - margin > 0, best + 1, 0), mean

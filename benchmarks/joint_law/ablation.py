@@ -95,7 +95,7 @@ def real(name: str, horizon: int) -> Iterator[dict[str, object]]:
         borders = dataset.borders
         bounds = [dataset.support.get(channel, (-np.inf, np.inf)) for channel in panel.channels]
     _, train, _, _, laid, pipeline = laid_out(panel, borders, bounds, model, horizon, TEST_WINDOWS)
-    laws = {part: pipeline.frozen(each) for part, each in laid.items() if len(each)}
+    laws = {part: pipeline.zero_shot(each) for part, each in laid.items() if len(each)}
     pits = {part: law.pit(laid[part].future(), torch.Generator().manual_seed(SEED)) for part, law in laws.items()}
     early = [part for part in ("train", "validation", "calibration") if part in pits]
     time = Times.joined([laid[part].time for part in early])

@@ -35,7 +35,7 @@ from adapts.distribution.quantile_function import QuantileFunction
 from adapts.evaluation import scores
 from adapts.foundation import FoundationModel, load_foundation_model
 from adapts.prediction.marginals import MarginalPredictor
-from adapts.statistics.bootstrap import block_scheme, effective_sample_size, lead_blocks, student
+from adapts.statistics.bootstrap import block_scheme, effective_sample_size, lead_blocks, student_t_quantile
 from benchmarks.provenance import named, provenance
 
 HERE = Path(__file__).parent
@@ -127,7 +127,7 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
     panel = dataset.panel if dataset.end is None else dataset.panel.rows(dataset.end)
     bounds = [dataset.support.get(channel, (-np.inf, np.inf)) for channel in panel.channels]
     parts, train, scale, stride, windows, pipeline = laid_out(panel, dataset.borders, bounds, model, horizon, origins)
-    laws = {part: pipeline.frozen(each) for part, each in windows.items()}
+    laws = {part: pipeline.zero_shot(each) for part, each in windows.items()}
     futures = {part: each.future() for part, each in windows.items()}
     pits = {part: laws[part].pit(futures[part], torch.Generator().manual_seed(SEED)) for part in parts}
     about = {"data": name, "prediction_length": horizon, "stride": stride, "windows": len(windows["test"]),
@@ -191,7 +191,7 @@ def rows(name: str, horizon: int, origins: int) -> Iterator[dict[str, object]]:
     values = {copula: reranked(each, laws["test"], futures["test"]) for copula, each in copulas.items()}
     base = values["independent"].nanmean(0)
     clock = block_scheme(windows["test"].time, horizon)
-    sure = student(0.95, clock.freedom)
+    sure = student_t_quantile(0.95, clock.degrees_of_freedom)
     for copula, found in values.items():
         for number, metric in enumerate(JOINT):
             against = {

@@ -1,4 +1,4 @@
-r"""Baselines: forecasts that every model has to beat, each a full law, by name."""
+r"""Baselines by name: simple probabilistic forecasts to compare every model with."""
 
 __all__ = ["BASELINES", "VAR", "Baseline", "Drift", "LastValue", "NLinear", "SeasonalNaive"]
 
@@ -9,7 +9,7 @@ from .naive import Drift, LastValue, SeasonalNaive
 from .nlinear import NLinear
 from .var import VAR
 
-#: Makes each baseline, given the number of steps in a season.
+#: The constructor of each baseline, given the number of steps in a season.
 BASELINES: dict[str, Callable[[int], Baseline]] = {
     "last value": lambda season: LastValue(),
     "seasonal naive": SeasonalNaive,

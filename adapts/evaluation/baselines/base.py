@@ -1,8 +1,8 @@
-r"""What every baseline shares: a point forecast from the context, spread by its own errors on the fit part."""
+r"""Base class of baselines: a point forecast from the context, plus the distribution of its errors."""
 
 from __future__ import annotations
 
-__all__ = ["Baseline", "filled_forward", "last_seen", "split_later"]
+__all__ = ["Baseline", "forward_filled", "last_observed", "split_validation"]
 
 import math
 from abc import ABC, abstractmethod
@@ -18,46 +18,47 @@ from ...distribution.joint import JointDistribution
 from ...distribution.levels import LEVELS
 from ...distribution.quantile_function import QuantileFunction
 
-LATER = 0.2  # the share of the fit part's time, its end, in which a baseline that learns is judged
-_BATCH = 256  # windows whose residuals are taken at a time
+VALIDATION = 0.2  # the final fraction of the fit's time span, for the errors of baselines with parameters
+_BATCH = 256  # the number of windows per batch
 
 
 class Baseline(ABC):
-    r"""A point forecast made of the context, spread by its own errors on the windows that it was fitted on.
+    r"""Baseline: a point forecast from the context, with the distribution of its errors on the windows of the fit.
 
-    Windows come in raw units, so that all is computed in double precision.
+    Windows are in the caller's units, so everything is computed in double precision.
     """
 
     residuals: Tensor  # (H, D, Q)
-    fallback: Tensor  # (D,), where a context shows nothing of a channel
+    fallback: Tensor  # (D,), for channels without observations in the context
 
     @abstractmethod
     def forecast(self, windows: Windows) -> Tensor:
-        r"""Forecasts the steps after the contexts of windows.
+        r"""Return point forecasts of windows.
 
         Arguments:
-            windows: The windows, in the units of those fitted. NaN is missing.
+            windows: The windows, in the units of the fit. NaN is missing.
 
         Returns:
-            The forecasts, with shape :math:`(n, H, D)`; NaN for a channel of which a context shows nothing.
+            The forecasts, with shape :math:`(n, H, D)`; NaN for channels without observations in
+                the context.
         """
 
-    def learn(self, windows: Windows) -> Windows:
-        r"""Learns what the point forecast is made of; a baseline without parameters learns nothing.
+    def fit_point(self, windows: Windows) -> Windows:
+        r"""Fit the parameters of the point forecast, if there are any.
 
         Arguments:
-            windows: The windows of the fit part.
+            windows: The windows of the fit.
 
         Returns:
-            Those of them whose errors tell how wide the law is.
+            The windows whose errors determine the width of the predictive distribution.
         """
         return windows
 
     def fit(self, windows: Windows) -> Self:
-        r"""Learns the point forecast, and takes the quantiles of its errors for each lead and channel.
+        r"""Fit the point forecast, and the quantiles of its errors per horizon step and channel.
 
         Arguments:
-            windows: Windows of the fit part, in the units of the law to come. Missing targets are skipped.
+            windows: The windows of the fit, in the units of the forecasts. Missing targets are skipped.
 
         Returns:
             The baseline itself.
@@ -66,29 +67,29 @@ class Baseline(ABC):
             ValueError: If there is no window.
         """
         if len(windows) == 0:
-            raise ValueError("a baseline takes the quantiles of its errors from windows of the fit part, got none")
-        judged = self.learn(windows)
-        errors, seen = [], []
-        for start in range(0, len(judged), _BATCH):
-            batch = judged[start : start + _BATCH]
+            raise ValueError("a baseline expects one window or more to fit on, got none: pass more rows")
+        error_windows = self.fit_point(windows)
+        errors, observed = [], []
+        for start in range(0, len(error_windows), _BATCH):
+            batch = error_windows[start : start + _BATCH]
             future = batch.future(torch.float64)
             errors.append(future - self.forecast(batch))
-            seen.append(future.flatten(0, 1))
-        self.fallback = torch.cat(seen).nanmedian(dim=0).values.nan_to_num(0.0)
-        # One lead at a time: the sort of a quantile would else double what all the errors take.
-        leads = torch.cat(errors).unbind(1)
-        quantiles = [np.nanquantile(_seen(error), LEVELS, axis=0) for error in leads]  # (Q, D) each
+            observed.append(future.flatten(0, 1))
+        self.fallback = torch.cat(observed).nanmedian(dim=0).values.nan_to_num(0.0)
+        # One horizon step at a time, as the sort for quantiles would double the memory of all errors.
+        steps = torch.cat(errors).unbind(1)
+        quantiles = [np.nanquantile(_filled(error), LEVELS, axis=0) for error in steps]  # (Q, D) each
         self.residuals = torch.from_numpy(np.stack(quantiles)).movedim(1, -1)
         return self
 
     def joint_distribution(self, windows: Windows) -> JointDistribution:
-        r"""The predictive law: the point forecast plus the errors of the fit part, all cells independent.
+        r"""Return the predictive distribution: the point forecast plus the errors of the fit, with independent cells.
 
         Arguments:
-            windows: The windows to forecast, in the units of those fitted.
+            windows: The windows to forecast, in the units of the fit.
 
         Returns:
-            The law, free of NaN.
+            The distribution, free of NaN.
         """
         horizon, channels, _ = self.residuals.shape
         point = self.forecast(windows)
@@ -97,51 +98,51 @@ class Baseline(ABC):
         return JointDistribution(QuantileFunction(LEVELS, values), Independent(horizon, channels))
 
 
-def _seen(errors: Tensor) -> np.ndarray:
-    r"""Errors (n, D), where a channel without any error has an error of zero."""
-    seen: np.ndarray = errors.where(~errors.isnan().all(0), 0.0).numpy()
-    return seen
+def _filled(errors: Tensor) -> np.ndarray:
+    r"""Return errors (n, D), with zeros for a channel without observations."""
+    filled: np.ndarray = errors.where(~errors.isnan().all(0), 0.0).numpy()
+    return filled
 
 
-def split_later(windows: Windows) -> tuple[Windows, Windows]:
-    r"""Parts windows in time, so that a baseline can be judged where it has not learned.
+def split_validation(windows: Windows) -> tuple[Windows, Windows]:
+    r"""Split windows in time, for errors of a baseline out of sample.
 
     Arguments:
-        windows: The windows of the fit part.
+        windows: The windows of the fit.
 
     Returns:
-        The windows whose targets end before the last fifth of the fit part's time, and those that begin in it. Of too
-        short a part: none, and all.
+        The windows whose targets end before the last fifth of the time span, and those that begin in it. None and all
+        if the time span is too short.
     """
     time, horizon = windows.time.step, windows.prediction_length
-    cut = time.min() + math.ceil((1 - LATER) * (time.max() + horizon - time.min()))
+    cut = time.min() + math.ceil((1 - VALIDATION) * (time.max() + horizon - time.min()))
     early, late = time + horizon <= cut, time >= cut
     return (windows[early], windows[late]) if early.any() and late.any() else (windows[:0], windows)
 
 
-def last_seen(x: Tensor, dim: int) -> Tensor:
-    r"""The last entry along an axis that is not missing.
+def last_observed(x: Tensor, dim: int) -> Tensor:
+    r"""Return the last observed entry along an axis.
 
     Arguments:
-        x: Values, NaN where missing.
+        x: The values. NaN is missing.
         dim: The axis.
 
     Returns:
-        The entries, without the axis; NaN where all are.
+        The entries, without the axis; NaN if all entries are missing.
     """
     steps = torch.arange(x.shape[dim]).view(-1, *[1] * (x.ndim - dim - 1))
     last = steps.where(~x.isnan(), 0).amax(dim, keepdim=True)
     return x.gather(dim, last).squeeze(dim)
 
 
-def filled_forward(x: Tensor) -> Tensor:
-    r"""Puts the last value seen where one is missing.
+def forward_filled(x: Tensor) -> Tensor:
+    r"""Replace missing values by the last observed value.
 
     Arguments:
-        x: Values with shape :math:`(n, L, D)`, NaN where missing.
+        x: The values, with shape :math:`(n, L, D)`. NaN is missing.
 
     Returns:
-        The values; NaN only before the first one seen.
+        The values; NaN only before the first observed one.
     """
     steps = torch.arange(x.shape[1])[:, None]
     return x.gather(1, steps.where(~x.isnan(), 0).cummax(1).values)

@@ -1,4 +1,4 @@
-r"""Forecasts that cost nothing, and that a model has to beat: the last value, the last season, the line so far."""
+r"""Naive baselines: last value, seasonal naive and drift."""
 
 from __future__ import annotations
 
@@ -10,37 +10,38 @@ import torch
 from torch import Tensor
 
 from ...data.windows import Windows
-from .base import Baseline, last_seen
+from .base import Baseline, last_observed
 
 
-class _OfContext(Baseline):
-    r"""A baseline without parameters: its point forecast is made of the context alone."""
+class _ContextBaseline(Baseline):
+    r"""Baseline without parameters: its point forecast is a function of the context."""
 
     @abstractmethod
     def point(self, past: Tensor, prediction_length: int) -> Tensor:
-        r"""Forecasts the steps after a context.
+        r"""Return point forecasts of the steps after a context.
 
         Arguments:
             past: The contexts, with shape :math:`(n, L, D)`. NaN is missing.
             prediction_length: The number of steps :math:`H`.
 
         Returns:
-            The forecasts, with shape :math:`(n, H, D)`; NaN for a channel of which a context shows nothing.
+            The forecasts, with shape :math:`(n, H, D)`; NaN for channels without observations in
+                the context.
         """
 
     def forecast(self, windows: Windows) -> Tensor:
         return self.point(windows.past(torch.float64), windows.prediction_length)
 
 
-class LastValue(_OfContext):
-    r"""The last value seen stays. Its law widens with the lead as its errors in the fit part did.
+class LastValue(_ContextBaseline):
+    r"""Last value: the last observed value is the forecast of all steps.
 
-    Also called the random walk, naive or repeat forecast. A missing last step looks further back; a channel of which
-    the context shows nothing is forecast as the median of the fit part.
+    Also called the naive or random walk forecast. The width of the predictive distribution grows with the horizon step
+    as its errors in the fit did. A channel without observations in the context is forecast as the median of the fit.
     """
 
     def point(self, past: Tensor, prediction_length: int) -> Tensor:
-        r"""Repeats the last value seen.
+        r"""Repeat the last observed value.
 
         Arguments:
             past: The contexts, with shape :math:`(n, L, D)`. NaN is missing.
@@ -49,14 +50,13 @@ class LastValue(_OfContext):
         Returns:
             The forecasts, with shape :math:`(n, H, D)`.
         """
-        return last_seen(past, 1).unsqueeze(1).expand(-1, prediction_length, -1)
+        return last_observed(past, 1).unsqueeze(1).expand(-1, prediction_length, -1)
 
 
-class SeasonalNaive(_OfContext):
-    r"""The last season repeats: each step is the last value seen at its phase.
+class SeasonalNaive(_ContextBaseline):
+    r"""Seasonal naive: each step is forecast as the last observed value at its season index.
 
-    A phase that the context does not show (all missing, or a context shorter than a season) takes the last value, as
-    `LastValue` does.
+    A season index without observations in the context takes the last value, as in `LastValue`.
 
     Arguments:
         season_length: The number of steps of a season; 1 makes it `LastValue`.
@@ -68,7 +68,7 @@ class SeasonalNaive(_OfContext):
         self.season_length = season_length
 
     def point(self, past: Tensor, prediction_length: int) -> Tensor:
-        r"""Repeats the last value seen at each phase of the season.
+        r"""Repeat the last observed value at each season index.
 
         Arguments:
             past: The contexts, with shape :math:`(n, L, D)`. NaN is missing.
@@ -80,18 +80,18 @@ class SeasonalNaive(_OfContext):
         missing = -past.shape[1] % self.season_length
         padded = torch.nn.functional.pad(past, (0, 0, missing, 0), value=torch.nan)
         seasons = padded.view(len(past), -1, self.season_length, past.shape[2])
-        season = last_seen(seasons, 1)  # (n, season, D)
-        season = torch.where(season.isnan(), last_seen(past, 1).unsqueeze(1), season)
+        season = last_observed(seasons, 1)  # (n, season, D)
+        season = torch.where(season.isnan(), last_observed(past, 1).unsqueeze(1), season)
         return season[:, torch.arange(prediction_length) % self.season_length]
 
 
-class Drift(_OfContext):
-    r"""The line through the first and the last value of the context goes on: the last value and the mean slope so far.
+class Drift(_ContextBaseline):
+    r"""Drift: extrapolation of the line through the first and the last observed value of the context.
 
     .. math:: \hat y_h = x_b + (b' + h) \frac{x_b - x_a}{b - a}
 
-    with :math:`x_a` the first and :math:`x_b` the last value seen, the latter :math:`b'` steps before the context's
-    end. A single value seen has no slope.
+    with :math:`x_a` the first and :math:`x_b` the last observed value, the latter :math:`b'` steps before the end of
+    the context. A single observed value has slope zero.
 
     References:
         | Forecasting: Principles and Practice (Hyndman and Athanasopoulos, 2021), 5.2
@@ -99,7 +99,7 @@ class Drift(_OfContext):
     """
 
     def point(self, past: Tensor, prediction_length: int) -> Tensor:
-        r"""Draws the line on.
+        r"""Extrapolate the line.
 
         Arguments:
             past: The contexts, with shape :math:`(n, L, D)`. NaN is missing.
@@ -109,9 +109,9 @@ class Drift(_OfContext):
             The forecasts, with shape :math:`(n, H, D)`.
         """
         length = past.shape[1]
-        last, first = last_seen(past, 1), last_seen(past.flip(1), 1)  # (n, D)
+        last, first = last_observed(past, 1), last_observed(past.flip(1), 1)  # (n, D)
         steps = torch.arange(length, dtype=past.dtype)[:, None].where(~past.isnan(), torch.nan)
-        at, since = last_seen(steps, 1), last_seen(steps.flip(1), 1)
-        slope = (last - first) / (at - since).clamp(min=1)  # of a single value: none
-        ahead = torch.arange(length, length + prediction_length)[:, None] - at.unsqueeze(1)  # (n, H, D)
+        last_step, first_step = last_observed(steps, 1), last_observed(steps.flip(1), 1)
+        slope = (last - first) / (last_step - first_step).clamp(min=1)  # zero for a single value
+        ahead = torch.arange(length, length + prediction_length)[:, None] - last_step.unsqueeze(1)  # (n, H, D)
         return last.unsqueeze(1) + slope.unsqueeze(1) * ahead

@@ -1,4 +1,4 @@
-r"""Vector autoregression, by statsmodels: the classical linear forecast that sees all channels at once."""
+r"""Vector autoregression by statsmodels, the classical linear model of all channels."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torch import Tensor
 
 from ..._logging import without_warnings
 from ...data.windows import Windows
-from .base import Baseline, filled_forward, last_seen, split_later
+from .base import Baseline, forward_filled, last_observed, split_validation
 
-_MOST_LAGS = 24
-_MOST_REGRESSORS = 200  # lags times channels, one lag at the least
-_ROWS_EACH = 10  # rows that each regressor takes
+_MAX_LAGS = 24
+_MAX_REGRESSORS = 200  # lags times channels; one lag is always allowed
+_MIN_ROWS = 10  # minimum number of rows per regressor
 
 
 @dataclass(frozen=True)
 class _Fit:
-    r"""What one item taught: the intercept (D',) and the lags' matrices (p, D', D'), in standard units."""
+    r"""The model of one item: intercept (D',) and coefficients (p, D', D'), for standardised channels."""
 
     location: Tensor  # (D',)
     scale: Tensor  # (D',)
@@ -32,7 +32,7 @@ class _Fit:
     lags: Tensor
 
     def forecast(self, past: Tensor, prediction_length: int) -> Tensor:
-        r"""The point forecasts (n, H, D') after filled contexts (n, L, D')."""
+        r"""Return point forecasts (n, H, D') after filled contexts (n, L, D')."""
         rows = list(((past - self.location) / self.scale).unbind(1))[-len(self.lags) :]
         for _ in range(prediction_length):
             step = self.intercept.expand(len(past), -1)
@@ -43,16 +43,16 @@ class _Fit:
 
 
 class VAR(Baseline):
-    r"""A vector autoregression of each item, fitted by least squares on its fit rows.
+    r"""Vector autoregression of each item, fitted by least squares.
 
     .. math:: x_t = c + \sum_{i = 1}^p A_i x_{t - i} + \varepsilon_t
 
-    The order :math:`p` minimises BIC, up to 24, to 200 regressors an equation (always one lag) and to a tenth of the
-    rows. Its law is spread by its errors of each lead on the last fifth of the fit part, by a fit to what comes
-    before, not by its Gaussian covariance, which takes the model for true and shocks for alike at all hours; cells are
-    independent. Then it is fitted again to all. A missing value is the one
-    before it, or the channel's mean where there is none. Channels that never change, items too short for one lag and
-    forecasts that explode take the last value.
+    The order :math:`p` minimises BIC. It is at most 24, with at most 200 regressors per equation (always one lag) and
+    at least ten rows per regressor. The width of the predictive distribution follows from errors per horizon step on
+    the last fifth of the fit, by a model of the earlier rows. The Gaussian covariance is not used, as it assumes a
+    correct model and the same shocks at all hours. Cells are independent. Then the model is refitted to all rows.
+    Missing values are filled forward, or with the channel's mean. Constant channels, items too short for one lag and
+    explosive forecasts take the last value.
 
     References:
         | New Introduction to Multiple Time Series Analysis (Lütkepohl, 2005)
@@ -64,16 +64,16 @@ class VAR(Baseline):
 
     def __init__(self) -> None:
         if find_spec("statsmodels") is None:
-            raise ValueError("the baseline 'var' is fitted by statsmodels: pip install 'adapts[baselines]'")
+            raise ValueError("the baseline 'var' requires statsmodels: pip install 'adapts[baselines]'")
         self.items: dict[str, _Fit | None] = {}
 
-    def learn(self, windows: Windows) -> Windows:
-        early, late = split_later(windows)
+    def fit_point(self, windows: Windows) -> Windows:
+        early, late = split_validation(windows)
         self._solve(early if len(early) else windows)
         return late
 
     def fit(self, windows: Windows) -> Self:
-        super().fit(windows)  # its law is as wide as the errors that it has not seen
+        super().fit(windows)  # the width follows from out-of-sample errors
         self._solve(windows)
         return self
 
@@ -85,43 +85,43 @@ class VAR(Baseline):
 
     def forecast(self, windows: Windows) -> Tensor:
         past = windows.past(torch.float64)
-        last = last_seen(past, 1).unsqueeze(1)
+        last = last_observed(past, 1).unsqueeze(1)
         point = last.repeat(1, windows.prediction_length, 1)
-        past = filled_forward(past)
+        past = forward_filled(past)
         for number in np.unique(windows.item):
             fit = self.items.get(windows.panel.items[number].item_id)
             if fit is None:
                 continue
-            mine = torch.from_numpy(np.flatnonzero(windows.item == number))
-            context = past[mine][..., fit.channels]
+            rows = torch.from_numpy(np.flatnonzero(windows.item == number))
+            context = past[rows][..., fit.channels]
             steps = fit.forecast(context.where(~context.isnan(), fit.location), windows.prediction_length)
-            shown = steps.isfinite() & ~last[mine][..., fit.channels].isnan()
-            point[mine[:, None], :, fit.channels] = steps.where(shown, point[mine][..., fit.channels]).mT
+            usable = steps.isfinite() & ~last[rows][..., fit.channels].isnan()
+            point[rows[:, None], :, fit.channels] = steps.where(usable, point[rows][..., fit.channels]).mT
         return point
 
 
 def _fit(rows: Tensor, context_length: int) -> _Fit | None:
-    r"""The autoregression of rows (T, D); None where nothing varies or the rows are too few."""
-    seen = filled_forward(rows[None])[0]
+    r"""Fit the model to rows (T, D); None if no channel varies or there are too few rows."""
+    filled = forward_filled(rows[None])[0]
     location = rows.nanmean(0)
     deviation = (rows - location).square().nanmean(0).sqrt()
-    channels = torch.nonzero(deviation > 1e-9 * location.abs()).flatten()  # NaN, never seen, is not greater
+    channels = torch.nonzero(deviation > 1e-9 * location.abs()).flatten()  # NaN, unobserved, is not greater
     number = len(channels)
-    if number == 0 or len(rows) < _ROWS_EACH * (number + 1):
+    if number == 0 or len(rows) < _MIN_ROWS * (number + 1):
         return None
     location, scale = location[channels], deviation[channels]
-    standard = ((seen[:, channels] - location) / scale).nan_to_num(0.0).numpy()
-    most = min(_MOST_LAGS, context_length, _MOST_REGRESSORS // number, (len(rows) // _ROWS_EACH - 1) // number)
+    standard = ((filled[:, channels] - location) / scale).nan_to_num(0.0).numpy()
+    max_order = min(_MAX_LAGS, context_length, _MAX_REGRESSORS // number, (len(rows) // _MIN_ROWS - 1) // number)
 
     from statsmodels.tsa.api import VAR as Regression
 
     best = None
-    with without_warnings():  # statsmodels says that undated rows have no dates
-        for order in range(1, max(1, most) + 1):
-            try:  # each on the same targets, for their criteria to compare
-                fit = Regression(standard[max(1, most) - order :]).fit(order, trend="c")
+    with without_warnings():  # statsmodels warns of undated rows
+        for order in range(1, max(1, max_order) + 1):
+            try:  # on the same targets, so that the criteria are comparable
+                fit = Regression(standard[max(1, max_order) - order :]).fit(order, trend="c")
                 criterion = float(fit.bic)
-            except (np.linalg.LinAlgError, ValueError):  # channels that are each other's sums have no criterion
+            except (np.linalg.LinAlgError, ValueError):  # no criterion for collinear channels
                 continue
             if np.isfinite(criterion) and (best is None or criterion < best[0]):
                 best = criterion, order
