@@ -16,8 +16,7 @@ from .. import checks
 from ..errors import few
 from .cards import Dataset, read_with
 from .frames import as_pandas
-from .frequency import calendar as date_grid
-from .frequency import frequency_name
+from .frequency import date_grid, frequency_name
 from .from_memory import read_series
 from .future import followed, require_one_value
 from .options import column_names, label, reading_options

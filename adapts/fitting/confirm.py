@@ -73,8 +73,10 @@ def _recalibrated(state: FitState) -> tuple[FitState, list[str]]:
         said.append(clause)
     pits = _pits(state, told)
     if automatic:
-        phase = torch.cat([some.phase() for some, _ in told])
-        found, clause = Recalibration.chosen(pits, state.context.blocks, time, phase=phase, phases=told[0][0].phases)
+        phase = torch.cat([some.season_index() for some, _ in told])
+        found, clause = Recalibration.chosen(
+            pits, state.context.blocks, time, phase=phase, phases=told[0][0].num_seasons
+        )
         state = state.after(replace(state.fitted, recalibration=found))
         said.append(f"recalibration {clause}")
     state = state.after(replace(state.fitted, bands=_bands(state, told, pits, time)))
@@ -160,7 +162,7 @@ def _bands(state: FitState, told: Sequence[Outcomes], pits: Pits, time: Times) -
     whole = 0 if bool(foretold(state).all()) else len(told[0][0])  # the first window that all channels forecast
     spans = [(np.arange(len(time)), recalibration)]
     if state.settings["recalibration"] == "auto" and recalibration.maps is not None:
-        season = torch.cat([some.phase() for some, _ in told]) if recalibration.seasonal else None
+        season = torch.cat([some.season_index() for some, _ in told]) if recalibration.seasonal else None
         spans = Recalibration.crossed(pits, state.context.blocks, time, phase=season, phases=recalibration.phases)
     least = least_tail_scale(torch.cat([law.tail_scale for _, law in told]), time.item)
     reach, order, first = [], [], 0
@@ -169,7 +171,7 @@ def _bands(state: FitState, told: Sequence[Outcomes], pits: Pits, time: Times) -
             mine = inside[(inside >= max(first, whole)) & (inside < first + len(some))] - first
             if len(mine):
                 windows = some[mine]
-                mapped = maps.apply(law[torch.from_numpy(mine)], windows.phase())
+                mapped = maps.apply(law[torch.from_numpy(mine)], windows.season_index())
                 reach.append(mapped.reach(state.truth(windows), least))
                 order.append(first + mine)
         first += len(some)

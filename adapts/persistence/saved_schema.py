@@ -34,7 +34,7 @@ from torch import Tensor
 
 from .._version import __version__
 from ..checks import LONGEST
-from ..data.frequency import alias, calendar
+from ..data.frequency import alias, date_grid
 from ..data.item import Item, columns_of
 from ..data.panel import Panel
 from ..data.roles import calendar_columns
@@ -375,7 +375,7 @@ def _dates(clock: np.ndarray, entry: ItemConfig, frequency: str, name: str) -> p
         index = pd.DatetimeIndex(clock).as_unit(unit)
         if entry.zone:
             index = index.tz_localize("UTC").tz_convert(entry.zone)
-        expected = calendar(index[0], frequency, periods=len(index), unit=unit).as_unit("ns").asi8
+        expected = date_grid(index[0], frequency, periods=len(index), unit=unit).as_unit("ns").asi8
     # At clock changes, steps of a day or more may shift by the hour that is skipped or repeated.
     largest_shift = math.inf if len(expected) != len(clock) else int(np.abs(expected - clock).max())
     if largest_shift > (2 * 3_600_000_000_000 if entry.zone else 0):

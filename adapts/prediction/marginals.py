@@ -289,7 +289,8 @@ class MarginalPredictor:
         assert batch.preparation.cold_start is not None
         window, channel = (part < 1).nonzero().T
         known = QuantileFunction(
-            batch.preparation.cold_start.levels, batch.preparation.cold_start.law(past[window, :, channel], channel)
+            batch.preparation.cold_start.levels,
+            batch.preparation.cold_start.quantiles(past[window, :, channel], channel),
         )
         told = values.clone()
         told[window, :, channel] = known.at(torch.tensor(self.model.quantile_levels, dtype=torch.float32))
@@ -424,7 +425,7 @@ def _left(windows: Windows, past: Tensor) -> Tensor | None:
     r"""The shares (B, D) of laws that the few values of windows leave to the frozen model; None where all is left."""
     if windows.preparation.cold_start is None:
         return None
-    left = windows.preparation.cold_start.left(past)
+    left = windows.preparation.cold_start.zero_shot_weight(past)
     return left if bool((left < 1).any()) else None
 
 

@@ -141,4 +141,4 @@ def recalibrated(fitted: Fitted, law: QuantileFunction, windows: Windows) -> Qua
     if windows.panel.frequency is None:
         logger.warning("rows without dates, and the fit had some: recalibration by the phase of the season is averaged")
         return fitted.recalibration.apply(law)
-    return fitted.recalibration.apply(law, windows.phase())
+    return fitted.recalibration.apply(law, windows.season_index())

@@ -73,7 +73,7 @@ class Standardiser:
             return None
         held = self._imputation
         if held is None or held[0] is not standard:
-            self._imputation = held = standard, self.fitted.imputer.tell(standard)
+            self._imputation = held = standard, self.fitted.imputer.impute(standard)
         return held[1]
 
     def _seen(self, panel: Panel) -> tuple[Panel, Panel | None, Panel | None]:

@@ -20,8 +20,7 @@ from ... import checks
 from ..._logging import quiet
 from ..._version import __version__
 from ...adapter import Adapter, require_samples
-from ...data.frequency import calendar as dates_from
-from ...data.frequency import period_of
+from ...data.frequency import date_grid, period_of
 from ...data.item import Categories
 from ...data.panel import Panel
 from ...data.regular_dates import steps_from
@@ -315,7 +314,7 @@ def dates_following(fitted: Panel, start: pd.Period, periods: int) -> pd.Datetim
     if start.freq != begin.freq:
         return steps_from(start, None, periods)[0]
     steps = (start.ordinal - begin.ordinal) // start.freq.n
-    return dates_from(first[0].tz_localize(None) + steps * to_offset(frequency), frequency, periods=periods, unit="ns")
+    return date_grid(first[0].tz_localize(None) + steps * to_offset(frequency), frequency, periods=periods, unit="ns")
 
 
 def _require_countable(name: str, categories: Categories | None) -> None:
