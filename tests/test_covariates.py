@@ -14,7 +14,7 @@ from killed import kill_before
 from seasonal import SeasonalModel
 
 from adapts import Adapter
-from adapts.covariate_effect import foreseen, generalised_slopes, slopes, within_items
+from adapts.covariate_effect import generalised_slopes, predictable, slopes, within_items
 from adapts.data.panel import Panel
 from adapts.data.roles import assign
 from adapts.data.schema import Schema
@@ -417,10 +417,10 @@ def test_means_of_items_are_drawn_to_that_of_all() -> None:
     torch.testing.assert_close(found[5], torch.full((2, 1), 7 - (14 + 10 * mean) / 12))
 
 
-def test_what_the_frozen_model_foresees_is_told() -> None:
+def test_covariates_that_the_frozen_model_predicts_are_found() -> None:
     above = torch.ones(5, H, 3)
     missed = above * torch.tensor([0.05, 0.2, 0.0])
-    assert foreseen(above, missed).tolist() == [True, False, True]
+    assert predictable(above, missed).tolist() == [True, False, True]
 
 
 def test_a_candidate_is_chosen_where_its_gain_is_sure() -> None:

@@ -83,9 +83,11 @@ class Standardiser:
         if fitted.effect is None or not fitted.effect.used:
             return standard, None, None
         count = len(targets)
-        shifts, factors = fitted.effect.maps(panel, targets, fitted.location[:count] / fitted.scale[:count])
+        shifts, factors = fitted.effect.shifts_and_divisors(
+            panel, targets, fitted.location[:count] / fitted.scale[:count]
+        )
         items = []
-        every = zip(standard.items, shifts.items, factors.items, fitted.effect.unknown(panel), strict=True)
+        every = zip(standard.items, shifts.items, factors.items, fitted.effect.unknown_cells(panel), strict=True)
         for item, shift, factor, unknown in every:
             rest = np.where(unknown, np.nan, (item.values[:, :count] - shift.values) / factor.values)
             items.append(replace(item, values=np.hstack([rest, item.values[:, count:]])))
