@@ -291,7 +291,7 @@ def test_a_backtest_scores_each_group_and_all_windows() -> None:
         parts = [value[group, "adapter", "all", "all", metric] for group in groups]
         assert value["all", "adapter", "all", "all", metric] == pytest.approx(np.average(parts, weights=[2, 2, 1]))
     assert {model: len(each) for model, each in forecasts.items()} == dict.fromkeys(frame["model"].unique(), 20)
-    with pytest.raises(ValueError, match="a group is called so too"):
+    with pytest.raises(ValueError, match="a group is called 'all', the name of the scores over all groups"):
         grouped().backtest(plain().assign(region="all"))
 
 
@@ -367,7 +367,7 @@ def test_options_are_read_and_set() -> None:
         ours.set_params(adapter__sed=1)
     assert ours.group_column == "kind"
     fitted = grouped().fit(plain().query("region == ''"))
-    with pytest.raises(ValueError, match=r"GroupedAdapter.predict needs a fitted one"):
+    with pytest.raises(ValueError, match=r"GroupedAdapter.predict needs a fitted adapter"):
         fitted.set_params(adapter__seed=1).predict()
 
 

@@ -182,7 +182,7 @@ def test_the_recipe_makes_the_same_adapter(tmp_path: Path) -> None:
     assert recipe["family"] == "linear"
     assert recipe["options"] == {"latent_channels": 2}
     assert recipe["training"]["learning_rate"] == tuned.params["learning_rate"]
-    assert "To be used with context_length=36." in recipe["when"]
+    assert "Use it with context_length=36." in recipe["when"]
     again = base.clone().set_params(family=tmp_path / "tuned.yaml", context_length=36)
     np.testing.assert_array_equal(again.fit(rows).predict().mean, tuned.adapter.fit(rows).predict().mean)
 
