@@ -335,7 +335,7 @@ def test_a_loaded_adapter_forecasts_the_same(family: object, tmp_path) -> None:
     one = adapter(family).fit(series())
     one.save(tmp_path / "run")
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["adapter.safetensors", "config.json"]
-    with pytest.raises(ValueError, match=r"was fitted around a live model \(seasonal-12\): pass it"):
+    with pytest.raises(ValueError, match=r"was fitted with a live model \(seasonal-12\): pass that model"):
         Adapter.load(tmp_path / "run")
     other = Adapter.load(tmp_path / "run", foundation_model=SeasonalModel())
     np.testing.assert_array_equal(other.predict().samples, one.predict().samples)

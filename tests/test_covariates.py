@@ -506,7 +506,7 @@ def test_errors_of_arrays_and_undated_series() -> None:
     with pytest.raises(ValueError, match="calendar=True makes covariates of the dates, and these series have none"):
         adapter().fit(values, calendar=True)
     yearly = driven(200)[["a"]].set_axis(pd.date_range("1700-01-01", periods=200, freq="YS"))
-    with pytest.raises(ValueError, match="calendar=True has nothing to tell of steps of 'YS"):
+    with pytest.raises(ValueError, match="calendar=True has no cycle that is longer than steps of 'YS"):
         adapter().fit(yearly, calendar=True)
 
 

@@ -118,7 +118,7 @@ def test_a_trial_that_a_killed_process_was_at_is_done_again(tmp_path: Path) -> N
 def test_a_folder_of_another_search_is_refused(tmp_path: Path) -> None:
     rows = series()
     tune(adapter(), rows, {"context_length": [48]}, trials=1, folder=tmp_path)
-    with pytest.raises(ValueError, match="other work, which differs in space context_length"):
+    with pytest.raises(ValueError, match="another job, which differs in space context_length"):
         tune(adapter(), rows, {"context_length": [36, 48]}, trials=1, folder=tmp_path)
     with pytest.raises(ValueError, match="differs in option seed"):
         tune(adapter(seed=1), rows, {"context_length": [48]}, trials=1, folder=tmp_path)
