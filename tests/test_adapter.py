@@ -461,7 +461,7 @@ def test_options_that_would_do_nothing_are_refused() -> None:
         adapter(support=(0.0, 1.0, 2.0)).fit(series())
     dataset = Dataset("a data set", Panel.of(series()))
     assert adapter("identity").fit(dataset, target=["b"]).channels == ("b",)
-    with pytest.raises(ValueError, match="a Dataset is read already, frequency= cannot change it"):
+    with pytest.raises(ValueError, match="a Dataset is already read, frequency= cannot change it"):
         adapter().fit(dataset, frequency="D")
 
 

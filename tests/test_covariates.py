@@ -283,7 +283,9 @@ def test_panels() -> None:
     with pytest.raises(ValueError, match="future lacks values of 'driver' of item 'y' at 2024-01-28 05:00:00"):
         one.predict(future=hole)
     twice = pd.concat([ahead, ahead[ahead["item_id"] == "y"].assign(driver=9.0)])
-    with pytest.raises(ValueError, match=f"future: 'driver' of item 'y' is both .* and 9.0 at {cut}: one value a step"):
+    with pytest.raises(
+        ValueError, match=f"future: 'driver' of item 'y' is both .* and 9.0 at {cut}: pass one value per step"
+    ):
         one.predict(future=twice)
 
 
@@ -503,7 +505,7 @@ def test_errors_of_arrays_and_undated_series() -> None:
     values = driven(200).to_numpy()
     with pytest.raises(ValueError, match="covariates are columns with names, and ndarray has none: pass a frame"):
         adapter().fit(values, known_covariates=["1"])
-    with pytest.raises(ValueError, match="calendar=True makes covariates of the dates, and these series have none"):
+    with pytest.raises(ValueError, match="calendar=True derives covariates from dates, and these series have none"):
         adapter().fit(values, calendar=True)
     yearly = driven(200)[["a"]].set_axis(pd.date_range("1700-01-01", periods=200, freq="YS"))
     with pytest.raises(ValueError, match="calendar=True has no cycle that is longer than steps of 'YS"):
@@ -551,7 +553,9 @@ def test_a_date_of_the_future_has_one_value(fitted: Adapter, tmp_path: Path) -> 
     other = pd.concat([ahead, pd.DataFrame({"driver": [7.5]}, index=[date])])
     other.rename_axis("date").to_csv(tmp_path / "plan.csv")
     for future in (other, tmp_path / "plan.csv", other[1400:].rename_axis("date").reset_index()):
-        with pytest.raises(ValueError, match=rf"future: 'driver' is both .* and 7\.5 at {date}: one value a step is"):
+        with pytest.raises(
+            ValueError, match=rf"future: 'driver' is both .* and 7\.5 at {date}: pass one value per step"
+        ):
             fitted.predict(future=future)
 
 

@@ -238,8 +238,8 @@ def require_usable(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
             return None
         recorded = _recorded(place) if _WHAT in names else None
     if recorded is None:
-        other = _WHAT if _WHAT in names else names[0]
-        raise ValueError(f"{named(place)} holds {shown(other)}, which is no checkpoint: choose another folder")
+        foreign = _WHAT if _WHAT in names else names[0]
+        raise ValueError(f"{named(place)} holds {shown(foreign)}, which is no checkpoint: choose another folder")
     return recorded
 
 

@@ -595,10 +595,10 @@ def standing(path: str | os.PathLike[str]) -> Path:
 
 def _clean_up(place: Path, kind: File | None = None) -> None:
     r"""Restore what killed processes moved aside, and remove their temporary files; keep foreign files."""
-    beside = _BESIDE if kind is None else Folder({_LOCK: _EMPTY, _FILE: kind}, _BESIDE.required)
+    expected = _BESIDE if kind is None else Folder({_LOCK: _EMPTY, _FILE: kind}, _BESIDE.required)
     for hidden in _hidden(place):
         with suppress(Busy, FileNotFoundError):  # a process uses it, or has just removed it
-            if why_foreign(hidden, beside, torn=True):
+            if why_foreign(hidden, expected, torn=True):
                 continue
             with locked(hidden):
                 if kind is not None:
