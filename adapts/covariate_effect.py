@@ -2,7 +2,7 @@ r"""Effect of known covariates on the targets: slopes, divisors and their estima
 
 from __future__ import annotations
 
-__all__ = ["KnownEffect", "foreseen", "generalised_slopes", "slopes", "within_items"]
+__all__ = ["KnownEffect", "generalised_slopes", "predictable", "slopes", "within_items"]
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,10 +20,10 @@ from .statistics.ridge import RidgePath, cross_validated_error
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.
 STRENGTHS = torch.logspace(-5, 3, 17, dtype=torch.float64)
 #: The maximum autocorrelation of errors between horizon steps; at one, no mean would be identified.
-MOST_PERSISTENT = 0.98
+MAX_AUTOCORRELATION = 0.98
 #: The minimum fraction of a covariate's power that the frozen model must fail to predict, for its errors to identify
 #: a slope.
-UNFORESEEN = 0.01
+MIN_UNPREDICTED = 0.01
 #: The prior weight, in windows, of the mean over all items in the shrinkage of an item's mean.
 ITEM_WINDOWS = 5
 #: The constant added to a dividing covariate, as a fraction of its mean.
@@ -94,7 +94,7 @@ class KnownEffect:
             The effect.
         """
         effect = replace(self, weights=weights, divisor=divisor)
-        if effect.tells_apart:
+        if effect.has_interactions:
             return effect
         count = len(self.names)
         return replace(effect, static=(), location=self.location[:count], scale=self.scale[:count])
@@ -105,7 +105,7 @@ class KnownEffect:
         return bool((self.divisor >= 0).any())
 
     @property
-    def tells_apart(self) -> bool:
+    def has_interactions(self) -> bool:
         r"""Return whether static columns are used."""
         return len(self.weights) > len(self.names)
 
@@ -115,12 +115,12 @@ class KnownEffect:
         return self.divides or bool(self.weights.any())
 
     @property
-    def reads(self) -> np.ndarray:
+    def uses(self) -> np.ndarray:
         r"""Return which covariates each target uses, with shape :math:`(C, D)`."""
-        reads = np.asarray(self.weights.reshape(-1, len(self.names), self.weights.shape[1]).any(0))
+        uses = np.asarray(self.weights.reshape(-1, len(self.names), self.weights.shape[1]).any(0))
         divided = self.divisor >= 0
-        reads[self.divisor[divided], divided] = True
-        return reads
+        uses[self.divisor[divided], divided] = True
+        return uses
 
     def standardised(self, panel: Panel) -> Panel:
         r"""Return the known covariates of a panel in units of the train rows, 0 where missing.
@@ -136,7 +136,7 @@ class KnownEffect:
             known, items=tuple(replace(item, values=np.nan_to_num(item.values, nan=0.0)) for item in known.items)
         )
 
-    def crossed(self, known: Tensor) -> Tensor:
+    def with_interactions(self, known: Tensor) -> Tensor:
         r"""Append the interactions of covariates with static columns.
 
         Arguments:
@@ -165,7 +165,7 @@ class KnownEffect:
         floor = FLOOR * location
         return ((location + scale * known).clamp(min=0) + floor) / (location + floor)
 
-    def maps(self, panel: Panel, targets: tuple[str, ...], offset: np.ndarray) -> tuple[Panel, Panel]:
+    def shifts_and_divisors(self, panel: Panel, targets: tuple[str, ...], offset: np.ndarray) -> tuple[Panel, Panel]:
         r"""Return the shift subtracted from each row and the subsequent divisor, in units of the train rows.
 
         Arguments:
@@ -183,7 +183,7 @@ class KnownEffect:
             if self.divides:
                 divided = self.divisor >= 0
                 factor[:, divided] = self.ratio(torch.from_numpy(item.values)).numpy()[:, self.divisor[divided]]
-            known = self.crossed(torch.from_numpy(item.values)).numpy()
+            known = self.with_interactions(torch.from_numpy(item.values)).numpy()
             # Column by column: the rounding of a matrix product depends on the memory layout.
             effect = (known[:, :, None] * self.weights).sum(1)
             shifts.append(replace(item, values=effect + (factor - 1) * offset))
@@ -193,7 +193,7 @@ class KnownEffect:
             for items in (shifts, factors)
         )
 
-    def unknown(self, panel: Panel) -> list[np.ndarray]:
+    def unknown_cells(self, panel: Panel) -> list[np.ndarray]:
         r"""Return the cells with an unknown effect: a covariate that the target uses is missing in a short gap.
 
         Arguments:
@@ -203,10 +203,10 @@ class KnownEffect:
             A mask of rows and targets for each item, with shape :math:`(T, D)`; gaps are those of
             `adapts.imputation.interpolation.short_gaps`.
         """
-        reads, masks = self.reads, []
+        uses, masks = self.uses, []
         for item in panel.select(self.names).items:
             short = short_gaps(torch.from_numpy(item.values.T))  # (C, T)
-            masks.append(short.numpy().T.astype(float) @ reads > 0)
+            masks.append(short.numpy().T.astype(float) @ uses > 0)
         return masks
 
     def state(self) -> dict[str, Tensor]:
@@ -271,18 +271,18 @@ def within_items(values: Tensor, item: Tensor) -> Tensor:
     return values - ((total + weight * mean) / (count + weight))[index].unsqueeze(1).to(values)
 
 
-def foreseen(above: Tensor, missed: Tensor) -> Tensor:
+def predictable(deviations: Tensor, model_errors: Tensor) -> Tensor:
     r"""Return which covariates the frozen model predicts itself, so that its errors carry no information on them.
 
     Arguments:
-        above: The covariates as deviations from the context's mean, with shape :math:`(n, H, C)`.
-        missed: The covariates as deviations from the frozen model's forecasts, with shape :math:`(m, H, C)`.
+        deviations: The covariates as deviations from the context's mean, with shape :math:`(n, H, C)`.
+        model_errors: The covariates as deviations from the frozen model's forecasts, with shape :math:`(m, H, C)`.
 
     Returns:
-        Whether the mean square of the latter is at most `UNFORESEEN` of that of the former, with shape :math:`(C,)`.
+        Whether the mean square of the latter is at most `MIN_UNPREDICTED` of the former's, with shape :math:`(C,)`.
     """
-    total, residual = (values.double().square().mean((0, 1)) for values in (above, missed))
-    return residual <= UNFORESEEN * total
+    total, residual = (values.double().square().mean((0, 1)) for values in (deviations, model_errors))
+    return residual <= MIN_UNPREDICTED * total
 
 
 def slopes(x: Tensor, y: Tensor, fold: Tensor, folds: int) -> Tensor:
@@ -389,5 +389,5 @@ def _ridge(moments: Tensor, passes: int) -> Tensor:
             [coefficients.new_zeros(1), -coefficients, coefficients.new_ones(1)]
         )  # weights of the columns in the error
         products, earlier = (error @ moment.sum(0) @ error for moment in (neighbours, preceding))
-        persistence = (products / 2 / earlier.clamp(min=1e-12)).clamp(0, MOST_PERSISTENT)
+        persistence = (products / 2 / earlier.clamp(min=1e-12)).clamp(0, MAX_AUTOCORRELATION)
     return coefficients

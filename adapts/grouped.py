@@ -1,4 +1,4 @@
-r"""GroupedAdapter: one adapter a group of a panel, behind the same door."""
+r"""One adapter for each group of a panel, with the interface of `Adapter`."""
 
 from __future__ import annotations
 
@@ -38,20 +38,24 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-_ALL = "all"  # stands where a group does, for the scores over all of them
-_OF_READING = ("frequency", "regularise", "borders")  # the options of `Adapter.fit` that give no column its role
+_ALL = "all"  # the name of the scores over all groups
+_READING_OPTIONS = (
+    "frequency",
+    "regularise",
+    "borders",
+)  # the options of `Adapter.fit` that assign no roles to columns
 
 
 class GroupedAdapter:
-    r"""Fits one adapter a group of a long frame, around one frozen model that all share.
+    r"""One adapter for each group of a long frame, all with the same frozen model.
 
-    For panels whose items are of different kinds or sizes: an `Adapter` shares its parameters, units, dependence and
-    calibration over all items, a `GroupedAdapter` over those of a group. Each group is fitted as if it came alone.
+    For panels with items of different kinds or sizes: an `Adapter` shares its parameters, units, dependence and
+    calibration over all items, a `GroupedAdapter` over the items of a group. Each group is fitted separately.
 
     Arguments:
-        adapter: The adapter to fit a clone of to each group; it stays as it is.
-        group_column: The column that names the group of each row, the same in all rows of an item. The item column
-            makes each item a group.
+        adapter: The adapter whose clones are fitted to the groups; it is not modified.
+        group_column: The column that names the group of each row, constant within each item. With the item column,
+            each item is a group.
 
     Attributes:
         adapters_: The fitted adapter of each group, by its name as text; empty before `fit`.
@@ -79,7 +83,7 @@ class GroupedAdapter:
         self.adapters_: dict[str, Adapter] = {}
         self.items_: dict[str, str] = {}
         self._item_column: str | Sequence[str] | None = None
-        self._roles: dict[str, Any] = {}  # what `fit` was told of columns
+        self._roles: dict[str, Any] = {}  # the roles of columns that were passed to `fit`
 
     # ------------------------------------------------------------------ fit, predict, update
 
@@ -92,14 +96,14 @@ class GroupedAdapter:
         checkpoint_dir: str | Path | None = None,
         **options: Any,
     ) -> GroupedAdapter:
-        r"""Fits an adapter to the items of each group.
+        r"""Fit an adapter to the items of each group.
 
         Arguments:
-            series: A long frame with the group column, of pandas or any library that `Panel.of` takes, or the path of
-                its file. NaN marks a missing value; every row has an item and a group.
+            series: A long frame with the group column, of pandas or any library that `Panel.of` supports, or the path
+                of its file. NaN marks a missing value; every row has an item and a group.
             item_column: As for `Adapter.fit`.
             timestamp_column: As for `Adapter.fit`.
-            checkpoint_dir: As for `Adapter.fit`; each group has a folder of its own in it.
+            checkpoint_dir: As for `Adapter.fit`; each group has its own folder in it.
             **options: Further options of `Adapter.fit`, the same for each group: target, covariates, frequency, ...
 
         Returns:
@@ -107,27 +111,27 @@ class GroupedAdapter:
 
         Raises:
             ValueError: If it is no long frame with these columns, a row has no group, or an item is in two; or if a
-                group cannot be fitted (see `Adapter.fit`), which the error names. What was fitted before then stays.
+                group cannot be fitted (see `Adapter.fit`), which the error names. Earlier fits are then kept.
         """
         if self.group_column in column_names("static", options.get("static", ())):
             raise ValueError(
-                f"column {self.group_column!r} names the groups, and is the same for all items of one: leave it out of "
+                f"column {self.group_column!r} names the groups, and is constant within each group: leave it out of "
                 "static="
             )
         given = self._split(series, item_column, timestamp_column)
-        self.adapter.model  # noqa: B018  loaded once, before it is cloned with the adapter
+        self.adapter.model  # noqa: B018  load it once, before the adapter is cloned
         fitted = {}
         for group, rows in given.frames.items():
             logger.info("group %s", group)
-            folder = _below(checkpoint_dir, group)
-            with _naming(group):
+            folder = _checkpoint_folder(checkpoint_dir, group)
+            with _errors_of(group):
                 clone = self.adapter.clone()
                 clone._whose = f"group {group!r}: "
                 fitted[group] = clone.fit(rows, item_column=given.item_column, checkpoint_dir=folder, **options)
         self.adapters_, self.items_ = fitted, given.group_of
         self._item_column = given.item_column
-        roles = {name: value for name, value in options.items() if name not in _OF_READING}
-        self._roles = {name: _plain(value) for name, value in roles.items() if value is not None}
+        roles = {name: value for name, value in options.items() if name not in _READING_OPTIONS}
+        self._roles = {name: _as_json(value) for name, value in roles.items() if value is not None}
         return self
 
     def predict(
@@ -139,22 +143,22 @@ class GroupedAdapter:
         timestamp_column: str | None = None,
         **options: Any,
     ) -> Forecast | list[Forecast]:
-        r"""Forecasts the steps after the end of series, each item by the adapter of its group.
+        r"""Forecast the steps after the end of series, each item with the adapter of its group.
 
         Arguments:
-            series: A long frame with the fitted channels and covariates; the fitted ones if None. Where it has no group
-                column, its items are fitted ones, and their groups those of the fit.
-            future: The known covariates at the :math:`H` steps after the end of each item, in a long frame; rows of
-                other dates, and of items that are not forecast, are not looked at.
-            item_column: As for `Adapter.fit`; that of the fit, where the frame has it, if None.
+            series: A long frame with the fitted channels and covariates; the fitted rows if None. Without a group
+                column, it may hold fitted items only, in the groups of the fit.
+            future: The known covariates at the :math:`H` steps after the end of each item, in a long frame; rows with
+                other dates, and of items that are not forecast, are ignored.
+            item_column: As for `Adapter.fit`; if None, that of the fit if the frame has it.
             timestamp_column: As for `Adapter.fit`.
             **options: Further options of `Adapter.predict`: num_samples, quantile_levels, seed, ...
 
         Returns:
-            One forecast for one item, a list for several, in the order in which the items first come.
+            One forecast for one item, a list for several, in the order of the items' first rows.
 
         Raises:
-            ValueError: If nothing is fitted, a group is unknown, the group of an item is not told or has changed since
+            ValueError: If nothing is fitted, a group is unknown, the group of an item is missing or has changed since
                 the fit, or a group cannot be forecast (see `Adapter.predict`), which the error names.
         """
         adapters = self._require_fitted("predict")
@@ -164,19 +168,23 @@ class GroupedAdapter:
         if series is not None:
             given = self._later(series, item_column, timestamp_column)
             group_of, frames, column = given.group_of, given.frames, given.item_column
-        ahead: Mapping[str, pd.DataFrame] = {}
+        future_rows: Mapping[str, pd.DataFrame] = {}
         if future is not None:
             try:
-                later = self._split(future, item_column, timestamp_column, {**self.items_, **group_of})
+                future_groups = self._split(future, item_column, timestamp_column, {**self.items_, **group_of})
             except ValueError as error:
                 raise ValueError(f"future: {error}") from error
-            column = column or later.item_column
-            ahead = {group: rows.rename(columns={later.item_column: column}) for group, rows in later.frames.items()}
+            column = column or future_groups.item_column
+            future_rows = {
+                group: rows.rename(columns={future_groups.item_column: column})
+                for group, rows in future_groups.frames.items()
+            }
         found: dict[str, Forecast] = {}
         for group, rows in frames.items():
-            with _naming(group):
-                forecast = adapters[group].predict(rows, future=ahead.get(group), item_column=column, **options)
-            found |= {each.item_id: each for each in (forecast if isinstance(forecast, list) else [forecast])}
+            with _errors_of(group):
+                forecast = adapters[group].predict(rows, future=future_rows.get(group), item_column=column, **options)
+            group_forecasts = forecast if isinstance(forecast, list) else [forecast]
+            found |= {item_forecast.item_id: item_forecast for item_forecast in group_forecasts}
         forecasts = [found[item] for item in group_of]
         return forecasts[0] if len(forecasts) == 1 else forecasts
 
@@ -188,11 +196,11 @@ class GroupedAdapter:
         timestamp_column: str | None = None,
         **options: Any,
     ) -> GroupedAdapter:
-        r"""Takes up rows that came after the fitted ones, each group's by its adapter: see `Adapter.update`.
+        r"""Update the adapter of each group with rows after the fitted ones; see `Adapter.update`.
 
         Arguments:
-            series: The new rows of fitted items, in a long frame, with the group column or without. Groups that get no
-                new row are forecast from their own end, which a warning tells.
+            series: The new rows of fitted items, in a long frame with or without the group column. A warning names
+                groups without new rows; these are forecast from their own end.
             item_column: As for `predict`.
             timestamp_column: As for `predict`.
             **options: Further options of `Adapter.update`: frequency, regularise.
@@ -202,30 +210,33 @@ class GroupedAdapter:
 
         Raises:
             ValueError: If nothing is fitted, an item was not fitted or has changed its group, or a group cannot be
-                updated (see `Adapter.update`), which the error names; all groups then stay as they are.
+                updated (see `Adapter.update`), which the error names; then no group is updated.
         """
         adapters = self._require_fitted("update")
         given = self._later(series, item_column, timestamp_column)
         for item in given.group_of:
             if item not in self.items_:
                 raise ValueError(
-                    f"update expects rows of the fitted items, got rows of {item!r}: predict(series) forecasts other "
-                    "items, fit(series) takes them in"
+                    f"update expects rows of the fitted items, got rows of {item!r}: forecast other items with "
+                    "predict(series), or fit(series) with them"
                 )
         before = {group: adapters[group].fitted_ for group in given.frames}
         try:
             for group, rows in given.frames.items():
-                with _naming(group):
+                with _errors_of(group):
                     adapters[group].update(rows, item_column=given.item_column, **options)
         except BaseException:
             for group, fitted in before.items():
                 if adapters[group].fitted_ is not fitted:
                     adapters[group].fitted_ = fitted
             raise
-        still = [group for group in adapters if group not in given.frames]
-        if still:
+        unchanged = [group for group in adapters if group not in given.frames]
+        if unchanged:
             logger.warning(
-                "no new rows of %d of %d groups (%s): their forecasts stay", len(still), len(adapters), few(still)
+                "no new rows of %d of %d groups (%s): their forecasts are unchanged",
+                len(unchanged),
+                len(adapters),
+                few(unchanged),
             )
         return self
 
@@ -246,30 +257,30 @@ class GroupedAdapter:
         timestamp_column: str | None = None,
         **options: Any,
     ) -> pd.DataFrame | tuple[pd.DataFrame, dict[str, list[Forecast]]]:
-        r"""Scores each group as `Adapter.backtest` does, and all groups together.
+        r"""Score each group as `Adapter.backtest` does, and all groups together.
 
-        The rows held back are those that each group alone would hold back: of groups with the same dates, the same.
+        The held-back rows of each group are those of a separate backtest, and the same for groups with the same dates.
 
         Arguments:
             series: As for `fit`.
             windows: As for `Adapter.backtest`, of each group.
             stride: As for `Adapter.backtest`.
-            scale: As for `Adapter.backtest`; the train rows are those of the group.
+            scale: As for `Adapter.backtest`, with the train rows of the group.
             baselines: As for `Adapter.backtest`.
-            models: As for `Adapter.backtest`; they too are fitted to each group.
+            models: As for `Adapter.backtest`; they are fitted to each group as well.
             refit: As for `Adapter.backtest`.
             return_forecasts: As for `Adapter.backtest`.
             checkpoint_dir: As for `Adapter.backtest`; each group has a folder of its own in it.
             progress: As for `Adapter.backtest`.
             item_column: As for `Adapter.fit`.
             timestamp_column: As for `Adapter.fit`.
-            **options: Further options of `Adapter.backtest`: target, covariates, frequency, ... Where neither targets
-                nor covariates are named, those of the fit are taken.
+            **options: Further options of `Adapter.backtest`: target, covariates, frequency, ... Without targets and
+                covariates, those of the fit are used.
 
         Returns:
             A tidy frame: group, model, channel, lead_block, metric, value. Group "all" scores the windows of all groups
-            as one set, so that a group counts by its windows. With `return_forecasts` also the forecasts of each model,
-            group by group.
+            together: each group is weighted by its number of windows. With `return_forecasts` also the forecasts of
+            each model, group by group.
 
         Raises:
             ValueError: If it is no long frame with these columns, a group is called "all", or a group cannot be scored
@@ -284,54 +295,54 @@ class GroupedAdapter:
         contestants = with_models(self.adapter, models)
         given = self._split(series, item_column, timestamp_column)
         if _ALL in given.frames:
-            raise ValueError(
-                f"scores name all groups together {_ALL!r}, and a group is called so too: give it another name"
-            )
-        roles = {name: value for name, value in options.items() if name not in _OF_READING}
+            raise ValueError(f"a group is called {_ALL!r}, the name of the scores over all groups: rename it")
+        roles = {name: value for name, value in options.items() if name not in _READING_OPTIONS}
         if not any(len(value) if np.ndim(value) else value for value in roles.values()):
             options = {**options, **self._roles}
         stages = count_stages(contestants, baselines, refit=refit)
         results = {}
-        with progress_bar(None if stages is None else stages * len(given.frames), shown=progress) as tell:
+        with progress_bar(None if stages is None else stages * len(given.frames), shown=progress) as report:
             for group, rows in given.frames.items():
-                folder = _below(checkpoint_dir, group)
-                with _naming(group):
+                folder = _checkpoint_folder(checkpoint_dir, group)
+                with _errors_of(group):
                     dataset = read_dataset(rows, item_column=given.item_column, **options)
                     results[group] = roll(
                         contestants, dataset, windows=windows, stride=stride, scale=scale, baselines=baselines,
                         refit=refit, forecasts=return_forecasts, checkpoint_dir=folder,
-                        on_progress=partial(_tell, tell, group),
+                        on_progress=partial(_report, report, group),
                     )  # fmt: skip
-        each = list(results.values())
-        time = Times.of_panels([result.windows for result in each])
+        backtests = list(results.values())
+        time = Times.of_panels([result.windows for result in backtests])
         frames = {group: result.frame for group, result in results.items()}
         frames[_ALL] = pd.concat(
             [
-                summarise(model, joined([result.scores[model] for result in each]), time, each[0].adapter.channels)
-                for model in each[0].scores
+                summarise(
+                    model, joined([result.scores[model] for result in backtests]), time, backtests[0].adapter.channels
+                )
+                for model in backtests[0].scores
             ]
         )
         frame = pd.concat(frames, names=["group"]).reset_index("group").reset_index(drop=True)
         if not return_forecasts:
             return frame
-        told = [result.forecasts or {} for result in each]
-        return frame, {model: [forecast for some in told for forecast in some[model]] for model in told[0]}
+        forecasts = [result.forecasts or {} for result in backtests]
+        return frame, {model: [forecast for group in forecasts for forecast in group[model]] for model in forecasts[0]}
 
-    # ------------------------------------------------------------------ keep
+    # ------------------------------------------------------------------ save and load
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        r"""Saves the fitted adapters: `config.json`, and under `groups` what `Adapter.save` writes of each.
+        r"""Save the fitted adapters: `config.json`, and under `groups` a saved adapter for each.
 
-        The folder is made whole beside its place and moved there at once, as by `Adapter.save`.
+        The folder is written completely in a temporary place and then moved, as by `Adapter.save`.
 
         Arguments:
             path: The folder.
-            overwrite: Whether to replace the folder if it exists. One that holds anything that no grouped adapter
-                wrote, at any depth, is never replaced.
+            overwrite: Whether to replace the folder if it exists. A folder with foreign files, at any depth, is never
+                replaced.
 
         Raises:
             OSError: If the folder cannot be written.
-            ValueError: If nothing is fitted, or the folder exists, or holds what no grouped adapter wrote.
+            ValueError: If nothing is fitted, or the folder exists, or holds foreign files.
         """
         from .persistence.saved_schema import FORMAT, digest
 
@@ -353,18 +364,18 @@ class GroupedAdapter:
 
     @classmethod
     def load(cls, path: str | Path, *, foundation_model: Any = None, device: str = "auto") -> GroupedAdapter:
-        r"""Loads a saved grouped adapter; the frozen model is loaded once.
+        r"""Load a saved grouped adapter; the frozen model is loaded once.
 
         Arguments:
             path: The folder that `save` wrote.
             foundation_model: As for `Adapter.load`.
-            device: Where the foundation model runs.
+            device: The device of the foundation model.
 
         Returns:
             The fitted grouped adapter.
 
         Raises:
-            ValueError: If the folder is not a saved grouped adapter or is corrupt, or for what `Adapter.load` refuses.
+            ValueError: If the folder is not a saved grouped adapter or is corrupt, or as for `Adapter.load`.
         """
         from .persistence.saved_schema import read_grouped
 
@@ -378,50 +389,56 @@ class GroupedAdapter:
         for group, name in saved.groups.items():
             if name != _folder(group):
                 raise ValueError(
-                    f"{path} is a corrupt grouped adapter: group {shown(group)} lies in {_folder(group)!r}, got "
-                    f"{shown(name)}: save the adapters again, or fit again"
+                    f"{path} is a corrupt grouped adapter: the folder of group {shown(group)} is "
+                    f"{_folder(group)!r}, got {shown(name)}: save the adapters again, or fit again"
                 )
             shared = next(iter(adapters.values())).model if adapters else None
-            with _naming(group):
-                place = folder / GROUPS / name
+            with _errors_of(group):
+                folder_of_group = folder / GROUPS / name
                 adapter = saving.load(
-                    Adapter, place, foundation_model=foundation_model, device=device, call=call, loaded=shared
+                    Adapter, folder_of_group, foundation_model=foundation_model, device=device, call=call, loaded=shared
                 )
-                held = {item.item_id for item in adapter.require_fitted("load").panel.items}
-                if held != {item for item, of in items.items() if of == group}:
-                    raise ValueError(f"{place} holds other items than those that {path} names of the group")
+                item_ids = {item.item_id for item in adapter.require_fitted("load").panel.items}
+                if item_ids != {item for item, item_group in items.items() if item_group == group}:
+                    raise ValueError(
+                        f"{folder_of_group} holds other items than the config of {path} names for the group: "
+                        "save the adapters again, or fit again"
+                    )
             adapters[group] = adapter
-        made = cls(next(iter(adapters.values())).clone(), saved.group_column)
-        made.adapters_, made.items_ = adapters, items
-        made._item_column, made._roles = saved.item_column, {str(role): named for role, named in saved.roles.items()}
-        return made
+        grouped = cls(next(iter(adapters.values())).clone(), saved.group_column)
+        grouped.adapters_, grouped.items_ = adapters, items
+        grouped._item_column, grouped._roles = (
+            saved.item_column,
+            {str(role): columns for role, columns in saved.roles.items()},
+        )
+        return grouped
 
     def use_foundation_model(self, model: Any) -> GroupedAdapter:
-        r"""Forecasts with a frozen model that is named, and keeps the fits: see `Adapter.use_foundation_model`.
+        r"""Set the frozen model and keep the fits; see `Adapter.use_foundation_model`.
 
         Arguments:
-            model: The frozen model, as `Adapter` takes it; it is loaded once.
+            model: The frozen model, as for `Adapter`; it is loaded once.
 
         Returns:
             The grouped adapter itself.
 
         Raises:
-            ValueError: If nothing is fitted, or for what `Adapter.use_foundation_model` refuses.
+            ValueError: If nothing is fitted, or as for `Adapter.use_foundation_model`.
         """
         if not self.adapters_:
-            raise ValueError("GroupedAdapter.use_foundation_model needs a fitted one: call fit(series) first")
+            raise ValueError("GroupedAdapter.use_foundation_model needs a fitted adapter: call fit(series) first")
         loaded = load_foundation_model(model, device=next(iter(self.adapters_.values())).device)
         for adapter in self.adapters_.values():
             adapter.use_loaded(model, loaded)
         return self
 
-    # ------------------------------------------------------------------ what it is
+    # ------------------------------------------------------------------ options and summary
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        r"""Returns the options as they were given, as scikit-learn's estimators do.
+        r"""Return the options, as scikit-learn's estimators do.
 
         Arguments:
-            deep: Whether to add the adapter's own options, as `adapter__prediction_length`.
+            deep: Whether to include the options of the adapter, as `adapter__prediction_length`.
 
         Returns:
             The options by name.
@@ -432,40 +449,40 @@ class GroupedAdapter:
         return params
 
     def set_params(self, **params: Any) -> GroupedAdapter:
-        r"""Changes options. What was fitted with others is forgotten: fit again.
+        r"""Change options and discard earlier fits.
 
         Arguments:
-            **params: Options by name; the adapter's own as `adapter__prediction_length`. The adapter that was given
-                stays as it is, a clone of it changes.
+            **params: The options by name; those of the adapter as `adapter__prediction_length`, which are set on a
+                clone of it.
 
         Returns:
             The grouped adapter itself.
 
         Raises:
-            ValueError: If there is no such option, or a value is not fit for it; nothing has then changed.
+            ValueError: If there is no such option, or a value is invalid; then nothing is changed.
         """
         if not params:
             return self
         inner = {name.removeprefix("adapter__"): x for name, x in params.items() if name.startswith("adapter__")}
         outer = {name: value for name, value in params.items() if not name.startswith("adapter__")}
-        own = self.get_params(deep=False)
+        current = self.get_params(deep=False)
         for name in outer:
-            if name not in own:
+            if name not in current:
                 raise ValueError(unknown("option of GroupedAdapter", name, self.get_params()))
-        new = type(self)(**{**own, **outer})
+        new = type(self)(**{**current, **outer})
         if inner:
             new.adapter = new.adapter.clone().set_params(**inner)
         vars(self).update(vars(new))
         return self
 
     def clone(self) -> GroupedAdapter:
-        r"""Returns a grouped adapter with the same options, not fitted; the loaded foundation model is shared."""
+        r"""Return an unfitted grouped adapter with the same options; the loaded foundation model is shared."""
         return type(self)(self.adapter.clone(), self.group_column)
 
     __sklearn_clone__ = clone  # what `sklearn.base.clone` calls
 
     def summary(self) -> GroupedSummary:
-        r"""Returns what was fitted to each group: see `Adapter.summary`."""
+        r"""Return the summary of the fit of each group; see `Adapter.summary`."""
         adapters = self._require_fitted("summary")
         members: dict[str, list[str]] = {group: [] for group in adapters}
         for item, group in self.items_.items():
@@ -479,14 +496,14 @@ class GroupedAdapter:
         state = f"fitted on {len(groups)} groups, {few(groups)}" if groups else "not fitted"
         return f"GroupedAdapter({self.adapter!r}, group_column={self.group_column!r}; {state})"
 
-    # ------------------------------------------------------------------ inside
+    # ------------------------------------------------------------------ internal
 
     def _require_fitted(self, what: str) -> dict[str, Adapter]:
         if not self.adapters_:
-            raise ValueError(f"GroupedAdapter.{what} needs a fitted one: call fit(series) first")
+            raise ValueError(f"GroupedAdapter.{what} needs a fitted adapter: call fit(series) first")
         first, *others = self.adapters_.values()
-        for other in others:  # unpickled ones have none yet
-            other.share_model(first)
+        for adapter in others:  # unpickled adapters have no model yet
+            adapter.share_model(first)
         return self.adapters_
 
     def _split(
@@ -496,7 +513,7 @@ class GroupedAdapter:
         timestamp_column: str | None,
         known: Mapping[str, str] | None = None,
     ) -> Grouped:
-        r"""Cuts a long frame into groups; where these are known, it may be without the group column."""
+        r"""Split a long frame by group; if the groups are known, the group column may be missing."""
         remembered = None if known is None else self._item_column
         if isinstance(series, str | Path):
             if not os.path.isfile(series):
@@ -511,7 +528,7 @@ class GroupedAdapter:
         return split(frame, self.group_column, item_column=item_column, timestamp_column=timestamp_column, known=known)
 
     def _later(self, series: Any, item_column: str | Sequence[str] | None, timestamp_column: str | None) -> Grouped:
-        r"""Cuts further rows into fitted groups."""
+        r"""Split further rows by fitted group."""
         given = self._split(series, item_column, timestamp_column, self.items_)
         for group in given.frames:
             if group not in self.adapters_:
@@ -522,20 +539,20 @@ class GroupedAdapter:
         for item, group in given.group_of.items():
             if group != self.items_.get(item, group):
                 raise ValueError(
-                    f"item {item!r} was fitted in group {self.items_[item]!r}, got rows of it in {group!r}: only "
-                    "fit(series) moves items"
+                    f"item {item!r} was fitted in group {self.items_[item]!r}, got rows of it in {group!r}: "
+                    "correct the group, or fit(series) again"
                 )
         return given
 
 
 @dataclass(frozen=True, repr=False)
 class GroupedSummary:
-    r"""What a fit did to each group: `str` reads well, `to_dict` goes into a report.
+    r"""Summary of the fit of each group: text by `str`, JSON values by `to_dict`.
 
     Arguments:
         group_column: The column that names the groups.
         items: The items of each group.
-        groups: What was fitted to each.
+        groups: The summary of each group.
     """
 
     group_column: str
@@ -543,43 +560,43 @@ class GroupedSummary:
     groups: dict[str, Summary]
 
     def to_dict(self) -> dict[str, Any]:
-        r"""Returns the same as a dictionary that JSON can hold."""
+        r"""Return the summary as JSON values."""
         groups = {group: summary.to_dict() for group, summary in self.groups.items()}
         return {**asdict(self), "groups": groups}
 
     def __str__(self) -> str:
-        told = [
+        texts = [
             f"{self.group_column} {group!r}, items {few(self.items[group])}: {summary}"
             for group, summary in self.groups.items()
         ]
-        return "\n\n".join(told)
+        return "\n\n".join(texts)
 
     __repr__ = __str__
 
 
 @contextmanager
-def _naming(group: str) -> Iterator[None]:
-    r"""Says of which group an error is."""
+def _errors_of(group: str) -> Iterator[None]:
+    r"""Prefix errors with the name of the group."""
     try:
         yield
     except ValueError as error:
         raise ValueError(f"group {group!r}: {error}") from error
 
 
-def _tell(tell: Callable[[str], None], group: str, stage: str) -> None:
-    tell(f"{group}: {stage}")
+def _report(report: Callable[[str], None], group: str, stage: str) -> None:
+    report(f"{group}: {stage}")
 
 
 def _folder(group: str) -> str:
-    r"""The name of a group's folder: that of a group may be none that a file can bear."""
+    r"""Return the name of a group's folder, a hash: the group's name may be invalid as a file name."""
     return hashlib.sha256(group.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def _below(checkpoint_dir: str | Path | None, group: str) -> Path | None:
-    r"""A group's folder in the folder of checkpoints."""
+def _checkpoint_folder(checkpoint_dir: str | Path | None, group: str) -> Path | None:
+    r"""Return a group's folder in the folder of checkpoints."""
     return None if checkpoint_dir is None else as_path("checkpoint_dir", checkpoint_dir) / _folder(group)
 
 
-def _plain(value: Any) -> Any:
-    r"""The names of columns, or a switch, as JSON can hold them."""
+def _as_json(value: Any) -> Any:
+    r"""Return names of columns, or a boolean, as JSON values."""
     return value if isinstance(value, str | bool) else [str(name) for name in value]

@@ -109,8 +109,8 @@ def _of_marks(panel: Panel, marks: Sequence[Mark]) -> list[Notice]:
         ]
         rows = f"row{'s' * (len(found) > 1)} {', '.join(first)}" + f" and {len(found) - 5} more" * (len(found) > 5)
         message = (
-            f"column {shown(name)} holds {values} in {rows}, far beyond all other values, and ordinary units would be "
-            "made by these alone: they count as missing. Write NaN there if that is what they mean"
+            f"column {shown(name)} holds {values} in {rows}, far beyond all other values, which would dominate its "
+            "standard deviation: they count as missing. Write NaN there if that is what they mean"
         )
         notices.append(Notice("marks", (name,), message))
     return notices
@@ -121,8 +121,8 @@ def _of_frequent(panel: Panel) -> list[Notice]:
         Notice(
             "marks",
             (name,),
-            f"column {shown(name)} holds {value:g} in {count} rows, far beyond all other values. If that means that "
-            "nothing was measured, write NaN there: as numbers they make up most of its spread",
+            f"column {shown(name)} holds {value:g} in {count} rows, far beyond all other values. Write NaN there if "
+            "nothing was measured: as numbers they make up most of its variance",
         )
         for name, (value, count) in frequent(panel).items()
     ]
@@ -143,8 +143,8 @@ def _of_support(
                 where = "below" if side == "begins" else "above"
                 first = f"{x[outside.argmax()]:g}"
                 texts.append(
-                    f"{side} at {bound:g}, and {outside.sum()} of its {(~np.isnan(x)).sum()} values lie {where} (the "
-                    f"first is {first})"
+                    f"{side} at {bound:g}, and {outside.sum()} of its {(~np.isnan(x)).sum()} values lie {where} "
+                    f"(the first is {first})"
                 )
         if texts:
             low, high = np.nanmin(x), np.nanmax(x)
@@ -175,13 +175,13 @@ def _of_bounds(names: Sequence[str], values: np.ndarray, support: tuple[np.ndarr
     if not texts:
         return []
     limit = 8
-    summary = ", ".join(texts[:limit]) + f" and {len(texts) - limit} more channels are so" * (len(texts) > limit)
+    summary = ", ".join(texts[:limit]) + f" and {len(texts) - limit} more channels likewise" * (len(texts) > limit)
     if len(pairs) == len(names) and len(set(pairs.values())) == 1:
         remedy = f"support={_pair(next(iter(pairs.values())))}"
     else:
         entries = [f"{name!r}: {_pair(pair)}" for name, pair in list(pairs.items())[:limit]]
         remedy = f"support={{{', '.join(entries)}{', ...' * (len(pairs) > limit)}}}"
-    message = f"{summary}, and without a support forecasts reach beyond 0: {remedy} keeps them there if that is a bound"
+    message = f"{summary}, and without a support forecasts may cross 0: pass {remedy} if 0 is a bound"
     return [Notice("bound", tuple(pairs), message)]
 
 
@@ -197,8 +197,8 @@ def _of_items(panel: Panel) -> list[Notice]:
     if not empty:
         return []
     message = (
-        f"{len(empty)} of {len(panel)} items have no value in any channel to forecast ({few(empty)}): what is "
-        "forecast of them is what all items have in common. Leave them out, or look for their values"
+        f"{len(empty)} of {len(panel)} items have no value in any target channel ({few(empty)}): their "
+        "forecasts are based on all other items. Leave them out, or add their values"
     )
     return [Notice("items", empty, message)]
 
@@ -210,7 +210,7 @@ def _of_stages(left_out: Mapping[str, str], family: str) -> list[Notice]:
     for name, why in left_out.items():
         reasons.setdefault(why, []).append(name)
     untrained = f"the {family} adapter is not trained: " * ("train" in left_out)
-    widths = "; nothing calibrates, and the intervals are as wide as the frozen model makes them"
+    widths = "; the intervals are not calibrated, and as wide as those of the frozen model"
     message = (
         f"{untrained}rows are too few for the stages "
         + "; ".join(f"{', '.join(names)} ({why})" for why, names in reasons.items())
@@ -230,8 +230,8 @@ def _of_calibration(panel: Panel, windows: Mapping[str, Windows]) -> list[Notice
         return []
     name = panel.items[int(unique_items[0])].item_id
     message = (
-        f"the last rows, which calibrate the intervals, are those of item {shown(name)} alone, for the other "
-        f"{len(panel) - 1} end before: whether intervals of these hold what they say is not known. Fit items that end "
-        "at about one date, or these by themselves"
+        f"the intervals are calibrated on item {shown(name)} only, because the other {len(panel) - 1} items end "
+        "earlier: the coverage of their intervals is unknown. Fit items that end at about the same date together, or "
+        "fit these separately"
     )
     return [Notice("calibration", (name,), message)]

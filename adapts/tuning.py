@@ -1,4 +1,4 @@
-r"""Tuning: searches an adapter's options on the validation windows, by Optuna."""
+r"""Search over the options of an adapter on the validation windows, with Optuna."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-#: The most trials of a search: each is a fit.
+#: The maximum number of trials of a search; each trial is a fit.
 MOST_TRIALS = 100_000
-#: Why an option is not searched.
-_NOT_SEARCHED = {name: why for name, each in FIELDS.items() if (why := each.metadata["unsearched"])}
+#: The reasons why options are not searched.
+_REASONS_NOT_SEARCHED = {name: why for name, each in FIELDS.items() if (why := each.metadata["unsearched"])}
 
 
 @dataclass(frozen=True)
 class Tuned:
-    r"""What a search found.
+    r"""Result of a search.
 
     Arguments:
-        adapter: The adapter with the best options, not fitted.
-        params: The best values of what was searched, by name.
+        adapter: The unfitted adapter with the best options.
+        params: The best values of the searched options, by name.
         loss: Its loss on the validation windows; see `tune`.
-        frozen_loss: The frozen model's on the same windows.
-        trials: A frame with a row a trial: its number, state ("complete", or "refused" where the options do not go
-            together), loss, the error of a refused one, and a column an option, missing where the trial had none.
+        frozen_loss: The loss of the frozen model on the same windows.
+        trials: A frame with one row per trial: its number, its state ("complete", or "refused" if the options cannot be
+            combined), its loss, the error of a refused trial, and one column per option, missing if the trial had none.
     """
 
     adapter: Adapter
@@ -65,31 +65,35 @@ class Tuned:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        r"""The recipe: family, options and training. What no recipe holds is told in its `when`."""
+        r"""The recipe: family, options and training. Its `when` names the options that a recipe cannot hold."""
         family = self.adapter.family
         options = {name: x for name, x in family.options().items() if x != family.fields()[name]}
         training = {
             name: x if name == "objective" else float(x) for name, x in self.adapter.training_.items() if x is not None
         }
-        beside = {name: x for name, x in self.params.items() if not _in_recipe(name)}
+        further_options = {name: x for name, x in self.params.items() if not _in_recipe(name)}
         when = (
             f"Tuned in {len(self.trials)} trials, prediction_length={self.adapter.prediction_length}: validation loss "
             f"{self.loss:.4g}, the frozen model's {self.frozen_loss:.4g}."
         )
-        when += f" To be used with {', '.join(f'{name}={x!r}' for name, x in beside.items())}." if beside else ""
+        when += (
+            f" Use it with {', '.join(f'{name}={x!r}' for name, x in further_options.items())}."
+            if further_options
+            else ""
+        )
         whole: dict[str, Any] = {"family": family.family, "when": when, "options": options, "training": training}
-        plain: dict[str, Any] = json.loads(json.dumps({name: x for name, x in whole.items() if x}))
-        return plain
+        as_json: dict[str, Any] = json.loads(json.dumps({name: x for name, x in whole.items() if x}))
+        return as_json
 
     def write(self, path: str | Path) -> None:
-        r"""Writes the recipe as a YAML file, which `Adapter(Path(...), ...)` and the command line take.
+        r"""Write the recipe as a YAML file, for `Adapter(Path(...), ...)` and the command line.
 
         Arguments:
-            path: The file. One that stands there is replaced where it is a recipe as this writes it, and kept if not.
+            path: The file. An existing file is replaced only if this method wrote it.
 
         Raises:
             OSError: If the file cannot be written.
-            ValueError: If another file stands there.
+            ValueError: If another file exists there.
         """
         import yaml
 
@@ -117,7 +121,7 @@ def tune(
     regularise: bool = False,
     borders: tuple[int, int] | None = None,
 ) -> Tuned:
-    r"""Searches options of an adapter on the validation windows of series.
+    r"""Search the options of an adapter on the validation windows of series.
 
     A trial fits the parameters on the train rows, as `fit` does (training by gradient stops early on the validation
     windows), and scores the adapter's law on the validation windows as the gate will see it: with noise, before
@@ -138,16 +142,16 @@ def tune(
         | Optuna: A Next-generation Hyperparameter Optimization Framework (Akiba et al., 2019), needs `adapts[tune]`
 
     Arguments:
-        adapter: The adapter, whose other options stay and whose seed is the search's; it stays as it is.
+        adapter: The adapter, which is not modified: its other options are kept, and its seed is that of the search.
         series: As for `Adapter.fit`.
-        space: Options by the names of `Adapter.get_params`, with what to search: a list of values,
-            `"family__latent_channels": [2, 4, 8]`; or a range, both ends included, of integers or of real numbers,
-            `"learning_rate": (1e-4, 1e-2, "log")`, uniform without `"log"`. Where families are searched, an option
-            that a trial's family does not have is left out of the trial.
-        trials: The trials in all, those of an earlier call on the same folder included.
-        folder: A folder that keeps what is finished. A search that was ended, however it was, goes on from there when
-            it is called again, to the same trials as one that was not.
-        on_trial: Called after each trial with what came of it, in words.
+        space: The search space by option, with the names of `Adapter.get_params`: a list of values,
+            `"family__latent_channels": [2, 4, 8]`; or a closed range of integers or real numbers,
+            `"learning_rate": (1e-4, 1e-2, "log")`, uniform without `"log"`. If families are searched, a trial ignores
+            the options that its family does not have.
+        trials: The total number of trials, including those of an earlier call on the same folder.
+        folder: The folder for checkpoints. An interrupted search resumes there when it is called again, and makes the
+            same trials as an uninterrupted one.
+        on_trial: A function that is called after each trial with a description of its result.
         target: As for `Adapter.fit`.
         past_covariates: As for `Adapter.fit`.
         known_covariates: As for `Adapter.fit`.
@@ -160,12 +164,11 @@ def tune(
         borders: As for `Adapter.fit`.
 
     Returns:
-        What was found.
+        The result of the search.
 
     Raises:
-        ValueError: If an option does not exist, cannot be searched or has a value that is not fit for it; if the series
-            are unfit; if the folder holds another search or other files, or another process works in it; if Optuna is
-            not installed.
+        ValueError: If an option does not exist, cannot be searched or has an invalid value; if the series are invalid;
+            if the folder holds another search or other files, or another process uses it; if Optuna is not installed.
 
     Example:
         >>> series = np.sin(np.arange(400.0)[:, None] / 4 + np.arange(3.0)) + 0.1 * np.random.randn(400, 3)
@@ -187,24 +190,24 @@ def tune(
     searched = _Space(adapter, space, _width(dataset))
     folder = None if folder is None else as_path("folder", folder)
     facts = {} if folder is None else _fingerprint(adapter, dataset, borders, searched)
-    with Checkpoints(folder, facts) as kept, cached_forecasts():
+    with Checkpoints(folder, facts) as checkpoints, cached_forecasts():
         backend = optuna.storages.journal.JournalFileBackend
-        journal = kept.path("trials.log")
+        journal = checkpoints.path("trials.log")
         if journal is not None and os.path.lexists(journal) and not TRIALS.wrote(journal, torn=True):
             raise ValueError(f"{named(journal)} does not hold the trials of a search: move it away")
         what = f"{named(journal)} cannot be read as the trials of a search"
-        lock = threading.Lock()  # of threads alone: the folder is held against other processes
+        lock = threading.Lock()  # for threads only: the folder is locked against other processes
         with quiet(), reading(what, "choose another folder, or delete this one"):
             study = optuna.create_study(
                 storage=None if journal is None else optuna.storages.JournalStorage(backend(str(journal), lock)),
                 study_name="adapts", load_if_exists=True,
             )  # fmt: skip
         search = _Search(adapter, dataset, borders, searched)
-        for left in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-            study.tell(left.number, state=optuna.trial.TrialState.FAIL)  # a killed process was at it
+        for running in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+            study.tell(running.number, state=optuna.trial.TrialState.FAIL)  # of a killed process
         finished = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
         while (done := len(study.get_trials(deepcopy=False, states=finished))) < trials:
-            # A seed a trial, so that a search that goes on draws what one that was never ended draws.
+            # One seed per trial, so that a resumed search makes the same draws as an uninterrupted one.
             state = np.random.SeedSequence([int(adapter.seed), done]).generate_state(1)
             with quiet():
                 study.sampler = optuna.samplers.TPESampler(seed=int(state[0]))
@@ -213,53 +216,55 @@ def tune(
             try:
                 candidate = search.candidate(params)
             except ValueError as error:
-                said = f"refused: {error}"
+                message = f"refused: {error}"
                 trial.set_user_attr("error", str(error))
                 study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             else:
                 loss, frozen_loss = search.losses(candidate)
-                said = f"loss {loss:.4g}, the frozen model's {frozen_loss:.4g}"
+                message = f"loss {loss:.4g}, the frozen model's {frozen_loss:.4g}"
                 trial.set_user_attr("frozen_loss", frozen_loss)
                 study.tell(trial, loss)
-            said = f"trial {done + 1} of {trials}, {', '.join(f'{name}={x!r}' for name, x in params.items())}: {said}"
-            logger.info(said)
+            message = (
+                f"trial {done + 1} of {trials}, {', '.join(f'{name}={x!r}' for name, x in params.items())}: {message}"
+            )
+            logger.info(message)
             if on_trial is not None:
-                on_trial(said)
+                on_trial(message)
         return _result(search, study.get_trials(deepcopy=False, states=finished)[: int(trials)])
 
 
 class _Space:
-    r"""What is searched: each option's list of values, or range."""
+    r"""Search space: a list of values or a range for each option."""
 
     def __init__(self, adapter: Adapter, space: Mapping[str, Any], channels: int) -> None:
         if not isinstance(space, Mapping) or not space:
-            raise ValueError(f"tune expects space to map options to what to search, got {shown(space)}")
-        self.ways = dict(space)
-        for name, way in self.ways.items():
-            if name in _NOT_SEARCHED:
-                raise ValueError(f"{name} is not searched, {_NOT_SEARCHED[name]}: set it on the adapter")
-            _check_way(name, way)
-        families = list(self.ways.get("family", [None]))
-        if isinstance(self.ways.get("family"), tuple):
-            raise ValueError(f"tune expects for family a list of names, got {shown(self.ways['family'])}")
+            raise ValueError(f"tune expects space to map options to lists of values or ranges, got {shown(space)}")
+        self.choices = dict(space)
+        for name, choices in self.choices.items():
+            if name in _REASONS_NOT_SEARCHED:
+                raise ValueError(f"{name} is not searched, {_REASONS_NOT_SEARCHED[name]}: set it on the adapter")
+            _check_choices(name, choices)
+        families = list(self.choices.get("family", [None]))
+        if isinstance(self.choices.get("family"), tuple):
+            raise ValueError(f"tune expects a list of names for family, got {shown(self.choices['family'])}")
         known = list(adapter.get_params(deep=False))
         for family in families:
             base = _with(adapter, {} if family is None else {"family": family})
             known += [name for name in base.get_params() if name.startswith("family__")]
-        for name, way in self.ways.items():
+        for name, choices in self.choices.items():
             if name not in known:
                 raise unknown("option of Adapter", name, dict.fromkeys(known))
-            for value in way if isinstance(way, list) else way[:2]:
+            for value in choices if isinstance(choices, list) else choices[:2]:
                 self._require_fit(adapter, families if name != "family" else [None], {name: value}, channels)
 
     @staticmethod
     def _require_fit(adapter: Adapter, families: list[Any], option: dict[str, Any], channels: int) -> None:
-        r"""Raises where a value is fit for none of the families that it may meet."""
+        r"""Raise an error if a value is invalid for every family that it may be combined with."""
         errors = []
         for family in families:
             params = option if family is None else {"family": family, **option}
             try:
-                if set(option) <= set(_taken(adapter, params)):
+                if set(option) <= set(_applicable(adapter, params)):
                     _require_buildable(_with(adapter, params), channels)
                     return
             except ValueError as error:
@@ -275,71 +280,71 @@ class _Space:
         )
 
     def suggest(self, trial: Trial) -> dict[str, Any]:
-        r"""Draws a value of every option."""
+        r"""Draw a value of each option."""
         drawn: dict[str, Any] = {}
-        for name, way in self.ways.items():
-            if isinstance(way, list):
-                labels = {_label(value): value for value in way}
+        for name, choices in self.choices.items():
+            if isinstance(choices, list):
+                labels = {_label(value): value for value in choices}
                 drawn[name] = labels[str(trial.suggest_categorical(name, list(labels)))]
             else:
-                suggest = trial.suggest_int if isinstance(way[0], int) else trial.suggest_float
-                drawn[name] = suggest(name, way[0], way[1], log=len(way) == 3)
+                suggest = trial.suggest_int if isinstance(choices[0], int) else trial.suggest_float
+                drawn[name] = suggest(name, choices[0], choices[1], log=len(choices) == 3)
         return drawn
 
     def read(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
-        r"""Returns values as they stand in the space, from those that Optuna keeps."""
-        lists = {name: {_label(value): value for value in way} for name, way in self.ways.items()
-                 if isinstance(way, list)}  # fmt: skip
+        r"""Return the values of the space for those that Optuna stores."""
+        lists = {name: {_label(value): value for value in choices} for name, choices in self.choices.items()
+                 if isinstance(choices, list)}  # fmt: skip
         return {name: lists[name][str(value)] if name in lists else value for name, value in drawn.items()}
 
 
 class _Search:
-    r"""Makes the adapter of a trial, and scores it."""
+    r"""Construction and scoring of the adapters of trials."""
 
     def __init__(self, adapter: Adapter, dataset: Dataset, borders: tuple[int, int] | None, space: _Space) -> None:
         self.adapter, self.dataset, self.borders, self.space = adapter, dataset, borders, space
         self.models: dict[str, FoundationModel] = {}
-        self.found: tuple[Any, Shared] = (None, {})
+        self.cache: tuple[Any, Shared] = (None, {})
 
     def candidate(self, params: Mapping[str, Any]) -> Adapter:
-        made = _with(self.adapter, _taken(self.adapter, params))
-        _require_buildable(made, _width(self.dataset))
-        return made
+        adapter_of_trial = _with(self.adapter, _applicable(self.adapter, params))
+        _require_buildable(adapter_of_trial, _width(self.dataset))
+        return adapter_of_trial
 
-    def losses(self, made: Adapter) -> tuple[float, float]:
-        name = _label(made.foundation_model)
+    def losses(self, adapter_of_trial: Adapter) -> tuple[float, float]:
+        name = _label(adapter_of_trial.foundation_model)
         if name in self.models:
-            made.model = self.models[name]
-        self.models[name] = made.model
-        # As long as these stay, so does all that the frozen model says; a head depends on the batches.
-        same = (name, made.context_length, made.batch_size, made.probe_head)
-        if self.found[0] != same:
-            self.found = (same, {})
-        ours, theirs = made.apply(validate, self.dataset, self.borders, shared=self.found[1])
-        return (ours if np.isfinite(ours) else float("inf")), theirs
+            adapter_of_trial.model = self.models[name]
+        self.models[name] = adapter_of_trial.model
+        # Zero-shot forecasts depend on these options only; a trained head also depends on the batch size.
+        key = (name, adapter_of_trial.context_length, adapter_of_trial.batch_size, adapter_of_trial.probe_head)
+        if self.cache[0] != key:
+            self.cache = (key, {})
+        loss, zero_shot_loss = adapter_of_trial.apply(validate, self.dataset, self.borders, shared=self.cache[1])
+        return (loss if np.isfinite(loss) else float("inf")), zero_shot_loss
 
 
 def _width(dataset: Dataset) -> int:
-    r"""The number of channels that an adapter is shown."""
+    r"""Return the number of channels that an adapter reads."""
     return len(dataset.panel.targets) + len(dataset.panel.past_covariates)
 
 
-def _taken(adapter: Adapter, params: Mapping[str, Any]) -> dict[str, Any]:
-    r"""The options that an adapter takes of those drawn: not those that its family, once chosen, does not have."""
-    taken = {name: value for name, value in params.items() if name == "family"}
-    fields = _with(adapter, taken).family.fields()
-    taken |= {name: x for name, x in params.items()
+def _applicable(adapter: Adapter, params: Mapping[str, Any]) -> dict[str, Any]:
+    r"""Return the drawn options that apply to the drawn family."""
+    applicable = {name: value for name, value in params.items() if name == "family"}
+    fields = _with(adapter, applicable).family.fields()
+    applicable |= {name: x for name, x in params.items()
               if name.startswith("family__") and name.removeprefix("family__") in fields}  # fmt: skip
-    trained = is_trained(_with(adapter, taken).family)
-    return taken | {
+    trained = is_trained(_with(adapter, applicable).family)
+    return applicable | {
         name: value for name, value in params.items()
         if not name.startswith("family") and (trained or name not in TRAINING)
     }  # fmt: skip
 
 
 def _require_buildable(adapter: Adapter, channels: int) -> None:
-    r"""Raises where the options of a family do not fit so many channels."""
-    with seeded(0):  # the parameters are thrown away
+    r"""Raise an error if the options of a family do not fit the number of channels."""
+    with seeded(0):  # the parameters are discarded
         adapter.family.build(channels)
 
 
@@ -347,18 +352,18 @@ def _with(adapter: Adapter, params: Mapping[str, Any]) -> Adapter:
     return adapter.clone().set_params(**params)
 
 
-def _check_way(name: str, way: Any) -> None:
-    if isinstance(way, list) and way:
+def _check_choices(name: str, choices: Any) -> None:
+    if isinstance(choices, list) and choices:
         return
-    numbers = way[:2] if isinstance(way, tuple) else ()
+    numbers = choices[:2] if isinstance(choices, tuple) else ()
     whole = all(isinstance(x, int | float) and abs(checks.real(x)) < 2**53 for x in numbers) and len(numbers) == 2
-    if not whole or not numbers[0] < numbers[1] or len(way) > 3 or (len(way) == 3 and way[2] != "log"):
+    if not whole or not numbers[0] < numbers[1] or len(choices) > 3 or (len(choices) == 3 and choices[2] != "log"):
         raise ValueError(
             f"tune expects for {name} a list of values, or a range (low, high) or (low, high, 'log') of numbers with "
-            f"low < high, got {shown(way)}"
+            f"low < high, got {shown(choices)}"
         )
-    if len(way) == 3 and not numbers[0] > 0:
-        raise ValueError(f"tune expects a range on a logarithmic scale to lie above 0, got {name}: {shown(way)}")
+    if len(choices) == 3 and not numbers[0] > 0:
+        raise ValueError(f"tune expects a range on a logarithmic scale to lie above 0, got {name}: {shown(choices)}")
 
 
 def _result(search: _Search, trials: Sequence[Any]) -> Tuned:
@@ -367,9 +372,11 @@ def _result(search: _Search, trials: Sequence[Any]) -> Tuned:
     space = search.space
     complete = [trial for trial in trials if trial.value is not None]
     if not complete:
-        raise ValueError(f"every trial was refused, the first one: {trials[0].user_attrs['error']}")
+        raise ValueError(
+            f"no trial was valid, expected at least one; the error of the first: {trials[0].user_attrs['error']}"
+        )
     best = min(complete, key=lambda trial: float(trial.value))
-    params = _taken(search.adapter, space.read(best.params))
+    params = _applicable(search.adapter, space.read(best.params))
     rows = []
     for number, trial in enumerate(trials):
         refused = "error" in trial.user_attrs
@@ -379,7 +386,7 @@ def _result(search: _Search, trials: Sequence[Any]) -> Tuned:
             "state": "refused" if refused else "complete",
             "loss": trial.value,
             "error": trial.user_attrs.get("error"),
-            **(drawn if refused else _taken(search.adapter, drawn)),
+            **(drawn if refused else _applicable(search.adapter, drawn)),
         })  # fmt: skip
     return Tuned(
         adapter=_with(search.adapter, params), params=params, loss=float(best.value),
@@ -388,7 +395,7 @@ def _result(search: _Search, trials: Sequence[Any]) -> Tuned:
 
 
 def _fingerprint(adapter: Adapter, dataset: Dataset, borders: tuple[int, int] | None, space: _Space) -> dict[str, Any]:
-    r"""All that the trials depend on, as JSON can hold it: of the data, the rows up to the end of validation."""
+    r"""Return everything that determines the trials, as JSON values; of the data, the rows before calibration."""
     borders = borders or dataset.borders
     stops = [stop for _, stop in split_panel(dataset.panel, borders=borders)["validation"].ranges]
     options = {name: _label(x) for name, x in adapter.get_params(deep=False).items() if name != "device"}
@@ -399,12 +406,12 @@ def _fingerprint(adapter: Adapter, dataset: Dataset, borders: tuple[int, int] | 
             **dataset.panel.roles(),
         },
         "option": {**options, "family": repr(adapter.family)},
-        "space": {name: _label(list(way)) for name, way in space.ways.items()},
+        "space": {name: _label(list(choices)) for name, choices in space.choices.items()},
     }
 
 
 def _label(value: Any) -> str:
-    r"""A value as a name, the same in every process."""
+    r"""Return a value as text, the same in every process."""
     return json.dumps(value, sort_keys=True, default=lambda x: x.item() if isinstance(x, np.generic) else _kind(x))
 
 

@@ -335,7 +335,7 @@ def test_a_loaded_adapter_forecasts_the_same(family: object, tmp_path) -> None:
     one = adapter(family).fit(series())
     one.save(tmp_path / "run")
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["adapter.safetensors", "config.json"]
-    with pytest.raises(ValueError, match=r"was fitted around a live model \(seasonal-12\): pass it"):
+    with pytest.raises(ValueError, match=r"was fitted with a live model \(seasonal-12\): pass that model"):
         Adapter.load(tmp_path / "run")
     other = Adapter.load(tmp_path / "run", foundation_model=SeasonalModel())
     np.testing.assert_array_equal(other.predict().samples, one.predict().samples)
@@ -461,7 +461,7 @@ def test_options_that_would_do_nothing_are_refused() -> None:
         adapter(support=(0.0, 1.0, 2.0)).fit(series())
     dataset = Dataset("a data set", Panel.of(series()))
     assert adapter("identity").fit(dataset, target=["b"]).channels == ("b",)
-    with pytest.raises(ValueError, match="a Dataset is read already, frequency= cannot change it"):
+    with pytest.raises(ValueError, match="a Dataset is already read, frequency= cannot change it"):
         adapter().fit(dataset, frequency="D")
 
 

@@ -391,7 +391,7 @@ def test_a_grown_network_forecasts_what_it_grew_from_and_learns_with_every_layer
         (["--blur", "nan"], "blur must be from 0 to 10, got nan"),
         (["--reuse", "40", "--batch", "2"], "reuse must be from 1 to 24"),
         (["--every", "0"], "expected a whole number from 1, got 0"),
-        (["--device", "tpu"], "device is 'auto', 'cpu' or one that torch can use here, got 'tpu'"),
+        (["--device", "tpu"], "expected device to be 'auto', 'cpu' or a device that torch can use here, got 'tpu'"),
         (["--eventful", "-1"], "eventful must be from 0 to 1, got -1.0"),
         (["--teaching", "2"], "teaching must be from 0 to 1, got 2.0"),
     ],

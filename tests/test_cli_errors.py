@@ -1,4 +1,4 @@
-r"""How commands end: exit codes, one line for every mistake, and nothing half written."""
+r"""How commands end: exit codes, one line for every mistake, and no incomplete output."""
 
 import json
 import os
@@ -45,7 +45,7 @@ FORECASTS = [
     (["serie.csv", "--prediction-length", 8], "did you mean 'series.csv'?"),
     (["greensborough", "--prediction-length", 8], "did you mean 'greensboro'?"),
     ([".", "--prediction-length", 8], "is a folder"),
-    (["series.csv"], "needs --prediction-length, how many steps to forecast, or --from RUN/adapter"),
+    (["series.csv"], "needs --prediction-length, the number of steps to forecast, or --from RUN/adapter"),
     ([*EIGHT, "--family", "residul"], "did you mean 'residual'?"),
     ([*EIGHT, "--foundation-model", "bolt-nona"], "did you mean 'bolt-nano'?"),
     ([*EIGHT, "--familly", "linear"], "No such option: --familly"),
@@ -102,7 +102,10 @@ BACKTESTS = [
     ([*EIGHT, "--baselines", "drif"], "did you mean 'drift'?"),
     ([*EIGHT, "--baselines", "foo"], "known: frozen-model, last-value, seasonal-naive, drift, nlinear, var, all, none"),
     ([*EIGHT, "--baselines", "frozen-modle"], "did you mean 'frozen-model'?"),
-    ([*EIGHT, "--baselines", "none,all"], "--baselines none stands alone, got none,all: leave out none, or the others"),
+    (
+        [*EIGHT, "--baselines", "none,all"],
+        "--baselines none excludes all others, got none,all: leave out none, or the others",
+    ),
     ([*EIGHT, "--scale", "test"], "'train' or 'none'"),
     ([*EIGHT, "--windows", 0], "--windows"),
     ([*EIGHT, "--windows", 500], "at least"),
@@ -179,8 +182,8 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("output", "words"),
         [
-            ("/proc/x", "/proc/x cannot be written, for /proc takes no new folder"),
-            ("series.csv/run", "series.csv takes no new folder (Not a directory): name another place"),
+            ("/proc/x", "/proc/x cannot be written, as /proc takes no new folder"),
+            ("series.csv/run", "series.csv takes no new folder (Not a directory): choose another place"),
             ("series.csv", "expected a folder to write to, but series.csv is a file"),
         ],
     )
@@ -200,7 +203,7 @@ class TestMistakes:
     def test_what_is_read_is_never_replaced(self, folder):
         given = ["--from", folder / "run" / "adapter", "--output", folder / "run", "--overwrite"]
         result = run("forecast", folder / "series.csv", *given)
-        assert result.exit_code == 2 and "name another folder" in result.stderr
+        assert result.exit_code == 2 and "choose another output folder" in result.stderr
         assert (folder / "run" / "adapter" / "config.json").is_file()
 
     def test_a_run_that_fails_leaves_the_earlier_one(self, folder, tmp_path):
@@ -241,7 +244,7 @@ class TestTheUnexpected:
     def test_one_line_and_how_to_see_more(self, broken, folder, tmp_path):
         result = forecast(folder / "series.csv", tmp_path / "run", "--family", "identity")
         assert result.exit_code == 1
-        assert result.stderr == "adapts: error: RuntimeError: the reader broke (--verbose shows where)\n"
+        assert result.stderr == "adapts: error: RuntimeError: the reader broke (--verbose shows the traceback)\n"
         assert list(tmp_path.iterdir()) == []
 
     def test_verbose(self, broken, folder, tmp_path):
@@ -287,5 +290,5 @@ class TestTheShell:
                     process.send_signal(signal.SIGINT)
                     break
             last = process.stderr.read().splitlines()[-1]
-        assert process.returncode == 130 and last == "adapts: error: interrupted, with nothing half written"
+        assert process.returncode == 130 and last == "adapts: error: interrupted, without incomplete output"
         assert list(tmp_path.iterdir()) == []

@@ -320,7 +320,7 @@ class TestCovariates:
 
     def test_errors(self, files):
         for options, error in (
-            (["--known-covariates", "plan"], "--future the file of their values"),
+            (["--known-covariates", "plan"], "--future the file of their future values"),
             (["--future", files / "plan.csv"], "--known-covariates names the columns"),
             (["--known-covariates", "plan", "--future", files / "rows.csv"], "future lacks 8 of the 8 steps ahead"),
             (["--known-covariates", "pla", "--future", files / "plan.csv"], "did you mean 'plan'?"),

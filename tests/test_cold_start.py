@@ -11,7 +11,7 @@ from seasonal import LEVELS, SeasonalModel
 from adapts import Adapter
 from adapts.data.panel import Panel
 from adapts.data.windows import Windows
-from adapts.imputation.cold_start import ENOUGH, ERRORS, ColdStart
+from adapts.imputation.cold_start import MIN_ERRORS, THRESHOLDS, ColdStart
 from adapts.statistics.bootstrap import lead_blocks
 from adapts.statistics.gaussian import autocovariance
 
@@ -110,7 +110,7 @@ def cold_start(correlation: torch.Tensor, variance: float = 1.0) -> ColdStart:
 
 def told(of: ColdStart, past: list[float]) -> torch.Tensor:
     r"""The law of one context, (H, Q)."""
-    return of.law(torch.tensor([past]).double(), torch.zeros(1, dtype=torch.long))[0]
+    return of.quantiles(torch.tensor([past]).double(), torch.zeros(1, dtype=torch.long))[0]
 
 
 def test_one_value_fades_with_its_age_as_the_correlations_do() -> None:
@@ -162,13 +162,13 @@ def test_values_far_from_the_train_rows_have_a_level_of_their_own() -> None:
 def test_short_series_leave_more_values_to_the_frozen_model() -> None:
     r"""Without validation windows nothing tells how many values are few: no more than 16 are."""
     short = adapter().fit(long(autoregression(1, 70)))
-    assert short.fitted_.cold_start.enough == 16
+    assert short.fitted_.cold_start.threshold == 16
     assert short.summary().stages["few_values"].startswith("left out: the ")
 
 
 def test_a_channel_that_never_changes_stays_as_it_is_with_no_width() -> None:
     still = ColdStart.fit([torch.zeros(80, 1)], L, lead_blocks(H), LEVELS)
-    law = still.law(torch.tensor([[torch.nan, 2.0, 2.0]]), torch.zeros(1, dtype=torch.long))
+    law = still.quantiles(torch.tensor([[torch.nan, 2.0, 2.0]]), torch.zeros(1, dtype=torch.long))
     torch.testing.assert_close(law, torch.full((1, H, len(LEVELS)), 2.0), rtol=1e-3, atol=0.0)
     assert not bool(law.diff(dim=-1).any())
 
@@ -182,7 +182,7 @@ def test_intervals_hold_of_values_that_are_far_from_normal() -> None:
         values[:, step] = 0.9 * values[:, step - 1] + steps[:, step]
     train, test = torch.from_numpy(values / values.std())
     of = ColdStart.fit([train], L, lead_blocks(H), LEVELS)
-    law = of.law(test[:-H], torch.zeros(len(test) - H, dtype=torch.long))
+    law = of.quantiles(test[:-H], torch.zeros(len(test) - H, dtype=torch.long))
     truth = test[1:].unfold(0, H, 1)[:, 0]
     inside = (truth > law[..., 0]) & (truth < law[..., -1])
     assert float(inside.double().mean()) == pytest.approx(0.8, abs=0.04)
@@ -191,7 +191,7 @@ def test_intervals_hold_of_values_that_are_far_from_normal() -> None:
 def test_too_few_errors_are_taken_for_normal() -> None:
     rows = torch.randn(5, 1, generator=torch.Generator().manual_seed(0))
     of = ColdStart.fit([rows], L, lead_blocks(H), LEVELS)
-    assert len(rows) * H < ERRORS * 4
+    assert len(rows) * H < MIN_ERRORS * 4
     torch.testing.assert_close(of.errors, NORMAL.expand(H, 1, -1))
 
 
@@ -199,11 +199,11 @@ def test_too_few_errors_are_taken_for_normal() -> None:
 
 
 def test_of_enough_values_and_where_none_is_seen_no_bit_changes(fitted: Adapter, cold: Panel) -> None:
-    enough = fitted.fitted_.cold_start.enough
-    assert enough in ENOUGH and enough <= L / 2
-    assert f"fewer than {enough} values" in fitted.summary().stages["few_values"]
+    threshold = fitted.fitted_.cold_start.threshold
+    assert threshold in THRESHOLDS and threshold <= L / 2
+    assert f"fewer than {threshold} values" in fitted.summary().stages["few_values"]
     before = forgetful(fitted)
-    for rows in (enough, enough + 1, L):
+    for rows in (threshold, threshold + 1, L):
         windows = starting(cold, rows)
         assert torch.equal(
             fitted.joint_distribution(windows).marginals.values, before.joint_distribution(windows).marginals.values
@@ -225,9 +225,9 @@ def test_the_frozen_model_gets_its_share_of_few_values(fitted: Adapter, cold: Pa
     )
     past = windows.past()
     known = torch.stack(
-        [windows.preparation.cold_start.law(past[..., n], torch.full((len(past),), n)) for n in range(2)], 2
+        [windows.preparation.cold_start.quantiles(past[..., n], torch.full((len(past),), n)) for n in range(2)], 2
     )
-    share = max(0, rows - 2) / (windows.preparation.cold_start.enough - 2)
+    share = max(0, rows - 2) / (windows.preparation.cold_start.threshold - 2)
     torch.testing.assert_close(ours, share * theirs + (1 - share) * known)
 
 
@@ -263,11 +263,11 @@ def test_an_adapter_is_around_the_frozen_model_alone(family: str, cold: Panel) -
         ours._predictor("predict").marginals,
         replace(windows, preparation=replace(windows.preparation, cold_start=None)),
     )
-    adapted = pipeline.adapted(windows, pipeline.zero_shot(windows)).at(LEVELS)
-    around = pipeline.adapted(alone, pipeline.zero_shot(alone)).at(LEVELS)
-    past, share = windows.past(), 7 / (windows.preparation.cold_start.enough - 2)
+    adapted = pipeline.adapted(windows, pipeline.frozen(windows)).at(LEVELS)
+    around = pipeline.adapted(alone, pipeline.frozen(alone)).at(LEVELS)
+    past, share = windows.past(), 7 / (windows.preparation.cold_start.threshold - 2)
     known = torch.stack(
-        [windows.preparation.cold_start.law(past[..., n], torch.full((len(past),), n)) for n in range(2)], 2
+        [windows.preparation.cold_start.quantiles(past[..., n], torch.full((len(past),), n)) for n in range(2)], 2
     )
     torch.testing.assert_close(adapted, share * around + (1 - share) * known.to(around), rtol=1e-4, atol=1e-4)
 
@@ -281,15 +281,17 @@ def test_the_frozen_model_takes_over_where_it_is_better() -> None:
     future = torch.stack([rows[i : i + H, 0] for i in at])
     channel = torch.zeros(len(at), dtype=torch.long)
     width = 2.0 * NORMAL.float()
-    for forecast, enough in (
+    for forecast, threshold in (
         (lambda context: (100 + width).expand(len(context), H, -1), 192),
         (lambda context: future[..., None] + 1e-3 * NORMAL.float(), 16),
     ):
-        found = of.handed_over(past, future, channel, forecast)
-        assert found.enough == enough
-        assert ColdStart.from_state(found.state()).enough == enough
-    short = of.handed_over(past[:, -60:], future, channel, lambda context: (100 + width).expand(len(context), H, -1))
-    assert short.enough == 24  # no more than half of a context
+        found = of.with_selected_threshold(past, future, channel, forecast)
+        assert found.threshold == threshold
+        assert ColdStart.from_state(found.state()).threshold == threshold
+    short = of.with_selected_threshold(
+        past[:, -60:], future, channel, lambda context: (100 + width).expand(len(context), H, -1)
+    )
+    assert short.threshold == 24  # no more than half of a context
 
 
 @pytest.mark.parametrize("family", ["residual", "pca"])

@@ -14,7 +14,7 @@ from killed import kill_before
 from seasonal import SeasonalModel
 
 from adapts import Adapter
-from adapts.covariate_effect import foreseen, generalised_slopes, slopes, within_items
+from adapts.covariate_effect import generalised_slopes, predictable, slopes, within_items
 from adapts.data.panel import Panel
 from adapts.data.roles import assign
 from adapts.data.schema import Schema
@@ -283,7 +283,9 @@ def test_panels() -> None:
     with pytest.raises(ValueError, match="future lacks values of 'driver' of item 'y' at 2024-01-28 05:00:00"):
         one.predict(future=hole)
     twice = pd.concat([ahead, ahead[ahead["item_id"] == "y"].assign(driver=9.0)])
-    with pytest.raises(ValueError, match=f"future: 'driver' of item 'y' is both .* and 9.0 at {cut}: one value a step"):
+    with pytest.raises(
+        ValueError, match=f"future: 'driver' of item 'y' is both .* and 9.0 at {cut}: pass one value per step"
+    ):
         one.predict(future=twice)
 
 
@@ -417,10 +419,10 @@ def test_means_of_items_are_drawn_to_that_of_all() -> None:
     torch.testing.assert_close(found[5], torch.full((2, 1), 7 - (14 + 10 * mean) / 12))
 
 
-def test_what_the_frozen_model_foresees_is_told() -> None:
+def test_covariates_that_the_frozen_model_predicts_are_found() -> None:
     above = torch.ones(5, H, 3)
     missed = above * torch.tensor([0.05, 0.2, 0.0])
-    assert foreseen(above, missed).tolist() == [True, False, True]
+    assert predictable(above, missed).tolist() == [True, False, True]
 
 
 def test_a_candidate_is_chosen_where_its_gain_is_sure() -> None:
@@ -503,10 +505,10 @@ def test_errors_of_arrays_and_undated_series() -> None:
     values = driven(200).to_numpy()
     with pytest.raises(ValueError, match="covariates are columns with names, and ndarray has none: pass a frame"):
         adapter().fit(values, known_covariates=["1"])
-    with pytest.raises(ValueError, match="calendar=True makes covariates of the dates, and these series have none"):
+    with pytest.raises(ValueError, match="calendar=True derives covariates from dates, and these series have none"):
         adapter().fit(values, calendar=True)
     yearly = driven(200)[["a"]].set_axis(pd.date_range("1700-01-01", periods=200, freq="YS"))
-    with pytest.raises(ValueError, match="calendar=True has nothing to tell of steps of 'YS"):
+    with pytest.raises(ValueError, match="calendar=True has no cycle that is longer than steps of 'YS"):
         adapter().fit(yearly, calendar=True)
 
 
@@ -551,7 +553,9 @@ def test_a_date_of_the_future_has_one_value(fitted: Adapter, tmp_path: Path) -> 
     other = pd.concat([ahead, pd.DataFrame({"driver": [7.5]}, index=[date])])
     other.rename_axis("date").to_csv(tmp_path / "plan.csv")
     for future in (other, tmp_path / "plan.csv", other[1400:].rename_axis("date").reset_index()):
-        with pytest.raises(ValueError, match=rf"future: 'driver' is both .* and 7\.5 at {date}: one value a step is"):
+        with pytest.raises(
+            ValueError, match=rf"future: 'driver' is both .* and 7\.5 at {date}: pass one value per step"
+        ):
             fitted.predict(future=future)
 
 

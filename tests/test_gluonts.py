@@ -668,7 +668,9 @@ def test_a_predictor_that_was_not_written_to_its_end_is_the_old_or_the_new_one(
         (tmp_path / name / "predictor.json").write_text(between)
         assert Predictor.deserialize(tmp_path / name, foundation_model=SeasonalModel()).num_samples == samples
     (tmp_path / "old" / "predictor.json").write_text(json.dumps(options["new"]))
-    with pytest.raises(ValueError, match="goes with another adapter than the one in .*: serialize the predictor again"):
+    with pytest.raises(
+        ValueError, match="belongs to another adapter than the one in .*: serialize the predictor again"
+    ):
         Predictor.deserialize(tmp_path / "old", foundation_model=SeasonalModel())
     old.serialize(tmp_path / "old")
     assert Predictor.deserialize(tmp_path / "old", foundation_model=SeasonalModel()).num_samples == 11
@@ -681,7 +683,7 @@ def _saved(predictor: AdapterPredictor, folder: Path) -> Path:
 
 def test_a_live_model_is_handed_in_again(tmp_path: Path, predictor: AdapterPredictor) -> None:
     predictor.serialize(tmp_path)
-    with pytest.raises(ValueError, match="fitted around a live model"):
+    with pytest.raises(ValueError, match="fitted with a live model"):
         Predictor.deserialize(tmp_path)
     again = Predictor.deserialize(tmp_path, foundation_model=SeasonalModel())
     for one, other in zip(predictor.predict(entries()), again.predict(entries()), strict=True):

@@ -186,7 +186,7 @@ def test_items_find_their_group_by_the_column_or_by_what_was_fitted(fitted: Grou
     cold = later[later["item_id"] == "a"].assign(item_id="new", region="south/1")
     theirs = fitted.adapters_["south/1"].predict(cold.drop(columns="region"))
     assert_same([fitted.predict(cold)], [theirs])
-    with pytest.raises(ValueError, match="item 'new' was not fitted, and there is no column 'region' to tell its gr"):
+    with pytest.raises(ValueError, match="item 'new' was not fitted, and there is no column 'region' for its gr"):
         fitted.predict(cold.drop(columns="region"))
     with pytest.raises(ValueError, match=r"group 'west' was not fitted; the groups are \.\./north, south/1, : leave"):
         fitted.predict(cold.assign(region="west"))
@@ -291,7 +291,7 @@ def test_a_backtest_scores_each_group_and_all_windows() -> None:
         parts = [value[group, "adapter", "all", "all", metric] for group in groups]
         assert value["all", "adapter", "all", "all", metric] == pytest.approx(np.average(parts, weights=[2, 2, 1]))
     assert {model: len(each) for model, each in forecasts.items()} == dict.fromkeys(frame["model"].unique(), 20)
-    with pytest.raises(ValueError, match="a group is called so too"):
+    with pytest.raises(ValueError, match="a group is called 'all', the name of the scores over all groups"):
         grouped().backtest(plain().assign(region="all"))
 
 
@@ -350,7 +350,7 @@ def test_a_fit_goes_on_from_its_folder(tmp_path: Path) -> None:
     again = grouped().fit(turned.query("region == ''"), checkpoint_dir=tmp_path)  # found by name, not by place
     assert sorted(path.name for path in tmp_path.iterdir()) == folders
     assert_same([again.predict()], [one.predict()[3]])
-    with pytest.raises(ValueError, match="group '': .* holds the checkpoints of other work, which differs in data"):
+    with pytest.raises(ValueError, match="group '': .* holds the checkpoints of another job, which differs in data"):
         grouped().fit(plain(200).query("region == ''"), checkpoint_dir=tmp_path)
 
 
@@ -367,7 +367,7 @@ def test_options_are_read_and_set() -> None:
         ours.set_params(adapter__sed=1)
     assert ours.group_column == "kind"
     fitted = grouped().fit(plain().query("region == ''"))
-    with pytest.raises(ValueError, match=r"GroupedAdapter.predict needs a fitted one"):
+    with pytest.raises(ValueError, match=r"GroupedAdapter.predict needs a fitted adapter"):
         fitted.set_params(adapter__seed=1).predict()
 
 

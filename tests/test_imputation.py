@@ -89,7 +89,7 @@ def test_persistence_is_that_of_an_autoregression() -> None:
 def filled(values: np.ndarray, imputer: ChannelImputer) -> tuple[torch.Tensor, torch.Tensor | None]:
     panel = Panel.of(values)
     windows = Windows(
-        panel, np.zeros(1, int), np.array([len(values)]), len(values), 3, Preparation(imputation=imputer.tell(panel))
+        panel, np.zeros(1, int), np.array([len(values)]), len(values), 3, Preparation(imputation=imputer.impute(panel))
     )
     return windows.past(torch.float64)[0], windows.imputation_variance()
 

@@ -91,7 +91,7 @@ class TestStages:
         adapter, warned = fitted(pd.DataFrame({"a": NOISE[:60]}, DATES[:60]))
         (notice,) = of_kind(adapter, "stages")
         assert set(notice.about) == {"calibration", "recalibration", "confirmation"} and notice.said in warned
-        assert "nothing calibrates, and the intervals are as wide as the frozen model makes them" in notice.said
+        assert "the intervals are not calibrated, and as wide as those of the frozen model" in notice.said
         left = [name for name, said in adapter.summary().stages.items() if "left out: the" in said]
         assert set(left) <= set(notice.about)
 
@@ -117,7 +117,7 @@ class TestItems:
     def test_calibration_on_one(self):
         entries = [pd.DataFrame({"a": NOISE[:n]}, DATES[:n]) for n in (200, N, 220)]
         (notice,) = of_kind(fitted(entries)[0], "calibration")
-        assert notice.about == ("1",) and "for the other 2 end before" in notice.said
+        assert notice.about == ("1",) and "because the other 2 items end earlier" in notice.said
         assert not of_kind(fitted([entries[1], entries[1]])[0], "calibration")
 
 

@@ -299,7 +299,7 @@ class TestWhatWasLeft:
     def test_the_folder_that_a_process_works_in_is_not_replaced(self, one, place, monkeypatch):
         monkeypatch.chdir(place / "saved")
         for path in (".", ".."):
-            with pytest.raises(ValueError, match="the folder that this process works in.*: choose a folder in it"):
+            with pytest.raises(ValueError, match="is or contains the working directory.*: choose a folder in it"):
                 one.save(path, overwrite=True)
 
     def test_the_mode_of_a_folder_stays(self, one, place):
@@ -415,9 +415,7 @@ class TestCheckpoints:
             before = found(tmp_path)
             second()
             assert found(tmp_path) == before
-        words = (
-            f"another process or thread works with the checkpoints in {tmp_path}: wait until it has ended, or choose"
-        )
+        words = f"another process or thread uses the checkpoints in {tmp_path}: wait until it has ended, or choose"
         assert len(told) == 2 and all(message.startswith(words) for message in told)
 
     def test_an_error_releases_the_folder(self, tmp_path):
@@ -437,9 +435,9 @@ class TestPaths:
         [
             (None, TypeError, "to be a path, text or os.PathLike, got None"),
             (b"run", TypeError, "got b'run'"),
-            ("", ValueError, "got '', no name of a file"),
-            ("a\0b", ValueError, "no name of a file"),
-            ("\ud800", ValueError, "no name of a file"),
+            ("", ValueError, "got '', an invalid file name"),
+            ("a\0b", ValueError, "an invalid file name"),
+            ("\ud800", ValueError, "an invalid file name"),
             ("x" * 5000, ValueError, "at most 4095 bytes, 255 a name, got 'xxx"),
             ("/".join("x" * 5000), ValueError, "choose a shorter one"),
         ],

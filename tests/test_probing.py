@@ -103,7 +103,7 @@ def test_loading_draws_nothing(tmp_path: Path) -> None:
 
 def test_backbones_that_tell_channels_apart_are_refused() -> None:
     config = PatchTSTConfig(num_input_channels=3, context_length=48, patch_length=8, channel_attention=True)
-    with pytest.raises(ValueError, match="treats its 3 channels differently: expected one for series alone"):
+    with pytest.raises(ValueError, match="treats its 3 channels differently: expected a univariate model"):
         load_foundation_model(PatchTSTModel(config))
 
 
@@ -133,7 +133,7 @@ def test_heads_that_do_not_fit_are_refused() -> None:
     model = load_foundation_model(tiny())
     with pytest.raises(ValueError, match="does not fit the head of"):
         model.with_head({"weight": torch.zeros(2, 2)})
-    with pytest.raises(ValueError, match="seasonal-12 has no head to be trained, and one was trained"):
+    with pytest.raises(ValueError, match="seasonal-12 has no trainable head, got the tensors of one"):
         SeasonalModel().with_head({})
 
 
@@ -198,7 +198,7 @@ def test_the_head_is_saved_and_pickled_with_the_adapter(tmp_path: Path) -> None:
     again = Adapter.load(tmp_path / "saved", foundation_model=tmp_path / "model")
     np.testing.assert_array_equal(again.predict().mean, forecast)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).predict().mean, forecast)
-    with pytest.raises(ValueError, match="seasonal-12 has no head to be trained, and one was trained"):
+    with pytest.raises(ValueError, match="seasonal-12 has no trainable head, got the tensors of one"):
         Adapter.load(tmp_path / "saved", foundation_model=SeasonalModel())
 
 

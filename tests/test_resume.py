@@ -175,7 +175,9 @@ def test_the_folder_of_another_fit_is_refused_and_what_differs_named(tmp_path) -
     one = killed.adapter("residual")
     one.fit(killed.series(), checkpoint_dir=tmp_path / "run")
     other = one.clone().set_params(seed=1, family__lags=3)
-    with pytest.raises(ValueError, match=r"other work, .*family lags \(None there, 3 here\), option seed \(0 there, 1"):
+    with pytest.raises(
+        ValueError, match=r"another job, .*family lags \(None there, 3 here\), option seed \(0 there, 1"
+    ):
         other.fit(killed.series(), checkpoint_dir=tmp_path / "run")
     rows = killed.series()
     rows[5, 1] += 1e-9

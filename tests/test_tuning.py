@@ -118,7 +118,7 @@ def test_a_trial_that_a_killed_process_was_at_is_done_again(tmp_path: Path) -> N
 def test_a_folder_of_another_search_is_refused(tmp_path: Path) -> None:
     rows = series()
     tune(adapter(), rows, {"context_length": [48]}, trials=1, folder=tmp_path)
-    with pytest.raises(ValueError, match="other work, which differs in space context_length"):
+    with pytest.raises(ValueError, match="another job, which differs in space context_length"):
         tune(adapter(), rows, {"context_length": [36, 48]}, trials=1, folder=tmp_path)
     with pytest.raises(ValueError, match="differs in option seed"):
         tune(adapter(seed=1), rows, {"context_length": [48]}, trials=1, folder=tmp_path)
@@ -182,7 +182,7 @@ def test_the_recipe_makes_the_same_adapter(tmp_path: Path) -> None:
     assert recipe["family"] == "linear"
     assert recipe["options"] == {"latent_channels": 2}
     assert recipe["training"]["learning_rate"] == tuned.params["learning_rate"]
-    assert "To be used with context_length=36." in recipe["when"]
+    assert "Use it with context_length=36." in recipe["when"]
     again = base.clone().set_params(family=tmp_path / "tuned.yaml", context_length=36)
     np.testing.assert_array_equal(again.fit(rows).predict().mean, tuned.adapter.fit(rows).predict().mean)
 

@@ -230,23 +230,25 @@ def test_what_goes_with_each_window_is_shuffled_with_it() -> None:
         assert torch.equal(known["first"], future[:, 0])
 
 
-# ------------------------------------------------------------------------------------------------- the season's phase
+# ------------------------------------------------------------------------------------------------- season indices
 
 
-def test_phases_are_those_of_the_dates_also_beyond_the_end():
+def test_season_indices_are_those_of_the_dates_also_beyond_the_end():
     index = pd.date_range("2024-03-30 05:00", periods=60, freq="h", tz="Europe/Berlin")  # the clocks skip an hour
     panel = Panel.of(pd.DataFrame({"a": np.arange(60.0)}, index=index))
     ahead = index.append(panel.future_index(panel.items[0], H))
     windows = Windows(panel, np.zeros(4, dtype=int), np.array([60, 0, 19, 58]), L, H)
-    assert windows.phases == 24
-    assert windows.phase().tolist() == [[ahead[o + h].hour for h in range(H)] for o in windows.origin]
-    assert undated(30).frequency is None and windows_of(undated(30), Split("train", ((0, 30),))).phase().any() == 0
+    assert windows.num_seasons == 24
+    assert windows.season_index().tolist() == [[ahead[o + h].hour for h in range(H)] for o in windows.origin]
+    assert (
+        undated(30).frequency is None and windows_of(undated(30), Split("train", ((0, 30),))).season_index().any() == 0
+    )
 
 
-def test_phases_of_several_items_go_by_their_own_dates():
+def test_season_indices_of_several_items_go_by_their_own_dates():
     panel = dated(("2024-01-01", 20), ("2024-01-03", 20))  # a Monday, a Wednesday
     windows = Windows(panel, np.array([1, 0, 1]), np.array([20, 7, 0]), L, H)
-    assert windows.phase().tolist() == [[1, 2, 3, 4], [0, 1, 2, 3], [2, 3, 4, 5]]
+    assert windows.season_index().tolist() == [[1, 2, 3, 4], [0, 1, 2, 3], [2, 3, 4, 5]]
 
 
 def test_items_that_begin_at_different_dates_have_one_clock():

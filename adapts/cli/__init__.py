@@ -1,4 +1,4 @@
-r"""The command line: `adapts forecast` and `adapts backtest` do what `Adapter` does, `adapts list` what there is."""
+r"""Command line: `adapts forecast` and `adapts backtest` run `Adapter`, `adapts list` lists what can be named."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .forecast import forecast
 from .roster import EXAMPLES as LISTS
 from .roster import list_
 
-# Whatever needs torch is imported when a command runs, so that help comes at once.
+# Modules that need torch are imported when a command runs, so that help is fast.
 app = typer.Typer(
     cls=Reported,
     help="Joint, calibrated multivariate forecasts from a frozen univariate foundation model.",
@@ -31,12 +31,12 @@ app.command("list", epilog=LISTS)(list_)
 
 
 def main() -> None:
-    r"""Runs the command line."""
+    r"""Run the command line."""
     app(prog_name="adapts")
 
 
-def _say_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"adapts {__version__}")
         raise typer.Exit
 
@@ -45,7 +45,7 @@ def _say_version(asked: bool) -> None:
 def _options(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:

@@ -1,8 +1,8 @@
-r"""`adapts backtest`: models beside baselines, on rows held back."""
+r"""`adapts backtest`: scores of models and baselines on held-back rows."""
 
 from __future__ import annotations
 
-__all__ = ["EXAMPLES", "WRITTEN", "backtest", "draw_reliability", "held_back", "say_held_back"]
+__all__ = ["EXAMPLES", "WRITTEN", "backtest", "describe_held_back", "draw_reliability", "held_back"]
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,17 @@ from ..errors import shown
 from ..persistence.ownership import BACKTEST, replaced
 from . import options as o
 from .progress import FIT, Progress
-from .run import adapter_of, add, data_of, draw, hand_over, report, require_place, scores_of, unsaid
+from .run import (
+    adapter_of,
+    data_of,
+    emit,
+    nested_scores,
+    report,
+    require_output,
+    save_figure,
+    without_fit_warnings,
+    write_json,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,33 +49,35 @@ EXAMPLES = """\
 def backtest(
     context: typer.Context,
     data: o.Data,
-    prediction_length: Annotated[int, typer.Option(min=1, help="How many steps to forecast.")],
+    prediction_length: Annotated[int, typer.Option(min=1, help="The number of steps to forecast.")],
     output: Annotated[Path | None, typer.Option(help="The folder to write, if any.")] = None,
     windows: Annotated[
         int | None,
-        typer.Option(min=1, help="How many origins; by default what the last fifth or the card's test rows hold."),
+        typer.Option(
+            min=1, help="The number of origins; by default as many as fit in the last fifth or the card's test rows."
+        ),
     ] = None,
     stride: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="The rows from one origin to the next; by default about the prediction length, without a common "
-            "factor with the season.",
+            help="The number of rows between origins; by default about the prediction length, without a common "
+            "factor with the season length.",
         ),
     ] = None,
     scale: Annotated[
-        str, typer.Option(help="What divides the scores: train, the standard deviation of the train rows, or none.")
+        str, typer.Option(help="The unit of the scores: train, the standard deviation of the train rows, or none.")
     ] = "train",
     baselines: Annotated[
         list[str] | None,
         typer.Option(
-            help="Baselines, separated by commas: frozen-model, last-value, seasonal-naive (these by default), drift, "
+            help="Baselines, comma-separated: frozen-model, last-value, seasonal-naive (by default these), drift, "
             "nlinear, var; all or none."
         ),
     ] = None,
-    refit: Annotated[bool, typer.Option("--refit", help="Fit anew before each origin.")] = False,
+    refit: Annotated[bool, typer.Option("--refit", help="Refit before each origin.")] = False,
     family: Annotated[list[str] | None, typer.Option(show_default="residual", **o.FAMILY)] = None,
-    recipe: Annotated[list[Path] | None, typer.Option(help="A recipe of your own (YAML).", **o.RECIPE)] = None,
+    recipe: Annotated[list[Path] | None, typer.Option(help="The file of a custom recipe (YAML).", **o.RECIPE)] = None,
     option: o.Option = None,
     foundation_model: o.FoundationModel = "bolt-nano",
     context_length: o.ContextLength = None,
@@ -97,49 +109,51 @@ def backtest(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
-    r"""Score models on held-back rows of DATA beside the frozen model and baselines, at rolling origins.
+    r"""Score models, the frozen model and baselines on held-back rows of DATA, at rolling origins.
 
-    Each model is fitted once before the rows held back (a card's test rows, or the last fifth). The table is printed,
-    and below it by how much the CRPS of each model differs from the frozen model's. With --output, scores.csv,
-    scores.json, scores_by_lead.png and reliability.png are written, all at once at the end.
+    Each model is fitted once on the rows before the held-back rows (a card's test rows, or the last fifth). The command
+    prints the scores, and the difference in CRPS between each model and the frozen model. With --output, it writes
+    scores.csv, scores.json, scores_by_lead.png and reliability.png, all at once at the end.
 
-    --family and --recipe may be repeated: each is a model of the table, under its name.
+    --family and --recipe may be repeated: each adds a model to the table, under its name.
     """  # noqa: DOC501
     from .._logging import set_verbosity
 
     if verbose:
         set_verbosity("info")
     recipes: dict[str, str | Path] = {}
-    for each in [*(family or ()), *(recipe or ())]:
-        name = each.stem if isinstance(each, Path) else each
+    for model in [*(family or ()), *(recipe or ())]:
+        name = model.stem if isinstance(model, Path) else model
         if name in recipes:
-            raise ValueError(f"two models are called {shown(name)}: name each family once, and no recipe as a family")
-        recipes[name] = each
+            raise ValueError(
+                f"two models are called {shown(name)}: pass each family once, and rename recipes called like a family"
+            )
+        recipes[name] = model
     if len(recipes) > 1 and option:
-        raise ValueError("--option is of one family, and several models are asked for: give each a recipe of its own")
+        raise ValueError("--option applies to one family, got several models: pass each as a recipe of its own")
     if output is None and overwrite:
-        raise ValueError("--overwrite replaces the folder of --output, and none is named")
+        raise ValueError("--overwrite replaces the folder of --output, got no --output: pass both, or neither")
     if output is not None:
-        kept = [] if checkpoint_dir is None else [checkpoint_dir]
-        require_place(output, BACKTEST, [data, *(recipe or ())], kept, overwrite=overwrite)
-    asked = o.asked(context)
-    with Progress(None, shown=not (quiet or verbose)) as progress, unsaid():
-        content, table, about = _score(
-            asked, recipes or {"residual": "residual"}, output, checkpoint_dir, progress, overwrite=overwrite
+        checkpoints = [] if checkpoint_dir is None else [checkpoint_dir]
+        require_output(output, BACKTEST, [data, *(recipe or ())], checkpoints, overwrite=overwrite)
+    arguments = o.arguments_of(context)
+    with Progress(None, shown=not (quiet or verbose)) as progress, without_fit_warnings():
+        content, table, summary = _score(
+            arguments, recipes or {"residual": "residual"}, output, checkpoint_dir, progress, overwrite=overwrite
         )
     paths = [] if output is None else [output / name for name in WRITTEN]
-    lines = [table] if quiet else [table, about, *([f"Written: {', '.join(map(str, paths))}"] if paths else [])]
+    lines = [table] if quiet else [table, summary, *([f"Written: {', '.join(map(str, paths))}"] if paths else [])]
     several = len(content["notices"]) > 1
     notes = [
         f"{name}: {notice['said']}" if several else notice["said"]
-        for name, told in content["notices"].items()
-        for notice in told
+        for name, notices in content["notices"].items()
+        for notice in notices
     ]
-    hand_over(content, paths, as_json=as_json, lines=lines, notes=[] if quiet else notes)
+    emit(content, paths, as_json=as_json, lines=lines, notes=[] if quiet else notes)
 
 
 def _score(
-    asked: dict[str, Any],
+    arguments: dict[str, Any],
     recipes: dict[str, str | Path],
     output: Path | None,
     checkpoint_dir: Path | None,
@@ -147,57 +161,59 @@ def _score(
     *,
     overwrite: bool,
 ) -> tuple[dict[str, Any], str, str]:
-    r"""Scores, and writes where a folder is named; returns what scores.json holds, the table, and lines about it."""
+    r"""Run the backtest and write any output; return the content of scores.json, the table and a summary."""
     from ..evaluation.backtest import count_stages, roll
     from ..evaluation.plots import scores_by_lead
     from ..evaluation.tables import format_table
     from ..foundation import load_foundation_model
 
     progress.stage("load the foundation model")
-    model = load_foundation_model(asked["foundation_model"], device=asked["device"])  # one for all
-    models = {name: adapter_of(asked, recipe, model) for name, recipe in recipes.items()}
+    model = load_foundation_model(arguments["foundation_model"], device=arguments["device"])  # shared by all models
+    models = {name: adapter_of(arguments, recipe, model) for name, recipe in recipes.items()}
     for adapter in models.values():
         if not adapter.family.capabilities.closed_form:
             adapter.trainer_options = progress.trainer_options()
-    baselines = _baselines(asked["baselines"])
-    stages = count_stages(models, baselines, refit=asked["refit"])
-    progress.expect(None if stages is None else stages + (FIT - 1) * len(models) + 3)
-    progress.stage(f"read {asked['data']}")
-    dataset = data_of(asked)
+    baselines = _baselines(arguments["baselines"])
+    stages = count_stages(models, baselines, refit=arguments["refit"])
+    progress.set_total(None if stages is None else stages + (FIT - 1) * len(models) + 3)
+    progress.stage(f"read {arguments['data']}")
+    dataset = data_of(arguments)
     result = roll(
         models,
         dataset,
-        **{name: asked[name] for name in ("windows", "stride", "scale", "refit", "num_samples", "seed")},
+        **{name: arguments[name] for name in ("windows", "stride", "scale", "refit", "num_samples", "seed")},
         baselines=baselines,
         checkpoint_dir=checkpoint_dir,
         on_progress=lambda stage: progress.stage(stage, FIT if stage.startswith("fit") else 1),
     )
-    compared = FROZEN in result.pits
-    differences = result.differences(FROZEN) if compared else None
-    facts = held_back(result, asked["scale"])
+    has_frozen = FROZEN in result.pits
+    differences = result.differences(FROZEN) if has_frozen else None
+    facts = held_back(result, arguments["scale"])
     content = {
-        **report(asked, dataset, model),
+        **report(arguments, dataset, model),
         "held_back": facts,
         "notices": {name: adapter.summary().to_dict()["notices"] for name, adapter in result.adapters.items()},
-        "scores": scores_of(result.frame),  # by model, channel, block of leads, metric
+        "scores": nested_scores(result.frame),  # by model, channel, block of leads, metric
         "differences": [] if differences is None else _plain(differences),
     }
     if output is not None:
         progress.stage(f"write {output}")
         with replaced(output, BACKTEST, overwrite=overwrite) as folder:
             result.frame.to_csv(folder / "scores.csv", index=False)
-            add(folder / "scores.json", content)
-            draw(folder / "scores_by_lead.png", scores_by_lead(result.by_lead(), title=dataset.name))
-            reliability = draw_reliability(result, [*list(models)[:3], FROZEN])  # it has four colours
-            draw(folder / "reliability.png", reliability)
-    about = say_held_back(facts, asked["prediction_length"])
+            write_json(folder / "scores.json", content)
+            save_figure(folder / "scores_by_lead.png", scores_by_lead(result.by_lead(), title=dataset.name))
+            reliability = draw_reliability(result, [*list(models)[:3], FROZEN])  # the plot has four colours
+            save_figure(folder / "reliability.png", reliability)
+    summary = describe_held_back(facts, arguments["prediction_length"])
     if differences is not None:
-        about += f"\nCRPS v. {FROZEN}: below zero is better; in brackets the 90 % interval, where windows are enough."
-    return content, format_table(result.frame, differences), about
+        summary += (
+            f"\nCRPS v. {FROZEN}: below zero is better; in brackets the 90 % interval, if there are enough windows."
+        )
+    return content, format_table(result.frame, differences), summary
 
 
 def _baselines(given: Sequence[str] | None) -> bool | str | list[str]:
-    r"""The baselines as `roll` takes them; the hyphens of the shell are the spaces of their names."""
+    r"""Return the baselines as `roll` accepts them, with spaces in place of hyphens."""
     from ..errors import unknown
     from ..evaluation.backtest import ALL_BASELINES
 
@@ -210,21 +226,21 @@ def _baselines(given: Sequence[str] | None) -> bool | str | list[str]:
             raise unknown("baseline", name, (*named, "all", "none"))
     if "none" in names and set(names) != {"none"}:
         given_names = ",".join(names)[:100]
-        raise ValueError(f"--baselines none stands alone, got {given_names}: leave out none, or the others")
+        raise ValueError(f"--baselines none excludes all others, got {given_names}: leave out none, or the others")
     if "all" in names:
         return "all"
     return [named[name] for name in names if name != "none"] or False
 
 
 def held_back(result: Backtest, scale: str = "train") -> dict[str, Any]:
-    r"""Tells what was held back.
+    r"""Describe the held-back windows.
 
     Arguments:
         result: The backtest.
-        scale: What divides its scores.
+        scale: The unit of its scores.
 
     Returns:
-        The facts, as JSON can hold them.
+        The description, of JSON values.
     """
     windows = result.windows
     return {
@@ -235,11 +251,11 @@ def held_back(result: Backtest, scale: str = "train") -> dict[str, Any]:
     }
 
 
-def say_held_back(facts: dict[str, Any], horizon: int) -> str:
-    r"""Says the same in a sentence.
+def describe_held_back(facts: dict[str, Any], horizon: int) -> str:
+    r"""Format the description of the held-back windows as a sentence.
 
     Arguments:
-        facts: What `held_back` tells.
+        facts: The description from `held_back`.
         horizon: The number of steps of a window.
 
     Returns:
@@ -253,17 +269,17 @@ def say_held_back(facts: dict[str, Any], horizon: int) -> str:
 
 
 def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    r"""The rows of a frame as JSON can hold them."""
-    plain = frame.astype(object).where(frame.notna(), None)
-    return [dict(zip(map(str, plain.columns), row, strict=True)) for row in plain.itertuples(index=False)]
+    r"""Return the rows of a frame as JSON values."""
+    records = frame.astype(object).where(frame.notna(), None)
+    return [dict(zip(map(str, records.columns), row, strict=True)) for row in records.itertuples(index=False)]
 
 
 def draw_reliability(result: Backtest, models: Sequence[str]) -> Figure:
-    r"""Draws whether models were calibrated.
+    r"""Plot the calibration of models.
 
     Arguments:
         result: The backtest.
-        models: The models to draw; those that it did not score are left out.
+        models: The models to plot; those without scores are left out.
 
     Returns:
         The figure.

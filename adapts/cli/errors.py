@@ -1,4 +1,4 @@
-r"""How a command ends: the exit codes, and one line for each error."""
+r"""Exit codes and error messages of the commands."""
 
 from __future__ import annotations
 
@@ -18,69 +18,69 @@ import typer
 from typer.core import TyperGroup
 
 EXIT_CODES = """\
-**Exit codes**: 0 done; 2 a mistake in what was asked, told in one line; 1 anything else, told in one line \
-(--verbose shows where); 130 stopped by Ctrl-C, with nothing half written."""
+**Exit codes**: 0 success; 2 invalid options or data, reported in one line; 1 any other error, reported in one line \
+(--verbose shows the traceback); 130 interrupted by Ctrl-C, without incomplete output."""
 
-LONGEST = 1000  # letters of a message
+MAX_LENGTH = 1000  # characters of a message
 
-_UsageError: Any = typer.BadParameter.__mro__[1]  # typer gives it no name of its own
+_UsageError: Any = typer.BadParameter.__mro__[1]  # typer exports no name for it
 
 
 class Reported(TyperGroup):
-    r"""The commands, and the one place where their errors end: one line to stderr, or JSON to stdout by --json."""
+    r"""Group of the commands that reports their errors: in one line on stderr, or with --json as JSON on stdout."""
 
-    def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *extra: Any, **options: Any) -> Any:
         given = list(sys.argv[1:] if args is None else args)
-        if isinstance(sys.stdout, TextIOWrapper):  # a name that the terminal's encoding lacks is written as its code
+        if isinstance(sys.stdout, TextIOWrapper):  # characters that the terminal cannot encode are escaped
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
-            code = super().main(args, *rest, **{**options, "standalone_mode": False})
+            code = super().main(args, *extra, **{**options, "standalone_mode": False})
             _flush()
         except SystemExit as end:
             if not isinstance(end.__context__, KeyboardInterrupt):
                 raise
-            code = 130  # Lightning makes its own end of an interrupted training
+            code = 130  # Lightning exits by itself if training is interrupted
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                _leave(1)  # whoever read the output has closed it
-            _leave(_tell(error, given))
+                _exit(1)  # the reader of the output has closed it
+            _exit(_report(error, given))
         if code == 130:
-            _say("interrupted, with nothing half written", given)
+            _print_error("interrupted, without incomplete output", given)
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _tell(error: Exception, given: Sequence[str]) -> int:
-    r"""Tells an error in one line and returns the exit code."""
+def _report(error: Exception, given: Sequence[str]) -> int:
+    r"""Report an error in one line and return the exit code."""
     verbose = any(re.fullmatch("--verbose|-q*vq*", word) for word in given)
     if verbose:
         traceback.print_exception(error)
     if isinstance(error, _UsageError):
         command = error.ctx.command_path if error.ctx else "adapts"
-        message = error.format_message().rstrip(".").replace("Value error, ", "")  # pydantic's name for it
-        _say(f"{message}: see {command} --help", given)
+        message = error.format_message().rstrip(".").replace("Value error, ", "")  # the prefix of pydantic
+        _print_error(f"{message}: see {command} --help", given)
         return 2
     if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-        _say(f"input or output failed ({error.strerror}): free its place, or name another", given)
+        _print_error(f"input or output failed ({error.strerror}): free disk space, or choose another place", given)
         return 2
     if isinstance(error, ValueError | OSError):
-        _say(str(error), given)
+        _print_error(str(error), given)
         return 2
     if isinstance(error, MemoryError):
-        _say(f"this needs more memory than there is: ask for less {error}", given)
+        _print_error(f"the memory is not sufficient: reduce the amount of data or samples {error}", given)
         return 1
-    _say(f"{type(error).__name__}: {error}" + ("" if verbose else " (--verbose shows where)"), given)
+    _print_error(f"{type(error).__name__}: {error}" + ("" if verbose else " (--verbose shows the traceback)"), given)
     return 1
 
 
-def _say(message: str, given: Sequence[str]) -> None:
+def _print_error(message: str, given: Sequence[str]) -> None:
     line = " ".join(message.split())
-    if len(line) > LONGEST:  # it echoes what was typed
-        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    if len(line) > MAX_LENGTH:  # it repeats the input
+        line = f"{line[: MAX_LENGTH // 2]} ... {line[-MAX_LENGTH // 2 :]}"
     if "--json" in given:
         try:
             typer.echo(json.dumps({"error": line}))
             _flush()
-        except OSError:  # stdout takes nothing: perhaps that is the error
+        except OSError:  # stdout is not writable: perhaps that is the error
             pass
         else:
             return
@@ -88,12 +88,12 @@ def _say(message: str, given: Sequence[str]) -> None:
 
 
 def _flush() -> None:
-    if sys.stdout is not None:  # as where it was closed before the command began
+    if sys.stdout is not None:  # None if it was closed before the command began
         sys.stdout.flush()
 
 
-def _leave(code: int) -> NoReturn:
-    r"""Ends the process; what stdout did not take is given up, for Python would try it once more, and complain."""
+def _exit(code: int) -> NoReturn:
+    r"""End the process; discard unwritten output, which Python would otherwise try to write again."""
     try:
         _flush()
     except OSError:

@@ -1,4 +1,4 @@
-r"""`adapts forecast`: the main job, from a file to forecasts, scores and pictures."""
+r"""`adapts forecast`: forecasts, scores and plots of a file."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import typer
 from ..persistence import ownership
 from ..persistence.ownership import RUN, replaced
 from . import options as o
-from .backtest import draw_reliability, held_back, say_held_back
+from .backtest import describe_held_back, draw_reliability, held_back
 from .progress import FIT, Progress
 from .run import (
     READING,
     adapter_of,
-    add,
     data_of,
-    draw,
-    hand_over,
+    emit,
+    nested_scores,
     reading_of,
     report,
-    require_place,
-    scores_of,
-    unsaid,
+    require_output,
+    save_figure,
+    without_fit_warnings,
+    write_json,
 )
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
 CSV_LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 WRITTEN = ("forecast.csv", "scores.json", "forecast.png", "reliability.png", "adapter")
-PREDICTED = ("forecast.csv", "forecast.png")  # all that --from writes
-HELD_BACK, ALL_ROWS = "held back", "all rows"  # the folders of checkpoints of the two fits
+PREDICTED = ("forecast.csv", "forecast.png")  # the output of --from
+HELD_BACK, ALL_ROWS = "held back", "all rows"  # the checkpoint folders of the two fits
 
-# What a saved adapter holds, so that --from takes no other.
+# Options that a saved adapter determines, which --from rejects.
 _SAVED = ("family", "recipe", "option", "context_length", "objective", "horizon_weights",
           "learning_rate", "posterior_draws", "copula", "recalibration", "gate", "support",
           "probe_head", "max_windows", "columns", "past_covariates", "known_covariates", "calendar", "static",
@@ -68,16 +68,16 @@ def forecast(
     data: o.Data,
     output: Annotated[Path, typer.Option(help="The folder to write.")],
     prediction_length: Annotated[
-        int | None, typer.Option(min=1, help="How many steps to forecast; with --from, as the adapter was fitted.")
+        int | None, typer.Option(min=1, help="The number of steps to forecast; with --from, that of the saved adapter.")
     ] = None,
     from_: Annotated[
         Path | None,
         typer.Option(
-            "--from", metavar="FOLDER", help="Predict with a saved adapter, such as run/adapter; fit nothing."
+            "--from", metavar="FOLDER", help="Forecast with a saved adapter, such as run/adapter, without a fit."
         ),
     ] = None,
     family: Annotated[str, typer.Option(**o.FAMILY)] = "residual",
-    recipe: Annotated[Path | None, typer.Option(help="A recipe of your own (YAML).", **o.RECIPE)] = None,
+    recipe: Annotated[Path | None, typer.Option(help="The file of a custom recipe (YAML).", **o.RECIPE)] = None,
     option: o.Option = None,
     foundation_model: o.FoundationModel = "bolt-nano",
     context_length: o.ContextLength = None,
@@ -94,7 +94,9 @@ def forecast(
     static: o.Static = None,
     future: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The known covariates at the steps ahead.", rich_help_panel=o.READING),
+        typer.Option(
+            metavar="FILE", help="The file of the known covariates at the prediction steps.", rich_help_panel=o.READING
+        ),
     ] = None,
     timestamp_column: o.TimestampColumn = None,
     item_column: o.ItemColumn = None,
@@ -113,13 +115,14 @@ def forecast(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
-    r"""Forecast the steps after the last row of DATA, and score the same on rows held back.
+    r"""Forecast the steps after the last row of DATA, and score such forecasts on held-back rows.
 
-    An adapter is fitted before the rows held back (a card's test rows, or the last fifth) and scored on them beside
-    the frozen model, the last value and the seasonal naive; then another is fitted on all rows, and forecasts. Written
-    are forecast.csv, scores.json, forecast.png, reliability.png and the adapter itself, all at once at the end.
+    An adapter is fitted on the rows before the held-back rows (a card's test rows, or the last fifth). The command
+    scores it, the frozen model, the last value and the seasonal naive on these. A second adapter is fitted on all rows
+    and makes the forecast. The command writes forecast.csv, scores.json, forecast.png, reliability.png and the
+    adapter, all at once at the end.
 
-    With --from, a saved adapter forecasts the steps after the last row of DATA: forecast.csv and forecast.png.
+    With --from, a saved adapter makes the forecast, and the command writes forecast.csv and forecast.png.
     """  # noqa: DOC501
     from .._logging import set_verbosity
 
@@ -129,34 +132,38 @@ def forecast(
         for name in _SAVED:
             if o.was_given(context, name):
                 typed = f"--{'no-' if context.params[name] is False else ''}{name.replace('_', '-')}"
-                raise ValueError(f"--from predicts with an adapter as it was saved, and takes no {typed}")
+                raise ValueError(
+                    f"--from forecasts with an adapter as it was saved, and takes no {typed}: leave it out"
+                )
     elif prediction_length is None:
-        raise ValueError("a forecast needs --prediction-length, how many steps to forecast, or --from RUN/adapter")
+        raise ValueError("a forecast needs --prediction-length, the number of steps to forecast, or --from RUN/adapter")
     if from_ is None and (known_covariates is None) != (future is None):
         raise ValueError(
-            "--known-covariates names the columns and --future the file of their values at the steps ahead: give both"
+            "--known-covariates names the columns and --future the file of their future values: pass both, or neither"
         )
     if recipe is not None and o.was_given(context, "family"):
-        raise ValueError("--family names a recipe of the shelf and --recipe one of your own: give one of them")
+        raise ValueError("--family names a preset and --recipe the file of a custom recipe: give one of them")
     written = WRITTEN if from_ is None else PREDICTED
-    kept = [] if checkpoint_dir is None else [checkpoint_dir / name for name in (HELD_BACK, ALL_ROWS)]
+    checkpoints = [] if checkpoint_dir is None else [checkpoint_dir / name for name in (HELD_BACK, ALL_ROWS)]
     kind = RUN if from_ is None else ownership.PREDICTED
-    require_place(output, kind, [data, recipe, from_, future], kept, overwrite=overwrite)
-    asked = o.asked(context)
-    with Progress(2 * FIT + 8, shown=not (quiet or verbose)) as progress, unsaid():
+    require_output(output, kind, [data, recipe, from_, future], checkpoints, overwrite=overwrite)
+    arguments = o.arguments_of(context)
+    with Progress(2 * FIT + 8, shown=not (quiet or verbose)) as progress, without_fit_warnings():
         if from_ is None:
-            content, table, about = _fit(asked, recipe or family, output, checkpoint_dir, progress, overwrite=overwrite)
+            content, table, summary = _fit(
+                arguments, recipe or family, output, checkpoint_dir, progress, overwrite=overwrite
+            )
         else:
             model = foundation_model if o.was_given(context, "foundation_model") else None
-            content, table, about = _predict(asked, from_, model, output, progress, overwrite=overwrite)
+            content, table, summary = _predict(arguments, from_, model, output, progress, overwrite=overwrite)
     paths = [output / name for name in written]
-    lines = [table] if quiet else [table, about, f"Written: {', '.join(map(str, paths))}"]
+    lines = [table] if quiet else [table, summary, f"Written: {', '.join(map(str, paths))}"]
     notes = [notice["said"] for notice in content["adapter"]["notices"]]
-    hand_over(content, paths, as_json=as_json, lines=lines, notes=[] if quiet else notes)
+    emit(content, paths, as_json=as_json, lines=lines, notes=[] if quiet else notes)
 
 
 def _fit(
-    asked: dict[str, Any],
+    arguments: dict[str, Any],
     recipe: str | Path,
     output: Path,
     checkpoint_dir: Path | None,
@@ -164,51 +171,51 @@ def _fit(
     *,
     overwrite: bool,
 ) -> tuple[dict[str, Any], str, str]:
-    r"""Fits, scores, fits on all rows, and writes; returns what scores.json holds, the table, and a line about it."""
+    r"""Fit, score, refit on all rows and write the output; return scores.json, the table and a summary."""
     from ..evaluation.backtest import roll
     from ..evaluation.tables import format_table
     from ..persistence import saving
 
     progress.stage("load the foundation model")
-    adapter = adapter_of(asked, recipe)
+    adapter = adapter_of(arguments, recipe)
     if not adapter.family.capabilities.closed_form:
         adapter.trainer_options = progress.trainer_options()
-    progress.stage(f"read {asked['data']}")
-    dataset = data_of(asked)
+    progress.stage(f"read {arguments['data']}")
+    dataset = data_of(arguments)
     result = roll(
         adapter,
         dataset,
-        num_samples=asked["num_samples"],
-        seed=asked["seed"],
+        num_samples=arguments["num_samples"],
+        seed=arguments["seed"],
         checkpoint_dir=None if checkpoint_dir is None else checkpoint_dir / HELD_BACK,
         on_progress=lambda stage: progress.stage(f"held back: {stage}", FIT if stage == "fit" else 1),
     )
     progress.stage("fit on all rows", FIT)
-    kept = None if checkpoint_dir is None else checkpoint_dir / ALL_ROWS
-    adapter.fit(replace(dataset, borders=None, end=None), checkpoint_dir=kept)
+    checkpoints = None if checkpoint_dir is None else checkpoint_dir / ALL_ROWS
+    adapter.fit(replace(dataset, borders=None, end=None), checkpoint_dir=checkpoints)
     progress.stage("forecast")
-    forecasts = _several(adapter.predict(**_ahead(asked)))
+    forecasts = _as_list(adapter.predict(**_ahead(arguments)))
     progress.stage(f"write {output}")
     facts = held_back(result)
     content = {
-        **report(asked, dataset, adapter.model),
+        **report(arguments, dataset, adapter.model),
         "held_back": {**facts, "adapter": result.adapter.summary().to_dict()},
         "adapter": adapter.summary().to_dict(),
-        "scores": scores_of(result.frame),  # by model, channel, block of leads, metric
+        "scores": nested_scores(result.frame),  # by model, channel, block of leads, metric
     }
     with replaced(output, RUN, overwrite=overwrite) as folder:
         _table(forecasts).to_csv(folder / "forecast.csv", index=False)
-        add(folder / "scores.json", content)
-        draw(folder / "forecast.png", _draw_both(dataset, result, forecasts))
-        draw(folder / "reliability.png", draw_reliability(result, ("adapter", "frozen model")))
+        write_json(folder / "scores.json", content)
+        save_figure(folder / "forecast.png", _draw_both(dataset, result, forecasts))
+        save_figure(folder / "reliability.png", draw_reliability(result, ("adapter", "frozen model")))
         saving.write(adapter.require_fitted("save"), adapter, folder / "adapter")
-    return content, format_table(result.frame), say_held_back(facts, adapter.prediction_length)
+    return content, format_table(result.frame), describe_held_back(facts, adapter.prediction_length)
 
 
 def _predict(
-    asked: dict[str, Any], saved: Path, model: str | None, output: Path, progress: Progress, *, overwrite: bool
+    arguments: dict[str, Any], saved: Path, model: str | None, output: Path, progress: Progress, *, overwrite: bool
 ) -> tuple[dict[str, Any], str, str]:
-    r"""Forecasts with a saved adapter, and writes; returns the result, no table, and a line about it."""
+    r"""Forecast with a saved adapter and write the output; return the result, no table and a summary."""
     from ..adapter import Adapter
     from ..evaluation.plots import Fan, fan_chart
     from ..persistence.saving import load
@@ -217,44 +224,44 @@ def _predict(
         return f"--from {saved} --foundation-model {name}"
 
     progress.stage(f"load {saved}")
-    adapter = load(Adapter, saved, foundation_model=model, device=asked["device"], call=call)
-    length = asked["prediction_length"]
+    adapter = load(Adapter, saved, foundation_model=model, device=arguments["device"], call=call)
+    length = arguments["prediction_length"]
     if length not in (None, adapter.prediction_length):
         raise ValueError(
             f"{saved} was fitted to forecast {adapter.prediction_length} steps, got --prediction-length {length}: "
             "leave it out, or fit another adapter"
         )
-    progress.stage(f"read {asked['data']}")
-    asked = {name: asked[name] for name in ("data", "from", "future", *READING)}
-    dataset = data_of(asked, adapter)
+    progress.stage(f"read {arguments['data']}")
+    arguments = {name: arguments[name] for name in ("data", "from", "future", *READING)}
+    dataset = data_of(arguments, adapter)
     progress.stage("forecast", 2 * FIT)
-    forecasts = _several(adapter.predict(dataset, **_ahead(asked)))
+    forecasts = _as_list(adapter.predict(dataset, **_ahead(arguments)))
     progress.stage(f"write {output}")
     with replaced(output, ownership.PREDICTED, overwrite=overwrite) as folder:
         _table(forecasts).to_csv(folder / "forecast.csv", index=False)
         fan = Fan("forecast", forecasts[0].index, forecasts[0].joint_distribution)
         observed = _observed(dataset, 4 * len(fan.index))
-        draw(folder / "forecast.png", fan_chart(observed, [fan], title=_title(dataset), notes=_notes(forecasts)))
-    content = {**report(asked, dataset, adapter.model), "adapter": adapter.summary().to_dict()}
+        save_figure(folder / "forecast.png", fan_chart(observed, [fan], title=_title(dataset), notes=_notes(forecasts)))
+    content = {**report(arguments, dataset, adapter.model), "adapter": adapter.summary().to_dict()}
     return content, "", f"{len(fan.index)} steps from {fan.index[0]} on."
 
 
-def _ahead(asked: dict[str, Any]) -> dict[str, Any]:
-    r"""What `predict` is told of the steps ahead."""
-    if asked["future"] is None:
+def _ahead(arguments: dict[str, Any]) -> dict[str, Any]:
+    r"""Return the options of `predict` for future covariates."""
+    if arguments["future"] is None:
         return {}
     return {
-        "future": asked["future"],
-        **{name: reading_of(asked)[name] for name in ("item_column", "timestamp_column")},
+        "future": arguments["future"],
+        **{name: reading_of(arguments)[name] for name in ("item_column", "timestamp_column")},
     }
 
 
-def _several(predicted: Forecast | list[Forecast]) -> list[Forecast]:
+def _as_list(predicted: Forecast | list[Forecast]) -> list[Forecast]:
     return predicted if isinstance(predicted, list) else [predicted]
 
 
 def _table(forecasts: list[Forecast]) -> pd.DataFrame:
-    r"""The forecasts as the CSV holds them, its numbers with as many digits as give the same bits when read."""
+    r"""Return the forecasts as rows of the CSV, whose numbers are read back exactly."""
     import pandas as pd
 
     tables: list[pd.DataFrame] = [forecast.to_pandas(quantile_levels=CSV_LEVELS) for forecast in forecasts]
@@ -262,7 +269,7 @@ def _table(forecasts: list[Forecast]) -> pd.DataFrame:
 
 
 def _draw_both(dataset: Dataset, result: Backtest, forecasts: list[Forecast]) -> Figure:
-    r"""The fan chart of the first item: the last steps seen, forecast while held back, and those after the end."""
+    r"""Plot the forecasts of the first item: of its last steps, held back, and of the steps after its end."""
     import numpy as np
 
     from ..data.windows import Windows
@@ -279,12 +286,12 @@ def _draw_both(dataset: Dataset, result: Backtest, forecasts: list[Forecast]) ->
 
 
 def _notes(forecasts: list[Forecast]) -> list[str]:
-    r"""What there is to know of the fit, a sentence each."""
+    r"""Return the notices of the fit as sentences."""
     return [notice.said for notice in forecasts[0].notices]
 
 
 def _observed(dataset: Dataset, rows: int) -> pd.DataFrame:
-    r"""The last rows of the first item."""
+    r"""Return the last rows of the first item."""
     import pandas as pd
 
     panel = dataset.panel.select(dataset.panel.targets)

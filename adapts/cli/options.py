@@ -1,8 +1,8 @@
-r"""The options that commands share, under the names that `Adapter` gives them, and what their text means."""
+r"""Options that commands share, with the names of `Adapter`, and the parsing of their values."""
 
 from __future__ import annotations
 
-__all__ = ["asked", "family_options", "support", "was_given"]
+__all__ = ["arguments_of", "family_options", "support", "was_given"]
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,7 +15,7 @@ import typer
 from ..errors import shown
 from ..options import FIELDS, MODEL, RUN
 
-#: The group of options that say how data are read.
+#: The group of the options for reading data.
 READING = "How DATA is read"
 
 
@@ -41,58 +41,58 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A file (CSV, Parquet, ...), or the name of a card: see `adapts list datasets`.",
+        help="A file (CSV, Parquet, ...), or the name of a data card: see `adapts list datasets`.",
         autocompletion=_cards,
     ),
 ]
 Columns = Annotated[
     list[str] | None,
     typer.Option(
-        help="A column to forecast, or several separated by commas; may be repeated. All by default.",
+        help="A column to forecast, or several, comma-separated; may be repeated. All by default.",
         rich_help_panel=READING,
     ),
 ]
 PastCovariates = Annotated[
     list[str] | None,
-    typer.Option(help="Columns to read beside the targets, not forecast; as --columns.", rich_help_panel=READING),
+    typer.Option(help="Covariates that are known up to the forecast origin; as --columns.", rich_help_panel=READING),
 ]
 KnownCovariates = Annotated[
     list[str] | None,
-    typer.Option(help="Columns whose future values are known; as --columns.", rich_help_panel=READING),
+    typer.Option(help="Covariates whose future values are known; as --columns.", rich_help_panel=READING),
 ]
 Calendar = Annotated[
     bool,
-    typer.Option("--calendar", help="Take the time of day, week and year as known.", rich_help_panel=READING),
+    typer.Option("--calendar", help="Use the time of day, week and year as known covariates.", rich_help_panel=READING),
 ]
 Static = Annotated[
     list[str] | None,
-    typer.Option(help="Columns that say something of each series as a whole; as --columns.", rich_help_panel=READING),
+    typer.Option(help="Static covariates, constant within each series; as --columns.", rich_help_panel=READING),
 ]
 TimestampColumn = Annotated[
-    str | None, typer.Option(help="The column of the dates; found by default.", rich_help_panel=READING)
+    str | None, typer.Option(help="The column of the dates; detected by default.", rich_help_panel=READING)
 ]
 ItemColumn = Annotated[
     list[str] | None,
     typer.Option(
-        help="The column, or columns, that name the series of a long file; as --columns.", rich_help_panel=READING
+        help="The column, or columns, that name the series in a long file; as --columns.", rich_help_panel=READING
     ),
 ]
 Frequency = Annotated[
     str | None,
-    typer.Option(help="The time step as pandas names it; inferred by default.", rich_help_panel=READING),
+    typer.Option(help="The pandas alias of the time step; inferred by default.", rich_help_panel=READING),
 ]
 Regularise = Annotated[
     bool,
     typer.Option(
         "--regularise",
-        help="Sort the dates, merge repeated ones, put NaN where some are missing.",
+        help="Sort the dates, average repeated ones, and insert NaN for missing ones.",
         rich_help_panel=READING,
     ),
 ]
 
 
 def _shared(name: str, *flags: str, **more: Any) -> Any:
-    r"""The option of a command that is one of `Adapter`'s: its help and its group are declared there."""
+    r"""Return the command-line option for an option of `Adapter`, with its help and its group."""
     about = FIELDS[name].metadata
     return typer.Option(*flags, **{"help": about["help"], "rich_help_panel": about["group"], **more})
 
@@ -123,11 +123,11 @@ Support = Annotated[
     list[str] | None,
     _shared(
         "support", metavar="[NAME=]LOW,HIGH",
-        help="What values can be: 0, (at least 0) or 0,100 for all channels, ghi=0, for one; may be repeated.",
+        help="Bounds of the values: 0, (at least 0) or 0,100 for all channels, ghi=0, for one; may be repeated.",
     ),
 ]  # fmt: skip
 NumSamples = Annotated[
-    int, typer.Option(min=2, help="How many joint samples the scores are taken on.", rich_help_panel=RUN)
+    int, typer.Option(min=2, help="The number of joint samples for the scores.", rich_help_panel=RUN)
 ]
 Seed = Annotated[int, _shared("seed", min=0, max=2**32 - 1)]
 Device = Annotated[str, _shared("device")]
@@ -135,58 +135,58 @@ CheckpointDir = Annotated[
     Path | None,
     typer.Option(
         metavar="FOLDER",
-        help="Where to keep what is finished: after a break, the same command goes on from there.",
+        help="The folder for checkpoints, from which the same command resumes after an interruption.",
         rich_help_panel=RUN,
     ),
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the folder of an earlier run.", rich_help_panel=RUN)
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the table alone, no progress.", rich_help_panel=RUN)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the table, no progress.", rich_help_panel=RUN)]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Tell every stage, and errors in full.", rich_help_panel=RUN)
+    bool, typer.Option("--verbose", "-v", help="Log every stage, and show tracebacks.", rich_help_panel=RUN)
 ]
 Json = Annotated[
     bool,
-    typer.Option("--json", help="Print the result as JSON, errors too, and nothing else.", rich_help_panel=RUN),
+    typer.Option("--json", help="Print only JSON: the result, or the error.", rich_help_panel=RUN),
 ]
 
-# How a result is handed over; everything else decides what it is.
-_HANDED_OVER = ("output", "checkpoint_dir", "overwrite", "quiet", "verbose", "as_json")
+# Options of the output; all others determine the result.
+_OUTPUT_OPTIONS = ("output", "checkpoint_dir", "overwrite", "quiet", "verbose", "as_json")
 
 
-def asked(context: typer.Context) -> dict[str, Any]:
-    r"""The options that decide a result, by name, in the order of the help."""
+def arguments_of(context: typer.Context) -> dict[str, Any]:
+    r"""Return the options that determine the result, by name, in the order of the help."""
     names = [parameter.name for parameter in context.command.params if parameter.name in context.params]
-    plain = {str(name): context.params[str(name)] for name in names if name not in _HANDED_OVER}
+    plain = {str(name): context.params[str(name)] for name in names if name not in _OUTPUT_OPTIONS}
     return {name.removesuffix("_"): _plain(value) for name, value in plain.items()}
 
 
 def _plain(value: Any) -> Any:
-    r"""A value as JSON can hold it; an option that may be repeated and is not there is None."""
+    r"""Return an option as JSON values; a repeatable option that is absent is None."""
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value] or None
+        return [_plain(entry) for entry in value] or None
     return str(value) if isinstance(value, Path) else value
 
 
 def was_given(context: typer.Context, name: str) -> bool:
-    r"""Whether an option was typed, be it with the value that it has by default."""
+    r"""Return whether an option was passed, possibly with its default value."""
     source = context.get_parameter_source(name)
     return source is not None and source.name != "DEFAULT"
 
 
 def family_options(family: str, given: Sequence[str]) -> dict[str, Any]:
-    r"""Reads the options of a family, each as the type that the family declares.
+    r"""Parse the options of a family as the types that the family declares.
 
     Arguments:
         family: The family's registered name.
-        given: Texts such as "lags=24".
+        given: The texts, such as "lags=24".
 
     Returns:
         The values by name.
 
     Raises:
-        ValueError: If a text names no value, no option of the family, or a value of another type.
+        ValueError: If a text has no value, names no option of the family, or has a value of another type.
     """
     from ..adapters import make
     from ..errors import unknown
@@ -212,12 +212,12 @@ def family_options(family: str, given: Sequence[str]) -> dict[str, Any]:
 
 
 def _typed(text: str, kind: Any) -> Any:
-    r"""A text as a type: None, a truth, a number, a text, or several of these."""
+    r"""Parse a text as a type: None, a boolean, a number, text, or several of these."""
     origin, kinds = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        for each in sorted(kinds, key=lambda one: one is str):  # any text is a str
+        for candidate in sorted(kinds, key=lambda option_type: option_type is str):  # last, as any text is a str
             with suppress(ValueError):
-                return _typed(text, each)
+                return _typed(text, candidate)
     elif origin in (list, tuple):
         return origin(_typed(part.strip(), kinds[0]) for part in text.split(","))
     elif origin is Literal and text in kinds:
@@ -232,18 +232,18 @@ def _typed(text: str, kind: Any) -> Any:
 
 
 def support(given: Sequence[str]) -> tuple[float, float] | dict[str, tuple[float, float]] | None:
-    r"""Reads the support as `Adapter` takes it.
+    r"""Parse the support for `Adapter`.
 
     Arguments:
-        given: Texts such as "0,100" for all channels, or "humidity=0,100" for one. A side left out has no bound.
+        given: The texts, such as "0,100" for all channels, or "humidity=0,100" for one. An empty side has no bound.
 
     Returns:
-        One support for all channels, or supports by channel; None where nothing is given.
+        One support for all channels, or supports by channel; None if nothing is given.
 
     Raises:
-        ValueError: If a text is neither, or one for all stands beside others.
+        ValueError: If a text is neither, or one for all channels is combined with others.
     """
-    form = "--support expects LOW,HIGH for all channels or NAME=LOW,HIGH for each (0, is at least 0)"
+    expected = "--support expects LOW,HIGH for all channels or NAME=LOW,HIGH for each (0, is at least 0)"
     by_channel: dict[str, tuple[float, float]] = {}
     for text in given:
         name, equals, bounds = text.rpartition("=")
@@ -251,11 +251,11 @@ def support(given: Sequence[str]) -> tuple[float, float] | dict[str, tuple[float
         try:
             low, high = (float(side or none) for side, none in zip(sides, ("-inf", "inf"), strict=True))
         except ValueError:
-            raise ValueError(f"{form}, got {shown(text)}") from None
+            raise ValueError(f"{expected}, got {shown(text)}") from None
         if not low < high:
             raise ValueError(f"--support expects low < high, got {shown(text)}")
         if not equals and len(given) > 1:
-            raise ValueError(f"{form}, got {shown(text)} beside others")
+            raise ValueError(f"{expected}, got {shown(text)} beside others")
         if not equals:
             return low, high
         if name.strip() in by_channel:

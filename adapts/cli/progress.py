@@ -1,4 +1,4 @@
-r"""How far a run has come: a bar on stderr."""
+r"""Progress bar on stderr."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 from ..fitting.decision import hear
 
-FIT = 5  # how long a fit takes beside any other stage of a run: each of its own stages counts one
+FIT = 5  # the weight of a fit relative to any other stage of a run; each stage of the fit counts one
 
 
 class Progress:
-    r"""A bar over the stages of a run; inside a fit it moves with the fit's own stages, and with epochs of training.
+    r"""Progress bar over the stages of a run, with the stages of a fit and the epochs of training.
 
     Arguments:
-        stages: How many stages there will be, if that is known; a fit counts `FIT`.
-        shown: Whether to show it, where stderr is a terminal.
+        stages: The number of stages, if known; a fit counts `FIT`.
+        shown: Whether to show it if stderr is a terminal.
     """
 
     def __init__(self, stages: int | None, *, shown: bool) -> None:
@@ -30,52 +30,54 @@ class Progress:
         self.shown = shown and console.is_terminal
         self.bar = Bar(*columns, console=console, transient=True, disable=not self.shown)
         self.task = self.bar.add_task("", total=stages)
-        self.begun = self.end = 0.0
+        self.completed = self.end = 0.0
         self.name_of_stage = ""
         self.open = ExitStack()
 
     def __enter__(self) -> Progress:
         self.bar.start()
-        self.open.enter_context(hear(self.fitted))
+        self.open.enter_context(hear(self.advance))
         return self
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
         self.open.close()
 
-    def expect(self, stages: int | None) -> None:
-        r"""Says how many stages there will be.
+    def set_total(self, stages: int | None) -> None:
+        r"""Set the number of stages.
 
         Arguments:
-            stages: The number; None if it is not known.
+            stages: The number; None if unknown.
         """
         self.bar.update(self.task, total=stages)
 
     def stage(self, name: str, weight: int = 1) -> None:
-        r"""Begins a stage; the one before it is done.
+        r"""Begin a stage; the previous one is finished.
 
         Arguments:
             name: Its name.
-            weight: How many stages it counts.
+            weight: The number of stages that it counts as.
         """
-        self.begun, self.end, self.name_of_stage = self.end, self.end + weight, name
-        self.bar.update(self.task, description=name, completed=self.begun)
+        self.completed, self.end, self.name_of_stage = self.end, self.end + weight, name
+        self.bar.update(self.task, description=name, completed=self.completed)
 
-    def fitted(self, *_: object) -> None:
-        r"""Moves on by one of the stages of a fit."""
-        self.begun = min(self.begun + 1, self.end)
-        self.bar.update(self.task, description=self.name_of_stage, completed=self.begun)
+    def advance(self, *_: object) -> None:
+        r"""Advance by one stage of a fit."""
+        self.completed = min(self.completed + 1, self.end)
+        self.bar.update(self.task, description=self.name_of_stage, completed=self.completed)
 
     def trainer_options(self) -> dict[str, Any]:
-        r"""Returns options by which Lightning tells this bar, not one of its own, how far training has come."""
+        r"""Return options by which Lightning reports the progress of training to this bar, without its own."""
         from lightning.pytorch import Callback, LightningModule, Trainer
 
         progress = self
 
-        class Tell(Callback):
+        class ProgressCallback(Callback):
             def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-                share = trainer.global_step / max(1.0, float(trainer.estimated_stepping_batches))
-                about = f"{progress.name_of_stage}: epoch {trainer.current_epoch + 1}"
-                progress.bar.update(progress.task, description=about, completed=progress.begun + min(1.0, share))
+                fraction = trainer.global_step / max(1.0, float(trainer.estimated_stepping_batches))
+                description = f"{progress.name_of_stage}: epoch {trainer.current_epoch + 1}"
+                progress.bar.update(
+                    progress.task, description=description, completed=progress.completed + min(1.0, fraction)
+                )
 
-        return {"enable_progress_bar": False, "callbacks": [Tell()]}
+        return {"enable_progress_bar": False, "callbacks": [ProgressCallback()]}

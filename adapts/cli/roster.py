@@ -1,4 +1,4 @@
-r"""`adapts list`: what can be named."""
+r"""`adapts list`: families, foundation models and data sets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXAMPLES = """\
 
 
 class Roster(StrEnum):
-    r"""What `adapts list` can list."""
+    r"""Rosters that `adapts list` can print."""
 
     families = "families"
     models = "models"
@@ -30,34 +30,34 @@ class Roster(StrEnum):
 
 
 def list_(
-    what: Annotated[Roster, typer.Argument(help="Which roster.")],
+    what: Annotated[Roster, typer.Argument(help="The roster to print.")],
     as_json: Json = False,
 ) -> None:
-    r"""List the families (recipes), foundation models or data sets that can be named."""
+    r"""List the families (recipes), foundation models or data sets."""
     rows = {Roster.families: _families, Roster.models: _models, Roster.datasets: _datasets}[what]()
     if as_json:
         typer.echo(json.dumps([row for row, _ in rows], indent=1))
         return
-    wide = max(len(row["name"]) for row, _ in rows)
-    for row, about in rows:
-        typer.echo(f"{row['name'].ljust(wide)}  {about}")
+    width = max(len(row["name"]) for row, _ in rows)
+    for row, description in rows:
+        typer.echo(f"{row['name'].ljust(width)}  {description}")
     if what is Roster.models:
-        typer.echo("A folder with a Chronos-Bolt checkpoint, or its name on the Hugging Face hub, will do as well.")
+        typer.echo("A folder with a Chronos-Bolt checkpoint, or its name on the Hugging Face hub, is accepted as well.")
 
 
 def _families() -> list[tuple[dict[str, Any], str]]:
     from ..adapters import make
     from ..registry import load_recipe, recipes
 
-    found = []
+    entries = []
     for name in recipes():
         recipe = load_recipe(name)
         options = make(recipe["family"], recipe["options"]).options()
         when = " ".join(recipe["when"].split())
         row = {"name": name, **recipe, "when": when, "options": options}
         values = ", ".join(f"{option}={value}" for option, value in options.items())
-        found.append((row, f"{when} Options: {values or 'none'}."))
-    return found
+        entries.append((row, f"{when} Options: {values or 'none'}."))
+    return entries
 
 
 def _models() -> list[tuple[dict[str, Any], str]]:
@@ -69,7 +69,7 @@ def _models() -> list[tuple[dict[str, Any], str]]:
 def _datasets() -> list[tuple[dict[str, Any], str]]:
     from ..registry import cards, load_card
 
-    found = []
+    entries = []
     for name in cards():
         card = load_card(name)
         row = {
@@ -77,5 +77,5 @@ def _datasets() -> list[tuple[dict[str, Any], str]]:
             "channels": list(card["channels"]),
             **{key: card[key] for key in ("frequency", "season_length", "source", "licence")},
         }
-        found.append((row, f"{len(row['channels'])} channels, every {card['frequency']}; {card['source']}"))
-    return found
+        entries.append((row, f"{len(row['channels'])} channels, every {card['frequency']}; {card['source']}"))
+    return entries

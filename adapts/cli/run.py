@@ -1,19 +1,19 @@
-r"""What the commands share: from options to an adapter and a data set, and from a result to JSON and a folder."""
+r"""Common steps of the commands: options to adapter and data set, and results to JSON and a folder."""
 
 from __future__ import annotations
 
 __all__ = [
     "READING",
     "adapter_of",
-    "add",
     "data_of",
-    "draw",
-    "hand_over",
+    "emit",
+    "nested_scores",
     "reading_of",
     "report",
-    "require_place",
-    "scores_of",
-    "unsaid",
+    "require_output",
+    "save_figure",
+    "without_fit_warnings",
+    "write_json",
 ]  # fmt: skip
 
 import hashlib
@@ -47,7 +47,7 @@ READING = ("timestamp_column", "item_column", "frequency", "regularise")
 LIBRARIES = ("torch", "numpy", "pandas", "chronos-forecasting", "transformers", "scoringrules")
 
 
-def require_place(
+def require_output(
     output: Path,
     kind: Folder,
     read: Iterable[str | Path | None],
@@ -55,18 +55,18 @@ def require_place(
     *,
     overwrite: bool,
 ) -> None:
-    r"""Refuses an output before any work is done for it.
+    r"""Check that an output folder can be written, before any computation.
 
     Arguments:
         output: The folder to write.
-        kind: What a run writes there; a folder that holds anything else is never replaced.
-        read: What the run reads: paths, or texts that may name no file.
-        checkpoints: The folders in which it keeps what is finished.
+        kind: The content that a run writes there; a folder that holds anything else is never replaced.
+        read: The inputs of the run: paths, or texts that may name no file.
+        checkpoints: The checkpoint folders of the run.
         overwrite: Whether an earlier run may be replaced.
 
     Raises:
-        ValueError: If the folder may not be replaced, holds what is to be read, or cannot be written; or if the folders
-            of checkpoints hold anything else.
+        ValueError: If the folder may not be replaced, holds an input, or cannot be written; or if a checkpoint folder
+            holds anything else.
     """
     from ..persistence.checkpoints import require_usable
     from ..persistence.ownership import as_path, named, require_replaceable
@@ -77,7 +77,9 @@ def require_place(
         if path is None or (isinstance(path, str) and not os.path.exists(path)):
             continue
         if not output.is_file() and output.resolve() in [Path(path).resolve(), *Path(path).resolve().parents]:
-            raise ValueError(f"{named(path)} lies in {named(output)}, which would be replaced: name another folder")
+            raise ValueError(
+                f"{named(path)} lies in {named(output)}, which would be replaced: choose another output folder"
+            )
     require_replaceable(output, kind, overwrite=overwrite)
     for folder in checkpoints:
         require_usable(folder)
@@ -86,21 +88,21 @@ def require_place(
         TemporaryDirectory(prefix=f".{output.name}-adapts-", dir=above).cleanup()
     except OSError as error:
         raise ValueError(
-            f"{named(output)} cannot be written, for {named(above)} takes no new folder ({error.strerror}): "
-            "name another place"
+            f"{named(output)} cannot be written, as {named(above)} takes no new folder ({error.strerror}): "
+            "choose another place"
         ) from error
 
 
-def adapter_of(asked: Mapping[str, Any], recipe: str | Path, model: FoundationModel | None = None) -> Adapter:
-    r"""Makes the adapter that was asked for.
+def adapter_of(arguments: Mapping[str, Any], recipe: str | Path, model: FoundationModel | None = None) -> Adapter:
+    r"""Create the adapter from the options.
 
     Arguments:
-        asked: The options, by name.
-        recipe: The name of a recipe on the shelf, or the path of one.
-        model: The frozen model, if it is loaded.
+        arguments: The options, by name.
+        recipe: The name of a preset, or the path of a recipe.
+        model: The frozen model, if it is already loaded.
 
     Returns:
-        The adapter, not fitted, with its frozen model loaded.
+        The unfitted adapter, with its frozen model loaded.
     """
     from ..adapter import Adapter
     from ..adapters import make
@@ -108,65 +110,67 @@ def adapter_of(asked: Mapping[str, Any], recipe: str | Path, model: FoundationMo
     from ..presets import family_of, is_trained
 
     family, recipe_training = family_of(recipe)
-    if given := family_options(family.family, asked["option"] or ()):
+    if given := family_options(family.family, arguments["option"] or ()):
         family = make(family.family, {**family.options(), **given})
-    if not is_trained(family):  # the options that were typed leave nothing to train
+    if not is_trained(family):  # with the given options, nothing is trained by gradient
         recipe_training = {}
     training: dict[str, Any] = {
-        name: recipe_training.get(name) if asked[name] is None else asked[name] for name in TRAINING
+        name: recipe_training.get(name) if arguments[name] is None else arguments[name] for name in TRAINING
     }
-    own = {name: asked[name] for name in FIELDS if name in asked and name not in ("family", "support", *TRAINING)}
-    own["foundation_model"] = asked["foundation_model"] if model is None else model
-    adapter = Adapter(family, support=support(asked["support"] or ()), **{**own, **training})
-    adapter.model  # noqa: B018  what cannot be loaded is told before any work
+    own = {
+        name: arguments[name] for name in FIELDS if name in arguments and name not in ("family", "support", *TRAINING)
+    }
+    own["foundation_model"] = arguments["foundation_model"] if model is None else model
+    adapter = Adapter(family, support=support(arguments["support"] or ()), **{**own, **training})
+    adapter.model  # noqa: B018  errors in loading are raised before any computation
     return adapter
 
 
-def reading_of(asked: Mapping[str, Any]) -> dict[str, Any]:
-    r"""Finds the options that say how data are read.
+def reading_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    r"""Select the options for reading data.
 
     Arguments:
-        asked: The options, by name.
+        arguments: The options, by name.
 
     Returns:
-        Those of `Panel.of`, but for the columns to forecast.
+        The options of `Panel.of`, except for the columns to forecast.
     """
-    return {name: asked[name] for name in READING} | {"item_column": _names(asked, "item_column") or None}
+    return {name: arguments[name] for name in READING} | {"item_column": _names(arguments, "item_column") or None}
 
 
-def data_of(asked: Mapping[str, Any], adapter: Adapter | None = None) -> Dataset:
-    r"""Reads the data that were asked for.
+def data_of(arguments: Mapping[str, Any], adapter: Adapter | None = None) -> Dataset:
+    r"""Read the data.
 
     Arguments:
-        asked: The options, by name.
-        adapter: A fitted adapter whose channels to read; those of the options if None.
+        arguments: The options, by name.
+        adapter: A fitted adapter whose channels are read; if None, those of the options.
 
     Returns:
         The data set.
     """
     from ..data.schema import Schema, read_dataset
 
-    reading = reading_of(asked)
+    reading = reading_of(arguments)
     if adapter is not None:
-        return Schema(adapter.require_fitted("predict").panel).read(asked["data"], **reading)
-    past, known, static = (_names(asked, role) for role in ("past_covariates", "known_covariates", "static"))
+        return Schema(adapter.require_fitted("predict").panel).read(arguments["data"], **reading)
+    past, known, static = (_names(arguments, role) for role in ("past_covariates", "known_covariates", "static"))
     return read_dataset(
-        asked["data"], target=_names(asked, "columns") or None, past_covariates=past, known_covariates=known,
-        calendar=asked["calendar"], static=static, **reading,
+        arguments["data"], target=_names(arguments, "columns") or None, past_covariates=past, known_covariates=known,
+        calendar=arguments["calendar"], static=static, **reading,
     )  # fmt: skip
 
 
-def _names(asked: Mapping[str, Any], role: str) -> list[str]:
-    r"""The columns of a role, which may come one by one or with commas between."""
+def _names(arguments: Mapping[str, Any], role: str) -> list[str]:
+    r"""Return the columns of a role, given one by one or comma-separated."""
     columns: list[str] = []
-    for given in asked[role] or ():
-        named = "," not in given or _is_column(given, asked["data"])
+    for given in arguments[role] or ():
+        named = "," not in given or _is_column(given, arguments["data"])
         columns += [given] if named else [name.strip() for name in given.split(",")]
     return columns
 
 
 def _is_column(name: str, data: str) -> bool:
-    r"""Whether a name with a comma in it is that of one column."""
+    r"""Return whether a name that contains a comma is that of one column."""
     import pandas as pd
 
     from ..data.cards import read, read_table
@@ -180,23 +184,23 @@ def _is_column(name: str, data: str) -> bool:
     return isinstance(frame, pd.DataFrame) and name in map(str, [*frame.columns, *frame.index.names])
 
 
-def report(asked: Mapping[str, Any], dataset: Dataset, model: FoundationModel) -> dict[str, Any]:
-    r"""Tells what a result was made of: nothing in it differs between two runs of the same settings and software.
+def report(arguments: Mapping[str, Any], dataset: Dataset, model: FoundationModel) -> dict[str, Any]:
+    r"""Describe how a result was computed; equal for two runs with the same settings, data and software.
 
     Arguments:
-        asked: The options, by name.
+        arguments: The options, by name.
         dataset: The data.
         model: The frozen model.
 
     Returns:
-        The settings, the data and the versions, as JSON can hold them.
+        The settings, the data and the versions, as JSON values.
     """
     panel = dataset.panel
     return {
-        "settings": dict(asked),
+        "settings": dict(arguments),
         "data": {
             "name": dataset.name,
-            "sha256": _fingerprint(asked["data"], dataset.name),
+            "sha256": _fingerprint(arguments["data"], dataset.name),
             "items": len(panel),
             "rows": sum(panel.lengths),
             "channels": list(panel.targets),
@@ -212,7 +216,7 @@ def report(asked: Mapping[str, Any], dataset: Dataset, model: FoundationModel) -
 
 
 def _fingerprint(data: str, name: str) -> str | list[str]:
-    r"""The sha256 of a file; for a card those of the files that it accepts, one of which its reader found."""
+    r"""Return the sha256 of a file; for a card, those of the files that it accepts."""
     from ..registry import load_card
 
     path = Path(data)
@@ -222,11 +226,11 @@ def _fingerprint(data: str, name: str) -> str | list[str]:
     return accepted
 
 
-def scores_of(frame: pd.DataFrame) -> dict[str, Any]:
-    r"""Lays a tidy frame of scores out by model, channel, block of leads and metric; NaN becomes None.
+def nested_scores(frame: pd.DataFrame) -> dict[str, Any]:
+    r"""Convert a tidy frame of scores to nested mappings by model, channel, lead block and metric; NaN becomes None.
 
     Arguments:
-        frame: What a backtest returns.
+        frame: The frame of a backtest.
 
     Returns:
         The scores.
@@ -238,29 +242,29 @@ def scores_of(frame: pd.DataFrame) -> dict[str, Any]:
     return scores
 
 
-def add(path: Path, content: Mapping[str, Any]) -> None:
-    r"""Writes JSON.
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    r"""Write a JSON file.
 
     Arguments:
         path: The file.
-        content: What it holds.
+        content: Its content.
     """
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def draw(path: Path, figure: Figure) -> None:
-    r"""Writes a picture, by whose note of its software `ownership` knows it.
+def save_figure(path: Path, figure: Figure) -> None:
+    r"""Write a plot; its metadata name adapts, so that `ownership` recognises the file.
 
     Arguments:
         path: The file.
-        figure: The picture.
+        figure: The plot.
     """
     figure.savefig(path, metadata={"Software": "adapts"})
 
 
 @contextmanager
-def unsaid() -> Iterator[None]:
-    r"""Keeps back the warnings of fits while it is open: `hand_over` tells the notices that they are made of.
+def without_fit_warnings() -> Iterator[None]:
+    r"""Suppress `FitWarning` within a `with` block, as `emit` prints the notices.
 
     Yields:
         Nothing.
@@ -272,7 +276,7 @@ def unsaid() -> Iterator[None]:
         yield
 
 
-def hand_over(
+def emit(
     content: Mapping[str, Any],
     written: Iterable[Path],
     *,
@@ -280,14 +284,14 @@ def hand_over(
     lines: Iterable[str],
     notes: Iterable[str] = (),
 ) -> None:
-    r"""Prints a result.
+    r"""Print a result.
 
     Arguments:
         content: The result.
-        written: The files that hold it.
-        as_json: Whether to print it as JSON, with the paths; the lines otherwise.
-        lines: The same to read.
-        notes: What there is to know, which the JSON holds too, for the standard error.
+        written: The files that were written.
+        as_json: Whether to print it as JSON, with the paths; otherwise the lines are printed.
+        lines: The result as text.
+        notes: The notices of the fit, printed on stderr; JSON contains them already.
     """
     if as_json:
         typer.echo(json.dumps({**content, "written": [str(path) for path in written]}, indent=1, allow_nan=False))

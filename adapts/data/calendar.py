@@ -18,7 +18,7 @@ def cycles_of(frequency: str | None) -> list[tuple[str, int]]:
     assert frequency is not None
     cycles = [(cycle, most) for cycle, most, longest in CYCLES if step_days(frequency) < longest]
     if not cycles:
-        raise ValueError(f"calendar=True has nothing to tell of steps of {frequency!r}: leave it out")
+        raise ValueError(f"calendar=True has no cycle that is longer than steps of {frequency!r}: leave it out")
     return cycles
 
 

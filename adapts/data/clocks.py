@@ -1,4 +1,4 @@
-r"""Columns of a frame that hold dates, times, date parts or row numbers, and tested code that reads them."""
+r"""Detection of columns with dates, times, date parts or row numbers, and tested code that reads them."""
 
 from __future__ import annotations
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 __all__ = [
     "alias",
-    "calendar",
     "calendar_period",
+    "date_grid",
     "frequency_name",
+    "num_seasons",
     "period_at",
     "period_of",
-    "phase_of",
-    "phases",
+    "season_index",
     "season_length",
     "step_days",
 ]
@@ -110,7 +110,7 @@ def alias(frequency: str) -> str:
     return str(offset.freqstr)
 
 
-def calendar(
+def date_grid(
     start: pd.Timestamp, frequency: str, *, periods: int | None = None, end: pd.Timestamp | None = None, unit: str
 ) -> pd.DatetimeIndex:
     r"""Return regular dates from a first one on; with a time zone, days are local and shorter steps absolute.
@@ -140,7 +140,7 @@ def calendar(
 def _date_range(
     start: pd.Timestamp, frequency: str, periods: int | None, end: pd.Timestamp | None, unit: str
 ) -> pd.DatetimeIndex:
-    r"""Return the dates of `calendar`; exceptions of pandas pass."""
+    r"""Return the dates of `date_grid`; exceptions of pandas pass."""
     offset = to_offset(frequency)
     until: dict[str, Any] = {"periods": periods, "end": end, "unit": unit}
     if start.tz is None or (isinstance(offset, Tick) and not isinstance(offset, Day)):
@@ -176,7 +176,7 @@ def steps_since(start: pd.Timestamp, clock: np.ndarray, frequency: str) -> np.nd
         return elapsed
     last = pd.Timestamp(int(clock.max(initial=first)), tz="UTC")
     end = last.tz_localize(None) if start.tz is None else last.tz_convert(start.tz)
-    grid = calendar(start, frequency, end=end, unit="ns").asi8
+    grid = date_grid(start, frequency, end=end, unit="ns").asi8
     return np.searchsorted(grid, clock, side="right") - 1
 
 
@@ -283,7 +283,7 @@ def season_length(frequency: str | None) -> int:
     return season // steps if season % steps == 0 else 1
 
 
-def phases(frequency: str | None) -> int:
+def num_seasons(frequency: str | None) -> int:
     r"""Return the number of season indices that dates of a frequency can have.
 
     Arguments:
@@ -294,8 +294,8 @@ def phases(frequency: str | None) -> int:
         of days. 12 months for steps up to half a year. 1 if there is no season.
 
     Example:
-        >>> phases("15min"), phases("6h"), phases("D"), phases("W-TUE"), phases("YS"), phases(None)
-        (24, 4, 7, 12, 1, 1)
+        >>> [num_seasons(alias) for alias in ("15min", "6h", "D", "W-TUE", "YS", None)]
+        [24, 4, 7, 12, 1, 1]
     """
     days = 0.0 if frequency is None else step_days(frequency)
     if not days:
@@ -303,7 +303,7 @@ def phases(frequency: str | None) -> int:
     return min(24, round(1 / days)) if days < 0.6 else 7 if days < 6.9 else 12 if days < 190 else 1
 
 
-def phase_of(index: pd.Index[Any], frequency: str | None) -> np.ndarray:
+def season_index(index: pd.Index[Any], frequency: str | None) -> np.ndarray:
     r"""Return the season index of dates, in local time.
 
     Arguments:
@@ -311,9 +311,9 @@ def phase_of(index: pd.Index[Any], frequency: str | None) -> np.ndarray:
         frequency: Their frequency, or None for undated data.
 
     Returns:
-        Indices from 0 to `phases(frequency) - 1`, with shape :math:`(T,)`.
+        Indices from 0 to `num_seasons(frequency) - 1`, with shape :math:`(T,)`.
     """
-    number = phases(frequency)
+    number = num_seasons(frequency)
     if number == 1:
         return np.zeros(len(index), dtype=np.int64)
     assert frequency is not None and isinstance(index, pd.DatetimeIndex)
@@ -333,7 +333,7 @@ def step_days(frequency: str) -> float:
     Returns:
         The days between the first two dates of the grid from 2001-01-01 on.
     """
-    first, second = calendar(pd.Timestamp("2001-01-01"), frequency, periods=2, unit="ns")
+    first, second = date_grid(pd.Timestamp("2001-01-01"), frequency, periods=2, unit="ns")
     return float((second - first) / pd.Timedelta(days=1))
 
 
@@ -346,7 +346,7 @@ def on_grid(index: pd.DatetimeIndex, frequency: str) -> bool:
     r"""Return whether dates are regular: they follow one another at a frequency."""
     clock = index.as_unit("ns").asi8
     try:
-        grid = calendar(index[0], frequency, periods=len(index), unit="ns")
+        grid = date_grid(index[0], frequency, periods=len(index), unit="ns")
         return np.array_equal(grid.as_unit("ns").asi8, clock)
     except OutOfRange:
         return False
@@ -354,7 +354,7 @@ def on_grid(index: pd.DatetimeIndex, frequency: str) -> bool:
 
 def grid_of(tidy: pd.DatetimeIndex, frequency: str) -> pd.DatetimeIndex:
     r"""Return the regular dates of a frequency from the first date to the last."""
-    return calendar(tidy[0], frequency, end=tidy[-1], unit=tidy.unit)
+    return date_grid(tidy[0], frequency, end=tidy[-1], unit=tidy.unit)
 
 
 def inferred(tidy: pd.DatetimeIndex) -> str | None:

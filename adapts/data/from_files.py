@@ -319,11 +319,11 @@ def _with_numbers(
     seen[","] |= any(column.str.match(r"\d\d?\.\d\d?\.\d{4}\b").all() for column in texts.values())  # German dates
     decimal = {} if options["sep"] == "," else dict.fromkeys(commas, ",") | dict.fromkeys(points, ".")
     for name, mark in unclear.items():
-        other = "." if mark == "," else ","
+        other_mark = "." if mark == "," else ","
         column_texts = texts[name]
-        if column_texts.str.count(re.escape(mark)).max() > 1 or seen[other] and not seen[mark]:
-            decimal[name] = other
-        elif seen[mark] and not seen[other]:
+        if column_texts.str.count(re.escape(mark)).max() > 1 or seen[other_mark] and not seen[mark]:
+            decimal[name] = other_mark
+        elif seen[mark] and not seen[other_mark]:
             decimal[name] = mark
         else:
             first = column_texts[column_texts.str.contains(mark, regex=False)]

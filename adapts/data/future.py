@@ -113,16 +113,16 @@ def require_one_value(
             counts = values[name].groupby(dates_ahead).nunique()
             if (counts > 1).any():
                 date = counts.index[int((counts > 1).to_numpy().argmax())]
-                one, other = values[name][dates_ahead == date].dropna().unique()[:2]
+                first_value, second_value = values[name][dates_ahead == date].dropna().unique()[:2]
                 whose = "" if len(panel) == 1 else f" of item {shown(item.item_id)}"
                 raise ValueError(
-                    f"{shown(name)}{whose} is both {one} and {other} at {date}: one value a step is needed"
+                    f"{shown(name)}{whose} is both {first_value} and {second_value} at {date}: pass one value per step"
                 )
 
 
 def _values_ahead(panel: Panel, item: Item, expected: pd.Index[Any], future: Panel) -> np.ndarray:
     r"""Return the values of an item's known covariates at the prediction steps, with shape (H, C)."""
-    by_id = {other.item_id: other for other in future.items}
+    by_id = {future_item.item_id: future_item for future_item in future.items}
     if panel.single and future.single:
         by_id = {item.item_id: future.items[0]}
     whose = "" if len(panel) == 1 else f" of item {shown(item.item_id)}"
@@ -131,24 +131,24 @@ def _values_ahead(panel: Panel, item: Item, expected: pd.Index[Any], future: Pan
             f"future holds no rows of item {shown(item.item_id)}, only of {few(by_id)}: it needs the steps ahead "
             "of each"
         )
-    other = by_id[item.item_id]
+    future_item = by_id[item.item_id]
     if panel.frequency is None:
-        place = np.arange(len(expected))
-        place[place >= len(other)] = -1
+        positions = np.arange(len(expected))
+        positions[positions >= len(future_item)] = -1
     elif future.frequency is None:
         raise ValueError(f"future has no dates, and the series have: it needs rows of {_span(expected)}")
     else:
-        assert isinstance(other.index, pd.DatetimeIndex) and isinstance(expected, pd.DatetimeIndex)
-        dates = other.index if expected.tz is None else other.index.tz_convert(expected.tz)
-        place = dates.as_unit("ns").get_indexer(expected.as_unit("ns"))
-    absent = expected[place < 0]
+        assert isinstance(future_item.index, pd.DatetimeIndex) and isinstance(expected, pd.DatetimeIndex)
+        dates = future_item.index if expected.tz is None else future_item.index.tz_convert(expected.tz)
+        positions = dates.as_unit("ns").get_indexer(expected.as_unit("ns"))
+    absent = expected[positions < 0]
     if len(absent):
-        has = f"{len(other)} rows" if panel.frequency is None else f"rows of {_span(other.index)}"
+        has = f"{len(future_item)} rows" if panel.frequency is None else f"rows of {_span(future_item.index)}"
         raise ValueError(
             f"future lacks {len(absent)} of the {len(expected)} steps ahead{whose}, {_span(absent)}; it has {has}: "
             f"give a value of {few(future.channels)} for each"
         )
-    values = other.values[place]
+    values = future_item.values[positions]
     empty = np.isnan(values)
     if empty.any():
         column = int(empty.any(axis=0).argmax())

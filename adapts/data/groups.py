@@ -117,7 +117,7 @@ def _remembered(known: Mapping[str, str], items: Mapping[str, Any], group_column
     unfitted = [item for item in items if item not in known]
     if unfitted:
         raise ValueError(
-            f"item {shown(unfitted[0])} was not fitted, and there is no column {shown(group_column)} to tell its "
+            f"item {shown(unfitted[0])} was not fitted, and there is no column {shown(group_column)} for its "
             "group: add it"
         )
     return {item: known[item] for item in items}

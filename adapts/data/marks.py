@@ -148,8 +148,8 @@ def _bounds(column: np.ndarray) -> tuple[float, float] | None:
         if not distances[first] >= GAP * distances[first - 1] > 0:
             continue
         others, marks = seen[away < distances[first]], seen[away >= distances[first]]
-        few_values = len(marks) <= HANDFUL or len(np.unique(marks)) <= VALUES
-        if few_values and _deviation(seen) >= TIMES * _deviation(others):
+        are_few = len(marks) <= HANDFUL or len(np.unique(marks)) <= VALUES
+        if are_few and _deviation(seen) >= TIMES * _deviation(others):
             half_width = float(np.sqrt(distances[first - 1]) * np.sqrt(distances[first]))
             return middle - half_width, middle + half_width
     return None

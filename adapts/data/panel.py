@@ -15,7 +15,7 @@ import pandas as pd
 from .. import checks
 from ..errors import few, shown
 from .columns import named
-from .frequency import RANGE, OutOfRange, calendar, period_of, steps_since
+from .frequency import RANGE, OutOfRange, date_grid, period_of, steps_since
 from .from_memory import read_series
 from .item import Categories, Item, columns_of
 from .options import TIMESTAMP_NAMES
@@ -260,7 +260,7 @@ class Panel:
         # Local days continue from the first date: the last may be at 01:00 because a clock change skipped midnight.
         past = item.index if item.index.tz is not None else item.index[-1:]
         try:
-            whole = calendar(past[0], self.frequency, periods=len(past) + prediction_length, unit=item.index.unit)
+            whole = date_grid(past[0], self.frequency, periods=len(past) + prediction_length, unit=item.index.unit)
         except OutOfRange as error:
             raise ValueError(
                 f"the {prediction_length} steps after {item.index[-1]} are out of range: {RANGE}"

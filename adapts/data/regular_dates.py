@@ -21,7 +21,7 @@ from .frequency import (
     RANGE,
     OutOfRange,
     alias,
-    calendar,
+    date_grid,
     grid_of,
     guessed,
     inferred,
@@ -92,7 +92,7 @@ def steps_from(
     found, stamp = frequency_of(first, frequency), first[0]
     if re.fullmatch(r"\d*B?[MQY]S(-[A-Z]+)?", found):  # begin with the month that contains the start, not the next one
         stamp = to_offset(found).rollback(stamp)
-    return calendar(stamp, found, periods=periods, unit=first.unit), found
+    return date_grid(stamp, found, periods=periods, unit=first.unit), found
 
 
 def regular_dates(

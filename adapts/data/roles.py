@@ -88,11 +88,11 @@ def require_tellable(panel: Panel) -> None:
     names, columns = few(panel.static), panel.static_columns
     moving = len(panel.known_covariates) - len(columns)
     if len(panel) == 1:
-        raise ValueError(f"static columns ({names}) tell items apart, and there is one: leave static= out")
+        raise ValueError(f"static columns ({names}) need several items, got one: leave static= out")
     if not moving:
         raise ValueError(
-            f"static columns ({names}) tell how items react to known covariates, and there are none: name "
-            "known_covariates=, or pass calendar=True"
+            f"static columns ({names}) interact with known covariates, got none: pass known_covariates= or "
+            "calendar=True, or leave static= out"
         )
     values = panel.select(columns)
     for name, categories in panel.static.items():
@@ -101,8 +101,9 @@ def require_tellable(panel: Panel) -> None:
             raise ValueError(f"static column {shown(name)} is the same in all {len(panel)} items: leave it out")
     if moving * (1 + len(columns)) > MOST_PRODUCTS:
         raise ValueError(
-            f"static columns ({names}) make {len(columns)} numbers and categories; with {moving} known covariates "
-            f"that are {moving * (1 + len(columns))} products, {MOST_PRODUCTS} at most are tried: join rare categories"
+            f"static columns ({names}) have {len(columns)} numbers and categories; with {moving} known covariates "
+            f"these make {moving * (1 + len(columns))} interactions, expected at most {MOST_PRODUCTS}: merge rare "
+            "categories"
         )
 
 
@@ -110,13 +111,13 @@ def _with_calendar(panel: Panel) -> Panel:
     r"""Append the calendar covariates to a panel."""
     if panel.frequency is None:
         raise ValueError(
-            "calendar=True makes covariates of the dates, and these series have none: pass a frame with a "
+            "calendar=True derives covariates from dates, and these series have none: pass a frame with a "
             "DatetimeIndex, or name the column with timestamp_column="
         )
     cycles, names = cycles_of(panel.frequency), calendar_columns(panel.frequency)
     taken = [name for name in names if name in panel.channels]
     if taken:
-        raise ValueError(f"calendar=True makes a column {shown(taken[0])}, and there is one already: rename that one")
+        raise ValueError(f"calendar=True adds a column {shown(taken[0])}, which exists already: rename that column")
     items = tuple(
         replace(item, values=np.hstack([item.values, calendar_values(item.index, cycles)])) for item in panel.items
     )

@@ -1,4 +1,4 @@
-r"""What a fit expects of data: roles of columns, frequency, time zone; every entry point reads by it."""
+r"""Schema of the data of a fit: roles of columns, frequency and time zone."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from .. import checks
 from ..errors import few
 from .cards import Dataset, read_with
 from .frames import as_pandas
-from .frequency import calendar as date_grid
-from .frequency import frequency_name
+from .frequency import date_grid, frequency_name
 from .from_memory import read_series
 from .future import followed, require_one_value
 from .options import column_names, label, reading_options
@@ -36,22 +35,22 @@ def read_dataset(
     static: str | Sequence[str] = (),
     **options: Any,
 ) -> Dataset:
-    r"""Read series, and give their columns their roles.
+    r"""Read series, and assign roles to their columns.
 
     Arguments:
         series: The series, in any form that `Adapter.fit` takes.
         target: The columns to forecast; all that are no covariates if None.
-        past_covariates: Columns that are known up to now only.
+        past_covariates: Columns that are known up to the forecast origin only.
         known_covariates: Columns whose future values are known.
-        calendar: Whether the dates are known covariates too.
+        calendar: Whether to derive known covariates from the dates.
         static: Columns that are constant within an item.
-        **options: How the series are read: item_column, timestamp_column, frequency, regularise.
+        **options: Options of reading: item_column, timestamp_column, frequency, regularise.
 
     Returns:
         The data set.
 
     Raises:
-        ValueError: If the series are unfit, or covariates are no columns or have two roles.
+        ValueError: If the series are invalid, or covariates are no columns or have two roles.
     """
     checks.flag("expected calendar", calendar)
     past = column_names("past_covariates", past_covariates)
@@ -68,10 +67,10 @@ def read_dataset(
 
 
 def has_names(series: Any) -> bool:
-    r"""Return whether the columns of what holds series have names of the caller's.
+    r"""Return whether the columns of an input have names given by the caller.
 
     Arguments:
-        series: What holds series.
+        series: The input.
     """
     entries = series if isinstance(series, list | tuple) else [series]
     kinds = (str, Path, Dataset, Panel)
@@ -80,17 +79,17 @@ def has_names(series: Any) -> bool:
 
 @dataclass(frozen=True)
 class Schema:
-    r"""What a fitted adapter expects of data.
+    r"""Schema of the data that a fitted adapter accepts.
 
     Arguments:
-        panel: The fitted panel, whose roles, frequency, time zone and categories later data must have.
+        panel: The fitted panel. Later data must have its roles, frequency, time zone and categories.
     """
 
     panel: Panel
 
     @property
     def roles(self) -> dict[str, Any]:
-        r"""What gave the fitted columns their roles, by the names of `Adapter.fit`; static columns aside."""
+        r"""The options of `Adapter.fit` that assign the roles of columns, except for static columns."""
         panel = self.panel
         return {
             "target": list(panel.targets), "past_covariates": list(panel.past_covariates),
@@ -98,14 +97,14 @@ class Schema:
         }  # fmt: skip
 
     def read(self, series: Any, **options: Any) -> Dataset:
-        r"""Read further series with the fitted channels, where these have names, and the fitted frequency.
+        r"""Read further series with the fitted channels, if these have names, and the fitted frequency.
 
         Arguments:
             series: The series, in any form that `Adapter.fit` takes.
-            **options: How they are read: item_column, timestamp_column, frequency, regularise.
+            **options: Options of reading: item_column, timestamp_column, frequency, regularise.
 
         Returns:
-            The data set, its columns in their fitted roles.
+            The data set, with the fitted roles of its columns.
 
         Raises:
             ValueError: If the series lack fitted channels, or have another frequency or time zone.
@@ -124,7 +123,7 @@ class Schema:
         target = list(columns) if others_aside else None
         steps = [frequency_name(options.pop("frequency"))]
         if steps == [None] and not isinstance(series, Dataset | Panel):
-            steps.append(panel.frequency)  # a few rows do not tell their frequency, the fitted ones did
+            steps.append(panel.frequency)  # a few rows do not show their frequency
         problem = None
         for number, step in enumerate(dict.fromkeys(steps)):
             try:
@@ -140,20 +139,20 @@ class Schema:
         raise problem
 
     def read_ahead(self, panel: Panel, future: Any, prediction_length: int, **columns: Any) -> Panel:
-        r"""Put the steps ahead behind a panel, in which known covariates have values.
+        r"""Append the prediction steps to a panel, with values of the known covariates.
 
         Arguments:
             panel: The panel.
-            future: The known covariates of these steps, in any form that `Adapter.fit` takes; None without any.
+            future: The known covariates at these steps, in any form that `Adapter.fit` takes; None without any.
             prediction_length: The number of steps :math:`H`.
-            **columns: How `future` is read: item_column, timestamp_column.
+            **columns: Options of reading `future`: item_column, timestamp_column.
 
         Returns:
             The longer panel; the panel itself without known covariates.
 
         Raises:
-            ValueError: If a value is missing or a date has two, or `future` is given where nothing is known, or not
-                given where something is.
+            ValueError: If a value is missing, a date has two values, or `future` is passed without known covariates, or
+                left out with them.
         """
         given = list(self.panel.given)
         if future is not None and not given:
@@ -174,7 +173,7 @@ class Schema:
         return followed(panel, read, prediction_length)
 
     def assigned(self, later: Panel) -> Panel:
-        r"""Give the columns of later rows the roles that they had in the fit.
+        r"""Assign the fitted roles to the columns of later rows.
 
         Arguments:
             later: The later rows.
@@ -185,18 +184,18 @@ class Schema:
         return assign(as_fitted(later, self.panel) if self.panel.static else later, **self.roles)
 
     def in_steps(self, later: Panel, *, given: bool) -> Panel:
-        r"""Put later rows under the name of the fitted frequency, which must be theirs.
+        r"""Check that later rows have the fitted frequency, and set its alias and the fitted time zone.
 
         Arguments:
             later: The later rows.
-            given: Whether the caller gave their frequency, which then means all its dates. One that is found in rows
-                may mean less: days from Monday to Friday may be business days.
+            given: Whether the caller passed their frequency, which then holds for all dates. An inferred frequency may
+                be ambiguous: days from Monday to Friday may be business days.
 
         Returns:
             The rows, in the fitted time zone.
 
         Raises:
-            ValueError: If they have another frequency, or a time zone where the fit had none or none where it had one.
+            ValueError: If they have another frequency, or only one of fit and rows has a time zone.
         """
         fitted = self.panel
         if fitted.frequency is None or later.frequency is None:
@@ -205,15 +204,15 @@ class Schema:
         if ours is not None and theirs is None:
             raise ValueError(
                 f"the adapter was fitted on dates in the time zone {ours}, and these dates have none: "
-                f"frame.tz_localize({str(ours)!r}), or the zone that they are in"
+                f"use frame.tz_localize({str(ours)!r}), or their own time zone"
             )
         if ours is None and theirs is not None:
             raise ValueError(
-                f"the adapter was fitted on dates without a time zone, and these are in {theirs}: "
-                "frame.tz_convert(zone).tz_localize(None), with the zone whose local time was fitted"
+                f"the adapter was fitted on dates without a time zone, and these are in {theirs}: use "
+                "frame.tz_convert(zone).tz_localize(None), with the zone of the fitted local time"
             )
         steps = later.frequency, fitted.frequency
-        if ours != theirs:  # hours of the day are those of the fitted zone
+        if ours != theirs:  # the hours of the day are local to the fitted time zone
             later = later.in_zone(ours)
         if later.frequency == fitted.frequency:
             return later
@@ -228,7 +227,7 @@ class Schema:
         return replace(later, frequency=fitted.frequency)
 
     def _future(self, panel: Panel, given: list[str], future: Any, prediction_length: int, **columns: Any) -> Panel:
-        r"""The known covariates of the steps ahead."""
+        r"""Read the known covariates at the prediction steps."""
         if not isinstance(future, str | Path | Dataset | Panel):
             future = as_pandas(future)
         if hasattr(future, "to_frame") and not hasattr(future, "columns"):
@@ -260,7 +259,7 @@ def _read(series: Any, covariates: Sequence[str] = (), **options: Any) -> Datase
         given = [name for name, value in options.items() if value not in (None, False)]
         if given:
             raise ValueError(
-                f"a Dataset is read already, {given[0]}= cannot change it: give it to adapts.data.cards.read"
+                f"a Dataset is already read, {given[0]}= cannot change it: pass the option to adapts.data.cards.read"
             )
         if target is None and not static:
             return series

@@ -62,10 +62,12 @@ def with_static(panel: Panel, static: Mapping[str, Categories | None]) -> Panel:
     others = [number for number, name in enumerate(panel.channels) if name not in static]
     channels, static_channels = tuple(panel.channels[number] for number in others), columns_of(static)
     if not channels:
-        raise ValueError(f"all columns ({few(static)}) are static, and none is left to forecast")
+        raise ValueError(
+            f"all columns ({few(static)}) are static, expected one to forecast at least: leave some out of static="
+        )
     taken = [name for name in static_channels if name in channels]
     if taken:
-        raise ValueError(f"static columns make a column {shown(taken[0])}, and there is one already: rename that one")
+        raise ValueError(f"static columns add a column {shown(taken[0])}, which exists already: rename that column")
     items = []
     for item in panel.items:
         row: list[float] = []
@@ -110,7 +112,9 @@ def as_fitted(panel: Panel, fitted: Panel) -> Panel:
     for name in fitted.static:
         kinds = ["numbers" if source.static.get(name) is None else "text" for source in (fitted, panel)]
         if name not in absent and kinds[0] != kinds[1]:
-            raise ValueError(f"static column {shown(name)} holds {kinds[1]}, and held {kinds[0]} in the fit")
+            raise ValueError(
+                f"static column {shown(name)} holds {kinds[1]}, and held {kinds[0]} in the fit: convert it"
+            )
     known = {item.item_id: item for item in fitted.items}
     numbered = all(item.item_id == str(number) for number, item in enumerate(panel.items))
     ranges = {
@@ -133,8 +137,8 @@ def as_fitted(panel: Panel, fitted: Panel) -> Panel:
                 if value is not None and not np.allclose(value, fitted_value, equal_nan=True):
                     before, now = _described(name, categories, fitted_value), _described(name, categories, value)
                     raise ValueError(
-                        f"item {shown(item.item_id)} was fitted with {before}, and comes with {now}: give it as it "
-                        "was, or fit(series) anew"
+                        f"item {shown(item.item_id)} was fitted with {before}, and now has {now}: pass the fitted "
+                        "value, or fit(series) again"
                     )
                 value = fitted_value
             if name in ranges:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..copulas.selection import mean_pinball
-from ..covariate_effect import KnownEffect, foreseen, generalised_slopes, slopes, within_items
+from ..covariate_effect import KnownEffect, generalised_slopes, predictable, slopes, within_items
 from ..data.panel import Panel
 from ..data.windows import Windows
 from ..distribution.quantile_function import QuantileFunction
@@ -75,7 +75,7 @@ class Slopes:
         weights, width, count = self.weights[batch.fold].float(), self.weights.shape[1], len(effect.names)  # (b, C, D)
         reads = (weights.unflatten(1, (-1, count)) != 0).any(1).float()
         unknown, untold = (some.float() @ reads > 0 for some in (batch.short, batch.absent))
-        behind, onward = (effect.crossed(each)[..., :width] for each in (batch.before, batch.ahead))
+        behind, onward = (effect.with_interactions(each)[..., :width] for each in (batch.before, batch.ahead))
         rest = (batch.past - behind @ weights).where(~unknown, torch.nan)
         return batch.forecast(rest) + (onward @ weights).unsqueeze(-1), untold
 
@@ -155,7 +155,7 @@ def candidate_layers(
         return x, y
 
     above, missed = seen(_above, slice(None)), seen(lambda windows: _missed(state, windows), some)
-    all_told, told = torch.ones(count, dtype=torch.bool), ~foreseen(above[0], missed[0])
+    all_told, told = torch.ones(count, dtype=torch.bool), ~predictable(above[0], missed[0])
     ways = [
         (slopes, *above, all_told, kind, fold),
         (slopes, *missed, told, kind[some], fold[some]),
@@ -169,7 +169,7 @@ def candidate_layers(
         for solve, x, y, told, kind, which in ways:
             if not bool(told[first:last].any()):
                 continue
-            x = effect.crossed(torch.cat([x, kind], -1)) if apart else x
+            x = effect.with_interactions(torch.cat([x, kind], -1)) if apart else x
             columns = [n for n in range(x.shape[-1]) if n % count < last and told[n % count]]  # and their products
             weights = torch.zeros(folds + 1, x.shape[-1], state.channels, dtype=torch.float64)
             weights[:, columns] = solve(x[..., columns], y, which, folds)

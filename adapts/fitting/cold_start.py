@@ -43,9 +43,9 @@ def few_values(state: FitState) -> Step:
     def forecast(context: Tensor) -> Tensor:
         return model.predict(context, horizon).mT
 
-    cold_start = cold_start.handed_over(past[few], future[few], channel[few], forecast)
+    cold_start = cold_start.with_selected_threshold(past[few], future[few], channel[few], forecast)
     _, decision = state.decided(
-        "kept", f"of fewer than {cold_start.enough} values of a channel, the train rows' correlations tell too",
-        enough=cold_start.enough,
+        "kept", f"of fewer than {cold_start.threshold} values of a channel, the train rows' correlations tell too",
+        enough=cold_start.threshold,
     )  # fmt: skip
     return replace(state.fitted, cold_start=cold_start), decision

@@ -74,9 +74,9 @@ def _recalibrated(state: FitState) -> tuple[FitState, list[str]]:
         said.append(clause)
     pits = _pits(state, told)
     if automatic:
-        phase = torch.cat([some.phase() for some, _ in told])
+        phase = torch.cat([some.season_index() for some, _ in told])
         found, clause = Recalibration.select(
-            pits, state.context.blocks, time, season_index=phase, num_seasons=told[0][0].phases
+            pits, state.context.blocks, time, season_index=phase, num_seasons=told[0][0].num_seasons
         )
         state = state.after(replace(state.fitted, recalibration=found))
         said.append(f"recalibration {clause}")
@@ -163,7 +163,7 @@ def _bands(state: FitState, told: Sequence[Outcomes], pits: Pits, time: Times) -
     whole = 0 if bool(foretold(state).all()) else len(told[0][0])  # the first window that all channels forecast
     spans = [(np.arange(len(time)), recalibration)]
     if state.settings["recalibration"] == "auto" and recalibration.maps is not None:
-        season = torch.cat([some.phase() for some, _ in told]) if recalibration.seasonal else None
+        season = torch.cat([some.season_index() for some, _ in told]) if recalibration.seasonal else None
         spans = Recalibration.cross_fitted(
             pits, state.context.blocks, time, season_index=season, num_seasons=recalibration.num_seasons
         )
@@ -174,7 +174,7 @@ def _bands(state: FitState, told: Sequence[Outcomes], pits: Pits, time: Times) -
             mine = inside[(inside >= max(first, whole)) & (inside < first + len(some))] - first
             if len(mine):
                 windows = some[mine]
-                mapped = maps.apply(law[torch.from_numpy(mine)], windows.phase())
+                mapped = maps.apply(law[torch.from_numpy(mine)], windows.season_index())
                 scores.append(mapped.nonconformity(state.truth(windows), least))
                 order.append(first + mine)
         first += len(some)

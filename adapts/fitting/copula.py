@@ -64,7 +64,7 @@ def _past_errors(state: FitState) -> tuple[Pits, Times]:
         nothing = torch.empty(0, state.context.horizon, state.channels, dtype=torch.float32)
         return Pits.of(nothing), state.windows["train"][:0].time
     recalibration = state.fitted.recalibration
-    season = torch.cat([some.phase() for some in windows]) if recalibration.seasonal else None
+    season = torch.cat([some.season_index() for some in windows]) if recalibration.seasonal else None
     # Where a distribution misjudges an atom, its levels tell of the window that they are of, and not of the outcome.
     mapped = Pits.cat(pits).through(partial(recalibration.adapted, season_index=season))
     return mapped, times_of(windows)

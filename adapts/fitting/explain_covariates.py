@@ -47,9 +47,9 @@ def covariates(state: FitState) -> Step:
         state = state.after(state.context.prepared(replace(state.fitted, effect=effect)))
     names = [*panel.given, "the calendar"] if panel.calendar else panel.given
     said = [f"known {few(names)}: {words}"]
-    if panel.given and panel.calendar and effect.used and not effect.reads[len(panel.given) :].any():
+    if panel.given and panel.calendar and effect.used and not effect.uses[len(panel.given) :].any():
         said.append("the calendar: not used beside them, for no further gain is sure")
-    if panel.static and not effect.tells_apart:
+    if panel.static and not effect.has_interactions:
         said.append(f"static {few(tuple(panel.static))}: not used, for no gain is sure")
     return state.decided("kept" if effect.used or panel.past_covariates else "rejected", "; ".join(said))
 

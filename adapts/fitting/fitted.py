@@ -20,7 +20,7 @@ from ..calibration.recalibration import Recalibration
 from ..calibration.tails import Tails
 from ..copulas.base import Copula
 from ..covariate_effect import KnownEffect
-from ..data.frequency import phases
+from ..data.frequency import num_seasons
 from ..data.marks import Marks
 from ..data.panel import Panel
 from ..imputation.cold_start import ColdStart
@@ -167,7 +167,9 @@ class Fitted:
         if self.recalibration.maps is not None and self.recalibration.blocks is not None:
             maps, blocks, seasonal = self.recalibration.maps, self.recalibration.blocks, self.recalibration.seasonal
             own = (maps.shape[1], maps.shape[2], len(blocks))
-            _require_size("recalibration", own, (phases(self.panel.frequency) if seasonal else 1, targets, horizon))
+            _require_size(
+                "recalibration", own, (num_seasons(self.panel.frequency) if seasonal else 1, targets, horizon)
+            )
         self.tails = None
         if "tails" in tensors:  # shapes of either sign, positive scales
             common = tensors["tails"].ndim == 2  # of adapters that were saved before channels had their own
@@ -194,7 +196,7 @@ class Fitted:
         self.effect = KnownEffect.from_state(self.panel, part("effect")) if part("effect") else None
         self.imputer = ChannelImputer.from_state(part("coupling")) if part("coupling") else None
         if self.imputer is not None:
-            _require_size("coupling", (len(self.imputer.own),), (seen,))
+            _require_size("coupling", (len(self.imputer.channel_persistence),), (seen,))
         self.cold_start = ColdStart.from_state(part("kriging")) if part("kriging") else None
         if self.cold_start is not None:
             _require_size("correlations over time", tuple(self.cold_start.errors.shape[:2]), (horizon, seen))

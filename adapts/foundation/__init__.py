@@ -53,7 +53,7 @@ def load_foundation_model(model: str | Path | FoundationModel | Any, *, device: 
 
 
 def device_named(device: str) -> torch.device:
-    expected = f"device is 'auto', 'cpu' or one that torch can use here, got {shown(device)}"
+    expected = f"expected device to be 'auto', 'cpu' or a device that torch can use here, got {shown(device)}"
     if not isinstance(device, str | torch.device) or str(device) == "meta":  # the meta device computes nothing
         raise ValueError(expected)
     if device == "auto":
@@ -79,7 +79,9 @@ def _load(model: object) -> FoundationModel:
             return from_hub(model, _from_directory)
         if isinstance(model, Path) or Path(model).name != model:
             raise ValueError(f"the foundation model '{model}' is no directory; bundled models: {', '.join(known)}")
-        raise ValueError(f"{unknown('foundation model', model, known)}; a directory's path or a hub repository will do")
+        raise ValueError(
+            f"{unknown('foundation model', model, known)}; a directory's path and a hub repository are accepted too"
+        )
     for module in FOUNDATION_MODELS.values():  # slow to import
         live: FoundationModel | None = import_module(module).from_live(model)
         if live is not None:
@@ -91,7 +93,7 @@ def _load(model: object) -> FoundationModel:
 
 
 def _module_of(path: Path) -> Any:
-    r"""The module that loads a checkpoint, by the `model_type` of its config.json; by default Chronos-Bolt's."""
+    r"""Return the module that loads a checkpoint, by the `model_type` of its config.json; Chronos-Bolt's by default."""
     from .folders import read_config
 
     kind = read_config(path).get("model_type")
@@ -99,11 +101,11 @@ def _module_of(path: Path) -> Any:
 
 
 def _from_directory(path: Path, **known: str) -> FoundationModel:
-    r"""A checkpoint that is loaded and has made a forecast."""
+    r"""Load a checkpoint, and check that it makes a finite forecast."""
     from .folders import REMEDY
 
     model: FoundationModel = _module_of(path).from_directory(path, **known)
-    with reading(f"the model in '{path}' makes no forecast", REMEDY):  # sizes in the config may be inconsistent
+    with reading(f"the model in '{path}' cannot forecast", REMEDY):  # sizes in the config may be inconsistent
         forecast = model(torch.zeros(1, min(model.context_length, TRIED), dtype=torch.float32), 1)
     if not bool(forecast.isfinite().all()):
         raise ValueError(f"the model in '{path}' forecasts values that are not finite: {REMEDY}")

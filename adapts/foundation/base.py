@@ -63,8 +63,8 @@ class FoundationModel(nn.Module, ABC):
         levels = tuple(float(level) for level in quantile_levels)
         if list(levels) != sorted(set(levels)) or 0.5 not in levels or levels[0] <= 0 or levels[-1] >= 1:
             raise ValueError(
-                f"the foundation model {name!r} needs increasing quantile levels between 0 and 1, the median (0.5) "
-                f"among them, got {levels}"
+                f"the foundation model {name!r} needs increasing quantile levels within (0, 1), with the median 0.5, "
+                f"got {levels}"
             )
         self.name = name
         self.version = version
@@ -118,8 +118,8 @@ class FoundationModel(nn.Module, ABC):
             raise ValueError(f"{self.name}: unroll is 'quantile' or 'median', got {unroll!r}")
         if context.requires_grad and torch.is_grad_enabled() and not self.differentiable:
             raise ValueError(
-                f"{self.name} has no gradient with respect to its context: fit only what comes after it (a decoder), "
-                f"or take a differentiable foundation model"
+                f"{self.name} has no gradient with respect to its context: fit only a decoder, which needs none, or "
+                f"use a differentiable foundation model"
             )
         if len(context) == 0:
             return context.new_zeros(0, len(self.quantile_levels), prediction_length, dtype=torch.float32)
@@ -168,8 +168,8 @@ class FoundationModel(nn.Module, ABC):
         sizes = torch.where(context.isnan().all(1), 0.0, torch.maximum(high.abs(), low.abs()))
         if float(sizes.max()) > LARGEST:
             raise ValueError(
-                f"{self.name} takes values of at most {LARGEST:g} in size, NaN where one is missing, got "
-                f"{float(sizes.max()):g}: divide the series, and multiply its forecast"
+                f"{self.name} takes absolute values of at most {LARGEST:g}, or NaN, got {float(sizes.max()):g}: "
+                f"divide the series, and multiply its forecast"
             )
         exponent = torch.frexp(sizes)[1].clamp(-120, 120)  # scaling by a power of two is exact
         exponent = torch.where(exponent.abs() > MODERATE, exponent, 0).unsqueeze(1)  # (N, 1)
@@ -177,8 +177,8 @@ class FoundationModel(nn.Module, ABC):
         quantiles = torch.ldexp(quantiles, exponent.unsqueeze(2))
         if not bool(quantiles.isfinite().all()):
             raise ValueError(
-                f"the foundation model {self.name} gave forecasts that are NaN or infinite, expected finite ones: its "
-                "weights are damaged, or it does not take such series"
+                f"the foundation model {self.name} returned NaN or infinite forecasts, expected finite ones: its "
+                "weights are damaged, or it does not support such series"
             )
         constant = (low == high)[:, None, None]
         return torch.where(constant, high.to(quantiles)[:, None, None], quantiles)
@@ -233,7 +233,7 @@ class FoundationModel(nn.Module, ABC):
     def untrained_head(self) -> nn.Module | None:
         r"""Return the forecasting head if it is untrained; None by default.
 
-        `Adapter.fit` trains such a head on the raw channels before the adapter (`adapts.training.probing`).
+        `Adapter.fit` trains such a head on the original channels before the adapter (`adapts.training.probing`).
         """
         return None
 
@@ -251,7 +251,9 @@ class FoundationModel(nn.Module, ABC):
         """
         head = self.untrained_head()
         if head is None:
-            raise ValueError(f"{self.name} has no head to be trained, and one was trained: take the model it was for")
+            raise ValueError(
+                f"{self.name} has no trainable head, got the tensors of one: use the model that the head belongs to"
+            )
         head_tensors = {id(tensor) for tensor in chain(head.parameters(), head.buffers())}
         shared = {id(x): x for x in chain(self.parameters(), self.buffers()) if id(x) not in head_tensors}
         copied = copy.deepcopy(self, dict(shared))
@@ -316,7 +318,7 @@ class FoundationModel(nn.Module, ABC):
 
     def _require(self, context: Tensor, prediction_length: int) -> None:
         if context.ndim != 2 or context.shape[1] == 0 or not context.is_floating_point():
-            hint = {1: ": pass context[None]", 3: ": pass context.mT.flatten(0, 1), one row a series"}
+            hint = {1: ": pass context[None]", 3: ": pass context.mT.flatten(0, 1), one row per series"}
             raise ValueError(
                 f"{self.name} takes a floating-point 'context' of shape (series, time), got {context.dtype} of shape "
                 f"{tuple(context.shape)}{hint.get(context.ndim, '')}"

@@ -177,7 +177,7 @@ def _require_bolt(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def _refusal(what: str, family: str) -> str:
-    return f"{what} is {family}, not taken: {_REFUSED[family]}. Take a Chronos-Bolt checkpoint"
+    return f"{what} is {family}, which is rejected: {_REFUSED[family]}. Use a Chronos-Bolt checkpoint"
 
 
 def _bytes_per_patch(config: Any) -> int:

@@ -113,12 +113,12 @@ class PatchTSTConfig(Checkpoint):
     @model_validator(mode="after")
     def _agrees(self) -> PatchTSTConfig:
         if self.d_model % self.num_attention_heads:
-            raise ValueError("should share d_model out evenly over num_attention_heads")
+            raise ValueError("should have a d_model divisible by num_attention_heads")
         if self.context_length <= self.patch_length:
-            raise ValueError("should have a context_length beyond patch_length")
+            raise ValueError("should have a context_length larger than patch_length")
         patches = (self.context_length - self.patch_length) // self.patch_stride + 1
         if patches * self.d_model * self.prediction_length > MOST_HEAD:
-            raise ValueError(f"should need a head of at most {MOST_HEAD} numbers a level")
+            raise ValueError(f"should need a head of at most {MOST_HEAD} weights per level")
         return self
 
     def numbers(self) -> int:
@@ -155,7 +155,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     for name in REFUSED:
         if content.get(name) is not None:
             raise ValueError(
-                f"'{folder / CONFIG}' has the key {name!r}, which asks for what is not in the folder: {REMEDY}"
+                f"'{folder / CONFIG}' has the key {name!r}, which refers to content outside of the folder: {REMEDY}"
             )
     return content
 
@@ -178,8 +178,8 @@ def checked(schema: type[_Config], content: dict[str, Any], folder: Path) -> dic
     weight_count = require_weights(folder)
     if config.numbers() > SMALL + 4 * weight_count:
         raise ValueError(
-            f"the weights in '{folder}' do not fit its config.json: it is of a model of {config.numbers()} numbers or "
-            f"more, and they hold {weight_count}: {REMEDY}"
+            f"the weights in '{folder}' do not fit its config.json: it describes at least {config.numbers()} "
+            f"weights, got {weight_count}: {REMEDY}"
         )
     return config.model_dump(exclude_unset=True)
 
@@ -207,7 +207,7 @@ def require_weights(folder: Path) -> int:
         for name in places.values():
             if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
                 raise ValueError(
-                    f"'{folder / INDEX}' names {shown(name)}, which is no safetensors file beside it: {REMEDY}"
+                    f"'{folder / INDEX}' names {shown(name)}, which is no safetensors file in its folder: {REMEDY}"
                 )
         names = sorted(set(places.values()))
     total = 0

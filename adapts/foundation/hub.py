@@ -32,13 +32,13 @@ def from_hub(repository: str, load: Callable[..., FoundationModel]) -> Foundatio
         with quiet():
             path = Path(snapshot_download(repository, allow_patterns=["config.json", "*.safetensors*"]))
     except GatedRepoError as error:
-        raise ValueError(f"the hub asks for an accepted licence before it hands out '{repository}'") from error
+        raise ValueError(f"cannot download '{repository}': accept its licence on the Hugging Face hub first") from error
     except Exception as error:  # httpx, OSError, offline mode: the hub's client raises many types
         cause = "could not be reached, and its cache holds no copy"
         if isinstance(error, RepositoryNotFoundError):
             cause = "has no such repository"
         elif constants.HF_HUB_OFFLINE:
-            cause = "may not be asked (HF_HUB_OFFLINE is set), and its cache holds no copy"
+            cause = "is disabled (HF_HUB_OFFLINE is set), and its cache holds no copy"
         raise ValueError(
             f"cannot load the foundation model '{repository}': it is no local directory, and the Hugging Face hub "
             f"{cause}. Pass the path of a directory with config.json and model.safetensors, or a bundled model: "

@@ -51,8 +51,8 @@ class PatchTST(FoundationModel):
         config = model.config
         if config.channel_attention or (config.num_input_channels > 1 and not config.share_embedding):
             raise ValueError(
-                f"{name} is a PatchTST that treats its {config.num_input_channels} channels differently: expected one "
-                "for series alone (share_embedding=True, channel_attention=False)"
+                f"{name} is a PatchTST that treats its {config.num_input_channels} channels differently: expected a "
+                "univariate model (share_embedding=True, channel_attention=False)"
             )
         patches = model.patchifier.num_patches
         super().__init__(

@@ -2,7 +2,7 @@ r"""Cold-start forecasts of channels with few observed values, from the autocorr
 
 from __future__ import annotations
 
-__all__ = ["ENOUGH", "ColdStart"]
+__all__ = ["THRESHOLDS", "ColdStart"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,24 +16,24 @@ from ..statistics.losses import pinball_loss
 from .interpolation import short_gaps
 
 #: The candidate cold-start thresholds: from so many values on, the zero-shot forecast is used alone.
-ENOUGH = (16, 24, 36, 48, 72, 96, 144, 192)
+THRESHOLDS = (16, 24, 36, 48, 72, 96, 144, 192)
 #: Further numbers of values at which both forecasts are compared.
-TRIED = (3, 6, 10)
-#: The squared standardised distance from the level of the train rows beyond which values get their own level.
-ODD = 9.0
+COMPARED_COUNTS = (3, 6, 10)
+#: The squared standardised distance from the level of the train rows beyond which values get a separate level.
+MAX_SQUARED_DISTANCE = 9.0
 #: The maximum number of values used, the latest ones.
-LATEST = 64
+MAX_VALUES = 64
 _TENSORS = ("correlation", "variance", "levels", "errors")
 #: The nugget of the kriging equations, as a fraction of the variance, which keeps them solvable.
 NUGGET = 1e-3
 #: The largest correlation, up to rounding.
 _UNIT = 1.0 + 1e-9
 #: The minimum number of errors for empirical quantiles; below it, normal quantiles are used.
-ERRORS = 50
+MIN_ERRORS = 50
 #: The maximum numbers of origins and of errors.
-ORIGINS, CELLS = 2000, 2**23
+MAX_ORIGINS, MAX_ERRORS = 2000, 2**23
 #: The batch sizes: elements of equations in memory, and channels per quantile computation.
-HELD, WIDTH = 2**22, 256
+MAX_ELEMENTS, CHANNELS_PER_BATCH = 2**22, 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class ColdStart:
     from one value, in units of :math:`\sigma_h`.
 
     Let :math:`a = 1^\top R^{-1} 1` and :math:`b = 1^\top R^{-1} x / \sqrt{\gamma_0}`. Values with :math:`b^2 / a > 9`
-    lie more than three standard deviations from the level of the train rows, and get a level of their own. This level
+    lie more than three standard deviations from the level of the train rows, and get a separate level. This level
     has a normal prior with variance :math:`\tau^2 \gamma_0`, where :math:`\tau^2 = (b^2 / a - 9) / a`, and is estimated
     from the values. As :math:`\tau` grows, this becomes kriging with an unknown mean.
 
@@ -64,14 +64,14 @@ class ColdStart:
         variance: The variance :math:`\gamma_0` about zero, with shape :math:`(D,)`.
         levels: The levels of the quantiles, with shape :math:`(Q,)`.
         errors: The error quantiles at each horizon step (lead time), with shape :math:`(H, D, Q)`.
-        enough: The cold-start threshold: the number of values from which on the zero-shot forecast is used alone.
+        threshold: The cold-start threshold: the number of values from which on the zero-shot forecast is used alone.
     """
 
     correlation: Tensor
     variance: Tensor
     levels: Tensor
     errors: Tensor
-    enough: int = ENOUGH[0]
+    threshold: int = THRESHOLDS[0]
 
     @classmethod
     def fit(
@@ -99,14 +99,15 @@ class ColdStart:
         quantiles = torch.empty(horizon, errors.shape[-1], len(levels), dtype=torch.float64)
         for block in blocks.unique():
             block_errors = errors[:, blocks == block].flatten(0, 1)
-            sufficient = (~block_errors.isnan()).sum(0) >= ERRORS
+            sufficient = (~block_errors.isnan()).sum(0) >= MIN_ERRORS
             empirical = torch.cat(
-                [torch.nanquantile(channels, levels, dim=0) for channels in block_errors.split(WIDTH, 1)], 1
+                [torch.nanquantile(channels, levels, dim=0) for channels in block_errors.split(CHANNELS_PER_BATCH, 1)],
+                1,
             ).mT  # (D, Q)
             quantiles[blocks == block] = torch.where(sufficient[:, None], empirical, normal)
         return cls(correlation, variance, levels, quantiles)
 
-    def left(self, past: Tensor) -> Tensor:
+    def zero_shot_weight(self, past: Tensor) -> Tensor:
         r"""Return the weight of the zero-shot forecast of each channel.
 
         Arguments:
@@ -114,16 +115,16 @@ class ColdStart:
 
         Returns:
             The weights, with shape :math:`(n, D)`: 0 for one or two values, which give a model no variance, then rising
-            linearly to 1 at `enough` values. The weight is also 1 without any value, when a cold-start forecast has no
-            information. Steps in short gaps, which are linearly interpolated for the frozen model, count as values too,
-            up to two per observed value.
+            linearly to 1 at `threshold` values. The weight is also 1 without any value, when a cold-start forecast has
+            no information. Steps in short gaps, which are linearly interpolated for the frozen model, count as values
+            too, up to two per observed value.
         """
         count = (~past.isnan()).sum(1)
         interpolated = short_gaps(past.mT.flatten(0, 1)).sum(1).view_as(count)
         count = count + torch.minimum(2 * count, interpolated)
-        return torch.where(count > 0, _share(count, self.enough), 1.0)
+        return torch.where(count > 0, _weight(count, self.threshold), 1.0)
 
-    def handed_over(
+    def with_selected_threshold(
         self, past: Tensor, future: Tensor, channel: Tensor, forecast: Callable[[Tensor], Tensor]
     ) -> ColdStart:
         r"""Select the cold-start threshold on truncated contexts.
@@ -142,27 +143,27 @@ class ColdStart:
             The same forecast with the selected threshold.
         """
         longest = past.shape[1] // 2
-        candidates = [number for number in ENOUGH if number <= longest] or [ENOUGH[0]]
+        candidates = [number for number in THRESHOLDS if number <= longest] or [THRESHOLDS[0]]
         values_from = (~past.isnan()).flip(1).cumsum(1).flip(1)  # number of values from each step on
         losses = torch.zeros(len(candidates), dtype=torch.float64)
-        for count in (*TRIED, *candidates[:-1]):
+        for count in (*COMPARED_COUNTS, *candidates[:-1]):
             usable = values_from[:, 0] >= count
             if not bool(usable.any()):
                 break
             truncated = past[usable].where(values_from[usable] <= count, torch.nan)
             truncated = truncated[:, int((~truncated.isnan()).any(0).int().argmax()) :]
-            frozen, own, truth = (
+            zero_shot, own_forecast, truth = (
                 forecast(truncated).double(),
-                self.law(truncated, channel[usable]).double(),
+                self.quantiles(truncated, channel[usable]).double(),
                 future[usable, :, None],
             )
-            for number, enough in enumerate(candidates):
-                error = truth - torch.lerp(own, frozen, float(_share(torch.tensor(count), enough)))
+            for number, threshold in enumerate(candidates):
+                error = truth - torch.lerp(own_forecast, zero_shot, float(_weight(torch.tensor(count), threshold)))
                 losses[number] += pinball_loss(error, self.levels).nanmean()
-        return replace(self, enough=candidates[int(losses.argmin())])
+        return replace(self, threshold=candidates[int(losses.argmin())])
 
-    def law(self, past: Tensor, channel: Tensor) -> Tensor:
-        r"""Forecast windows of one channel each from their last `LATEST` values.
+    def quantiles(self, past: Tensor, channel: Tensor) -> Tensor:
+        r"""Forecast windows of one channel each from their last `MAX_VALUES` values.
 
         Arguments:
             past: The contexts, with shape :math:`(p, L)`. NaN marks a missing step.
@@ -171,14 +172,14 @@ class ColdStart:
         Returns:
             The quantiles at `levels`, with shape :math:`(p, H, Q)`, in the data type of `past`.
         """
-        step = max(1, HELD // (LATEST * (LATEST + len(self.errors))))
+        step = max(1, MAX_ELEMENTS // (MAX_VALUES * (MAX_VALUES + len(self.errors))))
         pairs = zip(past.split(step), channel.split(step), strict=True)
-        return torch.cat([self._law(*batch) for batch in pairs]).to(past)
+        return torch.cat([self._quantiles(*batch) for batch in pairs]).to(past)
 
-    def _law(self, past: Tensor, channel: Tensor) -> Tensor:
+    def _quantiles(self, past: Tensor, channel: Tensor) -> Tensor:
         length, horizon = past.shape[1], len(self.errors)
         observed = torch.where(past.isnan(), -1, torch.arange(length))
-        positions = observed.topk(min(LATEST, length), dim=1).values  # (p, k), -1 where there are fewer values
+        positions = observed.topk(min(MAX_VALUES, length), dim=1).values  # (p, k), -1 where there are fewer values
         known = positions >= 0
         x = torch.where(known, past.double().gather(1, positions.clamp(min=0)), 0.0)
         between = self._at((positions[:, :, None] - positions[:, None, :]).abs(), channel)
@@ -189,10 +190,12 @@ class ColdStart:
         ones = known[:, :, None].double()
         solved = torch.linalg.solve(matrix, torch.cat([ahead, ones], 2))
         weights, solved_ones = solved[..., :-1], solved[..., -1]  # (p, k, H), (p, k)
-        # An own level for values that are almost impossible about zero.
+        # A separate level for values that are almost impossible about zero.
         variance = self.variance[channel].clamp(min=1e-12)
         precision, score = (solved_ones * ones[..., 0]).sum(1), (solved_ones * x).sum(1) / variance.sqrt()
-        prior = ((score.square() / precision - ODD) / precision).clamp(min=0)  # relative prior variance, usually 0
+        prior = ((score.square() / precision - MAX_SQUARED_DISTANCE) / precision).clamp(
+            min=0
+        )  # relative prior variance, usually 0
         level = (variance.sqrt() * prior * score / (1 + prior * precision)).unsqueeze(1)
         mean = level + (weights * (x - level)[:, :, None]).sum(1)
         level_variance = (1 - (weights * ones).sum(1)).square() * (prior / (1 + prior * precision)).unsqueeze(1)
@@ -208,7 +211,8 @@ class ColdStart:
 
     def state(self) -> dict[str, Tensor]:
         r"""Return the tensors by name."""
-        return {name: torch.as_tensor(getattr(self, name)) for name in (*_TENSORS, "enough")}
+        tensors = {name: torch.as_tensor(getattr(self, name)) for name in _TENSORS}
+        return {**tensors, "enough": torch.as_tensor(self.threshold)}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> ColdStart:
@@ -223,7 +227,7 @@ class ColdStart:
         Raises:
             ValueError: If a tensor is invalid.
         """
-        require_names("what a few values tell", state, [*_TENSORS, "enough"])
+        require_names("the cold-start model", state, [*_TENSORS, "enough"])
         count = len(state["variance"]) if state["variance"].ndim else 0
         correlation = taken(state, "correlation", torch.float64, (None, count), low=-_UNIT, high=_UNIT)
         if not correlation.numel() or bool(((correlation[0] - 1).abs() > _UNIT - 1).any()):
@@ -233,16 +237,16 @@ class ColdStart:
             raise ValueError("the tensor 'correlation' is expected to be positive semidefinite")
         levels = taken(state, "levels", torch.float64, (None,), low=0.0, high=1.0)
         if not len(levels) or bool((levels.diff() <= 0).any()):
-            raise ValueError("the tensor 'levels' is expected to hold levels that rise")
+            raise ValueError("the tensor 'levels' is expected to hold increasing levels")
         errors = taken(state, "errors", torch.float64, (None, count, len(levels)))
-        enough = int(taken(state, "enough", torch.int64, (), low=ENOUGH[0], high=ENOUGH[-1]))
+        threshold = int(taken(state, "enough", torch.int64, (), low=THRESHOLDS[0], high=THRESHOLDS[-1]))
         variance = taken(state, "variance", torch.float64, (count,), low=0.0)
-        return cls(correlation, variance, levels, errors, enough)
+        return cls(correlation, variance, levels, errors, threshold)
 
 
-def _share(count: Tensor, enough: int) -> Tensor:
+def _weight(count: Tensor, threshold: int) -> Tensor:
     r"""Return the weight of the zero-shot forecast at given numbers of values."""
-    return ((count - 2) / (enough - 2)).clamp(0, 1)
+    return ((count - 2) / (threshold - 2)).clamp(0, 1)
 
 
 def _errors(items: Sequence[Tensor], correlation: Tensor, variance: Tensor) -> Tensor:
@@ -250,7 +254,7 @@ def _errors(items: Sequence[Tensor], correlation: Tensor, variance: Tensor) -> T
     horizon, channels = correlation.shape
     separator = torch.full((horizon, channels), torch.nan, dtype=torch.float64)
     rows = torch.cat([block for item in items for block in (item.double(), separator)])
-    count = min(len(rows) - horizon, ORIGINS, max(ERRORS, CELLS // (horizon * channels)))
+    count = min(len(rows) - horizon, MAX_ORIGINS, max(MIN_ERRORS, MAX_ERRORS // (horizon * channels)))
     origin = torch.linspace(0, len(rows) - horizon - 1, count, dtype=torch.float32).long()
     current, later = rows[origin, None], rows[origin[:, None] + torch.arange(1, horizon + 1)]
     deviation = (variance * (1 - correlation.square())).clamp(min=1e-12).sqrt()

@@ -18,8 +18,8 @@ from .interpolation import neighbours
 #: Below this number of observed values of a channel, the criterion for imputation is weaker.
 FEW = 24
 #: The maximum ratio of the variance given other channels to that of interpolation between the ends of a gap. It is
-#: below one because the frozen model knows more of a channel's own past than such an interpolation does.
-UNTOLD = 0.5
+#: below one because the frozen model predicts a channel from its past better than such an interpolation does.
+MAX_VARIANCE_RATIO = 0.5
 #: The maximum number of cells that are filled at a time.
 CELLS = 2**21
 
@@ -30,13 +30,13 @@ class ChannelImputer:
 
     Arguments:
         covariance: The covariance of the channels, positive definite, with shape :math:`(D, D)`.
-        own: The autocorrelation of each channel at lag one, with shape :math:`(D,)`, within [0, 1).
-        rest: The same for the residual given the other channels.
+        channel_persistence: The autocorrelation of each channel at lag one, with shape :math:`(D,)`, within [0, 1).
+        residual_persistence: The same for the residual given the other channels.
     """
 
     covariance: Tensor
-    own: Tensor
-    rest: Tensor
+    channel_persistence: Tensor
+    residual_persistence: Tensor
 
     @classmethod
     def fit(cls, rows: Tensor, lag: int) -> ChannelImputer:
@@ -52,12 +52,12 @@ class ChannelImputer:
         """
         covariance = shrunk_covariance(rows)
         precision = torch.linalg.inv(covariance)
-        own, rest = (
+        channel_persistence, residual_persistence = (
             persistence(rows, matrix, lag) for matrix in (torch.eye(len(precision), dtype=torch.float64), precision)
         )
-        return cls(covariance, own, rest)
+        return cls(covariance, channel_persistence, residual_persistence)
 
-    def tell(self, panel: Panel) -> Imputation | None:
+    def impute(self, panel: Panel) -> Imputation | None:
         r"""Return the conditional mean and variance of each cell of a panel given the other channels.
 
         Arguments:
@@ -82,7 +82,7 @@ class ChannelImputer:
 
     def state(self) -> dict[str, Tensor]:
         r"""Return the tensors by name."""
-        return {"covariance": self.covariance, "own": self.own, "rest": self.rest}
+        return {"covariance": self.covariance, "own": self.channel_persistence, "rest": self.residual_persistence}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> ChannelImputer:
@@ -97,13 +97,15 @@ class ChannelImputer:
         Raises:
             ValueError: If a tensor is invalid.
         """
-        require_names("the coupling", state, ["covariance", "own", "rest"])
+        require_names("the channel imputer", state, ["covariance", "own", "rest"])
         count = len(state["own"]) if state["own"].ndim else 0
         covariance = taken(state, "covariance", torch.float64, (count, count))
         if not count or not torch.allclose(covariance, covariance.mT) or int(torch.linalg.cholesky_ex(covariance).info):
             raise ValueError("the tensor 'covariance' is expected to be symmetric and positive definite")
-        own, rest = (taken(state, name, torch.float64, (count,), low=0.0, high=1.0) for name in ("own", "rest"))
-        return cls(covariance, own, rest)
+        channel_persistence, residual_persistence = (
+            taken(state, name, torch.float64, (count,), low=0.0, high=1.0) for name in ("own", "rest")
+        )
+        return cls(covariance, channel_persistence, residual_persistence)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +164,10 @@ class Imputation:
         self, past: Tensor, mean: Tensor, variance: Tensor, channel: Tensor, prediction_length: int
     ) -> tuple[Tensor, Tensor]:
         r"""Fill contexts of one channel each, (p, L)."""
-        own, rest = self.imputer.own[channel, None], self.imputer.rest[channel, None]  # (p, 1)
+        channel_persistence, residual_persistence = (
+            self.imputer.channel_persistence[channel, None],
+            self.imputer.residual_persistence[channel, None],
+        )  # (p, 1)
         total = self.imputer.covariance.diagonal()[channel, None]
         length = past.shape[1]
         steps = torch.arange(length)
@@ -180,11 +185,15 @@ class Imputation:
             return (1 - from_before) * (1 - from_after) / (1 - from_before * from_after).clamp(min=1e-12)
 
         few = observed.sum(1, keepdim=True) < FEW
-        own_variance = total * torch.where(few, 1.0, UNTOLD) * torch.where(few & ~has_before, 1.0, bridge_variance(own))
-        gap = ~observed & (variance * bridge_variance(rest) < own_variance)
+        interpolation_variance = (
+            total
+            * torch.where(few, 1.0, MAX_VARIANCE_RATIO)
+            * torch.where(few & ~has_before, 1.0, bridge_variance(channel_persistence))
+        )
+        gap = ~observed & (variance * bridge_variance(residual_persistence) < interpolation_variance)
         residual = torch.where(observed, past - mean, 0.0)
         ends = residual.gather(1, before.clamp(min=0)), residual.gather(1, after.clamp(max=length - 1))
-        from_before, from_after = decay(rest)
+        from_before, from_after = decay(residual_persistence)
         weight = (1 - (from_before * from_after).square()).clamp(min=1e-12)
         interpolated_residual = (
             from_before * (1 - from_after.square()) * ends[0] + from_after * (1 - from_before.square()) * ends[1]
@@ -194,7 +203,7 @@ class Imputation:
         count = gap.sum(1, keepdim=True)
         residual_variance = torch.where(gap, variance, 0.0).sum(1, keepdim=True) / count.clamp(min=1)  # (p, 1)
         fraction = count.float() / (gap | observed).sum(1, keepdim=True).clamp(min=1)
-        decay_ahead = rest ** (2 * torch.arange(1, prediction_length + 1))  # (p, H)
+        decay_ahead = residual_persistence ** (2 * torch.arange(1, prediction_length + 1))  # (p, H)
         # Innovations since the last value.
         since_last = (1 - from_before[:, -1:].square()) * (gap & ~has_after).any(1, keepdim=True)
         return filled, residual_variance * (fraction * (1 - decay_ahead) + since_last * decay_ahead)

@@ -59,14 +59,14 @@ def aligned_to_end(context: Tensor) -> tuple[Tensor, Tensor]:
     gap = (~context.isnan()).flip(1).int().argmax(1)
     if not bool(gap.any()):
         return context, gap
-    place = torch.arange(context.shape[1], device=context.device) - gap.unsqueeze(1)
-    return context.gather(1, place.clamp(min=0)).masked_fill(place < 0, torch.nan), gap
+    position = torch.arange(context.shape[1], device=context.device) - gap.unsqueeze(1)
+    return context.gather(1, position.clamp(min=0)).masked_fill(position < 0, torch.nan), gap
 
 
-def neighbours(seen: Tensor) -> tuple[Tensor, Tensor]:
+def neighbours(observed: Tensor) -> tuple[Tensor, Tensor]:
     r"""Return the last observed step up to each step (N, L), else -1, and the next, else :math:`L`."""
-    length = seen.shape[1]
-    steps = torch.arange(length, device=seen.device)
-    before = torch.where(seen, steps, -1).cummax(1).values
-    after = torch.where(seen, steps, length).flip(1).cummin(1).values.flip(1)
+    length = observed.shape[1]
+    steps = torch.arange(length, device=observed.device)
+    before = torch.where(observed, steps, -1).cummax(1).values
+    after = torch.where(observed, steps, length).flip(1).cummin(1).values.flip(1)
     return before, after

@@ -44,7 +44,7 @@ class Checkpoints:
     def __init__(self, folder: str | os.PathLike[str] | None, fingerprint: Mapping[str, Any]) -> None:
         self.folder = None if folder is None else as_path("checkpoint_dir", folder)
         self._fingerprint = fingerprint
-        self._held = ExitStack()
+        self._locks = ExitStack()
         self._parts: Path | None = None
 
     def __enter__(self) -> Checkpoints:
@@ -64,16 +64,16 @@ class Checkpoints:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._parts = stack.enter_context(_hidden(self.folder))
                 self._require_same()
-                self._held = stack.pop_all()
+                self._locks = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._held.close()
+        self._locks.close()
         self._parts = None
 
     def __getstate__(self) -> dict[str, Any]:
         r"""Return the state for worker processes, which do not hold the lock."""
-        return {**self.__dict__, "_held": ExitStack()}
+        return {**self.__dict__, "_locks": ExitStack()}
 
     def _require_same(self) -> None:
         r"""Record the job in an empty folder; raise an error if another job is recorded."""
@@ -82,18 +82,19 @@ class Checkpoints:
         if recorded is None:
             self._write(self.folder / _WHAT, text.encode())
             return
-        recorded_leaves, own_leaves = _flat(recorded), _flat(json.loads(text))
+        recorded_leaves, job_leaves = _flat(recorded), _flat(json.loads(text))
         names = [
-            name for name in {**recorded_leaves, **own_leaves} if recorded_leaves.get(name) != own_leaves.get(name)
+            name for name in {**recorded_leaves, **job_leaves} if recorded_leaves.get(name) != job_leaves.get(name)
         ]
         if names:
             differences = [
-                f"{name} ({_short(recorded_leaves.get(name))} there, {_short(own_leaves.get(name))} here)"
+                f"{name} ({_short(recorded_leaves.get(name))} there, {_short(job_leaves.get(name))} here)"
                 for name in names
             ]
             raise ValueError(
-                f"{named(self.folder)} holds the checkpoints of other work, which differs in {', '.join(differences)}: "
-                "choose another folder, or delete this one if nothing of yours is in it"
+                f"{named(self.folder)} holds the checkpoints of another job, which differs in "
+                f"{', '.join(differences)}: "
+                "choose another folder, or delete this one if it holds nothing else"
             )
 
     def path(self, name: str) -> Path | None:
@@ -237,8 +238,8 @@ def require_usable(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
             return None
         recorded = _recorded(place) if _WHAT in names else None
     if recorded is None:
-        other = _WHAT if _WHAT in names else names[0]
-        raise ValueError(f"{named(place)} holds {shown(other)}, which is no checkpoint: choose another folder")
+        foreign = _WHAT if _WHAT in names else names[0]
+        raise ValueError(f"{named(place)} holds {shown(foreign)}, which is no checkpoint: choose another folder")
     return recorded
 
 
@@ -251,7 +252,7 @@ def _hidden(folder: Path) -> Iterator[Path]:
             stack.enter_context(locked(hidden))
         except Busy as error:
             raise Busy(
-                f"another process or thread works with the checkpoints in {named(folder)}: wait until it has ended, or "
+                f"another process or thread uses the checkpoints in {named(folder)}: wait until it has ended, or "
                 "choose another folder"
             ) from error
         for leftover in os.listdir(hidden):  # of killed processes
@@ -271,7 +272,7 @@ def _recorded(folder: Path) -> dict[str, Any] | None:
     if not stat.S_ISREG(path.lstat().st_mode):
         return None
     remedy = f"delete the folder {named(folder)}, or choose another"
-    message = f"{named(path)}, which says what the checkpoints beside it are of, is empty or broken: {remedy}"
+    message = f"{named(path)}, the record of the job of these checkpoints, is empty or damaged: {remedy}"
     try:
         with reading(named(path), remedy):
             recorded = json.loads(path.read_text(encoding="utf-8"))

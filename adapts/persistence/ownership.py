@@ -267,9 +267,11 @@ def as_path(name: str, value: object) -> Path:
     try:
         encoded = os.fsencode(text)
     except UnicodeEncodeError as error:
-        raise ValueError(f"expected {name} to be a path, got {shown(text)}, no name of a file: rename it") from error
+        raise ValueError(f"expected {name} to be a path, got {shown(text)}, an invalid file name: rename it") from error
     if not text or "\0" in text:
-        raise ValueError(f"expected {name} to be a path, got {shown(text)}, no name of a file: name a file or folder")
+        raise ValueError(
+            f"expected {name} to be a path, got {shown(text)}, an invalid file name: name a file or folder"
+        )
     if len(encoded) > _PATH or any(len(part) > _NAME for part in encoded.split(os.sep.encode())):
         raise ValueError(
             f"expected {name} to be a path of at most {_PATH} bytes, {_NAME} a name, got {shown(text)}: choose a "
@@ -543,14 +545,13 @@ def require_replaceable(path: str | os.PathLike[str], kind: Folder, *, overwrite
         if not os.path.lexists(place):
             if not overwrite and _is_complete(_aside(place)):
                 raise ValueError(
-                    f"{named(_aside(place))} is read in place of {named(path)}, which a killed process took away: move "
-                    "it back, or to another name, or overwrite (--overwrite), which keeps it"
+                    f"{named(_aside(place))} is read in place of {named(path)}, which a killed process moved: move it "
+                    "back, rename it, or overwrite (--overwrite), which keeps it"
                 )
             return
         if place in (here := Path.cwd(), *here.parents):
             raise ValueError(
-                f"{named(place)} is or holds the folder that this process works in, and cannot be replaced: choose a "
-                "folder in it"
+                f"{named(place)} is or contains the working directory, and cannot be replaced: choose a folder in it"
             )
         if not stat.S_ISDIR(_mode(place)):
             raise ValueError(f"expected a folder to write to, but {named(path)} is a file: choose another place")
@@ -594,10 +595,10 @@ def standing(path: str | os.PathLike[str]) -> Path:
 
 def _clean_up(place: Path, kind: File | None = None) -> None:
     r"""Restore what killed processes moved aside, and remove their temporary files; keep foreign files."""
-    beside = _BESIDE if kind is None else Folder({_LOCK: _EMPTY, _FILE: kind}, _BESIDE.required)
+    expected = _BESIDE if kind is None else Folder({_LOCK: _EMPTY, _FILE: kind}, _BESIDE.required)
     for hidden in _hidden(place):
         with suppress(Busy, FileNotFoundError):  # a process uses it, or has just removed it
-            if why_foreign(hidden, beside, torn=True):
+            if why_foreign(hidden, expected, torn=True):
                 continue
             with locked(hidden):
                 if kind is not None:

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from .._version import __version__
 from ..checks import LONGEST
-from ..data.frequency import alias, calendar
+from ..data.frequency import alias, date_grid
 from ..data.item import Item, columns_of
 from ..data.panel import Panel
 from ..data.roles import calendar_columns
@@ -158,16 +158,16 @@ class Fit(Strict):
             raise ValueError("should name the targets among the channels, then the past and the known covariates")
         given_count = len(self.known_covariates) - len(static_columns) - len(self.calendar)
         if given_count < 0 or self.known_covariates[given_count:] != [*static_columns, *self.calendar]:
-            raise ValueError("should name static columns and the calendar behind the other known covariates")
+            raise ValueError("should name static columns and the calendar after the other known covariates")
         if self.calendar and (self.frequency is None or self.calendar != list(calendar_columns(self.frequency))):
             raise ValueError("should name the columns of the calendar that its frequency has")
         if len({item.item_id for item in self.items}) < len(self.items):
             raise ValueError("should name each item once")
         if self.single and len(self.items) > 1:
-            raise ValueError("should hold one item where it holds a single series")
+            raise ValueError("should hold one item for a single series")
         dated = self.frequency is not None
         if any((item.unit is not None, item.stop is None) != (dated, dated) for item in self.items):
-            raise ValueError("should give each item a unit where it has a frequency, and a stop where it has none")
+            raise ValueError("should give each item a unit if it has a frequency, and a stop if it has none")
         if not dated and any(item.zone is not None for item in self.items):
             raise ValueError("should give no zone to items without dates")
         return self
@@ -240,7 +240,7 @@ def read_config(folder: Path, path: str | Path) -> tuple[Saved, dict[str, Any]]:
     what = f"{path}/{CONFIG}"
     content = read_json(folder / CONFIG, what, REMEDY)
     if not isinstance(content, dict) or "format" not in content or "family" not in content:
-        raise ValueError(f"{what} is not the config of an adapter: it names no format and family")
+        raise ValueError(f"{what} is not the config of an adapter: it has no format and family")
     _require_format(content, path)
     if content["format"] == FORMER:
         content = _upgraded(content, folder, path)
@@ -307,21 +307,21 @@ def read_tensors(folder: Path, path: str | Path, saved: Saved, content: Mapping[
     return tensors
 
 
-def require_listed(what: str, held: Mapping[str, str], listed: Mapping[str, str]) -> None:
+def require_listed(what: str, tensors: Mapping[str, str], listed: Mapping[str, str]) -> None:
     r"""Check that tensors match the table in a config.
 
     Arguments:
         what: The object that they belong to, for the message.
-        held: The dtype and shape of each tensor.
+        tensors: The dtype and shape of each tensor.
         listed: The same, as the config lists them.
 
     Raises:
         ValueError: If a tensor is missing, has another dtype or shape, or is not listed.
     """
-    for name in {**listed, **held}:
-        if held.get(name) != listed.get(name):
-            told = [shown(table[name]) if name in table else "none" for table in (listed, held)]
-            raise ValueError(f"{what}: its config lists the tensor {shown(name)} as {told[0]}, and there is {told[1]}")
+    for name in {**listed, **tensors}:
+        if tensors.get(name) != listed.get(name):
+            expected, found = (shown(table[name]) if name in table else "none" for table in (listed, tensors))
+            raise ValueError(f"{what}: its config lists the tensor {shown(name)} as {expected}, got {found}")
 
 
 def panel_of(fit: Fit, tensors: Mapping[str, Tensor]) -> Panel:
@@ -346,7 +346,7 @@ def panel_of(fit: Fit, tensors: Mapping[str, Tensor]) -> Panel:
     for number, entry in enumerate(fit.items):
         values = taken(tensors, rows[number], torch.float64, (None, len(fit.channels)), missing=True)
         if not len(values):
-            raise ValueError(f"the tensor {rows[number]!r} is expected to hold one row at least")
+            raise ValueError(f"the tensor {rows[number]!r} is expected to hold at least one row")
         index: pd.Index[Any]
         if dated:
             clock = taken(tensors, clocks[number], torch.int64, (len(values),))
@@ -354,7 +354,9 @@ def panel_of(fit: Fit, tensors: Mapping[str, Tensor]) -> Panel:
         else:
             stop = int(entry.stop or 0)
             if stop < len(values):
-                raise ValueError(f"item {shown(entry.item_id)} stops at row {stop}, and has {len(values)} rows")
+                raise ValueError(
+                    f"item {shown(entry.item_id)} ends at row {stop}, expected at least its {len(values)} rows"
+                )
             index = pd.RangeIndex(stop - len(values), stop)
         items.append(Item(entry.item_id, values.numpy(), index))
     static = {name: None if levels is None else tuple(levels) for name, levels in fit.static.items()}
@@ -375,7 +377,7 @@ def _dates(clock: np.ndarray, entry: ItemConfig, frequency: str, name: str) -> p
         index = pd.DatetimeIndex(clock).as_unit(unit)
         if entry.zone:
             index = index.tz_localize("UTC").tz_convert(entry.zone)
-        expected = calendar(index[0], frequency, periods=len(index), unit=unit).as_unit("ns").asi8
+        expected = date_grid(index[0], frequency, periods=len(index), unit=unit).as_unit("ns").asi8
     # At clock changes, steps of a day or more may shift by the hour that is skipped or repeated.
     largest_shift = math.inf if len(expected) != len(clock) else int(np.abs(expected - clock).max())
     if largest_shift > (2 * 3_600_000_000_000 if entry.zone else 0):

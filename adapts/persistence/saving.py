@@ -206,19 +206,18 @@ def _require_known(saved: Saved, path: str | Path, call: Callable[[str], str]) -
     address, model = saved.options.get("foundation_model"), saved.foundation_model
     if address is None:
         raise ValueError(
-            f"{path} was fitted around a live model ({shown(model.name)[1:-1]}): pass it with {call('model')}, model "
-            "being that one"
+            f"{path} was fitted with a live model ({shown(model.name)[1:-1]}): pass that model, {call('model')}"
         )
     if address not in KNOWN:
         raise ValueError(
-            f"{path} was fitted around the foundation model {shown(address)}, which is neither bundled nor one of "
-            f"{', '.join(KNOWN)}, and is not looked for because a file says so: if you trust it, name it with "
+            f"{path} was fitted with the foundation model {shown(address)}, which is neither bundled nor one of "
+            f"{', '.join(KNOWN)}, and is not loaded because a file names it: if you trust it, name it with "
             f"{call(quoted(str(address)))}"
         )
     if address != model.name:
         raise ValueError(
-            f"{path} is a corrupt adapter: it names the foundation model {address!r}, and the name of the one it was "
-            f"fitted around is {shown(model.name)}: {REMEDY}"
+            f"{path} is a corrupt adapter: it names the foundation model {address!r}, and was fitted with "
+            f"{shown(model.name)}: {REMEDY}"
         )
 
 
@@ -256,7 +255,7 @@ def unpack(fit: Fit, tensors: Mapping[str, Tensor], family: AdapterModule, predi
     low, high = taken(tensors, "support", torch.float64, (2, targets), infinite=True).numpy()
     scale = taken(tensors, "scale", torch.float64, (columns,)).numpy()
     if not (low < high).all() or not (low < math.inf).all() or not (high > -math.inf).all():
-        raise ValueError("the tensor 'support' is expected to hold lowest values below the highest ones")
+        raise ValueError("the tensor 'support' is expected to hold minimum values below the maximum values")
     if not (scale > 0).all():
         raise ValueError("the tensor 'scale' is expected to hold positive numbers")
     with seeded(0):  # initial parameters may be random; they are overwritten
@@ -328,7 +327,7 @@ def _plain(value: Any) -> Any:
     r"""Convert a numpy scalar to a JSON value."""
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{type(value).__name__} has no place in a config")
+    raise TypeError(f"a config cannot hold a {type(value).__name__}")
 
 
 def _finite(support: Any) -> Any:

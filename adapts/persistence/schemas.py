@@ -54,7 +54,7 @@ def _text(value: Any) -> str:
 
 def _said(value: Any) -> str:
     if len(_text(value)) > MOST_SAID:
-        raise ValueError(f"should have {MOST_SAID} characters at most")
+        raise ValueError(f"should have at most {MOST_SAID} characters")
     return str(value)
 
 
@@ -83,7 +83,7 @@ def require_regular(path: Path, what: str) -> int:
     with reading(f"{what} cannot be read", "check that the file is there and may be read"):
         file_stat = path.stat()
     if not stat.S_ISREG(file_stat.st_mode):
-        raise ValueError(f"{what} is no regular file: give one that is")
+        raise ValueError(f"{what} is no regular file: pass a regular file")
     return file_stat.st_size
 
 
@@ -106,7 +106,7 @@ def read_text(path: Path, what: str, most: int) -> str:
     """
     size = require_regular(path, what)
     if size > most:
-        raise ValueError(f"{what} has {size} bytes, expected {most} at most: give one that adapts can have made")
+        raise ValueError(f"{what} has {size} bytes, expected at most {most}: pass a file that adapts wrote")
     with reading(f"{what} cannot be read", "give a file of UTF-8 text"):
         return path.read_bytes()[: most + 1].decode("utf-8")
 
@@ -138,7 +138,7 @@ def _no_number(name: str) -> NoReturn:
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"it holds {text[:40]}, which is beyond all floating-point numbers")
+        raise ValueError(f"it holds {text[:40]}, which exceeds the range of floating-point numbers")
     return number
 
 
@@ -181,7 +181,9 @@ def plain(content: Any, what: str) -> None:
             inner.extend(children)
             remaining -= 1
             if remaining < len(inner):
-                raise ValueError(f"{what} has more than {ENTRIES} entries: write fewer, and repeat none by reference")
+                raise ValueError(
+                    f"{what} has more than {ENTRIES} entries: write fewer entries, without repeated references"
+                )
         if not inner:
             return
         level = inner

@@ -295,7 +295,8 @@ class MarginalPredictor:
         assert batch.preparation.cold_start is not None
         window, channel = (weight < 1).nonzero().T
         cold_start = QuantileFunction(
-            batch.preparation.cold_start.levels, batch.preparation.cold_start.law(past[window, :, channel], channel)
+            batch.preparation.cold_start.levels,
+            batch.preparation.cold_start.quantiles(past[window, :, channel], channel),
         )
         mixed = values.clone()
         mixed[window, :, channel] = cold_start.at(torch.tensor(self.model.quantile_levels, dtype=torch.float32))
@@ -434,7 +435,7 @@ def _zero_shot_weight(windows: Windows, past: Tensor) -> Tensor | None:
     r"""Return the weights (B, D) of the zero-shot forecast against the cold start; None if all are 1."""
     if windows.preparation.cold_start is None:
         return None
-    weight = windows.preparation.cold_start.left(past)
+    weight = windows.preparation.cold_start.zero_shot_weight(past)
     return weight if bool((weight < 1).any()) else None
 
 

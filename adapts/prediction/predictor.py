@@ -145,4 +145,4 @@ def recalibrated(fitted: Fitted, marginals: QuantileFunction, windows: Windows) 
     if windows.panel.frequency is None:
         logger.warning("rows without dates after a fit with dates: seasonal recalibration maps are averaged")
         return fitted.recalibration.apply(marginals)
-    return fitted.recalibration.apply(marginals, windows.phase())
+    return fitted.recalibration.apply(marginals, windows.season_index())

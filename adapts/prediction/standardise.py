@@ -73,7 +73,7 @@ class Standardiser:
             return None
         cached = self._imputation
         if cached is None or cached[0] is not standard:
-            self._imputation = cached = standard, self.fitted.imputer.tell(standard)
+            self._imputation = cached = standard, self.fitted.imputer.impute(standard)
         return cached[1]
 
     def _prepared(self, panel: Panel) -> tuple[Panel, Panel | None, Panel | None]:
@@ -83,9 +83,11 @@ class Standardiser:
         if fitted.effect is None or not fitted.effect.used:
             return standard, None, None
         count = len(targets)
-        shifts, factors = fitted.effect.maps(panel, targets, fitted.location[:count] / fitted.scale[:count])
+        shifts, factors = fitted.effect.shifts_and_divisors(
+            panel, targets, fitted.location[:count] / fitted.scale[:count]
+        )
         items = []
-        effects = zip(standard.items, shifts.items, factors.items, fitted.effect.unknown(panel), strict=True)
+        effects = zip(standard.items, shifts.items, factors.items, fitted.effect.unknown_cells(panel), strict=True)
         for item, shift, factor, unknown in effects:
             residual = np.where(unknown, np.nan, (item.values[:, :count] - shift.values) / factor.values)
             items.append(replace(item, values=np.hstack([residual, item.values[:, count:]])))

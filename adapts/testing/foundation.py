@@ -81,7 +81,7 @@ class FoundationModelConformance:
         r"""A context of another shape or type, or a horizon below one, raises a clear error."""
         for wrong, message in (
             (context[0], r"pass context\[None\]"),
-            (context[None], "one row a series"),
+            (context[None], "one row per series"),
             (context[:, :0], r"\(series, time\)"),
             (context.long(), "floating-point"),
         ):

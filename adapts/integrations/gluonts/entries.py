@@ -1,4 +1,4 @@
-r"""gluonts data sets: their entries, checked and read."""
+r"""Validation and reading of the entries of gluonts datasets."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,10 +17,10 @@ REAL, CAT = "feat_static_real", "feat_static_cat"
 
 
 def channel_names(dataset: Any, field: str) -> tuple[str, ...]:
-    r"""What the rows of a field are called, where the dataset, or the one it was cut from, is a PandasDataset."""
+    r"""Return the names of the rows of a field; only a PandasDataset, or a dataset split from one, has names."""
     for wrapped in ("test_data", "dataset"):
         dataset = getattr(dataset, wrapped, dataset)
-    if field in (REAL, CAT):  # PandasDataset keeps them in frames of its own, a row a feature
+    if field in (REAL, CAT):  # PandasDataset stores them in separate frames, one row per feature
         field = {REAL: "_static_reals", CAT: "_static_cats"}[field]
         return tuple(str(name) for name in getattr(getattr(dataset, field, None), "index", ()))
     names = getattr(dataset, field, None)
@@ -29,19 +29,19 @@ def channel_names(dataset: Any, field: str) -> tuple[str, ...]:
 
 
 def numbered_names(field: str, count: int) -> tuple[str, ...]:
-    r"""What the rows of a field are called where nothing names them."""
+    r"""Return the default names of the rows of a field."""
     return tuple(str(number) if field == "target" else f"{field} {number}" for number in range(count))
 
 
 def same_names(names: tuple[str, ...], others: tuple[str, ...], numbered: tuple[str, ...]) -> bool:
-    r"""Whether rows are the same in the same order, as far as both have names and not only numbers."""
+    r"""Return whether rows have the same names in the same order; default names match any."""
     return not names or names in (others, numbered) or others == numbered
 
 
 def read_feature(
     number: int, entry: Mapping[str, Any], field: str, names: tuple[str, ...], steps: int, ahead: int
 ) -> np.ndarray:
-    r"""The covariates that an entry has in a field, at the steps of its target and at those ahead, (C, T + H)."""
+    r"""Return the covariates in a field of an entry, at the steps of its target and those ahead, (C, T + H)."""
     expected = f"expected {len(names)} rows ({few(names)}) of {steps + ahead} steps or more"
     if ahead:
         expected += f", the {steps} of its target and the {ahead} ahead"
@@ -52,18 +52,18 @@ def read_feature(
         raise ValueError(f"entry {number} has {field} of shape {values.shape}: {expected}")
     values = values[:, : steps + ahead]
     require_finite(number, field, names, values)
-    lacking = np.isnan(values[:, steps:]).sum(1)
-    if lacking.any():
-        row = int(lacking.argmax())
+    missing = np.isnan(values[:, steps:]).sum(1)
+    if missing.any():
+        row = int(missing.argmax())
         raise ValueError(
-            f"entry {number} lacks {lacking[row]} of the {ahead} steps ahead of {names[row]!r} (row {row} of {field}): "
+            f"entry {number} lacks {missing[row]} of the {ahead} steps ahead of {names[row]!r} (row {row} of {field}): "
             "known covariates need a value at each"
         )
     return values
 
 
 def dated_entry(number: int, entry: Mapping[str, Any], freq: str | None) -> dict[str, Any]:
-    r"""An entry that starts with a Period and whose target is an array, as gluonts' own datasets give it."""
+    r"""Return an entry with a Period as its start and an array as its target, as in gluonts' own datasets."""
     if not isinstance(entry, Mapping):
         raise ValueError(f"expected gluonts entries with 'target' and 'start'; entry {number} is {shown(entry)}")
     if not {"start", "target"} <= entry.keys():
@@ -75,8 +75,8 @@ def dated_entry(number: int, entry: Mapping[str, Any], freq: str | None) -> dict
         return {**entry, "target": target}
     if freq is None:
         raise ValueError(
-            f"entry {number} starts at {shown(start)}, no Period: read it through gluonts' FileDataset or "
-            "ListDataset, or give freq="
+            f"entry {number} starts at {shown(start)}, no Period: read it with gluonts' FileDataset or "
+            "ListDataset, or pass freq="
         )
     with reading(f"the start {shown(start)} of entry {number} is no period of freq={freq!r}", "write it as 2024-01-31"):
         period = pd.Period(start, to_offset(freq))  # type: ignore[arg-type]
@@ -84,7 +84,7 @@ def dated_entry(number: int, entry: Mapping[str, Any], freq: str | None) -> dict
 
 
 def static_values(number: int, entry: Mapping[str, Any], field: str, names: Sequence[str]) -> np.ndarray:
-    r"""The static features that an entry has in a field, (S,)."""
+    r"""Return the static features in a field of an entry, (S,)."""
     values = np.zeros(0) if entry.get(field) is None else np.atleast_1d(as_array(entry[field]))
     if values.shape != (len(names),):
         raise ValueError(f"entry {number} has {field} of shape {values.shape}, expected ({len(names)},): {few(names)}")
@@ -100,7 +100,7 @@ def static_values(number: int, entry: Mapping[str, Any], field: str, names: Sequ
 
 
 def require_finite(number: int, field: str, names: Sequence[str], values: np.ndarray) -> None:
-    r"""Checks that rows (C, T) of an entry hold no infinity."""
+    r"""Check that rows (C, T) of an entry hold no infinite values."""
     rows, steps = np.nonzero(np.isinf(values))
     if len(rows):
         name = names[rows[0]] if rows[0] < len(names) else str(rows[0])
@@ -111,14 +111,14 @@ def require_finite(number: int, field: str, names: Sequence[str], values: np.nda
 
 
 def static_fields(static: Mapping[str, Categories | None]) -> dict[str, tuple[str, ...]]:
-    r"""The static columns that entries hold, by their field."""
+    r"""Return the names of the static columns of entries, by field."""
     numbers = tuple(name for name, categories in static.items() if categories is None)
     kinds = tuple(name for name in static if name not in numbers)
     return {field: names for field, names in ((REAL, numbers), (CAT, kinds)) if names}
 
 
 def static_kinds(number: int, entry: Mapping[str, Any], static: Mapping[str, Categories | None]) -> list[float]:
-    r"""The static columns of an entry: numbers as they are, an indicator a category."""
+    r"""Return the static columns of an entry: numbers, and one indicator per category."""
     values: dict[str, float] = {}
     for field, names in static_fields(static).items():
         values |= dict(zip(names, static_values(number, entry, field, names), strict=True))
@@ -126,15 +126,15 @@ def static_kinds(number: int, entry: Mapping[str, Any], static: Mapping[str, Cat
     for name, categories in static.items():
         if categories is None:
             row.append(values[name])
-        else:  # an estimator knows the codes of its categories; those of a fit that had names count their places
-            codes = [each if isinstance(each, int) else place for place, each in enumerate(categories)]
+        else:  # categories are codes if an estimator fitted them; else codes are their positions
+            codes = [each if isinstance(each, int) else position for position, each in enumerate(categories)]
             row += [float(values[name] == code) for code in codes]
     return row
 
 
 def require_frequency(freq: object) -> None:
-    r"""Checks the frequency of entries whose start is no Period."""
+    r"""Check the frequency of entries whose start is no Period."""
     if freq is None:
         return
-    with reading(f"freq is the alias of a frequency of pandas, got {shown(freq)}", "pass one, such as 'h'"):
+    with reading(f"expected freq to be a pandas alias of a frequency, got {shown(freq)}", "pass one, such as 'h'"):
         to_offset(freq)  # type: ignore[call-overload]

@@ -1,6 +1,6 @@
-r"""An estimator as gluonts' own: fits an adapter on a gluonts data set."""
+r"""gluonts estimator that fits an adapter."""
 
-# No `from __future__ import annotations`: `validated` reads the annotations of the signature as they stand.
+# No `from __future__ import annotations`: `validated` evaluates the annotations of the signature.
 
 __all__ = ["AdapterEstimator"]
 
@@ -38,14 +38,14 @@ from .entries import (
 )
 from .predictor import AdapterPredictor
 
-with quiet():  # gluonts has advice on JSON libraries
+with quiet():  # gluonts warns about JSON libraries
     from gluonts.core.component import validated
     from gluonts.model.estimator import Estimator
     from gluonts.pydantic import ValidationError
 
 
 def _by_our_error(init: Callable[..., None]) -> Callable[..., None]:
-    r"""Answers what gluonts' check of types refuses as every other option is answered."""
+    r"""Convert errors of gluonts' type checks to those of other options."""
 
     @wraps(init)
     def checked(self: Any, *args: Any, **options: Any) -> None:
@@ -55,24 +55,24 @@ def _by_our_error(init: Callable[..., None]) -> Callable[..., None]:
             except ValidationError as error:
                 name, reason = error.errors()[0]["loc"][0], error.errors()[0]["msg"]
                 raise ValueError(
-                    f"AdapterEstimator takes no such {name}, got {shown(options.get(name))}: {reason}"
+                    f"AdapterEstimator got an invalid {name}, {shown(options.get(name))}: {reason}"
                 ) from error
 
     return checked
 
 
 class AdapterEstimator(Estimator):  # type: ignore[misc]
-    r"""Fits an adapter to a gluonts dataset: `Adapter` with the signature of gluonts' estimators.
+    r"""Estimator that fits an adapter to a gluonts dataset, with the interface of gluonts' estimators.
 
-    The options are those of `Adapter`, with the same defaults, all of a kind that JSON holds, so that gluonts' own
-    `from_hyperparameters`, `dump_json` and `load_json` work. Nothing is cut into instances, padded or imputed by
-    gluonts: the rows go into a `Panel` as they are, NaN included, and `Adapter.fit` does the rest.
+    The options are those of `Adapter`, with the same defaults. JSON can represent all of them, so that gluonts'
+    `from_hyperparameters`, `dump_json` and `load_json` work. gluonts neither samples instances nor pads or imputes: all
+    rows are passed unchanged to `Adapter.fit`, including NaN.
 
     Arguments:
         prediction_length: The number of steps to forecast, :math:`H`.
         context_length: As in `Adapter`.
-        family: The name of a recipe or of a family, or the Path of a recipe of your own.
-        family_options: The family's own options, as `{"latent_channels": 4}`; the recipe's where left out.
+        family: The name of a preset or a family, or the Path of a custom recipe.
+        family_options: The options of the family, as `{"latent_channels": 4}`; by default those of the recipe.
         foundation_model: A bundled name, a local folder or a hub id. A live model works, but JSON cannot hold it.
         objective: As in `Adapter`.
         horizon_weights: As in `Adapter`.
@@ -85,22 +85,22 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         posterior_draws: As in `Adapter`.
         max_windows: As in `Adapter`.
         seed: As in `Adapter`.
-        batch_size: As in `Adapter`, and the entries that the predictor reads together.
+        batch_size: As in `Adapter`; also the number of entries that the predictor reads at a time.
         device: As in `Adapter`.
         trainer_kwargs: Options of `lightning.pytorch.Trainer`, for families trained by gradient.
         num_samples: The number of joint samples of a forecast.
-        freq: The frequency of entries whose start is text or a date, as those of a bare `JsonLinesFile` are.
-        num_feat_dynamic_real: How many known covariates entries have in `feat_dynamic_real`, :math:`(C, T)` in training
-            and :math:`(C, T + H)` to predict; not looked at if 0. See `known_covariates` of `Adapter.fit`. They are
-            called "feat_dynamic_real 0", ... unless a PandasDataset names them.
-        num_past_feat_dynamic_real: The same of past covariates in `past_feat_dynamic_real`, :math:`(C, T)`.
-        calendar: Whether the dates are known covariates too, as for `Adapter.fit`.
-        num_feat_static_real: How many static numbers entries have in `feat_static_real`, :math:`(S,)`; not looked at if
-            0. See `static` of `Adapter.fit`.
-        num_feat_static_cat: The same of categories in `feat_static_cat`.
+        freq: The frequency of entries whose start is text or a date, as in a bare `JsonLinesFile`.
+        num_feat_dynamic_real: The number of known covariates in `feat_dynamic_real`, :math:`(C, T)` in training and
+            :math:`(C, T + H)` in prediction; ignored if 0. See `known_covariates` of `Adapter.fit`. They are called
+            "feat_dynamic_real 0", ... unless a PandasDataset names them.
+        num_past_feat_dynamic_real: The number of past covariates in `past_feat_dynamic_real`, :math:`(C, T)`.
+        calendar: Whether to derive known covariates from the dates, as for `Adapter.fit`.
+        num_feat_static_real: The number of static real features in `feat_static_real`, :math:`(S,)`; ignored if 0. See
+            `static` of `Adapter.fit`.
+        num_feat_static_cat: The number of static categorical features in `feat_static_cat`.
 
     Raises:
-        ValueError: If an option is not fit for its purpose.
+        ValueError: If an option is invalid.
 
     Example:
         >>> series = np.random.randn(200, 3).cumsum(0)
@@ -164,29 +164,28 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         *,
         checkpoint_dir: str | Path | None = None,
     ) -> AdapterPredictor:
-        r"""Fits an adapter. The estimator stays as it is, and an error in training is raised.
+        r"""Fit an adapter. The estimator is not modified, and errors in training are raised.
 
         Arguments:
             training_data: The entries: `start`, a Period, and `target`, :math:`(D, T)` or :math:`(T,)`; NaN marks a
-                missing value. The declared features hold a value for each of its steps, and may go on behind them. The
-                last 30 % of the rows are held back from the parameters to validate and to calibrate, unless there is
-                `validation_data`.
-            validation_data: The same items, grown longer or going on where training data end: only the rows after that
-                end are read, and their first third validates, the second calibrates, the last confirms.
+                missing value. The declared features have a value for each of its steps, and may be longer. Without
+                `validation_data`, the last 30 % of the rows are held out for validation, calibration and selection.
+            validation_data: The same items, longer than or continuing the training data. Only rows after its end are
+                read: their first third is for validation, the second for calibration, the last for selection.
             checkpoint_dir: As for `Adapter.fit`.
 
         Returns:
             The predictor.
 
         Raises:
-            ValueError: If the data are unfit, see `Panel.of` and `Adapter.fit`, or if `validation_data` cannot serve:
-                other items or channels, a gap, fewer than :math:`3 H` rows, or items that end at different dates.
+            ValueError: If the data are invalid, see `Panel.of` and `Adapter.fit`, or if `validation_data` has other
+                items or channels, a gap, fewer than :math:`3 H` rows, or items that end at different dates.
         """
         panel, borders = self._panel(training_data), None
         if validation_data is not None:
-            later = self._panel(validation_data, panel.static)
-            panel, borders = _joined(panel, later, 3 * self.prediction_length, self._counts(len(panel.targets)))
-        ends = np.cumsum([0, *self._counts(len(panel.targets)).values()])  # static columns have their role already
+            validation = self._panel(validation_data, panel.static)
+            panel, borders = _joined(panel, validation, 3 * self.prediction_length, self._counts(len(panel.targets)))
+        ends = np.cumsum([0, *self._counts(len(panel.targets)).values()])  # static columns already have their role
         targets, past, known = (panel.channels[start:end] for start, end in pairwise(ends))
         adapter = self.adapter.clone().fit(
             panel, target=targets, past_covariates=past, known_covariates=known, calendar=self.calendar,
@@ -197,7 +196,7 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
     def _panel(
         self, dataset: Iterable[Mapping[str, Any]], static: Mapping[str, Categories | None] | None = None
     ) -> Panel:
-        r"""The targets of a dataset and, behind them, its declared features; `static` are the categories, if known."""
+        r"""Return the targets of a dataset, followed by its declared features; `static` holds any known categories."""
         entries = [dated_entry(number, entry, self.freq) for number, entry in enumerate(dataset)]
         static = self._categories(dataset, entries) if static is None else static
         for number, entry in enumerate(entries):
@@ -212,77 +211,77 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
                 name: entry[name] for name in ("start", "item_id") if name in entry
             }  # features are among the rows
             entries[number] = {**known, "target": np.concatenate([target, *rows])}
-        panel, made = Panel.of(entries), columns_of(static)
+        panel, static_channels = Panel.of(entries), columns_of(static)
         names: list[str] = []
-        for field, count in self._counts(panel.num_channels - len(made)).items():
-            told = channel_names(dataset, field)
-            names.extend(told if len(told) == count else numbered_names(field, count))
-        return replace(panel, channels=(*names, *made), known_covariates=made, static=static)
+        for field, count in self._counts(panel.num_channels - len(static_channels)).items():
+            given_names = channel_names(dataset, field)
+            names.extend(given_names if len(given_names) == count else numbered_names(field, count))
+        return replace(panel, channels=(*names, *static_channels), known_covariates=static_channels, static=static)
 
     def _categories(self, dataset: Any, entries: Sequence[Mapping[str, Any]]) -> dict[str, Categories | None]:
-        r"""The declared static features by name, with the categories that entries have."""
+        r"""Return the declared static features by name, with the categories in the entries."""
         found: dict[str, Categories | None] = {}
         for field, count in self.static.items():
-            told = channel_names(dataset, field)
-            names = told if len(told) == count else numbered_names(field, count)
+            given_names = channel_names(dataset, field)
+            names = given_names if len(given_names) == count else numbered_names(field, count)
             rows = [static_values(number, entry, field, names) for number, entry in enumerate(entries)] if count else []
-            for place, name in enumerate(names):
-                kinds = () if field == REAL else sorted({int(row[place]) for row in rows if row[place] >= 0})
-                found[name] = None if field == REAL else tuple(kinds)  # -1 and NaN are none
+            for position, name in enumerate(names):
+                kinds = () if field == REAL else sorted({int(row[position]) for row in rows if row[position] >= 0})
+                found[name] = None if field == REAL else tuple(kinds)  # -1 and NaN are no categories
         return found
 
     def _counts(self, width: int) -> dict[str, int]:
-        r"""How many columns are targets, past and known covariates, which stand in this order, static ones aside."""
+        r"""Return the numbers of targets, past and known covariates, in the order of columns, without static ones."""
         return {"target": width - sum(self.features.values()), **self.features}
 
 
 def _joined(
-    training: Panel, validation: Panel, needed: int, counts: Mapping[str, int]
+    training: Panel, validation: Panel, min_rows: int, counts: Mapping[str, int]
 ) -> tuple[Panel, tuple[int, int]]:
-    r"""Puts the rows of validation data behind those of training data, and counts the dates where both end."""
+    r"""Append the rows of validation data to training data; return the numbers of dates at which both end."""
     if (validation.frequency, validation.num_channels) != (training.frequency, training.num_channels):
         raise ValueError(
             f"validation_data holds {validation.num_channels} channels of frequency {validation.frequency!r}, "
-            f"training_data {training.num_channels} of {training.frequency!r}: both must be alike"
+            f"training_data {training.num_channels} of {training.frequency!r}: pass data with the same of both"
         )
     numbered = tuple(name for field, count in counts.items() for name in numbered_names(field, count))
     if not same_names(validation.targets, training.targets, numbered):
         raise ValueError(
             f"validation_data's channels are {few(validation.targets)}, those of training_data "
-            f"{few(training.targets)}: both must name the same, in the same order"
+            f"{few(training.targets)}: pass the same channels in the same order"
         )
-    longer = {item.item_id: item for item in validation.items}
+    validation_items = {item.item_id: item for item in validation.items}
     names = {item.item_id for item in training.items}
-    if not longer.keys() <= names or len(longer) < len(validation) or len(names) < len(training):
+    if not validation_items.keys() <= names or len(validation_items) < len(validation) or len(names) < len(training):
         raise ValueError(
             "validation_data must hold items of training_data, each once and under the same item_id; got "
             f"{few(item.item_id for item in validation.items)}, not {few(item.item_id for item in training.items)}"
         )
-    items, later = [], []
+    items, first_new_dates = [], []
     for item in training.items:
-        other = longer.get(item.item_id, item)
-        behind = other.index > item.index[-1]
-        if behind.any():
-            later.append(other.index[behind][0])
-            if later[-1] != training.future_index(item, 1)[0]:
+        validation_item = validation_items.get(item.item_id, item)
+        new_rows = validation_item.index > item.index[-1]
+        if new_rows.any():
+            first_new_dates.append(validation_item.index[new_rows][0])
+            if first_new_dates[-1] != training.future_index(item, 1)[0]:
                 raise ValueError(
-                    f"validation_data of item {item.item_id!r} goes on at {later[-1]}, training_data end at "
-                    f"{item.index[-1]}: the rows between are missing"
+                    f"validation_data of item {item.item_id!r} continues at {first_new_dates[-1]}, training_data end "
+                    f"at {item.index[-1]}: the rows between are missing"
                 )
-        values = np.concatenate([item.values, other.values[behind]])
-        items.append(Item(item.item_id, values, item.index.append(other.index[behind])))
+        values = np.concatenate([item.values, validation_item.values[new_rows]])
+        items.append(Item(item.item_id, values, item.index.append(validation_item.index[new_rows])))
     end = max(item.index[-1] for item in training.items)
-    if later and min(later) <= end:
+    if first_new_dates and min(first_new_dates) <= end:
         raise ValueError(
             f"validation_data cannot serve where items end at different dates: training_data end at {end}, but "
-            f"validation rows begin at {min(later)}. Cut all at one date, as split(dataset, date=...) does"
+            f"validation rows begin at {min(first_new_dates)}. Cut all at one date, as split(dataset, date=...) does"
         )
     dates = np.unique(np.concatenate([item.clock() for item in items]))
     train = int(np.searchsorted(dates, end.as_unit("ns").value, side="right"))
-    if len(dates) - train < needed:
+    if len(dates) - train < min_rows:
         raise ValueError(
-            f"validation_data goes on for {len(dates) - train} rows after the end of training_data, at least {needed} "
-            "are needed, three prediction lengths: give more, or leave it out"
+            f"validation_data goes on for {len(dates) - train} rows after the end of training_data, at least "
+            f"{min_rows} are needed, three prediction lengths: pass more, or leave validation_data out"
         )
     return replace(training, items=tuple(items)), (train, len(dates))
 

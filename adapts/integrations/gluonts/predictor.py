@@ -1,4 +1,4 @@
-r"""A predictor as gluonts' own: an adapter behind its interface."""
+r"""gluonts predictor that forecasts with an adapter."""
 
 __all__ = ["AdapterPredictor"]
 
@@ -20,8 +20,7 @@ from ... import checks
 from ..._logging import quiet
 from ..._version import __version__
 from ...adapter import Adapter, require_samples
-from ...data.frequency import calendar as dates_from
-from ...data.frequency import period_of
+from ...data.frequency import date_grid, period_of
 from ...data.item import Categories
 from ...data.panel import Panel
 from ...data.regular_dates import steps_from
@@ -54,28 +53,28 @@ from .entries import (
     static_kinds,
 )
 
-with quiet():  # gluonts has advice on JSON libraries
+with quiet():  # gluonts warns about JSON libraries
     from gluonts.model.forecast import SampleForecast
     from gluonts.model.predictor import Predictor
 
-ADAPTER, OPTIONS, NOTE = "adapter", "predictor.json", "gluonts-config.json"
+ADAPTER, OPTIONS, GLUONTS_CONFIG = "adapter", "predictor.json", "gluonts-config.json"
 
 
 class AdapterPredictor(Predictor):  # type: ignore[misc]
-    r"""Forecasts gluonts datasets with a fitted adapter, whichever way it was fitted.
+    r"""Predictor that forecasts gluonts datasets with a fitted adapter.
 
-    Channels and features go by their position, for gluonts has no names of them; where a dataset has, as PandasDataset,
-    they must be those of the fit, in that order. Items that were not in training are taken too.
+    Channels and features are identified by position, as gluonts has no names for them. If a dataset has names, as a
+    PandasDataset, they must be those of the fit, in that order. Items that were not in training are accepted.
 
     Arguments:
         adapter: The fitted adapter.
-        num_samples: The number of joint samples :math:`S` of a forecast, unless `predict` is told otherwise.
-        batch_size: The number of entries that are read and forecast together.
-        freq: The frequency of entries whose start is text or a date, as those of a bare `JsonLinesFile` are.
+        num_samples: The number of joint samples :math:`S` of a forecast; `predict` can override it.
+        batch_size: The number of entries that are read and forecast at a time.
+        freq: The frequency of entries whose start is text or a date, as in a bare `JsonLinesFile`.
 
     Raises:
-        ValueError: If it is no fitted adapter, a number is not positive, or the categories of a static column stand in
-            one order as numbers and in another as text.
+        ValueError: If it is no fitted adapter, a number is not positive, or the categories of a static column sort
+            differently as numbers and as text.
     """
 
     __version__: str = __version__
@@ -91,34 +90,34 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
         require_samples(num_samples, int(adapter.prediction_length), len(adapter.channels))
         require_frequency(freq)
         for name, categories in adapter.require_fitted("predict").panel.static.items():
-            _require_countable(name, categories)
+            _require_one_order(name, categories)
         self.adapter, self.num_samples, self.batch_size, self.freq = adapter, num_samples, batch_size, freq
         self.context_length = adapter.context_length_
 
     def predict(
         self, dataset: Iterable[Mapping[str, Any]], num_samples: int | None = None, **kwargs: Any
     ) -> Iterator[SampleForecast]:
-        r"""Forecasts the steps after the end of each entry.
+        r"""Forecast the steps after the end of each entry.
 
         Arguments:
             dataset: The entries, with the fitted channels in their order: `target` has shape :math:`(D, T)`, or
-                :math:`(T,)` for a single channel. NaN marks a missing value. Where the adapter was fitted with known
-                covariates, `feat_dynamic_real` holds them in their order, :math:`(C, T + H)`, its last :math:`H` steps
-                without NaN; with past ones, `past_feat_dynamic_real`, :math:`(C, T)`. Both may be longer. With static
-                columns, `feat_static_real` holds those of numbers and `feat_static_cat` the codes of categories: those
-                of its training where an `AdapterEstimator` fitted the adapter, else their places, from 0, among the
-                sorted categories of the fit, as pandas counts them. A code that the fit did not see is no category, and
-                so are -1 and NaN. Other fields are not looked at.
+                :math:`(T,)` for a single channel. NaN marks a missing value. If the adapter was fitted with known
+                covariates, `feat_dynamic_real` holds them in their order, :math:`(C, T + H)`, without NaN in the last
+                :math:`H` steps; past covariates are in `past_feat_dynamic_real`, :math:`(C, T)`. Both may be longer.
+                Static numbers are in `feat_static_real`, and codes of categories in `feat_static_cat`. The codes are
+                those of training if an `AdapterEstimator` fitted the adapter. Otherwise they are positions, from 0,
+                among the sorted categories of the fit, as in pandas. A code unknown to the fit, -1 and NaN stand for no
+                category. Other fields are ignored.
             num_samples: The number of joint samples :math:`S`; the predictor's own if None.
-            **kwargs: What gluonts passes to predictors of other kinds, and means nothing here.
+            **kwargs: Options of other predictors, which gluonts may pass; ignored.
 
         Yields:
-            One forecast an entry, in order, with the entry's `item_id` and dated from the period after its end.
-            Its samples have shape :math:`(S, H, D)`, and :math:`(S, H)` where the target is one-dimensional.
+            One forecast per entry, in order, with the entry's `item_id`, starting at the period after its end. Its
+            samples have shape :math:`(S, H, D)`, or :math:`(S, H)` if the target is one-dimensional.
 
         Raises:
             ValueError: If the dataset has other channels, covariates or another frequency than the adapter was fitted
-                on, lacks a known covariate at a step ahead, or has a code of a category that is no whole number.
+                on, lacks a known covariate at a prediction step, or has a category code that is no integer.
         """
         samples = self.num_samples if num_samples is None else num_samples
         require_samples(samples, self.prediction_length, len(self.adapter.channels))
@@ -135,9 +134,9 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
         numbered = enumerate(dataset)
         while batch := list(islice(numbered, self.batch_size)):
             entries = {number: self._checked(fitted, number, entry) for number, entry in batch}
-            ahead = self._ahead(fitted, features, entries)
-            panel = ahead.rows([length - self.prediction_length for length in ahead.lengths])
-            forecasts = self.adapter.forecast_panel(panel, ahead, num_samples=samples)
+            extended = self._extended(fitted, features, entries)
+            panel = extended.rows([length - self.prediction_length for length in extended.lengths])
+            forecasts = self.adapter.forecast_panel(panel, extended, num_samples=samples)
             for entry, forecast in zip(entries.values(), forecasts, strict=True):
                 yield SampleForecast(
                     samples=forecast.samples[..., 0] if entry["target"].ndim == 1 else forecast.samples,
@@ -146,10 +145,10 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
                     info=entry.get("info"),
                 )
 
-    def _ahead(
+    def _extended(
         self, fitted: Panel, features: Mapping[str, tuple[str, ...]], entries: Mapping[int, Mapping[str, Any]]
     ) -> Panel:
-        r"""The last rows of entries and, behind them, the steps ahead, in which known covariates alone have values."""
+        r"""Return the last rows of entries, followed by prediction steps with values of known covariates only."""
         horizon, arrays, starts = self.prediction_length, [], []
         for number, entry in entries.items():
             target = np.atleast_2d(entry["target"])
@@ -167,11 +166,13 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
             starts.append(entry["start"] + first)
         panel = Panel.of(arrays)
         ids = [
-            f"entry {number}" if entry.get("item_id") is None else str(entry["item_id"])  # its place is no item's name
+            f"entry {number}"
+            if entry.get("item_id") is None
+            else str(entry["item_id"])  # its position is not the name of an item
             for number, entry in entries.items()
         ]
         items = [replace(item, item_id=name) for item, name in zip(panel.items, ids, strict=True)]
-        # In local time where the fit is dated, for the calendar and the season; what comes out is dated by periods.
+        # If the fit is dated, in local time for the calendar and the season; forecasts are dated by periods.
         if fitted.frequency is not None:
             panel = replace(panel, frequency=fitted.frequency)
             items = [
@@ -190,7 +191,7 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
         )
 
     def _checked(self, fitted: Panel, number: int, entry: Mapping[str, Any]) -> dict[str, Any]:
-        r"""An entry of the fitted channels and frequency."""
+        r"""Return an entry after checks of its channels and frequency."""
         entry, channels = dated_entry(number, entry, self.freq), fitted.targets
         require_finite(number, "target", channels, np.atleast_2d(entry["target"]))
         shape = np.atleast_2d(entry["target"]).shape
@@ -199,39 +200,39 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
                 f"entry {number} has a target of shape {shape}, expected one or more steps of the {len(channels)} "
                 f"channels of the fit ({few(channels)})"
             )
-        if not _in_steps_of(fitted, entry["start"]):
+        if not _has_frequency_of(fitted, entry["start"]):
             raise ValueError(
                 f"entry {number} has periods of {entry['start'].freqstr!r}, the adapter was fitted on rows of "
-                f"{fitted.frequency!r}: resample, or fit another"
+                f"{fitted.frequency!r}: resample them, or fit another adapter"
             )
         return entry
 
     def serialize(self, path: Path) -> None:
-        r"""Writes gluonts' note of the class, the options, and the adapter's own folder, `adapter`.
+        r"""Write gluonts' config of the class, the options, and the saved adapter in the folder `adapter`.
 
         Arguments:
-            path: The folder. A predictor that stands there is replaced; other files there are kept.
+            path: The folder. An existing predictor there is replaced; other files there are kept.
 
         Raises:
             OSError: If the folder cannot be written.
-            ValueError: If files that no predictor wrote have the names of ours there.
+            ValueError: If foreign files there have names that a predictor uses.
         """
         path = as_path("path", path)
-        for name in (NOTE, OPTIONS, ADAPTER):
+        for name in (GLUONTS_CONFIG, OPTIONS, ADAPTER):
             require_ours(path / name, PREDICTOR.entry(name))
         with TemporaryDirectory() as folder:
             super().serialize(Path(folder))
-            note = (Path(folder) / NOTE).read_text(encoding="utf-8")
+            config_text = (Path(folder) / GLUONTS_CONFIG).read_text(encoding="utf-8")
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
-        _write(path / NOTE, note)
+        _write(path / GLUONTS_CONFIG, config_text)
         options: dict[str, Any] = {name: getattr(self, name) for name in ("num_samples", "batch_size", "freq")}
         with replaced(path / ADAPTER, SAVED, overwrite=True) as new:
             write(self.adapter.require_fitted("serialize"), self.adapter, new)
             options["adapter"] = _config_digest(new)
-            # Until the new adapter is in its place, the options of both are there: each knows which adapter is its own.
+            # Until the new adapter is in its place, the file holds the options of both, each with its adapter's digest.
             before = None
-            with suppress(ValueError):  # none are there, or damaged ones
+            with suppress(ValueError):  # there are none, or they are damaged
                 before = _options(path).model_dump(exclude={"previous"})
             _write(path / OPTIONS, json.dumps({**options, "previous": before}, indent=2) + "\n")
         _write(path / OPTIONS, json.dumps(options, indent=2) + "\n")
@@ -240,13 +241,13 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
     def deserialize(
         cls, path: Path, *, device: Any = None, foundation_model: Any = None, **kwargs: Any
     ) -> "AdapterPredictor":
-        r"""Reads what `serialize` wrote; forecasts are the same to the bit.
+        r"""Load a serialised predictor; its forecasts are bitwise identical.
 
         Arguments:
             path: The folder.
-            device: Where the foundation model runs; where there is a GPU, on it, if None.
+            device: The device of the foundation model; if None, a GPU if available.
             foundation_model: The frozen model, if it is neither bundled nor a known one: see `Adapter.load`.
-            **kwargs: What gluonts passes to predictors of other kinds.
+            **kwargs: Options of other predictors, which gluonts may pass; ignored.
 
         Returns:
             The predictor.
@@ -266,7 +267,7 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
 
 
 def _write(path: Path, text: str) -> None:
-    r"""Replaces one file of a serialised predictor at once."""
+    r"""Replace one file of a serialised predictor atomically."""
     kind = PREDICTOR.entry(path.name)
     assert isinstance(kind, File)
     with replaced_file(path, kind) as file:
@@ -274,28 +275,28 @@ def _write(path: Path, text: str) -> None:
 
 
 def _config_digest(folder: Path) -> str:
-    r"""Tells saved adapters apart: their configs hold the digest of all else."""
+    r"""Return the digest of an adapter's config, which contains the digest of its other files."""
     return hashlib.sha256(
         schemas.read_text(folder / CONFIG, str(folder / CONFIG), schemas.LARGEST).encode()
     ).hexdigest()
 
 
 def _options(path: Path) -> schemas.PredictorOptions:
-    r"""The options in the folder of a serialised predictor that go with the adapter there."""
+    r"""Return the options in the folder of a serialised predictor that belong to its adapter."""
     what, remedy = str(path / OPTIONS), "serialize the predictor again"
     content = schemas.read_json(path / OPTIONS, what, remedy, most=2**16)
     options = schemas.validated(schemas.PredictorOptions, content, what, remedy, unknown=unknown)
     if options.adapter is None:  # written by an earlier version
         return options
-    there = _config_digest(path / ADAPTER)
-    for each in (options, options.previous):
-        if each is not None and each.adapter in (None, there):
-            return each
-    raise ValueError(f"{what} goes with another adapter than the one in {path / ADAPTER}: {remedy}")
+    saved_digest = _config_digest(path / ADAPTER)
+    for candidate in (options, options.previous):
+        if candidate is not None and candidate.adapter in (None, saved_digest):
+            return candidate
+    raise ValueError(f"{what} belongs to another adapter than the one in {path / ADAPTER}: {remedy}")
 
 
-def _in_steps_of(panel: Panel, start: pd.Period) -> bool:
-    r"""Whether periods go on as a panel's dates do, under whatever name; undated panels go with all."""
+def _has_frequency_of(panel: Panel, start: pd.Period) -> bool:
+    r"""Return whether periods have the frequency of a panel's dates, under any alias; always for undated panels."""
     if panel.frequency is None:
         return True
     period = period_of(panel.items[0].index[:1], panel.frequency, "the fit")
@@ -303,32 +304,32 @@ def _in_steps_of(panel: Panel, start: pd.Period) -> bool:
 
 
 def _fields(fitted: Panel) -> dict[str, tuple[str, ...]]:
-    r"""The fitted covariates that entries hold, by their field."""
+    r"""Return the names of the fitted covariates, by the field of entries that holds them."""
     return {field: names for field, names in ((PAST, fitted.past_covariates), (KNOWN, fitted.given)) if names}
 
 
 def dates_following(fitted: Panel, start: pd.Period, periods: int) -> pd.DatetimeIndex:
-    r"""Dates of periods, in local time, that stand to them as the fitted dates to theirs."""
+    r"""Return the dates of periods in local time, with the same position in their periods as the fitted dates."""
     first, frequency = fitted.items[0].index[:1], str(fitted.frequency)
     begin = period_of(first, frequency, "the fit")
     if start.freq != begin.freq:
         return steps_from(start, None, periods)[0]
     steps = (start.ordinal - begin.ordinal) // start.freq.n
-    return dates_from(first[0].tz_localize(None) + steps * to_offset(frequency), frequency, periods=periods, unit="ns")
+    return date_grid(first[0].tz_localize(None) + steps * to_offset(frequency), frequency, periods=periods, unit="ns")
 
 
-def _require_countable(name: str, categories: Categories | None) -> None:
-    r"""Checks that categories that were fitted by their names have one order, in which codes count them."""
-    if categories is None or any(isinstance(each, int) for each in categories):
+def _require_one_order(name: str, categories: Categories | None) -> None:
+    r"""Check that categories sort equally as numbers and as text, so that codes identify them."""
+    if categories is None or any(isinstance(category, int) for category in categories):
         return
     try:
-        numbers = [float(each) for each in categories]
+        numbers = [float(category) for category in categories]
     except ValueError:
         return
     if numbers != sorted(numbers):
         raise ValueError(
-            f"codes of {name!r} cannot be told: its categories ({few(map(str, categories))}) stand in one order as "
-            "numbers and in another as text; give them names that are none in the fit, or fit by AdapterEstimator"
+            f"the codes of {name!r} are ambiguous: its categories ({few(map(str, categories))}) sort differently as "
+            "numbers and as text; rename them to other text before the fit, or fit with AdapterEstimator"
         )
 
 
