@@ -15,7 +15,7 @@ from torch.distributions import Normal
 from torch.testing import assert_close
 
 from adapts import Adapter
-from adapts.adapters import AdapterModule, Ensemble, Evidence, State, make
+from adapts.adapters import AdapterModule, Ensemble, RegressionData, State, make
 from adapts.data.panel import Panel
 from adapts.data.windows import Windows
 from adapts.testing.families import AdapterConformance
@@ -92,13 +92,13 @@ def train(adapter: AdapterModule, past: Tensor, future: Tensor, steps: int = 8, 
     adapter.eval()
 
 
-def evidence(count: int = 240) -> Evidence:
+def regression_data(count: int = 240) -> RegressionData:
     past = torch.randn(count, 24, 3)
     median = torch.randn(count, 5, 3)
     future = median @ (torch.eye(3) + 0.3 * torch.randn(3, 3)) + past[:, -1:] + 0.3 * torch.randn(count, 5, 3)
     fold = torch.arange(count) * 5 // count
     fold[::48] = -1
-    return Evidence(past, future, median, fold)
+    return RegressionData(past, future, median, fold)
 
 
 # ---------------------------------------------------------------------------------------------------- one, or several
@@ -106,7 +106,7 @@ def evidence(count: int = 240) -> Evidence:
 
 @pytest.mark.parametrize("name", ["identity", "projection", "linear", "dropout", "vae", "residual"])
 def test_an_ensemble_of_one_is_its_member(name: str) -> None:
-    past, future, solved = windows(), torch.randn(6, 5, 3), evidence()
+    past, future, solved = windows(), torch.randn(6, 5, 3), regression_data()
     one, member = built(Ensemble(member=name, members=1)), built(make(name))
     for adapter in (one, member):
         if adapter.closed_form:
@@ -174,7 +174,7 @@ def test_an_ensemble_of_one_is_fitted_as_its_member(name: str) -> None:
 
 @pytest.mark.parametrize("free", ["decoder", "both"])
 def test_every_member_has_the_posterior_of_its_own_latents(free: str) -> None:
-    problem = evidence()
+    problem = regression_data()
 
     def through(z: Tensor) -> Tensor:  # a frozen model that repeats the last steps
         return z[:, -5:]
@@ -294,7 +294,7 @@ def test_members_with_gains_of_their_own_normalise_for_themselves() -> None:
 
 @pytest.mark.parametrize("name", ["linear decoder", "residual"])
 def test_closed_form_members_differ_by_the_blocks_they_saw_and_need_one_pass(name: str) -> None:
-    ensemble, problem = built(FAMILIES[name]), evidence()
+    ensemble, problem = built(FAMILIES[name]), regression_data()
     assert isinstance(ensemble, Ensemble)
     for choose in (True, False):  # no folds are told where nothing is chosen
         ensemble.solve(problem if choose else replace(problem, fold=torch.empty(0)), choose=choose)
@@ -319,7 +319,7 @@ def test_the_spread_of_bootstrapped_members_is_the_standard_error() -> None:
         fold = torch.arange(count) * 5 // count
         for member in ensemble.each:
             member.strength.fill_(0.0)  # least squares
-        ensemble.solve(Evidence(past, future, median, fold), choose=False)
+        ensemble.solve(RegressionData(past, future, median, fold), choose=False)
         weights = torch.stack([member.decoder.data for member in ensemble.each])
         scatter.append(weights.var(0))
         errors.append(weights[0].square())
@@ -329,9 +329,9 @@ def test_the_spread_of_bootstrapped_members_is_the_standard_error() -> None:
 
 def test_a_few_windows_or_one_fold_are_no_trouble() -> None:
     for count, folds in ((3, 1), (8, 2), (30, 1)):
-        whole = evidence()
+        whole = regression_data()
         fold = torch.arange(count) * folds // count
-        part = Evidence(whole.past[:count], whole.future[:count], whole.forecast[:count], fold)
+        part = RegressionData(whole.past[:count], whole.future[:count], whole.forecast[:count], fold)
         for name in ("linear decoder", "residual"):
             ensemble = built(FAMILIES[name])
             ensemble.solve(part, choose=True)
@@ -355,7 +355,7 @@ def test_random_projections_have_seeds_of_their_own() -> None:
 
 
 def test_what_is_saved_restores_every_member() -> None:
-    past, problem = windows(), evidence()
+    past, problem = windows(), regression_data()
     for name in ("linear", "linear decoder", "residual", "vae"):
         ensemble = built(FAMILIES[name])
         if ensemble.closed_form:

@@ -9,7 +9,7 @@ import torch
 from seasonal import SeasonalModel
 
 from adapts import Adapter
-from adapts.adapters import Evidence, Residual
+from adapts.adapters import RegressionData, Residual
 from adapts.data.panel import Panel
 from adapts.data.windows import Windows
 
@@ -148,20 +148,20 @@ def test_the_correction_learns_as_if_all_windows_had_been_there() -> None:
     past = torch.randn(300, 40, 3, generator=generator)
     future = past[:, -1:].roll(1, -1) + 0.1 * torch.randn(300, H, 3, generator=generator)
     future[::17, 2, 1] = math.nan
-    all_of_them = Evidence(past, future, torch.zeros(300, H, 3), torch.arange(300) // 60)
+    all_of_them = RegressionData(past, future, torch.zeros(300, H, 3), torch.arange(300) // 60)
 
-    def some(which: slice) -> Evidence:
-        return Evidence(*(getattr(all_of_them, name)[which] for name in ("past", "future", "forecast", "fold")))
+    def some(which: slice) -> RegressionData:
+        return RegressionData(*(getattr(all_of_them, name)[which] for name in ("past", "future", "forecast", "fold")))
 
     online, batch = (Residual().build(3) for _ in range(2))
     for module in (online, batch):
         module.prepare(past.flatten(0, 1))
         module.solve(some(slice(200)), choose=True)
     before = online.weights.clone()
-    online.learn(some(slice(200, 230)))
-    online.learn(some(slice(230, 300)))
+    online.partial_fit(some(slice(200, 230)))
+    online.partial_fit(some(slice(230, 300)))
     assert torch.equal(online.weights, before)
-    online.settle()
+    online.refit()
     batch.solve(all_of_them, choose=False)
     assert not torch.allclose(online.weights, before, atol=1e-3)
     torch.testing.assert_close(online.weights, batch.weights, atol=1e-4, rtol=1e-3)

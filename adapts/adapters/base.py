@@ -2,7 +2,7 @@ r"""Base classes of adapter families: hyperparameters, checks, missing cells, wi
 
 from __future__ import annotations
 
-__all__ = ["AdapterModule", "Evidence", "Normalised", "State", "families", "make", "register"]
+__all__ = ["AdapterModule", "RegressionData", "Normalised", "State", "families", "make", "register"]
 
 import copy
 import math
@@ -117,7 +117,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class RegressionData:
     r"""Regression data of a closed form: windows, their targets and the frozen model's forecasts.
 
     Arguments:
@@ -147,7 +147,7 @@ class AdapterModule(nn.Module):
     observed_latents: ClassVar[bool] = False
     #: Decoding mixes channels, so that observed marginals depend on the joint distribution of the latent channels.
     mixes_channels: ClassVar[bool] = True
-    #: `learn` and `settle` update the family with windows that arrive after the fit.
+    #: `partial_fit` and `refit` update the family with windows that arrive after the fit.
     recursive: ClassVar[bool] = False
     #: `decode` reads the frozen model's forecasts of the raw channels from the state.
     needs_forecast: ClassVar[bool] = False
@@ -349,25 +349,25 @@ class AdapterModule(nn.Module):
         self.covariance.copy_(made_definite(pairwise_covariance(rows)))
         self._prepare(rows)
 
-    def solve(self, evidence: Evidence, *, choose: bool) -> None:
+    def solve(self, data: RegressionData, *, choose: bool) -> None:
         r"""Compute the parameters in closed form, for families that have one.
 
         Arguments:
-            evidence: The windows to solve on.
-            choose: Whether to select the ridge strengths by blocked cross-validation over `evidence.fold`; otherwise
+            data: The windows to solve on.
+            choose: Whether to select the ridge strengths by blocked cross-validation over `data.fold`; otherwise
                 those selected before are used.
         """
         raise NotImplementedError(f"{type(self).__name__} has no closed form")
 
-    def learn(self, evidence: Evidence) -> None:
-        r"""Add windows to the regression data, for the next `settle`; for recursive families.
+    def partial_fit(self, data: RegressionData) -> None:
+        r"""Add windows to the regression data, for the next `refit`; for recursive families.
 
         Arguments:
-            evidence: New windows, later than those of `solve` and of earlier calls.
+            data: New windows, later than those of `solve` and of earlier calls.
         """
         raise NotImplementedError(f"{type(self).__name__} is not recursive")
 
-    def settle(self) -> None:
+    def refit(self) -> None:
         r"""Refit on all windows so far with the selected strengths; for recursive families."""
         raise NotImplementedError(f"{type(self).__name__} is not recursive")
 
@@ -485,7 +485,7 @@ class AdapterModule(nn.Module):
 
     def after_training(
         self,
-        evidence: Evidence,
+        data: RegressionData,
         through: Callable[[Tensor], Tensor] | None = None,
         *,
         horizon_weights: float = 1.0,
@@ -493,7 +493,7 @@ class AdapterModule(nn.Module):
         r"""Fit what gradients do not train; nothing by default.
 
         Arguments:
-            evidence: The train windows, with the frozen model's median forecasts of the latent channels.
+            data: The train windows, with the frozen model's median forecasts of the latent channels.
             through: The frozen model as a differentiable map from latent pasts, with shape :math:`(b, L, K)`, to their
                 median forecasts, with shape :math:`(b, H, K)`.
             horizon_weights: The weight of each horizon step relative to the step before, as in training.

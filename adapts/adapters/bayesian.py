@@ -19,7 +19,7 @@ from .. import checks
 from ..errors import shown
 from ..persistence.tensors import Kind
 from ._posteriors import FOUND, Exact, Laplace, Posterior, Variational, regressions, solved_weights
-from .base import AdapterModule, Evidence, State, fill_missing, make, register, require_size
+from .base import AdapterModule, RegressionData, State, fill_missing, make, register, require_size
 from .ensemble import InTurn, within
 from .linear import Linear
 from .residual import Residual
@@ -299,24 +299,24 @@ class Bayesian(AdapterModule):
         self.inner.prepare(rows)
 
     @torch.no_grad()
-    def solve(self, evidence: Evidence, *, choose: bool) -> None:
+    def solve(self, data: RegressionData, *, choose: bool) -> None:
         if not isinstance(self.posterior, Exact):
-            super().solve(evidence, choose=choose)
+            super().solve(data, choose=choose)
             return
-        self.inner.solve(evidence, choose=choose)
+        self.inner.solve(data, choose=choose)
         assert isinstance(self.inner, Linear | Residual)
         if self.prior_scale is not None:
-            for problem in regressions(self.inner, evidence):
+            for problem in regressions(self.inner, data):
                 self.inner.strength[problem.channel] = self.prior_scale**-2 / problem.typical
             if isinstance(self.inner, Residual):
                 self.inner.share.fill_(1.0)
         if choose or self.prior_scale is not None:  # refit, now also on windows in no fold
-            self.inner.solve(evidence, choose=False)
-        self.posterior.settle(regressions(self.inner, evidence))
+            self.inner.solve(data, choose=False)
+        self.posterior.fit(regressions(self.inner, data))
 
     def after_training(
         self,
-        evidence: Evidence,
+        data: RegressionData,
         through: Callable[[Tensor], Tensor] | None = None,
         *,
         horizon_weights: float = 1.0,
@@ -328,7 +328,7 @@ class Bayesian(AdapterModule):
         steps find the mode from wherever training stopped.
 
         Arguments:
-            evidence: The train windows, with the frozen model's median forecasts of the latent channels.
+            data: The train windows, with the frozen model's median forecasts of the latent channels.
             through: The frozen model as a differentiable map from latent pasts, with shape :math:`(b, L, K)`, to their
                 median forecasts, with shape :math:`(b, H, K)`; required where a drawn weight changes the latent
                 channels.
@@ -346,9 +346,9 @@ class Bayesian(AdapterModule):
         self.eval()
         location = self.posterior.location.data
         full = len(location) <= FULL and not self.stochastic_latents
-        size = max(1, MAX_NUMBERS // (evidence.future[0].numel() * len(location))) if full else 32
-        batches = [_rows(evidence, slice(first, first + size)) for first in range(0, len(evidence.past), size)]
-        horizon = evidence.future.shape[1]
+        size = max(1, MAX_NUMBERS // (data.future[0].numel() * len(location))) if full else 32
+        batches = [_rows(data, slice(first, first + size)) for first in range(0, len(data.past), size)]
+        horizon = data.future.shape[1]
         step_weights = horizon_weights ** torch.arange(horizon, dtype=torch.float64).unsqueeze(-1)  # (H, 1)
         step_weights = step_weights / step_weights.mean()
         energy, inverse_noise = self._energy(batches, location, through, step_weights)
@@ -365,11 +365,11 @@ class Bayesian(AdapterModule):
                 energy = lower
         else:
             curvature = self._diagonal(batches, location, through, inverse_noise)
-        self.posterior.settle(curvature)
+        self.posterior.fit(curvature)
         self.train(was_training)
 
     def _forecast_function(
-        self, batch: Evidence, through: Callable[[Tensor], Tensor] | None
+        self, batch: RegressionData, through: Callable[[Tensor], Tensor] | None
     ) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         r"""Return forecasts of train windows as a function of the weights' deviations, and the windows' scales."""
         state = self._state(batch)
@@ -378,7 +378,7 @@ class Bayesian(AdapterModule):
     @torch.no_grad()
     def _energy(
         self,
-        batches: list[Evidence],
+        batches: list[RegressionData],
         location: Tensor,
         through: Callable[[Tensor], Tensor] | None,
         step_weights: Tensor,
@@ -397,7 +397,7 @@ class Bayesian(AdapterModule):
 
     def _gauss_newton(
         self,
-        batches: list[Evidence],
+        batches: list[RegressionData],
         location: Tensor,
         curvature: Tensor,
         energy: Tensor,
@@ -426,7 +426,7 @@ class Bayesian(AdapterModule):
         return energy, inverse_noise
 
     @torch.enable_grad()
-    def _gradient(self, batches: list[Evidence], location: Tensor, inverse_noise: Tensor) -> Tensor:
+    def _gradient(self, batches: list[RegressionData], location: Tensor, inverse_noise: Tensor) -> Tensor:
         r"""Return the gradient of the log likelihood in the weights' deviations, :math:`(P,)`."""
         gradient = torch.zeros(len(location), dtype=torch.float64)
         for batch in batches:
@@ -437,7 +437,7 @@ class Bayesian(AdapterModule):
             gradient -= torch.autograd.grad(0.5 * error.square().sum(), free)[0].double()
         return gradient
 
-    def _curvature(self, batches: list[Evidence], location: Tensor, inverse_noise: Tensor) -> Tensor:
+    def _curvature(self, batches: list[RegressionData], location: Tensor, inverse_noise: Tensor) -> Tensor:
         r"""Return the likelihood's Gauss-Newton curvature, :math:`(P, P)`."""
         curvature = torch.zeros(len(location), len(location), dtype=torch.float64)
         for batch in batches:
@@ -450,7 +450,7 @@ class Bayesian(AdapterModule):
 
     def _diagonal(
         self,
-        batches: list[Evidence],
+        batches: list[RegressionData],
         location: Tensor,
         through: Callable[[Tensor], Tensor] | None,
         inverse_noise: Tensor,
@@ -472,7 +472,7 @@ class Bayesian(AdapterModule):
                 curvature += gradient.double().square() / PROBES
         return curvature
 
-    def _state(self, batch: Evidence) -> State:
+    def _state(self, batch: RegressionData) -> State:
         r"""Return the state of train windows, with the family's own draws but no drawn weights."""
         generator = torch.Generator().manual_seed(0)
         state = State(batch.past, *self._statistics(batch.past), generator=generator, forecast=batch.forecast)
@@ -624,10 +624,10 @@ def _changing(result: Tensor, named: Mapping[str, Tensor]) -> frozenset[str]:
     return frozenset(name for name, gradient in zip(named, gradients, strict=True) if gradient is not None)
 
 
-def _cells(evidence: Evidence, weight: Tensor) -> Tensor:
+def _cells(data: RegressionData, weight: Tensor) -> Tensor:
     r"""Return the factors of the cells' errors, (n, H, D): 0 where a target is missing."""
-    return torch.where(evidence.future.isnan(), 0.0, weight)
+    return torch.where(data.future.isnan(), 0.0, weight)
 
 
-def _rows(evidence: Evidence, rows: slice) -> Evidence:
-    return Evidence(evidence.past[rows], evidence.future[rows], evidence.forecast[rows], evidence.fold[rows])
+def _rows(data: RegressionData, rows: slice) -> RegressionData:
+    return RegressionData(data.past[rows], data.future[rows], data.forecast[rows], data.fold[rows])

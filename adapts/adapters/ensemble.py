@@ -16,7 +16,7 @@ from .. import checks
 from ..errors import shown, unknown
 from ..persistence.tensors import Kind
 from ..registry import load_recipe, recipes
-from .base import AdapterModule, Evidence, State, families, make, register
+from .base import AdapterModule, RegressionData, State, families, make, register
 
 #: The number of blocks of consecutive windows in the bootstrap of closed-form members.
 BLOCKS = 20
@@ -215,35 +215,35 @@ class Ensemble(AdapterModule):
                     noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
                     parameter.data += self.distance * noise.to(parameter)
 
-    def solve(self, evidence: Evidence, *, choose: bool) -> None:
+    def solve(self, data: RegressionData, *, choose: bool) -> None:
         if self.members == 1:
-            self.first.solve(evidence, choose=choose)
+            self.first.solve(data, choose=choose)
             return
-        count = len(evidence.past)
+        count = len(data.past)
         blocks = min(BLOCKS, count)
         block = torch.arange(count) * blocks // max(count, 1)
         for number, member in enumerate(self.each):
             generator = torch.Generator().manual_seed(number)
             drawn = torch.randint(blocks, (blocks,), generator=generator).sort().values
             indices = torch.cat([torch.where(block == index)[0] for index in drawn])
-            fold = evidence.fold
+            fold = data.fold
             if choose:  # folds of which no block was drawn are removed
                 folds, fold = fold[indices].unique(return_inverse=True)
                 fold = fold - int((folds < 0).any())  # windows in no fold stay at -1
-            sample = Evidence(evidence.past[indices], evidence.future[indices], evidence.forecast[indices], fold)
+            sample = RegressionData(data.past[indices], data.future[indices], data.forecast[indices], fold)
             member.solve(sample, choose=choose)
 
-    def learn(self, evidence: Evidence) -> None:
+    def partial_fit(self, data: RegressionData) -> None:
         for member in self.each:
-            member.learn(evidence)
+            member.partial_fit(data)
 
-    def settle(self) -> None:
+    def refit(self) -> None:
         for member in self.each:
-            member.settle()
+            member.refit()
 
     def after_training(
         self,
-        evidence: Evidence,
+        data: RegressionData,
         through: Callable[[Tensor], Tensor] | None = None,
         *,
         horizon_weights: float = 1.0,
@@ -251,7 +251,7 @@ class Ensemble(AdapterModule):
         r"""Fit what gradients do not train in each member; see `AdapterModule.after_training`.
 
         Arguments:
-            evidence: The train windows, with the frozen model's median forecasts of the first member's latent channels.
+            data: The train windows, with the frozen model's median forecasts of the first member's latent channels.
             through: The frozen model as a differentiable map from latent pasts, with shape :math:`(b, L, K)`, to their
                 median forecasts, with shape :math:`(b, H, K)`; required where members have their own latent channels.
             horizon_weights: The weight of each horizon step relative to the step before, as in training.
@@ -264,11 +264,11 @@ class Ensemble(AdapterModule):
         if self.members > 1 and self.stochastic_latents and through is None:
             raise ValueError("the members have latent channels of their own: pass the frozen model as 'through'")
         for number, member in enumerate(self.each):
-            member_evidence = evidence
+            member_data = data
             if number and not self.fixed_latents and not member.stochastic_latents:  # the latter call `through`
                 assert through is not None
-                member_evidence = replace(evidence, forecast=_forecast(member, evidence.past, through))
-            member.after_training(member_evidence, through, horizon_weights=horizon_weights)
+                member_data = replace(data, forecast=_forecast(member, data.past, through))
+            member.after_training(member_data, through, horizon_weights=horizon_weights)
 
     # ------------------------------------------------------------------ encoding and decoding
 

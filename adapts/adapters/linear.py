@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .. import checks
 from ..statistics.ridge import RidgePath, cross_validated_error
-from .base import Evidence, Normalised, State, register
+from .base import Normalised, RegressionData, State, register
 from .projection import check_latent_channels, check_reduction, principal_directions
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.
@@ -129,12 +129,12 @@ class Linear(Normalised):
     # ------------------------------------------------------------------ closed form
 
     @torch.no_grad()
-    def solve(self, evidence: Evidence, *, choose: bool) -> None:
-        location, scale = self._statistics(evidence.past)
-        x = evidence.forecast.double()  # (n, H, K)
-        residual = (evidence.future.double() - location) / scale - x @ self.directions.mT.double()  # (n, H, D)
+    def solve(self, data: RegressionData, *, choose: bool) -> None:
+        location, scale = self._statistics(data.past)
+        x = data.forecast.double()  # (n, H, K)
+        residual = (data.future.double() - location) / scale - x @ self.directions.mT.double()  # (n, H, D)
         observed = ~residual.isnan()
-        fold = evidence.fold if choose else torch.zeros(len(x), dtype=torch.long)
+        fold = data.fold if choose else torch.zeros(len(x), dtype=torch.long)
         if self.rank is None:
             for channel in range(self.channels):
                 index = slice(channel, channel + 1)

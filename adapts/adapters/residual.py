@@ -13,7 +13,16 @@ from .. import checks
 from .._random import seeded
 from ..persistence.tensors import taken
 from ..statistics.ridge import RidgePath, cross_validated_error
-from .base import AdapterModule, Evidence, State, fill_missing, register, varies, window_moments, window_statistics
+from .base import (
+    AdapterModule,
+    RegressionData,
+    State,
+    fill_missing,
+    register,
+    varies,
+    window_moments,
+    window_statistics,
+)
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.
 STRENGTHS = torch.logspace(-3, 5, 17, dtype=torch.float64)
@@ -110,7 +119,7 @@ class Residual(AdapterModule):
     weights: Tensor
     strength: Tensor
     share: Tensor
-    gram: Tensor  # (C, p, p), of the corrected channels; `learn` adds to these sums
+    gram: Tensor  # (C, p, p), of the corrected channels; `partial_fit` adds to these sums
     cross: Tensor  # (C, p, H)
     gap: Tensor  # (C, H), the summed weights of missing targets
     guess: Tensor  # (D, p, H), the coefficients that impute missing targets
@@ -178,9 +187,9 @@ class Residual(AdapterModule):
         return torch.cat([regressors, constant], 1).permute(2, 0, 1), regressors.flatten(1)
 
     @torch.no_grad()
-    def solve(self, evidence: Evidence, *, choose: bool) -> None:
-        own, joint = self._regressors(evidence.past, evidence.forecast)
-        horizon = evidence.future.shape[1]
+    def solve(self, data: RegressionData, *, choose: bool) -> None:
+        own, joint = self._regressors(data.past, data.forecast)
+        horizon = data.future.shape[1]
         if choose:
             count = min(self.components, *joint.shape)
             with seeded(0):  # the randomised decomposition uses the global generator
@@ -189,13 +198,13 @@ class Residual(AdapterModule):
             self.strength = torch.full((self.channels, blocks), torch.inf, dtype=torch.float64)
             self.share = torch.zeros_like(self.strength)
         self.weights = own.new_zeros(self.channels, own.shape[-1] + self.basis.shape[1], horizon)
-        fold = evidence.fold if choose else torch.zeros(len(joint), dtype=torch.long)
+        fold = data.fold if choose else torch.zeros(len(joint), dtype=torch.long)
         if choose:
             self.guess = torch.zeros_like(self.weights)
         folds = [fold == index for index in range(int(fold.max()) + 1)]
         statistics: list[tuple[Tensor, ...]] = []
         for channel in range(self.channels):
-            equations = self.equations(channel, own, joint, evidence)
+            equations = self.equations(channel, own, joint, data)
             fold_equations = [Equations(*(tensors[part] for tensors in equations)) for part in folds]
             sums = [index.sums() for index in fold_equations]
             if choose:
@@ -212,19 +221,19 @@ class Residual(AdapterModule):
             torch.stack(tensors).float() if tensors else torch.empty(0, dtype=torch.float32)
             for tensors in (zip(*statistics, strict=True) if statistics else [()] * 4)
         )
-        self.settle()
+        self.refit()
 
     @torch.no_grad()
-    def learn(self, evidence: Evidence) -> None:
-        own, joint = self._regressors(evidence.past, evidence.forecast)
+    def partial_fit(self, data: RegressionData) -> None:
+        own, joint = self._regressors(data.past, data.forecast)
         for index, channel in enumerate(self._correcting):
-            equations = self.equations(channel, own, joint, evidence)
+            equations = self.equations(channel, own, joint, data)
             sums = *equations.sums(), equations.filled(self.guess[channel].double())
             for total, added in zip((self.gram, self.cross, self.gap, self.filled), sums, strict=True):
                 total[index] += added.float()
 
     @torch.no_grad()
-    def settle(self) -> None:
+    def refit(self) -> None:
         for index, channel in enumerate(self._correcting):
             sums = (total[index].double() for total in (self.gram, self.cross, self.gap, self.filled))
             gram, cross = self.completed(channel, *sums)
@@ -269,11 +278,11 @@ class Residual(AdapterModule):
         r"""Return the block index of each horizon step, (H,)."""
         return torch.arange(horizon) * min(self.lead_blocks, horizon) // horizon
 
-    def equations(self, channel: int, own: Tensor, joint: Tensor, evidence: Evidence) -> Equations:
+    def equations(self, channel: int, own: Tensor, joint: Tensor, data: RegressionData) -> Equations:
         r"""Return a channel's regression, each window weighted by its scale."""
-        residual = evidence.future[..., channel] - evidence.forecast[..., channel]  # (n, H)
+        residual = data.future[..., channel] - data.forecast[..., channel]  # (n, H)
         x = torch.cat([own[channel], joint @ self.basis], -1).double()
-        unit = window_statistics(evidence.past)[1][:, :, channel].double()  # (n, 1)
+        unit = window_statistics(data.past)[1][:, :, channel].double()  # (n, 1)
         observed = ~residual.isnan()
         informative = observed.any(1, keepdim=True)  # windows without any observed target carry no information
         x = torch.where(informative, x * unit.sqrt(), 0.0)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..adapters import Evidence
+from ..adapters import RegressionData
 from ..calibration.noise import missing_variance_ratio
 from ..data.windows import Windows
 from ..distribution.quantile_function import QuantileFunction
@@ -142,14 +142,14 @@ def _untrained(state: FitState) -> Untrained | None:
 def _leave_block_out(state: FitState) -> Untrained:
     windows, frozen, predictor = state.windows["train"], state.frozen("train"), state.predictor
     fold = state.context.folds(windows)
-    whole = state.evidence(["train"], fold)
+    whole = state.regression_data(["train"], fold)
     inside = (fold >= 0).nonzero().flatten()
     few = inside[torch.from_numpy(evenly(len(inside), SUBSAMPLE))]
     order, laws = [], []
     for one in fold[few].unique():
         mine, rest = few[fold[few] == one], (fold >= 0) & (fold != one)
         module = copy.deepcopy(state.fitted.module)
-        module.solve(Evidence(*(x[rest] for x in (whole.past, whole.future, whole.forecast, fold))), choose=False)
+        module.solve(RegressionData(*(x[rest] for x in (whole.past, whole.future, whole.forecast, fold))), choose=False)
         laws.append(replace(predictor, module=module).adapted(windows[mine.numpy()], frozen[mine]))
         order.append(mine)
     chosen = torch.cat(order)

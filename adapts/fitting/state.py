@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..adapters import Evidence
+from ..adapters import RegressionData
 from ..data.windows import Windows
 from ..distribution.pits import Pits
 from ..distribution.quantile_function import QuantileFunction
@@ -267,7 +267,7 @@ class FitState:
         pieces = self.context.in_chunks(f"{self.stage}-{split}", len(windows), compute)
         return torch.cat([piece["values"] for piece in pieces])
 
-    def evidence(self, splits: list[str], fold: Tensor) -> Evidence:
+    def regression_data(self, splits: list[str], fold: Tensor) -> RegressionData:
         r"""Returns the windows of some splits with the forecasts of their latent channels, to solve a closed form on.
 
         Arguments:
@@ -278,7 +278,7 @@ class FitState:
         forecasts = [self.latent_quantiles(split)[..., self.model.median_index] for split in splits]
         past = torch.cat([self.predictor.continued(some) for some in windows])
         future = torch.cat([some.future() for some in windows])
-        return Evidence(past, future, torch.cat(forecasts), fold)
+        return RegressionData(past, future, torch.cat(forecasts), fold)
 
     def _law_in_chunks(self, name: str, number: int, compute: Callable[[slice], QuantileFunction]) -> QuantileFunction:
         def tensors(some: slice) -> dict[str, Tensor]:

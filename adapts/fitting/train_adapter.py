@@ -30,7 +30,7 @@ def train(state: FitState) -> Step:
     if module.closed_form:
         step = state.lacks("train", "train")
         if step is None:
-            module.solve(state.evidence(["train"], state.context.folds(windows)), choose=True)
+            module.solve(state.regression_data(["train"], state.context.folds(windows)), choose=True)
             step = state.decided("kept", f"solved in closed form on {len(windows)} windows", windows=len(windows))
     elif any(parameter.requires_grad for parameter in module.parameters()):
         step = state.lacks("train", "train") or state.lacks("train", "validation") or _by_gradient(state)
@@ -58,7 +58,7 @@ def refit(state: FitState) -> Step:
     if lacking := state.lacks("refit", "train"):
         return lacking
     splits = [name for name in SPLITS if len(state.windows[name])]
-    module.solve(state.evidence(splits, torch.empty(0, dtype=torch.float32)), choose=False)
+    module.solve(state.regression_data(splits, torch.empty(0, dtype=torch.float32)), choose=False)
     count = sum(len(state.windows[name]) for name in splits)
     return state.decided(
         "kept", f"solved again on the {count} windows of all parts, with the strengths chosen", windows=count
@@ -88,8 +88,8 @@ def _by_gradient(state: FitState) -> Step:
     )  # fmt: skip
     module.eval()
     if module.unfinished:
-        evidence = state.evidence(["train"], torch.zeros(len(windows), dtype=torch.long))
-        module.after_training(evidence, _medians(state.model, state.context.horizon), horizon_weights=weights)
+        data = state.regression_data(["train"], torch.zeros(len(windows), dtype=torch.long))
+        module.after_training(data, _medians(state.model, state.context.horizon), horizon_weights=weights)
     return state.decided(
         "kept",
         f"{losses['epochs']:.0f} epochs by gradient on {len(windows)} windows; validation loss "

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .._logging import get_logger
-from ..adapters import Evidence
+from ..adapters import RegressionData
 from ..calibration.gate import is_closed
 from ..calibration.online import OnlineRecalibration
 from ..data.item import Item
@@ -61,10 +61,10 @@ class Forecasts:
         r"""The PITs of what came true, of shape :math:`(n, H, D)`. NaN marks a missing step."""
         return self.law.pits(self.future, torch.Generator().manual_seed(self.seed))
 
-    def evidence(self, some: Tensor) -> Evidence:
+    def regression_data(self, some: Tensor) -> RegressionData:
         r"""What a family may learn from some of the windows."""
         windows = self.windows[some.numpy()]
-        return Evidence(
+        return RegressionData(
             self.read(windows), windows.future(), self.medians[some], torch.zeros(len(windows), dtype=torch.float32)
         )
 
@@ -191,7 +191,7 @@ def follow(fitted: Fitted, panel: Panel, forecast: Callable[[Fitted, Windows], F
             told = forecast(live, windows[steps[0] : steps[-1]])
             counted = counts[steps[0] : steps[-1]]
             if recursive and bool(counted.any()):
-                live.module.learn(told.evidence(counted))
+                live.module.partial_fit(told.regression_data(counted))
                 learned += int(counted.sum())
             for first, stop in pairwise(steps):
                 now = slice(first - steps[0], stop - steps[0])
@@ -200,7 +200,7 @@ def follow(fitted: Fitted, panel: Panel, forecast: Callable[[Fitted, Windows], F
                 live.bands = live.bands.follow(online.recalibration.apply(told.law[now]), told.future[now])
                 online.update(told.pits[now][None])
         if recursive and online.count % horizon == 0:
-            live.module.settle()
+            live.module.refit()
     levels = torch.cat(inside)
     share = 100 * float(((levels > 0.1) & (levels < 0.9)).double().mean())
     said = (

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from ..adapters import AdapterModule, Evidence, State
+from ..adapters import AdapterModule, RegressionData, State
 from ..foundation import FoundationModel, load_foundation_model
 from .rows import ROWS, degenerate_rows
 from .tiny import tiny_chronos_bolt
@@ -76,7 +76,7 @@ class AdapterConformance:
             state.forecast = past[:, -1:].nan_to_num().expand(-1, self.horizon, -1)
         return z, state
 
-    def evidence(self, adapter: AdapterModule) -> tuple[Evidence, State]:
+    def regression_data(self, adapter: AdapterModule) -> tuple[RegressionData, State]:
         r"""Return regression data in four blocks of time, with missing targets and degenerate windows."""
         count = 60
         past = torch.randn(count, self.length, self.channels)
@@ -88,7 +88,7 @@ class AdapterConformance:
         fold[::15] = -1
         _, state = adapter.encode(past)
         state.forecast = forecast
-        return Evidence(past, future, adapter.encode_future(forecast, state), fold), state
+        return RegressionData(past, future, adapter.encode_future(forecast, state), fold), state
 
     # ------------------------------------------------------------------ construction
 
@@ -190,7 +190,7 @@ class AdapterConformance:
     def test_a_seed_makes_the_draws(self, adapter: AdapterModule, past: Tensor) -> None:
         r"""A seed determines the draws, decoding reuses those of encoding, and the global generator is unchanged."""
         if adapter.closed_form:
-            adapter.solve(self.evidence(adapter)[0], choose=True)
+            adapter.solve(self.regression_data(adapter)[0], choose=True)
         self.disturb(adapter)
         paths = torch.randn(1, self.batch, self.horizon, adapter.latents)
         generator_state = torch.get_rng_state()
@@ -317,20 +317,20 @@ class AdapterConformance:
         r"""A closed form handles imperfect windows, is reproducible, and improves the fit in sample."""
         if not adapter.closed_form:
             pytest.skip("the family has no closed form")
-        evidence, state = self.evidence(adapter)
+        data, state = self.regression_data(adapter)
 
         def error() -> Tensor:
-            decoded = adapter.decode(evidence.forecast.expand(state.draws, -1, -1, -1), state).mean(0)
+            decoded = adapter.decode(data.forecast.expand(state.draws, -1, -1, -1), state).mean(0)
             assert decoded.isfinite().all()
-            return (decoded - evidence.future).square().nanmean()
+            return (decoded - data.future).square().nanmean()
 
         before = error()
-        adapter.solve(evidence, choose=True)
+        adapter.solve(data, choose=True)
         solved = copy.deepcopy(adapter.state_dict())
         assert error() < before
-        adapter.solve(evidence, choose=True)
+        adapter.solve(data, choose=True)
         assert_close(adapter.state_dict(), solved)
-        adapter.solve(evidence, choose=False)  # refit with the selected strengths
+        adapter.solve(data, choose=False)  # refit with the selected strengths
         assert error() < before
 
     # ------------------------------------------------------------------ saving
@@ -338,7 +338,7 @@ class AdapterConformance:
     def test_state_round_trip(self, adapter: AdapterModule, family: AdapterModule, past: Tensor) -> None:
         r"""A new adapter with the saved tensors gives the same values."""
         if adapter.closed_form:
-            adapter.solve(self.evidence(adapter)[0], choose=True)
+            adapter.solve(self.regression_data(adapter)[0], choose=True)
         self.disturb(adapter)
         fresh = type(family)(**family.options()).build(self.channels).eval()
         fresh.load_state_dict(adapter.state_dict())
