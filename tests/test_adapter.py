@@ -266,7 +266,7 @@ def test_a_closed_gate_gives_the_frozen_model_to_the_bit() -> None:
 def test_short_parts_leave_their_stages_out_and_say_so() -> None:
     one = adapter().fit(series(60))
     said = str(one.summary())
-    assert re.search(r"gate: left out: .* windows of the validation part", said)
+    assert re.search(r"gate: left out: .* windows of the validation split", said)
     assert np.isfinite(one.predict().mean).all()
 
 
@@ -300,7 +300,7 @@ def test_summary_dates_the_parts_and_tells_what_was_not_asked_for(fitted: Adapte
     assert "targets 2024-01-01 00:00:00 to 2024-02-04 23:00:00 (840 rows)" in str(summary)
     assert repr(summary) == str(summary)
     plain = adapter(gate=False, copula="independent", recalibration="none").fit(series(400).to_numpy()).summary()
-    assert plain.stages["gate"] == "none: gate=False, the adapter stands alone"
+    assert plain.stages["gate"] == "none: gate=False, the adapter is used alone"
     assert plain.spans["validation"] == {"first": "280", "last": "319", "rows": 40}
     items = adapter("identity").fit([series(400), series(500).iloc[100:]]).summary()
     assert items.spans["train"]["rows"] == 350 + 250 and "the frozen model itself" in items.stages["gate"]

@@ -7,7 +7,7 @@ __all__ = ["FIT", "Progress"]
 from contextlib import ExitStack
 from typing import Any
 
-from ..fitting.decision import hear
+from ..fitting.decision import listen
 
 FIT = 5  # how long a fit takes beside any other stage of a run: each of its own stages counts one
 
@@ -36,7 +36,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self.bar.start()
-        self.open.enter_context(hear(self.fitted))
+        self.open.enter_context(listen(self.fitted))
         return self
 
     def __exit__(self, *_: object) -> None:

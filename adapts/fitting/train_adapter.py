@@ -1,4 +1,4 @@
-r"""The parameters of the adapter."""
+r"""Training of the adapter's parameters."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .state import SUBSAMPLE, FitState, Step
 
 
 def train(state: FitState) -> Step:
-    r"""Solves the adapter in closed form on the train windows, or trains it by gradient.
+    r"""Solve the adapter in closed form on the train windows, or train it by gradient.
 
     Arguments:
-        state: The fit before this stage. Training by gradient stops by the loss on validation windows.
+        state: The fit before this stage. Training by gradient stops early, by the loss on validation windows.
 
     Returns:
-        What is fitted, with the dependence of the latent channels where the family mixes channels, and the decision.
+        The fit with the copula of the latent channels if the family mixes channels, and the decision.
     """
     module, windows = state.fitted.module, state.windows["train"]
     if module.closed_form:
@@ -44,24 +44,24 @@ def train(state: FitState) -> Step:
 
 
 def refit(state: FitState) -> Step:
-    r"""Solves a closed form once more on the windows of all splits, with the strengths chosen.
+    r"""Refit a closed form on the windows of all splits, with the selected strengths.
 
     Arguments:
         state: The fit before this stage.
 
     Returns:
-        What is fitted, and the decision; none where the gate is closed or the family has no closed form.
+        The fit and the decision; None for the decision if the gate is zero or the family has no closed form.
     """
     module = state.fitted.module
     if not module.closed_form or state.predictor.closed:
         return state.fitted, None
-    if lacking := state.lacks("refit", "train"):
-        return lacking
+    if skipped := state.lacks("refit", "train"):
+        return skipped
     splits = [name for name in SPLITS if len(state.windows[name])]
     module.solve(state.regression_data(splits, torch.empty(0, dtype=torch.float32)), choose=False)
     count = sum(len(state.windows[name]) for name in splits)
     return state.decided(
-        "kept", f"solved again on the {count} windows of all parts, with the strengths chosen", windows=count
+        "kept", f"refit on the {count} windows of all splits, with the selected strengths", windows=count
     )
 
 
@@ -72,11 +72,11 @@ def _by_gradient(state: FitState) -> Step:
     module, windows, settings = state.fitted.module, state.windows["train"], state.settings
     weights, seed = settings["horizon_weights"] or 1.0, state.context.seed
     known: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
-    for split, about in zip(("train", "validation"), known, strict=True):
+    for split, precomputed in zip(("train", "validation"), known, strict=True):
         if module.fixed_latents:
-            about["latents"] = state.latent_quantiles(split)
+            precomputed["latents"] = state.latent_quantiles(split)
         if module.needs_forecast or module.penalised:
-            about["forecast"] = state.frozen(split).values[..., state.model.median_index]
+            precomputed["forecast"] = state.zero_shot(split).values[..., state.model.median_index]
     training = AdapterTraining(
         module, state.model, loss=settings["objective"] or module.objective, horizon_weights=weights,
         learning_rate=settings["learning_rate"] or 3e-3, windows=len(windows), seed=seed,
@@ -92,14 +92,14 @@ def _by_gradient(state: FitState) -> Step:
         module.after_training(data, _medians(state.model, state.context.horizon), horizon_weights=weights)
     return state.decided(
         "kept",
-        f"{losses['epochs']:.0f} epochs by gradient on {len(windows)} windows; validation loss "
+        f"trained by gradient for {losses['epochs']:.0f} epochs on {len(windows)} windows; validation loss "
         f"{losses['before']:.4g} before, {losses['best']:.4g} at its best",
         windows=len(windows), **losses,
     )  # fmt: skip
 
 
 def _medians(model: FoundationModel, horizon: int) -> Callable[[Tensor], Tensor]:
-    r"""The frozen model's median forecasts (b, H, K) of latent pasts (b, L, K), with gradients."""
+    r"""Return the map from latent pasts (b, L, K) to the frozen model's median forecasts (b, H, K), with gradients."""
 
     def medians(past: Tensor) -> Tensor:
         quantiles = model(past.mT.flatten(0, 1), horizon, unroll="median")  # (b*K, Q, H)
@@ -110,6 +110,6 @@ def _medians(model: FoundationModel, horizon: int) -> Callable[[Tensor], Tensor]
 
 
 def _latent_dependence(state: FitState) -> Copula:
-    r"""The dependence of the latent channels, from some of the train windows."""
+    r"""Return the copula of the latent channels, fitted on a subsample of the train windows."""
     windows = state.windows["train"]
     return state.predictor.fit_latent_copula(windows[evenly(len(windows), SUBSAMPLE)])
