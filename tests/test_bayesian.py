@@ -453,9 +453,11 @@ def test_draws_at_once_are_the_draws_in_turn() -> None:
         adapter = ROSTER[name]().build(3).eval()
         z, state = adapter.encode(torch.randn(4, 20, 3), draws=6)
         x = (state.past - state.location) / state.scale
-        assert_close(z, torch.stack([adapter._one("_encode", state, number, x) for number in range(6)]))
+        assert_close(z, torch.stack([adapter._call_draw("_encode", state, number, x) for number in range(6)]))
         paths = torch.randn(12, 4, 5, adapter.latents)
-        each = [adapter._one("_decode", state, number, own) for number, own in enumerate(paths.unflatten(0, (6, 2)))]
+        each = [
+            adapter._call_draw("_decode", state, number, own) for number, own in enumerate(paths.unflatten(0, (6, 2)))
+        ]
         assert_close(adapter._decode(paths, state), torch.cat(each))
         assert z.std(0).max() > 0
 

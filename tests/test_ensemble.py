@@ -120,7 +120,7 @@ def test_an_ensemble_of_one_is_its_member(name: str) -> None:
         assert_close(ours, theirs)
         assert_close(one.divergence(state), member.divergence(own))
         assert_close(one.encode_future(future, state), member.encode_future(future, own))
-    assert_close(one.spread(past), member.spread(past))
+    assert_close(one.reference_variance(past), member.reference_variance(past))
     for declared in (
         "observed_latents", "mixes_channels", "needs_forecast", "latents", "closed_form", "stochastic",
         "stochastic_latents", "fixed_latents", "beta",
@@ -182,13 +182,13 @@ def test_every_member_has_the_posterior_of_its_own_latents(free: str) -> None:
     options = bayesian("laplace", free=free)
     ensemble = built(Ensemble(member="bayesian", members=3, member_options=options, distance=0.3))
     assert isinstance(ensemble, Ensemble)
-    alone = copy.deepcopy(ensemble.each)
+    alone = copy.deepcopy(ensemble.built_members)
     medians = [through(member.encode(problem.past)[0][0]) for member in alone]
     if free == "both":
-        with pytest.raises(ValueError, match="latent channels of their own"):
+        with pytest.raises(ValueError, match="each member has its own latent channels"):
             ensemble.after_training(problem)
     ensemble.after_training(replace(problem, forecast=medians[0].detach()), through)
-    for number, (member, other) in enumerate(zip(ensemble.each, alone, strict=True)):
+    for number, (member, other) in enumerate(zip(ensemble.built_members, alone, strict=True)):
         other.after_training(replace(problem, forecast=medians[number].detach()), through)
         assert member.stochastic
         assert_close(member.state_dict(), other.state_dict(), rtol=1e-3, atol=1e-4)
@@ -203,7 +203,7 @@ def test_members_are_penalised_for_their_own_surrogates() -> None:
     state.forecast = torch.randn(6, 5, 3)
     medians = torch.randn(2, 6, 5, 6)
     each = []
-    for member, own in zip(ensemble.each, medians, strict=True):
+    for member, own in zip(ensemble.built_members, medians, strict=True):
         _, alone = member.encode(past)
         alone.forecast = state.forecast
         each.append(member.penalty(own[None], future, alone))
@@ -244,9 +244,9 @@ def test_trained_together_equals_each_trained_alone(name: str) -> None:
     past, future = windows(), torch.randn(6, 5, 3)
     ensemble = built(FAMILIES[name])
     assert isinstance(ensemble, Ensemble)
-    alone = copy.deepcopy(ensemble.each)
+    alone = copy.deepcopy(ensemble.built_members)
     train(ensemble, past, future, share=ensemble.members)  # its loss is the members' mean
-    for member, other in zip(ensemble.each, alone, strict=True):
+    for member, other in zip(ensemble.built_members, alone, strict=True):
         before = copy.deepcopy(other.state_dict())
         train(other, past, future)
         assert_close(member.state_dict(), other.state_dict(), rtol=1e-4, atol=1e-5)
@@ -263,7 +263,7 @@ def test_draw_m_is_member_m() -> None:
         decoded, state = forecast(ensemble, past, draws=20)
         assert state.draws == ensemble.members
         assert len(decoded.unique(dim=0)) == ensemble.members
-        for number, member in enumerate(ensemble.each):
+        for number, member in enumerate(ensemble.built_members):
             assert_close(decoded[number], forecast(member, past)[0][0])
 
 
@@ -280,12 +280,12 @@ def test_members_with_gains_of_their_own_normalise_for_themselves() -> None:
     past = windows()
     ensemble = built(Ensemble(members=3, member_options={"affine": True}, distance=0.3))
     assert isinstance(ensemble, Ensemble)
-    gains = torch.stack([member.log_gain for member in ensemble.each])
+    gains = torch.stack([member.log_gain for member in ensemble.built_members])
     assert (gains[1:] != 0).all()
     past[0] = torch.randn(24, 3)  # missing cells are filled as the first member sees them
     for mode in (True, False):
         decoded, _ = forecast(ensemble.train(mode), past)
-        for number, member in enumerate(ensemble.each):
+        for number, member in enumerate(ensemble.built_members):
             assert_close(decoded[number], forecast(member, past)[0][0], rtol=1e-4, atol=1e-4)
 
 
@@ -317,10 +317,10 @@ def test_the_spread_of_bootstrapped_members_is_the_standard_error() -> None:
         _, state = ensemble.encode(past)
         future = (median + torch.randn(count, 4, 2)) * state.scale + state.location
         fold = torch.arange(count) * 5 // count
-        for member in ensemble.each:
+        for member in ensemble.built_members:
             member.strength.fill_(0.0)  # least squares
         ensemble.solve(RegressionData(past, future, median, fold), choose=False)
-        weights = torch.stack([member.decoder.data for member in ensemble.each])
+        weights = torch.stack([member.decoder.data for member in ensemble.built_members])
         scatter.append(weights.var(0))
         errors.append(weights[0].square())
     expected = 1 / (4 * count)  # the variance of a least squares coefficient
@@ -395,7 +395,7 @@ def test_a_family_that_cannot_be_stacked_is_taken_in_turn() -> None:
     for way in (True, False):
         ensemble = built(Ensemble(member="autoencoder", members=2, vectorised=way))
         assert isinstance(ensemble, Ensemble)
-        for member in ensemble.each:
+        for member in ensemble.built_members:
             member.encoder.append(Branching())
         train(ensemble, past, future)
         results.append(ensemble.state_dict())
@@ -423,7 +423,7 @@ def test_members_are_trained_in_one_pass() -> None:
     windows = Windows(Panel.of(rows), np.zeros(40, int), np.arange(24, 64), 24, 5)
     ensemble, together = Ensemble(member="autoencoder", members=2).build(2).eval(), set[bool]()
     assert isinstance(ensemble, Ensemble)
-    for member in ensemble.each:
+    for member in ensemble.built_members:
         member.encoder.append(Noting(together))
     training = AdapterTraining(ensemble, SeasonalModel(season=6, prediction_length=5))
     options = {"max_epochs": 1, "enable_progress_bar": False}

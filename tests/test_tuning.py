@@ -163,7 +163,7 @@ def test_options_that_do_not_go_together_are_refused_trials() -> None:
     both = (frame["family__free"] == "encoder") & frame["family__tied"]
     assert refused.any()
     assert (refused == both).all()
-    assert frame.loc[refused, "error"].str.contains("ties the decoder to the encoder").all()
+    assert frame.loc[refused, "error"].str.contains("with tied=True expects free='both'").all()
     assert frame.loc[refused, "loss"].isna().all()
 
 

@@ -60,7 +60,9 @@ def register(name: str) -> Callable[[_Family], _Family]:
     def enter(family: _Family) -> _Family:
         holder = _ROSTER.get(name)
         if holder is not None and holder.__qualname__ != family.__qualname__:
-            raise ValueError(f"the adapter name {name!r} is held by {holder.__module__}.{holder.__qualname__}")
+            raise ValueError(
+                f"the adapter name {name!r} already belongs to {holder.__module__}.{holder.__qualname__}: choose another"
+            )
         family.family = name
         _ROSTER[name] = family
         return family
@@ -312,9 +314,9 @@ class AdapterModule(nn.Module):
         Raises:
             ValueError: If the family has other tensors.
         """
-        own = {name: kind_of(tensor) for name, tensor in self.state_dict().items()}
-        require_names(f"the family {self.family!r}", kinds, own)
-        for name, kind in own.items():
+        expected = {name: kind_of(tensor) for name, tensor in self.state_dict().items()}
+        require_names(f"the family {self.family!r}", kinds, expected)
+        for name, kind in expected.items():
             if kinds[name] != kind and name not in self.found_later:
                 raise ValueError(
                     f"the family {self.family!r} has the tensor {name!r} as {written(kind)}, got {written(kinds[name])}"
@@ -438,8 +440,8 @@ class AdapterModule(nn.Module):
                       "(samples, batch, time, {K})")  # fmt: skip
         if len(paths) % state.draws:
             raise ValueError(
-                f"{type(self).__name__}.decode shares paths out over {state.draws} draws, and {len(paths)} paths "
-                f"are no multiple of that"
+                f"{type(self).__name__}.decode expects a multiple of {state.draws} paths, as many for each draw, got "
+                f"{len(paths)} paths"
             )
         if self.observed_latents:
             return self._decode(paths, state)
@@ -512,7 +514,7 @@ class AdapterModule(nn.Module):
         """
         return None
 
-    def spread(self, past: Tensor) -> Tensor:
+    def reference_variance(self, past: Tensor) -> Tensor:
         r"""Return the windows' variances, the reference of the noise variance added to the predictive distribution.
 
         Arguments:
@@ -624,7 +626,7 @@ def require_size(family: AdapterModule, weights: int) -> None:
     if weights > MOST_WEIGHTS:
         sizes = ", ".join(f"{name}={shown(x)}" for name, x in family.options().items() if isinstance(x, int | Mapping))
         raise ValueError(
-            f"{type(family).__name__} would have {shown(weights)} weights, at most {MOST_WEIGHTS} are taken: pass "
+            f"{type(family).__name__} would have {shown(weights)} weights, at most {MOST_WEIGHTS} are allowed: pass "
             f"fewer channels, or smaller options{f' ({sizes})' if sizes else ''}"
         )
 

@@ -20,7 +20,7 @@ from ..errors import shown
 from ..persistence.tensors import Kind
 from ._posteriors import FOUND, Exact, Laplace, Posterior, Variational, regressions, solved_weights
 from .base import AdapterModule, RegressionData, State, fill_missing, make, register, require_size
-from .ensemble import InTurn, within
+from .ensemble import Concatenated, resolve_family
 from .linear import Linear
 from .residual import Residual
 
@@ -110,16 +110,16 @@ class Bayesian(AdapterModule):
     posterior: Posterior
     names: tuple[str, ...]  # of the drawn weights
     _trained: tuple[str, ...]  # of the weights that gradients train as point estimates
-    _reached: frozenset[str]  # of the weights that change the latent channels
+    _latent_weights: frozenset[str]  # of the weights that change the latent channels
     #: Whether `torch.vmap` supports the family; it does not if the family writes in place.
     _stackable = True
 
     def _check(self) -> None:
-        self.names, self._trained, self._reached = (), (), frozenset()
-        self.base, self.base_options = within(self, "base")
+        self.names, self._trained, self._latent_weights = (), (), frozenset()
+        self.base, self.base_options = resolve_family(self, "base")
         if self.base in ("bayesian", "ensemble"):
             raise ValueError(
-                f"Bayesian expects a base of weights of its own, got {self.base!r}: "
+                f"Bayesian expects a base that is neither 'bayesian' nor 'ensemble', got {self.base!r}: "
                 "for an ensemble of Bayesian adapters pass member='bayesian' to Ensemble"
             )
         self.inner = make(self.base, self.base_options)
@@ -199,17 +199,17 @@ class Bayesian(AdapterModule):
 
     @property
     def stochastic_latents(self) -> bool:
-        return self.inner.stochastic_latents or bool(self._reached.intersection(self.names))
+        return self.inner.stochastic_latents or bool(self._latent_weights.intersection(self.names))
 
     @property
     def fixed_latents(self) -> bool:
-        return not (self.inner.stochastic_latents or self._reached.intersection((*self.names, *self._trained)))
+        return not (self.inner.stochastic_latents or self._latent_weights.intersection((*self.names, *self._trained)))
 
     def latent_levels(self, u: Tensor) -> Tensor:
         return self.inner.latent_levels(u)
 
-    def spread(self, past: Tensor) -> Tensor:
-        return self.inner.spread(past)
+    def reference_variance(self, past: Tensor) -> Tensor:
+        return self.inner.reference_variance(past)
 
     # ------------------------------------------------------------------ construction
 
@@ -218,7 +218,7 @@ class Bayesian(AdapterModule):
 
     def _build(self, channels: int) -> None:
         self.inner = self.inner.build(channels)
-        self._reached, influential = self._trace_weights()
+        self._latent_weights, influential = self._trace_weights()
         self.names = self._select_sites(influential)
         self._trained = tuple(
             name for name, weight in self.inner.named_parameters() if weight.requires_grad and name not in self.names
@@ -241,7 +241,7 @@ class Bayesian(AdapterModule):
             channels, {name.removeprefix(prefix): kind for name, kind in kinds.items() if name.startswith(prefix)}
         )
         if self.rank is not None and (factor not in kinds or kinds[factor][1][-1:] != (self.rank,)):
-            raise ValueError(f"Bayesian has rank={shown(self.rank)}, and the tensor {factor!r} another")
+            raise ValueError(f"Bayesian has rank={shown(self.rank)}, but the tensor {factor!r} has another rank")
 
     def require_sound(self, context_length: int, prediction_length: int) -> None:
         super().require_sound(context_length, prediction_length)
@@ -257,18 +257,18 @@ class Bayesian(AdapterModule):
             names = [name for name, _ in self.inner.named_parameters() if name not in ("log_gain", "offset")]
         if self.guide == "laplace":  # forecasts have no curvature in weights that do not change them
             names = [name for name in names if name in influential]
-        chosen = set()
+        selected = set()
         for site in self.sites:
             # "decoder.*" matches the parameters of a module `decoder`, and a single matrix `decoder`
-            found = {name for name in names if fnmatchcase(name, site) or fnmatchcase(f"{name}.", site)}
-            if not found:
-                known = ", ".join(names) or "none"
+            matches = {name for name in names if fnmatchcase(name, site) or fnmatchcase(f"{name}.", site)}
+            if not matches:
+                drawable = ", ".join(names) or "none"
                 raise ValueError(
                     f"the site {shown(site)} matches no weight that guide={self.guide!r} can draw of {self.base!r}; "
-                    f"these are: {known}"
+                    f"these are: {drawable}"
                 )
-            chosen |= found
-        return tuple(name for name in names if name in chosen)
+            selected |= matches
+        return tuple(name for name in names if name in selected)
 
     def _trace_weights(self) -> tuple[frozenset[str], frozenset[str]]:
         r"""Find by gradients which weights change the latent channels, and which change forecasts."""
@@ -341,7 +341,10 @@ class Bayesian(AdapterModule):
         if not isinstance(self.posterior, Laplace):
             return
         if self.stochastic_latents and through is None:
-            raise ValueError("the weights drawn change the latent channels: pass the frozen model as 'through'")
+            raise ValueError(
+                "Bayesian.after_training needs the frozen model, as drawn weights change the latent channels: "
+                "pass it as 'through'"
+            )
         was_training = self.training
         self.eval()
         location = self.posterior.location.data
@@ -512,7 +515,7 @@ class Bayesian(AdapterModule):
         if not self.stochastic_latents:
             return self.inner._encode(x, self._draw_state(state, 0))
         if self.inner.stochastic or state.draws == 1:
-            latents = [self._one("_encode", state, number, x) for number in range(state.draws)]
+            latents = [self._call_draw("_encode", state, number, x) for number in range(state.draws)]
             return torch.stack([z[0] if z.ndim == 4 else z for z in latents])
         return self._call_all("_encode", state, x, None)
 
@@ -526,34 +529,36 @@ class Bayesian(AdapterModule):
         Returns:
             The latent targets, with shape :math:`(B, H, K)`.
         """
-        latent: Tensor = self._one("encode_future", state, 0, y)
+        latent: Tensor = self._call_draw("encode_future", state, 0, y)
         return latent
 
     def _decode(self, z: Tensor, state: State) -> Tensor:
         z = z.unflatten(0, (state.draws, -1))  # (M, S / M, B, H, K)
         if self.inner.stochastic or state.draws == 1:
-            return torch.cat([self._one("_decode", state, number, paths) for number, paths in enumerate(z)])
+            return torch.cat([self._call_draw("_decode", state, number, paths) for number, paths in enumerate(z)])
         return self._call_all("_decode", state, z, 0).flatten(0, 1)
 
     def divergence(self, state: State) -> Tensor:
         numbers = range(state.draws if self.inner.stochastic else 1)
-        return torch.stack([self._one("divergence", state, number) for number in numbers]).mean(0)
+        return torch.stack([self._call_draw("divergence", state, number) for number in numbers]).mean(0)
 
     def weight_divergence(self) -> Tensor:
         return self.posterior.divergence()
 
     def penalty(self, forecast: Tensor, future: Tensor, state: State) -> Tensor:
         penalties = [
-            self._one("penalty", state, number, draw_forecast.unsqueeze(0), future)
+            self._call_draw("penalty", state, number, draw_forecast.unsqueeze(0), future)
             for number, draw_forecast in enumerate(forecast)
         ]
         return torch.stack(penalties).mean()
 
     def likelihood(self, prediction: Tensor, state: State) -> Distribution | None:
         paths = prediction.unflatten(0, (state.draws, -1))
-        distributions = [self._one("likelihood", state, number, draw_paths) for number, draw_paths in enumerate(paths)]
+        distributions = [
+            self._call_draw("likelihood", state, number, draw_paths) for number, draw_paths in enumerate(paths)
+        ]
         declared = [distribution for distribution in distributions if distribution is not None]
-        return InTurn(declared) if len(declared) > 1 else next(iter(declared), None)
+        return Concatenated(declared) if len(declared) > 1 else next(iter(declared), None)
 
     # ------------------------------------------------------------------ the family with drawn weights
 
@@ -577,7 +582,7 @@ class Bayesian(AdapterModule):
             for name, prior_mean, deviation in zip(self.names, prior_means, deviations, strict=True)
         }
 
-    def _one(self, method: str, state: State, number: int, *values: Tensor) -> Any:
+    def _call_draw(self, method: str, state: State, number: int, *values: Tensor) -> Any:
         r"""Call a method of the family with the weights of one draw."""
         draw_state = self._draw_state(state, number)
         with _BOUND:
@@ -590,19 +595,21 @@ class Bayesian(AdapterModule):
         r"""Call a method of the family with the weights of all draws, :math:`(M, \ldots)`, in one pass if possible."""
         draw_state, call = self._draw_state(state, 0), _Method(self.inner, method)
 
-        def call_draw(drawn: Tensor, x: Tensor) -> Tensor:
+        def with_weights(drawn: Tensor, x: Tensor) -> Tensor:
             result: Tensor = torch.func.functional_call(call, self._weights(drawn), (x, draw_state))
             return result
 
         if self._stackable:
             try:
                 with _BOUND:
-                    result: Tensor = torch.vmap(call_draw, in_dims=(0, dim))(state.drawn[_WEIGHTS], x)
+                    result: Tensor = torch.vmap(with_weights, in_dims=(0, dim))(state.drawn[_WEIGHTS], x)
                 return result
             except RuntimeError:  # vmap cannot batch this family; any other error is raised again by the calls in turn
                 self._stackable = False
         numbers = range(state.draws)
-        return torch.stack([self._one(method, state, number, x if dim is None else x[number]) for number in numbers])
+        return torch.stack(
+            [self._call_draw(method, state, number, x if dim is None else x[number]) for number in numbers]
+        )
 
 
 class _Method(nn.Module):

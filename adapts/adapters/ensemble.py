@@ -2,7 +2,7 @@ r"""Ensembles of any family."""
 
 from __future__ import annotations
 
-__all__ = ["Ensemble", "InTurn", "within"]
+__all__ = ["Ensemble", "Concatenated", "resolve_family"]
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -74,16 +74,18 @@ class Ensemble(AdapterModule):
     _stackable = True
 
     def _check(self) -> None:
-        self.member, self.member_options = within(self, "member")
+        self.member, self.member_options = resolve_family(self, "member")
         checks.integer("Ensemble expects members", self.members, most=MOST_MEMBERS)
         checks.number("Ensemble expects distance", self.distance, "a number in [0, 1)", lambda x: 0 <= x < 1)
         if self.member == self.family:
-            raise ValueError("Ensemble expects members that are no ensembles: pass more members instead")
+            raise ValueError(
+                "Ensemble expects a member that is no ensemble itself, got member='ensemble': pass more members instead"
+            )
         checks.flag("Ensemble expects vectorised", self.vectorised)
         self._kind = (make(self.member, self.member_options),)  # in a tuple, so that PyTorch registers no submodule
 
     @property
-    def each(self) -> list[AdapterModule]:
+    def built_members(self) -> list[AdapterModule]:
         r"""The members; empty before the ensemble is built."""
         stack = self._modules.get("stack")
         members = stack if isinstance(stack, nn.ModuleList) else ()
@@ -92,7 +94,7 @@ class Ensemble(AdapterModule):
     @property
     def first(self) -> AdapterModule:
         r"""The first member, or an unbuilt one before the ensemble is built."""
-        return (self.each or self._kind)[0]
+        return (self.built_members or self._kind)[0]
 
     # ------------------------------------------------------------------ declarations of the members
 
@@ -203,11 +205,11 @@ class Ensemble(AdapterModule):
 
     def require_sound(self, context_length: int, prediction_length: int) -> None:
         super().require_sound(context_length, prediction_length)
-        for member in self.each:
+        for member in self.built_members:
             member.require_sound(context_length, prediction_length)
 
     def _prepare(self, rows: Tensor) -> None:
-        for number, member in enumerate(self.each):
+        for number, member in enumerate(self.built_members):
             member.prepare(rows)
             generator = torch.Generator().manual_seed(number)
             for parameter in member.parameters():
@@ -222,7 +224,7 @@ class Ensemble(AdapterModule):
         count = len(data.past)
         blocks = min(BLOCKS, count)
         block = torch.arange(count) * blocks // max(count, 1)
-        for number, member in enumerate(self.each):
+        for number, member in enumerate(self.built_members):
             generator = torch.Generator().manual_seed(number)
             drawn = torch.randint(blocks, (blocks,), generator=generator).sort().values
             indices = torch.cat([torch.where(block == index)[0] for index in drawn])
@@ -234,11 +236,11 @@ class Ensemble(AdapterModule):
             member.solve(sample, choose=choose)
 
     def partial_fit(self, data: RegressionData) -> None:
-        for member in self.each:
+        for member in self.built_members:
             member.partial_fit(data)
 
     def refit(self) -> None:
-        for member in self.each:
+        for member in self.built_members:
             member.refit()
 
     def after_training(
@@ -262,8 +264,11 @@ class Ensemble(AdapterModule):
         if not self.unfinished:
             return
         if self.members > 1 and self.stochastic_latents and through is None:
-            raise ValueError("the members have latent channels of their own: pass the frozen model as 'through'")
-        for number, member in enumerate(self.each):
+            raise ValueError(
+                "Ensemble.after_training needs the frozen model, as each member has its own latent channels: "
+                "pass it as 'through'"
+            )
+        for number, member in enumerate(self.built_members):
             member_data = data
             if number and not self.fixed_latents and not member.stochastic_latents:  # the latter call `through`
                 assert through is not None
@@ -277,7 +282,7 @@ class Ensemble(AdapterModule):
 
     def _draw(self, state: State) -> None:
         member_draws = []
-        for member in self.each:
+        for member in self.built_members:
             location, scale = member._statistics(state.past)
             member_state = State(state.past, location, scale, state.draws // self.members, generator=state.generator)
             member._draw(member_state)
@@ -316,30 +321,31 @@ class Ensemble(AdapterModule):
 
     def divergence(self, state: State) -> Tensor:
         divergences = [
-            member.divergence(member_state) for member, member_state in zip(self.each, self._states(state), strict=True)
+            member.divergence(member_state)
+            for member, member_state in zip(self.built_members, self._states(state), strict=True)
         ]
         return torch.stack(divergences).mean(0)
 
     def weight_divergence(self) -> Tensor:
-        return torch.stack([member.weight_divergence() for member in self.each]).mean()
+        return torch.stack([member.weight_divergence() for member in self.built_members]).mean()
 
     def penalty(self, forecast: Tensor, future: Tensor, state: State) -> Tensor:
-        members = zip(self.each, forecast.unflatten(0, (self.members, -1)), self._states(state), strict=True)
+        members = zip(self.built_members, forecast.unflatten(0, (self.members, -1)), self._states(state), strict=True)
         return torch.stack(
             [member.penalty(medians, future, member_state) for member, medians, member_state in members]
         ).mean()
 
     def likelihood(self, prediction: Tensor, state: State) -> Distribution | None:
-        members = zip(self.each, prediction.unflatten(0, (self.members, -1)), self._states(state), strict=True)
+        members = zip(self.built_members, prediction.unflatten(0, (self.members, -1)), self._states(state), strict=True)
         distributions = [
             distribution
             for member, paths, member_state in members
             if (distribution := member.likelihood(paths, member_state)) is not None
         ]
-        return InTurn(distributions) if distributions else None
+        return Concatenated(distributions) if distributions else None
 
-    def spread(self, past: Tensor) -> Tensor:
-        return torch.stack([member.spread(past) for member in self.each]).mean(0)
+    def reference_variance(self, past: Tensor) -> Tensor:
+        return torch.stack([member.reference_variance(past) for member in self.built_members]).mean(0)
 
     # ------------------------------------------------------------------ members, vectorised or in turn
 
@@ -358,7 +364,9 @@ class Ensemble(AdapterModule):
         # is not thread-safe.
         if self.closed_form or not (self.vectorised and self._stackable and self.training):
             states = self._states(state)
-            results = [getattr(member, name)(*inputs) for member, *inputs in zip(self.each, x, states, strict=True)]
+            results = [
+                getattr(member, name)(*inputs) for member, *inputs in zip(self.built_members, x, states, strict=True)
+            ]
             drawn = {key: torch.stack([member_state.drawn[key] for member_state in states]) for key in states[0].drawn}
             return torch.stack(results), drawn
 
@@ -370,7 +378,9 @@ class Ensemble(AdapterModule):
                 _Method(self.first, name), weights, (member_input, member_state)
             ), member_state.drawn
 
-        member_tensors = [{**dict(member.named_parameters()), **dict(member.named_buffers())} for member in self.each]
+        member_tensors = [
+            {**dict(member.named_parameters()), **dict(member.named_buffers())} for member in self.built_members
+        ]
         weights = {
             f"member.{key}": torch.stack([tensors[key] for tensors in member_tensors]) for key in member_tensors[0]
         }
@@ -384,17 +394,17 @@ class Ensemble(AdapterModule):
         return result
 
 
-def within(owner: AdapterModule, option: str) -> tuple[str, dict[str, Any]]:
+def resolve_family(owner: AdapterModule, option: str) -> tuple[str, dict[str, Any]]:
     r"""Resolve an option to a family name and its options; given options override those of a preset."""
     what = f"{type(owner).__name__} expects {option}"
     name = owner._modules.get(option, getattr(owner, option))  # PyTorch stores it there if it is a module
     given = getattr(owner, f"{option}_options")
     if isinstance(name, AdapterModule):
         default = type(name)().options()
-        own = {key: value for key, value in name.options().items() if value != default[key]}
+        changed = {key: value for key, value in name.options().items() if value != default[key]}
         raise ValueError(
             f"{what} to be the name of a family, got {shown(name)}: pass {option}={name.family!r}, "
-            f"{option}_options={shown(own)}"
+            f"{option}_options={shown(changed)}"
         )
     if not isinstance(name, str):
         raise ValueError(
@@ -436,14 +446,15 @@ class _Method(nn.Module):
         return result
 
 
-class InTurn(Distribution):
+class Concatenated(Distribution):
     r"""Distributions of several members, whose paths are concatenated along the first axis."""
 
-    def __init__(self, laws: list[Distribution]) -> None:
-        self.laws = laws
-        shape = laws[0].batch_shape
-        super().__init__(torch.Size([len(laws) * shape[0], *shape[1:]]), validate_args=False)
+    def __init__(self, distributions: list[Distribution]) -> None:
+        self.distributions = distributions
+        shape = distributions[0].batch_shape
+        super().__init__(torch.Size([len(distributions) * shape[0], *shape[1:]]), validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        values = value.expand(self.batch_shape).chunk(len(self.laws))
-        return torch.cat([law.log_prob(chunk) for law, chunk in zip(self.laws, values, strict=True)])
+        chunks = value.expand(self.batch_shape).chunk(len(self.distributions))
+        pairs = zip(self.distributions, chunks, strict=True)
+        return torch.cat([distribution.log_prob(chunk) for distribution, chunk in pairs])

@@ -31,7 +31,7 @@ LAGS = 96
 #: The age of a lagged step, in steps, at which its regressor is scaled by one half before the ridge.
 AGEING = 12
 #: Candidate scales of the joint regressors before the ridge; with 0 a channel uses only its own past.
-SHARES = (0.0, 0.3, 1.0)
+JOINT_SCALES = (0.0, 0.3, 1.0)
 _BUFFERS = ("basis", "weights", "strength", "share", "gram", "cross", "gap", "guess", "filled")
 #: The number of iterations that impute missing targets in the initial estimate `guess`.
 FILLINGS = 10
@@ -118,7 +118,7 @@ class Residual(AdapterModule):
     basis: Tensor
     weights: Tensor
     strength: Tensor
-    share: Tensor
+    share: Tensor  # (D, blocks), the selected scale of the joint regressors; the name is a key of saved adapters
     gram: Tensor  # (C, p, p), of the corrected channels; `partial_fit` adds to these sums
     cross: Tensor  # (C, p, H)
     gap: Tensor  # (C, H), the summed weights of missing targets
@@ -243,11 +243,11 @@ class Residual(AdapterModule):
         r"""Return the ridge solution (p, H) at the selected strengths, divided by the inflation of the sums."""
         blocks, typical = self._blocks(cross.shape[1]), self._typical(gram)
         solution = torch.zeros_like(cross)
-        for share in SHARES:
-            selected = (self.share[channel] == share)[blocks]  # (H,)
+        for joint_scale in JOINT_SCALES:
+            selected = (self.share[channel] == joint_scale)[blocks]  # (H,)
             if not bool(selected.any()):
                 continue
-            scaling = self._scaling(len(gram), share)
+            scaling = self._scaling(len(gram), joint_scale)
             path = RidgePath(gram * scaling * scaling.mT, cross * scaling)
             strength = self.strength[channel][blocks] * typical / inflation  # (H,)
             solution += torch.where(selected, path.solve(strength) * scaling, 0.0)
@@ -299,9 +299,9 @@ class Residual(AdapterModule):
         own_count = gram.shape[-1] - self.basis.shape[1]
         return gram.diagonal()[:own_count].mean().clamp(min=1e-12)
 
-    def _scaling(self, regressors: int, share: float) -> Tensor:
-        r"""Return the factors (p, 1) of the regressors: 1 for own ones, `share` for joint ones."""
-        scaling = torch.full((regressors, 1), share, dtype=torch.float64)
+    def _scaling(self, regressors: int, joint_scale: float) -> Tensor:
+        r"""Return the factors (p, 1) of the regressors: 1 for own ones, `joint_scale` for joint ones."""
+        scaling = torch.full((regressors, 1), joint_scale, dtype=torch.float64)
         scaling[: regressors - self.basis.shape[1]] = 1.0
         return scaling
 
@@ -311,8 +311,8 @@ class Residual(AdapterModule):
         square = torch.stack([equations.y.square().sum(0) for equations in fold_equations])
         blocks, strengths = self._blocks(cross.shape[-1]), STRENGTHS * self._typical(gram.sum(0))
         best = torch.zeros(int(blocks.max()) + 1, dtype=torch.float64).index_add_(0, blocks, square.sum(0))
-        for share in SHARES:
-            scaling = self._scaling(gram.shape[-1], share)
+        for joint_scale in JOINT_SCALES:
+            scaling = self._scaling(gram.shape[-1], joint_scale)
             if bool(gap.any()):
                 inflated = (cross.sum(0) - cross) * self.inflation(gram.sum(0) - gram, gap.sum(0) - gap).unsqueeze(1)
                 path = RidgePath((gram.sum(0) - gram) * scaling * scaling.mT, inflated * scaling)
@@ -328,4 +328,4 @@ class Residual(AdapterModule):
                 best_index = int(error.argmin())
                 if error[best_index] < best[block]:
                     best[block] = error[best_index]
-                    self.strength[channel, block], self.share[channel, block] = STRENGTHS[best_index], share
+                    self.strength[channel, block], self.share[channel, block] = STRENGTHS[best_index], joint_scale

@@ -200,7 +200,7 @@ class MarginalPredictor:
     def spread(self, windows: Windows) -> Tensor:
         r"""The variance that noise is a share of, with shape :math:`(n, H, D)`, or a single lead for all alike."""
         with torch.no_grad():
-            spread = torch.cat([self.module.spread(batch.past()) for batch in self._batches(windows)])
+            spread = torch.cat([self.module.reference_variance(batch.past()) for batch in self._batches(windows)])
         return spread[:, None, : self._targets] * windows.factor().square()
 
     # ------------------------------------------------------------------ what training needs

@@ -217,7 +217,7 @@ class AdapterConformance:
         _, state = self.encoded(adapter, past, draws=3)
         assert adapter.stochastic or state.draws == 1
         if state.draws > 1:
-            with pytest.raises(ValueError, match=f"shares paths out over {state.draws} draws"):
+            with pytest.raises(ValueError, match=f"expects a multiple of {state.draws} paths"):
                 adapter.decode(torch.zeros(state.draws + 1, self.batch, self.horizon, adapter.latents), state)
 
     def test_shapes_in_training(self, adapter: AdapterModule, past: Tensor) -> None:
@@ -230,7 +230,7 @@ class AdapterConformance:
         assert adapter.decode(paths, state).shape == (2 * draws, self.batch, self.horizon, self.channels)
 
     def test_divergences_and_laws(self, adapter: AdapterModule, past: Tensor) -> None:
-        r"""Divergences are non-negative, likelihoods have a value per cell and path, `spread` is a variance."""
+        r"""Divergences are non-negative, likelihoods have a value per cell and path, variances too."""
         self.disturb(adapter)
         for windows in (past, torch.stack([row[:, None].expand(-1, self.channels) for row in self.degenerate()])):
             _, state = self.encoded(adapter, windows)
@@ -245,7 +245,7 @@ class AdapterConformance:
                 log_densities = distribution.log_prob(torch.randn(count, self.horizon, self.channels))
                 assert log_densities.shape == prediction.shape
                 assert log_densities.isfinite().all()
-            variances = adapter.spread(windows)
+            variances = adapter.reference_variance(windows)
             assert variances.shape == (count, self.channels)
             assert variances.isfinite().all()
             assert (variances >= 0).all()

@@ -100,7 +100,6 @@ class AdapterTraining(pl.LightningModule):
 
         Returns:
             The latent forecast, for an objective to decode.
-            What an objective decodes.
         """
         generator = None
         if not self.training:  # the same draws at every epoch, so that validation losses are comparable
@@ -336,7 +335,7 @@ def train(
             trainer.fit(module.train(), *data, ckpt_path=resume_path, weights_only=True)  # Lightning keeps this mode
             if resume_path is None and module.outcome[2] > 0 and "val_loss" not in trainer.callback_metrics:
                 raise ValueError(
-                    f"training ended after {trainer.global_step} steps, before it was validated once: allow it an "
-                    f"epoch of {len(data[0])} batches by max_epochs, max_steps or max_time of trainer_options"
+                    f"training ended after {trainer.global_step} steps, before the first validation: allow one "
+                    f"epoch of {len(data[0])} batches with max_epochs, max_steps or max_time in trainer_options"
                 )
     return dict(zip(("before", "best", "epochs"), module.outcome.tolist(), strict=True))
