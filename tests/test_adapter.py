@@ -420,7 +420,7 @@ def test_wrong_options_name_what_is_known() -> None:
     for options, words in {
         ("vea",): "no adapter is called 'vea'; known: .*residual",
         ("residul",): "did you mean 'residual'",
-        (3,): "expects a family or the name of a recipe, got int",
+        (3,): "expects a family or the name of a preset, got int",
     }.items():
         with pytest.raises(ValueError, match=words):
             Adapter(*options, prediction_length=H)

@@ -328,8 +328,11 @@ def test_the_latent_channels_of_past_covariates_are_searched_too() -> None:
         ({"context_length": []}, r"got \[\]"),
         ({"learning_rate": (1e-4, 1e-2, "lin")}, r"\(low, high, 'log'\)"),
         ({"context_length": (0, 8, "log")}, "to lie above 0"),
-        ({"prediction_length": [8, 24]}, "prediction_length is not searched, trials would answer other questions"),
-        ({"gate": [True, False]}, "gate is not searched, it comes after what is scored"),
+        (
+            {"prediction_length": [8, 24]},
+            "prediction_length is not searched, trials with different values are not comparable",
+        ),
+        ({"gate": [True, False]}, "gate is not searched, it applies after the scored step"),
         ({"family": ["pca"], "learning_rate": [0.1]}, "nothing trains .* by gradient"),
         ({}, "expects space to map options"),
     ],

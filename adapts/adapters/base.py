@@ -61,7 +61,7 @@ def register(name: str) -> Callable[[_Family], _Family]:
         holder = _ROSTER.get(name)
         if holder is not None and holder.__qualname__ != family.__qualname__:
             raise ValueError(
-                f"the adapter name {name!r} already belongs to {holder.__module__}.{holder.__qualname__}: choose another"
+                f"the adapter name {name!r} belongs to {holder.__module__}.{holder.__qualname__}: choose another"
             )
         family.family = name
         _ROSTER[name] = family

@@ -72,7 +72,7 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
     Arguments:
         prediction_length: The number of steps to forecast, :math:`H`.
         context_length: As in `Adapter`.
-        family: The name of a recipe or of a family, or the Path of a recipe of your own.
+        family: The name of a preset or of a family, or the Path of your own preset.
         family_options: The family's own options, as `{"latent_channels": 4}`; the recipe's where left out.
         foundation_model: A bundled name, a local folder or a hub id. A live model works, but JSON cannot hold it.
         objective: As in `Adapter`.
