@@ -24,7 +24,7 @@ from .data.schema import read_dataset
 from .data.splits import split_panel
 from .errors import reading, shown, unknown
 from .fitting.fingerprint import rows_digest
-from .fitting.run import Shared, validate
+from .fitting.run import EffectCache, validate
 from .foundation import FoundationModel
 from .foundation.cache import cached_forecasts
 from .options import FIELDS, TRAINING
@@ -299,7 +299,7 @@ class _Search:
     def __init__(self, adapter: Adapter, dataset: Dataset, borders: tuple[int, int] | None, space: _Space) -> None:
         self.adapter, self.dataset, self.borders, self.space = adapter, dataset, borders, space
         self.models: dict[str, FoundationModel] = {}
-        self.found: tuple[Any, Shared] = (None, {})
+        self.found: tuple[Any, EffectCache] = (None, {})
 
     def candidate(self, params: Mapping[str, Any]) -> Adapter:
         made = _with(self.adapter, _taken(self.adapter, params))
@@ -315,7 +315,7 @@ class _Search:
         same = (name, made.context_length, made.batch_size, made.probe_head)
         if self.found[0] != same:
             self.found = (same, {})
-        ours, theirs = made.apply(validate, self.dataset, self.borders, shared=self.found[1])
+        ours, theirs = made.apply(validate, self.dataset, self.borders, effects=self.found[1])
         return (ours if np.isfinite(ours) else float("inf")), theirs
 
 

@@ -23,7 +23,7 @@ def calibration(state: FitState) -> Step:
     Returns:
         The fit after this stage, and the decision.
     """
-    skipped = state.lacks("calibration", "calibration")
+    skipped = state.skip_unless_enough("calibration", "calibration")
     if skipped:
         return _only_dependence(state, skipped)
     windows, clauses = state.windows["calibration"], []
@@ -37,7 +37,7 @@ def calibration(state: FitState) -> Step:
         levels = state.pits(state.predictive("calibration"), windows).values
         fitted = replace(fitted, recalibration=Recalibration.conformal(levels))
         clauses[-1] += ", and conformal levels"
-    _, decision = state.decided("kept", "; ".join(clauses), windows=len(windows))
+    _, decision = state.with_decision("kept", "; ".join(clauses), windows=len(windows))
     return fitted, decision
 
 
@@ -50,4 +50,4 @@ def _only_dependence(state: FitState, skipped: Step) -> Step:
     if not from_rows and effective_sample_size(time, state.context.horizon) < ENOUGH:
         return skipped
     where = "the train rows" if from_rows else f"the {len(time)} windows of the splits before the confirmation rows"
-    return replace(fitted, copula=fit_dependence(state)), decision.and_then(f"{copula} copula fitted on {where}")
+    return replace(fitted, copula=fit_dependence(state)), decision.with_clause(f"{copula} copula fitted on {where}")

@@ -30,7 +30,7 @@ def few_values(state: FitState) -> Step:
     cold_start, windows = state.fitted.cold_start, state.windows["validation"]
     if cold_start is None:
         return state.fitted, None
-    if skipped := state.lacks("few_values", "validation", LEAST):
+    if skipped := state.skip_unless_enough("few_values", "validation", LEAST):
         return skipped
     width = windows.panel.num_channels  # past covariates too
     subsample = windows[evenly(len(windows), max(1, SHORT // width))]
@@ -44,7 +44,7 @@ def few_values(state: FitState) -> Step:
         return model.predict(context, horizon).mT
 
     cold_start = cold_start.handed_over(past[indices], future[indices], channel[indices], forecast)
-    _, decision = state.decided(
+    _, decision = state.with_decision(
         "kept", f"for channels with fewer than {cold_start.enough} values, correlations of the train rows are used too",
         enough=cold_start.enough,
     )  # fmt: skip

@@ -46,11 +46,11 @@ def confirmation(state: FitState) -> Step:
     if reclosed is not None:
         state = state.after(reclosed)
         fitted, decision = calibration(state)
-        state = state.after(fitted.deciding("calibration", decision))
+        state = state.after(fitted.with_decision("calibration", decision))
     state, clauses = _recalibrated(state)
     fitted, skipped = state.fitted, None
     if state.settings["copula"] != "independent":
-        skipped = state.lacks("confirmation", "confirmation")
+        skipped = state.skip_unless_enough("confirmation", "confirmation")
         fitted, copula_clauses = _copula(state, skipped)
         clauses += copula_clauses
     reason = "; ".join(clauses) or "nothing to confirm"
@@ -100,10 +100,10 @@ def _copula(state: FitState, skipped: Step | None) -> tuple[Fitted, list[str]]:
     clauses = [f"comparison of copulas {decision.reason}"]
     if state.settings["copula"] == "residual" and not isinstance(fitted.copula, Independent):
         if correlations_apply(past_errors(state)[0]):
-            clauses.append("kronecker copula kept, shrunk by the effective sample size of past errors")
+            clauses.append("kronecker copula retained, shrunk by the effective sample size of past errors")
         else:
             fitted = replace(fitted, copula=Independent(state.context.horizon, state.channels))
-            clauses.append("independent copula kept, as no held-out rows support another")
+            clauses.append("independent copula retained, as no held-out rows support another")
     return fitted, clauses
 
 

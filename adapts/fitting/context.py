@@ -144,7 +144,7 @@ class FitContext:
             The fit with imputation across channels and the cold-start model. The family "identity" has neither: the
             frozen model itself handles gaps and short contexts.
         """
-        fitted = fitted.forgetting()
+        fitted = fitted.without_imputation()
         panel = Standardiser(fitted).standardised(self.windows["train"]).panel
         fitted.module.prepare(torch.as_tensor(rows_of(panel, self.train), dtype=torch.float32))
         if fitted.module.family == "identity":

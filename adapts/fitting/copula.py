@@ -118,7 +118,7 @@ def choose_dependence(state: FitState, marginals: QuantileFunction) -> tuple[Fit
         if name != "independent"
     ]
     score = "joint score" if sampled else "log score per window"
-    clause = f"{selected} copula kept ({score} on {len(indices)} windows against independence: {', '.join(listed)})"
+    clause = f"{selected} copula selected ({score} on {len(indices)} windows against independence: {', '.join(listed)})"
     return replace(fitted, copula=copula, latent_ranks=selected == "latent"), clause
 
 

@@ -31,7 +31,7 @@ class Decision:
     reason: str
     figures: Mapping[str, float] = field(default_factory=dict)
 
-    def and_then(self, reason: str) -> Decision:
+    def with_clause(self, reason: str) -> Decision:
         r"""Return the decision with a further clause in its reason.
 
         Arguments:

@@ -35,7 +35,7 @@ def covariates(state: FitState) -> Step:
     panel = state.fitted.panel
     if state.fitted.effect is None:
         return state.fitted, None
-    if skipped := state.lacks("covariates", "train"):
+    if skipped := state.skip_unless_enough("covariates", "train"):
         return skipped
     cached = state.context.effects.get(panel.channels)
     if cached is None:
@@ -50,7 +50,7 @@ def covariates(state: FitState) -> Step:
         clauses.append("the calendar: not used beside them, no further significant gain")
     if panel.static and not effect.tells_apart:
         clauses.append(f"static {few(tuple(panel.static))}: not used, no significant gain")
-    return state.decided("kept" if effect.used or panel.past_covariates else "rejected", "; ".join(clauses))
+    return state.with_decision("kept" if effect.used or panel.past_covariates else "rejected", "; ".join(clauses))
 
 
 def with_past(fitted: Fitted, decision: Decision | None, clause: str) -> Decision:

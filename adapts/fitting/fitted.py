@@ -102,11 +102,11 @@ class Fitted:
         r"""The joint bands in the caller's units; `bands` is in units of the train rows' standard deviations."""
         return self.bands.rescaled(torch.from_numpy(self.scale[: len(self.panel.targets)]))
 
-    def forgetting(self) -> Fitted:
+    def without_imputation(self) -> Fitted:
         r"""Return a copy without imputation and cold-start model."""
         return replace(self, imputer=None, cold_start=None)
 
-    def deciding(self, stage: str, decision: Decision | None) -> Fitted:
+    def with_decision(self, stage: str, decision: Decision | None) -> Fitted:
         r"""Return a copy with the decision of a stage.
 
         Arguments:

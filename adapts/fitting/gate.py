@@ -29,17 +29,17 @@ def gate(state: FitState) -> Step:
     if not state.gated:
         identity = state.fitted.module.family == "identity"
         reason = "the family is the frozen model itself" if identity else "gate=False, the adapter is used alone"
-        return state.decided("skipped", f"none: {reason}")
+        return state.with_decision("skipped", f"none: {reason}")
     closed = torch.zeros(state.context.horizon, state.channels, dtype=torch.float32)
     state = state.after(replace(state.fitted, gate=closed))
-    if lacking := state.lacks("gate", "validation"):
+    if lacking := state.skip_unless_enough("gate", "validation"):
         return lacking
     windows = state.windows["validation"]
     adapter, frozen = state.adapted_and_zero_shot("validation")
     # The noise is fitted on calibration rows later; until then, estimate it on these rows.
     state = state.after(replace(state.fitted, noise=missing_variance(state, "train", "validation")))
     fitted_gate = fit_gate(state.predictor.noisy(windows, adapter), frozen, state.truth(windows), windows.time)
-    _, decision = state.decided(
+    _, decision = state.with_decision(
         "kept" if bool(fitted_gate.values.any()) else "rejected",
         fitted_gate.reason,
         gain=fitted_gate.gain,
@@ -77,8 +77,8 @@ def revalidated(state: FitState) -> Fitted | None:
     if not bool(closed.any()):
         return None
     names = [name for name, is_rejected in zip(fitted.panel.targets, closed.tolist(), strict=True) if is_rejected]
-    decision: Decision = fitted.decisions["gate"].and_then(
-        f"closed again in {len(names)} channels ({', '.join(names[:8])}{', ...' * (len(names) > 8)}): on calibration "
-        "and confirmation rows, the adapter is worse there"
+    decision: Decision = fitted.decisions["gate"].with_clause(
+        f"weight set to zero in {len(names)} channels ({', '.join(names[:8])}{', ...' * (len(names) > 8)}): the "
+        "adapter is worse there on calibration and confirmation rows"
     )
-    return replace(fitted, gate=fitted.gate * ~closed).deciding("gate", decision)
+    return replace(fitted, gate=fitted.gate * ~closed).with_decision("gate", decision)

@@ -2,7 +2,7 @@ r"""The order of the stages: whole fits, and trials of a family's parameters alo
 
 from __future__ import annotations
 
-__all__ = ["Shared", "fit", "validate"]
+__all__ = ["EffectCache", "fit", "validate"]
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -42,7 +42,7 @@ PARAMETERS: tuple[Callable[[FitState], Step], ...] = (probe, covariates, few_val
 #: All stages, in order.
 STAGES = (*PARAMETERS, gate, calibration, confirmation, refit)
 #: A cache of effects of known covariates with their decisions in words, by the columns of the panel.
-Shared = dict[tuple[str, ...], tuple[KnownEffect, str]]
+EffectCache = dict[tuple[str, ...], tuple[KnownEffect, str]]
 
 
 def fit(
@@ -93,7 +93,7 @@ def fit(
 
 
 def validate(
-    panel: Panel, module: AdapterModule, model: FoundationModel, options: FitOptions, *, shared: Shared
+    panel: Panel, module: AdapterModule, model: FoundationModel, options: FitOptions, *, effects: EffectCache
 ) -> tuple[float, float]:
     r"""Fit the parameters alone, and score the adapter on the validation windows; later rows are not used.
 
@@ -104,7 +104,7 @@ def validate(
         module: As for `fit`.
         model: As for `fit`.
         options: As for `fit`.
-        shared: A cache of effects of known covariates for calls with the same panel, frozen model and options, except
+        effects: A cache of effects of known covariates for calls with the same panel, frozen model and options, except
             those of the family and its training; updated in place.
 
     Returns:
@@ -116,9 +116,9 @@ def validate(
     """
     panel = Marks.of(panel).without(panel)
     if panel.past_covariates and options.settings["gate"]:
-        state, _ = _with_and_without_past(panel, module, model, shared, options)
+        state, _ = _with_and_without_past(panel, module, model, effects, options)
     else:
-        state = _trial(panel, module, model, shared, options)
+        state = _trial(panel, module, model, effects, options)
     windows = state.windows["validation"]
     if len(windows) == 0:
         raise ValueError(
@@ -126,7 +126,7 @@ def validate(
             "on: pass longer series, other borders or a smaller prediction_length"
         )
     plain = state.standardiser.plain(state.context.windows["validation"])
-    forecasts, future = (_ungated(state), state.zero_shot_forecast("raw", plain)), state.truth(windows)
+    forecasts, future = (_before_gating(state), state.zero_shot_forecast("raw", plain)), state.truth(windows)
     adapter, zero_shot = (2 * float(mean_pinball(forecast, future).nanmean()) for forecast in forecasts)
     return adapter, zero_shot
 
@@ -147,7 +147,7 @@ def _run(context: FitContext, fitted: Fitted, clause: str, before: int) -> Fitte
     decision: Decision | None
     if before > done:
         decision = with_past(fitted, fitted.decisions.get("covariates"), clause)
-        state = FitState.of(context, fitted.deciding("covariates", decision))
+        state = FitState.of(context, fitted.with_decision("covariates", decision))
         _keep(state, before)
         done = before
     for number, stage in enumerate(STAGES, 1):
@@ -156,7 +156,7 @@ def _run(context: FitContext, fitted: Fitted, clause: str, before: int) -> Fitte
             fitted, decision = _step(state, stage)
             if clause and name == "covariates":
                 decision = with_past(fitted, decision, clause)
-            state = state.after(fitted.deciding(name, decision))
+            state = state.after(fitted.with_decision(name, decision))
             _keep(state, number)
         decision = state.fitted.decisions.get(name)
         notify(name, decision)
@@ -201,33 +201,33 @@ def _keep(state: FitState, done: int) -> None:
 
 
 def _trial(
-    panel: Panel, module: AdapterModule, model: FoundationModel, shared: Shared, options: FitOptions
+    panel: Panel, module: AdapterModule, model: FoundationModel, effects: EffectCache, options: FitOptions
 ) -> FitState:
     r"""Fit the adapter's parameters, to score it on the validation windows."""
-    context, fitted = begin(panel, module, model, options, checkpoint_dir=None, effects=shared)
+    context, fitted = begin(panel, module, model, options, checkpoint_dir=None, effects=effects)
     state = FitState.of(context, context.prepared(fitted))
     for stage in PARAMETERS:
         fitted, decision = _step(state, stage)
-        state = state.after(fitted.deciding(stage.__name__, decision))
+        state = state.after(fitted.with_decision(stage.__name__, decision))
     return state
 
 
 def _with_and_without_past(
-    panel: Panel, module: AdapterModule, model: FoundationModel, shared: Shared, options: FitOptions
+    panel: Panel, module: AdapterModule, model: FoundationModel, effects: EffectCache, options: FitOptions
 ) -> tuple[FitState, bool]:
     r"""Return the trial with past covariates if any target gains significantly, else that without; and whether so."""
     seed = options.settings["seed"]
     try:
         targets_only = _without_past(panel, module, seed)
     except ValueError:  # more latent channels than targets: the family expects the past covariates
-        return _trial(panel, module, model, shared, options), True
-    without = _trial(*targets_only, model, shared, options)
+        return _trial(panel, module, model, effects, options), True
+    without = _trial(*targets_only, model, effects, options)
     windows = without.windows["validation"]
     if not len(windows):
         return without, False
-    encoded = _trial(panel, module, model, shared, options)
+    encoded = _trial(panel, module, model, effects, options)
     losses = [
-        mean_pinball(_ungated(trial), trial.truth(trial.windows["validation"])).nanmean(1)
+        mean_pinball(_before_gating(trial), trial.truth(trial.windows["validation"])).nanmean(1)
         for trial in (without, encoded)
     ]
     selected, _ = choose(torch.stack(losses), without.context.horizon, windows.time)  # of (2, n, D)
@@ -241,7 +241,7 @@ def _without_past(panel: Panel, module: AdapterModule, seed: int) -> tuple[Panel
     return panel.select((*panel.targets, *panel.known_covariates)), fresh
 
 
-def _ungated(state: FitState) -> QuantileFunction:
+def _before_gating(state: FitState) -> QuantileFunction:
     r"""Return the predictive distribution of the validation windows before gating, with noise."""
     adapter, _ = state.adapted_and_zero_shot("validation")
     noise = missing_variance(state, "train", "validation")

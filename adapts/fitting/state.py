@@ -81,7 +81,7 @@ class FitState:
 
     # ------------------------------------------------------------------ decisions
 
-    def decided(self, outcome: Outcome, reason: str, **figures: float) -> Step:
+    def with_decision(self, outcome: Outcome, reason: str, **figures: float) -> Step:
         r"""Return the fit so far with a decision.
 
         Arguments:
@@ -92,7 +92,7 @@ class FitState:
         finite = {name: float(figure) for name, figure in figures.items() if math.isfinite(figure)}
         return self.fitted, Decision(outcome, reason, finite)
 
-    def lacks(self, stage: str, split: str, least: int = ENOUGH) -> Step | None:
+    def skip_unless_enough(self, stage: str, split: str, least: int = ENOUGH) -> Step | None:
         r"""Return the result of a skipped stage if a split has too few independent windows, otherwise None.
 
         Arguments:

@@ -28,14 +28,18 @@ def train(state: FitState) -> Step:
     """
     module, windows = state.fitted.module, state.windows["train"]
     if module.closed_form:
-        step = state.lacks("train", "train")
+        step = state.skip_unless_enough("train", "train")
         if step is None:
             module.solve(state.regression_data(["train"], state.context.folds(windows)), choose=True)
-            step = state.decided("kept", f"solved in closed form on {len(windows)} windows", windows=len(windows))
+            step = state.with_decision("kept", f"solved in closed form on {len(windows)} windows", windows=len(windows))
     elif any(parameter.requires_grad for parameter in module.parameters()):
-        step = state.lacks("train", "train") or state.lacks("train", "validation") or _by_gradient(state)
+        step = (
+            state.skip_unless_enough("train", "train")
+            or state.skip_unless_enough("train", "validation")
+            or _by_gradient(state)
+        )
     else:
-        step = state.decided("kept", "nothing to train")
+        step = state.with_decision("kept", "nothing to train")
     module.requires_grad_(False).eval()
     if not module.mixes_channels:
         return step
@@ -55,12 +59,12 @@ def refit(state: FitState) -> Step:
     module = state.fitted.module
     if not module.closed_form or state.predictor.closed:
         return state.fitted, None
-    if skipped := state.lacks("refit", "train"):
+    if skipped := state.skip_unless_enough("refit", "train"):
         return skipped
     splits = [name for name in SPLITS if len(state.windows[name])]
     module.solve(state.regression_data(splits, torch.empty(0, dtype=torch.float32)), choose=False)
     count = sum(len(state.windows[name]) for name in splits)
-    return state.decided(
+    return state.with_decision(
         "kept", f"refit on the {count} windows of all splits, with the selected strengths", windows=count
     )
 
@@ -90,7 +94,7 @@ def _by_gradient(state: FitState) -> Step:
     if module.unfinished:
         data = state.regression_data(["train"], torch.zeros(len(windows), dtype=torch.long))
         module.after_training(data, _medians(state.model, state.context.horizon), horizon_weights=weights)
-    return state.decided(
+    return state.with_decision(
         "kept",
         f"trained by gradient for {losses['epochs']:.0f} epochs on {len(windows)} windows; validation loss "
         f"{losses['before']:.4g} before, {losses['best']:.4g} at its best",

@@ -22,8 +22,8 @@ def probe(state: FitState) -> Step:
     if model.untrained_head() is None:
         return state.fitted, None
     if state.settings.get("probe_head") is False:
-        return state.decided("skipped", "probe_head=False, the head stays untrained")
-    skipped = state.lacks("probe", "train") or state.lacks("probe", "validation")
+        return state.with_decision("skipped", "probe_head=False, the head stays untrained")
+    skipped = state.skip_unless_enough("probe", "train") or state.skip_unless_enough("probe", "validation")
     if skipped:
         return skipped
     from ..training.probing import probe as train
@@ -32,7 +32,7 @@ def probe(state: FitState) -> Step:
         model, state.windows["train"], state.windows["validation"], batch_size=state.settings["batch_size"],
         seed=state.context.seed,
     )  # fmt: skip
-    _, decision = state.decided(
+    _, decision = state.with_decision(
         "kept",
         f"the head of {model.name} trained for {losses['epochs']:.0f} epochs; validation loss "
         f"{losses['before']:.4g} before, {losses['best']:.4g} at its best",
