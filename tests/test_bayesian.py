@@ -262,7 +262,7 @@ def test_laplace_stands_at_the_mode_of_its_own_law_wherever_training_stops() -> 
         assert adapter.objective == "elbo"
         training = AdapterTraining(adapter, model, loss=objective, windows=600)
         options = {"max_epochs": 2, "enable_progress_bar": False}
-        fit(training, windows, windows, batch_size=100, seed=0, known=(known, known), options=options)
+        fit(training, windows, windows, batch_size=100, seed=0, precomputed=(known, known), options=options)
         adapter.after_training(data)
         mean, noise = torch.zeros(3, 3).double(), torch.ones(3).double()
         for _ in range(30):  # both where the other has them

@@ -32,7 +32,7 @@ class Posterior(nn.Module):
     r"""Abstract posterior of the deviations of weights from the values that the family holds."""
 
     @property
-    def known(self) -> bool:
+    def is_fitted(self) -> bool:
         r"""Whether the posterior is available: fitted, or trained from the start."""
         return True
 
@@ -152,22 +152,22 @@ class Laplace(Posterior):
     def require_sound(self, family: AdapterModule) -> None:
         size = len(self.location)
         shape = {1: (size,), 2: (size, size)}.get(self.factor.ndim, ())
-        taken({"factor": self.factor}, "factor", torch.float32, shape if self.known else (0,))
+        taken({"factor": self.factor}, "factor", torch.float32, shape if self.is_fitted else (0,))
 
     @property
-    def known(self) -> bool:
+    def is_fitted(self) -> bool:
         return self.factor.numel() > 0
 
     def _draw(self, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         location = self.unit * self.location
-        if not self.known:
+        if not self.is_fitted:
             return location, location.new_zeros(count, len(location))
         normal = _normal((count, len(location)), location, generator)
         return location, self.unit * (normal @ self.factor.mT if self.factor.ndim == 2 else normal * self.factor)
 
     def divergence(self) -> Tensor:
         square = (self.location / self.width).square().sum()
-        if not self.known:  # minus the prior's log density, so that training finds the mode
+        if not self.is_fitted:  # minus the prior's log density, so that training finds the mode
             return 0.5 * square
         diagonal = self.factor.diagonal() if self.factor.ndim == 2 else self.factor
         variance_term = (
@@ -227,11 +227,11 @@ class Exact(Posterior):
         taken(state, "distance", torch.float32, ())
 
     @property
-    def known(self) -> bool:
+    def is_fitted(self) -> bool:
         return self.factor.numel() > 0
 
     def _draw(self, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        if not self.known:
+        if not self.is_fitted:
             return self.factor.new_zeros(0), self.factor.new_empty(count, 0)
         drawn = self.factor.new_empty(count, len(self.factor), self.factor.shape[-1], len(self.block))  # (M, D, p, q)
         for number in range(self.factor.shape[1]):
@@ -243,7 +243,7 @@ class Exact(Posterior):
         return drawn.new_zeros(drawn.shape[1]), drawn
 
     def divergence(self) -> Tensor:
-        return self.distance if self.known else self.factor.new_zeros(())
+        return self.distance if self.is_fitted else self.factor.new_zeros(())
 
 
 class Problem(NamedTuple):

@@ -195,7 +195,7 @@ class Bayesian(AdapterModule):
     @property
     def stochastic(self) -> bool:
         # before the posterior is fitted, the family's own weights are used
-        return self.channels == 0 or self.inner.stochastic or self.posterior.known
+        return self.channels == 0 or self.inner.stochastic or self.posterior.is_fitted
 
     @property
     def stochastic_latents(self) -> bool:

@@ -75,19 +75,20 @@ def _by_gradient(state: FitState) -> Step:
 
     module, windows, settings = state.fitted.module, state.windows["train"], state.settings
     weights, seed = settings["horizon_weights"] or 1.0, state.context.seed
-    known: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
-    for split, precomputed in zip(("train", "validation"), known, strict=True):
+    precomputed: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
+    for split, forecasts in zip(("train", "validation"), precomputed, strict=True):
         if module.fixed_latents:
-            precomputed["latents"] = state.latent_quantiles(split)
+            forecasts["latents"] = state.latent_quantiles(split)
         if module.needs_forecast or module.penalised:
-            precomputed["forecast"] = state.zero_shot(split).values[..., state.model.median_index]
+            forecasts["forecast"] = state.zero_shot(split).values[..., state.model.median_index]
     training = AdapterTraining(
         module, state.model, loss=settings["objective"] or module.objective, horizon_weights=weights,
         learning_rate=settings["learning_rate"] or 3e-3, windows=len(windows), seed=seed,
         copula=_latent_dependence(state) if module.mixes_channels else None,
     )  # fmt: skip
     losses = train_module(
-        training, windows, state.windows["validation"], batch_size=settings["batch_size"], seed=seed, known=known,
+        training, windows, state.windows["validation"], batch_size=settings["batch_size"], seed=seed,
+        precomputed=precomputed,
         options=dict(settings["trainer_options"] or {}), checkpoints=state.context.checkpoints,
     )  # fmt: skip
     module.eval()
