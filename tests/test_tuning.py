@@ -345,5 +345,5 @@ def test_what_cannot_be_searched(space: dict[str, Any], message: str) -> None:
 def test_other_mistakes() -> None:
     with pytest.raises(ValueError, match="trials to be a positive integer, got 0"):
         tune(adapter(), series(), {"context_length": [48]}, trials=0)
-    with pytest.raises(ValueError, match="the validation rows hold no target of 8 steps"):
+    with pytest.raises(ValueError, match="the validation rows hold no window of 8 target steps"):
         tune(adapter(), series(60), {"context_length": [48]}, trials=1)
