@@ -1,4 +1,4 @@
-r"""Adapter: the one door. Fits an adapter around a frozen model, and predicts one joint, calibrated law."""
+r"""`Adapter`, the entry point: fits an adapter around a frozen model, and predicts calibrated joint distributions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from .prediction.predictor import Predictor, recalibrated
 
 logger = get_logger(__name__)
 
-#: The bytes that the samples of one forecast may take.
+#: The maximum size of the samples of one forecast, in bytes.
 MOST_BYTES = 2**31
 
 _Options = ParamSpec("_Options")
@@ -51,7 +51,7 @@ _LOADING = threading.Lock()  # one thread loads a frozen model, the others wait 
 
 
 def _by_name(init: Callable[_Options, None]) -> Callable[_Options, None]:
-    r"""Answers an option that there is not as every unknown name is answered: with the nearest that there is."""
+    r"""Raise an error with the closest match for an unknown keyword argument."""
 
     @wraps(init)
     def checked(*args: _Options.args, **options: _Options.kwargs) -> None:
@@ -67,55 +67,54 @@ def _by_name(init: Callable[_Options, None]) -> Callable[_Options, None]:
 
 
 class Adapter(Estimator):
-    r"""Forecasts coupled channels with a frozen univariate foundation model.
+    r"""Forecasts related channels with a frozen univariate foundation model.
 
-    An adapter family encodes :math:`D` channels to :math:`K` latent series, the frozen model forecasts each alone, the
-    family decodes; what comes out is corrected where it was wrong on held-back rows, and drawn jointly.
-    `fit` uses its rows in order of time: train (parameters), validation (early stopping, gate), calibration (noise,
-    copula), confirmation (whether gate and copula stay). Levels are recalibrated by the errors of all of them.
+    An adapter family encodes :math:`D` channels to :math:`K` latent series, the frozen model forecasts each separately,
+    and the family decodes the forecasts. These are recalibrated on held-out rows and joined by a copula. `fit` splits
+    rows in temporal order: train (parameters), validation (early stopping, gate), calibration (noise, copula) and
+    confirmation (validates the gate, selects the copula). Recalibration uses the errors of all splits.
 
     References:
         | AdaPTS: Adapting Univariate Foundation Models to Probabilistic Multivariate Time Series Forecasting
         | (Benechehab et al., 2025), https://arxiv.org/abs/2502.10235
 
     Arguments:
-        family: The name of a recipe or of a family, or a family: `"residual"` or `Linear(latent_channels=4)`; or the
-            Path of a recipe of your own.
-        foundation_model: A bundled name, a local folder, a hub id, a live pipeline or module.
+        family: The name of a preset or family, such as `"residual"`; a family, such as `Linear(latent_channels=4)`; or
+            the Path of your own preset.
+        foundation_model: The name of a bundled model, a local folder, a hub id, or a live pipeline or module.
         prediction_length: The number of steps to forecast, :math:`H`.
-        context_length: The number of steps that a forecast looks back on, :math:`L`; as many as the foundation model
-            takes, at most 512, if None.
-        objective: What training by gradient minimises: `"mse"`, `"mae"`, `"huber"`, `"quantile"`, `"nll"`, `"elbo"`
-            or `"energy"` (see `adapts.training.Objective`); the recipe's, else the family's, if None.
-            Families that nothing trains by gradient take None.
-        horizon_weights: The weight of each lead in training as a share of that of the lead before it, within (0, 1];
-            the recipe's, else 1, all leads alike, if None.
-        learning_rate: The learning rate of training by gradient; the recipe's, else 0.003, if None.
-        copula: The dependence over channels and leads: `"residual"`, that of past forecast errors, as a Gaussian
-            copula (a Kronecker product of one correlation over channels and one over leads), as the ranks of past
-            blocks or, of a family that mixes channels, as the ranks of each window's decoded latent paths, whichever
-            is best on the confirmation windows; `"gaussian-history"`, that of the channels' past values, with no
-            forecast needed; `"schaake"`, the ranks of past blocks of the series; `"empirical"`, the ranks of past
-            blocks of forecast errors; `"independent"`. Each is kept only where it beats independence on the
-            confirmation windows; where these are too few to tell, `"residual"` keeps its Gaussian copula, which is
-            shrunk by the effective sample size.
-        recalibration: `"auto"`, tails beyond the frozen model's outer quantiles as past exceedances tell them, and a
-            monotone map of the levels, by channel, block of leads and, where rows have dates, phase of the season, as
-            far as later rows were surely told better by what earlier ones taught;
-            `"conformal"`, the levels that held as often as they say on the calibration windows, a channel and lead by
-            itself, always kept; `"none"`.
-        gate: Whether to mix the adapter's law with the frozen model's, a channel and block of leads, where validation
-            does not show that the adapter is better.
-        probe_head: Whether a frozen model that declares its forecasting head untrained has it trained first, by linear
-            probing on the raw channels: yes if None.
-        support: The lowest and highest possible value (low, high), of all channels or in a mapping by channel;
-            infinite where there is none.
-        posterior_draws: How often a stochastic family draws itself, :math:`M`, for a forecast.
-        max_windows: The most train windows that `fit` looks at, evenly strided, and half as many of each other part;
-            fewer where the forecasts of a part would take more than 256 MB.
-        seed: The seed of everything random.
-        batch_size: Windows a step of training, and of decoding.
-        device: Where the foundation model runs: `"auto"`, `"cpu"`, `"cuda"`, ...
+        context_length: The number of context steps of a forecast, :math:`L`; if None, that of the foundation model, at
+            most 512.
+        objective: The objective of training by gradient: `"mse"`, `"mae"`, `"huber"`, `"quantile"`, `"nll"`, `"elbo"`
+            or `"energy"` (see `adapts.training.Objective`); that of the preset or family if None. Families that are
+            not trained by gradient accept only None.
+        horizon_weights: The weight of each horizon step in training relative to the step before it, within (0, 1];
+            that of the preset if None, by default 1, equal weights.
+        learning_rate: The learning rate of training by gradient; that of the preset if None, by default 0.003.
+        copula: The dependence over channels and horizon steps. `"residual"`: that of past forecast errors, selected on
+            the confirmation windows: a Gaussian copula (a Kronecker product of a correlation over channels and one
+            over horizon steps), the ranks of past blocks of errors or, for families that mix channels, the ranks of
+            each window's decoded latent paths. `"gaussian-history"`: a Gaussian copula of the channels' past values,
+            without forecasts. `"schaake"`: the ranks of past blocks of the series. `"empirical"`: the ranks of past
+            blocks of forecast errors. `"independent"`: none. Each is retained only if it beats independence on the
+            confirmation windows. If these are too few, `"residual"` retains its Gaussian copula, which is shrunk by
+            the effective sample size.
+        recalibration: `"auto"`: tails fitted to past exceedances beyond the frozen model's outer quantiles, and a
+            monotone map of quantile levels, by channel, block of horizon steps and, if rows have dates, season index,
+            if it significantly improves forecasts of later rows. `"conformal"`: the conformal levels of the calibration
+            windows, by channel and horizon step, without a test. `"none"`.
+        gate: Whether to weight the adapter against the zero-shot forecast, by channel and block of horizon steps; the
+            adapter's weight is positive only where validation shows a significant gain.
+        probe_head: Whether to first train the head of a frozen model that declares it untrained, by linear probing on
+            the raw channels; yes if None.
+        support: The lowest and highest possible value (low, high), for all channels or in a mapping by channel;
+            infinite without a bound.
+        posterior_draws: The number of draws :math:`M` of a stochastic family per forecast.
+        max_windows: The maximum number of train windows, evenly spaced; half as many for each other split. Fewer if
+            the forecasts of a split would take more than 256 MB.
+        seed: The seed of all random numbers.
+        batch_size: The number of windows per training step, and in decoding.
+        device: The device of the foundation model: `"auto"`, `"cpu"`, `"cuda"`, ...
         trainer_options: Options of `lightning.pytorch.Trainer` for families trained by gradient.
 
     Example:
@@ -126,7 +125,7 @@ class Adapter(Estimator):
         ((12, 2), (12, 2), (200, 12, 2))
     """
 
-    _whose = ""  # what warnings of a fit begin with: that of a group names it
+    _warning_prefix = ""  # begins the warnings of a fit, such as the name of a group
 
     @_by_name
     def __init__(
@@ -151,7 +150,7 @@ class Adapter(Estimator):
         device: str = "auto",
         trainer_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._made: Predictor | None = None
+        self._cached_predictor: Predictor | None = None
         given = locals()
         super().__init__(**{name: given[name] for name in FIELDS})
 
@@ -173,48 +172,47 @@ class Adapter(Estimator):
         borders: tuple[int, int] | None = None,
         checkpoint_dir: str | Path | None = None,
     ) -> Adapter:
-        r"""Fits the adapter to series.
+        r"""Fit the adapter to series.
 
-        What there is to know of the fit (values that count as missing, history outside of the support, stages left out
-        for want of rows, ...) is said in a warning, `adapts.notices.FitWarning`, once; it stands in `summary()` and
-        below `Forecast.plot` as well.
+        One warning, `adapts.notices.FitWarning`, lists what the user must know of the fit, such as values that count as
+        missing, history outside the support, or stages skipped for too few rows. `summary()` and `Forecast.plot` repeat
+        it.
 
         Arguments:
             series: A wide frame, a long frame, an array :math:`(T, D)` or :math:`(N, T, D)`, a path, the name of a
                 data card, a Dataset or a Panel: see `Panel.of` and `adapts.data.cards.read`. NaN marks a missing value.
-            target: The columns to forecast; all that are no covariates if None.
-            past_covariates: Columns that are known up to now only: the adapter reads them beside the targets, unless
-                its gate finds no sure gain in that, and they are not forecast.
-            known_covariates: Columns whose future values `predict(future=...)` will be given, such as a planned action:
-                what they explain of a target, linearly or as a ratio, is taken out of it before all else and put back
-                into its law, where train and validation rows show for sure that this helps. A missing value counts as
-                the mean.
-            calendar: Whether the dates are known covariates too: the time of day, the day of the week and the time of
-                the year, as far as steps are shorter than these.
-            static: Columns that say something of each item of a panel as a whole, in numbers, text or categories, such
-                as the kind of a shop: what the known covariates and the calendar explain may differ by them, where
-                train and validation rows show for sure that this helps. A missing number counts as the mean over the
-                items, a missing category as none.
-            item_column: The column of a long frame that names the item, or a list of those that do together; recognised
-                by its name if None.
-            timestamp_column: The column that holds the dates; recognised if None.
-            frequency: The pandas alias of the time step, inferred if None.
-            regularise: Whether to mend dates that are not regular.
-            borders: The rows where the train and the validation rows end; those of the card if the series have one,
-                and 70 % train, then three parts of 10 %, if None.
-            checkpoint_dir: A folder that keeps what is finished. A fit that was ended, however it was, goes on from
-                there when it is called again with the same series and options, to the same numbers as one that was
-                not. When it is done, `fit.json` (what was fitted) and `stages.safetensors` (what came of it) are left
-                there.
+            target: The columns to forecast; if None, all except covariates.
+            past_covariates: Columns known only up to the forecast origin. They are not forecast. The adapter encodes
+                them with the targets, unless its gate finds no significant gain.
+            known_covariates: Columns with known future values, to be passed as `predict(future=...)`, such as a planned
+                action. Their effect on a target, additive or as a ratio, is subtracted before all else and added back
+                to the predictive distribution, if train and validation rows show a significant gain. A missing value
+                counts as the mean.
+            calendar: Whether to use the dates as known covariates: time of day, day of the week and time of the year,
+                as far as the time step is shorter than these.
+            static: Columns that are constant within each item of a panel, as numbers, text or categories, such as the
+                type of a shop. The effects of known covariates and the calendar may depend on them, if train and
+                validation rows show a significant gain. A missing number counts as the mean over the items, a missing
+                category as none.
+            item_column: The column of a long frame that names the item, or a list of columns that do so together;
+                recognised by its name if None.
+            timestamp_column: The column of the dates; recognised if None.
+            frequency: The pandas alias of the time step; inferred if None.
+            regularise: Whether to repair irregular dates.
+            borders: The rows where the train and the validation rows end. If None, those of the data card, or 70 % for
+                training and 10 % for each of the other three splits.
+            checkpoint_dir: A folder for checkpoints. An interrupted fit resumes from them when called again with the
+                same series and options, with identical results. A completed fit leaves `fit.json` (its inputs) and
+                `stages.safetensors` (its results) there.
 
         Returns:
             The adapter itself.
 
         Raises:
-            ValueError: If the series are unfit: see `Panel.of`; or too short, or a channel is NaN throughout; or if
-                covariates are no columns or have two roles; or if static columns change within an item, tell no items
-                apart, or have no known covariate to act through; or if the folder holds another fit or other files, or
-                another process works in it.
+            ValueError: If the series are invalid (see `Panel.of`), too short, or have a channel without values; if
+                covariates are not columns or have two roles; if static columns vary within an item, do not vary across
+                items, or have no known covariate to interact with; or if the folder holds another fit or other files,
+                or is in use by another process.
         """
         dataset = read_dataset(
             series, target=target, past_covariates=past_covariates, known_covariates=known_covariates,
@@ -222,7 +220,7 @@ class Adapter(Estimator):
             frequency=frequency, regularise=regularise,
         )  # fmt: skip
         self.fitted_ = self.apply(fit, dataset, borders, checkpoint_dir=checkpoint_dir)
-        say(self.fitted_.notices, self._whose)
+        say(self.fitted_.notices, self._warning_prefix)
         return self
 
     # ------------------------------------------------------------------ predict
@@ -240,17 +238,17 @@ class Adapter(Estimator):
         frequency: str | None = None,
         regularise: bool = False,
     ) -> Forecast | list[Forecast]:
-        r"""Forecasts the steps after the end of series.
+        r"""Forecast the steps after the end of series.
 
         Arguments:
-            series: Later or other series with the fitted channels and covariates, in any form that `fit` takes; the
-                fitted ones if None. Where channels have names, others are not looked at. Items of the fit need no
-                static columns, and where they have them these are those of the fit; of other items, a category that the
-                fit did not see counts as none, and a number beyond those of the fit as the nearest of these.
+            series: Later or other series with the fitted channels and covariates, in any form that `fit` accepts; the
+                fitted ones if None. Other named columns are ignored. Fitted items need no static columns; if given,
+                they must equal those of the fit. For other items, an unseen category counts as none, and a number
+                outside the fitted range as the nearest fitted one.
             future: The known covariates at the :math:`H` steps after the end of each series, in any form that `fit`
-                takes, such as a frame with their dates, in any order; rows of other dates are not looked at.
-            num_samples: The number of joint samples :math:`S` that each forecast draws.
-            quantile_levels: The levels that `Forecast.to_pandas` writes.
+                accepts, such as a frame with dates, in any order; rows with other dates are ignored.
+            num_samples: The number of joint samples :math:`S` per forecast.
+            quantile_levels: The quantile levels in `Forecast.to_pandas`.
             seed: The seed of the samples; the adapter's if None.
             item_column: As for `fit`.
             timestamp_column: As for `fit`.
@@ -258,14 +256,13 @@ class Adapter(Estimator):
             regularise: As for `fit`.
 
         Returns:
-            One forecast for one series, a list for a panel, in its order, dated in the fitted time zone. No NaN is in
-            them. Threads may share an adapter: each gets what it would get alone.
+            One forecast for a single series, a list in the panel's order otherwise, dated in the fitted time zone and
+            without NaN. Threads may share an adapter; their results are independent.
 
         Raises:
-            ValueError: If the adapter is not fitted, or the series do not have the fitted channels and frequency, or
-                have a time zone where the fitted ones have none, or none where they have one; or if a future value of
-                a known covariate is missing, or a date has two; or if a static column says something else of an item
-                than in the fit.
+            ValueError: If the adapter is not fitted; if the series lack the fitted channels or frequency, or only one
+                of them and the fitted series has a time zone; if a future value of a known covariate is missing or
+                duplicated; or if a static column of a fitted item differs from the fit.
         """
         fitted = self.require_fitted("predict")
         require_samples(num_samples, int(self.prediction_length), len(fitted.panel.targets))
@@ -293,20 +290,20 @@ class Adapter(Estimator):
         frequency: str | None = None,
         regularise: bool = False,
     ) -> Adapter:
-        r"""Takes up rows that came after the fitted ones, without training: `predict()` then forecasts what follows.
+        r"""Append new rows without training again; `predict()` then forecasts the steps after them.
 
-        The forecasts whose last step has now come are made again and scored on what came true. By these scores the
-        levels of each channel and lead move, so that intervals go on to cover what they say after the series has
-        changed (`adapts.calibration.OnlineRecalibration`), joint bands are those of the latest outcomes, and the
-        `residual` family solves its ridge again with the new windows, every :math:`H` steps. This costs one forecast a
-        new row. `save` keeps it all, `fit` starts afresh.
+        Forecasts whose last step is now observed are recomputed and scored. With these scores, recalibration adapts for
+        each channel and horizon step, so that intervals keep their coverage after changes of the series
+        (`adapts.calibration.OnlineRecalibration`). Joint bands follow the latest outcomes, and the family `residual`
+        refits its ridge with the new windows every :math:`H` steps. The cost is one forecast per new row. `save` saves
+        all of this, `fit` starts anew.
 
         Arguments:
-            series: The new rows with the fitted channels and covariates, in any form that `fit` takes. Of dated
-                series a whole history may come: of rows up to the fitted end those values are taken that were missing
-                there, the others stay as they are, and a warning tells where they differ; rows behind it must follow
-                without a gap. Undated ones hold new rows alone. NaN marks a missing value, which is not scored. Items
-                of a panel that get no new row are forecast from their own end, which a warning tells.
+            series: The new rows with the fitted channels and covariates, in any form that `fit` accepts. Dated series
+                may include history: up to the fitted end, only missing values are filled in, and a warning names values
+                that differ. Later rows must follow without a gap. Undated series hold only new rows. NaN marks a
+                missing value, which is not scored. Items without new rows are forecast from their own end, with a
+                warning.
             item_column: As for `fit`.
             timestamp_column: As for `fit`.
             frequency: As for `fit`.
@@ -316,9 +313,9 @@ class Adapter(Estimator):
             The adapter itself.
 
         Raises:
-            ValueError: If the adapter is not fitted, the series lack fitted channels or have items that were not
-                fitted, or static columns that say something else of an item than in the fit, or rows are missing in
-                between; the adapter then stays as it is.
+            ValueError: If the adapter is not fitted, the series lack fitted channels, have items that were not fitted
+                or static columns that differ from the fit, or rows in between are missing. The adapter is then
+                unchanged.
         """
         fitted = self.require_fitted("update")
         later = Schema(fitted.panel).read(
@@ -330,33 +327,35 @@ class Adapter(Estimator):
             predictor = self._predictor_of(live)
             marginals, windows = predictor.marginals, predictor.standardiser.standardised(windows)
             frozen = marginals.zero_shot(windows)
-            law = recalibrated(live, marginals.predict(windows, frozen)[0], windows)
+            distribution = recalibrated(live, marginals.predict(windows, frozen)[0], windows)
             medians = frozen.values[..., predictor.model.median_index]
-            return Forecasts(windows, marginals.completed_context, medians, law, marginals.truth(windows), self.seed)
+            return Forecasts(
+                windows, marginals.completed_context, medians, distribution, marginals.truth(windows), self.seed
+            )
 
         self.fitted_ = follow(fitted, extend(fitted.panel, later, filled=bool(regularise)), forecast)
         return self
 
     def joint_distribution(self, windows: Windows) -> JointDistribution:
-        r"""Returns the joint law of windows of a raw panel, in the channels' own units.
+        r"""Return the joint predictive distribution of windows, in the channels' own units.
 
         Arguments:
-            windows: Windows of a panel with the fitted channels and covariates, not standardised. Where known
-                covariates are missing ahead, their means are taken.
+            windows: Windows of a panel with the fitted channels and covariates, not standardised. Missing future values
+                of known covariates count as their means.
 
         Returns:
-            The law of these windows' :math:`H` steps.
+            The distribution of these windows' :math:`H` steps.
         """
         return self._predictor("joint_distribution").joint_distribution(windows)
 
     def zero_shot_distribution(self, windows: Windows) -> JointDistribution:
-        r"""Returns what the frozen model alone says of windows: its margins, independent, nothing fitted.
+        r"""Return the zero-shot forecast of windows: independent marginals of the frozen model, without any fit.
 
         Arguments:
             windows: Windows of a panel with the fitted channels, not standardised.
 
         Returns:
-            The law of these windows' :math:`H` steps, in the channels' own units.
+            The distribution of these windows' :math:`H` steps, in the channels' own units.
         """
         return self._predictor("zero_shot_distribution").zero_shot_distribution(windows)
 
@@ -383,34 +382,35 @@ class Adapter(Estimator):
         frequency: str | None = None,
         regularise: bool = False,
     ) -> pd.DataFrame | tuple[pd.DataFrame, dict[str, list[Forecast]]]:
-        r"""Scores the adapter on held-back rows beside the frozen model and the baselines, at rolling origins.
+        r"""Score the adapter, the frozen model and baselines on held-out rows, at rolling origins.
 
-        A clone is fitted once on the rows before the first origin; this adapter stays as it is.
-        `adapts.evaluation.backtest.roll` does the same and hands out more: windows, PITs, scores by lead, differences
-        with intervals.
+        A clone is fitted once on the rows before the first origin; this adapter is unchanged.
+        `adapts.evaluation.backtest.roll` also returns windows, PITs, scores by horizon step, and differences with
+        confidence intervals.
 
         Arguments:
             series: As for `fit`.
-            windows: The number of origins; as many as the last fifth of the rows (or the card's test rows) holds,
-                at most 200, if None.
-            stride: The rows from one origin to the next; if None the nearest number to the prediction length that has
-                no common factor with the season (see `adapts.evaluation.backtest.roll`), such as 23 hours for a day.
-            scale: `"train"` divides the scores by the channels' standard deviation on the train rows; `"none"`.
-            baselines: Whether to score the frozen model, last value and seasonal naive too; or the names of those to
-                score: `"frozen model"`, `"last value"`, `"seasonal naive"`, `"drift"`, `"nlinear"`, `"var"`; or
+            windows: The number of origins; if None, as many as fit into the last fifth of the rows (or the card's test
+                rows), at most 200.
+            stride: The number of rows between origins; if None, the number nearest to the prediction length without a
+                common factor with the season (see `adapts.evaluation.backtest.roll`), such as 23 hours for a day.
+            scale: `"train"` divides the scores by the channels' standard deviation on the train rows; `"none"` does
+                not.
+            baselines: Whether to score the frozen model, last value and seasonal naive too; or the names of the
+                baselines: `"frozen model"`, `"last value"`, `"seasonal naive"`, `"drift"`, `"nlinear"`, `"var"`; or
                 `"all"`.
-            models: Further adapters by name, to be cloned, fitted and scored on the same rows; this one is called
+            models: Further adapters by name, which are cloned, fitted and scored on the same rows; this one is named
                 `"adapter"`.
-            refit: Whether to fit anew before each origin.
+            refit: Whether to fit again before each origin.
             return_forecasts: Whether to return the forecasts as well.
-            checkpoint_dir: A folder that keeps what is finished: a backtest that was ended, however it was, goes on
-                from there when it is called again, to the same numbers.
+            checkpoint_dir: A folder for checkpoints, from which an interrupted backtest resumes when called again, with
+                identical results.
             progress: Whether to show a progress bar on the standard error.
-            target: As for `fit`. Where neither targets nor covariates are named, those of an adapter that was fitted
-                with covariates are read.
+            target: As for `fit`. If neither targets nor covariates are named, an adapter that was fitted with
+                covariates uses its own.
             past_covariates: As for `fit`.
-            known_covariates: As for `fit`; the values that came are given as those of the steps ahead. One that is
-                missing there counts as the mean, where `predict` would refuse it.
+            known_covariates: As for `fit`; their future values are the observed ones. A missing one counts as the mean,
+                whereas `predict` raises an error.
             calendar: As for `fit`.
             static: As for `fit`.
             item_column: As for `fit`.
@@ -419,12 +419,12 @@ class Adapter(Estimator):
             regularise: As for `fit`.
 
         Returns:
-            A tidy frame: model, channel, lead_block, metric, value. With `return_forecasts` also, for each model, its
-            forecasts in order of time, one a window, dated as the rows that they forecast.
+            A tidy frame with the columns model, channel, lead_block, metric, value. With `return_forecasts` also the
+            forecasts of each model in temporal order, one per window, with the dates of the forecast rows.
 
         Raises:
-            ValueError: If the series are too short for that many windows, an option makes no sense, or the folder
-                holds another backtest.
+            ValueError: If the series are too short for that many windows, an option is invalid, or the folder holds
+                another backtest.
         """
         from .evaluation.backtest import count_stages, roll, with_models
         from .evaluation.progress import progress_bar
@@ -452,45 +452,44 @@ class Adapter(Estimator):
             )  # fmt: skip
         return result.frame if result.forecasts is None else (result.frame, result.forecasts)
 
-    # ------------------------------------------------------------------ keep
+    # ------------------------------------------------------------------ save and load
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        r"""Saves the fitted adapter: `config.json` and `adapter.safetensors`, without the frozen model's weights.
+        r"""Save the fitted adapter: `config.json` and `adapter.safetensors`, without the frozen model's weights.
 
-        The last context rows of the fitted series are saved with it, so that `predict()` still follows their end.
-        The folder is made whole beside its place and moved there at once: whenever the process ends, `load` finds the
-        old one or the new one, whole.
+        The last context rows of the fitted series are saved too, so that `predict()` still forecasts the steps after
+        them. Saving is atomic: after an interruption, `load` finds either the old folder or the complete new one.
 
         Arguments:
             path: The folder.
-            overwrite: Whether to replace the folder if it exists. One that holds anything that no adapter wrote is
+            overwrite: Whether to replace the folder if it exists. A folder with files not written by an adapter is
                 never replaced.
 
         Raises:
             OSError: If the folder cannot be written.
-            ValueError: If the adapter is not fitted, or the folder exists, or holds what no adapter wrote.
+            ValueError: If the adapter is not fitted, or the folder exists or holds files not written by an adapter.
         """
         saving.save(self.require_fitted("save"), self, path, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | Path, *, foundation_model: Any = None, device: str = "auto") -> Adapter:
-        r"""Loads a saved adapter.
+        r"""Load a saved adapter.
 
         Arguments:
             path: The folder that `save` wrote.
-            foundation_model: The frozen model, as `Adapter` takes it. It must be named here unless the adapter was
-                fitted around a bundled model or one of Amazon's Chronos-Bolt checkpoints (`adapts.foundation.KNOWN`):
-                no file makes us open another folder or ask for another repository. Of a known repository that the local
-                cache does not hold, the Hugging Face hub is asked. One whose weights differ from those of the fit is
-                taken only when named, and a warning tells.
-            device: Where the foundation model runs.
+            foundation_model: The frozen model, as for `Adapter`. It is required unless the adapter was fitted around a
+                bundled model or one of Amazon's Chronos-Bolt checkpoints (`adapts.foundation.KNOWN`). A file never
+                causes another folder or repository to be read. A known repository is downloaded from the Hugging Face
+                hub if it is not in the local cache. A model with other weights than that of the fit is accepted only if
+                given here, with a warning.
+            device: The device of the foundation model.
 
         Returns:
             The fitted adapter.
 
         Raises:
-            ValueError: If the folder is not a saved adapter, is corrupt, or its foundation model is not the one found,
-                or is to be named.
+            ValueError: If the folder is not a saved adapter or is corrupt, or its foundation model is required here or
+                has changed.
         """
 
         def call(model: str) -> str:
@@ -498,11 +497,11 @@ class Adapter(Estimator):
 
         return saving.load(cls, path, foundation_model=foundation_model, device=device, call=call)
 
-    # ------------------------------------------------------------------ what it is
+    # ------------------------------------------------------------------ attributes
 
     @property
     def channels(self) -> tuple[str, ...]:
-        r"""The names of the fitted channels, covariates aside."""
+        r"""The names of the fitted channels, without covariates."""
         return self.require_fitted("channels").panel.targets
 
     @property
@@ -512,7 +511,7 @@ class Adapter(Estimator):
 
     @property
     def season_length_(self) -> int | None:
-        r"""The season's length, where the data's card states one."""
+        r"""The season's length, if the data card states one."""
         return self.require_fitted("season_length_").season_length
 
     @property
@@ -524,13 +523,13 @@ class Adapter(Estimator):
     def scale_(self) -> np.ndarray:
         r"""The channels' population standard deviations over the train rows, with shape :math:`(D,)`, a copy.
 
-        They are at least 1e-9 of the means. A channel that the train rows do not show to vary has the mean and the
-        deviation of all rows; a constant one has its absolute value, or 1 where it is zero.
+        They are at least 1e-9 of the means. A channel that is constant in the train rows has mean and deviation of all
+        rows; the deviation of a constant channel is its absolute value, or 1 if it is zero.
         """
         return self.require_fitted("scale_").scale[: len(self.channels)].copy()
 
     def summary(self) -> Summary:
-        r"""Returns what was fitted, on how many windows a part, and what each stage decided."""
+        r"""Return a summary of the fit: windows per split, and the decision of each stage."""
         fitted = self.require_fitted("summary")
         return Summary(
             family=self.family.family,
@@ -557,22 +556,27 @@ class Adapter(Estimator):
             f"Adapter({family}, foundation_model={str(model)!r}, prediction_length={self.prediction_length}; {state})"
         )
 
-    # ------------------------------------------------------------------ inside
+    # ------------------------------------------------------------------ internals
 
     def _predictor(self, what: str) -> Predictor:
         return self._predictor_of(self.require_fitted(what))
 
     def _predictor_of(self, fitted: Fitted) -> Predictor:
-        r"""What forecasts windows, made once for a fit, a model and options."""
-        options, held = (self.batch_size, self.seed, self.posterior_draws), self._made
-        if held is None or held.fitted is not fitted or held.loaded is not self.model or held.options != options:
-            self._made = held = Predictor(fitted, self.model, *options)
-        return held
+        r"""Return the predictor, cached for a fit, a model and options."""
+        options, cached = (self.batch_size, self.seed, self.posterior_draws), self._cached_predictor
+        if (
+            cached is None
+            or cached.fitted is not fitted
+            or cached.loaded is not self.model
+            or cached.options != options
+        ):
+            self._cached_predictor = cached = Predictor(fitted, self.model, *options)
+        return cached
 
     def apply(
         self, stages: Callable[..., _Result], dataset: Dataset, borders: tuple[int, int] | None = None, **more: Any
     ) -> _Result:
-        r"""Hand a data set and these options to a function of `adapts.fitting`, as `fit` and `tune` do.
+        r"""Call a function of `adapts.fitting` with a data set and these options, for `fit` and `tune`.
 
         Arguments:
             stages: The function, such as `adapts.fitting.run.validate`.
@@ -584,7 +588,7 @@ class Adapter(Estimator):
             What the function returns.
 
         Raises:
-            ValueError: If the series are too short, a channel is NaN throughout, or borders or options are not fit.
+            ValueError: If the series are too short, a channel has no values, or borders or options are invalid.
         """
         self._check()  # attributes may have been set
         panel = dataset.panel
@@ -597,7 +601,7 @@ class Adapter(Estimator):
         model = self.model
         with seeded(self.seed):
             module = self.family.build(len(panel.targets) + len(panel.past_covariates))
-        remedy = "fit fewer channels, or make batch_size, max_windows, context_length or the family's options smaller"
+        remedy = "fit fewer channels, or reduce batch_size, max_windows, context_length or the family's options"
         with cached_forecasts(), in_memory(f"fitting {len(panel.targets)} channels by {shown(self.family)}", remedy):
             options = FitOptions(
                 borders=dataset.borders if borders is None else borders,
@@ -618,21 +622,21 @@ class Adapter(Estimator):
         quantile_levels: Sequence[float] = LEVELS,
         seed: int | None = None,
     ) -> list[Forecast]:
-        r"""Forecast the steps after the end of each item of a panel that is read already.
+        r"""Forecast the steps after the end of each item of a panel.
 
         Arguments:
-            panel: The panel, its columns in their fitted roles.
-            ahead: The same with the known covariates of the steps ahead behind it.
-            num_samples: The number of joint samples that each forecast draws.
-            quantile_levels: The levels that its table shows.
+            panel: The panel, with its columns in their fitted roles.
+            ahead: The same panel, followed by the known covariates of the forecast steps.
+            num_samples: The number of joint samples per forecast.
+            quantile_levels: The quantile levels in its table.
             seed: The seed of the samples; the adapter's if None.
 
         Returns:
-            One forecast an item, in the panel's order.
+            One forecast per item, in the panel's order.
         """
         fitted = self.require_fitted("predict")
         windows = last_windows(panel, context_length=fitted.context_length, prediction_length=self.prediction_length)
-        law = self.joint_distribution(replace(windows, panel=ahead))
+        distribution = self.joint_distribution(replace(windows, panel=ahead))
         panel = panel.select(panel.targets)
         forecasts = []
         for number, item in enumerate(panel.items):
@@ -643,7 +647,7 @@ class Adapter(Estimator):
                     index=panel.future_index(item, self.prediction_length),
                     channels=panel.channels,
                     frequency=panel.frequency,
-                    joint_distribution=law[number],
+                    joint_distribution=distribution[number],
                     num_samples=num_samples,
                     seed=self.seed if seed is None else seed,
                     quantile_levels=tuple(quantile_levels),
@@ -667,35 +671,35 @@ def _check_borders(borders: Any, panel: Panel) -> None:
 
 
 def require_samples(num_samples: object, horizon: int, channels: int) -> None:
-    r"""Checks a number of samples, for which there must be memory.
+    r"""Check a number of samples, which must fit into memory.
 
     Arguments:
-        num_samples: The number asked for.
+        num_samples: The requested number.
         horizon: The number of steps of a forecast.
         channels: The number of its channels.
 
     Raises:
-        ValueError: If it is no positive integer, or too large.
+        ValueError: If it is not a positive integer, or too large.
     """
     most = max(1, MOST_BYTES // (8 * horizon * channels))
-    hint = f"pass {most} or less, which for {horizon} steps of {channels} channels take {MOST_BYTES / 2**30:.0f} GiB"
+    hint = f"pass at most {most}, which take {MOST_BYTES / 2**30:.0f} GiB for {horizon} steps of {channels} channels"
     checks.integer("predict expects num_samples", num_samples, most=most, hint=hint)
 
 
 def _bounds(
-    wanted: tuple[float, float] | Mapping[str, tuple[float, float]] | None,
+    support: tuple[float, float] | Mapping[str, tuple[float, float]] | None,
     card: Mapping[str, tuple[float, float]],
     channels: Sequence[str],
 ) -> tuple[np.ndarray, np.ndarray]:
-    r"""The support of each channel: what the caller says, else the card, else the whole line."""
-    if wanted is None:
-        wanted = {}
-    elif not isinstance(wanted, Mapping):
-        wanted = dict.fromkeys(channels, wanted)
-    for name in wanted:
+    r"""Return the support of each channel: by the caller, else by the data card, else unbounded."""
+    if support is None:
+        support = {}
+    elif not isinstance(support, Mapping):
+        support = dict.fromkeys(channels, support)
+    for name in support:
         if name not in channels:
             raise unknown("channel of support", name, channels)
-    bounds = {**dict.fromkeys(channels, (-math.inf, math.inf)), **card, **wanted}
+    bounds = {**dict.fromkeys(channels, (-math.inf, math.inf)), **card, **support}
     check_options({"support": bounds})
     low, high = np.array([bounds[name] for name in channels], dtype=float).T
     return low, high

@@ -1,4 +1,4 @@
-r"""An estimator's options, as scikit-learn has them, and the frozen model and the fit that go with them."""
+r"""Options in the style of scikit-learn's estimators, with the frozen model and the fit they belong to."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _LOADING = threading.Lock()  # one thread loads a frozen model, the others wait 
 
 
 class Estimator:
-    r"""Options, the frozen model that they name, and what was fitted with them.
+    r"""Options, the frozen model that they name, and the fit.
 
     Arguments:
-        **options: The options, as the subclass declares them.
+        **options: The options that the subclass declares.
     """
 
     foundation_model: Any
@@ -54,7 +54,7 @@ class Estimator:
         for name, value in options.items():
             setattr(self, name, value)
         self._model: FoundationModel | None = None
-        self._expected: str | None = None  # the sha256 of the model that a pickled adapter was fitted around
+        self._expected: str | None = None  # the sha256 of the model that an unpickled adapter was fitted around
         self.fitted_ = None
         self._check()
 
@@ -63,17 +63,17 @@ class Estimator:
         check_training({name: x for name in TRAINING if (x := getattr(self, name)) is not None}, self.family)
 
     def _check_values(self) -> None:
-        r"""Checks each option by itself, those of training aside."""
+        r"""Check each option separately, except those of training."""
         check_options({name: getattr(self, name) for name in FIELDS if name != "family"})
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ("foundation_model", "device") and vars(self).get(name, value) is not value:
-            self._model, self._expected = None, None  # it is another's, or lies elsewhere
+            self._model, self._expected = None, None  # another model, or on another device
         super().__setattr__(name, value)
 
     @property
     def family(self) -> AdapterModule:
-        r"""The family, with its hyperparameters: that of the recipe where a name was given."""
+        r"""The family, with its hyperparameters; that of the preset if a name was given."""
         return self._family
 
     @family.setter
@@ -83,12 +83,12 @@ class Estimator:
 
     @property
     def training_(self) -> dict[str, Any]:
-        r"""The options of training by gradient: what the recipe says, unless told otherwise."""
+        r"""The options of training by gradient: given ones override those of the preset."""
         given = {name: getattr(self, name) for name in TRAINING}
         return {name: self._recipe_training.get(name) if value is None else value for name, value in given.items()}
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        r"""Returns the options as they were given, as scikit-learn's estimators do.
+        r"""Return the options as they were given, as scikit-learn's estimators do.
 
         Arguments:
             deep: Whether to add the family's own options, as `family__latent_channels`.
@@ -104,7 +104,7 @@ class Estimator:
         return params
 
     def set_params(self, **params: Any) -> Self:
-        r"""Changes options. What was fitted with others is forgotten: fit again.
+        r"""Change options. This discards the fit: fit again.
 
         Arguments:
             **params: Options by name; the family's own as `family__latent_channels`.
@@ -113,36 +113,36 @@ class Estimator:
             The adapter itself.
 
         Raises:
-            ValueError: If there is no such option, or a value is not fit for it; the adapter then stays as it is.
+            ValueError: If an option is unknown or a value is invalid; the adapter is then unchanged.
         """
         if not params:
             return self
-        own = self.get_params(deep=False)
+        current = self.get_params(deep=False)
         inner = {name.removeprefix("family__"): x for name, x in params.items() if name.startswith("family__")}
         outer = {name: value for name, value in params.items() if not name.startswith("family__")}
         for name in outer:
-            if name not in own:
+            if name not in current:
                 raise ValueError(unknown("option of Adapter", name, self.get_params()))
-        new = type(self)(**{**own, **outer})
+        new = type(self)(**{**current, **outer})
         if inner:
             family = make(new.family.family, {**new.family.options(), **inner})
             training = new.training_ if is_trained(family) else {name: getattr(new, name) for name in TRAINING}
-            new = type(self)(**{**own, **outer, **training, "family": family})
+            new = type(self)(**{**current, **outer, **training, "family": family})
         if all(getattr(new, name) is getattr(self, name) for name in ("foundation_model", "device")):
             new._model, new._expected = self._model, self._expected
         vars(self).update(vars(new))
         return self
 
     def clone(self) -> Self:
-        r"""Returns an adapter with the same options, not fitted; the loaded foundation model is shared."""
-        other = type(self)(**self.get_params(deep=False))
-        other._model = self._model
-        return other
+        r"""Return an unfitted adapter with the same options, which shares the loaded foundation model."""
+        copy = type(self)(**self.get_params(deep=False))
+        copy._model = self._model
+        return copy
 
     __sklearn_clone__ = clone  # what `sklearn.base.clone` calls
 
     def __getstate__(self) -> dict[str, Any]:
-        r"""What is pickled: options, and the saved form. A model that has an address is found again, not pickled."""
+        r"""Return options and saved form for pickling. A model with an address is loaded again instead."""
         if self.fitted_ is None:
             return {"params": self.get_params(deep=False), "packed": None}
         expected = self._expected or self.model.fingerprint()["sha256"]
@@ -158,19 +158,19 @@ class Estimator:
 
     @property
     def fitted_(self) -> Fitted | None:
-        r"""What was fitted; None before."""
-        return self._of_fit
+        r"""The fit; None before."""
+        return self._fit
 
     @fitted_.setter
     def fitted_(self, fitted: Fitted | None) -> None:
-        self._of_fit = fitted
-        self._options_of_fit = self.get_params(deep=False)
+        self._fit = fitted
+        self._fitted_options = self.get_params(deep=False)
 
     def require_fitted(self, what: str) -> Fitted:
-        r"""Return what was fitted.
+        r"""Return the fit.
 
         Arguments:
-            what: The method that needs it.
+            what: The method that needs it, for the message.
 
         Raises:
             ValueError: If the adapter is not fitted, or an option was changed since.
@@ -178,10 +178,10 @@ class Estimator:
         if self.fitted_ is None:
             raise ValueError(f"Adapter.{what} needs a fitted adapter: call fit(series) first")
         self._check_values()  # attributes may have been set
-        for name, now in self.get_params(deep=False).items():
-            then = self._options_of_fit[name]
-            if FIELDS[name].metadata["frozen"] and not same_value(now, then):
-                change = f"from {shown(then)} to {shown(now)}"
+        for name, current in self.get_params(deep=False).items():
+            fitted = self._fitted_options[name]
+            if FIELDS[name].metadata["frozen"] and not same_value(current, fitted):
+                change = f"from {shown(fitted)} to {shown(current)}"
                 raise ValueError(f"{name} was changed since fit, {change}: fit again, or set it back")
         return self.fitted_
 
@@ -191,7 +191,7 @@ class Estimator:
         if self._model is None:
             with _LOADING:
                 if self._model is None:
-                    self._model = self._found()
+                    self._model = self._load_model()
         return self._model
 
     @model.setter
@@ -199,7 +199,7 @@ class Estimator:
         self._model = model
 
     def share_model(self, other: Estimator) -> None:
-        r"""Take the loaded foundation model of another adapter, where none is loaded and the device is the same.
+        r"""Use the loaded foundation model of another adapter, if none is loaded and the device is the same.
 
         Arguments:
             other: The other adapter.
@@ -207,69 +207,68 @@ class Estimator:
         if self._model is None and self.device == other.device:
             self._model = other.model
 
-    def _found(self) -> FoundationModel:
-        r"""The frozen model at its address; for an unpickled adapter the very one that it was fitted around."""
+    def _load_model(self) -> FoundationModel:
+        r"""Load the frozen model; for an unpickled adapter it must be the one that it was fitted around."""
         if self._expected is None:
             return load_foundation_model(self.foundation_model, device=self.device)
-        remedy = "name the model to use with adapter.use_foundation_model(model), or fit again"
+        remedy = "choose a model with adapter.use_foundation_model(model), or fit again"
         try:
             model = load_foundation_model(self.foundation_model, device=self.device)
         except ValueError as error:
             raise ValueError(
-                f"the adapter was unpickled, and its foundation model is gone ({error}): {remedy}"
+                f"the foundation model of the unpickled adapter cannot be loaded ({error}): {remedy}"
             ) from error
         if model.fingerprint()["sha256"] != self._expected:
             raise ValueError(
-                f"the adapter was fitted around another foundation model than {shown(self.foundation_model)} is here "
-                f"and now: {remedy}"
+                f"the adapter was fitted around another foundation model than the current "
+                f"{shown(self.foundation_model)}: {remedy}"
             )
         return model
 
     def use_foundation_model(self, model: Any) -> Self:
-        r"""Forecasts with a frozen model that is named, and keeps the fit.
+        r"""Replace the frozen model, and keep the fit.
 
-        For an unpickled adapter whose model has moved: a pickle is code, and its model is looked for where it was.
+        This is for unpickled adapters whose model has moved.
 
         Arguments:
-            model: The frozen model, as `Adapter` takes it. A warning tells where its weights differ from those of the
-                fit.
+            model: The frozen model, as for `Adapter`. A warning is logged if its weights differ from those of the fit.
 
         Returns:
             The adapter itself.
 
         Raises:
-            ValueError: If the adapter is not fitted, there is no such model, or the trained head does not fit it.
+            ValueError: If the adapter is not fitted, there is no such model, or the trained head does not match it.
         """
         self.require_fitted("use_foundation_model")
         self.use_loaded(model, load_foundation_model(model, device=self.device))
         return self
 
     def use_loaded(self, model: Any, loaded: FoundationModel) -> None:
-        r"""Take a loaded frozen model for the fit.
+        r"""Use a loaded frozen model for the fit.
 
         Arguments:
-            model: What names it, as `Adapter` takes it.
+            model: Its name, as for `Adapter`.
             loaded: The model.
         """
         fitted = self.require_fitted("use_foundation_model")
         expected = self._expected if self._model is None else self._model.fingerprint()["sha256"]
-        _require_place(fitted, loaded)
+        _require_head(fitted, loaded)
         if loaded.fingerprint()["sha256"] != expected:
-            _warn_of_another(loaded)
+            _warn_of_other_weights(loaded)
         self.foundation_model, self._model, self._expected = model, loaded, None
-        self._options_of_fit = {**self._options_of_fit, "foundation_model": model}
+        self._fitted_options = {**self._fitted_options, "foundation_model": model}
 
     def take(self, fitted: Fitted, expected: Mapping[str, str], *, named: bool, call: Callable[[str], str]) -> None:
-        r"""Take what was loaded of a fit.
+        r"""Use a loaded fit.
 
         Arguments:
-            fitted: What was fitted.
-            expected: The fingerprint of the frozen model that it was fitted around.
+            fitted: The fit.
+            expected: The fingerprint of its frozen model.
             named: Whether the caller named the frozen model, which may then be another.
-            call: Gives the call that names one, for the message.
+            call: A function that formats the call with a given frozen model, for the message.
 
         Raises:
-            ValueError: If the frozen model is another, and was not named.
+            ValueError: If the frozen model is another one that the caller did not name.
         """
         found = self.model.fingerprint()
         if found["sha256"] != expected["sha256"]:
@@ -277,21 +276,21 @@ class Estimator:
                 raise ValueError(
                     f"the adapter was fitted around the foundation model {expected['name']} {expected['version']} "
                     f"(sha256 {expected['sha256'][:12]}), found {found['name']} {found['version']} (sha256 "
-                    f"{found['sha256'][:12]}): fit again, or name the model to use with {call('model')}"
+                    f"{found['sha256'][:12]}): fit again, or choose a model with {call('model')}"
                 )
-            _warn_of_another(self.model)
-        _require_place(fitted, self.model)
+            _warn_of_other_weights(self.model)
+        _require_head(fitted, self.model)
         self.fitted_ = fitted
 
 
-def _require_place(fitted: Fitted, model: FoundationModel) -> None:
-    r"""Checks that a frozen model has a place for the head that was trained."""
+def _require_head(fitted: Fitted, model: FoundationModel) -> None:
+    r"""Check that the trained head matches a frozen model."""
     if fitted.head:
         model.with_head(fitted.head)
 
 
-def _warn_of_another(model: FoundationModel) -> None:
+def _warn_of_other_weights(model: FoundationModel) -> None:
     logger.warning(
-        "%s has other weights than the foundation model that the adapter was fitted around: its forecasts are "
-        "corrected for another model's errors", model.name,
+        "%s has other weights than the foundation model that the adapter was fitted around: the adapter corrects "
+        "the errors of another model", model.name,
     )  # fmt: skip

@@ -126,7 +126,7 @@ class GroupedAdapter:
             folder = _checkpoint_folder(checkpoint_dir, group)
             with _errors_of(group):
                 clone = self.adapter.clone()
-                clone._whose = f"group {group!r}: "
+                clone._warning_prefix = f"group {group!r}: "
                 fitted[group] = clone.fit(rows, item_column=given.item_column, checkpoint_dir=folder, **options)
         self.adapters_, self.items_ = fitted, given.group_of
         self._item_column = given.item_column

@@ -28,14 +28,14 @@ RECALIBRATIONS = ("auto", "conformal", "none")
 TRAINING = ("objective", "horizon_weights", "learning_rate")
 #: The longest context that is used by default.
 CONTEXT = 512
-#: The most draws of itself that a stochastic family is asked for.
+#: The maximum number of draws of a stochastic family.
 MOST_DRAWS = 10_000
 
-#: Groups of options, as the help of the command line shows them.
+#: Groups of options in the help of the command line.
 MODEL, DISTRIBUTION, RUN = "What is fitted", "Its predictive distribution", "The run"
 #: Why an option is not searched by `tune`.
-_OTHER_QUESTION = "trials would answer other questions"
-_LATER = "it comes after what is scored, the law before the gate"
+_OTHER_QUESTION = "trials with different values are not comparable"
+_LATER = "it applies after the scored step, the predictive distribution before the gate"
 
 
 def option(
@@ -51,11 +51,11 @@ def option(
 
     Arguments:
         group: The group that the help shows it in.
-        help: What it means, in one sentence.
-        default: Its default; none where it must be given.
-        check: What raises a `ValueError` of a value that is not fit.
-        frozen: Whether a change after the fit asks for another fit.
-        unsearched: Why `tune` does not search it; empty where it does.
+        help: Its meaning, in one sentence.
+        default: Its default; none if it is required.
+        check: A function that raises a `ValueError` for invalid values.
+        frozen: Whether a change after the fit requires another fit.
+        unsearched: Why `tune` does not search it; empty if it does.
 
     Returns:
         The field of a dataclass.
@@ -73,8 +73,8 @@ def _check_support(support: Any) -> None:
         low, high = map(checks.real, checks.pair(bounds) or (math.nan, math.nan))
         if not low < high:
             raise ValueError(
-                "Adapter expects support=(low, high) of two numbers with low < high, infinite where there is no bound, "
-                f"or a mapping of channels to such, got {shown(support)}"
+                "Adapter expects support=(low, high) of two numbers with low < high, infinite without a bound, or a "
+                f"mapping of channels to such pairs, got {shown(support)}"
             )
 
 
@@ -87,7 +87,7 @@ def _check_trainer_options(options: object) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    r"""The options of `Adapter`: see its docstring for what they mean in full."""
+    r"""The options of `Adapter`; its docstring describes them in full."""
 
     family: Any = option(MODEL, "The preset of the adapter: see `adapts list families`.", default="residual")
     foundation_model: Any = option(
@@ -98,18 +98,18 @@ class Options:
         unsearched=_OTHER_QUESTION,
     )  # fmt: skip
     context_length: int | None = option(
-        MODEL, "The number of steps that a forecast looks back on; by default as the model takes, 512 at most.",
+        MODEL, "The number of context steps; by default that of the foundation model, at most 512.",
         default=None, check=_integer("context_length", most=LONGEST, none=True,
-                                     hint=f"leave it out for as many as the frozen model reads, {CONTEXT} at most"),
+                                     hint=f"leave it out for that of the frozen model, at most {CONTEXT}"),
     )  # fmt: skip
     objective: str | None = option(
         MODEL,
-        "What training by gradient minimises: mse, mae, huber, quantile, nll, elbo or energy; by default the preset's, "
-        "else the family's.",
+        "The objective of training by gradient: mse, mae, huber, quantile, nll, elbo or energy; by default that of "
+        "the preset or family.",
         default=None,
     )
     horizon_weights: float | None = option(
-        MODEL, "The weight of each horizon step in training as a fraction of that of the step before; by default 1.",
+        MODEL, "The weight of each horizon step in training relative to the step before; by default 1.",
         default=None,
     )  # fmt: skip
     learning_rate: float | None = option(
@@ -128,15 +128,15 @@ class Options:
         default=True, check=lambda value: checks.flag("Adapter expects gate", value), unsearched=_LATER,
     )  # fmt: skip
     probe_head: bool | None = option(
-        MODEL, "Whether to train the head of a model that declares its own untrained; by default yes for these.",
+        MODEL, "Whether to train the head of a model that declares it untrained; by default yes.",
         default=None, check=lambda value: checks.flag("Adapter expects probe_head", value, none=True),
     )  # fmt: skip
     support: Any = option(
-        DISTRIBUTION, "The lowest and highest possible value, of all channels or by channel.", default=None,
+        DISTRIBUTION, "The lowest and highest possible value, for all channels or by channel.", default=None,
         check=_check_support, unsearched=_OTHER_QUESTION,
     )  # fmt: skip
     posterior_draws: int = option(
-        MODEL, "How often a stochastic family draws itself.", default=20,
+        MODEL, "The number of draws of a stochastic family per forecast.", default=20,
         check=_integer("posterior_draws", most=MOST_DRAWS), frozen=False,
     )  # fmt: skip
     max_windows: int = option(
@@ -144,14 +144,14 @@ class Options:
         unsearched=_OTHER_QUESTION,
     )  # fmt: skip
     seed: int = option(
-        RUN, "The seed of everything random.", default=0, check=checks.seed, frozen=False, unsearched=_OTHER_QUESTION
+        RUN, "The seed of all random numbers.", default=0, check=checks.seed, frozen=False, unsearched=_OTHER_QUESTION
     )
     batch_size: int = option(
-        RUN, "The number of windows that are computed together.", default=64, check=_integer("batch_size"), frozen=False
+        RUN, "The number of windows per batch.", default=64, check=_integer("batch_size"), frozen=False
     )
     device: str = option(
-        RUN, "Where the foundation model runs: auto, cpu, cuda.", default="auto", frozen=False,
-        unsearched="it changes no forecast",
+        RUN, "The device of the foundation model: auto, cpu, cuda.", default="auto", frozen=False,
+        unsearched="it does not change forecasts",
     )  # fmt: skip
     trainer_options: Mapping[str, Any] | None = option(
         RUN, "Options of `lightning.pytorch.Trainer`, for training by gradient.", default=None,
@@ -160,17 +160,17 @@ class Options:
 
 
 #: The options by name.
-FIELDS = {each.name: each for each in fields(Options)}
+FIELDS = {entry.name: entry for entry in fields(Options)}
 
 
 def check_options(values: Mapping[str, Any]) -> None:
-    r"""Check each option by itself, those of training aside.
+    r"""Check each option separately, except those of training.
 
     Arguments:
         values: The options by name.
 
     Raises:
-        ValueError: If a value is not fit.
+        ValueError: If a value is invalid.
     """
     for name, value in values.items():
         check = FIELDS[name].metadata["check"]
@@ -178,29 +178,29 @@ def check_options(values: Mapping[str, Any]) -> None:
             check(value)
 
 
-def same_value(one: Any, other: Any) -> bool:
+def same_value(first: Any, second: Any) -> bool:
     r"""Return whether two values of an option are the same.
 
     Arguments:
-        one: A value.
-        other: Another.
+        first: A value.
+        second: Another.
     """
-    if one is other:
+    if first is second:
         return True
     import numpy as np
 
     try:
-        return bool(np.all(one == other))
-    except Exception:  # arrays of unlike shapes, or objects that cannot be compared
+        return bool(np.all(first == second))
+    except Exception:  # arrays of different shapes, or objects that cannot be compared
         return False
 
 
 def options_table() -> str:
     r"""Return the options as a table in Markdown: name, default, meaning."""
-    rows = ["| option | default | what it is |", "|---|---|---|"]
-    for name, each in FIELDS.items():
-        default = "" if each.default is MISSING else f"`{each.default!r}`"
-        rows.append(f"| `{name}` | {default} | {each.metadata['help']} |")
+    rows = ["| option | default | meaning |", "|---|---|---|"]
+    for name, entry in FIELDS.items():
+        default = "" if entry.default is MISSING else f"`{entry.default!r}`"
+        rows.append(f"| `{name}` | {default} | {entry.metadata['help']} |")
     return "\n".join(rows)
 
 

@@ -1,4 +1,4 @@
-r"""Presets of families, and the options of training by gradient that they set."""
+r"""Presets of families, and their options of training by gradient."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .registry import load_recipe, recipes
 
 
 def check_trainer_options(options: object) -> None:
-    r"""Check options of Lightning's trainer, which must leave validation and single precision as they are.
+    r"""Check options of Lightning's trainer, which must not change validation or single precision.
 
     Arguments:
-        options: What was given.
+        options: The given options.
 
     Raises:
-        ValueError: If it is no mapping, or holds an option that there is not or that cannot be.
+        ValueError: If they are not a mapping, or an option is unknown or not supported.
     """
     if not isinstance(options, Mapping):
         raise ValueError(f"Adapter expects trainer_options to be a mapping of names to values, got {shown(options)}")
@@ -35,57 +35,57 @@ def check_trainer_options(options: object) -> None:
             if name not in known:
                 raise ValueError(unknown("option of lightning.pytorch.Trainer", name, known))
         given = options.get("callbacks")
-        each = given if isinstance(given, list | tuple) else [] if given is None else [given]
-        if not all(isinstance(callback, Callback) for callback in each):
+        callbacks = given if isinstance(given, list | tuple) else [] if given is None else [given]
+        if not all(isinstance(callback, Callback) for callback in callbacks):
             raise ValueError(f"Adapter expects callbacks in trainer_options to be Lightning's, got {shown(given)}")
-    said = "Adapter expects trainer_options"
+    prefix = "Adapter expects trainer_options"
     precision = options.get("precision")
     kinds = ("64", "64-true", "bf16-true", "16-true", "transformer-engine", "transformer-engine-float16")
     if isinstance(precision, str | int) and str(precision) in kinds:
         raise ValueError(
-            f"{said} to leave weights in single precision, got precision={precision!r}: use precision='bf16-mixed'"
+            f"{prefix} that keep weights in single precision, got precision={precision!r}: use precision='bf16-mixed'"
         )
-    for name, unfit in (("limit_val_batches", 0), ("barebones", True)):
-        if isinstance(options.get(name), int | float) and options[name] == unfit:
+    for name, unsupported in (("limit_val_batches", 0), ("barebones", True)):
+        if isinstance(options.get(name), int | float) and options[name] == unsupported:
             raise ValueError(
-                f"{said} that validate, for the best epoch is kept, got {name}={options[name]!r}: leave it out, or "
+                f"{prefix} that validate, to select the best epoch, got {name}={options[name]!r}: leave it out, or "
                 "pass max_epochs for a shorter training"
             )
     if isinstance(options.get("overfit_batches"), int | float) and options["overfit_batches"]:
         raise ValueError(
-            f"{said} that validate on windows of their own, got overfit_batches={options['overfit_batches']!r}: "
+            f"{prefix} that validate on separate windows, got overfit_batches={options['overfit_batches']!r}: "
             "use limit_train_batches"
         )
     every, epochs = options.get("check_val_every_n_epoch"), options.get("max_epochs", 20)
     if isinstance(every, int) and isinstance(epochs, int) and every > epochs > 0:
         raise ValueError(
-            f"{said} that validate, for the best epoch is kept, got check_val_every_n_epoch={every} of {epochs} "
+            f"{prefix} that validate, to select the best epoch, got check_val_every_n_epoch={every} of {epochs} "
             f"epochs: pass check_val_every_n_epoch={epochs} or less"
         )
 
 
 def family_of(family: str | Path | AdapterModule) -> tuple[AdapterModule, dict[str, Any]]:
-    r"""Return the family that was asked for, and what its preset says of training.
+    r"""Return the requested family, and the training options of its preset.
 
     Arguments:
-        family: The name of a preset or of a family, a family, or the Path of a preset of your own.
+        family: The name of a preset or of a family, a family, or the Path of your own preset.
 
     Returns:
         The family, and the options of training by gradient that the preset sets.
 
     Raises:
-        ValueError: If there is no such preset or family, or the preset is not written as one is.
+        ValueError: If there is no such preset or family, or the preset is invalid.
     """
     if isinstance(family, AdapterModule):
         return family, {}
     if not isinstance(family, str | Path):
-        raise ValueError(f"Adapter expects a family or the name of a recipe, got {type(family).__name__}")
+        raise ValueError(f"Adapter expects a family or the name of a preset, got {type(family).__name__}")
     known = recipes()
     if family in known or isinstance(family, Path):
         recipe = load_recipe(family)
-        made = make(recipe["family"], recipe["options"])
-        check_training(recipe["training"], made, f"the recipe {str(family)!r} says ")
-        return made, recipe["training"]
+        built = make(recipe["family"], recipe["options"])
+        check_training(recipe["training"], built, f"the preset {str(family)!r} sets ")
+        return built, recipe["training"]
     if family in families():
         return make(family), {}
     raise ValueError(unknown("adapter", family, sorted({*known, *families()})))
@@ -102,21 +102,21 @@ def is_trained(family: AdapterModule) -> bool:
     return not probe.capabilities.closed_form and any(parameter.requires_grad for parameter in probe.parameters())
 
 
-def check_training(training: Mapping[str, Any], family: AdapterModule, said: str = "") -> None:
-    r"""Check options of training by gradient, and that the family is trained so.
+def check_training(training: Mapping[str, Any], family: AdapterModule, origin: str = "") -> None:
+    r"""Check options of training by gradient, and that the family is trained this way.
 
     Arguments:
         training: The options, by name.
         family: The family.
-        said: Who set them, as the message begins.
+        origin: What set them, as the beginning of the message.
 
     Raises:
-        ValueError: If a value is not fit, or nothing trains the family by gradient.
+        ValueError: If a value is invalid, or the family is not trained by gradient.
     """
     for name, value in training.items():
         if name != "objective" and not 0 < checks.real(value) <= 1000:
             raise ValueError(
-                f"Adapter expects {name} to be a positive number, 1000 at most, got {said}{name}={shown(value)}"
+                f"Adapter expects {name} to be a positive number, at most 1000, got {origin}{name}={shown(value)}"
             )
     if not training:
         return
@@ -126,6 +126,6 @@ def check_training(training: Mapping[str, Any], family: AdapterModule, said: str
     if not is_trained(family):
         name, value = next(iter(training.items()))
         raise ValueError(
-            f"{said}{name}={shown(value)}{', which' if said else ''} is for training by gradient, and nothing trains "
-            f"{one_line(family)} by gradient: leave it out"
+            f"{origin}{name}={shown(value)}{', which' if origin else ''} is for training by gradient, and nothing "
+            f"trains {one_line(family)} by gradient: leave it out"
         )

@@ -1,4 +1,4 @@
-r"""What the library finds by name: families, presets, data cards, copulas, scores, foundation models, file formats."""
+r"""Registries: families, presets, data cards, copulas, scores, foundation models and file formats by name."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from .errors import reading, shown, unknown
 
 @dataclass(frozen=True)
 class CopulaEntry:
-    r"""A copula that `Adapter(copula=...)` names.
+    r"""Copula for `Adapter(copula=...)`.
 
     Arguments:
-        fit: The function that fits it to a `adapts.copulas.fits.Past`, as "module:function".
-        of_errors: Whether it needs past errors; otherwise the train rows are enough.
+        fit: The function that fits it to an `adapts.copulas.fits.Past`, as "module:function".
+        of_errors: Whether it needs past errors; otherwise it uses only the train rows.
     """
 
     fit: str
@@ -40,12 +40,12 @@ class CopulaEntry:
 
 @dataclass(frozen=True)
 class ScoreEntry:
-    r"""A score of a backtest.
+    r"""Score of a backtest.
 
     Arguments:
-        compute: The function that computes it of a `adapts.evaluation.window_scores.Scored`, as "module:function".
-        of_windows: Whether it is of a whole window, with shape :math:`(n,)`; otherwise of each cell,
-            :math:`(n, H, D)`.
+        compute: The function that computes it from an `adapts.evaluation.window_scores.Scored`, as
+            "module:function".
+        of_windows: Whether it scores whole windows, with shape :math:`(n,)`, or cells, with shape :math:`(n, H, D)`.
         power: The power of a channel's scale that divides the score of a cell.
     """
 
@@ -70,7 +70,7 @@ FAMILIES = {
     "vae": "adapts.adapters.vae:VAE",
     "weave": "adapts.adapters.weave:Weave",
 }
-#: Copulas, beside "residual", which chooses among several.
+#: Copulas, apart from "residual", which selects among several.
 COPULAS = {
     "gaussian-history": CopulaEntry("adapts.copulas.fits:gaussian_history", of_errors=False),
     "schaake": CopulaEntry("adapts.copulas.fits:schaake", of_errors=False),
@@ -92,12 +92,12 @@ SCORES = {
     "crps_sum": ScoreEntry("adapts.evaluation.window_scores:crps_sum", of_windows=True),
 }
 #: Foundation models: the module of each, by the `model_type` that the config.json of its checkpoints names. It has
-#: `from_directory(path, name, version)` and `from_live(model)`, which returns None of what is not its own.
+#: `from_directory(path, name, version)` and `from_live(model)`, which returns None for models of another type.
 FOUNDATION_MODELS = {
     "t5": "adapts.foundation.chronos",
     "patchtst": "adapts.foundation.patchtst",
 }
-#: File formats: what reads a file into a `adapts.data.from_files.Table`, by the file's ending, as "module:function".
+#: File formats: the reader of a file into an `adapts.data.from_files.Table`, by suffix, as "module:function".
 FILE_FORMATS = {
     ".csv": "adapts.data.from_files:read_csv",
     ".tsv": "adapts.data.from_files:read_csv",
@@ -114,13 +114,13 @@ LARGEST = 2**17
 
 
 def resolve(entry: str) -> Any:
-    r"""Import what an entry of a registry names.
+    r"""Import the object that an entry of a registry names.
 
     Arguments:
         entry: A module and a name within it, as "module:name".
 
     Returns:
-        What has that name.
+        The object.
 
     Example:
         >>> resolve("adapts.registry:cards") is cards
@@ -167,18 +167,18 @@ def load_recipe(name: str | Path) -> dict[str, Any]:
     """
     from .persistence.schemas import Recipe, ShelfRecipe, validated
 
-    where = f"the recipe {shown(str(name))}"
+    where = f"the preset {shown(str(name))}"
     if isinstance(name, Path):
         schema: type[Recipe] = Recipe
         content = _read(where, name)
     else:
         schema, content = ShelfRecipe, _load("adapter", name, recipes())
-    validated_preset = validated(schema, content, where, "write it as the recipes on the shelf are", unknown=unknown)
+    validated_preset = validated(schema, content, where, "follow the presets in the registry", unknown=unknown)
     recipe = {"when": "", "options": {}, "training": {}, "paper": {}, **validated_preset.model_dump(exclude_unset=True)}
     base = recipe["family"]
-    if base != name and base in recipes() and (other := load_recipe(base))["family"] != base:
-        merged = {key: {**other[key], **recipe[key]} for key in ("options", "training")}
-        recipe = {**recipe, **merged, "family": other["family"]}
+    if base != name and base in recipes() and (parent := load_recipe(base))["family"] != base:
+        merged = {key: {**parent[key], **recipe[key]} for key in ("options", "training")}
+        recipe = {**recipe, **merged, "family": parent["family"]}
     return recipe
 
 
@@ -198,9 +198,7 @@ def load_card(name: str) -> dict[str, Any]:
 
     where = f"the data card {shown(name)}"
     content = _load("data card", name, cards())
-    return validated(DataCard, content, where, "write it as the other cards are", unknown=unknown).model_dump(
-        exclude_unset=True
-    )
+    return validated(DataCard, content, where, "follow the other cards", unknown=unknown).model_dump(exclude_unset=True)
 
 
 def _find(folder_name: str) -> dict[str, Path]:
@@ -222,12 +220,12 @@ def _read(where: str, path: Path) -> dict[str, Any]:
 
     from .persistence.schemas import plain, read_text
 
-    with reading(f"{where} cannot be looked for", "give its file another name"):
+    with reading(f"{where} cannot be opened", "rename the file"):
         is_file, is_folder = path.is_file(), path.is_dir()
     if not is_file:
         raise ValueError(f"{where} is a folder, expected a YAML file" if is_folder else f"there is no file {path}")
     text = read_text(path, where, LARGEST)
-    with reading(f"{where} is not valid YAML", "write keys and values as the recipes and cards of the shelves do"):
+    with reading(f"{where} is not valid YAML", "write keys and values as in the presets and cards of the registry"):
         content = yaml.safe_load(text)
     if not isinstance(content, dict):
         raise ValueError(f"{where} must be a mapping of keys to values, got {type(content).__name__}")

@@ -24,7 +24,7 @@ from .data.schema import read_dataset
 from .data.splits import split_panel
 from .errors import reading, shown, unknown
 from .fitting.fingerprint import rows_digest
-from .fitting.run import Shared, validate
+from .fitting.run import EffectCache, validate
 from .foundation import FoundationModel
 from .foundation.cache import cached_forecasts
 from .options import FIELDS, TRAINING
@@ -304,7 +304,7 @@ class _Search:
     def __init__(self, adapter: Adapter, dataset: Dataset, borders: tuple[int, int] | None, space: _Space) -> None:
         self.adapter, self.dataset, self.borders, self.space = adapter, dataset, borders, space
         self.models: dict[str, FoundationModel] = {}
-        self.cache: tuple[Any, Shared] = (None, {})
+        self.found: tuple[Any, EffectCache] = (None, {})
 
     def candidate(self, params: Mapping[str, Any]) -> Adapter:
         adapter_of_trial = _with(self.adapter, _applicable(self.adapter, params))
@@ -316,12 +316,12 @@ class _Search:
         if name in self.models:
             adapter_of_trial.model = self.models[name]
         self.models[name] = adapter_of_trial.model
-        # Zero-shot forecasts depend on these options only; a trained head also depends on the batch size.
-        key = (name, adapter_of_trial.context_length, adapter_of_trial.batch_size, adapter_of_trial.probe_head)
-        if self.cache[0] != key:
-            self.cache = (key, {})
-        loss, zero_shot_loss = adapter_of_trial.apply(validate, self.dataset, self.borders, shared=self.cache[1])
-        return (loss if np.isfinite(loss) else float("inf")), zero_shot_loss
+        # As long as these stay, so does all that the frozen model says; a head depends on the batches.
+        same = (name, adapter_of_trial.context_length, adapter_of_trial.batch_size, adapter_of_trial.probe_head)
+        if self.found[0] != same:
+            self.found = (same, {})
+        ours, theirs = adapter_of_trial.apply(validate, self.dataset, self.borders, effects=self.found[1])
+        return (ours if np.isfinite(ours) else float("inf")), theirs
 
 
 def _width(dataset: Dataset) -> int:

@@ -130,7 +130,9 @@ def test_sums_over_all_cells_of_a_vector_autoregression_are_covered() -> None:
 def test_every_copula_is_chosen_by_name_and_saved(copula: str, tmp_path) -> None:
     one = adapter("identity", copula=copula).fit(series())
     said = one.summary().stages["confirmation"]
-    kept, gains = re.search(r"(\S+) copula kept \((?:joint|log) score .* against independence: (.*)\)", said).groups()
+    kept, gains = re.search(
+        r"(\S+) copula selected \((?:joint|log) score .* against independence: (.*)\)", said
+    ).groups()
     gain = {name: float(value) for name, value in re.findall(r"([a-z-]+) ([+-][\d.]+)", gains)}
     assert set(gain) == ({"kronecker", "empirical"} if copula == "residual" else {copula})
     assert kept == max({"independent": 0.0, **gain}, key={"independent": 0.0, **gain}.get)
@@ -266,7 +268,7 @@ def test_a_closed_gate_gives_the_frozen_model_to_the_bit() -> None:
 def test_short_parts_leave_their_stages_out_and_say_so() -> None:
     one = adapter().fit(series(60))
     said = str(one.summary())
-    assert re.search(r"gate: left out: .* windows of the validation part", said)
+    assert re.search(r"gate: left out: .* windows of the validation split", said)
     assert np.isfinite(one.predict().mean).all()
 
 
@@ -277,7 +279,7 @@ def test_rows_too_few_to_compare_copulas_keep_the_shrunk_one() -> None:
     assert "residual copula fitted on the" in one.summary().stages["calibration"]
     errors = one.predict(num_samples=1000).samples - one.predict().mean  # (S, H, D)
     assert np.corrcoef(errors[:, 0].T)[0, 1] > 0.4
-    assert "kronecker copula kept, shrunk by the effective sample size" in one.summary().stages["confirmation"]
+    assert "kronecker copula retained, shrunk by the effective sample size" in one.summary().stages["confirmation"]
     schaake = adapter(copula="schaake").fit(series(300))
     errors = schaake.predict(num_samples=1000).samples - schaake.predict().mean
     assert np.corrcoef(errors[:, 0].T)[0, 1] > 0.4
@@ -300,7 +302,7 @@ def test_summary_dates_the_parts_and_tells_what_was_not_asked_for(fitted: Adapte
     assert "targets 2024-01-01 00:00:00 to 2024-02-04 23:00:00 (840 rows)" in str(summary)
     assert repr(summary) == str(summary)
     plain = adapter(gate=False, copula="independent", recalibration="none").fit(series(400).to_numpy()).summary()
-    assert plain.stages["gate"] == "none: gate=False, the adapter stands alone"
+    assert plain.stages["gate"] == "none: gate=False, the adapter is used alone"
     assert plain.spans["validation"] == {"first": "280", "last": "319", "rows": 40}
     items = adapter("identity").fit([series(400), series(500).iloc[100:]]).summary()
     assert items.spans["train"]["rows"] == 350 + 250 and "the frozen model itself" in items.stages["gate"]
@@ -312,10 +314,10 @@ def test_a_break_after_the_gate_was_fitted_closes_it_again() -> None:
     news = generator.standard_normal(1201)
     values = np.stack([news[:-1], news[1:]], 1) + 0.1 * generator.standard_normal((1200, 2))
     kept = adapter(prediction_length=2).fit(values)
-    assert "closed again" not in kept.summary().stages["gate"] and kept.fitted_.gate.any()
+    assert "weight set to zero" not in kept.summary().stages["gate"] and kept.fitted_.gate.any()
     values[960:, 1] *= -1  # 70 % train, 10 % validation
     broken = adapter(prediction_length=2).fit(values)
-    assert "closed again in 2 channels (0, 1)" in broken.summary().stages["gate"]
+    assert "weight set to zero in 2 channels (0, 1)" in broken.summary().stages["gate"]
     assert not broken.fitted_.gate.any()
 
 
@@ -420,7 +422,7 @@ def test_wrong_options_name_what_is_known() -> None:
     for options, words in {
         ("vea",): "no adapter is called 'vea'; known: .*residual",
         ("residul",): "did you mean 'residual'",
-        (3,): "expects a family or the name of a recipe, got int",
+        (3,): "expects a family or the name of a preset, got int",
     }.items():
         with pytest.raises(ValueError, match=words):
             Adapter(*options, prediction_length=H)

@@ -12,11 +12,11 @@ from adapts.adapters import (
     Autoencoder,
     Bayesian,
     Dropout,
-    Evidence,
     Flow,
     Identity,
     Linear,
     Projection,
+    RegressionData,
     Residual,
     families,
     make,
@@ -30,9 +30,9 @@ def windows(batch: int = 8, length: int = 48, channels: int = 5) -> Tensor:
     return torch.randn(batch, length, channels).cumsum(1) @ mixing
 
 
-def evidence(family: Residual, past: Tensor, future: Tensor, forecast: Tensor) -> Evidence:
+def regression_data(family: Residual, past: Tensor, future: Tensor, forecast: Tensor) -> RegressionData:
     origin = 10 * torch.arange(len(past))
-    return Evidence(past, future, forecast, blocked_folds(origin, torch.zeros_like(origin), 10, 5))
+    return RegressionData(past, future, forecast, blocked_folds(origin, torch.zeros_like(origin), 10, 5))
 
 
 # ---------------------------------------------------------------------------------------------------- the base
@@ -246,7 +246,7 @@ def test_residual_finds_what_another_channel_tells() -> None:
     residual = Residual(lags=8, components=24).build(channels=3)
     residual.prepare(past.flatten(0, 1))
     assert not correction(residual, past, forecast).any()  # it starts as the frozen model
-    residual.solve(evidence(residual, past, future, forecast), choose=True)
+    residual.solve(regression_data(residual, past, future, forecast), choose=True)
     new, truth, median = residual_problem(gain=2.0)
     found = correction(residual, new, median)[..., 0]
     expected = (2.0 * new[:, -1:, 1]).expand_as(found)
@@ -258,7 +258,7 @@ def test_residual_stays_near_zero_on_noise() -> None:
     past, future, forecast = residual_problem(gain=0.0)
     residual = Residual(lags=8).build(channels=3)
     residual.prepare(past.flatten(0, 1))
-    residual.solve(evidence(residual, past, future, forecast), choose=True)
+    residual.solve(regression_data(residual, past, future, forecast), choose=True)
     new, truth, median = residual_problem(gain=0.0)
     harm = (truth - median - correction(residual, new, median)).square().mean() / (truth - median).square().mean()
     assert harm < 1.01
@@ -268,19 +268,19 @@ def test_residual_scales_with_the_window() -> None:
     past, future, forecast = residual_problem(gain=2.0)
     residual = Residual(lags=8).build(channels=3)
     residual.prepare(past.flatten(0, 1))
-    residual.solve(evidence(residual, past, future, forecast), choose=True)
+    residual.solve(regression_data(residual, past, future, forecast), choose=True)
     moved = correction(residual, 10 * past + 5, 10 * forecast + 5)
     torch.testing.assert_close(moved, 10 * correction(residual, past, forecast), atol=1e-3, rtol=1e-3)
 
 
-def echo(missing: float) -> Evidence:
+def echo(missing: float) -> RegressionData:
     r"""The targets are what the frozen model says and .8 of the last step but one; cells are missing at random."""
     generator = torch.Generator().manual_seed(0)
     past = torch.randn(800, 24, 2, generator=generator)
     forecast = past[:, -1:].expand(-1, 6, -1).contiguous()
     future = forecast + 0.8 * past[:, -2:-1] + 0.2 * torch.randn(800, 6, 2, generator=generator)
     future[torch.rand(future.shape, generator=generator) < missing] = torch.nan
-    return Evidence(past, future, forecast, torch.arange(800) * 5 // 800)
+    return RegressionData(past, future, forecast, torch.arange(800) * 5 // 800)
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.2, 0.5, 0.8])
@@ -301,7 +301,7 @@ def test_missing_targets_do_not_shrink_a_residual(missing: float) -> None:
 def test_a_residual_is_the_ridge_of_the_cells_seen(missing: float) -> None:
     r"""To the cell on the windows that strengths are chosen on; nearly so with as many more."""
     problem, residual = echo(missing), Residual(lags=4, components=0).build(2)
-    half = Evidence(problem.past[:400], problem.future[:400], problem.forecast[:400], problem.fold[:400])
+    half = RegressionData(problem.past[:400], problem.future[:400], problem.forecast[:400], problem.fold[:400])
     for part, choose, near in ((half, True, 0.002), (problem, False, 0.03)):
         residual.solve(part, choose=choose)
         own, joint = residual._regressors(part.past, part.forecast)
@@ -331,10 +331,10 @@ def test_what_a_bayesian_residual_knows_goes_by_the_targets_seen() -> None:
 
 def test_windows_and_leads_of_which_nothing_is_seen_say_nothing_to_a_residual() -> None:
     problem = echo(0.0)
-    outage = Evidence(*(torch.cat([of, of[:200]]) for of in (problem.past, problem.future, problem.forecast)),
+    outage = RegressionData(*(torch.cat([of, of[:200]]) for of in (problem.past, problem.future, problem.forecast)),
                       torch.cat([problem.fold, problem.fold[:200]]))  # fmt: skip
     outage.future[800:, :, 0] = torch.nan
-    without = Evidence(problem.past, problem.future.clone(), problem.forecast, problem.fold)
+    without = RegressionData(problem.past, problem.future.clone(), problem.forecast, problem.fold)
     without.future[:, 3, 0] = torch.nan
     every, some, but_one = (Residual(lags=4, components=0).build(2) for _ in range(3))
     every.solve(problem, choose=True)
@@ -350,7 +350,7 @@ def test_windows_and_leads_of_which_nothing_is_seen_say_nothing_to_a_residual() 
 def test_saved_tensors_restore_a_solved_residual() -> None:
     past, future, forecast = residual_problem(gain=1.0)
     residual = Residual(lags=8).build(channels=3)
-    residual.solve(evidence(residual, past, future, forecast), choose=True)
+    residual.solve(regression_data(residual, past, future, forecast), choose=True)
     other = Residual(lags=8).build(channels=3)
     other.load_state_dict(residual.state_dict())
     torch.testing.assert_close(correction(other, past, forecast), correction(residual, past, forecast), rtol=0, atol=0)

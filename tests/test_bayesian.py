@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from adapts import Adapter
-from adapts.adapters import Bayesian, Evidence, make
+from adapts.adapters import Bayesian, RegressionData, make
 from adapts.data.panel import Panel
 from adapts.data.windows import Windows
 from adapts.foundation import FoundationModel
@@ -59,7 +59,7 @@ def linear(guide: str, **options: Any) -> Bayesian:
     return Bayesian(base="linear", base_options=base, sites="decoder", guide=guide, **options).build(3)
 
 
-def regression(*, orthogonal: bool, count: int = 100, horizon: int = 4) -> Evidence:
+def regression(*, orthogonal: bool, count: int = 100, horizon: int = 4) -> RegressionData:
     r"""Forecasts and the targets that a decoder of unit noise makes of them."""
     generator = torch.Generator().manual_seed(0)
     forecast = torch.randn(count * horizon, 3, generator=generator)
@@ -71,13 +71,13 @@ def regression(*, orthogonal: bool, count: int = 100, horizon: int = 4) -> Evide
     future = forecast @ (torch.eye(3) + correction) + torch.randn(forecast.shape, generator=generator)
     forecast, future = forecast.unflatten(0, (count, horizon)), future.unflatten(0, (count, horizon))
     past = torch.randn(count, 8, 3, generator=generator)
-    return Evidence(past, future, forecast, torch.arange(count) * 4 // count)
+    return RegressionData(past, future, forecast, torch.arange(count) * 4 // count)
 
 
-def exact(evidence: Evidence, prior_scale: float, noise: float | None = 1.0) -> tuple[Tensor, Tensor]:
+def exact(data: RegressionData, prior_scale: float, noise: float | None = 1.0) -> tuple[Tensor, Tensor]:
     r"""Mean and variances of the decoder's correction, with shape (K, D), the noise known or integrated out."""
-    x = evidence.forecast.double().flatten(0, 1)
-    y = evidence.future.double().flatten(0, 1) - x
+    x = data.forecast.double().flatten(0, 1)
+    y = data.future.double().flatten(0, 1) - x
     if noise is None:
         posterior = BayesianRegression.fit(x, y, prior_scale**-2)
         return posterior.mean, posterior.covariance.diagonal(dim1=-2, dim2=-1).mT
@@ -85,7 +85,7 @@ def exact(evidence: Evidence, prior_scale: float, noise: float | None = 1.0) -> 
     return covariance @ x.mT @ y / noise, covariance.diagonal().unsqueeze(-1).expand(3, 3)
 
 
-def train(adapter: Bayesian, evidence: Evidence, steps: int) -> None:
+def train(adapter: Bayesian, data: RegressionData, steps: int) -> None:
     r"""Minimises the negative evidence bound of all windows, the noise's variance being one."""
     free = [parameter for parameter in adapter.parameters() if parameter.requires_grad]
     optimiser = torch.optim.Adam(free, lr=0.05)
@@ -93,9 +93,9 @@ def train(adapter: Bayesian, evidence: Evidence, steps: int) -> None:
     adapter.train()
     torch.manual_seed(0)
     for _ in range(steps):
-        state = adapter.encode(evidence.past, draws=32)[1]
-        paths = evidence.forecast.expand(state.draws, -1, -1, -1)
-        error = (adapter.decode(paths, state) - evidence.future).square().sum() / state.draws
+        state = adapter.encode(data.past, draws=32)[1]
+        paths = data.forecast.expand(state.draws, -1, -1, -1)
+        error = (adapter.decode(paths, state) - data.future).square().sum() / state.draws
         optimiser.zero_grad()
         torch.autograd.backward(0.5 * error + adapter.weight_divergence())
         optimiser.step()
@@ -119,44 +119,44 @@ def assert_approaches(adapter: Bayesian, mean: Tensor, variance: Tensor) -> None
 
 
 def test_mean_field_approaches_the_exact_posterior_on_an_orthogonal_design() -> None:
-    evidence, adapter = regression(orthogonal=True), linear("mean-field", prior_scale=0.2)
-    train(adapter, evidence, 400)
-    assert_approaches(adapter, *exact(evidence, 0.2))
+    data, adapter = regression(orthogonal=True), linear("mean-field", prior_scale=0.2)
+    train(adapter, data, 400)
+    assert_approaches(adapter, *exact(data, 0.2))
 
 
 def test_low_rank_approaches_the_exact_posterior_on_a_correlated_design() -> None:
-    evidence = regression(orthogonal=False)
-    mean, variance = exact(evidence, 0.2)
+    data = regression(orthogonal=False)
+    mean, variance = exact(data, 0.2)
     adapter = linear("low-rank", prior_scale=0.2, rank=6)
-    train(adapter, evidence, 800)
+    train(adapter, data, 800)
     assert_approaches(adapter, mean, variance)
     narrow = linear("mean-field", prior_scale=0.2)
-    train(narrow, evidence, 400)
+    train(narrow, data, 400)
     assert (moments(narrow)[1] < 0.9 * variance).any()  # what a diagonal law cannot hold
 
 
 def test_laplace_is_the_exact_posterior_where_all_is_linear_and_normal() -> None:
-    evidence, adapter = regression(orthogonal=False), linear("laplace", prior_scale=0.2)
-    train(adapter, evidence, 300)
+    data, adapter = regression(orthogonal=False), linear("laplace", prior_scale=0.2)
+    train(adapter, data, 300)
     assert not adapter.capabilities.stochastic
-    adapter.after_training(evidence)
+    adapter.after_training(data)
     assert adapter.capabilities.stochastic
-    assert_approaches(adapter, *exact(evidence, 0.2))
+    assert_approaches(adapter, *exact(data, 0.2))
     pieces = copy.deepcopy(adapter)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("adapts.adapters.bayesian.MAX_NUMBERS", 1)  # a window at a time
-        pieces.after_training(evidence)
+        pieces.after_training(data)
     assert_close(pieces.state_dict(), adapter.state_dict())
 
 
 def test_the_diagonal_of_the_curvature_is_estimated_without_bias() -> None:
-    evidence, adapter = regression(orthogonal=True, count=3000), linear("laplace", prior_scale=0.2)
-    train(adapter, evidence, 50)
-    adapter.after_training(evidence)
+    data, adapter = regression(orthogonal=True, count=3000), linear("laplace", prior_scale=0.2)
+    train(adapter, data, 50)
+    adapter.after_training(data)
     full = moments(adapter)[1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("adapts.adapters.bayesian.FULL", 1)
-        adapter.after_training(evidence)
+        adapter.after_training(data)
     assert adapter.posterior.factor.ndim == 1
     assert_close(moments(adapter)[1], full, rtol=0.25, atol=0)
 
@@ -168,25 +168,25 @@ def test_laplace_reaches_encoders_through_the_frozen_model() -> None:
     future = past[:, -1:] + torch.randn(1000, 1, 3, generator=generator)
     adapter = Bayesian(base="linear", base_options={"free": "encoder", "normalisation": "train"}, sites="encoder",
                        guide="laplace", prior_scale=0.2).build(3)  # fmt: skip
-    evidence = Evidence(past, future, past[:, -1:], torch.zeros(1000))
-    with pytest.raises(ValueError, match="pass the frozen model as 'through'"):
-        adapter.after_training(evidence)
-    adapter.after_training(evidence, lambda z: z[:, -1:])
+    data = RegressionData(past, future, past[:, -1:], torch.zeros(1000))
+    with pytest.raises(ValueError, match="needs the frozen model, .*: pass it as 'through'"):
+        adapter.after_training(data)
+    adapter.after_training(data, lambda z: z[:, -1:])
     variance = 1 / (past[:, -1].square().sum(0) + 1 / 0.2**2)
     drawn = adapter.posterior.draw(20_000, torch.Generator().manual_seed(0)).unflatten(1, (3, 3))
     assert_close(drawn.var(0), variance.unsqueeze(-1).expand(3, 3), rtol=0.3, atol=0)
 
 
 def test_the_exact_guide_is_the_solver_s_posterior() -> None:
-    evidence, adapter = regression(orthogonal=False), linear("exact", prior_scale=0.2).eval()
-    adapter.solve(evidence, choose=True)
-    mean, variance = exact(evidence, 0.2, noise=None)
+    data, adapter = regression(orthogonal=False), linear("exact", prior_scale=0.2).eval()
+    adapter.solve(data, choose=True)
+    mean, variance = exact(data, 0.2, noise=None)
     assert_close(adapter.inner.decoder.double(), mean, rtol=1e-4, atol=1e-5)
     ours, spread = moments(adapter, 100_000)
     assert_close(ours, mean, rtol=0, atol=1e-3)
     assert_close(spread, variance, rtol=0.03, atol=0)
-    x = evidence.forecast.double().flatten(0, 1)
-    divergence = BayesianRegression.fit(x, evidence.future.double().flatten(0, 1) - x, 25.0).divergence.sum()
+    x = data.forecast.double().flatten(0, 1)
+    divergence = BayesianRegression.fit(x, data.future.double().flatten(0, 1) - x, 25.0).divergence.sum()
     assert_close(adapter.weight_divergence().double(), divergence, rtol=1e-4, atol=0)
 
 
@@ -197,14 +197,14 @@ def test_the_exact_residual_draws_about_the_ridge_as_its_hessian_says(blocks: in
     past = torch.randn(400, 24, 2, generator=generator)
     forecast = past[:, -1:].expand(-1, 6, -1)
     future = forecast + 0.5 * past[:, -2:-1] + 0.5 * torch.randn(400, 6, 2, generator=generator)
-    evidence = Evidence(past, future, forecast, torch.arange(400) * 5 // 400)
+    data = RegressionData(past, future, forecast, torch.arange(400) * 5 // 400)
     options = {"lags": 4, "components": 3, "lead_blocks": blocks}
     adapter = Bayesian(base_options=options, prior_scale=prior_scale).build(2).eval()
-    adapter.solve(evidence, choose=True)
+    adapter.solve(data, choose=True)
     if prior_scale is None:
         family = make("residual", options).build(2)
-        family.solve(evidence, choose=True)
-        family.solve(evidence, choose=False)
+        family.solve(data, choose=True)
+        family.solve(data, choose=False)
         assert_close(adapter.inner.state_dict(), family.state_dict())
     inner = adapter.inner
     own, joint = inner._regressors(past, forecast)
@@ -230,11 +230,11 @@ def test_the_exact_residual_draws_about_the_ridge_as_its_hessian_says(blocks: in
 
 @pytest.mark.parametrize("guide", ["mean-field", "low-rank"])
 def test_wide_priors_make_one_posterior_and_narrow_ones_hold(guide: str) -> None:
-    evidence, found = regression(orthogonal=True), {}
+    data, found = regression(orthogonal=True), {}
     for scale in (0.001, 0.01, 1.0, 100.0):
         adapter = linear(guide, prior_scale=scale)
         assert moments(adapter)[1].max().sqrt() < min(0.2 * scale, 0.02)  # starts narrow
-        train(adapter, evidence, 200)
+        train(adapter, data, 200)
         found[scale] = moments(adapter)
         assert all(moment.isfinite().all() for moment in found[scale])
     assert found[0.001][0].abs().max() < 0.003
@@ -254,7 +254,7 @@ def test_laplace_stands_at_the_mode_of_its_own_law_wherever_training_stops() -> 
     rows[:, 8] = rows[:, 7] @ weights + torch.randn(600, 3, generator=generator)
     windows = Windows(Panel.of(rows.flatten(0, 1).double().numpy()), np.zeros(600, int), 8 + 9 * np.arange(600), 8, 1)
     past, model = windows.past(), LastValue()
-    evidence = Evidence(past, windows.future(), past[:, -1:], torch.zeros(600))
+    data = RegressionData(past, windows.future(), past[:, -1:], torch.zeros(600))
     known = {"latents": past[:, -1:, :, None] + model.width}
     x, y = past[:, -1].double(), (windows.future() - past[:, -1:])[:, 0].double()
     for scale, objective in ((0.001, "elbo"), (0.05, "elbo"), (0.05, "huber"), (100.0, "elbo")):
@@ -262,8 +262,8 @@ def test_laplace_stands_at_the_mode_of_its_own_law_wherever_training_stops() -> 
         assert adapter.objective == "elbo"
         training = AdapterTraining(adapter, model, loss=objective, windows=600)
         options = {"max_epochs": 2, "enable_progress_bar": False}
-        fit(training, windows, windows, batch_size=100, seed=0, known=(known, known), options=options)
-        adapter.after_training(evidence)
+        fit(training, windows, windows, batch_size=100, seed=0, precomputed=(known, known), options=options)
+        adapter.after_training(data)
         mean, noise = torch.zeros(3, 3).double(), torch.ones(3).double()
         for _ in range(30):  # both where the other has them
             covariance = torch.linalg.inv(x.mT @ x / noise[:, None, None] + torch.eye(3) / scale**2)  # (D, K, K)
@@ -277,12 +277,12 @@ def test_laplace_stands_at_the_mode_of_its_own_law_wherever_training_stops() -> 
 @pytest.mark.parametrize("missing", [0.0, 0.3])
 def test_laplace_finds_the_mode_whatever_is_missing(missing: float) -> None:
     r"""As far from the start as no slope at all would leave it: cells that are missing count for nothing."""
-    evidence, adapter = regression(orthogonal=False), linear("laplace", prior_scale=0.2)
-    evidence.future[torch.rand(evidence.future.shape, generator=torch.Generator().manual_seed(1)) < missing] = math.nan
-    adapter.after_training(evidence)
+    data, adapter = regression(orthogonal=False), linear("laplace", prior_scale=0.2)
+    data.future[torch.rand(data.future.shape, generator=torch.Generator().manual_seed(1)) < missing] = math.nan
+    adapter.after_training(data)
     ours, spread = moments(adapter)
-    x = evidence.forecast.double().flatten(0, 1)
-    y = evidence.future.double().flatten(0, 1) - x
+    x = data.forecast.double().flatten(0, 1)
+    y = data.future.double().flatten(0, 1) - x
     for channel in range(3):
         seen = ~y[:, channel].isnan()
         own, target, noise = x[seen], y[seen, channel], torch.ones(()).double()
@@ -300,10 +300,10 @@ def test_laplace_weighs_leads_as_training_does() -> None:
     forecast = torch.randn(400, 2, 3, generator=generator)
     noise = torch.randn(400, 2, 3, generator=generator)
     future = forecast * torch.tensor([1.3, 0.7]).view(2, 1) + noise
-    evidence = Evidence(torch.randn(400, 8, 3, generator=generator), future, forecast, torch.zeros(400))
+    data = RegressionData(torch.randn(400, 8, 3, generator=generator), future, forecast, torch.zeros(400))
     for share in (1.0, 0.2, 1e-4):
         adapter = linear("laplace", prior_scale=10.0)
-        adapter.after_training(evidence, horizon_weights=share)
+        adapter.after_training(data, horizon_weights=share)
         leads = torch.tensor([1.0, share]).double() * 2 / (1 + share)
         x, y = forecast.double(), (future - forecast).double()
         weighed = (leads.view(2, 1) * x).flatten(0, 1)
@@ -351,9 +351,9 @@ def test_the_divergence_is_its_monte_carlo_estimate(guide: str) -> None:
 
 
 def test_the_divergence_of_laplace_is_that_of_its_normal_law() -> None:
-    evidence, adapter = regression(orthogonal=False), linear("laplace", prior_scale=0.2)
-    train(adapter, evidence, 20)
-    adapter.after_training(evidence)
+    data, adapter = regression(orthogonal=False), linear("laplace", prior_scale=0.2)
+    train(adapter, data, 20)
+    adapter.after_training(data)
     law = torch.distributions.MultivariateNormal(
         adapter.posterior.location, adapter.posterior.factor @ adapter.posterior.factor.mT
     )
@@ -394,8 +394,8 @@ def test_the_predictive_law_is_right_where_it_is_known() -> None:
         bound = torch.full((2,), torch.inf)
         pipeline = MarginalPredictor(module, model, (-bound, bound), 64, 0, posterior_draws=256)
         forecast = seen.past()[:, -1:]  # what the frozen model says of the median
-        module.solve(Evidence(seen.past(), seen.future(), forecast, torch.zeros(20)), choose=True)
-        law, parts = pipeline.predict(new)
+        module.solve(RegressionData(seen.past(), seen.future(), forecast, torch.zeros(20)), choose=True)
+        law, parts = pipeline.law(new)
         x, y = forecast[:, 0].double(), seen.future()[:, 0].double()
         last = new.past()[:, -1].double()
         exact = BayesianRegression.fit(x, y, 1.0, prior=torch.eye(2).double())
@@ -422,10 +422,10 @@ def test_no_width_of_the_prior_is_the_frozen_model(name: str) -> None:
     past, future = torch.randn(60, 20, 3), torch.randn(60, 4, 3)
     adapter.prepare(past.flatten(0, 1))
     forecast = torch.randn(60, 4, adapter.latents)
-    evidence = Evidence(past, future, forecast, torch.arange(60) * 4 // 60)
+    data = RegressionData(past, future, forecast, torch.arange(60) * 4 // 60)
     if adapter.capabilities.closed_form:
-        adapter.solve(evidence, choose=True)
-    adapter.after_training(evidence, lambda z: z[:, -4:])
+        adapter.solve(data, choose=True)
+    adapter.after_training(data, lambda z: z[:, -4:])
     base = make(adapter.base, adapter.base_options).build(3).eval()
     base.prepare(past.flatten(0, 1))
     z, state = adapter.encode(past, draws=5)
@@ -437,14 +437,14 @@ def test_no_width_of_the_prior_is_the_frozen_model(name: str) -> None:
 
 
 def test_few_draws_have_the_mean_of_all() -> None:
-    evidence, adapter = regression(orthogonal=False), linear("exact", prior_scale=0.2).eval()
-    adapter.solve(evidence, choose=True)
-    state = adapter.encode(evidence.past, draws=4)[1]
-    decoded = adapter.decode(evidence.forecast.expand(4, -1, -1, -1), state)
+    data, adapter = regression(orthogonal=False), linear("exact", prior_scale=0.2).eval()
+    adapter.solve(data, choose=True)
+    state = adapter.encode(data.past, draws=4)[1]
+    decoded = adapter.decode(data.forecast.expand(4, -1, -1, -1), state)
     assert (decoded.std(0) > 0).all()
     base = make("linear", adapter.base_options).build(3)
     base.load_state_dict(adapter.inner.state_dict())
-    expected = base.decode(evidence.forecast.unsqueeze(0), base.encode(evidence.past)[1])[0]
+    expected = base.decode(data.forecast.unsqueeze(0), base.encode(data.past)[1])[0]
     assert_close(decoded.mean(0), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -453,9 +453,11 @@ def test_draws_at_once_are_the_draws_in_turn() -> None:
         adapter = ROSTER[name]().build(3).eval()
         z, state = adapter.encode(torch.randn(4, 20, 3), draws=6)
         x = (state.past - state.location) / state.scale
-        assert_close(z, torch.stack([adapter._one("_encode", state, number, x) for number in range(6)]))
+        assert_close(z, torch.stack([adapter._call_draw("_encode", state, number, x) for number in range(6)]))
         paths = torch.randn(12, 4, 5, adapter.latents)
-        each = [adapter._one("_decode", state, number, own) for number, own in enumerate(paths.unflatten(0, (6, 2)))]
+        each = [
+            adapter._call_draw("_decode", state, number, own) for number, own in enumerate(paths.unflatten(0, (6, 2)))
+        ]
         assert_close(adapter._decode(paths, state), torch.cat(each))
         assert z.std(0).max() > 0
 
@@ -465,8 +467,8 @@ def test_draws_of_a_base_that_writes_in_place_are_taken_in_turn() -> None:
     for guide in ("mean-field", "low-rank", "laplace"):
         adapter = Bayesian(base="flow", sites="*", guide=guide, prior_scale=0.5).build(3).eval()
         past = torch.randn(40, 20, 3)
-        evidence = Evidence(past, torch.randn(40, 4, 3), past[:, -4:], torch.zeros(40))
-        adapter.after_training(evidence, lambda z: z[:, -4:])
+        data = RegressionData(past, torch.randn(40, 4, 3), past[:, -4:], torch.zeros(40))
+        adapter.after_training(data, lambda z: z[:, -4:])
         z, state = adapter.encode(past, draws=6)
         assert z.shape == (6, 40, 20, 3)
         assert_close(adapter.decode(z, state), past.expand(6, -1, -1, -1), rtol=1e-3, atol=1e-3)  # a flow each

@@ -79,10 +79,10 @@ FORECASTS = [
     ([*EIGHT, "--recipe", "family.yaml"], "did you mean 'residual'?"),
     (
         [*EIGHT, "--recipe", "untrained.yaml"],
-        "the recipe 'untrained.yaml' says learning_rate=0.1, which is for training",
+        "the preset 'untrained.yaml' sets learning_rate=0.1, which is for training",
     ),
     ([*EIGHT, "--probe-head"], "probe_head=True is for models whose head is untrained"),
-    ([*EIGHT, "--recipe", "series.csv"], "the recipe 'series.csv' must be a mapping"),
+    ([*EIGHT, "--recipe", "series.csv"], "the preset 'series.csv' must be a mapping"),
     ([*EIGHT, "--recipe", "drift.yaml", "--family", "linear"], "give one of them"),
     (["series.csv", "--from", "run"], "expected a folder that Adapter.save wrote"),
     (["series.csv", "--from", "nowhere"], "nowhere is no folder"),

@@ -302,7 +302,7 @@ class TestCovariates:
         assert result.exit_code == 0, result.stderr
         about = json.loads((files / "static" / "scores.json").read_text())
         assert about["settings"]["static"] == ["kind"]
-        assert "(apart by kind)" in about["adapter"]["stages"]["covariates"]
+        assert "(differs by kind)" in about["adapter"]["stages"]["covariates"]
         saved = [
             "--from",
             files / "static" / "adapter",

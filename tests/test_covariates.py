@@ -114,7 +114,7 @@ def test_a_past_covariate_that_leads_the_target_lowers_the_crps() -> None:
     series["ahead"] = series["driver"].shift(-H)
     assert score(series, "a", past_covariates=["ahead"]) < 0.7 * score(series, "a")
     stages = adapter().fit(series[:1300], target=["a", "b"], past_covariates="ahead").summary().stages
-    assert stages["covariates"] == "past ahead: encoded beside the targets"
+    assert stages["covariates"] == "past ahead: encoded with the targets"
 
 
 def test_the_calendar_tells_a_day_of_the_week() -> None:
@@ -141,7 +141,7 @@ def test_the_calendar_costs_no_gain() -> None:
     one, other = (adapter().fit(series, calendar=calendar, **roles) for calendar in (False, True))
     said = other.summary().stages["covariates"]
     assert "known driver, the calendar: used for 1 of 2 channels" in said
-    assert said.endswith("; the calendar: not used beside them, for no further gain is sure")
+    assert said.endswith("; the calendar: not used beside them, no further significant gain")
     ahead = pd.DataFrame({"driver": 9.0}, pd.date_range(series.index[-1], periods=H + 1, freq="h")[1:])
     np.testing.assert_array_equal(other.predict(future=ahead).samples, one.predict(future=ahead).samples)
 
@@ -185,7 +185,7 @@ def test_without_an_effect_all_numbers_are_those_without_covariates() -> None:
     plain = adapter().fit(series[["a", "b"]])
     known = adapter().fit(series[["a", "b", "noise"]], known_covariates=["noise"])
     assert not known.fitted_.effect.weights.any()
-    assert "known noise: not used, for no gain is sure" in str(known.summary())
+    assert "known noise: not used, no significant gain" in str(known.summary())
     ahead = pd.DataFrame({"noise": 0.0}, pd.date_range(series.index[-1], periods=H + 1, freq="h")[1:])
     forecast = known.predict(future=ahead)
     np.testing.assert_array_equal(forecast.samples, plain.predict().samples)
@@ -225,9 +225,9 @@ def test_only_targets_leave(family: str) -> None:
     assert forecast.band(0.8)[0].shape == (H, 1) and list(forecast.history) == ["a"]
     assert one.scale_.shape == one.location_.shape == (1,)
     assert set(forecast.variance_parts()["channel"]) == {"a"} and np.isfinite(forecast.samples).all()
-    assert "past b, noise: encoded beside the targets" in one.summary().stages["covariates"]
+    assert "past b, noise: encoded with the targets" in one.summary().stages["covariates"]
     gated = adapter(family, **{**options, "gate": True}).fit(series[:600], target="a", past_covariates=["b", "noise"])
-    assert gated.summary().stages["covariates"] == "past b, noise: left out, for no gain is sure"
+    assert gated.summary().stages["covariates"] == "past b, noise: left out, no significant gain"
     alone = adapter(family, **{**options, "gate": True}).fit(series[["a"]][:600])
     np.testing.assert_array_equal(gated.predict(series[:650]).samples, alone.predict(series[:650]).samples)
     one.update(series[600:])

@@ -15,7 +15,7 @@ from torch.distributions import Normal
 from torch.testing import assert_close
 
 from adapts import Adapter
-from adapts.adapters import AdapterModule, Ensemble, Evidence, State, make
+from adapts.adapters import AdapterModule, Ensemble, RegressionData, State, make
 from adapts.data.panel import Panel
 from adapts.data.windows import Windows
 from adapts.testing.families import AdapterConformance
@@ -92,13 +92,13 @@ def train(adapter: AdapterModule, past: Tensor, future: Tensor, steps: int = 8, 
     adapter.eval()
 
 
-def evidence(count: int = 240) -> Evidence:
+def regression_data(count: int = 240) -> RegressionData:
     past = torch.randn(count, 24, 3)
     median = torch.randn(count, 5, 3)
     future = median @ (torch.eye(3) + 0.3 * torch.randn(3, 3)) + past[:, -1:] + 0.3 * torch.randn(count, 5, 3)
     fold = torch.arange(count) * 5 // count
     fold[::48] = -1
-    return Evidence(past, future, median, fold)
+    return RegressionData(past, future, median, fold)
 
 
 # ---------------------------------------------------------------------------------------------------- one, or several
@@ -106,7 +106,7 @@ def evidence(count: int = 240) -> Evidence:
 
 @pytest.mark.parametrize("name", ["identity", "projection", "linear", "dropout", "vae", "residual"])
 def test_an_ensemble_of_one_is_its_member(name: str) -> None:
-    past, future, solved = windows(), torch.randn(6, 5, 3), evidence()
+    past, future, solved = windows(), torch.randn(6, 5, 3), regression_data()
     one, member = built(Ensemble(member=name, members=1)), built(make(name))
     for adapter in (one, member):
         if adapter.capabilities.closed_form:
@@ -120,8 +120,11 @@ def test_an_ensemble_of_one_is_its_member(name: str) -> None:
         assert_close(ours, theirs)
         assert_close(one.divergence(state), member.divergence(own))
         assert_close(one.encode_future(future, state), member.encode_future(future, own))
-    assert_close(one.spread(past), member.spread(past))
-    for declared in ("latents", "objective", "beta"):
+    assert_close(one.reference_variance(past), member.reference_variance(past))
+    for declared in (
+        "observed_latents", "mixes_channels", "needs_forecast", "latents", "closed_form", "stochastic",
+        "stochastic_latents", "fixed_latents", "beta",
+    ):  # fmt: skip
         assert getattr(one, declared) == getattr(member, declared), declared
     names = dict.fromkeys(("found_later", "undecayed", "of_likelihood"), ())  # these bear the prefixes of members
     assert replace(one.capabilities, **names) == replace(member.capabilities, **names)
@@ -173,7 +176,7 @@ def test_an_ensemble_of_one_is_fitted_as_its_member(name: str) -> None:
 
 @pytest.mark.parametrize("free", ["decoder", "both"])
 def test_every_member_has_the_posterior_of_its_own_latents(free: str) -> None:
-    problem = evidence()
+    problem = regression_data()
 
     def through(z: Tensor) -> Tensor:  # a frozen model that repeats the last steps
         return z[:, -5:]
@@ -181,13 +184,13 @@ def test_every_member_has_the_posterior_of_its_own_latents(free: str) -> None:
     options = bayesian("laplace", free=free)
     ensemble = built(Ensemble(member="bayesian", members=3, member_options=options, distance=0.3))
     assert isinstance(ensemble, Ensemble)
-    alone = copy.deepcopy(ensemble.each)
+    alone = copy.deepcopy(ensemble.built_members)
     medians = [through(member.encode(problem.past)[0][0]) for member in alone]
     if free == "both":
-        with pytest.raises(ValueError, match="latent channels of their own"):
+        with pytest.raises(ValueError, match="each member has its own latent channels"):
             ensemble.after_training(problem)
     ensemble.after_training(replace(problem, forecast=medians[0].detach()), through)
-    for number, (member, other) in enumerate(zip(ensemble.each, alone, strict=True)):
+    for number, (member, other) in enumerate(zip(ensemble.built_members, alone, strict=True)):
         other.after_training(replace(problem, forecast=medians[number].detach()), through)
         assert member.capabilities.stochastic
         assert_close(member.state_dict(), other.state_dict(), rtol=1e-3, atol=1e-4)
@@ -202,7 +205,7 @@ def test_members_are_penalised_for_their_own_surrogates() -> None:
     state.forecast = torch.randn(6, 5, 3)
     medians = torch.randn(2, 6, 5, 6)
     each = []
-    for member, own in zip(ensemble.each, medians, strict=True):
+    for member, own in zip(ensemble.built_members, medians, strict=True):
         _, alone = member.encode(past)
         alone.forecast = state.forecast
         each.append(member.penalty(own[None], future, alone))
@@ -243,9 +246,9 @@ def test_trained_together_equals_each_trained_alone(name: str) -> None:
     past, future = windows(), torch.randn(6, 5, 3)
     ensemble = built(FAMILIES[name])
     assert isinstance(ensemble, Ensemble)
-    alone = copy.deepcopy(ensemble.each)
+    alone = copy.deepcopy(ensemble.built_members)
     train(ensemble, past, future, share=ensemble.members)  # its loss is the members' mean
-    for member, other in zip(ensemble.each, alone, strict=True):
+    for member, other in zip(ensemble.built_members, alone, strict=True):
         before = copy.deepcopy(other.state_dict())
         train(other, past, future)
         assert_close(member.state_dict(), other.state_dict(), rtol=1e-4, atol=1e-5)
@@ -262,7 +265,7 @@ def test_draw_m_is_member_m() -> None:
         decoded, state = forecast(ensemble, past, draws=20)
         assert state.draws == ensemble.members
         assert len(decoded.unique(dim=0)) == ensemble.members
-        for number, member in enumerate(ensemble.each):
+        for number, member in enumerate(ensemble.built_members):
             assert_close(decoded[number], forecast(member, past)[0][0])
 
 
@@ -279,12 +282,12 @@ def test_members_with_gains_of_their_own_normalise_for_themselves() -> None:
     past = windows()
     ensemble = built(Ensemble(members=3, member_options={"affine": True}, distance=0.3))
     assert isinstance(ensemble, Ensemble)
-    gains = torch.stack([member.log_gain for member in ensemble.each])
+    gains = torch.stack([member.log_gain for member in ensemble.built_members])
     assert (gains[1:] != 0).all()
     past[0] = torch.randn(24, 3)  # missing cells are filled as the first member sees them
     for mode in (True, False):
         decoded, _ = forecast(ensemble.train(mode), past)
-        for number, member in enumerate(ensemble.each):
+        for number, member in enumerate(ensemble.built_members):
             assert_close(decoded[number], forecast(member, past)[0][0], rtol=1e-4, atol=1e-4)
 
 
@@ -293,7 +296,7 @@ def test_members_with_gains_of_their_own_normalise_for_themselves() -> None:
 
 @pytest.mark.parametrize("name", ["linear decoder", "residual"])
 def test_closed_form_members_differ_by_the_blocks_they_saw_and_need_one_pass(name: str) -> None:
-    ensemble, problem = built(FAMILIES[name]), evidence()
+    ensemble, problem = built(FAMILIES[name]), regression_data()
     assert isinstance(ensemble, Ensemble)
     for choose in (True, False):  # no folds are told where nothing is chosen
         ensemble.solve(problem if choose else replace(problem, fold=torch.empty(0)), choose=choose)
@@ -316,10 +319,10 @@ def test_the_spread_of_bootstrapped_members_is_the_standard_error() -> None:
         _, state = ensemble.encode(past)
         future = (median + torch.randn(count, 4, 2)) * state.scale + state.location
         fold = torch.arange(count) * 5 // count
-        for member in ensemble.each:
+        for member in ensemble.built_members:
             member.strength.fill_(0.0)  # least squares
-        ensemble.solve(Evidence(past, future, median, fold), choose=False)
-        weights = torch.stack([member.decoder.data for member in ensemble.each])
+        ensemble.solve(RegressionData(past, future, median, fold), choose=False)
+        weights = torch.stack([member.decoder.data for member in ensemble.built_members])
         scatter.append(weights.var(0))
         errors.append(weights[0].square())
     expected = 1 / (4 * count)  # the variance of a least squares coefficient
@@ -328,9 +331,9 @@ def test_the_spread_of_bootstrapped_members_is_the_standard_error() -> None:
 
 def test_a_few_windows_or_one_fold_are_no_trouble() -> None:
     for count, folds in ((3, 1), (8, 2), (30, 1)):
-        whole = evidence()
+        whole = regression_data()
         fold = torch.arange(count) * folds // count
-        part = Evidence(whole.past[:count], whole.future[:count], whole.forecast[:count], fold)
+        part = RegressionData(whole.past[:count], whole.future[:count], whole.forecast[:count], fold)
         for name in ("linear decoder", "residual"):
             ensemble = built(FAMILIES[name])
             ensemble.solve(part, choose=True)
@@ -354,7 +357,7 @@ def test_random_projections_have_seeds_of_their_own() -> None:
 
 
 def test_what_is_saved_restores_every_member() -> None:
-    past, problem = windows(), evidence()
+    past, problem = windows(), regression_data()
     for name in ("linear", "linear decoder", "residual", "vae"):
         ensemble = built(FAMILIES[name])
         if ensemble.capabilities.closed_form:
@@ -394,7 +397,7 @@ def test_a_family_that_cannot_be_stacked_is_taken_in_turn() -> None:
     for way in (True, False):
         ensemble = built(Ensemble(member="autoencoder", members=2, vectorised=way))
         assert isinstance(ensemble, Ensemble)
-        for member in ensemble.each:
+        for member in ensemble.built_members:
             member.encoder.append(Branching())
         train(ensemble, past, future)
         results.append(ensemble.state_dict())
@@ -422,7 +425,7 @@ def test_members_are_trained_in_one_pass() -> None:
     windows = Windows(Panel.of(rows), np.zeros(40, int), np.arange(24, 64), 24, 5)
     ensemble, together = Ensemble(member="autoencoder", members=2).build(2).eval(), set[bool]()
     assert isinstance(ensemble, Ensemble)
-    for member in ensemble.each:
+    for member in ensemble.built_members:
         member.encoder.append(Noting(together))
     training = AdapterTraining(ensemble, SeasonalModel(season=6, prediction_length=5))
     options = {"max_epochs": 1, "enable_progress_bar": False}

@@ -112,8 +112,8 @@ def test_a_fit_takes_the_options_that_were_set(fitted: Adapter) -> None:
 #: Options with which no adapter can be made, and words of the answer.
 UNFIT = {
     "a support of one number": ({"support": 0}, "support=(low, high) of two numbers with low < high"),
-    "a channel's support of one": ({"support": {"a": 0}}, "or a mapping of channels to such, got {'a': 0}"),
-    "half a support": ({"support": (0, None)}, "infinite where there is no bound"),
+    "a channel's support of one": ({"support": {"a": 0}}, "or a mapping of channels to such pairs, got {'a': 0}"),
+    "half a support": ({"support": (0, None)}, "infinite without a bound"),
     "a support of text": ({"support": "01"}, "got '01'"),
     "a learning rate of text": ({"family": "linear", "learning_rate": "a"}, "learning_rate to be a positive number"),
     "an endless learning rate": ({"family": "linear", "learning_rate": np.inf}, "learning_rate to be a positive"),

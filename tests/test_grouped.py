@@ -241,7 +241,7 @@ def test_an_update_goes_to_each_group_or_to_none(fitted: GroupedAdapter, caplog:
     before = ours.predict()
     gap = plain(330)
     gap = gap[(gap["region"] != "") | (gap["timestamp"] > "2024-01-14 03:00")]
-    with pytest.raises(ValueError, match="group '': update expects the rows of 'd' to go on at"):
+    with pytest.raises(ValueError, match="group '': update expects the rows of 'd' to continue at"):
         ours.update(gap)
     assert_same(ours.predict(), before)
     with pytest.raises(ValueError, match="got rows of 'z'"):

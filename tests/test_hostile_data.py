@@ -106,7 +106,7 @@ def test_an_update_fills_no_gap_that_is_long_beside_the_new_rows() -> None:
     known = pd.DataFrame({"a": np.arange(100.0)}, index=pd.date_range("2024", periods=100, freq="h"))
     days = known.set_axis(pd.date_range(known.index[-1] + pd.Timedelta("1h"), periods=100, freq="D"), axis=0)
     later = Panel.of(days, frequency="h", regularise=True)
-    with pytest.raises(ValueError, match="regularise=True puts 2277 missing rows among the 100 new ones of '0'"):
+    with pytest.raises(ValueError, match="regularise=True adds 2277 missing rows to the 100 new ones of '0'"):
         extend(Panel.of(known), later, filled=True)
     few = Panel.of(days[:5], frequency="h", regularise=True)
     assert extend(Panel.of(known), few, filled=True).lengths == (100 + 97,)

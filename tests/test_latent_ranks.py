@@ -213,7 +213,7 @@ class TestChoice:
     def test_dependence_that_differs_by_window_is_told_by_the_latent_paths(self, chosen):
         assert chosen.fitted_.latent_ranks
         said = chosen.summary().stages["confirmation"]
-        assert "latent copula kept (joint score on 60 windows against independence: kronecker" in said
+        assert "latent copula selected (joint score on 60 windows against independence: kronecker" in said
         law = chosen.joint_distribution(windows_of(chosen, 40))
         assert law.copula.windows == 40
         found = rank_correlation(law.sample(200)).mean(1)
@@ -222,7 +222,7 @@ class TestChoice:
     def test_dependence_that_the_decoder_does_not_know_is_told_by_past_errors(self):
         adapter = fit(Projection(latent_channels=1), in_pairs())
         said = adapter.summary().stages["confirmation"]
-        assert not adapter.fitted_.latent_ranks and " latent +" in said and "latent copula kept" not in said
+        assert not adapter.fitted_.latent_ranks and " latent +" in said and "latent copula selected" not in said
         last = last_windows(adapter.fitted_.panel, context_length=adapter.context_length_, prediction_length=HORIZON)
         assert adapter.joint_distribution(last).copula is adapter.fitted_.copula
 

@@ -11,7 +11,7 @@ import torch
 from seasonal import LEVELS
 from torch import Tensor
 
-from adapts.adapters import AdapterModule, Evidence, Identity, Linear, Projection, State
+from adapts.adapters import AdapterModule, Identity, Linear, Projection, RegressionData, State
 from adapts.adapters.base import window_statistics
 from adapts.foundation import FoundationModel
 from adapts.statistics.ridge import blocked_folds
@@ -42,14 +42,14 @@ class TestReducedRankDecoder(AdapterConformance):
     def family(self, request: pytest.FixtureRequest) -> AdapterModule:
         return Linear(free="decoder", rank=1, normalisation=request.param)
 
-    def evidence(self, adapter: AdapterModule) -> tuple[Evidence, State]:
-        windows, state = super().evidence(adapter)  # all channels miss the same share of the first latent one
+    def regression_data(self, adapter: AdapterModule) -> tuple[RegressionData, State]:
+        windows, state = super().regression_data(adapter)  # all channels miss the same share of the first latent one
         return replace(windows, future=windows.future + 0.5 * windows.forecast[..., :1]), state
 
 
-def evidence(past: Tensor, future: Tensor, forecast: Tensor) -> Evidence:
+def regression_data(past: Tensor, future: Tensor, forecast: Tensor) -> RegressionData:
     origin = 10 * torch.arange(len(past))
-    return Evidence(past, future, forecast, blocked_folds(origin, torch.zeros_like(origin), 10, 5))
+    return RegressionData(past, future, forecast, blocked_folds(origin, torch.zeros_like(origin), 10, 5))
 
 
 def minimise(loss, parameters: list[Tensor]) -> None:
@@ -74,18 +74,18 @@ def test_closed_form_decoder_finds_the_mixing_and_equals_a_long_gradient_run() -
     forecast = torch.randn(300, 10, 4)
     future = (forecast @ mixing + 0.05 * torch.randn(300, 10, 4)) * scale + location
     linear = Linear(free="decoder").build(channels=4)
-    linear.solve(evidence(past, future, forecast), choose=True)
+    linear.solve(regression_data(past, future, forecast), choose=True)
     torch.testing.assert_close(torch.eye(4) + linear.decoder, mixing, atol=0.02, rtol=0)
 
     decoder = torch.eye(4, requires_grad=True)
     minimise(lambda: (forecast @ decoder * scale + location - future).square().mean(), [decoder])
     linear.strength.fill_(0.0)
-    linear.solve(evidence(past, future, forecast), choose=False)
+    linear.solve(regression_data(past, future, forecast), choose=False)
     torch.testing.assert_close(torch.eye(4) + linear.decoder.data, decoder.data, atol=1e-3, rtol=0)
 
 
-def problem(normalisation: str, latents: int = 4) -> tuple[Linear, Evidence, Tensor, Tensor]:
-    r"""A decoder to solve for, its evidence, and regressors and targets as they stand in its squared error."""
+def problem(normalisation: str, latents: int = 4) -> tuple[Linear, RegressionData, Tensor, Tensor]:
+    r"""A decoder to solve for, its data, and regressors and targets as they stand in its squared error."""
     past = torch.randn(60, 30, 4).cumsum(1) + 5
     future = past[:, -1:] + torch.randn(60, 10, 4)
     linear = Linear(free="decoder", normalisation=normalisation, latent_channels=latents).build(channels=4)
@@ -93,7 +93,7 @@ def problem(normalisation: str, latents: int = 4) -> tuple[Linear, Evidence, Ten
     forecast = torch.randn(60, 10, latents)
     location, scale = window_statistics(past) if normalisation == "window" else (torch.zeros(4), torch.ones(60, 1, 4))
     target = future - location - forecast @ linear.directions.mT * scale
-    return linear, evidence(past, future, forecast), forecast[..., None] * scale[..., None, :], target
+    return linear, regression_data(past, future, forecast), forecast[..., None] * scale[..., None, :], target
 
 
 @pytest.mark.parametrize("latents", [2, 4])
@@ -137,7 +137,7 @@ def test_a_rank_that_binds_nothing_chooses_as_well_as_none(normalisation: str) -
     error = {}
     for rank in (None, 1, 4):
         linear = Linear(free="decoder", normalisation=normalisation, rank=rank).build(channels=4)
-        linear.solve(evidence(past, future, forecast), choose=True)
+        linear.solve(regression_data(past, future, forecast), choose=True)
         error[rank] = float((torch.eye(4) + linear.decoder - mixing).square().sum())
     assert error[1] < error[None]  # what is known to be of rank one is found with less noise
     assert abs(error[4] - error[None]) < 0.2 * error[None]
@@ -149,7 +149,7 @@ def test_closed_form_decoder_stays_at_identity_on_noise(rank: int | None) -> Non
     location, scale = window_statistics(past)
     future = forecast * scale + location + 3 * torch.randn(200, 10, 4)
     linear = Linear(free="decoder", rank=rank).build(channels=4)
-    linear.solve(evidence(past, future, forecast), choose=True)
+    linear.solve(regression_data(past, future, forecast), choose=True)
     harm = (forecast @ linear.decoder * scale).square().mean() / (3**2)
     assert harm < 0.005
 
@@ -307,7 +307,7 @@ def test_five_latents_forecast_eight_channels_and_leave_out_the_noise_between_th
     if adapter.capabilities.closed_form:
         past, future = cut(rows, torch.arange(LENGTH, 1500, 5))
         latents = model.predict(adapter.encode(past)[0][0].mT.flatten(0, 1), HORIZON)[:, model.median_index]
-        adapter.solve(evidence(past, future, latents.unflatten(0, (len(past), -1)).mT), choose=True)
+        adapter.solve(regression_data(past, future, latents.unflatten(0, (len(past), -1)).mT), choose=True)
     origins = torch.arange(1600, 1980, 3)
     past, future = cut(rows, origins)[0], cut(truth, origins)[1]
     frozen = Projection(normalisation=normalisation).build(channels=8)  # of full rank: this model's own forecasts

@@ -173,7 +173,7 @@ def test_fit_trains_the_head_and_the_loaded_model_never_changes() -> None:
     assert model.fingerprint() == before
     assert fitted.model is model
     off = adapter(model=model, probe_head=False).fit(series())
-    assert off.summary().stages["probe"] == "probe_head=False, the head stays as it came"
+    assert off.summary().stages["probe"] == "probe_head=False, the head stays untrained"
     truth = series(808)[800:]
     errors = [np.abs(each.predict().mean - truth).mean() for each in (fitted, off)]
     assert errors[0] < 0.6 * errors[1]
@@ -216,7 +216,9 @@ def test_too_few_windows_leave_the_head_as_it_is() -> None:
 
 
 def test_the_option_is_for_such_models_alone() -> None:
-    with pytest.raises(ValueError, match="probe_head=True is for models whose head is untrained, seasonal-12 is none"):
+    with pytest.raises(
+        ValueError, match="probe_head=True is for models whose head is untrained, seasonal-12 has no such head"
+    ):
         adapter(model=SeasonalModel(), probe_head=True).fit(series())
     with pytest.raises(ValueError, match="probe_head to be True, False or None, got 'yes'"):
         adapter(probe_head="yes")

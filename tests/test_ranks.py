@@ -123,4 +123,4 @@ class TestChoice:
         for series, kept in ((shops, "empirical"), (alone, "independent")):
             options = {"prediction_length": 7, "context_length": 56, "support": (0, np.inf)}
             said = Adapter("identity", **options).fit(series[:2000]).summary().stages["confirmation"]
-            assert f"{kept} copula kept" in said
+            assert f"{kept} copula selected" in said

@@ -113,15 +113,15 @@ def test_what_a_recipe_leaves_out_is_empty(recipe) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("family: linear", "the recipe 'mine' lacks the key 'when'; it needs family, when"),
-        ("family: linear\nwhen: x\noption: {}", r"no key of the recipe 'mine' is called 'option'; .*mean 'options'\?"),
+        ("family: linear", "the preset 'mine' lacks the key 'when'; it needs family, when"),
+        ("family: linear\nwhen: x\noption: {}", r"no key of the preset 'mine' is called 'option'; .*mean 'options'\?"),
         (
             "family: linear\nwhen: x\noptions: 3",
             r"the key 'options', which should be a valid dictionary, got 3 \(int\)",
         ),
         (
             "family: linear\nwhen: x\npaper: {title: t, year: 2025}",
-            "the recipe 'mine' lacks the key 'paper.url'; it needs title, year, url",
+            "the preset 'mine' lacks the key 'paper.url'; it needs title, year, url",
         ),
         ("- family", "must be a mapping of keys to values, got list"),
         ("family: [", "the adapter 'mine' .* is not valid YAML"),
@@ -163,7 +163,7 @@ def test_training_that_a_recipe_says_and_nothing_does_is_refused(tmp_path) -> No
     path = tmp_path / "mine.yaml"
     for line in ("objective: mse", "learning_rate: 0.1", "horizon_weights: 0.9"):
         path.write_text(f"family: residual\ntraining: {{{line}}}")
-        with pytest.raises(ValueError, match=r"the recipe '.*mine.yaml' says .*, which is for .* nothing trains Resid"):
+        with pytest.raises(ValueError, match=r"the preset '.*mine.yaml' sets .*, which is for .* nothing trains Resid"):
             Adapter(path, prediction_length=3)
     path.write_text("family: linear\ntraining: {objective: mse}")
     assert Adapter(path, prediction_length=3).objective is None

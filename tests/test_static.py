@@ -83,7 +83,7 @@ def test_the_slopes_of_both_kinds_are_found(fitted: Adapter) -> None:
     assert effect.names == ("price",) and effect.static == ("kind=down", "kind=up")
     common, down, up = (effect.weights[:, 0] / effect.scale[0] * fitted.scale_[0]).tolist()
     assert common + up == pytest.approx(1, abs=0.05) and common + down == pytest.approx(-1, abs=0.05)
-    assert str(fitted.summary()).count("(apart by kind)") == 1
+    assert str(fitted.summary()).count("(differs by kind)") == 1
     ahead = shops()
     dearer = ahead.assign(price=ahead["price"] + 1)
     moved = samples(fitted.predict(future=dearer)) - samples(fitted.predict(future=ahead))
@@ -106,7 +106,7 @@ def test_noise_changes_no_bit(effect: float) -> None:
     table["noise"] = table["item_id"].map(dict(zip(table["item_id"].unique(), [3, 1, 4, 1, 5, 9, 2, 6], strict=True)))
     one, other = adapter().fit(table, **ROLES), adapter().fit(table, static=["luck", "noise"], **ROLES)
     said = other.summary().stages["covariates"]
-    assert said == one.summary().stages["covariates"] + "; static luck, noise: not used, for no gain is sure"
+    assert said == one.summary().stages["covariates"] + "; static luck, noise: not used, no significant gain"
     assert said.startswith("known price: used for 1 of 1" if effect else "known price: not used")
     ahead = {"future": shops()}
     np.testing.assert_array_equal(samples(other.predict(**ahead)), samples(one.predict(**ahead)))

@@ -163,7 +163,7 @@ def test_options_that_do_not_go_together_are_refused_trials() -> None:
     both = (frame["family__free"] == "encoder") & frame["family__tied"]
     assert refused.any()
     assert (refused == both).all()
-    assert frame.loc[refused, "error"].str.contains("ties the decoder to the encoder").all()
+    assert frame.loc[refused, "error"].str.contains("with tied=True expects free='both'").all()
     assert frame.loc[refused, "loss"].isna().all()
 
 
@@ -328,8 +328,11 @@ def test_the_latent_channels_of_past_covariates_are_searched_too() -> None:
         ({"context_length": []}, r"got \[\]"),
         ({"learning_rate": (1e-4, 1e-2, "lin")}, r"\(low, high, 'log'\)"),
         ({"context_length": (0, 8, "log")}, "to lie above 0"),
-        ({"prediction_length": [8, 24]}, "prediction_length is not searched, trials would answer other questions"),
-        ({"gate": [True, False]}, "gate is not searched, it comes after what is scored"),
+        (
+            {"prediction_length": [8, 24]},
+            "prediction_length is not searched, trials with different values are not comparable",
+        ),
+        ({"gate": [True, False]}, "gate is not searched, it applies after the scored step"),
         ({"family": ["pca"], "learning_rate": [0.1]}, "nothing trains .* by gradient"),
         ({}, "expects space to map options"),
     ],
@@ -342,5 +345,5 @@ def test_what_cannot_be_searched(space: dict[str, Any], message: str) -> None:
 def test_other_mistakes() -> None:
     with pytest.raises(ValueError, match="trials to be a positive integer, got 0"):
         tune(adapter(), series(), {"context_length": [48]}, trials=0)
-    with pytest.raises(ValueError, match="the validation rows hold no target of 8 steps"):
+    with pytest.raises(ValueError, match="the validation rows hold no window of 8 target steps"):
         tune(adapter(), series(60), {"context_length": [48]}, trials=1)

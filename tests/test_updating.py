@@ -9,7 +9,7 @@ import torch
 from seasonal import SeasonalModel
 
 from adapts import Adapter
-from adapts.adapters import Evidence, Residual
+from adapts.adapters import RegressionData, Residual
 from adapts.data.panel import Panel
 from adapts.data.windows import Windows
 
@@ -90,7 +90,7 @@ def test_values_that_were_revised_stay_and_a_warning_tells(caplog) -> None:
     revised = series()[900:1010]
     revised.iloc[7:9, 1] += 1.0
     other.update(revised)
-    assert f"2 values of '0' differ from those known, the first at {revised.index[7]}" in caplog.text
+    assert f"2 values of '0' differ from the fitted ones, the first at {revised.index[7]}" in caplog.text
     same(one, other)
 
 
@@ -148,20 +148,20 @@ def test_the_correction_learns_as_if_all_windows_had_been_there() -> None:
     past = torch.randn(300, 40, 3, generator=generator)
     future = past[:, -1:].roll(1, -1) + 0.1 * torch.randn(300, H, 3, generator=generator)
     future[::17, 2, 1] = math.nan
-    all_of_them = Evidence(past, future, torch.zeros(300, H, 3), torch.arange(300) // 60)
+    all_of_them = RegressionData(past, future, torch.zeros(300, H, 3), torch.arange(300) // 60)
 
-    def some(which: slice) -> Evidence:
-        return Evidence(*(getattr(all_of_them, name)[which] for name in ("past", "future", "forecast", "fold")))
+    def some(which: slice) -> RegressionData:
+        return RegressionData(*(getattr(all_of_them, name)[which] for name in ("past", "future", "forecast", "fold")))
 
     online, batch = (Residual().build(3) for _ in range(2))
     for module in (online, batch):
         module.prepare(past.flatten(0, 1))
         module.solve(some(slice(200)), choose=True)
     before = online.weights.clone()
-    online.learn(some(slice(200, 230)))
-    online.learn(some(slice(230, 300)))
+    online.partial_fit(some(slice(200, 230)))
+    online.partial_fit(some(slice(230, 300)))
     assert torch.equal(online.weights, before)
-    online.settle()
+    online.refit()
     batch.solve(all_of_them, choose=False)
     assert not torch.allclose(online.weights, before, atol=1e-3)
     torch.testing.assert_close(online.weights, batch.weights, atol=1e-4, rtol=1e-3)
@@ -179,7 +179,7 @@ def test_an_update_teaches_the_correction_in_as_many_calls_as_one_likes(tmp_path
             many.save(tmp_path / "between")
             many = Adapter.load(tmp_path / "between", foundation_model=SeasonalModel())
     same(one, many)
-    assert "the correction learned from" in one.summary().stages["update"]
+    assert "the correction was refit with" in one.summary().stages["update"]
     # At its own rows' end it forecasts otherwise than the one that learned nothing, and nothing else was trained.
     fresh = fitted.predict(rows[:1260])
     assert np.abs(one.predict().mean - fresh.mean).max() > 1e-4
@@ -188,7 +188,9 @@ def test_an_update_teaches_the_correction_in_as_many_calls_as_one_likes(tmp_path
 
 def test_what_cannot_be_taken_up_leaves_all_as_it_was(fitted: Adapter) -> None:
     before = fitted.predict()
-    with pytest.raises(ValueError, match="go on at 2024-02-11 16:00:00, got 2024-02-11 17:00:00: give all rows since"):
+    with pytest.raises(
+        ValueError, match="continue at 2024-02-11 16:00:00, got 2024-02-11 17:00:00: pass all rows since"
+    ):
         fitted.update(series()[1001:1010])
     with pytest.raises(ValueError, match="missing: b; not fitted: c"):
         fitted.update(series()[1000:1010].rename(columns={"b": "c"}))

@@ -1,7 +1,7 @@
 r"""Adapter families, one per file, and their registry."""
 
 from .autoencoder import Autoencoder
-from .base import AdapterModule, Evidence, State, families, make, register
+from .base import AdapterModule, RegressionData, State, families, make, register
 from .bayesian import Bayesian
 from .dropout import Dropout
 from .ensemble import Ensemble
@@ -20,7 +20,7 @@ __all__ = [
     "Bayesian",
     "Dropout",
     "Ensemble",
-    "Evidence",
+    "RegressionData",
     "Flow",
     "Identity",
     "Linear",

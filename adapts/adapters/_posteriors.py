@@ -16,7 +16,7 @@ from torch.distributions import kl_divergence
 from .._random import seeded
 from ..persistence.tensors import taken
 from ..statistics.bayesian import BayesianRegression, draw_deviation
-from .base import AdapterModule, Evidence
+from .base import AdapterModule, RegressionData
 from .linear import Linear
 from .residual import Residual
 
@@ -32,7 +32,7 @@ class Posterior(nn.Module):
     r"""Abstract posterior of the deviations of weights from the values that the family holds."""
 
     @property
-    def known(self) -> bool:
+    def is_fitted(self) -> bool:
         r"""Whether the posterior is available: fitted, or trained from the start."""
         return True
 
@@ -138,7 +138,7 @@ class Laplace(Posterior):
         # (P, P), (P,) if diagonal, or empty before it is fitted
         self.register_buffer("factor", torch.empty(0, dtype=torch.float32))
 
-    def settle(self, curvature: Tensor) -> None:
+    def fit(self, curvature: Tensor) -> None:
         r"""Set the curvature of the likelihood, with shape :math:`(P, P)`, or its diagonal, :math:`(P,)`."""
         precision = self.width**-2
         if curvature.ndim == 1:
@@ -152,22 +152,22 @@ class Laplace(Posterior):
     def require_sound(self, family: AdapterModule) -> None:
         size = len(self.location)
         shape = {1: (size,), 2: (size, size)}.get(self.factor.ndim, ())
-        taken({"factor": self.factor}, "factor", torch.float32, shape if self.known else (0,))
+        taken({"factor": self.factor}, "factor", torch.float32, shape if self.is_fitted else (0,))
 
     @property
-    def known(self) -> bool:
+    def is_fitted(self) -> bool:
         return self.factor.numel() > 0
 
     def _draw(self, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         location = self.unit * self.location
-        if not self.known:
+        if not self.is_fitted:
             return location, location.new_zeros(count, len(location))
         normal = _normal((count, len(location)), location, generator)
         return location, self.unit * (normal @ self.factor.mT if self.factor.ndim == 2 else normal * self.factor)
 
     def divergence(self) -> Tensor:
         square = (self.location / self.width).square().sum()
-        if not self.known:  # minus the prior's log density, so that training finds the mode
+        if not self.is_fitted:  # minus the prior's log density, so that training finds the mode
             return 0.5 * square
         diagonal = self.factor.diagonal() if self.factor.ndim == 2 else self.factor
         variance_term = (
@@ -192,7 +192,7 @@ class Exact(Posterior):
             self.register_buffer(name, torch.empty(0, dtype=torch.float32))
         self.register_buffer("block", torch.empty(0, dtype=torch.long))
 
-    def settle(self, problems: Iterator[Problem]) -> None:
+    def fit(self, problems: Iterator[Problem]) -> None:
         r"""Compute the posterior of each channel's regression."""
         factors, shapes, rates, distance = [], [], [], 0.0
         for problem in problems:
@@ -227,11 +227,11 @@ class Exact(Posterior):
         taken(state, "distance", torch.float32, ())
 
     @property
-    def known(self) -> bool:
+    def is_fitted(self) -> bool:
         return self.factor.numel() > 0
 
     def _draw(self, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        if not self.known:
+        if not self.is_fitted:
             return self.factor.new_zeros(0), self.factor.new_empty(count, 0)
         drawn = self.factor.new_empty(count, len(self.factor), self.factor.shape[-1], len(self.block))  # (M, D, p, q)
         for number in range(self.factor.shape[1]):
@@ -243,7 +243,7 @@ class Exact(Posterior):
         return drawn.new_zeros(drawn.shape[1]), drawn
 
     def divergence(self) -> Tensor:
-        return self.distance if self.known else self.factor.new_zeros(())
+        return self.distance if self.is_fitted else self.factor.new_zeros(())
 
 
 class Problem(NamedTuple):
@@ -277,12 +277,12 @@ def solved_weights(family: AdapterModule) -> str | None:
     return "weights" if isinstance(family, Residual) else None
 
 
-def regressions(family: Linear | Residual, evidence: Evidence) -> Iterator[Problem]:
+def regressions(family: Linear | Residual, data: RegressionData) -> Iterator[Problem]:
     r"""Yield the regressions of a family's `solve`, with the strengths selected there."""
     if isinstance(family, Linear):
-        location, scale = family._statistics(evidence.past)
-        latent = evidence.forecast.double()
-        residual = (evidence.future.double() - location) / scale - latent @ family.directions.mT.double()  # (n, H, D)
+        location, scale = family._statistics(data.past)
+        latent = data.forecast.double()
+        residual = (data.future.double() - location) / scale - latent @ family.directions.mT.double()  # (n, H, D)
         for channel in range(family.channels):
             observed = ~residual[..., channel].isnan()
             weight = torch.where(observed, scale[..., channel].double(), 0.0).unsqueeze(-1)  # (n, H, 1)
@@ -294,16 +294,16 @@ def regressions(family: Linear | Residual, evidence: Evidence) -> Iterator[Probl
             yield Problem(channel, gram, x.mT @ y, y.square().sum(0), observed.sum().expand(1), typical, precision,
                            torch.zeros(1, dtype=torch.long))  # fmt: skip
         return
-    own, joint = family._regressors(evidence.past, evidence.forecast)
-    horizon, blocks = evidence.future.shape[1], family.strength.shape[1]
+    own, joint = family._regressors(data.past, data.forecast)
+    horizon, blocks = data.future.shape[1], family.strength.shape[1]
     block = torch.arange(horizon) * blocks // horizon
     for channel in range(family.channels):
-        equations = family.equations(channel, own, joint, evidence)
+        equations = family.equations(channel, own, joint, data)
         gram, cross, gap = equations.sums()
         # For a horizon step observed a fraction r of the time, data and prior precision count r times: as if all were
         # observed with a noise of variance 1 / r.
         inflation = family.inflation(gram, gap)
-        observed = (~evidence.future[..., channel].isnan()).sum(0)
+        observed = (~data.future[..., channel].isnan()).sum(0)
         typical = gram.diagonal()[: own.shape[-1]].mean().clamp(min=1e-12)
         fractions = family.share[channel].unsqueeze(-1).repeat(1, len(gram))
         fractions[:, : own.shape[-1]] = 1.0

@@ -2,7 +2,7 @@ r"""Base classes of adapter families: hyperparameters, checks, missing cells, wi
 
 from __future__ import annotations
 
-__all__ = ["AdapterModule", "Evidence", "Normalised", "State", "families", "make", "register"]
+__all__ = ["AdapterModule", "RegressionData", "Normalised", "State", "families", "make", "register"]
 
 import copy
 import math
@@ -63,7 +63,9 @@ def register(name: str) -> Callable[[_Family], _Family]:
     def enter(family: _Family) -> _Family:
         holder = _ROSTER.get(name)
         if holder is not None and holder.__qualname__ != family.__qualname__:
-            raise ValueError(f"the adapter name {name!r} is held by {holder.__module__}.{holder.__qualname__}")
+            raise ValueError(
+                f"the adapter name {name!r} belongs to {holder.__module__}.{holder.__qualname__}: choose another"
+            )
         family.family = name
         _ROSTER[name] = family
         return family
@@ -123,7 +125,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class RegressionData:
     r"""Regression data of a closed form: windows, their targets and the frozen model's forecasts.
 
     Arguments:
@@ -280,9 +282,9 @@ class AdapterModule(nn.Module):
         Raises:
             ValueError: If the family has other tensors.
         """
-        own = {name: kind_of(tensor) for name, tensor in self.state_dict().items()}
-        require_names(f"the family {self.family!r}", kinds, own)
-        for name, kind in own.items():
+        expected = {name: kind_of(tensor) for name, tensor in self.state_dict().items()}
+        require_names(f"the family {self.family!r}", kinds, expected)
+        for name, kind in expected.items():
             if kinds[name] != kind and name not in self.capabilities.found_later:
                 raise ValueError(
                     f"the family {self.family!r} has the tensor {name!r} as {written(kind)}, got {written(kinds[name])}"
@@ -317,25 +319,25 @@ class AdapterModule(nn.Module):
         self.covariance.copy_(made_definite(pairwise_covariance(rows)))
         self._prepare(rows)
 
-    def solve(self, evidence: Evidence, *, choose: bool) -> None:
+    def solve(self, data: RegressionData, *, choose: bool) -> None:
         r"""Compute the parameters in closed form, for families that have one.
 
         Arguments:
-            evidence: The windows to solve on.
-            choose: Whether to select the ridge strengths by blocked cross-validation over `evidence.fold`; otherwise
+            data: The windows to solve on.
+            choose: Whether to select the ridge strengths by blocked cross-validation over `data.fold`; otherwise
                 those selected before are used.
         """
         raise NotImplementedError(f"{type(self).__name__} has no closed form")
 
-    def learn(self, evidence: Evidence) -> None:
-        r"""Add windows to the regression data, for the next `settle`; for recursive families.
+    def partial_fit(self, data: RegressionData) -> None:
+        r"""Add windows to the regression data, for the next `refit`; for recursive families.
 
         Arguments:
-            evidence: New windows, later than those of `solve` and of earlier calls.
+            data: New windows, later than those of `solve` and of earlier calls.
         """
         raise NotImplementedError(f"{type(self).__name__} is not recursive")
 
-    def settle(self) -> None:
+    def refit(self) -> None:
         r"""Refit on all windows so far with the selected strengths; for recursive families."""
         raise NotImplementedError(f"{type(self).__name__} is not recursive")
 
@@ -406,8 +408,8 @@ class AdapterModule(nn.Module):
                       "(samples, batch, time, {K})")  # fmt: skip
         if len(paths) % state.draws:
             raise ValueError(
-                f"{type(self).__name__}.decode shares paths out over {state.draws} draws, and {len(paths)} paths "
-                f"are no multiple of that"
+                f"{type(self).__name__}.decode expects a multiple of {state.draws} paths, as many for each draw, got "
+                f"{len(paths)} paths"
             )
         if self.capabilities.observed_latents:
             return self._decode(paths, state)
@@ -453,7 +455,7 @@ class AdapterModule(nn.Module):
 
     def after_training(
         self,
-        evidence: Evidence,
+        data: RegressionData,
         through: Callable[[Tensor], Tensor] | None = None,
         *,
         horizon_weights: float = 1.0,
@@ -461,7 +463,7 @@ class AdapterModule(nn.Module):
         r"""Fit what gradients do not train; nothing by default.
 
         Arguments:
-            evidence: The train windows, with the frozen model's median forecasts of the latent channels.
+            data: The train windows, with the frozen model's median forecasts of the latent channels.
             through: The frozen model as a differentiable map from latent pasts, with shape :math:`(b, L, K)`, to their
                 median forecasts, with shape :math:`(b, H, K)`.
             horizon_weights: The weight of each horizon step relative to the step before, as in training.
@@ -480,7 +482,7 @@ class AdapterModule(nn.Module):
         """
         return None
 
-    def spread(self, past: Tensor) -> Tensor:
+    def reference_variance(self, past: Tensor) -> Tensor:
         r"""Return the windows' variances, the reference of the noise variance added to the predictive distribution.
 
         Arguments:
@@ -592,7 +594,7 @@ def require_size(family: AdapterModule, weights: int) -> None:
     if weights > MOST_WEIGHTS:
         sizes = ", ".join(f"{name}={shown(x)}" for name, x in family.options().items() if isinstance(x, int | Mapping))
         raise ValueError(
-            f"{type(family).__name__} would have {shown(weights)} weights, at most {MOST_WEIGHTS} are taken: pass "
+            f"{type(family).__name__} would have {shown(weights)} weights, at most {MOST_WEIGHTS} are allowed: pass "
             f"fewer channels, or smaller options{f' ({sizes})' if sizes else ''}"
         )
 

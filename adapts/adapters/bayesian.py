@@ -20,9 +20,9 @@ from ..batching import slices
 from ..errors import shown
 from ..persistence.tensors import Kind
 from ._posteriors import FOUND, Exact, Laplace, Posterior, Variational, regressions, solved_weights
-from .base import AdapterModule, Evidence, State, fill_missing, make, register, require_size
+from .base import AdapterModule, RegressionData, State, fill_missing, make, register, require_size
 from .capabilities import Capabilities
-from .ensemble import InTurn, within
+from .ensemble import Concatenated, resolve_family
 from .linear import Linear
 from .residual import Residual
 
@@ -110,16 +110,16 @@ class Bayesian(AdapterModule):
     posterior: Posterior
     names: tuple[str, ...]  # of the drawn weights
     _trained: tuple[str, ...]  # of the weights that gradients train as point estimates
-    _reached: frozenset[str]  # of the weights that change the latent channels
+    _latent_weights: frozenset[str]  # of the weights that change the latent channels
     #: Whether `torch.vmap` supports the family; it does not if the family writes in place.
     _stackable = True
 
     def _check(self) -> None:
-        self.names, self._trained, self._reached = (), (), frozenset()
-        self.base, self.base_options = within(self, "base")
+        self.names, self._trained, self._latent_weights = (), (), frozenset()
+        self.base, self.base_options = resolve_family(self, "base")
         if self.base in ("bayesian", "ensemble"):
             raise ValueError(
-                f"Bayesian expects a base of weights of its own, got {self.base!r}: "
+                f"Bayesian expects a base that is neither 'bayesian' nor 'ensemble', got {self.base!r}: "
                 "for an ensemble of Bayesian adapters pass member='bayesian' to Ensemble"
             )
         self.inner = make(self.base, self.base_options)
@@ -150,13 +150,14 @@ class Bayesian(AdapterModule):
     @property
     def capabilities(self) -> Capabilities:
         inner = self.inner.capabilities.inside(["inner."])
+        trained = self._latent_weights.intersection((*self.names, *self._trained))
         return replace(
             inner,
-            fixed_latents=not (inner.stochastic_latents or self._reached.intersection((*self.names, *self._trained))),
+            fixed_latents=not (inner.stochastic_latents or trained),
             closed_form=self.guide == "exact",
             # before the posterior is fitted, the family's own weights are used
-            stochastic=self.channels == 0 or inner.stochastic or self.posterior.known,
-            stochastic_latents=inner.stochastic_latents or bool(self._reached.intersection(self.names)),
+            stochastic=self.channels == 0 or inner.stochastic or self.posterior.is_fitted,
+            stochastic_latents=inner.stochastic_latents or bool(self._latent_weights.intersection(self.names)),
             supports_updates=False,
             fits_after_training=self.guide == "laplace",
             found_later=(*inner.found_later, *(f"posterior.{name}" for name in FOUND)),
@@ -179,8 +180,8 @@ class Bayesian(AdapterModule):
     def latent_levels(self, u: Tensor) -> Tensor:
         return self.inner.latent_levels(u)
 
-    def spread(self, past: Tensor) -> Tensor:
-        return self.inner.spread(past)
+    def reference_variance(self, past: Tensor) -> Tensor:
+        return self.inner.reference_variance(past)
 
     # ------------------------------------------------------------------ construction
 
@@ -189,7 +190,7 @@ class Bayesian(AdapterModule):
 
     def _build(self, channels: int) -> None:
         self.inner = self.inner.build(channels)
-        self._reached, influential = self._trace_weights()
+        self._latent_weights, influential = self._trace_weights()
         self.names = self._select_sites(influential)
         self._trained = tuple(
             name for name, weight in self.inner.named_parameters() if weight.requires_grad and name not in self.names
@@ -212,7 +213,7 @@ class Bayesian(AdapterModule):
             channels, {name.removeprefix(prefix): kind for name, kind in kinds.items() if name.startswith(prefix)}
         )
         if self.rank is not None and (factor not in kinds or kinds[factor][1][-1:] != (self.rank,)):
-            raise ValueError(f"Bayesian has rank={shown(self.rank)}, and the tensor {factor!r} another")
+            raise ValueError(f"Bayesian has rank={shown(self.rank)}, but the tensor {factor!r} has another rank")
 
     def require_sound(self, context_length: int, prediction_length: int) -> None:
         super().require_sound(context_length, prediction_length)
@@ -228,18 +229,18 @@ class Bayesian(AdapterModule):
             names = [name for name, _ in self.inner.named_parameters() if name not in ("log_gain", "offset")]
         if self.guide == "laplace":  # forecasts have no curvature in weights that do not change them
             names = [name for name in names if name in influential]
-        chosen = set()
+        selected = set()
         for site in self.sites:
             # "decoder.*" matches the parameters of a module `decoder`, and a single matrix `decoder`
-            found = {name for name in names if fnmatchcase(name, site) or fnmatchcase(f"{name}.", site)}
-            if not found:
-                known = ", ".join(names) or "none"
+            matches = {name for name in names if fnmatchcase(name, site) or fnmatchcase(f"{name}.", site)}
+            if not matches:
+                drawable = ", ".join(names) or "none"
                 raise ValueError(
                     f"the site {shown(site)} matches no weight that guide={self.guide!r} can draw of {self.base!r}; "
-                    f"these are: {known}"
+                    f"these are: {drawable}"
                 )
-            chosen |= found
-        return tuple(name for name in names if name in chosen)
+            selected |= matches
+        return tuple(name for name in names if name in selected)
 
     def _trace_weights(self) -> tuple[frozenset[str], frozenset[str]]:
         r"""Find by gradients which weights change the latent channels, and which change forecasts."""
@@ -270,24 +271,24 @@ class Bayesian(AdapterModule):
         self.inner.prepare(rows)
 
     @torch.no_grad()
-    def solve(self, evidence: Evidence, *, choose: bool) -> None:
+    def solve(self, data: RegressionData, *, choose: bool) -> None:
         if not isinstance(self.posterior, Exact):
-            super().solve(evidence, choose=choose)
+            super().solve(data, choose=choose)
             return
-        self.inner.solve(evidence, choose=choose)
+        self.inner.solve(data, choose=choose)
         assert isinstance(self.inner, Linear | Residual)
         if self.prior_scale is not None:
-            for problem in regressions(self.inner, evidence):
+            for problem in regressions(self.inner, data):
                 self.inner.strength[problem.channel] = self.prior_scale**-2 / problem.typical
             if isinstance(self.inner, Residual):
                 self.inner.share.fill_(1.0)
         if choose or self.prior_scale is not None:  # refit, now also on windows in no fold
-            self.inner.solve(evidence, choose=False)
-        self.posterior.settle(regressions(self.inner, evidence))
+            self.inner.solve(data, choose=False)
+        self.posterior.fit(regressions(self.inner, data))
 
     def after_training(
         self,
-        evidence: Evidence,
+        data: RegressionData,
         through: Callable[[Tensor], Tensor] | None = None,
         *,
         horizon_weights: float = 1.0,
@@ -299,7 +300,7 @@ class Bayesian(AdapterModule):
         steps find the mode from wherever training stopped.
 
         Arguments:
-            evidence: The train windows, with the frozen model's median forecasts of the latent channels.
+            data: The train windows, with the frozen model's median forecasts of the latent channels.
             through: The frozen model as a differentiable map from latent pasts, with shape :math:`(b, L, K)`, to their
                 median forecasts, with shape :math:`(b, H, K)`; required where a drawn weight changes the latent
                 channels.
@@ -312,14 +313,17 @@ class Bayesian(AdapterModule):
         if not isinstance(self.posterior, Laplace):
             return
         if self.capabilities.stochastic_latents and through is None:
-            raise ValueError("the weights drawn change the latent channels: pass the frozen model as 'through'")
+            raise ValueError(
+                "Bayesian.after_training needs the frozen model, as drawn weights change the latent channels: "
+                "pass it as 'through'"
+            )
         was_training = self.training
         self.eval()
         location = self.posterior.location.data
         full = len(location) <= FULL and not self.capabilities.stochastic_latents
-        numbers = evidence.future[0].numel() * len(location) if full else MAX_NUMBERS // 32
-        batches = [_rows(evidence, part) for part in slices(len(evidence.past), numbers, MAX_NUMBERS)]
-        horizon = evidence.future.shape[1]
+        numbers = data.future[0].numel() * len(location) if full else MAX_NUMBERS // 32
+        batches = [_rows(data, part) for part in slices(len(data.past), numbers, MAX_NUMBERS)]
+        horizon = data.future.shape[1]
         step_weights = horizon_weights ** torch.arange(horizon, dtype=torch.float64).unsqueeze(-1)  # (H, 1)
         step_weights = step_weights / step_weights.mean()
         energy, inverse_noise = self._energy(batches, location, through, step_weights)
@@ -336,11 +340,11 @@ class Bayesian(AdapterModule):
                 energy = lower
         else:
             curvature = self._diagonal(batches, location, through, inverse_noise)
-        self.posterior.settle(curvature)
+        self.posterior.fit(curvature)
         self.train(was_training)
 
     def _forecast_function(
-        self, batch: Evidence, through: Callable[[Tensor], Tensor] | None
+        self, batch: RegressionData, through: Callable[[Tensor], Tensor] | None
     ) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         r"""Return forecasts of train windows as a function of the weights' deviations, and the windows' scales."""
         state = self._state(batch)
@@ -349,7 +353,7 @@ class Bayesian(AdapterModule):
     @torch.no_grad()
     def _energy(
         self,
-        batches: list[Evidence],
+        batches: list[RegressionData],
         location: Tensor,
         through: Callable[[Tensor], Tensor] | None,
         step_weights: Tensor,
@@ -368,7 +372,7 @@ class Bayesian(AdapterModule):
 
     def _gauss_newton(
         self,
-        batches: list[Evidence],
+        batches: list[RegressionData],
         location: Tensor,
         curvature: Tensor,
         energy: Tensor,
@@ -397,7 +401,7 @@ class Bayesian(AdapterModule):
         return energy, inverse_noise
 
     @torch.enable_grad()
-    def _gradient(self, batches: list[Evidence], location: Tensor, inverse_noise: Tensor) -> Tensor:
+    def _gradient(self, batches: list[RegressionData], location: Tensor, inverse_noise: Tensor) -> Tensor:
         r"""Return the gradient of the log likelihood in the weights' deviations, :math:`(P,)`."""
         gradient = torch.zeros(len(location), dtype=torch.float64)
         for batch in batches:
@@ -408,7 +412,7 @@ class Bayesian(AdapterModule):
             gradient -= torch.autograd.grad(0.5 * error.square().sum(), free)[0].double()
         return gradient
 
-    def _curvature(self, batches: list[Evidence], location: Tensor, inverse_noise: Tensor) -> Tensor:
+    def _curvature(self, batches: list[RegressionData], location: Tensor, inverse_noise: Tensor) -> Tensor:
         r"""Return the likelihood's Gauss-Newton curvature, :math:`(P, P)`."""
         curvature = torch.zeros(len(location), len(location), dtype=torch.float64)
         for batch in batches:
@@ -421,7 +425,7 @@ class Bayesian(AdapterModule):
 
     def _diagonal(
         self,
-        batches: list[Evidence],
+        batches: list[RegressionData],
         location: Tensor,
         through: Callable[[Tensor], Tensor] | None,
         inverse_noise: Tensor,
@@ -443,7 +447,7 @@ class Bayesian(AdapterModule):
                 curvature += gradient.double().square() / PROBES
         return curvature
 
-    def _state(self, batch: Evidence) -> State:
+    def _state(self, batch: RegressionData) -> State:
         r"""Return the state of train windows, with the family's own draws but no drawn weights."""
         generator = torch.Generator().manual_seed(0)
         state = State(batch.past, *self._statistics(batch.past), generator=generator, forecast=batch.forecast)
@@ -482,8 +486,8 @@ class Bayesian(AdapterModule):
     def _encode(self, x: Tensor, state: State) -> Tensor:
         if not self.capabilities.stochastic_latents:
             return self.inner._encode(x, self._draw_state(state, 0))
-        if self.inner.capabilities.stochastic or state.draws == 1:
-            latents = [self._one("_encode", state, number, x) for number in range(state.draws)]
+        if self.inner.stochastic or state.draws == 1:
+            latents = [self._call_draw("_encode", state, number, x) for number in range(state.draws)]
             return torch.stack([z[0] if z.ndim == 4 else z for z in latents])
         return self._call_all("_encode", state, x, None)
 
@@ -497,34 +501,36 @@ class Bayesian(AdapterModule):
         Returns:
             The latent targets, with shape :math:`(B, H, K)`.
         """
-        latent: Tensor = self._one("encode_future", state, 0, y)
+        latent: Tensor = self._call_draw("encode_future", state, 0, y)
         return latent
 
     def _decode(self, z: Tensor, state: State) -> Tensor:
         z = z.unflatten(0, (state.draws, -1))  # (M, S / M, B, H, K)
-        if self.inner.capabilities.stochastic or state.draws == 1:
-            return torch.cat([self._one("_decode", state, number, paths) for number, paths in enumerate(z)])
+        if self.inner.stochastic or state.draws == 1:
+            return torch.cat([self._call_draw("_decode", state, number, paths) for number, paths in enumerate(z)])
         return self._call_all("_decode", state, z, 0).flatten(0, 1)
 
     def divergence(self, state: State) -> Tensor:
-        numbers = range(state.draws if self.inner.capabilities.stochastic else 1)
-        return torch.stack([self._one("divergence", state, number) for number in numbers]).mean(0)
+        numbers = range(state.draws if self.inner.stochastic else 1)
+        return torch.stack([self._call_draw("divergence", state, number) for number in numbers]).mean(0)
 
     def weight_divergence(self) -> Tensor:
         return self.posterior.divergence()
 
     def penalty(self, forecast: Tensor, future: Tensor, state: State) -> Tensor:
         penalties = [
-            self._one("penalty", state, number, draw_forecast.unsqueeze(0), future)
+            self._call_draw("penalty", state, number, draw_forecast.unsqueeze(0), future)
             for number, draw_forecast in enumerate(forecast)
         ]
         return torch.stack(penalties).mean()
 
     def likelihood(self, prediction: Tensor, state: State) -> Distribution | None:
         paths = prediction.unflatten(0, (state.draws, -1))
-        distributions = [self._one("likelihood", state, number, draw_paths) for number, draw_paths in enumerate(paths)]
+        distributions = [
+            self._call_draw("likelihood", state, number, draw_paths) for number, draw_paths in enumerate(paths)
+        ]
         declared = [distribution for distribution in distributions if distribution is not None]
-        return InTurn(declared) if len(declared) > 1 else next(iter(declared), None)
+        return Concatenated(declared) if len(declared) > 1 else next(iter(declared), None)
 
     # ------------------------------------------------------------------ the family with drawn weights
 
@@ -548,7 +554,7 @@ class Bayesian(AdapterModule):
             for name, prior_mean, deviation in zip(self.names, prior_means, deviations, strict=True)
         }
 
-    def _one(self, method: str, state: State, number: int, *values: Tensor) -> Any:
+    def _call_draw(self, method: str, state: State, number: int, *values: Tensor) -> Any:
         r"""Call a method of the family with the weights of one draw."""
         draw_state = self._draw_state(state, number)
         with _BOUND:
@@ -561,19 +567,21 @@ class Bayesian(AdapterModule):
         r"""Call a method of the family with the weights of all draws, :math:`(M, \ldots)`, in one pass if possible."""
         draw_state, call = self._draw_state(state, 0), _Method(self.inner, method)
 
-        def call_draw(drawn: Tensor, x: Tensor) -> Tensor:
+        def with_weights(drawn: Tensor, x: Tensor) -> Tensor:
             result: Tensor = torch.func.functional_call(call, self._weights(drawn), (x, draw_state))
             return result
 
         if self._stackable:
             try:
                 with _BOUND:
-                    result: Tensor = torch.vmap(call_draw, in_dims=(0, dim))(state.drawn[_WEIGHTS], x)
+                    result: Tensor = torch.vmap(with_weights, in_dims=(0, dim))(state.drawn[_WEIGHTS], x)
                 return result
             except RuntimeError:  # vmap cannot batch this family; any other error is raised again by the calls in turn
                 self._stackable = False
         numbers = range(state.draws)
-        return torch.stack([self._one(method, state, number, x if dim is None else x[number]) for number in numbers])
+        return torch.stack(
+            [self._call_draw(method, state, number, x if dim is None else x[number]) for number in numbers]
+        )
 
 
 class _Method(nn.Module):
@@ -595,10 +603,10 @@ def _changing(result: Tensor, named: Mapping[str, Tensor]) -> frozenset[str]:
     return frozenset(name for name, gradient in zip(named, gradients, strict=True) if gradient is not None)
 
 
-def _cells(evidence: Evidence, weight: Tensor) -> Tensor:
+def _cells(data: RegressionData, weight: Tensor) -> Tensor:
     r"""Return the factors of the cells' errors, (n, H, D): 0 where a target is missing."""
-    return torch.where(evidence.future.isnan(), 0.0, weight)
+    return torch.where(data.future.isnan(), 0.0, weight)
 
 
-def _rows(evidence: Evidence, rows: slice) -> Evidence:
-    return Evidence(evidence.past[rows], evidence.future[rows], evidence.forecast[rows], evidence.fold[rows])
+def _rows(data: RegressionData, rows: slice) -> RegressionData:
+    return RegressionData(data.past[rows], data.future[rows], data.forecast[rows], data.fold[rows])

@@ -91,13 +91,13 @@ class Dropout(Normalised):
         device = state.past.device if state.generator is None else state.generator.device
         for part, rows in (("encoder", self.channels), ("decoder", self.latents)):
             if self.where in ("both", part):
-                kept = (
+                mask = (
                     torch.rand(
                         state.draws, copies, 1, rows, generator=state.generator, device=device, dtype=torch.float32
                     )
                     >= self.p
                 )
-                state.drawn[part] = kept.to(state.past) / (1 - self.p)  # (M, B or 1, 1, D or K)
+                state.drawn[part] = mask.to(state.past) / (1 - self.p)  # (M, B or 1, 1, D or K)
 
     def _encode(self, x: Tensor, state: State) -> Tensor:
         return self._mix(x, self.directions, self.encoder, state.drawn.get("encoder"))

@@ -2,7 +2,7 @@ r"""Ensembles of any family."""
 
 from __future__ import annotations
 
-__all__ = ["Ensemble", "InTurn", "within"]
+__all__ = ["Ensemble", "Concatenated", "resolve_family"]
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,7 +16,7 @@ from .. import checks
 from ..errors import shown, unknown
 from ..persistence.tensors import Kind
 from ..registry import load_recipe, recipes
-from .base import AdapterModule, Evidence, State, families, make, register
+from .base import AdapterModule, RegressionData, State, families, make, register
 from .capabilities import Capabilities
 
 #: The number of blocks of consecutive windows in the bootstrap of closed-form members.
@@ -75,16 +75,18 @@ class Ensemble(AdapterModule):
     _stackable = True
 
     def _check(self) -> None:
-        self.member, self.member_options = within(self, "member")
+        self.member, self.member_options = resolve_family(self, "member")
         checks.integer("Ensemble expects members", self.members, most=MOST_MEMBERS)
         checks.number("Ensemble expects distance", self.distance, "a number in [0, 1)", lambda x: 0 <= x < 1)
         if self.member == self.family:
-            raise ValueError("Ensemble expects members that are no ensembles: pass more members instead")
+            raise ValueError(
+                "Ensemble expects a member that is no ensemble itself, got member='ensemble': pass more members instead"
+            )
         checks.flag("Ensemble expects vectorised", self.vectorised)
         self._kind = (make(self.member, self.member_options),)  # in a tuple, so that PyTorch registers no submodule
 
     @property
-    def each(self) -> list[AdapterModule]:
+    def built_members(self) -> list[AdapterModule]:
         r"""The members; empty before the ensemble is built."""
         stack = self._modules.get("stack")
         members = stack if isinstance(stack, nn.ModuleList) else ()
@@ -93,7 +95,7 @@ class Ensemble(AdapterModule):
     @property
     def first(self) -> AdapterModule:
         r"""The first member, or an unbuilt one before the ensemble is built."""
-        return (self.each or self._kind)[0]
+        return (self.built_members or self._kind)[0]
 
     # ------------------------------------------------------------------ declarations of the members
 
@@ -164,11 +166,11 @@ class Ensemble(AdapterModule):
 
     def require_sound(self, context_length: int, prediction_length: int) -> None:
         super().require_sound(context_length, prediction_length)
-        for member in self.each:
+        for member in self.built_members:
             member.require_sound(context_length, prediction_length)
 
     def _prepare(self, rows: Tensor) -> None:
-        for number, member in enumerate(self.each):
+        for number, member in enumerate(self.built_members):
             member.prepare(rows)
             generator = torch.Generator().manual_seed(number)
             for parameter in member.parameters():
@@ -176,35 +178,35 @@ class Ensemble(AdapterModule):
                     noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
                     parameter.data += self.distance * noise.to(parameter)
 
-    def solve(self, evidence: Evidence, *, choose: bool) -> None:
+    def solve(self, data: RegressionData, *, choose: bool) -> None:
         if self.members == 1:
-            self.first.solve(evidence, choose=choose)
+            self.first.solve(data, choose=choose)
             return
-        count = len(evidence.past)
+        count = len(data.past)
         blocks = min(BLOCKS, count)
         block = torch.arange(count) * blocks // max(count, 1)
-        for number, member in enumerate(self.each):
+        for number, member in enumerate(self.built_members):
             generator = torch.Generator().manual_seed(number)
             drawn = torch.randint(blocks, (blocks,), generator=generator).sort().values
             indices = torch.cat([torch.where(block == index)[0] for index in drawn])
-            fold = evidence.fold
+            fold = data.fold
             if choose:  # folds of which no block was drawn are removed
                 folds, fold = fold[indices].unique(return_inverse=True)
                 fold = fold - int((folds < 0).any())  # windows in no fold stay at -1
-            sample = Evidence(evidence.past[indices], evidence.future[indices], evidence.forecast[indices], fold)
+            sample = RegressionData(data.past[indices], data.future[indices], data.forecast[indices], fold)
             member.solve(sample, choose=choose)
 
-    def learn(self, evidence: Evidence) -> None:
-        for member in self.each:
-            member.learn(evidence)
+    def partial_fit(self, data: RegressionData) -> None:
+        for member in self.built_members:
+            member.partial_fit(data)
 
-    def settle(self) -> None:
-        for member in self.each:
-            member.settle()
+    def refit(self) -> None:
+        for member in self.built_members:
+            member.refit()
 
     def after_training(
         self,
-        evidence: Evidence,
+        data: RegressionData,
         through: Callable[[Tensor], Tensor] | None = None,
         *,
         horizon_weights: float = 1.0,
@@ -212,7 +214,7 @@ class Ensemble(AdapterModule):
         r"""Fit what gradients do not train in each member; see `AdapterModule.after_training`.
 
         Arguments:
-            evidence: The train windows, with the frozen model's median forecasts of the first member's latent channels.
+            data: The train windows, with the frozen model's median forecasts of the first member's latent channels.
             through: The frozen model as a differentiable map from latent pasts, with shape :math:`(b, L, K)`, to their
                 median forecasts, with shape :math:`(b, H, K)`; required where members have their own latent channels.
             horizon_weights: The weight of each horizon step relative to the step before, as in training.
@@ -223,14 +225,17 @@ class Ensemble(AdapterModule):
         if not self.capabilities.fits_after_training:
             return
         if self.members > 1 and self.capabilities.stochastic_latents and through is None:
-            raise ValueError("the members have latent channels of their own: pass the frozen model as 'through'")
-        for number, member in enumerate(self.each):
-            member_evidence = evidence
+            raise ValueError(
+                "Ensemble.after_training needs the frozen model, as each member has its own latent channels: "
+                "pass it as 'through'"
+            )
+        for number, member in enumerate(self.built_members):
+            member_data = data
             # members with stochastic latents call `through` themselves
             if number and not (self.capabilities.fixed_latents or member.capabilities.stochastic_latents):
                 assert through is not None
-                member_evidence = replace(evidence, forecast=_forecast(member, evidence.past, through))
-            member.after_training(member_evidence, through, horizon_weights=horizon_weights)
+                member_data = replace(data, forecast=_forecast(member, data.past, through))
+            member.after_training(member_data, through, horizon_weights=horizon_weights)
 
     # ------------------------------------------------------------------ encoding and decoding
 
@@ -239,7 +244,7 @@ class Ensemble(AdapterModule):
 
     def _draw(self, state: State) -> None:
         member_draws = []
-        for member in self.each:
+        for member in self.built_members:
             location, scale = member._statistics(state.past)
             member_state = State(state.past, location, scale, state.draws // self.members, generator=state.generator)
             member._draw(member_state)
@@ -278,30 +283,31 @@ class Ensemble(AdapterModule):
 
     def divergence(self, state: State) -> Tensor:
         divergences = [
-            member.divergence(member_state) for member, member_state in zip(self.each, self._states(state), strict=True)
+            member.divergence(member_state)
+            for member, member_state in zip(self.built_members, self._states(state), strict=True)
         ]
         return torch.stack(divergences).mean(0)
 
     def weight_divergence(self) -> Tensor:
-        return torch.stack([member.weight_divergence() for member in self.each]).mean()
+        return torch.stack([member.weight_divergence() for member in self.built_members]).mean()
 
     def penalty(self, forecast: Tensor, future: Tensor, state: State) -> Tensor:
-        members = zip(self.each, forecast.unflatten(0, (self.members, -1)), self._states(state), strict=True)
+        members = zip(self.built_members, forecast.unflatten(0, (self.members, -1)), self._states(state), strict=True)
         return torch.stack(
             [member.penalty(medians, future, member_state) for member, medians, member_state in members]
         ).mean()
 
     def likelihood(self, prediction: Tensor, state: State) -> Distribution | None:
-        members = zip(self.each, prediction.unflatten(0, (self.members, -1)), self._states(state), strict=True)
+        members = zip(self.built_members, prediction.unflatten(0, (self.members, -1)), self._states(state), strict=True)
         distributions = [
             distribution
             for member, paths, member_state in members
             if (distribution := member.likelihood(paths, member_state)) is not None
         ]
-        return InTurn(distributions) if distributions else None
+        return Concatenated(distributions) if distributions else None
 
-    def spread(self, past: Tensor) -> Tensor:
-        return torch.stack([member.spread(past) for member in self.each]).mean(0)
+    def reference_variance(self, past: Tensor) -> Tensor:
+        return torch.stack([member.reference_variance(past) for member in self.built_members]).mean(0)
 
     # ------------------------------------------------------------------ members, vectorised or in turn
 
@@ -320,7 +326,9 @@ class Ensemble(AdapterModule):
         # is not thread-safe.
         if self.capabilities.closed_form or not (self.vectorised and self._stackable and self.training):
             states = self._states(state)
-            results = [getattr(member, name)(*inputs) for member, *inputs in zip(self.each, x, states, strict=True)]
+            results = [
+                getattr(member, name)(*inputs) for member, *inputs in zip(self.built_members, x, states, strict=True)
+            ]
             drawn = {key: torch.stack([member_state.drawn[key] for member_state in states]) for key in states[0].drawn}
             return torch.stack(results), drawn
 
@@ -332,7 +340,9 @@ class Ensemble(AdapterModule):
                 _Method(self.first, name), weights, (member_input, member_state)
             ), member_state.drawn
 
-        member_tensors = [{**dict(member.named_parameters()), **dict(member.named_buffers())} for member in self.each]
+        member_tensors = [
+            {**dict(member.named_parameters()), **dict(member.named_buffers())} for member in self.built_members
+        ]
         weights = {
             f"member.{key}": torch.stack([tensors[key] for tensors in member_tensors]) for key in member_tensors[0]
         }
@@ -346,17 +356,17 @@ class Ensemble(AdapterModule):
         return result
 
 
-def within(owner: AdapterModule, option: str) -> tuple[str, dict[str, Any]]:
+def resolve_family(owner: AdapterModule, option: str) -> tuple[str, dict[str, Any]]:
     r"""Resolve an option to a family name and its options; given options override those of a preset."""
     what = f"{type(owner).__name__} expects {option}"
     name = owner._modules.get(option, getattr(owner, option))  # PyTorch stores it there if it is a module
     given = getattr(owner, f"{option}_options")
     if isinstance(name, AdapterModule):
         default = type(name)().options()
-        own = {key: value for key, value in name.options().items() if value != default[key]}
+        changed = {key: value for key, value in name.options().items() if value != default[key]}
         raise ValueError(
             f"{what} to be the name of a family, got {shown(name)}: pass {option}={name.family!r}, "
-            f"{option}_options={shown(own)}"
+            f"{option}_options={shown(changed)}"
         )
     if not isinstance(name, str):
         raise ValueError(
@@ -398,14 +408,15 @@ class _Method(nn.Module):
         return result
 
 
-class InTurn(Distribution):
+class Concatenated(Distribution):
     r"""Distributions of several members, whose paths are concatenated along the first axis."""
 
-    def __init__(self, laws: list[Distribution]) -> None:
-        self.laws = laws
-        shape = laws[0].batch_shape
-        super().__init__(torch.Size([len(laws) * shape[0], *shape[1:]]), validate_args=False)
+    def __init__(self, distributions: list[Distribution]) -> None:
+        self.distributions = distributions
+        shape = distributions[0].batch_shape
+        super().__init__(torch.Size([len(distributions) * shape[0], *shape[1:]]), validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        values = value.expand(self.batch_shape).chunk(len(self.laws))
-        return torch.cat([law.log_prob(chunk) for law, chunk in zip(self.laws, values, strict=True)])
+        chunks = value.expand(self.batch_shape).chunk(len(self.distributions))
+        pairs = zip(self.distributions, chunks, strict=True)
+        return torch.cat([distribution.log_prob(chunk) for distribution, chunk in pairs])

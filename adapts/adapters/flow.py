@@ -34,8 +34,6 @@ class Flow(Normalised):
 
     Requires zuko: `pip install 'adapts[flow]'`.
 
-    Needs zuko: `pip install 'adapts[flow]'`.
-
     References:
         | AdaPTS (Benechehab et al., 2025), its RealNVP adapter, there with random initial weights
         | https://arxiv.org/abs/2502.10235
@@ -82,7 +80,7 @@ class Flow(Normalised):
             from zuko.flows.coupling import GeneralCouplingTransform
             from zuko.transforms import MonotonicAffineTransform
         except ImportError as error:
-            raise ValueError("the family 'flow' is made of zuko's couplings: pip install 'adapts[flow]'") from error
+            raise ValueError("the family 'flow' needs the package zuko: pip install 'adapts[flow]'") from error
         self.register_buffer("directions", torch.eye(channels, dtype=torch.float32)[:, : self.latents].contiguous())
         self.couplings = nn.ModuleList()
         options = {} if self.latents == 1 else {"hidden_features": [self.hidden] * self.depth, "activation": nn.Tanh}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .. import checks
 from ..statistics.ridge import RidgePath, cross_validated_error
-from .base import Evidence, Normalised, State, register
+from .base import Normalised, RegressionData, State, register
 from .capabilities import Capabilities
 from .projection import check_latent_channels, check_reduction, principal_directions
 
@@ -62,12 +62,12 @@ class Linear(Normalised):
         checks.choice("free part of Linear", self.free, ["both", "encoder", "decoder"])
         checks.flag("Linear expects tied", self.tied)
         if self.tied and self.free != "both":
-            raise ValueError(f"Linear ties the decoder to the encoder, got free={self.free!r}: pass free='both'")
+            raise ValueError(f"Linear with tied=True expects free='both', got free={self.free!r}: pass free='both'")
         checks.integer("Linear expects rank", self.rank, none=True)
         if self.rank is not None and (self.tied or self.free == "encoder"):
             raise ValueError(
-                f"Linear expects a rank only for a decoder of its own, got rank={self.rank} with free={self.free!r}, "
-                f"tied={self.tied}: pass rank=None"
+                f"Linear expects rank=None unless its decoder has its own weights, got rank={self.rank} with "
+                f"free={self.free!r}, tied={self.tied}: pass rank=None"
             )
         if self.affine and self.free == "decoder":
             raise ValueError(
@@ -125,12 +125,12 @@ class Linear(Normalised):
     # ------------------------------------------------------------------ closed form
 
     @torch.no_grad()
-    def solve(self, evidence: Evidence, *, choose: bool) -> None:
-        location, scale = self._statistics(evidence.past)
-        x = evidence.forecast.double()  # (n, H, K)
-        residual = (evidence.future.double() - location) / scale - x @ self.directions.mT.double()  # (n, H, D)
+    def solve(self, data: RegressionData, *, choose: bool) -> None:
+        location, scale = self._statistics(data.past)
+        x = data.forecast.double()  # (n, H, K)
+        residual = (data.future.double() - location) / scale - x @ self.directions.mT.double()  # (n, H, D)
         observed = ~residual.isnan()
-        fold = evidence.fold if choose else torch.zeros(len(x), dtype=torch.long)
+        fold = data.fold if choose else torch.zeros(len(x), dtype=torch.long)
         if self.rank is None:
             for channel in range(self.channels):
                 index = slice(channel, channel + 1)
@@ -141,7 +141,7 @@ class Linear(Normalised):
             self._solve(slice(None), x, residual, weight, observed.all(-1, keepdim=True), fold, choose)
 
     def _solve(
-        self, channels: slice, x: Tensor, y: Tensor, weight: Tensor, seen: Tensor, fold: Tensor, choose: bool
+        self, channels: slice, x: Tensor, y: Tensor, weight: Tensor, observed: Tensor, fold: Tensor, choose: bool
     ) -> None:
         r"""Solve for :math:`q` channels at once, with shared weights of the squared errors.
 
@@ -150,11 +150,11 @@ class Linear(Normalised):
             x: The forecasts of the latent channels, with shape :math:`(n, H, K)`.
             y: The normalised targets minus the projection's forecasts, with shape :math:`(n, H, q)`.
             weight: The square roots of the weights, with shape :math:`(n, 1, 1)`.
-            seen: The observed steps, with shape :math:`(n, H, 1)`.
+            observed: The observed steps, with shape :math:`(n, H, 1)`.
             fold: The fold of each window, -1 for none, with shape :math:`(n,)`.
             choose: Whether to select the strength.
         """
-        x, y = torch.where(seen, weight.double() * x, 0.0), torch.where(seen, weight.double() * y, 0.0)
+        x, y = torch.where(observed, weight.double() * x, 0.0), torch.where(observed, weight.double() * y, 0.0)
         folds = [
             (x[fold == index].flatten(0, 1), y[fold == index].flatten(0, 1)) for index in range(-1, int(fold.max()) + 1)
         ]

@@ -14,7 +14,16 @@ from .. import checks
 from .._random import seeded
 from ..persistence.tensors import taken
 from ..statistics.ridge import RidgePath, cross_validated_error
-from .base import AdapterModule, Evidence, State, fill_missing, register, varies, window_moments, window_statistics
+from .base import (
+    AdapterModule,
+    RegressionData,
+    State,
+    fill_missing,
+    register,
+    varies,
+    window_moments,
+    window_statistics,
+)
 from .capabilities import Capabilities
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.
@@ -24,7 +33,7 @@ LAGS = 96
 #: The age of a lagged step, in steps, at which its regressor is scaled by one half before the ridge.
 AGEING = 12
 #: Candidate scales of the joint regressors before the ridge; with 0 a channel uses only its own past.
-SHARES = (0.0, 0.3, 1.0)
+JOINT_SCALES = (0.0, 0.3, 1.0)
 _BUFFERS = ("basis", "weights", "strength", "share", "gram", "cross", "gap", "guess", "filled")
 #: The number of iterations that impute missing targets in the initial estimate `guess`.
 FILLINGS = 10
@@ -104,8 +113,8 @@ class Residual(AdapterModule):
     basis: Tensor
     weights: Tensor
     strength: Tensor
-    share: Tensor
-    gram: Tensor  # (C, p, p), of the corrected channels; `learn` adds to these sums
+    share: Tensor  # (D, blocks), the selected scale of the joint regressors; the name is a key of saved adapters
+    gram: Tensor  # (C, p, p), of the corrected channels; `partial_fit` adds to these sums
     cross: Tensor  # (C, p, H)
     gap: Tensor  # (C, H), the summed weights of missing targets
     guess: Tensor  # (D, p, H), the coefficients that impute missing targets
@@ -183,9 +192,9 @@ class Residual(AdapterModule):
         return torch.cat([regressors, constant], 1).permute(2, 0, 1), regressors.flatten(1)
 
     @torch.no_grad()
-    def solve(self, evidence: Evidence, *, choose: bool) -> None:
-        own, joint = self._regressors(evidence.past, evidence.forecast)
-        horizon = evidence.future.shape[1]
+    def solve(self, data: RegressionData, *, choose: bool) -> None:
+        own, joint = self._regressors(data.past, data.forecast)
+        horizon = data.future.shape[1]
         if choose:
             count = min(self.components, *joint.shape)
             with seeded(0):  # the randomised decomposition uses the global generator
@@ -194,13 +203,13 @@ class Residual(AdapterModule):
             self.strength = torch.full((self.channels, blocks), torch.inf, dtype=torch.float64)
             self.share = torch.zeros_like(self.strength)
         self.weights = own.new_zeros(self.channels, own.shape[-1] + self.basis.shape[1], horizon)
-        fold = evidence.fold if choose else torch.zeros(len(joint), dtype=torch.long)
+        fold = data.fold if choose else torch.zeros(len(joint), dtype=torch.long)
         if choose:
             self.guess = torch.zeros_like(self.weights)
         folds = [fold == index for index in range(int(fold.max()) + 1)]
         statistics: list[tuple[Tensor, ...]] = []
         for channel in range(self.channels):
-            equations = self.equations(channel, own, joint, evidence)
+            equations = self.equations(channel, own, joint, data)
             fold_equations = [Equations(*(tensors[part] for tensors in equations)) for part in folds]
             sums = [index.sums() for index in fold_equations]
             if choose:
@@ -217,19 +226,19 @@ class Residual(AdapterModule):
             torch.stack(tensors).float() if tensors else torch.empty(0, dtype=torch.float32)
             for tensors in (zip(*statistics, strict=True) if statistics else [()] * 4)
         )
-        self.settle()
+        self.refit()
 
     @torch.no_grad()
-    def learn(self, evidence: Evidence) -> None:
-        own, joint = self._regressors(evidence.past, evidence.forecast)
+    def partial_fit(self, data: RegressionData) -> None:
+        own, joint = self._regressors(data.past, data.forecast)
         for index, channel in enumerate(self._correcting):
-            equations = self.equations(channel, own, joint, evidence)
+            equations = self.equations(channel, own, joint, data)
             sums = *equations.sums(), equations.filled(self.guess[channel].double())
             for total, added in zip((self.gram, self.cross, self.gap, self.filled), sums, strict=True):
                 total[index] += added.float()
 
     @torch.no_grad()
-    def settle(self) -> None:
+    def refit(self) -> None:
         for index, channel in enumerate(self._correcting):
             sums = (total[index].double() for total in (self.gram, self.cross, self.gap, self.filled))
             gram, cross = self.completed(channel, *sums)
@@ -239,11 +248,11 @@ class Residual(AdapterModule):
         r"""Return the ridge solution (p, H) at the selected strengths, divided by the inflation of the sums."""
         blocks, typical = self._blocks(cross.shape[1]), self._typical(gram)
         solution = torch.zeros_like(cross)
-        for share in SHARES:
-            selected = (self.share[channel] == share)[blocks]  # (H,)
+        for joint_scale in JOINT_SCALES:
+            selected = (self.share[channel] == joint_scale)[blocks]  # (H,)
             if not bool(selected.any()):
                 continue
-            scaling = self._scaling(len(gram), share)
+            scaling = self._scaling(len(gram), joint_scale)
             path = RidgePath(gram * scaling * scaling.mT, cross * scaling)
             strength = self.strength[channel][blocks] * typical / inflation  # (H,)
             solution += torch.where(selected, path.solve(strength) * scaling, 0.0)
@@ -274,11 +283,11 @@ class Residual(AdapterModule):
         r"""Return the block index of each horizon step, (H,)."""
         return torch.arange(horizon) * min(self.lead_blocks, horizon) // horizon
 
-    def equations(self, channel: int, own: Tensor, joint: Tensor, evidence: Evidence) -> Equations:
+    def equations(self, channel: int, own: Tensor, joint: Tensor, data: RegressionData) -> Equations:
         r"""Return a channel's regression, each window weighted by its scale."""
-        residual = evidence.future[..., channel] - evidence.forecast[..., channel]  # (n, H)
+        residual = data.future[..., channel] - data.forecast[..., channel]  # (n, H)
         x = torch.cat([own[channel], joint @ self.basis], -1).double()
-        unit = window_statistics(evidence.past)[1][:, :, channel].double()  # (n, 1)
+        unit = window_statistics(data.past)[1][:, :, channel].double()  # (n, 1)
         observed = ~residual.isnan()
         informative = observed.any(1, keepdim=True)  # windows without any observed target carry no information
         x = torch.where(informative, x * unit.sqrt(), 0.0)
@@ -295,9 +304,9 @@ class Residual(AdapterModule):
         own_count = gram.shape[-1] - self.basis.shape[1]
         return gram.diagonal()[:own_count].mean().clamp(min=1e-12)
 
-    def _scaling(self, regressors: int, share: float) -> Tensor:
-        r"""Return the factors (p, 1) of the regressors: 1 for own ones, `share` for joint ones."""
-        scaling = torch.full((regressors, 1), share, dtype=torch.float64)
+    def _scaling(self, regressors: int, joint_scale: float) -> Tensor:
+        r"""Return the factors (p, 1) of the regressors: 1 for own ones, `joint_scale` for joint ones."""
+        scaling = torch.full((regressors, 1), joint_scale, dtype=torch.float64)
         scaling[: regressors - self.basis.shape[1]] = 1.0
         return scaling
 
@@ -307,8 +316,8 @@ class Residual(AdapterModule):
         square = torch.stack([equations.y.square().sum(0) for equations in fold_equations])
         blocks, strengths = self._blocks(cross.shape[-1]), STRENGTHS * self._typical(gram.sum(0))
         best = torch.zeros(int(blocks.max()) + 1, dtype=torch.float64).index_add_(0, blocks, square.sum(0))
-        for share in SHARES:
-            scaling = self._scaling(gram.shape[-1], share)
+        for joint_scale in JOINT_SCALES:
+            scaling = self._scaling(gram.shape[-1], joint_scale)
             if bool(gap.any()):
                 inflated = (cross.sum(0) - cross) * self.inflation(gram.sum(0) - gram, gap.sum(0) - gap).unsqueeze(1)
                 path = RidgePath((gram.sum(0) - gram) * scaling * scaling.mT, inflated * scaling)
@@ -324,4 +333,4 @@ class Residual(AdapterModule):
                 best_index = int(error.argmin())
                 if error[best_index] < best[block]:
                     best[block] = error[best_index]
-                    self.strength[channel, block], self.share[channel, block] = STRENGTHS[best_index], share
+                    self.strength[channel, block], self.share[channel, block] = STRENGTHS[best_index], joint_scale

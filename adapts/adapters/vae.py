@@ -94,8 +94,8 @@ class VAE(Normalised):
             checks.number(f"VAE expects {name}", getattr(self, name), kind, lambda x: x == 0 or 1e-6 <= x <= 1e6)
         if self.latent_scale == 0 and self.beta > 0:
             raise ValueError(
-                f"VAE pays an infinite divergence for latents that are not drawn, got latent_scale=0 with "
-                f"beta={self.beta!r}: pass beta=0, or a latent_scale above 0"
+                f"VAE with latent_scale=0 has an infinite divergence and expects beta=0, got "
+                f"beta={self.beta!r}: pass beta=0, or a positive latent_scale"
             )
         checks.number("VAE expects sigma", self.sigma, "a positive number from 1e-6 to 1e6", lambda x: 1e-6 <= x <= 1e6)
         checks.choice("noise of VAE", self.noise, ["gaussian", "student-t"])
@@ -194,9 +194,9 @@ class VAE(Normalised):
         freedom = 2 + self.log_freedom.exp() if self.freedom is None else self.freedom
         return StudentT(freedom, prediction, sigma, validate_args=False)
 
-    def spread(self, past: Tensor) -> Tensor:
+    def reference_variance(self, past: Tensor) -> Tensor:
         if self.noise_scale != "input":
-            return super().spread(past)
+            return super().reference_variance(past)
         location, scale = self._statistics(past)
         mean = self._posterior(fill_missing((past - location) / scale, self.covariance))[0]
         variance = (self._sigma(mean) * scale).square()  # (B, 1, D)

@@ -95,8 +95,8 @@ class Weave(Normalised):
         return self.log_a.exp(), self.log_b.exp()
 
     def _encode(self, x: Tensor, state: State) -> Tensor:
-        (a, b), woven = self._scales(), self.weaver(x)
-        return torch.cat([a * x + woven, -b * x + woven], -1)
+        (a, b), mixture = self._scales(), self.weaver(x)
+        return torch.cat([a * x + mixture, -b * x + mixture], -1)
 
     def encode_future(self, y: Tensor, state: State) -> Tensor:
         # Convolutions read past steps. Missing cells get no gradient; the values that fill them do.
@@ -134,10 +134,10 @@ class Weave(Normalised):
         assert state.forecast is not None
         target = self.encode_future(future, state)
         first, second = _mean_squared_error(forecast[0], target).chunk(2)
-        raw = _mean_squared_error(state.forecast / state.scale, future / state.scale).detach()
+        zero_shot = _mean_squared_error(state.forecast / state.scale, future / state.scale).detach()
         a, b = self._scales()
         bound = 2 * (first + second) / (a + b).square()
-        return self.regularisation * ((first + second) / 2 + torch.maximum(bound, raw)).mean()
+        return self.regularisation * ((first + second) / 2 + torch.maximum(bound, zero_shot)).mean()
 
 
 def _mean_squared_error(prediction: Tensor, target: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ __all__ = ["FIT", "Progress"]
 from contextlib import ExitStack
 from typing import Any
 
-from ..fitting.decision import hear
+from ..fitting.decision import listen
 
 FIT = 5  # the weight of a fit relative to any other stage of a run; each stage of the fit counts one
 
@@ -36,7 +36,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         self.bar.start()
-        self.open.enter_context(hear(self.advance))
+        self.open.enter_context(listen(self.advance))
         return self
 
     def __exit__(self, *_: object) -> None:

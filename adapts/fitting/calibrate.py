@@ -1,4 +1,4 @@
-r"""Noise, copula and levels, fitted on the calibration rows."""
+r"""Noise, copula and conformal levels, fitted on the calibration rows."""
 
 from __future__ import annotations
 
@@ -15,41 +15,39 @@ from .state import ENOUGH, FitState, Step
 
 
 def calibration(state: FitState) -> Step:
-    r"""Fits the noise, the copula, and with `recalibration="conformal"` the map of the levels.
+    r"""Fit the noise, the copula and, with `recalibration="conformal"`, the conformal levels.
 
     Arguments:
         state: The fit before this stage.
 
     Returns:
-        What is fitted, and the decision.
+        The fit after this stage, and the decision.
     """
-    lacking = state.lacks("calibration", "calibration")
-    if lacking:
-        return _dependence_alone(state, lacking)
-    windows, said = state.windows["calibration"], []
+    skipped = state.skip_unless_enough("calibration", "calibration")
+    if skipped:
+        return _only_dependence(state, skipped)
+    windows, clauses = state.windows["calibration"], []
     if not state.predictor.closed:
         noise = missing_variance(state, "train", "validation", "calibration")
         state = state.after(replace(state.fitted, noise=noise))
-        said.append(f"noise adds {100 * float(noise.mean()):.1f} % of the windows' variance on the mean")
+        clauses.append(f"noise adds {100 * float(noise.mean()):.1f} % of the windows' variance on average")
     fitted = replace(state.fitted, copula=fit_dependence(state))
-    said.append(f"{state.settings['copula']} copula fitted on {len(windows)} windows")
+    clauses.append(f"{state.settings['copula']} copula fitted on {len(windows)} windows")
     if state.settings["recalibration"] == "conformal":
-        levels = state.pits(state.law("calibration"), windows).values
+        levels = state.pits(state.predictive("calibration"), windows).values
         fitted = replace(fitted, recalibration=Recalibration.conformal(levels))
-        said[-1] += ", and conformal levels"
-    _, decision = state.decided("kept", "; ".join(said), windows=len(windows))
+        clauses[-1] += ", and conformal levels"
+    _, decision = state.with_decision("kept", "; ".join(clauses), windows=len(windows))
     return fitted, decision
 
 
-def _dependence_alone(state: FitState, lacking: Step) -> Step:
-    r"""Fits the copula where calibration rows are too few: it hardly needs them, and it is shrunk by itself."""
-    fitted, decision = lacking
+def _only_dependence(state: FitState, skipped: Step) -> Step:
+    r"""Fit the copula despite too few calibration rows: it also uses other rows, and is shrunk by their number."""
+    fitted, decision = skipped
     assert decision is not None
-    named, time = state.settings["copula"], past_errors(state)[1]
-    of_rows = named in COPULAS and not COPULAS[named].of_errors
-    if not of_rows and effective_sample_size(time, state.context.horizon) < ENOUGH:
-        return lacking
-    where = "the train rows" if of_rows else (
-        f"the {len(time)} windows of all parts before the confirmation rows"
-    )  # fmt: skip
-    return replace(fitted, copula=fit_dependence(state)), decision.and_then(f"{named} copula fitted on {where}")
+    copula, time = state.settings["copula"], past_errors(state)[1]
+    from_rows = copula in COPULAS and not COPULAS[copula].of_errors
+    if not from_rows and effective_sample_size(time, state.context.horizon) < ENOUGH:
+        return skipped
+    where = "the train rows" if from_rows else f"the {len(time)} windows of the splits before the confirmation rows"
+    return replace(fitted, copula=fit_dependence(state)), decision.with_clause(f"{copula} copula fitted on {where}")

@@ -1,4 +1,4 @@
-r"""The number of values from which on the frozen model forecasts a channel alone."""
+r"""The cold-start threshold: the number of values above which the frozen model forecasts a channel alone."""
 
 from __future__ import annotations
 
@@ -12,40 +12,41 @@ from torch import Tensor
 from ..batching import evenly_spaced
 from .state import FitState, Step
 
-#: The contexts of one channel that are cut short.
+#: The maximum number of truncated contexts, each of one channel.
 SHORT = 400
-#: The effective sample size that this choice needs.
+#: The minimum effective sample size for choosing the threshold.
 LEAST = 2
 
 
 def few_values(state: FitState) -> Step:
-    r"""Finds from how many values on the frozen model forecasts alone, on validation contexts that are cut short.
+    r"""Choose the cold-start threshold on truncated validation contexts.
 
     Arguments:
         state: The fit before this stage.
 
     Returns:
-        What is fitted, with the cold-start model's threshold, and the decision.
+        The fit with the threshold, and the decision.
     """
     cold_start, windows = state.fitted.cold_start, state.windows["validation"]
     if cold_start is None:
         return state.fitted, None
-    if lacking := state.lacks("few_values", "validation", LEAST):
-        return lacking
+    if skipped := state.skip_unless_enough("few_values", "validation", LEAST):
+        return skipped
     width = windows.panel.num_channels  # past covariates too
-    some = windows[evenly_spaced(len(windows), max(1, SHORT // width))]
-    some = replace(some, preparation=replace(some.preparation, imputation=None))
-    past, future = (x.mT.flatten(0, 1) for x in (some.past(), some.future()))
-    channel = torch.arange(width).repeat(len(some))
-    few = torch.from_numpy(evenly_spaced(len(past), SHORT))
+    subsample = windows[evenly_spaced(len(windows), max(1, SHORT // width))]
+    subsample = replace(subsample, preparation=replace(subsample.preparation, imputation=None))
+    past, future = (x.mT.flatten(0, 1) for x in (subsample.past(), subsample.future()))
+    channel = torch.arange(width).repeat(len(subsample))
+    indices = torch.from_numpy(evenly_spaced(len(past), SHORT))
     model, horizon = state.model, state.context.horizon
 
     def forecast(context: Tensor) -> Tensor:
         return model.predict(context, horizon).mT
 
-    cold_start = cold_start.with_selected_threshold(past[few], future[few], channel[few], forecast)
-    _, decision = state.decided(
-        "kept", f"of fewer than {cold_start.threshold} values of a channel, the train rows' correlations tell too",
+    cold_start = cold_start.with_selected_threshold(past[indices], future[indices], channel[indices], forecast)
+    _, decision = state.with_decision(
+        "kept",
+        f"for channels with fewer than {cold_start.threshold} values, correlations of the train rows are used too",
         enough=cold_start.threshold,
     )  # fmt: skip
     return replace(state.fitted, cold_start=cold_start), decision

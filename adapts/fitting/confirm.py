@@ -1,4 +1,4 @@
-r"""Tails, recalibration, joint bands, and the copula that is kept."""
+r"""Tails, recalibration, joint bands, and the selection of the copula."""
 
 from __future__ import annotations
 
@@ -23,164 +23,172 @@ from ..prediction.predictor import recalibrated
 from ..statistics.bootstrap import effective_sample_size
 from .calibrate import calibration
 from .context import times_of
-from .copula import choose_dependence, correlations_tell, fit_dependence, past_errors
+from .copula import choose_dependence, correlations_apply, fit_dependence, past_errors
 from .decision import Decision
 from .fitted import Fitted
 from .gate import revalidated
-from .noise import crossed, foretold, frozen_alone, leave_block_out
+from .noise import cross_fitted, leave_block_out, only_zero_shot, out_of_sample
 from .state import ENOUGH, SUBSAMPLE, FitState, Outcomes, Step
 
 
 def confirmation(state: FitState) -> Step:
-    r"""Decides on what was fitted on earlier rows, and fits what needs forecasts of all splits.
+    r"""Validate earlier stages on later rows, and fit what needs forecasts of all splits.
 
-    The gate is closed where later rows speak against it, and then calibration is repeated. Tails, the map of the levels
-    and joint bands are fitted on out-of-sample forecasts of all splits; the copula is chosen on the confirmation rows.
+    The gate is set to zero in channels where later rows reject it; calibration is then repeated. Tails, recalibration
+    and joint bands are fitted on out-of-sample forecasts of all splits. The confirmation rows select the copula.
 
     Arguments:
         state: The fit before this stage.
 
     Returns:
-        What is fitted, and the decision.
+        The fit after this stage, and the decision.
     """
     reclosed = revalidated(state)
     if reclosed is not None:
         state = state.after(reclosed)
         fitted, decision = calibration(state)
-        state = state.after(fitted.deciding("calibration", decision))
-    state, said = _recalibrated(state)
-    fitted, lacking = state.fitted, None
+        state = state.after(fitted.with_decision("calibration", decision))
+    state, clauses = _recalibrated(state)
+    fitted, skipped = state.fitted, None
     if state.settings["copula"] != "independent":
-        lacking = state.lacks("confirmation", "confirmation")
-        fitted, clauses = _copula(state, lacking)
-        said += clauses
-    reason = "; ".join(said) or "nothing to confirm"
-    return fitted, Decision("kept" if lacking is None else "skipped", reason)
+        skipped = state.skip_unless_enough("confirmation", "confirmation")
+        fitted, copula_clauses = _copula(state, skipped)
+        clauses += copula_clauses
+    reason = "; ".join(clauses) or "nothing to confirm"
+    return fitted, Decision("kept" if skipped is None else "skipped", reason)
 
 
 def _recalibrated(state: FitState) -> tuple[FitState, list[str]]:
-    r"""Fits tails, the map of the levels and joint bands, where windows are enough; and what was decided, in words."""
+    r"""Fit tails, recalibration and joint bands if there are enough windows; also return the decisions in words."""
     automatic = state.settings["recalibration"] == "auto"
-    said: list[str] = []
-    told = _out_of_sample(state)
-    if not told or effective_sample_size(time := times_of([some for some, _ in told]), state.context.horizon) < ENOUGH:
+    clauses: list[str] = []
+    outcomes = _outcomes(state)
+    if (
+        not outcomes
+        or effective_sample_size(time := times_of([batch for batch, _ in outcomes]), state.context.horizon) < ENOUGH
+    ):
         if automatic:
-            left = {**state.fitted.left_out, "recalibration": "the windows of all parts are too few"}
-            state = state.after(replace(state.fitted, left_out=left))
-        return state, said
+            left_out = {**state.fitted.left_out, "recalibration": "the windows of all splits are too few"}
+            state = state.after(replace(state.fitted, left_out=left_out))
+        return state, clauses
     if automatic:
-        told, tails, clause = _with_tails(state, told, effective_sample_size(time, state.context.horizon))
+        outcomes, tails, clause = _with_tails(state, outcomes, effective_sample_size(time, state.context.horizon))
         state = state.after(replace(state.fitted, tails=tails))
-        said.append(clause)
-    pits = _pits(state, told)
+        clauses.append(clause)
+    pits = _pits(state, outcomes)
     if automatic:
-        phase = torch.cat([some.season_index() for some, _ in told])
-        found, clause = Recalibration.select(
-            pits, state.context.blocks, time, season_index=phase, num_seasons=told[0][0].num_seasons
+        season = torch.cat([windows.season_index() for windows, _ in outcomes])
+        recalibration, clause = Recalibration.select(
+            pits, state.context.blocks, time, season_index=season, num_seasons=outcomes[0][0].num_seasons
         )
-        state = state.after(replace(state.fitted, recalibration=found))
-        said.append(f"recalibration {clause}")
-    state = state.after(replace(state.fitted, bands=_bands(state, told, pits, time)))
+        state = state.after(replace(state.fitted, recalibration=recalibration))
+        clauses.append(f"recalibration {clause}")
+    state = state.after(replace(state.fitted, bands=_bands(state, outcomes, pits, time)))
     fitted = state.fitted
     if fitted.recalibration.maps is not None and not isinstance(fitted.copula, Independent):
-        state = state.after(replace(fitted, copula=fit_dependence(state)))  # of mapped levels
-    return state, said
+        state = state.after(replace(fitted, copula=fit_dependence(state)))  # of recalibrated levels
+    return state, clauses
 
 
-def _copula(state: FitState, lacking: Step | None) -> tuple[Fitted, list[str]]:
-    r"""Chooses the copula, where confirmation rows are enough; and what was decided, in words."""
-    if lacking is None:
-        law = recalibrated(state.fitted, state.law("confirmation"), state.windows["confirmation"])
-        fitted, clause = choose_dependence(state, law)
+def _copula(state: FitState, skipped: Step | None) -> tuple[Fitted, list[str]]:
+    r"""Select the copula if there are enough confirmation rows; also return the decisions in words."""
+    if skipped is None:
+        marginals = recalibrated(state.fitted, state.predictive("confirmation"), state.windows["confirmation"])
+        fitted, clause = choose_dependence(state, marginals)
         return fitted, [clause]
-    fitted, decision = lacking
+    fitted, decision = skipped
     assert decision is not None
-    said = [f"comparison of copulas {decision.reason}"]
+    clauses = [f"comparison of copulas {decision.reason}"]
     if state.settings["copula"] == "residual" and not isinstance(fitted.copula, Independent):
-        if correlations_tell(past_errors(state)[0]):
-            said.append("kronecker copula kept, shrunk by the effective sample size of past errors")
+        if correlations_apply(past_errors(state)[0]):
+            clauses.append("kronecker copula retained, shrunk by the effective sample size of past errors")
         else:
             fitted = replace(fitted, copula=Independent(state.context.horizon, state.channels))
-            said.append("independent copula kept, as no rows held back support another")
-    return fitted, said
+            clauses.append("independent copula retained, as no held-out rows support another")
+    return fitted, clauses
 
 
-def _out_of_sample(state: FitState) -> list[Outcomes]:
-    r"""Takes some windows of each split, the train split first.
+def _outcomes(state: FitState) -> list[Outcomes]:
+    r"""Take a subsample of the windows of each split, the train split first.
 
     Arguments:
         state: The fit.
 
     Returns:
-        The windows and their predictive distributions: on train rows that of a closed form solved without them, else
-        the zero-shot forecast.
+        The windows and their predictive distributions. On train rows, the distribution is cross-fitted if possible,
+        otherwise the zero-shot forecast.
     """
-    told: list[Outcomes] = []
+    outcomes: list[Outcomes] = []
     for split in SPLITS:
-        few = evenly_spaced(len(state.windows[split]), SUBSAMPLE)
-        if not len(few):
+        indices = evenly_spaced(len(state.windows[split]), SUBSAMPLE)
+        if not len(indices):
             continue
-        if split == "train" and crossed(state):
-            some, adapter, frozen = leave_block_out(state)
-            told.append((some, state.predictor.mixed(some, adapter, state.predictor.observed(some, frozen))))
-        elif split == "train" or (split == "validation" and frozen_alone(state)):
+        if split == "train" and cross_fitted(state):
+            windows, adapter, frozen = leave_block_out(state)
+            outcomes.append(
+                (windows, state.predictor.mixed(windows, adapter, state.predictor.observed(windows, frozen)))
+            )
+        elif split == "train" or (split == "validation" and only_zero_shot(state)):
             sampled = state.sampled(split)
             assert sampled is not None
-            some, frozen = sampled
-            told.append((some, state.predictor.observed(some, frozen)))
+            windows, frozen = sampled
+            outcomes.append((windows, state.predictor.observed(windows, frozen)))
         else:
-            told.append((state.windows[split][few], state.law(split)[torch.from_numpy(few)]))
-    return told
+            outcomes.append((state.windows[split][indices], state.predictive(split)[torch.from_numpy(indices)]))
+    return outcomes
 
 
-def _pits(state: FitState, told: Sequence[Outcomes]) -> Pits:
-    r"""The PITs (n, H, D) of `_out_of_sample`; NaN on train rows in channels that the adapter was fitted on."""
-    pits = [state.pits(law, some) for some, law in told]
-    out_of_sample = foretold(state)
-    pits[0] = pits[0].through(lambda levels: levels.where(out_of_sample, torch.nan))
+def _pits(state: FitState, outcomes: Sequence[Outcomes]) -> Pits:
+    r"""Return PITs (n, H, D); NaN on train rows in channels whose forecasts are not out of sample."""
+    pits = [state.pits(distribution, windows) for windows, distribution in outcomes]
+    valid = out_of_sample(state)
+    pits[0] = pits[0].through(lambda levels: levels.where(valid, torch.nan))
     return Pits.cat(pits)
 
 
-def _with_tails(state: FitState, told: list[Outcomes], size: float) -> tuple[list[Outcomes], Tails | None, str]:
-    r"""Fits the tails; the distributions that have them, the tails, and what was decided, in words."""
-    futures = [state.truth(some) for some, _ in told]
-    futures[0] = futures[0].masked_fill(~foretold(state), torch.nan)
-    values = torch.cat([each.values for _, each in told])
-    law = QuantileFunction(told[0][1].levels, values, state.predictor.support)
-    tails = Tails.fit(law, torch.cat(futures), size)
+def _with_tails(state: FitState, outcomes: list[Outcomes], size: float) -> tuple[list[Outcomes], Tails | None, str]:
+    r"""Fit the tails; return the distributions with tails, the tails, and the decision in words."""
+    futures = [state.truth(windows) for windows, _ in outcomes]
+    futures[0] = futures[0].masked_fill(~out_of_sample(state), torch.nan)
+    values = torch.cat([distribution.values for _, distribution in outcomes])
+    pooled = QuantileFunction(outcomes[0][1].levels, values, state.predictor.support)
+    tails = Tails.fit(pooled, torch.cat(futures), size)
     if tails is None:
-        return told, None, "tails as the outer quantiles tell them"
+        return outcomes, None, "tails extrapolated from the outer quantiles"
     low, high = tails.values.median(0).values.tolist()
-    said = f"tails of shape {low[0]:.2f} and {low[1]:.2f} times the scale below, {high[0]:.2f} and {high[1]:.2f} above"
+    clause = (
+        f"tails of shape {low[0]:.2f} and {low[1]:.2f} times the scale below, {high[0]:.2f} and {high[1]:.2f} above"
+    )
     if len(tails.values) > 1 and bool((tails.values != tails.values[0]).any()):
-        said += " (medians over channels)"
-    return [(some, tails.apply(each)) for some, each in told], tails, said
+        clause += " (medians over channels)"
+    return [(windows, tails.apply(distribution)) for windows, distribution in outcomes], tails, clause
 
 
-def _bands(state: FitState, told: Sequence[Outcomes], pits: Pits, time: Times) -> JointBands:
-    r"""Scores joint bands, under maps that did not see what is scored."""
+def _bands(state: FitState, outcomes: Sequence[Outcomes], pits: Pits, time: Times) -> JointBands:
+    r"""Fit joint bands on scores under recalibration maps that were not fitted on the scored windows."""
     recalibration = state.fitted.recalibration
-    whole = 0 if bool(foretold(state).all()) else len(told[0][0])  # the first window that all channels forecast
+    # The first window with out-of-sample forecasts of all channels.
+    first_complete = 0 if bool(out_of_sample(state).all()) else len(outcomes[0][0])
     spans = [(np.arange(len(time)), recalibration)]
     if state.settings["recalibration"] == "auto" and recalibration.maps is not None:
-        season = torch.cat([some.season_index() for some, _ in told]) if recalibration.seasonal else None
+        season = torch.cat([windows.season_index() for windows, _ in outcomes]) if recalibration.seasonal else None
         spans = Recalibration.cross_fitted(
             pits, state.context.blocks, time, season_index=season, num_seasons=recalibration.num_seasons
         )
-    least = least_tail_scale(torch.cat([law.tail_scale for _, law in told]), time.item)
+    least = least_tail_scale(torch.cat([distribution.tail_scale for _, distribution in outcomes]), time.item)
     scores, order, first = [], [], 0
-    for some, law in told:
-        for inside, maps in spans:
-            mine = inside[(inside >= max(first, whole)) & (inside < first + len(some))] - first
-            if len(mine):
-                windows = some[mine]
-                mapped = maps.apply(law[torch.from_numpy(mine)], windows.season_index())
-                scores.append(mapped.nonconformity(state.truth(windows), least))
-                order.append(first + mine)
-        first += len(some)
+    for windows, distribution in outcomes:
+        for span, maps in spans:
+            indices = span[(span >= max(first, first_complete)) & (span < first + len(windows))] - first
+            if len(indices):
+                batch = windows[indices]
+                mapped = maps.apply(distribution[torch.from_numpy(indices)], batch.season_index())
+                scores.append(mapped.nonconformity(state.truth(batch), least))
+                order.append(first + indices)
+        first += len(windows)
     if not order:
         return state.fitted.bands
     later = sum(len(state.windows[split]) for split in ("calibration", "confirmation"))
-    number = np.concatenate(order)
-    dated = torch.from_numpy(np.lexsort((number, time[number])))
-    return JointBands.fit(torch.cat(scores)[dated], least, memory=later)
+    indices = np.concatenate(order)
+    by_time = torch.from_numpy(np.lexsort((indices, time[indices])))
+    return JointBands.fit(torch.cat(scores)[by_time], least, memory=later)

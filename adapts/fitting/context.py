@@ -1,4 +1,4 @@
-r"""What the stages of a fit read and none of them changes: the splits, their windows, the options."""
+r"""The constant inputs of all stages of a fit: splits, windows, options."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ from ..statistics.ridge import blocked_folds
 from .fingerprint import fingerprint_of
 from .fitted import Fitted
 
-#: The most numbers that the zero-shot forecasts of one split may take: 256 MB.
+#: The maximum size of the zero-shot forecasts of one split: 256 MB.
 MAX_NUMBERS = 2**26
-#: The windows whose forecasts are kept together, and lost together when a fit is killed; at least one batch.
+#: The number of windows per checkpoint of forecasts; at least one batch.
 CHUNK = 64
-#: Folds of the blocked cross-validation that chooses the strengths of closed forms.
+#: The number of folds of the blocked cross-validation that selects the strengths of closed forms.
 FOLDS = 5
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    r"""How a panel is fitted.
+    r"""Options of a fit.
 
     Arguments:
         borders: The rows where train and validation rows end; see `split_panel`.
@@ -65,16 +65,16 @@ class FitOptions:
 
 @dataclass(frozen=True)
 class FitContext:
-    r"""What a fit is made of; no stage changes it.
+    r"""Inputs of a fit, which no stage changes.
 
     Arguments:
-        model: The frozen model as it was loaded.
+        model: The frozen model as loaded.
         settings: The adapter's options.
         train: The train rows of each item.
         windows: The windows of each split, in the caller's units.
-        checkpoints: Where finished pieces are kept.
-        effects: The effects of known covariates found so far, by the columns of the panel, with the words for them.
-            Fits of several families to the same panel share them.
+        checkpoints: The store of intermediate results.
+        effects: A cache of the effects of known covariates and their decisions in words, by the columns of the panel.
+            Fits of several families to the same panel share it.
     """
 
     model: FoundationModel
@@ -86,7 +86,7 @@ class FitContext:
 
     @property
     def seed(self) -> int:
-        r"""The seed of everything that is drawn."""
+        r"""The seed of all random draws."""
         return int(self.settings["seed"])
 
     @property
@@ -96,11 +96,11 @@ class FitContext:
 
     @property
     def blocks(self) -> Tensor:
-        r"""The block of leads of each step, with shape :math:`(H,)`."""
+        r"""The block of each horizon step, with shape :math:`(H,)`."""
         return lead_blocks(self.horizon)
 
     def effective_size(self, windows: Windows) -> float:
-        r"""Returns the effective sample size of windows that overlap.
+        r"""Return the effective sample size of overlapping windows.
 
         Arguments:
             windows: The windows.
@@ -108,7 +108,7 @@ class FitContext:
         return effective_sample_size(windows.time, self.horizon) if len(windows) else 0.0
 
     def folds(self, windows: Windows) -> Tensor:
-        r"""Returns the block of time that each window lies in, with shape :math:`(n,)`; -1 for those that straddle two.
+        r"""Return the fold of each window, a block of time, with shape :math:`(n,)`; -1 for windows that straddle two.
 
         Arguments:
             windows: The windows.
@@ -119,15 +119,15 @@ class FitContext:
     def in_chunks(
         self, name: str, number: int, compute: Callable[[slice], dict[str, Tensor]]
     ) -> list[dict[str, Tensor]]:
-        r"""Computes something of windows, some batches at a time, and keeps each piece as soon as it is there.
+        r"""Compute a result for windows in chunks, with a checkpoint of each chunk.
 
         Arguments:
-            name: The name of the pieces.
+            name: The name of the result.
             number: The number of windows.
-            compute: What computes the tensors of some windows.
+            compute: The function that computes the tensors of a chunk.
 
         Returns:
-            The pieces, in order.
+            The tensors of the chunks, in order.
         """
         batch = int(self.settings["batch_size"])
         step = batch * max(1, CHUNK // batch)
@@ -135,27 +135,27 @@ class FitContext:
         return [self.checkpoints.kept(f"{name}-{chunk.start}", partial(compute, chunk)) for chunk in chunks]
 
     def prepared(self, fitted: Fitted) -> Fitted:
-        r"""Shows the adapter the train rows, and fits what imputes them.
+        r"""Prepare the adapter with the train rows, and fit imputation and the cold-start model.
 
         Arguments:
-            fitted: What is fitted so far; known effects are taken off the rows.
+            fitted: The fit so far; its covariate effects are subtracted from the rows.
 
         Returns:
-            It with imputation across channels and the cold-start model. The family "identity" has neither: it is the
-            frozen model, and leaves gaps and short contexts to it.
+            The fit with imputation across channels and the cold-start model. The family "identity" has neither: the
+            frozen model itself handles gaps and short contexts.
         """
-        fitted = fitted.forgetting()
+        fitted = fitted.without_imputation()
         panel = Standardiser(fitted).standardised(self.windows["train"]).panel
         fitted.module.prepare(torch.as_tensor(rows_of(panel, self.train), dtype=torch.float32))
         if fitted.module.family == "identity":
             return fitted
-        apart = torch.from_numpy(rows_of(panel, self.train, apart=self.horizon))
+        rows = torch.from_numpy(rows_of(panel, self.train, gap=self.horizon))
         ranges = zip(panel.items, self.train.ranges, strict=True)
         items = [torch.from_numpy(item.values[start:stop]) for item, (start, stop) in ranges]
         levels = self.model.quantile_levels
         return replace(
             fitted,
-            imputer=ChannelImputer.fit(apart, self.horizon),
+            imputer=ChannelImputer.fit(rows, self.horizon),
             cold_start=ColdStart.fit(items, fitted.context_length, self.blocks, levels),
         )
 
@@ -169,85 +169,97 @@ def begin(
     checkpoint_dir: str | Path | None,
     effects: dict[tuple[str, ...], tuple[KnownEffect, str]] | None = None,
 ) -> tuple[FitContext, Fitted]:
-    r"""Splits a panel and lays the windows of a fit.
+    r"""Split a panel and create the windows of a fit.
 
     Arguments:
         panel: The panel, in the caller's units.
         module: The built adapter.
         model: The frozen model.
-        options: How the panel is fitted.
-        checkpoint_dir: The folder that keeps what is finished; none if None.
-        effects: Effects of known covariates that other fits found.
+        options: The options of the fit.
+        checkpoint_dir: The folder for checkpoints; none if None.
+        effects: A cache of effects of known covariates, shared with other fits.
 
     Returns:
-        The context, and what is known before the first stage; `FitContext.prepared` shows the adapter the train rows.
+        The context, and the fit before the first stage; `FitContext.prepared` then prepares the adapter.
 
     Raises:
-        ValueError: If no train window has its targets inside the train rows, or `probe_head` is asked of a model whose
-            head is trained, or the folder is another fit's.
+        ValueError: If the train rows are too few for one window, `probe_head` is set for a model with a trained head,
+            or the folder belongs to another fit.
     """
     settings, prediction_length = options.settings, options.prediction_length
     if settings.get("probe_head") and model.untrained_head() is None:
-        raise ValueError(f"probe_head=True is for models whose head is untrained, {model.name} is none: leave it out")
+        raise ValueError(
+            f"probe_head=True is for models whose head is untrained, {model.name} has no such head: leave it out"
+        )
     require_tellable(panel)
-    parts = split_panel(panel, borders=options.borders)
+    splits = split_panel(panel, borders=options.borders)
     targets, known = panel.select(panel.targets), panel.known_covariates
     seen = panel.select((*panel.targets, *panel.past_covariates))
-    location, scale, constant = _units(seen, parts["train"])
+    location, scale, constant = _units(seen, splits["train"])
     fitted = Fitted(
         panel, options.context_length, options.season_length, options.support, location, scale,
         constant[: targets.num_channels], module,
         copula=Independent(prediction_length, targets.num_channels), recalibration=Recalibration.identity(),
-        effect=KnownEffect.none(panel, lambda some: rows_of(some, parts["train"])) if known else None,
+        effect=KnownEffect.none(panel, lambda selected: rows_of(selected, splits["train"])) if known else None,
     )  # fmt: skip
-    numbers = prediction_length * seen.num_channels * len(model.quantile_levels)  # of one window's forecast
-    most = min(settings["max_windows"], max(50, MAX_NUMBERS // numbers))
-    windows = {  # whether a window has targets, the targets tell
+    size = prediction_length * seen.num_channels * len(model.quantile_levels)  # of one window's forecast
+    max_windows = min(settings["max_windows"], max(50, MAX_NUMBERS // size))
+    windows = {  # only the targets determine whether a window is used
         name: replace(split_windows(
-            targets, part, context_length=options.context_length, prediction_length=prediction_length,
-            max_windows=most if name == "train" else (most + 1) // 2,  # of shorter parts, so denser
+            targets, split, context_length=options.context_length, prediction_length=prediction_length,
+            max_windows=max_windows if name == "train" else (max_windows + 1) // 2,  # denser in shorter splits
         ), panel=panel)
-        for name, part in parts.items()
+        for name, split in splits.items()
     }  # fmt: skip
     if len(windows["train"]) == 0:
         raise ValueError(
-            f"too short a series: no item has {prediction_length} train targets after as many steps of context; "
-            f"about {3 * prediction_length} steps are needed for prediction_length={prediction_length}, "
-            f"the longest item has {max(panel.lengths)}"
+            f"too short a series: no item has {prediction_length} train targets after as many steps of context. The "
+            f"longest item has {max(panel.lengths)} steps, prediction_length={prediction_length} needs about "
+            f"{3 * prediction_length}: pass longer series or a smaller prediction_length"
         )
-    fitted.windows = {name: len(part) for name, part in windows.items()}
-    fitted.spans = {name: span for name, part in parts.items() if (span := _span(panel, part))}
+    fitted.windows = {name: len(batch) for name, batch in windows.items()}
+    fitted.spans = {name: span for name, split in splits.items() if (span := _span(panel, split))}
     fingerprint = {} if checkpoint_dir is None else fingerprint_of(fitted, model, options.borders, settings)
     checkpoints = Checkpoints(checkpoint_dir, fingerprint)
-    context = FitContext(model, settings, parts["train"], windows, checkpoints, {} if effects is None else effects)
+    context = FitContext(model, settings, splits["train"], windows, checkpoints, {} if effects is None else effects)
     return context, fitted
 
 
+def evenly_spaced(number: int, most: int) -> np.ndarray:
+    r"""Return evenly spaced indices of windows.
+
+    Arguments:
+        number: The number of windows.
+        most: The maximum number of indices.
+    """
+    return np.linspace(0, number - 1, min(number, most)).round().astype(int)
+
+
 def times_of(windows: Sequence[Windows]) -> Times:
-    r"""Returns when windows of several splits begin, one split after the other.
+    r"""Return the times of windows of several splits, one split after the other.
 
     Arguments:
         windows: The windows of each split.
     """
-    return Times.joined([some.time for some in windows])
+    return Times.joined([batch.time for batch in windows])
 
 
-def rows_of(panel: Panel, part: Split, *, apart: int = 0) -> np.ndarray:
-    r"""Returns the rows of a split, item by item, with shape :math:`(n, D)`.
+def rows_of(panel: Panel, split: Split, *, gap: int = 0) -> np.ndarray:
+    r"""Return the rows of a split, item by item, with shape :math:`(n, D)`.
 
     Arguments:
         panel: The panel.
-        part: The split.
-        apart: The number of rows of NaN behind each item.
+        split: The split.
+        gap: The number of NaN rows after each item.
     """
-    nothing = np.full((apart, panel.num_channels), np.nan)
-    ranges = zip(panel.items, part.ranges, strict=True)
-    return np.concatenate([rows for i, (start, stop) in ranges for rows in (i.values[start:stop], nothing)])
+    separator = np.full((gap, panel.num_channels), np.nan)
+    ranges = zip(panel.items, split.ranges, strict=True)
+    return np.concatenate([rows for item, (start, stop) in ranges for rows in (item.values[start:stop], separator)])
 
 
-def _span(panel: Panel, part: Split) -> dict[str, Any]:
-    r"""The first and the last row of a split over all items, and how many rows it has; nothing where it has none."""
-    ranges = [(item.index, *rows) for item, rows in zip(panel.items, part.ranges, strict=True) if rows[0] < rows[1]]
+def _span(panel: Panel, split: Split) -> dict[str, Any]:
+    r"""Return the first and last row of a split over all items and the number of rows; empty if it has none."""
+    ranges = [(item.index, *rows) for item, rows in zip(panel.items, split.ranges, strict=True) if rows[0] < rows[1]]
     if not ranges:
         return {}
     first, last = min(index[start] for index, start, _ in ranges), max(index[stop - 1] for index, _, stop in ranges)
@@ -255,12 +267,12 @@ def _span(panel: Panel, part: Split) -> dict[str, Any]:
 
 
 def _units(panel: Panel, train: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    r"""Location and scale over the train rows, and whether each channel is constant over all rows; (D,) each."""
-    whole, rows = panel.concatenated[0], rows_of(panel, train)
+    r"""Return location and scale over the train rows, and whether channels are constant over all rows; (D,) each."""
+    all_rows, rows = panel.concatenated[0], rows_of(panel, train)
     location, scale = location_scale(rows)
-    (low, high), (least, most) = extent(rows), extent(whole)
+    (low, high), (least, most) = extent(rows), extent(all_rows)
     constant: np.ndarray = least == most
-    still = low >= high
-    if still.any():  # constant, or not seen, over the train rows
-        location[still], scale[still] = location_scale(whole[:, still])
+    constant_in_train = low >= high
+    if constant_in_train.any():  # or without observations there
+        location[constant_in_train], scale[constant_in_train] = location_scale(all_rows[:, constant_in_train])
     return location, scale, constant

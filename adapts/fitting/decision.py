@@ -1,8 +1,8 @@
-r"""What a stage of a fit decided, as data: text is made of it and nothing is decided by text."""
+r"""Decisions of the stages of a fit, as data; texts are only for readers."""
 
 from __future__ import annotations
 
-__all__ = ["Decision", "Outcome", "hear", "heard"]
+__all__ = ["Decision", "Outcome", "listen", "notify"]
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,18 +21,18 @@ class Decision:
     r"""The decision of one stage.
 
     Arguments:
-        outcome: "kept" where what the stage fits is part of the adapter, "rejected" where the held-out rows did not
-            support it, "skipped" where there were too few rows to decide on, or the options leave the stage out.
+        outcome: "kept" if the adapter uses what the stage fits, "rejected" if held-out rows do not support it,
+            "skipped" if there are too few rows or an option disables the stage.
         reason: The decision and its reason, in words, for summaries and logs.
-        figures: The numbers that it rests on, by name.
+        figures: The numbers behind it, by name.
     """
 
     outcome: Outcome
     reason: str
     figures: Mapping[str, float] = field(default_factory=dict)
 
-    def and_then(self, reason: str) -> Decision:
-        r"""Returns the decision with a further clause in its reason.
+    def with_clause(self, reason: str) -> Decision:
+        r"""Return the decision with a further clause in its reason.
 
         Arguments:
             reason: The clause.
@@ -41,11 +41,11 @@ class Decision:
 
 
 @contextmanager
-def hear(listener: Listener) -> Iterator[None]:
-    r"""Has each stage of the fits within the block told to a listener as soon as it is done.
+def listen(listener: Listener) -> Iterator[None]:
+    r"""Call a listener after each stage of the fits within the block.
 
     Arguments:
-        listener: It takes the name of the stage, and its decision or None.
+        listener: A function of the name of the stage and its decision, or None.
 
     Yields:
         Nothing.
@@ -57,12 +57,12 @@ def hear(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-def heard(stage: str, decision: Decision | None) -> None:
-    r"""Tells the listener, if there is one, that a stage is done.
+def notify(stage: str, decision: Decision | None) -> None:
+    r"""Notify the listener, if there is one, that a stage is complete.
 
     Arguments:
         stage: The name of the stage.
-        decision: Its decision; None where the fit had no use for the stage.
+        decision: Its decision; None if the stage does not apply.
     """
     listener = _listener.get()
     if listener is not None:

@@ -1,4 +1,4 @@
-r"""What known covariates explain of the targets, where that is a significant gain."""
+r"""Effects of known covariates on the targets, where they are a significant gain."""
 
 from __future__ import annotations
 
@@ -24,42 +24,42 @@ from .state import SUBSAMPLE, FitState, Step
 
 
 def covariates(state: FitState) -> Step:
-    r"""Takes off the targets what known covariates explain, where that is a significant gain.
+    r"""Subtract effects of known covariates from the targets, where this is a significant gain.
 
     Arguments:
-        state: The fit before this stage. Slopes are fitted on train windows; they are chosen on these, each forecast by
-            slopes that did not see its block of time, and on validation windows.
+        state: The fit before this stage. Slopes are fitted on train windows. They are selected on these, with
+            cross-fitted slopes, and on validation windows.
 
     Returns:
-        What is fitted, with the effect, and the decision; none without known covariates.
+        The fit with the effect, and the decision; None for the decision without known covariates.
     """
     panel = state.fitted.panel
     if state.fitted.effect is None:
         return state.fitted, None
-    if lacking := state.lacks("covariates", "train"):
-        return lacking
-    found = state.context.effects.get(panel.channels)
-    if found is None:
-        found = _regressed(state, state.fitted.effect)
-        state.context.effects[panel.channels] = found
-    effect, words = found
+    if skipped := state.skip_unless_enough("covariates", "train"):
+        return skipped
+    cached = state.context.effects.get(panel.channels)
+    if cached is None:
+        cached = _regressed(state, state.fitted.effect)
+        state.context.effects[panel.channels] = cached
+    effect, reason = cached
     if effect.used:
         state = state.after(state.context.prepared(replace(state.fitted, effect=effect)))
     names = [*panel.given, "the calendar"] if panel.calendar else panel.given
-    said = [f"known {few(names)}: {words}"]
+    clauses = [f"known {few(names)}: {reason}"]
     if panel.given and panel.calendar and effect.used and not effect.uses[len(panel.given) :].any():
-        said.append("the calendar: not used beside them, for no further gain is sure")
+        clauses.append("the calendar: not used beside them, no further significant gain")
     if panel.static and not effect.has_interactions:
-        said.append(f"static {few(tuple(panel.static))}: not used, for no gain is sure")
-    return state.decided("kept" if effect.used or panel.past_covariates else "rejected", "; ".join(said))
+        clauses.append(f"static {few(tuple(panel.static))}: not used, no significant gain")
+    return state.with_decision("kept" if effect.used or panel.past_covariates else "rejected", "; ".join(clauses))
 
 
 def with_past(fitted: Fitted, decision: Decision | None, clause: str) -> Decision:
-    r"""Puts what was decided on past covariates before what was decided on known ones.
+    r"""Combine the decisions on past and on known covariates.
 
     Arguments:
-        fitted: What is fitted.
-        decision: The decision on known covariates; None without any.
+        fitted: The fit.
+        decision: The decision on known covariates; None if there are none.
         clause: The decision on past covariates, in words.
 
     Returns:
@@ -72,64 +72,64 @@ def with_past(fitted: Fitted, decision: Decision | None, clause: str) -> Decisio
 
 
 def _regressed(state: FitState, effect: KnownEffect) -> tuple[KnownEffect, str]:
-    r"""The effect of known covariates on each target, where that is a significant gain; and where, in words."""
+    r"""Return the effect of known covariates, where it is a significant gain, and the decision in words."""
     train, later = state.context.windows["train"], state.context.windows["validation"]
     known, fold = effect.standardised(state.fitted.panel), state.context.folds(train)
     inside = np.flatnonzero(fold.numpy() >= 0)
-    some = inside[evenly_spaced(len(inside), SUBSAMPLE)]
-    layers = candidate_layers(state, effect, known, fold, some)
-    candidates = [each for layer in layers for each in layer]
-    last = later[evenly_spaced(len(later), SUBSAMPLE)] if len(later) else later
+    subsample = inside[evenly_spaced(len(inside), SUBSAMPLE)]
+    layers = candidate_layers(state, effect, known, fold, subsample)
+    candidates = [candidate for layer in layers for candidate in layer]
+    validation = later[evenly_spaced(len(later), SUBSAMPLE)] if len(later) else later
     losses = torch.cat([
-        candidate_losses(state, train[some], known, candidates, fold[some], effect),  # as found without their fold
-        candidate_losses(state, last, known, candidates, torch.full((len(last),), -1), effect),
+        candidate_losses(state, train[subsample], known, candidates, fold[subsample], effect),  # cross-fitted
+        candidate_losses(state, validation, known, candidates, torch.full((len(validation),), -1), effect),
     ], 1)  # fmt: skip
     targets = state.fitted.panel.select(state.fitted.panel.targets)
     negative = torch.from_numpy(np.nanmin(rows_of(targets, state.context.train), axis=0, initial=np.inf) < 0)
     for number, candidate in enumerate(candidates, 1):
         forbidden = ~candidate.allowed(negative)
         losses[number][:, forbidden] = losses[0][:, forbidden]
-    time = Times.joined([train[some].time, last.time])
-    chosen = _chosen(losses, layers, time, len(some), state.context.horizon)
-    if not bool(chosen.any()):
-        return effect, "not used, for no gain is sure"
-    gains = 1 - losses.gather(0, chosen.expand(1, *losses.shape[1:]))[0].nanmean(0) / losses[0].nanmean(0)
-    return _given(state, effect, [candidates[n - 1] if n else None for n in chosen.tolist()], gains)
+    time = Times.joined([train[subsample].time, validation.time])
+    selected = _select(losses, layers, time, len(subsample), state.context.horizon)
+    if not bool(selected.any()):
+        return effect, "not used, no significant gain"
+    gains = 1 - losses.gather(0, selected.expand(1, *losses.shape[1:]))[0].nanmean(0) / losses[0].nanmean(0)
+    return _with_candidates(state, effect, [candidates[n - 1] if n else None for n in selected.tolist()], gains)
 
 
-def _chosen(losses: Tensor, layers: list[list[Candidate]], time: Times, trained: int, horizon: int) -> Tensor:
-    r"""The number of each target's candidate (D,), 0 for none: layer by layer, each beside the best of those before."""
+def _select(losses: Tensor, layers: list[list[Candidate]], time: Times, num_train: int, horizon: int) -> Tensor:
+    r"""Return the number of each target's candidate (D,), 0 for none; each layer competes with the best so far."""
 
-    def surest(losses: Tensor) -> Tensor:
-        chosen, _ = choose(losses, horizon, time)
-        means = losses[:, trained:].nanmean(1)  # NaN without validation windows
-        return torch.where(means.gather(0, chosen.unsqueeze(0))[0] >= means[0], 0, chosen)
+    def significant(losses: Tensor) -> Tensor:
+        selected, _ = choose(losses, horizon, time)
+        means = losses[:, num_train:].nanmean(1)  # NaN without validation windows
+        return torch.where(means.gather(0, selected.unsqueeze(0))[0] >= means[0], 0, selected)
 
-    chosen, before = torch.zeros(losses.shape[-1], dtype=torch.long), 0
+    selected, before = torch.zeros(losses.shape[-1], dtype=torch.long), 0
     for layer in filter(None, layers):
-        best = losses.gather(0, chosen.expand(1, *losses.shape[1:]))
-        better = surest(torch.cat([best, losses[1 + before : 1 + before + len(layer)]]))
-        chosen, before = torch.where(better > 0, better + before, chosen), before + len(layer)
-    return chosen
+        best = losses.gather(0, selected.expand(1, *losses.shape[1:]))
+        better = significant(torch.cat([best, losses[1 + before : 1 + before + len(layer)]]))
+        selected, before = torch.where(better > 0, better + before, selected), before + len(layer)
+    return selected
 
 
-def _given(
-    state: FitState, effect: KnownEffect, chosen: Sequence[Candidate | None], gains: Tensor
+def _with_candidates(
+    state: FitState, effect: KnownEffect, selected: Sequence[Candidate | None], gains: Tensor
 ) -> tuple[KnownEffect, str]:
-    r"""The effect with each target's candidate; and how much each gains, in words."""
+    r"""Return the effect with each target's candidate, and the gains in words."""
     count, targets = len(effect.names), state.fitted.panel.targets
-    width = max([count, *(each.weights.shape[1] for each in chosen if isinstance(each, Slopes))])
-    weights, divisor, told = np.zeros((width, len(targets))), effect.divisor.copy(), []
-    for number, (name, candidate) in enumerate(zip(targets, chosen, strict=True)):
+    width = max([count, *(slopes.weights.shape[1] for slopes in selected if isinstance(slopes, Slopes))])
+    weights, divisor, clauses = np.zeros((width, len(targets))), effect.divisor.copy(), []
+    for number, (name, candidate) in enumerate(zip(targets, selected, strict=True)):
         if candidate is None:
             continue
-        told.append(f"{name} {100 * float(gains[number]):.1f} %")
+        clauses.append(f"{name} {100 * float(gains[number]):.1f} %")
         if isinstance(candidate, Ratio):
             divisor[number] = candidate.covariate
-            told[-1] += f" (as a ratio to {effect.names[candidate.covariate]})"
+            clauses[-1] += f" (as a ratio to {effect.names[candidate.covariate]})"
             continue
         weights[: candidate.weights.shape[1], number] = candidate.weights[-1, :, number].numpy()
         if candidate.weights.shape[1] > count:
-            told[-1] += f" (apart by {few(tuple(state.fitted.panel.static))})"
-    words = f"used for {len(told)} of {len(targets)} channels; quantile loss lower by {few(told)}"
-    return effect.with_slopes(weights, divisor), words
+            clauses[-1] += f" (differs by {few(tuple(state.fitted.panel.static))})"
+    reason = f"used for {len(clauses)} of {len(targets)} channels; quantile loss lower by {few(clauses)}"
+    return effect.with_slopes(weights, divisor), reason

@@ -1,4 +1,4 @@
-r"""All that the numbers of a fit depend on."""
+r"""The fingerprint of a fit: everything that its results depend on."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from .fitted import Fitted
 
 
 def rows_digest(panel: Panel, stops: Sequence[int] | None = None) -> str:
-    r"""Returns the sha256 of a panel's rows with their items and dates.
+    r"""Return the sha256 of a panel's rows with their items and dates.
 
     Arguments:
         panel: The panel.
-        stops: The row of each item before which to stop; all rows if None.
+        stops: The number of rows of each item; all rows if None.
     """
     data = hashlib.sha256()
     for item, stop in zip(panel.items, stops or panel.lengths, strict=True):
-        clock = np.asarray(item.index) if panel.frequency is None else item.clock()
+        times = np.asarray(item.index) if panel.frequency is None else item.clock()
         values = item.values[:stop]
         data.update(f"{item.item_id} {values.shape} {getattr(item.index, 'tz', None)}".encode())
-        data.update(clock[:stop].tobytes() + values.tobytes())
+        data.update(times[:stop].tobytes() + values.tobytes())
     return data.hexdigest()
 
 
 def fingerprint_of(
     fitted: Fitted, model: FoundationModel, borders: tuple[int, int] | None, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    r"""All that the numbers of a fit depend on, as JSON can hold it."""
-    family, elsewhere = fitted.module, ("family", "foundation_model", "support", "device")
-    whole = {
+    r"""Return everything that the results of a fit depend on, in types that JSON can hold."""
+    family, covered = fitted.module, ("family", "foundation_model", "support", "device")
+    fingerprint = {
         "versions": {"adapts": __version__, "torch": torch.__version__},
         "data": {
             "sha256": rows_digest(fitted.panel),
@@ -52,13 +52,13 @@ def fingerprint_of(
         "family": {"name": family.family, **family.options()},
         "foundation model": {**model.fingerprint(), "device": str(model.device)},
         "option": {
-            **{name: value for name, value in settings.items() if name not in elsewhere},
+            **{name: value for name, value in settings.items() if name not in covered},
             "trainer_options": dict(settings["trainer_options"] or {}),
             "context_length": fitted.context_length,
         },
     }
-    # Callbacks and their like are known by their class.
-    plain: dict[str, Any] = json.loads(json.dumps(whole, default=_plain))
+    # Callbacks and other objects are represented by their class.
+    plain: dict[str, Any] = json.loads(json.dumps(fingerprint, default=_plain))
     return plain
 
 

@@ -1,4 +1,4 @@
-r"""What a fit leaves behind."""
+r"""The result of a fit."""
 
 from __future__ import annotations
 
@@ -34,39 +34,38 @@ logger = get_logger(__name__)
 
 @dataclass
 class Fitted:
-    r"""What a fit leaves behind: all that prediction needs beside the frozen model.
+    r"""Result of a fit: everything that prediction needs apart from the frozen model.
 
     Arguments:
-        panel: The fitted panel, in the caller's units; predictions without a series follow its end.
+        panel: The fitted panel, in the caller's units; predictions start at its end by default.
         context_length: The number of context steps :math:`L`.
         season_length: The season's length, where a data card states one.
         support: The lowest and highest possible value of each channel, each with shape :math:`(D,)`.
-        location: The means of the targets and, behind them, the past covariates over the train rows.
-        scale: Their population standard deviations over the train rows. The units of channels that these do not show
-            to vary are those of all rows (see `location_scale`).
+        location: The means of the targets, followed by the past covariates, over the train rows.
+        scale: Their population standard deviations over the train rows. Location and scale of channels that are
+            constant there are those of all rows (see `location_scale`).
         constant: Whether each target is constant over all rows, with shape :math:`(D,)`.
         module: The built adapter.
-        copula: The dependence of channels and leads.
-        recalibration: The map of the levels.
-        tails: What lies beyond the outer quantiles, before levels are mapped; None where they are the law's own.
-        bands: The joint bands, made of the outcomes of the calibration and confirmation rows.
-        online: How the levels have moved since the fit; None before the first update.
-        latent_copula: The dependence of the latent channels, where the family mixes channels.
-        latent_ranks: Whether each window is ranked as its decoded latent paths are (see
-            `MarginalPredictor.predict_joint`), to which
-            `copula` adds the noise, as long as the gate is not closed; by `copula` alone otherwise.
-        noise: The variance added, as a share of the window's own, with shape :math:`(H, D)`.
-        gate: The adapter's share of the law, with shape :math:`(H, D)`; None where no gate stands.
-        windows: The number of windows a part.
-        spans: The first and the last target row of each part, by their dates or numbers, and how many rows it has;
-            a part without rows is left out.
-        decisions: What each stage decided, by its name.
-        head: The tensors of the frozen model's head, where it was trained for these series.
-        effect: What known covariates explain of the targets; None where there are none.
-        imputer: What imputes missing cells from the other channels; None where nothing is imputed.
-        cold_start: What forecasts contexts of few values; None where they are left to the frozen model.
-        marks: Which values of a panel count as missing, however it came.
-        left_out: Why stages were left out for want of rows, by their name.
+        copula: The dependence over channels and horizon steps.
+        recalibration: The recalibration map of quantile levels.
+        tails: The tails beyond the outer quantiles, before recalibration; None for the extrapolated ones.
+        bands: The joint bands, fitted on outcomes of the calibration and confirmation rows.
+        online: The online recalibration since the fit; None before the first update.
+        latent_copula: The copula of the latent channels, if the family mixes channels.
+        latent_ranks: Whether samples take the ranks of each window's decoded latent paths (see `Predictor.joint`), with
+            `copula` for the noise, unless the gate is zero; otherwise `copula` alone gives the dependence.
+        noise: The noise variance, relative to that of the window, with shape :math:`(H, D)`.
+        gate: The adapter's weight in the predictive distribution, with shape :math:`(H, D)`; None without a gate.
+        windows: The number of windows per split.
+        spans: The first and last target row of each split, as dates or numbers, and the number of rows; splits without
+            rows are omitted.
+        decisions: The decision of each stage, by its name.
+        head: The tensors of the frozen model's head, if it was trained for these series.
+        effect: The effect of known covariates on the targets; None if there are none.
+        imputer: The model that imputes missing cells from the other channels; None if nothing is imputed.
+        cold_start: The model for contexts of few values; None if the frozen model forecasts them alone.
+        marks: The values of a panel that count as missing.
+        left_out: The reasons for stages skipped for too few rows, by stage.
         notices: What the user must know.
     """
 
@@ -100,24 +99,24 @@ class Fitted:
 
     @property
     def joint_bands(self) -> JointBands:
-        r"""The joint bands in the caller's units; `bands` is in those of the train rows' deviations."""
+        r"""The joint bands in the caller's units; `bands` is in units of the train rows' standard deviations."""
         return self.bands.rescaled(torch.from_numpy(self.scale[: len(self.panel.targets)]))
 
-    def forgetting(self) -> Fitted:
-        r"""Returns a copy without what imputes its windows."""
+    def without_imputation(self) -> Fitted:
+        r"""Return a copy without imputation and cold-start model."""
         return replace(self, imputer=None, cold_start=None)
 
-    def deciding(self, stage: str, decision: Decision | None) -> Fitted:
-        r"""Returns a copy with the decision of a stage.
+    def with_decision(self, stage: str, decision: Decision | None) -> Fitted:
+        r"""Return a copy with the decision of a stage.
 
         Arguments:
             stage: The name of the stage.
-            decision: Its decision; a copy as it is if None.
+            decision: Its decision; the fit is returned unchanged if None.
         """
         return self if decision is None else replace(self, decisions={**self.decisions, stage: decision})
 
     def state(self) -> dict[str, Tensor]:
-        r"""Returns copies of the tensors that the stages leave behind, under names such as "module.weights"."""
+        r"""Return copies of all fitted tensors, under names such as "module.weights"."""
         parts: dict[str, Mapping[str, Tensor]] = {
             "module": self.module.state_dict(),
             "copula": self.copula.state(),
@@ -141,14 +140,14 @@ class Fitted:
         return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        r"""Takes what `state` returned.
+        r"""Restore the tensors that `state` returned.
 
         Arguments:
-            tensors: The tensors; other names among them are not looked at.
+            tensors: The tensors; other names are ignored.
 
         Raises:
-            ValueError: If a tensor does not fit the panel, the module and the numbers of steps, or holds what no fit
-                leaves behind.
+            ValueError: If a tensor does not match the panel, the module and the numbers of steps, or holds values that
+                no fit produces.
         """
 
         def part(name: str) -> dict[str, Tensor]:
@@ -166,20 +165,20 @@ class Fitted:
         self.recalibration = Recalibration.from_state(part("recalibration"))
         if self.recalibration.maps is not None and self.recalibration.blocks is not None:
             maps, blocks, seasonal = self.recalibration.maps, self.recalibration.blocks, self.recalibration.seasonal
-            own = (maps.shape[1], maps.shape[2], len(blocks))
+            found = (maps.shape[1], maps.shape[2], len(blocks))
             _require_size(
-                "recalibration", own, (num_seasons(self.panel.frequency) if seasonal else 1, targets, horizon)
+                "recalibration", found, (num_seasons(self.panel.frequency) if seasonal else 1, targets, horizon)
             )
         self.tails = None
         if "tails" in tensors:  # shapes of either sign, positive scales
-            common = tensors["tails"].ndim == 2  # of adapters that were saved before channels had their own
+            common = tensors["tails"].ndim == 2  # of adapters saved before each channel had its own
             tails = taken(tensors, "tails", torch.float64, (2, 2) if common else (targets, 2, 2))
             taken({"tails": tails[..., 1]}, "tails", torch.float64, tails.shape[:-1], low=1e-9)
             self.tails = Tails.of(tails, targets) if common else Tails(tails)
         self.bands = JointBands.from_state(part("bands"))
         if self.bands.scores:
-            found = self.bands.scores["channels"].shape[1], self.bands.scores["time"].shape[2]
-            _require_size("joint bands", found, shape)
+            band_size = self.bands.scores["channels"].shape[1], self.bands.scores["time"].shape[2]
+            _require_size("joint bands", band_size, shape)
         self.online = OnlineRecalibration.from_state(part("online")) if part("online") else None
         if self.online is not None:
             _require_size("online recalibration", tuple(self.online.scores.shape[:2]), shape)
@@ -203,11 +202,13 @@ class Fitted:
 
 
 def _copula(state: Mapping[str, Tensor], shape: tuple[int, int]) -> Copula:
-    r"""The copula of a state, for so many leads and channels, the same for all windows."""
+    r"""Restore a copula of given size, the same for all windows."""
     copula = Copula.from_state(state)
     _require_size("copula", (copula.prediction_length, copula.channels), shape)
     if copula.windows is not None:
-        raise ValueError(f"the copula {copula.name!r} is of {copula.windows} windows, expected the same for all")
+        raise ValueError(
+            f"the copula {copula.name!r} is specific to {copula.windows} windows, expected one for all windows"
+        )
     return copula
 
 

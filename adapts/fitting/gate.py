@@ -1,4 +1,4 @@
-r"""The gate: the adapter's share of the predictive distribution."""
+r"""The gate: the adapter's weight in the predictive distribution."""
 
 from __future__ import annotations
 
@@ -18,60 +18,67 @@ from .state import FitState, Step
 
 
 def gate(state: FitState) -> Step:
-    r"""Opens the gate where the adapter is significantly better than the frozen model on validation windows.
+    r"""Give the adapter a positive weight where it is significantly better than the frozen model on validation windows.
 
     Arguments:
         state: The fit before this stage.
 
     Returns:
-        What is fitted, with the gate and the noise that it was chosen with, and the decision.
+        The fit with the gate and the noise used to select it, and the decision.
     """
     if not state.gated:
         identity = state.fitted.module.family == "identity"
-        why = "the family is the frozen model itself" if identity else "gate=False, the adapter stands alone"
-        return state.decided("skipped", f"none: {why}")
+        reason = "the family is the frozen model itself" if identity else "gate=False, the adapter is used alone"
+        return state.with_decision("skipped", f"none: {reason}")
     closed = torch.zeros(state.context.horizon, state.channels, dtype=torch.float32)
     state = state.after(replace(state.fitted, gate=closed))
-    if lacking := state.lacks("gate", "validation"):
+    if lacking := state.skip_unless_enough("gate", "validation"):
         return lacking
     windows = state.windows["validation"]
-    adapter, frozen = state.both("validation")
-    # The noise of the calibration rows is not known yet; that of these rows stands in for it here.
+    adapter, frozen = state.adapted_and_zero_shot("validation")
+    # The noise is fitted on calibration rows later; until then, estimate it on these rows.
     state = state.after(replace(state.fitted, noise=missing_variance(state, "train", "validation")))
-    found = fit_gate(state.predictor.noisy(windows, adapter), frozen, state.truth(windows), windows.time)
-    _, decision = state.decided(
-        "kept" if bool(found.values.any()) else "rejected", found.reason, gain=found.gain, bound=found.bound
+    fitted_gate = fit_gate(state.predictor.noisy(windows, adapter), frozen, state.truth(windows), windows.time)
+    _, decision = state.with_decision(
+        "kept" if bool(fitted_gate.values.any()) else "rejected",
+        fitted_gate.reason,
+        gain=fitted_gate.gain,
+        bound=fitted_gate.bound,
     )
-    return replace(state.fitted, gate=found.values), decision
+    return replace(state.fitted, gate=fitted_gate.values), decision
 
 
 def revalidated(state: FitState) -> Fitted | None:
-    r"""Closes the gate in channels where the rows after those that it was fitted on speak against it.
+    r"""Set the gate to zero in channels where later rows reject it.
 
     Arguments:
-        state: The fit, before its confirmation.
+        state: The fit, before the stage `confirmation`.
 
     Returns:
-        What is fitted, with the gate and its decision; None where the gate stays as it is.
+        The fit with the new gate and its decision; None if the gate does not change.
     """
     fitted = state.fitted
     later = [split for split in ("calibration", "confirmation") if len(state.windows[split])]
     if fitted.gate is None or state.predictor.closed or not later:
         return None
     windows = [state.windows[split] for split in later]
-    laws = [state.both(split) for split in later]
-    noisy = [state.predictor.noisy(some, adapter) for some, (adapter, _) in zip(windows, laws, strict=True)]
+    pairs = [state.adapted_and_zero_shot(split) for split in later]
+    noisy = [state.predictor.noisy(batch, adapter) for batch, (adapter, _) in zip(windows, pairs, strict=True)]
     adapter, frozen = (
-        QuantileFunction(each[0].levels, torch.cat([law.values for law in each]), state.predictor.support)
-        for each in (noisy, [law for _, law in laws])
+        QuantileFunction(
+            distributions[0].levels,
+            torch.cat([distribution.values for distribution in distributions]),
+            state.predictor.support,
+        )
+        for distributions in (noisy, [zero_shot for _, zero_shot in pairs])
     )
-    future = torch.cat([state.truth(some) for some in windows])
+    future = torch.cat([state.truth(batch) for batch in windows])
     closed = rejected_channels(fitted.gate, adapter, frozen, future, times_of(windows))
     if not bool(closed.any()):
         return None
-    names = [name for name, shut in zip(fitted.panel.targets, closed.tolist(), strict=True) if shut]
-    decision: Decision = fitted.decisions["gate"].and_then(
-        f"closed again in {len(names)} channels ({', '.join(names[:8])}{', ...' * (len(names) > 8)}), which the "
-        "adapter makes worse on calibration and confirmation rows"
+    names = [name for name, is_rejected in zip(fitted.panel.targets, closed.tolist(), strict=True) if is_rejected]
+    decision: Decision = fitted.decisions["gate"].with_clause(
+        f"weight set to zero in {len(names)} channels ({', '.join(names[:8])}{', ...' * (len(names) > 8)}): the "
+        "adapter is worse there on calibration and confirmation rows"
     )
-    return replace(fitted, gate=fitted.gate * ~closed).deciding("gate", decision)
+    return replace(fitted, gate=fitted.gate * ~closed).with_decision("gate", decision)

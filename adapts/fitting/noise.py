@@ -1,8 +1,8 @@
-r"""Forecasts of train windows by an adapter that was not fitted on them, and the variance that forecasts lack."""
+r"""Out-of-sample forecasts of train windows, and the noise variance that forecasts lack."""
 
 from __future__ import annotations
 
-__all__ = ["crossed", "explained", "foretold", "frozen_alone", "leave_block_out", "missing_variance"]
+__all__ = ["cross_fitted", "explained", "leave_block_out", "missing_variance", "only_zero_shot", "out_of_sample"]
 
 import copy
 from dataclasses import replace
@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..adapters import Evidence
+from ..adapters import RegressionData
 from ..batching import evenly_spaced
 from ..calibration.noise import missing_variance_ratio
 from ..data.windows import Windows
@@ -18,28 +18,28 @@ from ..distribution.quantile_function import QuantileFunction
 from .context import times_of
 from .state import SUBSAMPLE, FitState
 
-#: Some windows, the adapter's predictive distribution without noise, and the zero-shot forecast of what it sees.
-Untrained = tuple[Windows, QuantileFunction, QuantileFunction]
+#: Windows, the adapter's out-of-sample distribution without noise, and the zero-shot forecast of all its channels.
+OutOfSample = tuple[Windows, QuantileFunction, QuantileFunction]
 
 
-def frozen_alone(state: FitState) -> bool:
-    r"""Whether the predictive distribution is the frozen model's in all channels, as it came."""
+def only_zero_shot(state: FitState) -> bool:
+    r"""Return whether the predictive distribution is the zero-shot forecast in all channels."""
     return not state.fitted.head and (state.fitted.module.family == "identity" or state.predictor.closed)
 
 
-def crossed(state: FitState) -> bool:
-    r"""Whether forecasts of train rows are taken of a closed form that did not see them."""
-    return _crossable(state) and not frozen_alone(state)
+def cross_fitted(state: FitState) -> bool:
+    r"""Return whether forecasts of train rows are cross-fitted: a closed form, solved without their block of time."""
+    return _can_cross_fit(state) and not only_zero_shot(state)
 
 
 def explained(state: FitState) -> Tensor:
-    r"""Returns the channels of which covariates explain a part by slopes that were fitted on the train rows.
+    r"""Return the channels with a covariate effect whose slopes were fitted on the train rows.
 
     Arguments:
         state: The fit.
 
     Returns:
-        Which these are, with shape :math:`(D,)`.
+        Whether each channel is one, with shape :math:`(D,)`.
     """
     effect = state.fitted.effect
     if effect is None:
@@ -47,90 +47,93 @@ def explained(state: FitState) -> Tensor:
     return torch.from_numpy(effect.weights.any(0))  # a ratio has no slopes
 
 
-def foretold(state: FitState) -> Tensor:
-    r"""Returns the channels whose forecasts of train rows are out of sample.
+def out_of_sample(state: FitState) -> Tensor:
+    r"""Return the channels with out-of-sample forecasts of the train rows.
 
     Arguments:
         state: The fit.
 
     Returns:
-        Which these are, with shape :math:`(D,)`.
+        Whether each channel is one, with shape :math:`(D,)`.
     """
     fitted = state.fitted
     if fitted.head:
         return torch.zeros(state.channels, dtype=torch.bool)
-    if frozen_alone(state) or crossed(state):
-        alone = torch.ones(state.channels, dtype=torch.bool)
+    if only_zero_shot(state) or cross_fitted(state):
+        unfitted = torch.ones(state.channels, dtype=torch.bool)
     else:
-        alone = torch.zeros(state.channels, dtype=torch.bool) if fitted.gate is None else ~fitted.gate.any(0)
-    return alone & ~explained(state)
+        unfitted = torch.zeros(state.channels, dtype=torch.bool) if fitted.gate is None else ~fitted.gate.any(0)
+    return unfitted & ~explained(state)
 
 
-def leave_block_out(state: FitState) -> Untrained:
-    r"""Leaves each block of time out of a closed form; computed once.
+def leave_block_out(state: FitState) -> OutOfSample:
+    r"""Return out-of-fold forecasts of a closed form, with blocks of time as folds; computed once.
 
     Arguments:
         state: The fit, its adapter solved in closed form.
 
     Returns:
-        Some train windows, block by block, with the predictive distribution of the closed form that was solved without
-        the block that they lie in, and their zero-shot forecast.
+        A subsample of the train windows, block by block, with the predictive distribution of the closed form solved
+        without their block, and their zero-shot forecast.
     """
     name = "leave-block-out"
     if name not in state.memory:
         state.memory[name] = _leave_block_out(state)
-    found: Untrained = state.memory[name]
-    return found
+    forecasts: OutOfSample = state.memory[name]
+    return forecasts
 
 
 def missing_variance(state: FitState, *splits: str) -> Tensor:
-    r"""Estimates the variance that the adapter's predictive distribution lacks, as a share of the windows' own.
+    r"""Estimate the variance that the adapter's predictive distribution lacks, relative to that of the windows.
 
     Arguments:
         state: The fit.
-        splits: The splits to estimate it on; train windows that the adapter was fitted on are left aside.
+        splits: The splits to estimate it on, without train windows that the adapter was fitted on.
 
     Returns:
-        The shares, with shape :math:`(H, D)`; zero for the frozen model itself.
+        The ratios, with shape :math:`(H, D)`; zero for the family "identity".
     """
     horizon, predictor = state.context.horizon, state.predictor
     if state.fitted.module.family == "identity":
         return torch.zeros(horizon, state.channels, dtype=torch.float32)
-    windows, laws, futures = [], [], []
+    windows, distributions, futures = [], [], []
     for split in splits:
         if split == "train":
-            found = _untrained(state)
-            if found is None:
+            forecasts = _out_of_sample_forecasts(state)
+            if forecasts is None:
                 continue
-            some, law, _ = found
-            future = state.truth(some).masked_fill(explained(state), torch.nan)
+            subsample, distribution, _ = forecasts
+            future = state.truth(subsample).masked_fill(explained(state), torch.nan)
         else:
-            few = evenly_spaced(len(state.windows[split]), SUBSAMPLE)
-            some, law = state.windows[split][few], state.both(split)[0][torch.from_numpy(few)]
-            future = state.truth(some)
-        windows.append(some)
-        laws.append(law)
+            indices = evenly_spaced(len(state.windows[split]), SUBSAMPLE)
+            subsample = state.windows[split][indices]
+            distribution = state.adapted_and_zero_shot(split)[0][torch.from_numpy(indices)]
+            future = state.truth(subsample)
+        windows.append(subsample)
+        distributions.append(distribution)
         futures.append(future)
-    law = QuantileFunction(laws[0].levels, torch.cat([each.values for each in laws]), predictor.support)
-    leads = [-1 if some.preparation.factors is None else horizon for some in windows]
-    own = torch.cat([
-        predictor.window_variance(some).expand(len(some), steps, -1) for some, steps in zip(windows, leads, strict=True)
+    values = torch.cat([distribution.values for distribution in distributions])
+    pooled = QuantileFunction(distributions[0].levels, values, predictor.support)
+    steps = [-1 if subsample.preparation.factors is None else horizon for subsample in windows]
+    variance = torch.cat([
+        predictor.window_variance(subsample).expand(len(subsample), count, -1)
+        for subsample, count in zip(windows, steps, strict=True)
     ])  # fmt: skip
-    return missing_variance_ratio(law, torch.cat(futures), own, state.context.blocks, times_of(windows))
+    return missing_variance_ratio(pooled, torch.cat(futures), variance, state.context.blocks, times_of(windows))
 
 
-def _crossable(state: FitState) -> bool:
-    r"""Whether forecasts of train rows can be had of a closed form that did not see them."""
+def _can_cross_fit(state: FitState) -> bool:
+    r"""Return whether the adapter is a closed form that can be solved again without a block of train rows."""
     module = state.fitted.module
     family, trained = module.capabilities, state.fitted.decisions["train"]
     solved = family.closed_form and family.observed_latents and trained.outcome == "kept"
     return solved and not state.fitted.head
 
 
-def _untrained(state: FitState) -> Untrained | None:
-    r"""Some train windows, and forecasts of an adapter that was not fitted on them; None where it was."""
+def _out_of_sample_forecasts(state: FitState) -> OutOfSample | None:
+    r"""Return train windows with forecasts of an adapter not fitted on them; None if it was."""
     module = state.fitted.module
-    if _crossable(state):
+    if _can_cross_fit(state):
         return leave_block_out(state)
     trained = state.fitted.decisions["train"]
     solved = module.capabilities.closed_form
@@ -142,19 +145,22 @@ def _untrained(state: FitState) -> Untrained | None:
     return windows, state.adapted("some-train", windows, frozen), frozen
 
 
-def _leave_block_out(state: FitState) -> Untrained:
-    windows, frozen, predictor = state.windows["train"], state.frozen("train"), state.predictor
+def _leave_block_out(state: FitState) -> OutOfSample:
+    windows, frozen, predictor = state.windows["train"], state.zero_shot("train"), state.predictor
     fold = state.context.folds(windows)
-    whole = state.evidence(["train"], fold)
+    whole = state.regression_data(["train"], fold)
     inside = (fold >= 0).nonzero().flatten()
-    few = inside[torch.from_numpy(evenly_spaced(len(inside), SUBSAMPLE))]
-    order, laws = [], []
-    for one in fold[few].unique():
-        mine, rest = few[fold[few] == one], (fold >= 0) & (fold != one)
+    subsample = inside[torch.from_numpy(evenly_spaced(len(inside), SUBSAMPLE))]
+    order, distributions = [], []
+    for index in fold[subsample].unique():
+        held_out, training = subsample[fold[subsample] == index], (fold >= 0) & (fold != index)
         module = copy.deepcopy(state.fitted.module)
-        module.solve(Evidence(*(x[rest] for x in (whole.past, whole.future, whole.forecast, fold))), choose=False)
-        laws.append(replace(predictor, module=module).adapted(windows[mine.numpy()], frozen[mine]))
-        order.append(mine)
-    chosen = torch.cat(order)
-    adapter = QuantileFunction(laws[0].levels, torch.cat([law.values for law in laws]), predictor.support)
-    return windows[chosen.numpy()], adapter, frozen[chosen]
+        module.solve(
+            RegressionData(*(x[training] for x in (whole.past, whole.future, whole.forecast, fold))), choose=False
+        )
+        distributions.append(replace(predictor, module=module).adapted(windows[held_out.numpy()], frozen[held_out]))
+        order.append(held_out)
+    selected = torch.cat(order)
+    values = torch.cat([distribution.values for distribution in distributions])
+    adapter = QuantileFunction(distributions[0].levels, values, predictor.support)
+    return windows[selected.numpy()], adapter, frozen[selected]

@@ -1,8 +1,8 @@
-r"""The order of the stages; fits, and trials of a family's parameters alone."""
+r"""The order of the stages: whole fits, and trials of a family's parameters alone."""
 
 from __future__ import annotations
 
-__all__ = ["Shared", "fit", "validate"]
+__all__ = ["EffectCache", "fit", "validate"]
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -26,7 +26,7 @@ from .calibrate import calibration
 from .cold_start import few_values
 from .confirm import confirmation
 from .context import FitContext, FitOptions, begin
-from .decision import Decision, heard
+from .decision import Decision, notify
 from .explain_covariates import covariates, with_past
 from .fitted import Fitted
 from .gate import gate
@@ -41,8 +41,8 @@ logger = get_logger(__name__)
 PARAMETERS: tuple[Callable[[FitState], Step], ...] = (probe, covariates, few_values, train)
 #: All stages, in order.
 STAGES = (*PARAMETERS, gate, calibration, confirmation, refit)
-#: The effects of known covariates that were found, by the columns of the panel.
-Shared = dict[tuple[str, ...], tuple[KnownEffect, str]]
+#: A cache of effects of known covariates with their decisions in words, by the columns of the panel.
+EffectCache = dict[tuple[str, ...], tuple[KnownEffect, str]]
 
 
 def fit(
@@ -53,33 +53,33 @@ def fit(
     *,
     checkpoint_dir: str | Path | None = None,
 ) -> Fitted:
-    r"""Fits everything that stands around a frozen model, in order of time.
+    r"""Fit an adapter and its predictive distribution around a frozen model, in temporal order.
 
-    Past covariates are encoded beside the targets where that is a significant gain on validation windows, or where
-    there is no gate.
+    Past covariates are encoded with the targets if this is a significant gain on validation windows, or without a
+    gate.
 
     Arguments:
         panel: The panel, in the caller's units.
         module: The built adapter.
         model: The frozen model.
-        options: How the panel is fitted.
-        checkpoint_dir: The folder that keeps what is finished, so that a killed fit goes on; none if None.
+        options: The options of the fit.
+        checkpoint_dir: The folder for checkpoints, from which an interrupted fit resumes; none if None.
 
     Returns:
-        What was fitted.
+        The fit.
 
     Raises:
-        ValueError: If no train window has its targets inside the train rows, or the folder is another fit's, or holds
-            what no fit wrote, or another process works in it.
+        ValueError: If the train rows are too few for one window, or the folder belongs to another fit, holds other
+            files, or is in use by another process.
     """
     marks, given = Marks.of(panel), panel
     panel, trial, clause = marks.without(panel), None, ""
     if panel.past_covariates:
-        clause, kept = f"past {few(panel.past_covariates)}: ", True
+        clause, encoded = f"past {few(panel.past_covariates)}: ", True
         if options.settings["gate"]:
-            trial, kept = _tried_both_ways(panel, module, model, {}, options)
+            trial, encoded = _with_and_without_past(panel, module, model, {}, options)
             panel, module = trial.fitted.panel, trial.fitted.module
-        clause += "encoded beside the targets" if kept else "left out, for no gain is sure"
+        clause += "encoded with the targets" if encoded else "left out, no significant gain"
     context, fitted = begin(panel, module, model, options, checkpoint_dir=checkpoint_dir)
     fitted = context.prepared(fitted) if trial is None else trial.fitted
     fitted.marks = marks
@@ -93,61 +93,61 @@ def fit(
 
 
 def validate(
-    panel: Panel, module: AdapterModule, model: FoundationModel, options: FitOptions, *, shared: Shared
+    panel: Panel, module: AdapterModule, model: FoundationModel, options: FitOptions, *, effects: EffectCache
 ) -> tuple[float, float]:
-    r"""Fits the parameters alone, and scores the adapter on the validation windows; no later row is read.
+    r"""Fit the parameters alone, and score the adapter on the validation windows; later rows are not used.
 
-    Covariates are used where `fit` would use them, which the train and validation rows tell.
+    Covariates are used exactly where `fit` would use them, as train and validation rows decide.
 
     Arguments:
         panel: As for `fit`.
         module: As for `fit`.
         model: As for `fit`.
         options: As for `fit`.
-        shared: The effects of known covariates found in earlier calls with the same panel, frozen model and options,
-            those of the family and of its training aside; what is found is added.
+        effects: A cache of effects of known covariates for calls with the same panel, frozen model and options, except
+            those of the family and its training; updated in place.
 
     Returns:
-        Twice the quantile loss, a coarse CRPS, averaged over our levels, windows, leads and channels in units of the
-        train rows: of the distribution that the gate would see, and of the zero-shot forecast without covariates.
+        Twice the quantile loss, a coarse CRPS, averaged over levels, windows, horizon steps and channels, in units of
+        the train rows: of the distribution before gating, and of the zero-shot forecast without covariates.
 
     Raises:
         ValueError: If there is no train or no validation window.
     """
     panel = Marks.of(panel).without(panel)
     if panel.past_covariates and options.settings["gate"]:
-        state, _ = _tried_both_ways(panel, module, model, shared, options)
+        state, _ = _with_and_without_past(panel, module, model, effects, options)
     else:
-        state = _trial(panel, module, model, shared, options)
+        state = _trial(panel, module, model, effects, options)
     windows = state.windows["validation"]
     if len(windows) == 0:
         raise ValueError(
-            f"too short a series: the validation rows hold no target of {state.context.horizon} steps, and nothing can "
-            "be chosen on them"
+            f"too short a series: the validation rows hold no window of {state.context.horizon} target steps to select "
+            "on: pass longer series, other borders or a smaller prediction_length"
         )
     plain = state.standardiser.plain(state.context.windows["validation"])
-    laws, future = (_ungated(state), state.frozen_law("raw", plain)), state.truth(windows)
-    ours, theirs = (2 * float(mean_pinball(law, future).nanmean()) for law in laws)
-    return ours, theirs
+    forecasts, future = (_before_gating(state), state.zero_shot_forecast("raw", plain)), state.truth(windows)
+    adapter, zero_shot = (2 * float(mean_pinball(forecast, future).nanmean()) for forecast in forecasts)
+    return adapter, zero_shot
 
 
 def _run(context: FitContext, fitted: Fitted, clause: str, before: int) -> Fitted:
-    r"""Takes a fit through its stages, from where it stands.
+    r"""Run the remaining stages of a fit.
 
     Arguments:
         context: The splits, windows and options.
-        fitted: What is fitted before the first stage that is to be run.
-        clause: What was decided on past covariates, in words.
-        before: How many stages a trial has finished.
+        fitted: The fit before the first stage to run.
+        clause: The decision on past covariates, in words.
+        before: The number of stages that a trial has completed.
 
     Returns:
-        What was fitted.
+        The fit.
     """
     state, done = _resumed(context, fitted)
     decision: Decision | None
     if before > done:
         decision = with_past(fitted, fitted.decisions.get("covariates"), clause)
-        state = FitState.of(context, fitted.deciding("covariates", decision))
+        state = FitState.of(context, fitted.with_decision("covariates", decision))
         _keep(state, before)
         done = before
     for number, stage in enumerate(STAGES, 1):
@@ -156,10 +156,10 @@ def _run(context: FitContext, fitted: Fitted, clause: str, before: int) -> Fitte
             fitted, decision = _step(state, stage)
             if clause and name == "covariates":
                 decision = with_past(fitted, decision, clause)
-            state = state.after(fitted.deciding(name, decision))
+            state = state.after(fitted.with_decision(name, decision))
             _keep(state, number)
         decision = state.fitted.decisions.get(name)
-        heard(name, decision)
+        notify(name, decision)
         if decision is not None:
             logger.info("%s: %s", name, decision.reason)
     state.fitted.module.requires_grad_(False)
@@ -172,26 +172,26 @@ def _step(state: FitState, stage: Callable[[FitState], Step]) -> Step:
 
 
 def _resumed(context: FitContext, fitted: Fitted) -> tuple[FitState, int]:
-    r"""The state that a killed fit left behind, and how many stages it finished."""
-    held = context.checkpoints.read("stages")
-    if held is None:
+    r"""Return the state of an interrupted fit, and the number of completed stages."""
+    saved = context.checkpoints.read("stages")
+    if saved is None:
         return FitState.of(context, fitted), 0
-    tensors, about = held
+    tensors, record = saved
     fitted.restore(tensors)
     if fitted.effect is not None:
-        fitted = context.prepared(fitted)  # without what is explained; the module shows itself the rows,
-        fitted.restore(tensors)  # so it comes back once more
-    fitted.decisions = {name: Decision(**each) for name, each in about["decisions"].items()}
-    fitted.left_out = about["left_out"]
-    return FitState.of(context, fitted), int(about["done"])
+        fitted = context.prepared(fitted)  # with the effect subtracted; this prepares the module anew,
+        fitted.restore(tensors)  # so restore it again
+    fitted.decisions = {name: Decision(**decision) for name, decision in record["decisions"].items()}
+    fitted.left_out = record["left_out"]
+    return FitState.of(context, fitted), int(record["done"])
 
 
 def _keep(state: FitState, done: int) -> None:
-    r"""Keeps what the stages have left behind, and goes on from the very copies that would be read back."""
+    r"""Save a checkpoint of the fit, and continue with the tensors that a resumed fit would read."""
     fitted = state.fitted
     tensors = fitted.state()
     fitted.restore(tensors)
-    decisions = {name: asdict(each) for name, each in fitted.decisions.items()}
+    decisions = {name: asdict(decision) for name, decision in fitted.decisions.items()}
     state.context.checkpoints.keep(
         "stages", tensors, {"done": done, "decisions": decisions, "left_out": fitted.left_out}
     )
@@ -201,47 +201,48 @@ def _keep(state: FitState, done: int) -> None:
 
 
 def _trial(
-    panel: Panel, module: AdapterModule, model: FoundationModel, shared: Shared, options: FitOptions
+    panel: Panel, module: AdapterModule, model: FoundationModel, effects: EffectCache, options: FitOptions
 ) -> FitState:
-    r"""A fit of the adapter's parameters, to be scored on the validation windows."""
-    context, fitted = begin(panel, module, model, options, checkpoint_dir=None, effects=shared)
+    r"""Fit the adapter's parameters, to score it on the validation windows."""
+    context, fitted = begin(panel, module, model, options, checkpoint_dir=None, effects=effects)
     state = FitState.of(context, context.prepared(fitted))
     for stage in PARAMETERS:
         fitted, decision = _step(state, stage)
-        state = state.after(fitted.deciding(stage.__name__, decision))
+        state = state.after(fitted.with_decision(stage.__name__, decision))
     return state
 
 
-def _tried_both_ways(
-    panel: Panel, module: AdapterModule, model: FoundationModel, shared: Shared, options: FitOptions
+def _with_and_without_past(
+    panel: Panel, module: AdapterModule, model: FoundationModel, effects: EffectCache, options: FitOptions
 ) -> tuple[FitState, bool]:
-    r"""The trial with past covariates, if these make any target significantly better; and whether they do."""
+    r"""Return the trial with past covariates if any target gains significantly, else that without; and whether so."""
     seed = options.settings["seed"]
     try:
-        alone = _without_past(panel, module, seed)
-    except ValueError:  # more latent channels than there are targets: it was meant for both
-        return _trial(panel, module, model, shared, options), True
-    without = _trial(*alone, model, shared, options)
+        targets_only = _without_past(panel, module, seed)
+    except ValueError:  # more latent channels than targets: the family expects the past covariates
+        return _trial(panel, module, model, effects, options), True
+    without = _trial(*targets_only, model, effects, options)
     windows = without.windows["validation"]
     if not len(windows):
         return without, False
-    beside = _trial(panel, module, model, shared, options)
+    encoded = _trial(panel, module, model, effects, options)
     losses = [
-        mean_pinball(_ungated(each), each.truth(each.windows["validation"])).nanmean(1) for each in (without, beside)
+        mean_pinball(_before_gating(trial), trial.truth(trial.windows["validation"])).nanmean(1)
+        for trial in (without, encoded)
     ]
-    chosen, _ = choose(torch.stack(losses), without.context.horizon, windows.time)  # of (2, n, D)
-    return (beside, True) if bool(chosen.any()) else (without, False)
+    selected, _ = choose(torch.stack(losses), without.context.horizon, windows.time)  # of (2, n, D)
+    return (encoded, True) if bool(selected.any()) else (without, False)
 
 
 def _without_past(panel: Panel, module: AdapterModule, seed: int) -> tuple[Panel, AdapterModule]:
-    r"""The panel without past covariates, and a module as it would have been built for it."""
+    r"""Return the panel without past covariates, and the module built for it."""
     with seeded(seed):
         fresh = make(module.family, module.options()).build(len(panel.targets))
     return panel.select((*panel.targets, *panel.known_covariates)), fresh
 
 
-def _ungated(state: FitState) -> QuantileFunction:
-    r"""The predictive distribution of the validation windows that the gate would see."""
-    adapter, _ = state.both("validation")
+def _before_gating(state: FitState) -> QuantileFunction:
+    r"""Return the predictive distribution of the validation windows before gating, with noise."""
+    adapter, _ = state.adapted_and_zero_shot("validation")
     noise = missing_variance(state, "train", "validation")
     return state.after(replace(state.fitted, noise=noise)).predictor.noisy(state.windows["validation"], adapter)

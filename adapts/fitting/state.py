@@ -1,4 +1,4 @@
-r"""A fit between two stages: what is fitted so far, and forecasts of the windows."""
+r"""The state of a fit between two stages, with forecasts of its windows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..adapters import Evidence
+from ..adapters import RegressionData
 from ..batching import evenly_spaced
 from ..data.windows import Windows
 from ..distribution.pits import Pits
@@ -24,28 +24,28 @@ from .context import FitContext, rows_of
 from .decision import Decision, Outcome
 from .fitted import Fitted
 
-#: The windows of a split that dependence is fitted on, the calibration split aside, and that covariates are tried on.
+#: The maximum number of windows per split for copulas (except in the calibration split) and covariate candidates.
 SUBSAMPLE = 300
-#: The effective sample size that a split needs for its stage to decide anything.
+#: The minimum effective sample size of a split for its stage.
 ENOUGH = 8
 
-#: Some windows, and their predictive distribution.
+#: Windows and their predictive distribution.
 Outcomes = tuple[Windows, QuantileFunction]
-#: What a stage returns: what is fitted after it, and its decision; None where the fit has no use for the stage.
+#: What a stage returns: the fit after it and its decision, or None if the stage does not apply.
 Step = tuple[Fitted, Decision | None]
 
 
 @dataclass(frozen=True)
 class FitState:
-    r"""A fit between two stages.
+    r"""State of a fit between two stages.
 
     Arguments:
         context: The splits, windows and options.
         fitted: What is fitted so far.
         windows: The windows of each split as the adapter sees them: standardised, known effects subtracted.
-        standardiser: What standardised them.
-        stage: The name of the stage that reads it.
-        memory: What was computed of these windows and this adapter, by name.
+        standardiser: The transform that standardised them.
+        stage: The name of the current stage.
+        memory: A cache of results for these windows and this adapter, by name.
     """
 
     context: FitContext
@@ -57,24 +57,24 @@ class FitState:
 
     @classmethod
     def of(cls, context: FitContext, fitted: Fitted) -> FitState:
-        r"""Lays the windows as the adapter sees them.
+        r"""Create the state, with the windows as the adapter sees them.
 
         Arguments:
             context: The splits, windows and options.
             fitted: What is fitted so far.
 
         Returns:
-            The state, its windows laid.
+            The state.
         """
         standardiser = Standardiser(fitted)
         windows = {name: standardiser.standardised(windows) for name, windows in context.windows.items()}
         return cls(context, fitted, windows, standardiser)
 
     def after(self, fitted: Fitted) -> FitState:
-        r"""Returns the state after something was fitted; the windows are laid anew where they look otherwise.
+        r"""Return the state after a further fit; windows are computed again if their preparation changed.
 
         Arguments:
-            fitted: What is fitted now.
+            fitted: The new fit.
         """
         old = self.fitted
         same = fitted.effect is old.effect and fitted.cold_start is old.cold_start and fitted.imputer is old.imputer
@@ -82,37 +82,37 @@ class FitState:
 
     # ------------------------------------------------------------------ decisions
 
-    def decided(self, outcome: Outcome, reason: str, **figures: float) -> Step:
-        r"""Returns what is fitted so far with a decision.
+    def with_decision(self, outcome: Outcome, reason: str, **figures: float) -> Step:
+        r"""Return the fit so far with a decision.
 
         Arguments:
-            outcome: What came of the stage.
+            outcome: The outcome of the stage.
             reason: The decision and its reason, in words.
-            **figures: The numbers that it rests on; those that are not finite are left out.
+            **figures: The numbers behind it; those that are not finite are omitted.
         """
-        finite = {name: float(each) for name, each in figures.items() if math.isfinite(each)}
+        finite = {name: float(figure) for name, figure in figures.items() if math.isfinite(figure)}
         return self.fitted, Decision(outcome, reason, finite)
 
-    def lacks(self, stage: str, split: str, least: int = ENOUGH) -> Step | None:
-        r"""Returns what a stage comes to where a split holds too little to decide on; None where it holds enough.
+    def skip_unless_enough(self, stage: str, split: str, least: int = ENOUGH) -> Step | None:
+        r"""Return the result of a skipped stage if a split has too few independent windows, otherwise None.
 
         Arguments:
             stage: The name of the stage.
             split: The name of the split.
-            least: The effective sample size that the stage needs.
+            least: The minimum effective sample size of the stage.
         """
         windows = self.windows[split]
         size = self.context.effective_size(windows)
         if size >= least:
             return None
-        why = f"the {len(windows)} windows of the {split} part are worth {size:.1f} without overlap"
-        fitted = replace(self.fitted, left_out={**self.fitted.left_out, stage: why})
+        reason = f"the {len(windows)} windows of the {split} split have an effective sample size of {size:.1f}"
+        fitted = replace(self.fitted, left_out={**self.fitted.left_out, stage: reason})
         decision = Decision(
-            "skipped", f"left out: {why}, {least} are needed", {"worth": float(size), "needed": float(least)}
+            "skipped", f"left out: {reason}, {least} are needed", {"worth": float(size), "needed": float(least)}
         )
         return fitted, decision
 
-    # ------------------------------------------------------------------ options and parts
+    # ------------------------------------------------------------------ options and components
 
     @property
     def settings(self) -> Any:
@@ -126,12 +126,12 @@ class FitState:
 
     @property
     def gated(self) -> bool:
-        r"""Whether the adapter has to prove itself against the frozen model."""
+        r"""Whether a gate weights the adapter against the frozen model."""
         return self.settings["gate"] and self.fitted.module.family != "identity"
 
     @property
     def model(self) -> FoundationModel:
-        r"""The frozen model, with its head as trained where it came without one."""
+        r"""The frozen model, with the trained head if it came with an untrained one."""
         head = self.fitted.head
         if head and "model" not in self.memory:
             self.memory["model"] = self.context.model.with_head(head)
@@ -140,7 +140,7 @@ class FitState:
 
     @property
     def predictor(self) -> MarginalPredictor:
-        r"""What forecasts the marginals of these windows, as far as it is fitted."""
+        r"""The predictor of the marginals of these windows, as fitted so far."""
         batch, draws = self.settings["batch_size"], self.settings["posterior_draws"]
         return MarginalPredictor.of(self.fitted, self.model, batch, self.context.seed, draws)
 
@@ -153,58 +153,58 @@ class FitState:
     # ------------------------------------------------------------------ forecasts of the windows
 
     def truth(self, windows: Windows) -> Tensor:
-        r"""Returns the targets of windows as they are observed, with shape :math:`(n, H, D)`.
+        r"""Return the observed targets of windows, with shape :math:`(n, H, D)`.
 
         Arguments:
             windows: The windows.
         """
         return self.predictor.truth(windows)
 
-    def pits(self, law: QuantileFunction, windows: Windows) -> Pits:
-        r"""Returns the probability integral transforms of the targets of windows.
+    def pits(self, distribution: QuantileFunction, windows: Windows) -> Pits:
+        r"""Return the probability integral transforms of the targets of windows.
 
         Arguments:
-            law: The predictive distribution of the windows.
+            distribution: The predictive distribution of the windows.
             windows: The windows.
         """
-        return law.pits(self.truth(windows), torch.Generator().manual_seed(self.context.seed))
+        return distribution.pits(self.truth(windows), torch.Generator().manual_seed(self.context.seed))
 
-    def frozen(self, split: str) -> QuantileFunction:
-        r"""Returns the zero-shot forecast of a split, of all channels that the adapter sees; computed once.
+    def zero_shot(self, split: str) -> QuantileFunction:
+        r"""Return the zero-shot forecast of a split, for all channels that the adapter sees; computed once.
 
         Arguments:
             split: The name of the split.
         """
         name = f"frozen-{split}"
         if name not in self.memory:
-            self.memory[name] = self.frozen_law(name, self.windows[split])
-        law: QuantileFunction = self.memory[name]
-        return law
+            self.memory[name] = self.zero_shot_forecast(name, self.windows[split])
+        forecast: QuantileFunction = self.memory[name]
+        return forecast
 
-    def frozen_law(self, name: str, windows: Windows) -> QuantileFunction:
-        r"""Computes a zero-shot forecast.
+    def zero_shot_forecast(self, name: str, windows: Windows) -> QuantileFunction:
+        r"""Compute a zero-shot forecast.
 
         Arguments:
             name: The name of its pieces among the checkpoints.
             windows: The windows.
 
         Returns:
-            The forecast, with batch shape :math:`(n, H, C)` of all channels that the adapter sees.
+            The forecast, with batch shape :math:`(n, H, C)`, for all channels that the adapter sees.
         """
-        law = self._law_in_chunks(name, len(windows), lambda some: self.predictor.zero_shot(windows[some]))
-        return QuantileFunction(law.levels, law.values, self.predictor.bounds(windows))
+        forecast = self._in_chunks(name, len(windows), lambda chunk: self.predictor.zero_shot(windows[chunk]))
+        return QuantileFunction(forecast.levels, forecast.values, self.predictor.bounds(windows))
 
-    def both(self, split: str) -> tuple[QuantileFunction, QuantileFunction]:
-        r"""Returns the adapter's predictive distribution of a split, without noise, and the zero-shot one.
+    def adapted_and_zero_shot(self, split: str) -> tuple[QuantileFunction, QuantileFunction]:
+        r"""Return the adapter's predictive distribution of a split, without noise, and the zero-shot one.
 
         Arguments:
             split: The name of the split.
         """
-        windows, frozen = self.windows[split], self.frozen(split)
+        windows, frozen = self.windows[split], self.zero_shot(split)
         return self.adapted(split, windows, frozen), self.predictor.observed(windows, frozen)
 
     def adapted(self, name: str, windows: Windows, frozen: QuantileFunction) -> QuantileFunction:
-        r"""Returns the adapter's predictive distribution, without noise; computed once.
+        r"""Return the adapter's predictive distribution, without noise; computed once.
 
         Arguments:
             name: The name of the windows.
@@ -213,78 +213,78 @@ class FitState:
         """
         name = f"adapted-{name}"
         if name not in self.memory:
-            law = self._law_in_chunks(
-                name, len(windows), lambda some: self.predictor.adapted(windows[some], frozen[some])
+            adapted = self._in_chunks(
+                name, len(windows), lambda chunk: self.predictor.adapted(windows[chunk], frozen[chunk])
             )
-            self.memory[name] = QuantileFunction(law.levels, law.values, self.predictor.support)
-        found: QuantileFunction = self.memory[name]
-        return found
+            self.memory[name] = QuantileFunction(adapted.levels, adapted.values, self.predictor.support)
+        distribution: QuantileFunction = self.memory[name]
+        return distribution
 
-    def law(self, split: str) -> QuantileFunction:
-        r"""Returns the predictive distribution of a split so far: with noise and gate, levels not yet mapped.
+    def predictive(self, split: str) -> QuantileFunction:
+        r"""Return the predictive distribution of a split so far: with noise and gate, before recalibration.
 
         Arguments:
             split: The name of the split.
         """
         windows, predictor = self.windows[split], self.predictor
         if predictor.closed:
-            return predictor.observed(windows, self.frozen(split))
-        return predictor.mixed(windows, *self.both(split))
+            return predictor.observed(windows, self.zero_shot(split))
+        return predictor.mixed(windows, *self.adapted_and_zero_shot(split))
 
     def sampled(self, split: str) -> tuple[Windows, QuantileFunction] | None:
-        r"""Returns some windows of the train or the validation split and their zero-shot forecast; None without any.
+        r"""Return a subsample of the train or validation windows with its zero-shot forecast; None if there are none.
 
         Arguments:
             split: The name of the split.
         """
-        which = evenly_spaced(len(self.windows[split]), SUBSAMPLE)
-        windows = self.windows[split][which]
-        if not len(which):
+        indices = evenly_spaced(len(self.windows[split]), SUBSAMPLE)
+        windows = self.windows[split][indices]
+        if not len(indices):
             return None
         name = f"some-{split}"
         if name not in self.memory:
             module = self.fitted.module
             solved = module.capabilities.closed_form and module.capabilities.observed_latents
-            if solved if split == "train" else self.gated:  # by an earlier stage
-                law = self.frozen(split)[torch.from_numpy(which)]
+            if solved if split == "train" else self.gated:  # computed by an earlier stage
+                forecast = self.zero_shot(split)[torch.from_numpy(indices)]
             else:
-                law = self.frozen_law(name, windows)
-            self.memory[name] = law
+                forecast = self.zero_shot_forecast(name, windows)
+            self.memory[name] = forecast
         return windows, self.memory[name]
 
     def latent_quantiles(self, split: str) -> Tensor:
-        r"""Returns the frozen model's quantiles of a split's latent channels, with shape :math:`(n, H, K, Q)`.
+        r"""Return the frozen model's quantiles of a split's latent channels, with shape :math:`(n, H, K, Q)`.
 
         Arguments:
             split: The name of the split.
         """
         if self.fitted.module.capabilities.observed_latents:
-            return self.frozen(split).values
+            return self.zero_shot(split).values
         windows, predictor = self.windows[split], self.predictor
 
-        def compute(some: slice) -> dict[str, Tensor]:
-            return {"values": predictor.latent_quantiles(windows[some])}
+        def compute(chunk: slice) -> dict[str, Tensor]:
+            return {"values": predictor.latent_quantiles(windows[chunk])}
 
         pieces = self.context.in_chunks(f"{self.stage}-{split}", len(windows), compute)
         return torch.cat([piece["values"] for piece in pieces])
 
-    def evidence(self, splits: list[str], fold: Tensor) -> Evidence:
-        r"""Returns the windows of some splits with the forecasts of their latent channels, to solve a closed form on.
+    def regression_data(self, splits: list[str], fold: Tensor) -> RegressionData:
+        r"""Return the regression data of a closed form: windows of splits with forecasts of their latent channels.
 
         Arguments:
             splits: The names of the splits.
-            fold: The fold of each window; empty where no strength is to be chosen.
+            fold: The fold of each window; empty if no strength is selected.
         """
         windows = [self.windows[split] for split in splits]
         forecasts = [self.latent_quantiles(split)[..., self.model.median_index] for split in splits]
-        past = torch.cat([self.predictor.completed_context(some) for some in windows])
-        future = torch.cat([some.future() for some in windows])
-        return Evidence(past, future, torch.cat(forecasts), fold)
+        past = torch.cat([self.predictor.completed_context(batch) for batch in windows])
+        future = torch.cat([batch.future() for batch in windows])
+        return RegressionData(past, future, torch.cat(forecasts), fold)
 
-    def _law_in_chunks(self, name: str, number: int, compute: Callable[[slice], QuantileFunction]) -> QuantileFunction:
-        def tensors(some: slice) -> dict[str, Tensor]:
-            law = compute(some)
-            return {"levels": law.levels, "values": law.values}
+    def _in_chunks(self, name: str, number: int, compute: Callable[[slice], QuantileFunction]) -> QuantileFunction:
+        def tensors(chunk: slice) -> dict[str, Tensor]:
+            distribution = compute(chunk)
+            return {"levels": distribution.levels, "values": distribution.values}
 
         pieces = self.context.in_chunks(name, number, tensors)
         return QuantileFunction(pieces[0]["levels"], torch.cat([piece["values"] for piece in pieces]))

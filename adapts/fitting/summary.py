@@ -1,4 +1,4 @@
-r"""What a fit did, in words and as data."""
+r"""The summary of a fit, as text and as data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..notices import Notice
 
 @dataclass(frozen=True, repr=False)
 class Summary:
-    r"""What a fit did: `str` reads well, `to_dict` goes into a report.
+    r"""Summary of a fit: `str` for readers, `to_dict` for reports.
 
     Arguments:
         family: The family's name.
@@ -22,10 +22,10 @@ class Summary:
         channels: The names of the channels.
         context_length: The number of context steps.
         prediction_length: The number of steps forecast.
-        windows: The number of windows a part.
-        stages: What each stage decided, in words.
-        spans: The first and the last target row of each part that has any, and how many rows it has.
-        notices: What the user must know, of which `fit` warned too.
+        windows: The number of windows per split.
+        stages: The decision of each stage, in words.
+        spans: The first and the last target row of each split that has any, and the number of rows.
+        notices: What the user must know; `fit` warns of the same.
     """
 
     family: str
@@ -40,7 +40,7 @@ class Summary:
     notices: list[Notice] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        r"""Returns the same as a dictionary that JSON can hold."""
+        r"""Return the summary as a dictionary that can be written as JSON."""
         notices = [{**asdict(notice), "about": list(notice.about)} for notice in self.notices]
         return {**asdict(self), "notices": notices}
 
@@ -48,7 +48,7 @@ class Summary:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
         lines = [
             f"{self.family} adapter around {self.foundation_model}: {len(self.channels)} channels, "
-            f"{self.context_length} steps back, {self.prediction_length} ahead",
+            f"context of {self.context_length} steps, horizon of {self.prediction_length}",
             f"channels: {few(self.channels)}",
             *([f"options: {options}"] if options else []),
             "windows:",
@@ -57,7 +57,7 @@ class Summary:
             span = self.spans.get(name)
             rows = f", targets {span['first']} to {span['last']} ({span['rows']} rows)" if span else ""
             lines.append(f"  {name.ljust(max(map(len, self.windows)))}  {count:>5}{rows}")
-        lines += [f"{name}: {said}" for name, said in self.stages.items()]
+        lines += [f"{name}: {reason}" for name, reason in self.stages.items()]
         return "\n".join([*lines, *(f"note: {notice.said}" for notice in self.notices)])
 
     __repr__ = __str__

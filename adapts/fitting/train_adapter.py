@@ -1,4 +1,4 @@
-r"""The parameters of the adapter."""
+r"""Training of the adapter's parameters."""
 
 from __future__ import annotations
 
@@ -18,24 +18,28 @@ from .state import SUBSAMPLE, FitState, Step
 
 
 def train(state: FitState) -> Step:
-    r"""Solves the adapter in closed form on the train windows, or trains it by gradient.
+    r"""Solve the adapter in closed form on the train windows, or train it by gradient.
 
     Arguments:
-        state: The fit before this stage. Training by gradient stops by the loss on validation windows.
+        state: The fit before this stage. Training by gradient stops early, by the loss on validation windows.
 
     Returns:
-        What is fitted, with the dependence of the latent channels where the family mixes channels, and the decision.
+        The fit with the copula of the latent channels if the family mixes channels, and the decision.
     """
     module, windows = state.fitted.module, state.windows["train"]
     if module.capabilities.closed_form:
-        step = state.lacks("train", "train")
+        step = state.skip_unless_enough("train", "train")
         if step is None:
-            module.solve(state.evidence(["train"], state.context.folds(windows)), choose=True)
-            step = state.decided("kept", f"solved in closed form on {len(windows)} windows", windows=len(windows))
+            module.solve(state.regression_data(["train"], state.context.folds(windows)), choose=True)
+            step = state.with_decision("kept", f"solved in closed form on {len(windows)} windows", windows=len(windows))
     elif any(parameter.requires_grad for parameter in module.parameters()):
-        step = state.lacks("train", "train") or state.lacks("train", "validation") or _by_gradient(state)
+        step = (
+            state.skip_unless_enough("train", "train")
+            or state.skip_unless_enough("train", "validation")
+            or _by_gradient(state)
+        )
     else:
-        step = state.decided("kept", "nothing to train")
+        step = state.with_decision("kept", "nothing to train")
     module.requires_grad_(False).eval()
     if not module.capabilities.mixes_channels:
         return step
@@ -44,24 +48,24 @@ def train(state: FitState) -> Step:
 
 
 def refit(state: FitState) -> Step:
-    r"""Solves a closed form once more on the windows of all splits, with the strengths chosen.
+    r"""Refit a closed form on the windows of all splits, with the selected strengths.
 
     Arguments:
         state: The fit before this stage.
 
     Returns:
-        What is fitted, and the decision; none where the gate is closed or the family has no closed form.
+        The fit and the decision; None for the decision if the gate is zero or the family has no closed form.
     """
     module = state.fitted.module
     if not module.capabilities.closed_form or state.predictor.closed:
         return state.fitted, None
-    if lacking := state.lacks("refit", "train"):
-        return lacking
+    if skipped := state.skip_unless_enough("refit", "train"):
+        return skipped
     splits = [name for name in SPLITS if len(state.windows[name])]
-    module.solve(state.evidence(splits, torch.empty(0, dtype=torch.float32)), choose=False)
+    module.solve(state.regression_data(splits, torch.empty(0, dtype=torch.float32)), choose=False)
     count = sum(len(state.windows[name]) for name in splits)
-    return state.decided(
-        "kept", f"solved again on the {count} windows of all parts, with the strengths chosen", windows=count
+    return state.with_decision(
+        "kept", f"refit on the {count} windows of all splits, with the selected strengths", windows=count
     )
 
 
@@ -71,35 +75,36 @@ def _by_gradient(state: FitState) -> Step:
 
     module, windows, settings = state.fitted.module, state.windows["train"], state.settings
     weights, seed = settings["horizon_weights"] or 1.0, state.context.seed
-    known: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
-    for split, about in zip(("train", "validation"), known, strict=True):
+    precomputed: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
+    for split, forecasts in zip(("train", "validation"), precomputed, strict=True):
         if module.capabilities.fixed_latents:
-            about["latents"] = state.latent_quantiles(split)
+            forecasts["latents"] = state.latent_quantiles(split)
         if module.capabilities.needs_forecast or module.capabilities.penalised:
-            about["forecast"] = state.frozen(split).values[..., state.model.median_index]
+            forecasts["forecast"] = state.zero_shot(split).values[..., state.model.median_index]
     training = AdapterTraining(
         module, state.model, loss=settings["objective"] or module.objective, horizon_weights=weights,
         learning_rate=settings["learning_rate"] or 3e-3, windows=len(windows), seed=seed,
         copula=_latent_dependence(state) if module.capabilities.mixes_channels else None,
     )  # fmt: skip
     losses = train_module(
-        training, windows, state.windows["validation"], batch_size=settings["batch_size"], seed=seed, known=known,
+        training, windows, state.windows["validation"], batch_size=settings["batch_size"], seed=seed,
+        precomputed=precomputed,
         options=dict(settings["trainer_options"] or {}), checkpoints=state.context.checkpoints,
     )  # fmt: skip
     module.eval()
     if module.capabilities.fits_after_training:
-        evidence = state.evidence(["train"], torch.zeros(len(windows), dtype=torch.long))
-        module.after_training(evidence, _medians(state.model, state.context.horizon), horizon_weights=weights)
-    return state.decided(
+        data = state.regression_data(["train"], torch.zeros(len(windows), dtype=torch.long))
+        module.after_training(data, _medians(state.model, state.context.horizon), horizon_weights=weights)
+    return state.with_decision(
         "kept",
-        f"{losses['epochs']:.0f} epochs by gradient on {len(windows)} windows; validation loss "
+        f"trained by gradient for {losses['epochs']:.0f} epochs on {len(windows)} windows; validation loss "
         f"{losses['before']:.4g} before, {losses['best']:.4g} at its best",
         windows=len(windows), **losses,
     )  # fmt: skip
 
 
 def _medians(model: FoundationModel, horizon: int) -> Callable[[Tensor], Tensor]:
-    r"""The frozen model's median forecasts (b, H, K) of latent pasts (b, L, K), with gradients."""
+    r"""Return the map from latent pasts (b, L, K) to the frozen model's median forecasts (b, H, K), with gradients."""
 
     def medians(past: Tensor) -> Tensor:
         quantiles = model(past.mT.flatten(0, 1), horizon, unroll="median")  # (b*K, Q, H)
@@ -110,6 +115,6 @@ def _medians(model: FoundationModel, horizon: int) -> Callable[[Tensor], Tensor]
 
 
 def _latent_dependence(state: FitState) -> Copula:
-    r"""The dependence of the latent channels, from some of the train windows."""
+    r"""Return the copula of the latent channels, fitted on a subsample of the train windows."""
     windows = state.windows["train"]
     return state.predictor.fit_latent_copula(windows[evenly_spaced(len(windows), SUBSAMPLE)])

@@ -206,7 +206,7 @@ class MarginalPredictor:
     def window_variance(self, windows: Windows) -> Tensor:
         r"""Return the variance that scales the noise, :math:`(n, H, D)`, or with one horizon step that serves all."""
         with torch.no_grad():
-            spread = torch.cat([self.module.spread(batch.past()) for batch in self._batches(windows)])
+            spread = torch.cat([self.module.reference_variance(batch.past()) for batch in self._batches(windows)])
         return spread[:, None, : self._targets] * windows.factor().square()
 
     # ------------------------------------------------------------------ inputs of training

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from ..adapters import AdapterModule, Evidence, State
+from ..adapters import AdapterModule, RegressionData, State
 from ..foundation import FoundationModel, load_foundation_model
 from .rows import ROWS, degenerate_rows
 from .tiny import tiny_chronos_bolt
@@ -76,7 +76,7 @@ class AdapterConformance:
             state.forecast = past[:, -1:].nan_to_num().expand(-1, self.horizon, -1)
         return z, state
 
-    def evidence(self, adapter: AdapterModule) -> tuple[Evidence, State]:
+    def regression_data(self, adapter: AdapterModule) -> tuple[RegressionData, State]:
         r"""Return regression data in four blocks of time, with missing targets and degenerate windows."""
         count = 60
         past = torch.randn(count, self.length, self.channels)
@@ -88,7 +88,7 @@ class AdapterConformance:
         fold[::15] = -1
         _, state = adapter.encode(past)
         state.forecast = forecast
-        return Evidence(past, future, adapter.encode_future(forecast, state), fold), state
+        return RegressionData(past, future, adapter.encode_future(forecast, state), fold), state
 
     # ------------------------------------------------------------------ construction
 
@@ -190,7 +190,7 @@ class AdapterConformance:
     def test_a_seed_makes_the_draws(self, adapter: AdapterModule, past: Tensor) -> None:
         r"""A seed determines the draws, decoding reuses those of encoding, and the global generator is unchanged."""
         if adapter.capabilities.closed_form:
-            adapter.solve(self.evidence(adapter)[0], choose=True)
+            adapter.solve(self.regression_data(adapter)[0], choose=True)
         self.disturb(adapter)
         paths = torch.randn(1, self.batch, self.horizon, adapter.latents)
         generator_state = torch.get_rng_state()
@@ -217,7 +217,7 @@ class AdapterConformance:
         _, state = self.encoded(adapter, past, draws=3)
         assert adapter.capabilities.stochastic or state.draws == 1
         if state.draws > 1:
-            with pytest.raises(ValueError, match=f"shares paths out over {state.draws} draws"):
+            with pytest.raises(ValueError, match=f"expects a multiple of {state.draws} paths"):
                 adapter.decode(torch.zeros(state.draws + 1, self.batch, self.horizon, adapter.latents), state)
 
     def test_shapes_in_training(self, adapter: AdapterModule, past: Tensor) -> None:
@@ -230,7 +230,7 @@ class AdapterConformance:
         assert adapter.decode(paths, state).shape == (2 * draws, self.batch, self.horizon, self.channels)
 
     def test_divergences_and_laws(self, adapter: AdapterModule, past: Tensor) -> None:
-        r"""Divergences are non-negative, likelihoods have a value per cell and path, `spread` is a variance."""
+        r"""Divergences are non-negative, likelihoods have a value per cell and path, variances too."""
         self.disturb(adapter)
         for windows in (past, torch.stack([row[:, None].expand(-1, self.channels) for row in self.degenerate()])):
             _, state = self.encoded(adapter, windows)
@@ -245,7 +245,7 @@ class AdapterConformance:
                 log_densities = distribution.log_prob(torch.randn(count, self.horizon, self.channels))
                 assert log_densities.shape == prediction.shape
                 assert log_densities.isfinite().all()
-            variances = adapter.spread(windows)
+            variances = adapter.reference_variance(windows)
             assert variances.shape == (count, self.channels)
             assert variances.isfinite().all()
             assert (variances >= 0).all()
@@ -317,20 +317,20 @@ class AdapterConformance:
         r"""A closed form handles imperfect windows, is reproducible, and improves the fit in sample."""
         if not adapter.capabilities.closed_form:
             pytest.skip("the family has no closed form")
-        evidence, state = self.evidence(adapter)
+        data, state = self.regression_data(adapter)
 
         def error() -> Tensor:
-            decoded = adapter.decode(evidence.forecast.expand(state.draws, -1, -1, -1), state).mean(0)
+            decoded = adapter.decode(data.forecast.expand(state.draws, -1, -1, -1), state).mean(0)
             assert decoded.isfinite().all()
-            return (decoded - evidence.future).square().nanmean()
+            return (decoded - data.future).square().nanmean()
 
         before = error()
-        adapter.solve(evidence, choose=True)
+        adapter.solve(data, choose=True)
         solved = copy.deepcopy(adapter.state_dict())
         assert error() < before
-        adapter.solve(evidence, choose=True)
+        adapter.solve(data, choose=True)
         assert_close(adapter.state_dict(), solved)
-        adapter.solve(evidence, choose=False)  # refit with the selected strengths
+        adapter.solve(data, choose=False)  # refit with the selected strengths
         assert error() < before
 
     # ------------------------------------------------------------------ saving
@@ -338,7 +338,7 @@ class AdapterConformance:
     def test_state_round_trip(self, adapter: AdapterModule, family: AdapterModule, past: Tensor) -> None:
         r"""A new adapter with the saved tensors gives the same values."""
         if adapter.capabilities.closed_form:
-            adapter.solve(self.evidence(adapter)[0], choose=True)
+            adapter.solve(self.regression_data(adapter)[0], choose=True)
         self.disturb(adapter)
         fresh = type(family)(**family.options()).build(self.channels).eval()
         fresh.load_state_dict(adapter.state_dict())

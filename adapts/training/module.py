@@ -88,38 +88,37 @@ class AdapterTraining(pl.LightningModule):
         r"""The frozen model."""
         return self._model[0]
 
-    def forward(self, past: Tensor, prediction_length: int, known: Mapping[str, Tensor]) -> Outlook:
+    def forward(self, past: Tensor, prediction_length: int, precomputed: Mapping[str, Tensor]) -> Outlook:
         r"""Forecast the latent channels with the frozen model.
 
         Arguments:
             past: The standardised past, with shape :math:`(B, L, D)`. NaN marks a missing step.
             prediction_length: The number of steps :math:`H`.
-            known: Precomputed forecasts of the frozen model. "latents": its quantiles of the latent channels, with
+            precomputed: Forecasts of the frozen model. "latents": its quantiles of the latent channels, with
                 shape :math:`(B, H, K, Q)`, if training does not change these. "forecast": its medians of the raw
                 channels, with shape :math:`(B, H, D)`, for families that need them.
 
         Returns:
             The latent forecast, for an objective to decode.
-            What an objective decodes.
         """
         generator = None
         if not self.training:  # the same draws at every epoch, so that validation losses are comparable
             generator = torch.Generator(past.device).manual_seed(self.seed)
         draws = VALIDATION_DRAWS if generator is not None and not self.adapter.capabilities.stochastic_latents else 1
         z, state = self.adapter.encode(past, draws=draws, generator=generator)  # (M, B, L, K)
-        if "latents" not in known:
+        if "latents" not in precomputed:
             quantiles = self.model(z.mT.flatten(0, 2), prediction_length, unroll="median")  # (M*B*K, Q, H)
             latent = quantiles.unflatten(0, (*z.shape[:2], -1)).permute(0, 1, 4, 2, 3)  # (M, B, H, K, Q)
         else:
-            latent = known["latents"].unsqueeze(0)
-        state.forecast = known.get("forecast")
+            latent = precomputed["latents"].unsqueeze(0)
+        state.forecast = precomputed.get("forecast")
         latent = latent.expand(state.draws, *latent.shape[1:])
         levels = torch.tensor(self.model.quantile_levels, device=past.device, dtype=torch.float32)
         return Outlook(self.adapter, state, levels, latent, self.log_scale, self.windows, self.copula, generator)
 
     def _loss(self, batch: tuple[Tensor, Tensor, dict[str, Tensor]]) -> Tensor:
-        past, future, known = batch
-        outlook = self(past, future.shape[1], known)
+        past, future, precomputed = batch
+        outlook = self(past, future.shape[1], precomputed)
         loss = self.loss(outlook, future)
         if self.adapter.capabilities.penalised:
             loss = loss + self.adapter.penalty(outlook.values[..., self.model.median_index], future, outlook.state)
@@ -276,7 +275,7 @@ def train(
     *,
     batch_size: int,
     seed: int,
-    known: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] = ({}, {}),
+    precomputed: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] = ({}, {}),
     options: dict[str, Any] | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> dict[str, float]:
@@ -288,7 +287,7 @@ def train(
         validation: The standardised validation windows, for early stopping.
         batch_size: The number of windows per step, over all processes.
         seed: The seed of the order of windows, and of the adapter's draws.
-        known: Precomputed forecasts for both sets of windows, by name, each with shape :math:`(n, *)`; see
+        precomputed: Forecasts of the frozen model for both sets of windows, by name, with shape :math:`(n, *)`; see
             `AdapterTraining.forward`.
         options: Options of `lightning.pytorch.Trainer`, which override the defaults here.
         checkpoints: The store of Lightning's checkpoint of the last epoch. An interrupted training resumes from it,
@@ -300,7 +299,10 @@ def train(
     Raises:
         ValueError: If training ended before the first validation.
     """
-    data = window_loader(training, batch_size, seed, known[0]), window_loader(validation, batch_size, None, known[1])
+    data = (
+        window_loader(training, batch_size, seed, precomputed[0]),
+        window_loader(validation, batch_size, None, precomputed[1]),
+    )
     device = module.model.device
     settings: dict[str, Any] = {
         "max_epochs": 20,
@@ -337,7 +339,7 @@ def train(
             trainer.fit(module.train(), *data, ckpt_path=resume_path, weights_only=True)  # Lightning keeps this mode
             if resume_path is None and module.outcome[2] > 0 and "val_loss" not in trainer.callback_metrics:
                 raise ValueError(
-                    f"training ended after {trainer.global_step} steps, before it was validated once: allow it an "
-                    f"epoch of {len(data[0])} batches by max_epochs, max_steps or max_time of trainer_options"
+                    f"training ended after {trainer.global_step} steps, before the first validation: allow one "
+                    f"epoch of {len(data[0])} batches with max_epochs, max_steps or max_time in trainer_options"
                 )
     return dict(zip(("before", "best", "epochs"), module.outcome.tolist(), strict=True))

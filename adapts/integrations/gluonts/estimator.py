@@ -71,8 +71,8 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
     Arguments:
         prediction_length: The number of steps to forecast, :math:`H`.
         context_length: As in `Adapter`.
-        family: The name of a preset or a family, or the Path of a custom recipe.
-        family_options: The options of the family, as `{"latent_channels": 4}`; by default those of the recipe.
+        family: The name of a preset or of a family, or the Path of your own preset.
+        family_options: The family's own options, as `{"latent_channels": 4}`; the recipe's where left out.
         foundation_model: A bundled name, a local folder or a hub id. A live model works, but JSON cannot hold it.
         objective: As in `Adapter`.
         horizon_weights: As in `Adapter`.
