@@ -304,7 +304,7 @@ def test_a_residual_is_the_ridge_of_the_cells_seen(missing: float) -> None:
     half = RegressionData(problem.past[:400], problem.future[:400], problem.forecast[:400], problem.fold[:400])
     for part, choose, near in ((half, True, 0.002), (problem, False, 0.03)):
         residual.solve(part, choose=choose)
-        own, joint = residual._regressors(part.past, part.forecast)
+        own, joint = residual.regressors(part.past, part.forecast)
         for channel in range(2):
             x = residual.equations(channel, own, joint, part).x
             root = part.past.std(1, correction=0)[:, channel].double().sqrt()

@@ -280,7 +280,7 @@ def solved_weights(family: AdapterModule) -> str | None:
 def regressions(family: Linear | Residual, data: RegressionData) -> Iterator[Problem]:
     r"""Yield the regressions of a family's `solve`, with the strengths selected there."""
     if isinstance(family, Linear):
-        location, scale = family._statistics(data.past)
+        location, scale = family.location_scale(data.past)
         latent = data.forecast.double()
         residual = (data.future.double() - location) / scale - latent @ family.directions.mT.double()  # (n, H, D)
         for channel in range(family.channels):
@@ -294,7 +294,7 @@ def regressions(family: Linear | Residual, data: RegressionData) -> Iterator[Pro
             yield Problem(channel, gram, x.mT @ y, y.square().sum(0), observed.sum().expand(1), typical, precision,
                            torch.zeros(1, dtype=torch.long))  # fmt: skip
         return
-    own, joint = family._regressors(data.past, data.forecast)
+    own, joint = family.regressors(data.past, data.forecast)
     horizon, blocks = data.future.shape[1], family.strength.shape[1]
     block = torch.arange(horizon) * blocks // horizon
     for channel in range(family.channels):

@@ -366,7 +366,7 @@ class AdapterModule(nn.Module):
             ValueError: If `x` does not have that shape.
         """
         self._require("encode", "x", x, x.ndim == 3 and x.shape[-1] == self.channels, "(batch, time, {D})")
-        location, scale = self._statistics(x)
+        location, scale = self.location_scale(x)
         state = State(x, location, scale, draws=self.count_draws(draws), generator=generator)
         self._draw(state)
         if self.capabilities.observed_latents:
@@ -493,6 +493,17 @@ class AdapterModule(nn.Module):
         """
         return window_moments(past)[1][:, 0]
 
+    def location_scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Return the location and scale that normalise windows before encoding.
+
+        Arguments:
+            x: The standardised past, with shape :math:`(B, L, D)`. NaN marks a missing step.
+
+        Returns:
+            The location and the positive scale, both of shape :math:`(B, 1, D)`.
+        """
+        return window_statistics(x)
+
     # ------------------------------------------------------------------ hooks for families
 
     def _check(self) -> None:
@@ -508,10 +519,6 @@ class AdapterModule(nn.Module):
 
     def _prepare(self, rows: Tensor) -> None:
         r"""Compute initial directions from the train rows."""
-
-    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Return the location and scale, :math:`(B, 1, D)`, that normalise windows before encoding."""
-        return window_statistics(x)
 
     def _draw(self, state: State) -> None:
         r"""Store random draws in the state: one per window in training, shared by all windows otherwise."""
@@ -571,7 +578,7 @@ class Normalised(AdapterModule):
             built.offset = nn.Parameter(torch.zeros(channels, dtype=torch.float32))
         return built
 
-    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def location_scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
         location, scale = window_statistics(x)
         if self.normalisation == "train":
             location, scale = torch.zeros_like(location), torch.ones_like(scale)

@@ -251,7 +251,7 @@ class Bayesian(AdapterModule):
         self.inner.requires_grad_(True)
         with torch.enable_grad():
             x = torch.zeros(1, 2, self.channels, dtype=torch.float32)
-            state = State(x, *self.inner._statistics(x), generator=torch.Generator().manual_seed(0), forecast=x)
+            state = State(x, *self.inner.location_scale(x), generator=torch.Generator().manual_seed(0), forecast=x)
             self.inner._draw(state)
             z = self.inner._encode((x - state.location) / state.scale, state)
             latent = _changing(z, named)
@@ -450,7 +450,7 @@ class Bayesian(AdapterModule):
     def _state(self, batch: RegressionData) -> State:
         r"""Return the state of train windows, with the family's own draws but no drawn weights."""
         generator = torch.Generator().manual_seed(0)
-        state = State(batch.past, *self._statistics(batch.past), generator=generator, forecast=batch.forecast)
+        state = State(batch.past, *self.location_scale(batch.past), generator=generator, forecast=batch.forecast)
         self._draw_inner(state)
         return state
 
@@ -469,8 +469,8 @@ class Bayesian(AdapterModule):
 
     # ------------------------------------------------------------------ encoding and decoding
 
-    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.inner._statistics(x)
+    def location_scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.inner.location_scale(x)
 
     def _draw_inner(self, state: State) -> None:
         if self.inner.capabilities.stochastic:

@@ -239,13 +239,13 @@ class Ensemble(AdapterModule):
 
     # ------------------------------------------------------------------ encoding and decoding
 
-    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.first._statistics(x)
+    def location_scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.first.location_scale(x)
 
     def _draw(self, state: State) -> None:
         member_draws = []
         for member in self.built_members:
-            location, scale = member._statistics(state.past)
+            location, scale = member.location_scale(state.past)
             member_state = State(state.past, location, scale, state.draws // self.members, generator=state.generator)
             member._draw(member_state)
             member_draws.append({**member_state.drawn, _LOCATION: location, _SCALE: scale})

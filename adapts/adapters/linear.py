@@ -126,7 +126,7 @@ class Linear(Normalised):
 
     @torch.no_grad()
     def solve(self, data: RegressionData, *, choose: bool) -> None:
-        location, scale = self._statistics(data.past)
+        location, scale = self.location_scale(data.past)
         x = data.forecast.double()  # (n, H, K)
         residual = (data.future.double() - location) / scale - x @ self.directions.mT.double()  # (n, H, D)
         observed = ~residual.isnan()

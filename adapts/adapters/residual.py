@@ -171,15 +171,24 @@ class Residual(AdapterModule):
         if self.weights.numel() == 0:
             return z
         assert state.forecast is not None
-        own, joint = self._regressors(state.past, state.forecast)  # (D, B, p), (B, C)
+        own, joint = self.regressors(state.past, state.forecast)  # (D, B, p), (B, C)
         joint = (joint @ self.basis).expand(self.channels, -1, -1)
         correction = torch.cat([own, joint], -1) @ self.weights  # (D, B, H)
         # A constant window has no scale and gets no correction: the frozen model forecasts a constant by itself.
         size = torch.where(varies(*window_moments(state.past)), state.scale, 0.0)
         return z + correction.permute(1, 2, 0) * size
 
-    def _regressors(self, past: Tensor, forecast: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Return the window-normalised regressors: own ones :math:`(D, B, p)` and joint ones :math:`(B, C)`."""
+    def regressors(self, past: Tensor, forecast: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Return the window-normalised regressors.
+
+        Arguments:
+            past: The standardised past, with shape :math:`(B, L, D)`. NaN marks a missing step.
+            forecast: The frozen model's median forecasts, with shape :math:`(B, H, D)`.
+
+        Returns:
+            Those of each channel itself, with shape :math:`(D, B, p)`, and those of all channels, with shape
+            :math:`(B, C)`.
+        """
         location, scale = window_statistics(past)
         lags = min(self.lags or LAGS, past.shape[1])
         recent = fill_missing((past[:, -lags:] - location) / scale, self.covariance)  # (B, P, D)
@@ -193,7 +202,7 @@ class Residual(AdapterModule):
 
     @torch.no_grad()
     def solve(self, data: RegressionData, *, choose: bool) -> None:
-        own, joint = self._regressors(data.past, data.forecast)
+        own, joint = self.regressors(data.past, data.forecast)
         horizon = data.future.shape[1]
         if choose:
             count = min(self.components, *joint.shape)
@@ -230,7 +239,7 @@ class Residual(AdapterModule):
 
     @torch.no_grad()
     def partial_fit(self, data: RegressionData) -> None:
-        own, joint = self._regressors(data.past, data.forecast)
+        own, joint = self.regressors(data.past, data.forecast)
         for index, channel in enumerate(self._correcting):
             equations = self.equations(channel, own, joint, data)
             sums = *equations.sums(), equations.filled(self.guess[channel].double())
@@ -287,7 +296,7 @@ class Residual(AdapterModule):
         r"""Return a channel's regression, each window weighted by its scale."""
         residual = data.future[..., channel] - data.forecast[..., channel]  # (n, H)
         x = torch.cat([own[channel], joint @ self.basis], -1).double()
-        unit = window_statistics(data.past)[1][:, :, channel].double()  # (n, 1)
+        unit = window_statistics(data.past[..., channel, None])[1][..., 0].double()  # (n, 1)
         observed = ~residual.isnan()
         informative = observed.any(1, keepdim=True)  # windows without any observed target carry no information
         x = torch.where(informative, x * unit.sqrt(), 0.0)

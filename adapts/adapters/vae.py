@@ -197,7 +197,7 @@ class VAE(Normalised):
     def reference_variance(self, past: Tensor) -> Tensor:
         if self.noise_scale != "input":
             return super().reference_variance(past)
-        location, scale = self._statistics(past)
+        location, scale = self.location_scale(past)
         mean = self._posterior(fill_missing((past - location) / scale, self.covariance))[0]
         variance = (self._sigma(mean) * scale).square()  # (B, 1, D)
         return torch.where(varies(*window_moments(past)), variance, 0.0)[:, 0]
