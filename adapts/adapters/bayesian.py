@@ -486,7 +486,7 @@ class Bayesian(AdapterModule):
     def _encode(self, x: Tensor, state: State) -> Tensor:
         if not self.capabilities.stochastic_latents:
             return self.inner._encode(x, self._draw_state(state, 0))
-        if self.inner.stochastic or state.draws == 1:
+        if self.inner.capabilities.stochastic or state.draws == 1:
             latents = [self._call_draw("_encode", state, number, x) for number in range(state.draws)]
             return torch.stack([z[0] if z.ndim == 4 else z for z in latents])
         return self._call_all("_encode", state, x, None)
@@ -506,12 +506,12 @@ class Bayesian(AdapterModule):
 
     def _decode(self, z: Tensor, state: State) -> Tensor:
         z = z.unflatten(0, (state.draws, -1))  # (M, S / M, B, H, K)
-        if self.inner.stochastic or state.draws == 1:
+        if self.inner.capabilities.stochastic or state.draws == 1:
             return torch.cat([self._call_draw("_decode", state, number, paths) for number, paths in enumerate(z)])
         return self._call_all("_decode", state, z, 0).flatten(0, 1)
 
     def divergence(self, state: State) -> Tensor:
-        numbers = range(state.draws if self.inner.stochastic else 1)
+        numbers = range(state.draws if self.inner.capabilities.stochastic else 1)
         return torch.stack([self._call_draw("divergence", state, number) for number in numbers]).mean(0)
 
     def weight_divergence(self) -> Tensor:
