@@ -58,6 +58,7 @@ class ScoreEntry:
 
 #: Families of adapters: the class of each, as "module:class", by the name that `adapts.adapters.register` gives it.
 FAMILIES = {
+    "attention": "adapts.adapters.attention:CrossChannelAttention",
     "autoencoder": "adapts.adapters.autoencoder:Autoencoder",
     "bayesian": "adapts.adapters.bayesian:Bayesian",
     "dropout": "adapts.adapters.dropout:Dropout",

@@ -1,5 +1,6 @@
 r"""Adapter families, one per file, and their registry."""
 
+from .attention import CrossChannelAttention
 from .autoencoder import Autoencoder
 from .base import AdapterModule, RegressionData, State, families, make, register
 from .bayesian import Bayesian
@@ -18,6 +19,7 @@ __all__ = [
     "AdapterModule",
     "Autoencoder",
     "Bayesian",
+    "CrossChannelAttention",
     "Dropout",
     "Ensemble",
     "RegressionData",

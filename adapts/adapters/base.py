@@ -22,7 +22,7 @@ from ..errors import shown, unknown
 from ..persistence.tensors import Kind, kind_of, require_names, written
 from ..registry import FAMILIES, resolve
 from ..statistics.gaussian import made_definite, pairwise_covariance
-from .capabilities import Capabilities
+from .capabilities import Capabilities, Optimisation
 
 #: The variance, relative to the squared mean, that rounding in single precision leaves in a constant window.
 FLAT = 1e-12
@@ -111,8 +111,10 @@ class State:
         draws: The number of draws :math:`M` of a stochastic adapter; 1 for a deterministic one.
         drawn: The drawn tensors by name, shared by encoding and decoding.
         generator: The random generator for what encoding still draws; PyTorch's own if None.
-        forecast: The frozen model's median forecasts of the raw channels, with shape :math:`(B, H, D)`, where the
+        forecast: The frozen model's median forecasts of the observed channels, with shape :math:`(B, H, D)`, where the
             family declares `needs_forecast`.
+        quantiles: Its quantiles of the observed channels, with shape :math:`(B, H, D, Q)`, where the family declares
+            `needs_quantiles`.
     """
 
     past: Tensor
@@ -122,6 +124,7 @@ class State:
     drawn: dict[str, Tensor] = field(default_factory=dict)
     generator: torch.Generator | None = None
     forecast: Tensor | None = None
+    quantiles: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -134,12 +137,20 @@ class RegressionData:
         forecast: The frozen model's median forecasts of the latent channels, with shape :math:`(n, H, K)`.
         fold: The fold of each window in blocked cross-validation, a block of time, with shape :math:`(n,)`. It is -1,
             no fold, for windows whose targets straddle two blocks. Not used where nothing is selected.
+        quantiles: The frozen model's quantiles of the observed channels, with shape :math:`(n, H, D, Q)`, where the
+            family declares `needs_quantiles`.
     """
 
     past: Tensor
     future: Tensor
     forecast: Tensor
     fold: Tensor
+    quantiles: Tensor | None = None
+
+    def __getitem__(self, rows: Tensor | slice) -> RegressionData:
+        r"""Return some of the windows."""
+        quantiles = None if self.quantiles is None else self.quantiles[rows]
+        return RegressionData(self.past[rows], self.future[rows], self.forecast[rows], self.fold[rows], quantiles)
 
 
 @dataclass_transform(kw_only_default=True)
@@ -214,6 +225,11 @@ class AdapterModule(nn.Module):
             penalised=type(self).penalty is not AdapterModule.penalty,
             fits_after_training=type(self).after_training is not AdapterModule.after_training,
         )
+
+    @property
+    def optimisation(self) -> Optimisation:
+        r"""How the family is trained by gradient, where the caller says nothing else."""
+        return Optimisation()
 
     def count_draws(self, draws: int) -> int:
         r"""Return the number of draws that the adapter makes when a number is requested.
@@ -452,6 +468,14 @@ class AdapterModule(nn.Module):
             state: The state of these windows.
         """
         return self.covariance.new_zeros(())
+
+    def before_training(self, past: Tensor, quantiles: Tensor) -> None:
+        r"""Read the train windows once before training by gradient, for families that declare `needs_quantiles`.
+
+        Arguments:
+            past: The standardised past, with shape :math:`(n, L, D)`. NaN marks a missing step.
+            quantiles: The frozen model's quantiles of the observed channels, with shape :math:`(n, H, D, Q)`.
+        """
 
     def after_training(
         self,

@@ -21,7 +21,7 @@ from ..errors import shown
 from ..persistence.tensors import Kind
 from ._posteriors import FOUND, Exact, Laplace, Posterior, Variational, regressions, solved_weights
 from .base import AdapterModule, RegressionData, State, fill_missing, make, register, require_size
-from .capabilities import Capabilities
+from .capabilities import Capabilities, Optimisation
 from .ensemble import Concatenated, resolve_family
 from .linear import Linear
 from .residual import Residual
@@ -174,6 +174,10 @@ class Bayesian(AdapterModule):
         return self.inner.objective if self.guide == "exact" else "elbo"
 
     @property
+    def optimisation(self) -> Optimisation:
+        return self.inner.optimisation
+
+    @property
     def latents(self) -> int:
         return self.inner.latents
 
@@ -286,6 +290,9 @@ class Bayesian(AdapterModule):
             self.inner.solve(data, choose=False)
         self.posterior.fit(regressions(self.inner, data))
 
+    def before_training(self, past: Tensor, quantiles: Tensor) -> None:
+        self.inner.before_training(past, quantiles)
+
     def after_training(
         self,
         data: RegressionData,
@@ -322,7 +329,7 @@ class Bayesian(AdapterModule):
         location = self.posterior.location.data
         full = len(location) <= FULL and not self.capabilities.stochastic_latents
         numbers = data.future[0].numel() * len(location) if full else MAX_NUMBERS // 32
-        batches = [_rows(data, part) for part in slices(len(data.past), numbers, MAX_NUMBERS)]
+        batches = [data[part] for part in slices(len(data.past), numbers, MAX_NUMBERS)]
         horizon = data.future.shape[1]
         step_weights = horizon_weights ** torch.arange(horizon, dtype=torch.float64).unsqueeze(-1)  # (H, 1)
         step_weights = step_weights / step_weights.mean()
@@ -451,6 +458,7 @@ class Bayesian(AdapterModule):
         r"""Return the state of train windows, with the family's own draws but no drawn weights."""
         generator = torch.Generator().manual_seed(0)
         state = State(batch.past, *self.location_scale(batch.past), generator=generator, forecast=batch.forecast)
+        state.quantiles = batch.quantiles
         self._draw_inner(state)
         return state
 
@@ -606,7 +614,3 @@ def _changing(result: Tensor, named: Mapping[str, Tensor]) -> frozenset[str]:
 def _cells(data: RegressionData, weight: Tensor) -> Tensor:
     r"""Return the factors of the cells' errors, (n, H, D): 0 where a target is missing."""
     return torch.where(data.future.isnan(), 0.0, weight)
-
-
-def _rows(data: RegressionData, rows: slice) -> RegressionData:
-    return RegressionData(data.past[rows], data.future[rows], data.forecast[rows], data.fold[rows])

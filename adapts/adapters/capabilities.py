@@ -1,8 +1,8 @@
-r"""What a family declares about itself: one frozen object, which wrappers forward."""
+r"""What a family declares about itself, in frozen objects that wrappers forward."""
 
 from __future__ import annotations
 
-__all__ = ["Capabilities"]
+__all__ = ["Capabilities", "Optimisation"]
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -26,7 +26,8 @@ class Capabilities:
         stochastic: Whether encoding or decoding is random.
         stochastic_latents: Whether each draw has its own latent channels, and so its own passes of the frozen model.
         supports_updates: Whether the family learns from windows that arrive after the fit.
-        needs_forecast: Whether `decode` reads the frozen model's forecasts of the observed channels from the state.
+        needs_forecast: Whether `decode` reads the frozen model's medians of the observed channels from the state.
+        needs_quantiles: The same of its quantiles.
         penalised: Whether `penalty` is not zero. The state then also holds the frozen model's forecasts.
         fits_after_training: Whether `after_training` fits anything.
         found_later: Buffers whose sizes are known only once they are fitted, not when the family is built.
@@ -43,6 +44,7 @@ class Capabilities:
     stochastic_latents: bool = False
     supports_updates: bool = False
     needs_forecast: bool = False
+    needs_quantiles: bool = False
     penalised: bool = False
     fits_after_training: bool = False
     found_later: tuple[str, ...] = ()
@@ -62,3 +64,25 @@ class Capabilities:
             for names in (self.found_later, self.undecayed)
         )
         return replace(self, found_later=found_later, undecayed=undecayed, of_likelihood=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimisation:
+    r"""How a family is trained by gradient, where the caller says nothing else.
+
+    Arguments:
+        learning_rate: AdamW's learning rate, its maximum over a one-cycle schedule.
+        weight_decay: The decay of the parameters towards zero.
+        one_cycle: Whether the learning rate rises and falls once over all epochs (Smith and Topin, 2018). Otherwise it
+            is multiplied by 0.3 when the validation loss has not improved for two epochs.
+        epochs: The maximum number of epochs.
+        patience: The number of epochs without a lower validation loss after which training stops.
+        batch_size: The maximum number of windows in a step.
+    """
+
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    one_cycle: bool = False
+    epochs: int = 20
+    patience: int = 3
+    batch_size: int = 2**31

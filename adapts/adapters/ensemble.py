@@ -17,7 +17,7 @@ from ..errors import shown, unknown
 from ..persistence.tensors import Kind
 from ..registry import load_recipe, recipes
 from .base import AdapterModule, RegressionData, State, families, make, register
-from .capabilities import Capabilities
+from .capabilities import Capabilities, Optimisation
 
 #: The number of blocks of consecutive windows in the bootstrap of closed-form members.
 BLOCKS = 20
@@ -113,6 +113,10 @@ class Ensemble(AdapterModule):
         )
 
     @property
+    def optimisation(self) -> Optimisation:
+        return self.first.optimisation
+
+    @property
     def latents(self) -> int:
         return self.first.latents
 
@@ -193,7 +197,7 @@ class Ensemble(AdapterModule):
             if choose:  # folds of which no block was drawn are removed
                 folds, fold = fold[indices].unique(return_inverse=True)
                 fold = fold - int((folds < 0).any())  # windows in no fold stay at -1
-            sample = RegressionData(data.past[indices], data.future[indices], data.forecast[indices], fold)
+            sample = replace(data[indices], fold=fold)
             member.solve(sample, choose=choose)
 
     def partial_fit(self, data: RegressionData) -> None:
@@ -203,6 +207,10 @@ class Ensemble(AdapterModule):
     def refit(self) -> None:
         for member in self.built_members:
             member.refit()
+
+    def before_training(self, past: Tensor, quantiles: Tensor) -> None:
+        for member in self.built_members:
+            member.before_training(past, quantiles)
 
     def after_training(
         self,
@@ -318,7 +326,7 @@ class Ensemble(AdapterModule):
 
     def _state(self, state: State, drawn: dict[str, Tensor]) -> State:
         draws = state.draws // self.members
-        return State(state.past, drawn[_LOCATION], drawn[_SCALE], draws, drawn, state.generator, state.forecast)
+        return replace(state, location=drawn[_LOCATION], scale=drawn[_SCALE], draws=draws, drawn=drawn)
 
     def _call(self, name: str, x: Tensor, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         r"""Call a method of each member on its slice of `x`; return the stacked results and draws."""

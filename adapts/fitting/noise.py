@@ -10,7 +10,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..adapters import RegressionData
 from ..batching import evenly_spaced
 from ..calibration.noise import missing_variance_ratio
 from ..data.windows import Windows
@@ -155,9 +154,7 @@ def _leave_block_out(state: FitState) -> OutOfSample:
     for index in fold[subsample].unique():
         held_out, training = subsample[fold[subsample] == index], (fold >= 0) & (fold != index)
         module = copy.deepcopy(state.fitted.module)
-        module.solve(
-            RegressionData(*(x[training] for x in (whole.past, whole.future, whole.forecast, fold))), choose=False
-        )
+        module.solve(whole[training], choose=False)
         distributions.append(replace(predictor, module=module).adapted(windows[held_out.numpy()], frozen[held_out]))
         order.append(held_out)
     selected = torch.cat(order)

@@ -279,7 +279,10 @@ class FitState:
         forecasts = [self.latent_quantiles(split)[..., self.model.median_index] for split in splits]
         past = torch.cat([self.predictor.completed_context(batch) for batch in windows])
         future = torch.cat([batch.future() for batch in windows])
-        return RegressionData(past, future, torch.cat(forecasts), fold)
+        quantiles = None
+        if self.fitted.module.capabilities.needs_quantiles:
+            quantiles = torch.cat([self.zero_shot(split).values for split in splits])
+        return RegressionData(past, future, torch.cat(forecasts), fold, quantiles)
 
     def _in_chunks(self, name: str, number: int, compute: Callable[[slice], QuantileFunction]) -> QuantileFunction:
         def tensors(chunk: slice) -> dict[str, Tensor]:

@@ -81,11 +81,16 @@ def _by_gradient(state: FitState) -> Step:
             forecasts["latents"] = state.latent_quantiles(split)
         if module.capabilities.needs_forecast or module.capabilities.penalised:
             forecasts["forecast"] = state.zero_shot(split).values[..., state.model.median_index]
+        if module.capabilities.needs_quantiles:
+            forecasts["quantiles"] = state.zero_shot(split).values
+            forecasts["past"] = state.predictor.completed_context(state.windows[split])
     training = AdapterTraining(
         module, state.model, loss=settings["objective"] or module.objective, horizon_weights=weights,
-        learning_rate=settings["learning_rate"] or 3e-3, windows=len(windows), seed=seed,
+        learning_rate=settings["learning_rate"], windows=len(windows), seed=seed,
         copula=_latent_dependence(state) if module.capabilities.mixes_channels else None,
     )  # fmt: skip
+    if module.capabilities.needs_quantiles:
+        module.before_training(precomputed[0]["past"], precomputed[0]["quantiles"])
     losses = train_module(
         training, windows, state.windows["validation"], batch_size=settings["batch_size"], seed=seed,
         precomputed=precomputed,

@@ -384,6 +384,8 @@ class MarginalPredictor:
             values, state = self._latents(batch, self.posterior_draws)  # (M, B, H, K, Q), or M = 1
         if module.capabilities.needs_forecast:
             state.forecast = zero_shot[..., self.model.median_index]
+        if module.capabilities.needs_quantiles:
+            state.quantiles = zero_shot
         family = module.capabilities
         if not (family.mixes_channels or family.stochastic):  # the decoded path of a level is a quantile again
             marginals = QuantileFunction(levels, self._level_paths(values[0], levels, state).movedim(0, -1))

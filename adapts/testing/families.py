@@ -74,7 +74,14 @@ class AdapterConformance:
         z, state = adapter.encode(past, draws=draws, generator=generator)
         if adapter.capabilities.needs_forecast:
             state.forecast = past[:, -1:].nan_to_num().expand(-1, self.horizon, -1)
+        if adapter.capabilities.needs_quantiles:
+            state.quantiles = self.quantiles(past)
         return z, state
+
+    def quantiles(self, past: Tensor) -> Tensor:
+        r"""Return zero-shot quantiles of windows at three levels, with shape (B, H, D, 3)."""
+        last = past[:, -1:].nan_to_num().expand(-1, self.horizon, -1)
+        return last.unsqueeze(-1) + torch.tensor([-1.0, 0.1, 1.0])
 
     def regression_data(self, adapter: AdapterModule) -> tuple[RegressionData, State]:
         r"""Return regression data in four blocks of time, with missing targets and degenerate windows."""
@@ -88,7 +95,9 @@ class AdapterConformance:
         fold[::15] = -1
         _, state = adapter.encode(past)
         state.forecast = forecast
-        return RegressionData(past, future, adapter.encode_future(forecast, state), fold), state
+        state.quantiles = self.quantiles(past) if adapter.capabilities.needs_quantiles else None
+        latent = adapter.encode_future(forecast, state)
+        return RegressionData(past, future, latent, fold, state.quantiles), state
 
     # ------------------------------------------------------------------ construction
 
@@ -262,7 +271,10 @@ class AdapterConformance:
             pytest.skip("the family does not start as the frozen model")
         z, state = self.encoded(adapter, past)
         z = z.expand(state.draws, -1, -1, -1)
-        assert_close(adapter.decode(z, state), past.expand_as(z), rtol=1e-4, atol=1e-5)
+        for rows in torch.arange(self.length).split(self.horizon):
+            rows = torch.cat([rows, rows[-1:].expand(self.horizon - len(rows))])
+            assert_close(adapter.decode(z[:, :, rows], state), past[:, rows].expand_as(z[:, :, rows]),
+                         rtol=1e-4, atol=1e-5)  # fmt: skip
         future = 3 * torch.randn(self.batch, self.horizon, self.channels) + 1
         paths = adapter.encode_future(future, state).expand_as(z[:, :, : self.horizon])
         assert_close(adapter.decode(paths, state), future.expand_as(paths), rtol=1e-4, atol=1e-4)

@@ -45,8 +45,7 @@ class AdapterTraining(pl.LightningModule):
         model: The frozen model; gradients must reach its context, unless the latent channels are fixed.
         loss: The objective's name.
         horizon_weights: The weight of each horizon step relative to the step before; see `Objective`.
-        learning_rate: Adam's learning rate; multiplied by 0.3 when the validation loss has not improved for two epochs.
-        weight_decay: The decay of the parameters towards zero, where an adapter is the frozen model itself.
+        learning_rate: AdamW's learning rate; the family's own if None, see `Optimisation`.
         windows: The number of train windows, by which the divergence of the weights is divided.
         copula: The copula of the latent channels in joint samples; independence if None.
         seed: The seed of the draws in validation.
@@ -61,8 +60,7 @@ class AdapterTraining(pl.LightningModule):
         *,
         loss: str = "huber",
         horizon_weights: float = 1.0,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 1e-2,
+        learning_rate: float | None = None,
         windows: int = 1,
         copula: Copula | None = None,
         seed: int = 0,
@@ -70,7 +68,7 @@ class AdapterTraining(pl.LightningModule):
         super().__init__()
         self.adapter = adapter
         self.loss = Objective(loss, horizon_weights)
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.learning_rate = learning_rate or adapter.optimisation.learning_rate
         self.windows, self.copula, self.seed = windows, copula, seed
         self._model = (model,)  # in a tuple, so that PyTorch does not register its weights
         likely = loss in ("nll", "elbo")
@@ -95,8 +93,10 @@ class AdapterTraining(pl.LightningModule):
             past: The standardised past, with shape :math:`(B, L, D)`. NaN marks a missing step.
             prediction_length: The number of steps :math:`H`.
             precomputed: Forecasts of the frozen model. "latents": its quantiles of the latent channels, with
-                shape :math:`(B, H, K, Q)`, if training does not change these. "forecast": its medians of the raw
-                channels, with shape :math:`(B, H, D)`, for families that need them.
+                shape :math:`(B, H, K, Q)`, if training does not change these. "forecast" and "quantiles": its
+                medians and quantiles of the observed channels, with shapes :math:`(B, H, D)` and
+                :math:`(B, H, D, Q)`, for families that need them. "past": contexts completed as in prediction, which
+                replace `past`.
 
         Returns:
             The latent forecast, for an objective to decode.
@@ -105,13 +105,14 @@ class AdapterTraining(pl.LightningModule):
         if not self.training:  # the same draws at every epoch, so that validation losses are comparable
             generator = torch.Generator(past.device).manual_seed(self.seed)
         draws = VALIDATION_DRAWS if generator is not None and not self.adapter.capabilities.stochastic_latents else 1
+        past = precomputed.get("past", past)
         z, state = self.adapter.encode(past, draws=draws, generator=generator)  # (M, B, L, K)
         if "latents" not in precomputed:
             quantiles = self.model(z.mT.flatten(0, 2), prediction_length, unroll="median")  # (M*B*K, Q, H)
             latent = quantiles.unflatten(0, (*z.shape[:2], -1)).permute(0, 1, 4, 2, 3)  # (M, B, H, K, Q)
         else:
             latent = precomputed["latents"].unsqueeze(0)
-        state.forecast = precomputed.get("forecast")
+        state.forecast, state.quantiles = precomputed.get("forecast"), precomputed.get("quantiles")
         latent = latent.expand(state.draws, *latent.shape[1:])
         levels = torch.tensor(self.model.quantile_levels, device=past.device, dtype=torch.float32)
         return Outlook(self.adapter, state, levels, latent, self.log_scale, self.windows, self.copula, generator)
@@ -139,7 +140,12 @@ class AdapterTraining(pl.LightningModule):
         decayed = [parameter for name, parameter in free.items() if not name.startswith(prefixes)]
         undecayed += [self.log_scale] if self.log_scale.requires_grad else []
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": undecayed, "weight_decay": 0.0}]
-        optimiser = torch.optim.AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay)
+        optimisation = self.adapter.optimisation
+        optimiser = torch.optim.AdamW(groups, lr=self.learning_rate, weight_decay=optimisation.weight_decay)
+        if optimisation.one_cycle:
+            steps = int(self.trainer.estimated_stepping_batches)
+            cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.learning_rate, total_steps=steps)
+            return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.3, patience=1)
         interval = self.trainer.check_val_every_n_epoch or 1
         schedules = {"scheduler": schedule, "monitor": "val_loss", "frequency": interval, "strict": False}
@@ -202,17 +208,19 @@ class _EpochByEpoch(EarlyStopping):
     Arguments:
         seed: The seed of the draws in training.
         checkpoints: The store of Lightning's checkpoint, which is replaced after each epoch.
+        patience: The number of epochs without a lower validation loss after which training stops.
     """
 
-    def __init__(self, seed: int, checkpoints: Checkpoints) -> None:
-        super().__init__("val_loss", patience=3, strict=False)
+    def __init__(self, seed: int, checkpoints: Checkpoints, patience: int) -> None:
+        super().__init__("val_loss", patience=patience, strict=False)
         self.seed, self.checkpoints, self.ended = seed, checkpoints, False
         self.last: float | None = None  # the validation loss of the last epoch, if it was validated
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.last is not None:  # Lightning saves the checkpoint before the schedules receive this loss
             for schedule in trainer.lr_scheduler_configs:
-                schedule.scheduler.step(self.last)  # type: ignore[arg-type]  # our schedules take losses
+                if isinstance(schedule.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+                    schedule.scheduler.step(self.last)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -285,7 +293,7 @@ def train(
         module: The Lightning module.
         training: The standardised train windows.
         validation: The standardised validation windows, for early stopping.
-        batch_size: The number of windows per step, over all processes.
+        batch_size: The maximum number of windows per step, over all processes.
         seed: The seed of the order of windows, and of the adapter's draws.
         precomputed: Forecasts of the frozen model for both sets of windows, by name, with shape :math:`(n, *)`; see
             `AdapterTraining.forward`.
@@ -299,13 +307,15 @@ def train(
     Raises:
         ValueError: If training ended before the first validation.
     """
+    optimisation = module.adapter.optimisation
+    batch_size = min(batch_size, optimisation.batch_size)
     data = (
         window_loader(training, batch_size, seed, precomputed[0]),
         window_loader(validation, batch_size, None, precomputed[1]),
     )
     device = module.model.device
     settings: dict[str, Any] = {
-        "max_epochs": 20,
+        "max_epochs": optimisation.epochs,
         "gradient_clip_val": 1.0,
         "logger": False,
         "enable_checkpointing": False,
@@ -317,7 +327,7 @@ def train(
     }
     checkpoints = checkpoints or Checkpoints(None, {})
     resume_path, state = _resumed(checkpoints)
-    best, epochs = _KeepBest(module.adapter), _EpochByEpoch(seed, checkpoints)
+    best, epochs = _KeepBest(module.adapter), _EpochByEpoch(seed, checkpoints, optimisation.patience)
     with quiet(), _interruptible(), seeded(seed):
         if resume_path is None:
             untrained = pl.Trainer(**settings, enable_progress_bar=False).validate(module, data[1], verbose=False)

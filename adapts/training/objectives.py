@@ -75,13 +75,20 @@ class Outlook:
         if self.adapter.capabilities.mixes_channels:
             levels = (torch.arange(SAMPLES) + 0.5) / SAMPLES
             return levels.to(self.values), self.samples(stratified=True).sort(0).values
-        latent_levels = self.adapter.latent_levels(self.levels[:, None].expand(-1, self.adapter.channels))  # (Q, K)
+        level = self.levels[:, None].expand(-1, self.adapter.channels)
+        latent_levels = self.adapter.latent_levels(level)  # (Q, K)
+        if torch.equal(latent_levels, level):
+            return self.levels, self._decode_paths(self.values.movedim(-1, 0))
         u = latent_levels[:, None, None, None].expand(-1, *self.values.shape[:-1]).to(self.values)
         return self.levels, self._decoded(u)
 
     def _decoded(self, u: Tensor) -> Tensor:
         r"""Return the decoded latent quantiles at levels :math:`(S, M, B, H, K)`."""
-        paths = QuantileFunction(self.levels, self.values)(u).transpose(0, 1)  # (M, S, B, H, K)
+        return self._decode_paths(QuantileFunction(self.levels, self.values)(u))
+
+    def _decode_paths(self, paths: Tensor) -> Tensor:
+        r"""Return decoded latent paths (S, M, B, H, K)."""
+        paths = paths.transpose(0, 1)  # (M, S, B, H, K)
         decoded: Tensor = self.adapter.decode(paths.flatten(0, 1), self.state).unflatten(0, paths.shape[:2])
         return decoded.transpose(0, 1)
 

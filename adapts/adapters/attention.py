@@ -1,0 +1,255 @@
+r"""Attention across channels that corrects the frozen model's quantiles."""
+
+from __future__ import annotations
+
+__all__ = ["CrossChannelAttention"]
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .. import checks
+from .base import DEEPEST, WIDEST, AdapterModule, State, register
+from .capabilities import Capabilities, Optimisation
+
+#: The number of cosine coefficients that describe a function of the horizon step; all of it up to as many steps.
+COEFFICIENTS = 24
+#: Up to so many channels each channel attends to all others; beyond, by inducing points.
+MOST_PAIRED = 256
+#: Standardised inputs, and logarithms of the width, are clipped here.
+CLIP, MOST_STRETCH = 5.0, 2.0
+
+
+@register("attention")
+class CrossChannelAttention(AdapterModule):
+    r"""Shifts and stretches the frozen model's quantiles by a transformer over channels.
+
+    .. math:: \hat q_{h, d}(\tau) = m_{h, d} + e^{s_{h, d}} (q_{h, d}(\tau) - m_{h, d}) + a_{h, d} w_d
+
+    where :math:`q` are the zero-shot quantiles, :math:`m` their median and :math:`w_d` the mean width of their outer
+    interval over the horizon. A transformer with one token per channel computes shifts :math:`a` and log-stretches
+    :math:`s`. A token holds the last steps of the channel and its lowest, middle and highest zero-shot quantile, as
+    differences from the last value in units of the width; the last value, the mean of the context and the logarithm of
+    the width; and a learned embedding of the channel. Functions of the horizon step enter and leave the network as
+    coefficients of their discrete cosine transform, the first 24 of them. The output layer, shared and one per channel,
+    starts at zero: the untrained family is the frozen model.
+
+    Deterministic; marginals stay monotone in the level, and are equivariant to the scale and location of a channel as
+    the train rows standardise it. The latent channels are the observed ones, so that one pass of the frozen model
+    serves the adapter and the zero-shot forecast. Cost is quadratic in the number of channels up to 256, and linear
+    beyond. Steps without an observation enter as zeros; a channel without any observation is not attended to, and keeps
+    its zero-shot forecast.
+
+    References:
+        | iTransformer: Inverted Transformers Are Effective for Time Series Forecasting (Liu et al., 2024)
+        | https://arxiv.org/abs/2310.06625
+        | CoRA (2026), zero-initialised corrections across channels, https://arxiv.org/abs/2603.21828
+        | Set Transformer (Lee et al., 2019), inducing points, https://arxiv.org/abs/1810.00825
+
+    Arguments:
+        steps: The number of last steps that a token holds.
+        width: The width of a token.
+        depth: The number of transformer layers.
+        heads: The number of attention heads, a divisor of `width`.
+        dropout: The probability of dropout in training.
+        embedding: The size of the embedding of a channel; 0 for none.
+        inducing: The number of inducing points for more than 256 channels.
+        attends: Whether tokens attend to each other; otherwise each channel is corrected by itself.
+        stretches: Whether quantiles are stretched as well as shifted.
+
+    Example:
+        >>> attention = CrossChannelAttention().build(channels=7)
+        >>> z, state = attention.encode(torch.randn(32, 96, 7))
+        >>> z.shape
+        torch.Size([1, 32, 96, 7])
+    """
+
+    objective = "quantile"
+
+    steps: int = 48
+    width: int = 64
+    depth: int = 2
+    heads: int = 4
+    dropout: float = 0.1
+    embedding: int = 16
+    inducing: int = 32
+    attends: bool = True
+    stretches: bool = True
+
+    centre: Tensor
+    spread: Tensor
+
+    def _check(self) -> None:
+        for name in ("steps", "width", "heads", "inducing"):
+            checks.integer(f"CrossChannelAttention expects {name}", getattr(self, name), most=WIDEST)
+        checks.integer("CrossChannelAttention expects depth", self.depth, most=DEEPEST)
+        checks.integer("CrossChannelAttention expects embedding", self.embedding, least=0, most=WIDEST)
+        checks.number("CrossChannelAttention expects dropout", self.dropout, "a number in [0, 1)", lambda p: 0 <= p < 1)
+        checks.flag("CrossChannelAttention expects attends", self.attends)
+        checks.flag("CrossChannelAttention expects stretches", self.stretches)
+        if self.width % self.heads:
+            raise ValueError(
+                f"CrossChannelAttention expects heads to divide width={self.width}, got heads={self.heads}: "
+                f"pass heads={math.gcd(self.width, self.heads)}"
+            )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(
+            super().capabilities,
+            observed_latents=True,
+            fixed_latents=True,
+            mixes_channels=False,
+            needs_quantiles=True,
+        )
+
+    @property
+    def optimisation(self) -> Optimisation:
+        return Optimisation(
+            learning_rate=1.5e-3, weight_decay=0.02, one_cycle=True, epochs=30, patience=8, batch_size=32
+        )
+
+    # ------------------------------------------------------------------ construction
+
+    @property
+    def _inputs(self) -> int:
+        return self.steps + 3 * COEFFICIENTS + 3
+
+    @property
+    def _outputs(self) -> int:
+        return COEFFICIENTS * (2 if self.stretches else 1)
+
+    def _count_weights(self, channels: int) -> int:
+        layer = 8 * self.width**2 * (1 if channels <= MOST_PAIRED else 2)
+        return (
+            self.depth * layer
+            + (self.width + 1) * (self._inputs + self._outputs)
+            + (channels * (self.embedding + (self.width + 1) * self._outputs))
+        )
+
+    def _build(self, channels: int) -> None:
+        self.register_buffer("centre", torch.zeros(self._inputs, dtype=torch.float32))
+        self.register_buffer("spread", torch.ones(self._inputs, dtype=torch.float32))
+        self.identity = nn.Parameter(0.1 * torch.randn(channels, self.embedding, dtype=torch.float32))
+        self.input = nn.Linear(self._inputs + self.embedding, self.width)
+        points = self.inducing if channels > MOST_PAIRED else 0
+        self.layers = nn.ModuleList(
+            [
+                _Layer(self.width, self.heads, self.dropout, attends=self.attends, points=points)
+                for _ in range(self.depth)
+            ]
+        )
+        self.norm = nn.LayerNorm(self.width)
+        self.output = nn.Linear(self.width, self._outputs)
+        self.channel_weight = nn.Parameter(torch.zeros(channels, self.width, self._outputs, dtype=torch.float32))
+        self.channel_bias = nn.Parameter(torch.zeros(channels, self._outputs, dtype=torch.float32))
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    @torch.no_grad()
+    def before_training(self, past: Tensor, quantiles: Tensor) -> None:
+        inputs, observed, _ = self._tokens(past, quantiles)
+        inputs = inputs[observed]
+        if len(inputs) > 1:
+            self.centre.copy_(inputs.mean(0))
+            self.spread.copy_(inputs.std(0).clamp(min=1e-3))
+
+    # ------------------------------------------------------------------ decoding
+
+    def _decode(self, z: Tensor, state: State) -> Tensor:
+        assert state.quantiles is not None
+        shift, stretch = self._corrections(state.past, state.quantiles)  # (B, H, D)
+        median = state.quantiles[..., state.quantiles.shape[-1] // 2]
+        return median + (z - median) * stretch + shift
+
+    def _corrections(self, past: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Return the shifts, in units of the targets, and the factors of the width, (B, H, D) each."""
+        inputs, observed, width = self._tokens(past, quantiles)
+        x = ((inputs - self.centre) / self.spread).clamp(-CLIP, CLIP)
+        x = self.input(torch.cat([x, self.identity.expand(len(x), -1, -1)], -1))  # (B, D, w)
+        for layer in self.layers:
+            x = layer(x, observed)
+        x = self.norm(x)
+        output = self.output(x) + self.channel_bias + torch.einsum("bdw,dwo->bdo", x, self.channel_weight)
+        output = torch.where(observed.unsqueeze(-1), output, 0.0).unflatten(-1, (-1, COEFFICIENTS))  # (B, D, 1 or 2, J)
+        basis = _cosines(quantiles.shape[1]).to(output)  # (H, J)
+        shift = (output[:, :, 0] @ basis.mT).mT * width.unsqueeze(1)  # (B, H, D)
+        if not self.stretches:
+            return shift, torch.ones_like(shift)
+        return shift, (output[:, :, 1] @ basis.mT).mT.clamp(-MOST_STRETCH, MOST_STRETCH).exp()
+
+    def _tokens(self, past: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        r"""Return the inputs (B, D, F), whether a channel has any observation (B, D), and the widths (B, D)."""
+        known = ~past.isnan()
+        observed, filled = known.any(1), torch.where(known, past, 0.0)
+        index = torch.where(known, torch.arange(past.shape[1], device=past.device)[:, None], 0).amax(1, keepdim=True)
+        last = filled.gather(1, index).squeeze(1)  # (B, D)
+        mean = filled.sum(1) / known.sum(1).clamp(min=1)
+        width = (quantiles[..., -1] - quantiles[..., 0]).mean(1)  # (B, D)
+        flat = width <= 1e-6 * (1 + last.abs())  # a constant has no width, and is not corrected
+        unit = torch.where(flat, 1.0, width)
+        recent = torch.where(known, (past - last.unsqueeze(1)) / unit.unsqueeze(1), 0.0)[:, -self.steps :].mT
+        recent = functional.pad(recent, (self.steps - recent.shape[-1], 0))  # (B, D, P)
+        levels = [0, quantiles.shape[-1] // 2, quantiles.shape[-1] - 1]
+        ahead = (quantiles[..., levels] - last[:, None, :, None]) / unit[:, None, :, None]  # (B, H, D, 3)
+        coefficients = ahead.permute(0, 2, 3, 1) @ _cosines(quantiles.shape[1]).to(ahead)  # (B, D, 3, J)
+        inputs = [recent, coefficients.flatten(2), torch.stack([last, mean, unit.log()], -1)]
+        return torch.cat(inputs, -1), observed & ~flat, torch.where(flat, 0.0, width)
+
+
+class _Layer(nn.Module):
+    r"""Pre-norm transformer layer over channels (Xiong et al., 2020), by inducing points if there are any."""
+
+    def __init__(self, width: int, heads: int, dropout: float, *, attends: bool, points: int) -> None:
+        super().__init__()
+        self.attends, self.dropout = attends, dropout
+        if attends:
+            self.norm = nn.LayerNorm(width)
+            self.attention = _Attention(width, heads)
+            self.points = nn.Parameter(0.1 * torch.randn(points, width, dtype=torch.float32)) if points else None
+            self.summary = _Attention(width, heads) if points else None
+        self.inner_norm = nn.LayerNorm(width)
+        self.inner = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, x: Tensor, observed: Tensor) -> Tensor:
+        r"""Return the tokens (B, D, w) after the layer; channels without an observation are not attended to."""
+        if self.attends:
+            keys: Tensor = self.norm(x)
+            if self.points is None or self.summary is None:
+                attended = self.attention(keys, keys, observed)
+            else:
+                summary = self.summary(self.points.expand(len(x), -1, -1), keys, observed)  # (B, I, w)
+                attended = self.attention(keys, summary, None)
+            x = x + functional.dropout(attended, self.dropout, self.training)
+        change: Tensor = functional.dropout(self.inner(self.inner_norm(x)), self.dropout, self.training)
+        return x + change
+
+
+class _Attention(nn.Module):
+    r"""Multi-head attention of queries (B, N, w) to keys (B, D, w)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.output = nn.Linear(width, width), nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+
+    def forward(self, queries: Tensor, keys: Tensor, observed: Tensor | None) -> Tensor:
+        r"""Return the attended values, (B, N, w); where no key is observed, all are attended to alike."""
+        query = self.query(queries).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, w / heads)
+        key, value = self.key_value(keys).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mask = None if observed is None else torch.where(observed, 0.0, -1e4).to(query)[:, None, None, :]
+        attended: Tensor = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        output: Tensor = self.output(attended.transpose(1, 2).flatten(-2))
+        return output
+
+
+def _cosines(horizon: int) -> Tensor:
+    r"""Return the orthonormal cosine basis of functions of the horizon step, (H, J); zeros beyond H coefficients."""
+    step, order = torch.arange(horizon, dtype=torch.float32), torch.arange(COEFFICIENTS, dtype=torch.float32)
+    basis = torch.cos(torch.pi * (step[:, None] + 0.5) * order / horizon) * math.sqrt(2 / horizon)
+    basis[:, 0] /= math.sqrt(2)
+    return torch.where(order < horizon, basis, 0.0)
