@@ -29,6 +29,9 @@ FACTS: dict[str, tuple[Any, ...]] = {
     "illness": (966, 7, "W-TUE", "2002-01-01", "2020-06-30", 0, (676, 773), 966, 52),
     "exchange_rate": (7588, 8, "D", "1990-01-01", "2010-10-10", 0, (5311, 6071), 7588, 1),
     "weather": (52696, 21, "10min", "2020-01-01 00:10", "2020-12-31 22:40", 81, (36887, 42157), 52696, 144),
+    "beijing_pm25": (35064, 12, "h", "2013-03-01 00:00", "2017-02-28 23:00", 8739, (24544, 28052), 35064, 24),
+    "los_loop": (2016, 120, "5min", "2012-03-01 00:00", "2012-03-07 23:55", 0, (1411, 1613), 2016, 288),
+    "bike_sharing": (17544, 24, "h", "2011-01-01 00:00", "2012-12-31 23:00", 330, (12280, 14036), 17544, 24),
 }
 KEYS = {"name", "source", "licence", "file", "sha256", "reader", "frequency", "channels", "borders", "season_length"}
 MORE_KEYS = {
@@ -37,6 +40,10 @@ MORE_KEYS = {
     "timestamp_column",
     "timestamps",
     "coerce_year",
+    "date_format",
+    "hour_column",
+    "known_covariates",
+    "calendar",
     "missing",
     "support",
     "repairs",
@@ -108,6 +115,20 @@ def test_weather_s_sentinels_are_missing_where_the_file_has_them(request: pytest
     data = dataset("weather", request)
     missing = pd.DataFrame(np.isnan(data.panel.items[0].values), columns=data.panel.channels).sum()
     assert missing[missing > 0].to_dict() == {"wv (m/s)": 1, "max. PAR (µmol/m²/s)": 30, "OT": 50}
+
+
+def test_bike_sharing_has_the_covariates_that_its_card_names(data_directory: Path) -> None:
+    panel = read("bike_sharing").panel
+    assert panel.targets == ("casual", "registered") and panel.calendar
+    assert panel.known_covariates[:8] == (
+        "season", "holiday", "workingday", "weathersit", "temp", "atemp", "hum", "windspeed",
+    )  # fmt: skip
+    values = pd.DataFrame(panel.items[0].values, panel.items[0].index, panel.channels)
+    # The file has rows of 2 January 2011 at 4 and at 6 o'clock, and none at 5.
+    assert values.loc["2011-01-02 04:00", ["casual", "registered"]].tolist() == [2, 1]
+    assert values.loc["2011-01-02 05:00", ["casual", "registered"]].isna().all()
+    names = list(panel.known_covariates[:8])
+    assert values.loc["2011-01-02 05:00", names].tolist() == values.loc["2011-01-02 04:00", names].tolist()
 
 
 @pytest.mark.parametrize("name", ["ETTh1", "ETTH1", "etth1"])

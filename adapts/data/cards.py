@@ -22,8 +22,9 @@ from .frequency import alias, season_length
 from .from_files import BINARY, Table, ending, read_file
 from .from_memory import read_series
 from .item import Categories
-from .options import label, reading_options
+from .options import column_names, label, reading_options
 from .panel import Panel
+from .roles import assign
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +185,11 @@ def _read_card(card: dict[str, Any], columns: str | Sequence[str] | None) -> Dat
     path = _card_file(card)
     frame = {"csv": _frame_of_csv, "tmy3": _frame_of_tmy3}[card["reader"]](path, card)
     frame = frame.mask(frame.isin(card.get("missing", [])))
-    panel = Panel.of(frame, frequency=card["frequency"], target=columns)
+    covariates, calendar = card.get("known_covariates", []), card.get("calendar", False)
+    target = columns if columns is None or not covariates else [*column_names("target", columns), *covariates]
+    panel = Panel.of(frame, frequency=card["frequency"], target=target)
+    if covariates or calendar:
+        panel = assign(panel, target=columns, past_covariates=(), known_covariates=covariates, calendar=calendar)
     borders = card["borders"]
     return Dataset(
         card["name"],
@@ -233,12 +238,22 @@ def _card_file(card: dict[str, Any]) -> Path:
 
 
 def _frame_of_csv(path: Path, card: dict[str, Any]) -> pd.DataFrame:
-    r"""Read the channels of a CSV, renamed as in the card, which lists them in the file's order."""
-    frame = pd.read_csv(path, index_col=card["timestamp_column"], parse_dates=True, float_precision="round_trip")
-    assert frame.shape[1] == len(card["channels"]) and isinstance(frame.index, pd.DatetimeIndex)
-    frame.columns = pd.Index(card["channels"])
+    r"""Read the channels of a CSV: a list renames all columns in the file's order, a mapping selects from them."""
+    frame = pd.read_csv(path, index_col=card["timestamp_column"], float_precision="round_trip")
+    frame.index = pd.to_datetime(frame.index, format=card.get("date_format"))
+    if "hour_column" in card:
+        frame.index += pd.to_timedelta(frame.pop(card["hour_column"]), unit="h").to_numpy()
+    if isinstance(card["channels"], list):
+        assert frame.shape[1] == len(card["channels"])
+        frame.columns = pd.Index(card["channels"])
+    else:
+        names, covariates = card["channels"], card.get("known_covariates", [])
+        frame = frame[[*names.values(), *covariates]].rename(columns={column: name for name, column in names.items()})
     if card.get("timestamps") == "as-rows":
         frame.index = pd.date_range(frame.index[0], periods=len(frame), freq=card["frequency"])
+    frame = frame.asfreq(card["frequency"])
+    covariates = card.get("known_covariates", [])
+    frame[covariates] = frame[covariates].ffill()
     return frame
 
 

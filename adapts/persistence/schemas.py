@@ -312,9 +312,13 @@ class DataCard(Strict):
     reader: Literal["csv", "tmy3"]
     timestamp_column: Text | None = None
     timestamps: Literal["as-rows"] | None = None
+    date_format: Text | None = None
+    hour_column: Text | None = None
     frequency: Text
     coerce_year: Annotated[int, Field(ge=1678, le=2261)] | None = None
     channels: list[Text] | dict[Text, Text]
+    known_covariates: list[Text] = []
+    calendar: bool = False
     borders: Borders
     season_length: Rows
     missing: list[float] = []
