@@ -395,7 +395,7 @@ def test_the_predictive_law_is_right_where_it_is_known() -> None:
         pipeline = MarginalPredictor(module, model, (-bound, bound), 64, 0, posterior_draws=256)
         forecast = seen.past()[:, -1:]  # what the frozen model says of the median
         module.solve(RegressionData(seen.past(), seen.future(), forecast, torch.zeros(20)), choose=True)
-        law, parts = pipeline.law(new)
+        law, parts = pipeline.predict(new)
         x, y = forecast[:, 0].double(), seen.future()[:, 0].double()
         last = new.past()[:, -1].double()
         exact = BayesianRegression.fit(x, y, 1.0, prior=torch.eye(2).double())
@@ -522,7 +522,7 @@ def test_global_generator_stays_where_it_was() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"base": "lineal"}, "no adapter is called 'lineal'; known: autoencoder.*pca.*mean 'linear'"),
+        ({"base": "lineal"}, "no adapter is called 'lineal'; known: attention.*pca.*mean 'linear'"),
         ({"base": "bayesian"}, "Ensemble"),
         ({"base": "linear"}, r"exact guide needs weights that enter linearly.*got base='linear'"),
         ({"base": "linear", "base_options": {"free": "decoder", "rank": 2}}, "no rank"),

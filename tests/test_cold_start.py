@@ -263,8 +263,8 @@ def test_an_adapter_is_around_the_frozen_model_alone(family: str, cold: Panel) -
         ours._predictor("predict").marginals,
         replace(windows, preparation=replace(windows.preparation, cold_start=None)),
     )
-    adapted = pipeline.adapted(windows, pipeline.frozen(windows)).at(LEVELS)
-    around = pipeline.adapted(alone, pipeline.frozen(alone)).at(LEVELS)
+    adapted = pipeline.adapted(windows, pipeline.zero_shot(windows)).at(LEVELS)
+    around = pipeline.adapted(alone, pipeline.zero_shot(alone)).at(LEVELS)
     past, share = windows.past(), 7 / (windows.preparation.cold_start.threshold - 2)
     known = torch.stack(
         [windows.preparation.cold_start.quantiles(past[..., n], torch.full((len(past),), n)) for n in range(2)], 2

@@ -121,10 +121,7 @@ def test_an_ensemble_of_one_is_its_member(name: str) -> None:
         assert_close(one.divergence(state), member.divergence(own))
         assert_close(one.encode_future(future, state), member.encode_future(future, own))
     assert_close(one.reference_variance(past), member.reference_variance(past))
-    for declared in (
-        "observed_latents", "mixes_channels", "needs_forecast", "latents", "closed_form", "stochastic",
-        "stochastic_latents", "fixed_latents", "beta",
-    ):  # fmt: skip
+    for declared in ("latents", "objective", "beta"):
         assert getattr(one, declared) == getattr(member, declared), declared
     names = dict.fromkeys(("found_later", "undecayed", "of_likelihood"), ())  # these bear the prefixes of members
     assert replace(one.capabilities, **names) == replace(member.capabilities, **names)

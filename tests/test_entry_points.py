@@ -613,13 +613,13 @@ NOT_LATER: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
         plain(tz="Europe/Berlin"),
         plain(),
         {},
-        "was fitted on dates in the time zone Europe/Berlin, and these dates have none: frame.tz_localize('Europe/B",
+        "was fitted on dates in the time zone Europe/Berlin, and these dates have none: use frame.tz_localize('E",
     ),
     "a zone on a sudden": (
         plain(),
         plain(tz="UTC"),
         {},
-        "was fitted on dates without a time zone, and these are in UTC: frame.tz_convert(zone).tz_localize(None), with",
+        "was fitted on dates without a time zone, and these are in UTC: use frame.tz_convert(zone).tz_localize(None",
     ),
     "a panel without a zone": (plain(tz="UTC"), Panel.of(plain()), {}, "in the time zone UTC, and these dates have no"),
 }

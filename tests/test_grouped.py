@@ -251,7 +251,7 @@ def test_an_update_goes_to_each_group_or_to_none(fitted: GroupedAdapter, caplog:
     with pytest.raises(ValueError, match="item 'd' was fitted in group '', got rows of it in 'south/1'"):
         ours.predict(frame[frame["item_id"] == "d"].assign(region="south/1"))
     ours.update(plain(312).query("item_id == 'd'"))
-    assert "no new rows of 2 of 3 groups (../north, south/1): their forecasts stay" in caplog.text
+    assert "no new rows of 2 of 3 groups (../north, south/1): their forecasts are unchanged" in caplog.text
     assert [each.index[0].hour for each in ours.predict()] == [22, 22, 22, 0, 22]
 
 

@@ -194,7 +194,9 @@ def test_the_folder_of_another_fit_is_refused_and_what_differs_named(tmp_path) -
 @pytest.mark.parametrize("text", ["", "{", "[]", "\x00"])
 def test_a_note_that_the_disk_lost_is_told(text: str, tmp_path) -> None:
     (tmp_path / "fit.json").write_text(text)
-    with pytest.raises(ValueError, match=r"fit.json, which says .*, is empty or broken: delete the folder .*, or choo"):
+    with pytest.raises(
+        ValueError, match=r"fit.json, the record of the job .*, is empty or damaged: delete the folder .*, or choose"
+    ):
         killed.adapter("residual").fit(killed.series(), checkpoint_dir=tmp_path)
 
 

@@ -51,7 +51,8 @@ def require_years(frame: pd.DataFrame) -> None:
             continue
         number = years[~np.isnat(years)].astype(np.int64) + 1970
         if len(number) and not 2 <= number.min() <= number.max() <= 9998:
-            raise ValueError(f"{shown(values.name)} holds dates outside of the years 2 to 9998: {RANGE}")
+            name = "the index" if values.name is None else shown(values.name)
+            raise ValueError(f"{name} holds dates outside of the years 2 to 9998: {RANGE}")
 
 
 def why_undated(frame: pd.DataFrame, column: pd.Series[Any], source: str, name: str | None) -> str:

@@ -694,9 +694,14 @@ def series(random: Random) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return make(random)
+            made = make(random)
         except BaseException as error:  # panics of Rust are no Exception
             raise Unbuilt(str(error)) from error
+    if isinstance(made, pd.DataFrame) and isinstance(made.columns, pd.DatetimeIndex):
+        years = made.columns.asi8.view(f"M8[{made.columns.unit}]").astype("M8[Y]").astype(int) + 1970
+        if len(years) and years.min() < 2:
+            raise Unbuilt("pandas crashes where it iterates over dates before the year 1")
+    return made
 
 
 def reading_options(random: Random, made: Any) -> dict[str, Any]:
