@@ -304,9 +304,9 @@ def test_a_residual_is_the_ridge_of_the_cells_seen(missing: float) -> None:
     half = RegressionData(problem.past[:400], problem.future[:400], problem.forecast[:400], problem.fold[:400])
     for part, choose, near in ((half, True, 0.002), (problem, False, 0.03)):
         residual.solve(part, choose=choose)
-        own, joint = residual.regressors(part.past, part.forecast)
+        regressors = residual.regressors(part.past, part.forecast).projected(residual.basis)
         for channel in range(2):
-            x = residual.equations(channel, own, joint, part).x
+            x = residual.equations(channel, regressors, part).x
             root = part.past.std(1, correction=0)[:, channel].double().sqrt()
             for lead in range(6):
                 error = (part.future - part.forecast)[:, lead, channel].double() / root

@@ -207,7 +207,7 @@ def test_the_exact_residual_draws_about_the_ridge_as_its_hessian_says(blocks: in
         family.solve(data, choose=False)
         assert_close(adapter.inner.state_dict(), family.state_dict())
     inner = adapter.inner
-    own, joint = inner.regressors(past, forecast)
+    own, joint, _ = inner.regressors(past, forecast)
     draws = adapter.posterior.draw(5000, generator).unflatten(1, inner.weights.shape)  # (M, D, p, H)
     assert_close(draws.mean(0), torch.zeros_like(inner.weights), rtol=0, atol=0.1 * float(draws.std()))
     for channel in range(2):

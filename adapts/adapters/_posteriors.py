@@ -294,11 +294,12 @@ def regressions(family: Linear | Residual, data: RegressionData) -> Iterator[Pro
             yield Problem(channel, gram, x.mT @ y, y.square().sum(0), observed.sum().expand(1), typical, precision,
                            torch.zeros(1, dtype=torch.long))  # fmt: skip
         return
-    own, joint = family.regressors(data.past, data.forecast)
+    regressors = family.regressors(data.past, data.forecast).projected(family.basis)
+    own = regressors.own
     horizon, blocks = data.future.shape[1], family.strength.shape[1]
     block = torch.arange(horizon) * blocks // horizon
     for channel in range(family.channels):
-        equations = family.equations(channel, own, joint, data)
+        equations = family.equations(channel, regressors, data)
         gram, cross, gap = equations.sums()
         # For a horizon step observed a fraction r of the time, data and prior precision count r times: as if all were
         # observed with a noise of variance 1 / r.

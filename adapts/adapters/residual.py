@@ -39,6 +39,24 @@ _BUFFERS = ("basis", "weights", "strength", "share", "gram", "cross", "gap", "gu
 FILLINGS = 10
 
 
+class Regressors(NamedTuple):
+    r"""Window-normalised regressors.
+
+    Arguments:
+        own: Those of each channel itself, with shape :math:`(D, n, p)`.
+        joint: Those of all channels, with shape :math:`(n, C)`; their principal components after `projected`.
+        unit: The scale of each window, with shape :math:`(n, 1, D)`.
+    """
+
+    own: Tensor
+    joint: Tensor
+    unit: Tensor
+
+    def projected(self, basis: Tensor) -> Regressors:
+        r"""Return the same with the joint regressors multiplied by a basis :math:`(C, k)`."""
+        return self._replace(joint=self.joint @ basis)
+
+
 class Equations(NamedTuple):
     r"""Regression of one channel's errors, in double precision.
 
@@ -171,14 +189,13 @@ class Residual(AdapterModule):
         if self.weights.numel() == 0:
             return z
         assert state.forecast is not None
-        own, joint = self.regressors(state.past, state.forecast)  # (D, B, p), (B, C)
-        joint = (joint @ self.basis).expand(self.channels, -1, -1)
-        correction = torch.cat([own, joint], -1) @ self.weights  # (D, B, H)
+        own, joint, _ = self.regressors(state.past, state.forecast).projected(self.basis)
+        correction = torch.cat([own, joint.expand(self.channels, -1, -1)], -1) @ self.weights  # (D, B, H)
         # A constant window has no scale and gets no correction: the frozen model forecasts a constant by itself.
         size = torch.where(varies(*window_moments(state.past)), state.scale, 0.0)
         return z + correction.permute(1, 2, 0) * size
 
-    def regressors(self, past: Tensor, forecast: Tensor) -> tuple[Tensor, Tensor]:
+    def regressors(self, past: Tensor, forecast: Tensor) -> Regressors:
         r"""Return the window-normalised regressors.
 
         Arguments:
@@ -186,8 +203,7 @@ class Residual(AdapterModule):
             forecast: The frozen model's median forecasts, with shape :math:`(B, H, D)`.
 
         Returns:
-            Those of each channel itself, with shape :math:`(D, B, p)`, and those of all channels, with shape
-            :math:`(B, C)`.
+            The regressors of the windows.
         """
         location, scale = window_statistics(past)
         lags = min(self.lags or LAGS, past.shape[1])
@@ -198,11 +214,12 @@ class Residual(AdapterModule):
         weight = 1 / (1 + torch.arange(lags - 1, 0, -1, device=past.device, dtype=torch.float32) / AGEING)
         regressors = torch.cat([(recent[:, :-1] - last) * weight[:, None], last, ahead], 1)  # (B, P + H, D)
         constant = torch.ones_like(regressors[:, :1])
-        return torch.cat([regressors, constant], 1).permute(2, 0, 1), regressors.flatten(1)
+        return Regressors(torch.cat([regressors, constant], 1).permute(2, 0, 1), regressors.flatten(1), scale)
 
     @torch.no_grad()
     def solve(self, data: RegressionData, *, choose: bool) -> None:
-        own, joint = self.regressors(data.past, data.forecast)
+        regressors = self.regressors(data.past, data.forecast)
+        own, joint = regressors.own, regressors.joint
         horizon = data.future.shape[1]
         if choose:
             count = min(self.components, *joint.shape)
@@ -215,10 +232,11 @@ class Residual(AdapterModule):
         fold = data.fold if choose else torch.zeros(len(joint), dtype=torch.long)
         if choose:
             self.guess = torch.zeros_like(self.weights)
+        regressors = regressors.projected(self.basis)
         folds = [fold == index for index in range(int(fold.max()) + 1)]
         statistics: list[tuple[Tensor, ...]] = []
         for channel in range(self.channels):
-            equations = self.equations(channel, own, joint, data)
+            equations = self.equations(channel, regressors, data)
             fold_equations = [Equations(*(tensors[part] for tensors in equations)) for part in folds]
             sums = [index.sums() for index in fold_equations]
             if choose:
@@ -239,9 +257,9 @@ class Residual(AdapterModule):
 
     @torch.no_grad()
     def partial_fit(self, data: RegressionData) -> None:
-        own, joint = self.regressors(data.past, data.forecast)
+        regressors = self.regressors(data.past, data.forecast).projected(self.basis)
         for index, channel in enumerate(self._correcting):
-            equations = self.equations(channel, own, joint, data)
+            equations = self.equations(channel, regressors, data)
             sums = *equations.sums(), equations.filled(self.guess[channel].double())
             for total, added in zip((self.gram, self.cross, self.gap, self.filled), sums, strict=True):
                 total[index] += added.float()
@@ -292,11 +310,11 @@ class Residual(AdapterModule):
         r"""Return the block index of each horizon step, (H,)."""
         return torch.arange(horizon) * min(self.lead_blocks, horizon) // horizon
 
-    def equations(self, channel: int, own: Tensor, joint: Tensor, data: RegressionData) -> Equations:
+    def equations(self, channel: int, regressors: Regressors, data: RegressionData) -> Equations:
         r"""Return a channel's regression, each window weighted by its scale."""
         residual = data.future[..., channel] - data.forecast[..., channel]  # (n, H)
-        x = torch.cat([own[channel], joint @ self.basis], -1).double()
-        unit = window_statistics(data.past[..., channel, None])[1][..., 0].double()  # (n, 1)
+        x = torch.cat([regressors.own[channel], regressors.joint], -1).double()
+        unit = regressors.unit[..., channel].double()  # (n, 1)
         observed = ~residual.isnan()
         informative = observed.any(1, keepdim=True)  # windows without any observed target carry no information
         x = torch.where(informative, x * unit.sqrt(), 0.0)
