@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from adapts import Adapter
 from adapts.adapters import Bayesian, CrossChannelAttention, Ensemble
-from adapts.adapters.attention import COEFFICIENTS, _cosines
+from adapts.adapters.attention import KNOTS, _knots
 from adapts.adapters.base import State
 from adapts.testing.families import AdapterConformance
 
@@ -125,12 +125,14 @@ def test_many_channels_attend_by_inducing_points(channels: int) -> None:
     assert (decoded(attention, other, quantiles)[:, :, 1:] - corrected[:, :, 1:]).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("horizon", [1, 7, COEFFICIENTS, 40])
-def test_cosines_are_orthonormal_functions_of_the_horizon_step(horizon: int) -> None:
-    basis = _cosines(horizon).double()
-    rank = min(horizon, COEFFICIENTS)
-    assert_close(basis.mT @ basis, torch.eye(COEFFICIENTS).double() * (torch.arange(COEFFICIENTS) < rank).double(),
-                 rtol=0, atol=1e-5)  # fmt: skip
+@pytest.mark.parametrize("horizon", [1, 7, KNOTS, 40, 96])
+def test_knots_interpolate_functions_of_the_horizon_step(horizon: int) -> None:
+    basis = _knots(horizon)
+    assert_close(basis.sum(1), torch.ones(horizon))
+    if horizon <= KNOTS:
+        assert torch.equal(basis[:, :horizon], torch.eye(horizon)) and not basis[:, horizon:].any()
+    else:  # a straight line is its own interpolation
+        assert_close(basis @ torch.linspace(0, 1, KNOTS), torch.linspace(0, 1, horizon))
 
 
 def lead_lag(rows: int = 700, seed: int = 0) -> np.ndarray:

@@ -219,3 +219,25 @@ class TestContradicted:
     def test_too_little_time_to_tell(self):
         adapter, frozen, y, time = simulate(-0.5, 0.2, number=6)
         assert not rejected_channels(torch.ones(HORIZON, CHANNELS), adapter, frozen, y, time).any()
+
+
+def test_many_channels_with_gains_too_small_to_show_alone_open_together():
+    r"""Of the gain that one weight for all has on later windows, most is kept, and channels that lose are closed."""
+    generator, number, channels = torch.Generator().manual_seed(0), 60, 40
+    knows = torch.linspace(0.0, 0.3, channels)
+    knows[:4] = -0.3
+
+    def simulated(first):
+        truth = torch.randn(number, HORIZON, channels, generator=generator)
+        adapter = knows * truth + 0.3 * torch.randn(number, 1, channels, generator=generator)
+        origin = first + np.arange(number) * HORIZON
+        return normal_law(adapter), normal_law(torch.zeros_like(truth)), truth, times(origin)
+
+    gate = fit_gate(*simulated(0))
+    adapter, frozen, truth, _ = simulated(2 * number * HORIZON)
+    reference = loss(frozen, truth).mean()
+    gained = reference - loss(QuantileFunction.mix(gate.values, adapter, frozen), truth).mean()
+    alike = max(float(reference - loss(QuantileFunction.mix(w, adapter, frozen), truth).mean()) for w in WEIGHTS)
+    assert gained > 0.95 * alike > 0
+    assert (gate.values[:, :4] == 0).float().mean() > 0.9
+    assert "pooled gain out of sample" in gate.reason

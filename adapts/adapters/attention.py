@@ -15,8 +15,8 @@ from .. import checks
 from .base import DEEPEST, WIDEST, AdapterModule, State, register
 from .capabilities import Capabilities, Optimisation
 
-#: The number of cosine coefficients that describe a function of the horizon step; all of it up to as many steps.
-COEFFICIENTS = 24
+#: The number of horizon steps that the network sees and corrects; more are interpolated linearly between as many knots.
+KNOTS = 24
 #: Up to so many channels each channel attends to all others; beyond, by inducing points.
 MOST_PAIRED = 256
 #: Standardised inputs, and logarithms of the width, are clipped here.
@@ -33,9 +33,9 @@ class CrossChannelAttention(AdapterModule):
     interval over the horizon. A transformer with one token per channel computes shifts :math:`a` and log-stretches
     :math:`s`. A token holds the last steps of the channel and its lowest, middle and highest zero-shot quantile, as
     differences from the last value in units of the width; the last value, the mean of the context and the logarithm of
-    the width; and a learned embedding of the channel. Functions of the horizon step enter and leave the network as
-    coefficients of their discrete cosine transform, the first 24 of them. The output layer, shared and one per channel,
-    starts at zero: the untrained family is the frozen model.
+    the width; and a learned embedding of the channel. Functions of more than 24 horizon steps enter and leave the
+    network at 24 knots, with linear interpolation between them. The output layer, shared and one per channel, starts at
+    zero: the untrained family is the frozen model.
 
     Deterministic; marginals stay monotone in the level, and are equivariant to the scale and location of a channel as
     the train rows standardise it. The latent channels are the observed ones, so that one pass of the frozen model
@@ -116,11 +116,11 @@ class CrossChannelAttention(AdapterModule):
 
     @property
     def _inputs(self) -> int:
-        return self.steps + 3 * COEFFICIENTS + 3
+        return self.steps + 3 * KNOTS + 3
 
     @property
     def _outputs(self) -> int:
-        return COEFFICIENTS * (2 if self.stretches else 1)
+        return KNOTS * (2 if self.stretches else 1)
 
     def _count_weights(self, channels: int) -> int:
         layer = 8 * self.width**2 * (1 if channels <= MOST_PAIRED else 2)
@@ -174,8 +174,8 @@ class CrossChannelAttention(AdapterModule):
             x = layer(x, observed)
         x = self.norm(x)
         output = self.output(x) + self.channel_bias + torch.einsum("bdw,dwo->bdo", x, self.channel_weight)
-        output = torch.where(observed.unsqueeze(-1), output, 0.0).unflatten(-1, (-1, COEFFICIENTS))  # (B, D, 1 or 2, J)
-        basis = _cosines(quantiles.shape[1]).to(output)  # (H, J)
+        output = torch.where(observed.unsqueeze(-1), output, 0.0).unflatten(-1, (-1, KNOTS))  # (B, D, 1 or 2, J)
+        basis = _knots(quantiles.shape[1]).to(output)  # (H, J)
         shift = (output[:, :, 0] @ basis.mT).mT * width.unsqueeze(1)  # (B, H, D)
         if not self.stretches:
             return shift, torch.ones_like(shift)
@@ -195,8 +195,9 @@ class CrossChannelAttention(AdapterModule):
         recent = functional.pad(recent, (self.steps - recent.shape[-1], 0))  # (B, D, P)
         levels = [0, quantiles.shape[-1] // 2, quantiles.shape[-1] - 1]
         ahead = (quantiles[..., levels] - last[:, None, :, None]) / unit[:, None, :, None]  # (B, H, D, 3)
-        coefficients = ahead.permute(0, 2, 3, 1) @ _cosines(quantiles.shape[1]).to(ahead)  # (B, D, 3, J)
-        inputs = [recent, coefficients.flatten(2), torch.stack([last, mean, unit.log()], -1)]
+        knots = _knots(quantiles.shape[1]).to(ahead)
+        at_knots = ahead.permute(0, 2, 3, 1) @ (knots / knots.sum(0).clamp(min=1))  # (B, D, 3, J)
+        inputs = [recent, at_knots.flatten(2), torch.stack([last, mean, unit.log()], -1)]
         return torch.cat(inputs, -1), observed & ~flat, torch.where(flat, 0.0, width)
 
 
@@ -247,9 +248,9 @@ class _Attention(nn.Module):
         return output
 
 
-def _cosines(horizon: int) -> Tensor:
-    r"""Return the orthonormal cosine basis of functions of the horizon step, (H, J); zeros beyond H coefficients."""
-    step, order = torch.arange(horizon, dtype=torch.float32), torch.arange(COEFFICIENTS, dtype=torch.float32)
-    basis = torch.cos(torch.pi * (step[:, None] + 0.5) * order / horizon) * math.sqrt(2 / horizon)
-    basis[:, 0] /= math.sqrt(2)
-    return torch.where(order < horizon, basis, 0.0)
+def _knots(horizon: int) -> Tensor:
+    r"""Return hat functions of the horizon step, (H, J), that sum to 1; one a step and zeros up to J steps."""
+    if horizon <= KNOTS:
+        return torch.eye(horizon, KNOTS, dtype=torch.float32)
+    position = torch.linspace(0, KNOTS - 1, horizon)
+    return (1 - (position[:, None] - torch.arange(KNOTS)).abs()).clamp(min=0)

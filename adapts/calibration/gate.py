@@ -20,7 +20,7 @@ from torch import Tensor
 from ..batching import slices
 from ..data.times import Times
 from ..distribution.quantile_function import QuantileFunction
-from ..statistics.bootstrap import block_scheme, lead_blocks, student_t_quantile
+from ..statistics.bootstrap import BlockScheme, block_scheme, lead_blocks, student_t_quantile
 from ..statistics.losses import pinball_loss
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -60,16 +60,17 @@ def fit_gate(
     A cell is a channel and a block of horizon steps. Its loss is the mean quantile loss over the levels, in units of
     the frozen model's loss on the channel.
 
-    1. *Choice.* Each cell takes the weight with the least loss. The losses are shrunk towards those pooled over all
-       cells, by the fraction of the variance between cells that is noise.
-    2. *Test.* The choice is cross-validated over five folds of time, without the windows that overlap the held-out
-       fold. The gains are measured on the held-out windows, so that selection gives no advantage. The cells' gains are
-       shrunk towards their mean in the same way. A cell opens if the 80 % lower bound of its shrunk gain is above zero;
-       low-frequency projections estimate the variance (see `BlockScheme`).
-    3. *Guard.* A cell stays closed if its weight does not lower its own loss on all windows. Hence no cell is worse
-       than the frozen model on these windows.
-    4. *Smoothing.* Weights change from block to block without a jump (see `smooth_weights`), in the cells whose loss
-       this lowers as well.
+    1. *Weights.* Each cell takes the weight with the least loss. The losses are shrunk towards those pooled over all
+       cells by empirical Bayes: by the fraction of the variance between cells that is noise.
+    2. *Evidence.* The choice is cross-validated over five folds of time, without the windows that overlap the held-out
+       fold. The gains are measured on the held-out windows, so that selection gives no advantage. Low-frequency
+       projections estimate their variance (see `BlockScheme`). The gains of cells are shrunk towards their mean like
+       the losses.
+    3. *Test.* If the 80 % lower bound of the gain pooled over all cells is above zero, every cell opens, except those
+       whose own evidence is against it: whose shrunk gain is not positive. Otherwise a cell opens only if the 80 %
+       lower bound of its own shrunk gain is above zero and its weight lowers its loss on all windows.
+    4. *Smoothing.* Weights change from block to block without a jump (see `smooth_weights`), in the cells where they
+       then still lower the frozen model's loss.
 
     If the windows span too little time (see `block_scheme`), all cells stay closed.
 
@@ -87,24 +88,65 @@ def fit_gate(
         The gate.
     """
     number, horizon, channels = future.shape
-    scheme = block_scheme(time, horizon)
+    scheme, blocks = block_scheme(time, horizon), lead_blocks(horizon)
     if scheme is None:
         reason = f"closed: the windows span too little time to test a gain ({4 * horizon} rows are needed)"
         return Gate(torch.zeros(horizon, channels, dtype=torch.float32), reason)
+    losses = _losses(adapter, frozen, future, blocks)  # (G, n, C)
+    evidence = _out_of_sample(losses, scheme)
+    weight_index = _choose(losses, scheme, np.arange(number))
+    if evidence.pooled_bound > 0:
+        open_cells = evidence.gain > 0
+    else:
+        open_cells = (evidence.bound > 0) & (_gains(losses, weight_index).nanmean(0) > 0)
+    weight_index = torch.where(open_cells, weight_index, 0)
+    pooled = (
+        f"pooled gain out of sample {100 * evidence.pooled_gain + 0.0:.1f} % of the quantile loss, lower bound "
+        f"{100 * evidence.pooled_bound + 0.0:.1f} %"
+    )
+    block_weights = torch.tensor(WEIGHTS, dtype=torch.float32)[weight_index].view(-1, channels)  # (N, D)
+    values = block_weights[blocks]  # (H, D)
+    if not bool(values.any()):
+        return Gate(values, f"closed: no significant gain over the frozen model; {pooled}", 0.0, evidence.pooled_bound)
+    smooth = smooth_weights(block_weights, blocks)
+    before, after = _losses(adapter, frozen, future, blocks, (0.0, smooth)).nanmean(1)
+    values = torch.where((after < before).view_as(block_weights)[blocks], smooth, values)
+    before, after = _losses(adapter, frozen, future, blocks, (0.0, values)).nanmean(1)
+    gain = float((before - after).nanmean())
+    reason = (
+        f"open in {int((weight_index > 0).sum())} of {len(weight_index)} cells (channel x block of leads), mean weight "
+        f"{float(values.mean()):.2f}; quantile loss {100 * gain:.1f} % below the frozen model's; {pooled}"
+    )
+    return Gate(values, reason, gain, evidence.pooled_bound)
 
-    losses = _losses(adapter, frozen, future, lead_blocks(horizon))  # (G, n, C)
+
+@dataclass(frozen=True)
+class _Evidence:
+    r"""Gains out of sample, of cells and pooled, with lower confidence bounds."""
+
+    gain: Tensor  # (C,), shrunk
+    bound: Tensor  # (C,)
+    pooled_gain: float
+    pooled_bound: float
+
+
+def _gains(losses: Tensor, weight_index: Tensor) -> Tensor:
+    r"""Return the reduction (n, C) of the losses (G, n, C) by each cell's weight (C,)."""
+    return losses[0] - losses.gather(0, weight_index.expand(1, losses.shape[1], -1))[0]
+
+
+def _choose(losses: Tensor, scheme: BlockScheme, windows: np.ndarray) -> Tensor:
+    r"""Return the index (C,) of each cell's weight with the least shrunk loss (G, n, C) on some windows."""
+    half_gains = losses[0, windows] - losses[len(losses) // 2, windows]
+    factor = _shrinkage_factor(half_gains, scheme[windows].errors(half_gains, scaled=False))
+    means = losses[:, windows].nanmean(1)  # (G, C)
+    return (factor * means + (1 - factor) * means.nanmean(1, keepdim=True)).nan_to_num().argmin(0)
+
+
+def _out_of_sample(losses: Tensor, scheme: BlockScheme) -> _Evidence:
+    r"""Cross-validate the choice of weights over folds of time."""
     times = scheme.time
-
-    def gains(weight_index: Tensor) -> Tensor:
-        return losses[0] - losses.gather(0, weight_index.expand(1, number, -1))[0]  # (n, C)
-
-    def choose(windows: np.ndarray) -> Tensor:
-        half_gains = losses[0, windows] - losses[len(WEIGHTS) // 2, windows]
-        factor = _shrinkage_factor(half_gains, scheme[windows].errors(half_gains, scaled=False))
-        means = losses[:, windows].nanmean(1)  # (G, C)
-        return (factor * means + (1 - factor) * means.nanmean(1, keepdim=True)).nan_to_num().argmin(0)
-
-    held_out_gains = torch.full(losses.shape[1:], torch.nan, dtype=losses.dtype)  # (n, C)  gains out of sample
+    held_out_gains = torch.full(losses.shape[1:], torch.nan, dtype=losses.dtype)  # (n, C)
     folds = min(5, scheme.bins)
     edges = np.quantile(np.unique(times), np.linspace(0, 1, folds + 1))
     fold_of_window = np.searchsorted(edges[1:-1], times, side="right")
@@ -114,40 +156,17 @@ def fit_gate(
             | (times >= times[held_out].max() + scheme.dependence_length)
         )
         if len(training):
-            held_out_gains[held_out] = gains(choose(training))[held_out]
-
+            held_out_gains[held_out] = _gains(losses, _choose(losses, scheme, training))[held_out]
     errors = scheme.errors(held_out_gains, together=True, scaled=False)  # (B, 1 + C)
     pooled, errors = errors[:, :1], errors[:, 1:]
     factor = _shrinkage_factor(held_out_gains, errors)
     mean, critical = held_out_gains.nanmean(0), student_t_quantile(_CONFIDENCE, scheme.degrees_of_freedom)
     variance = (factor * errors + (1 - factor) * pooled).square().mean(0)
     variance = variance + factor * (1 - factor) * (errors - pooled).square().mean(0)
-    bound = factor * mean + (1 - factor) * mean.nanmean() - critical * variance.sqrt()  # (C,)
-    overall = float(mean.nanmean() - critical * pooled.square().mean().sqrt())
-
-    weight_index = choose(np.arange(number))
-    weight_index = torch.where((bound > 0) & (gains(weight_index).nanmean(0) > 0), weight_index, 0)
-    gain = float(gains(weight_index).nanmean(0).nanmean())
-    blocks = lead_blocks(horizon)
-    block_weights = torch.tensor(WEIGHTS, dtype=torch.float32)[weight_index].view(-1, channels)  # (N, D)
-    values = block_weights[blocks]  # (H, D)
-    if bool(values.any()):
-        smooth = smooth_weights(block_weights, blocks)
-        losses = _losses(adapter, frozen, future, blocks, (0.0, smooth))
-        better = (losses[0] - losses[1]).nanmean(0) > 0
-        values = torch.where(better.view_as(block_weights)[blocks], smooth, values)
-        losses = _losses(adapter, frozen, future, blocks, (0.0, values))
-        gain = float((losses[0] - losses[1]).nanmean(0).nanmean())
-        reason = (
-            f"open in {int((weight_index > 0).sum())} of {len(weight_index)} cells (channel x block of leads), "
-            f"mean weight {float(values.mean()):.2f}; quantile loss {100 * gain:.1f} % below the frozen model's"
-        )
-    else:
-        reason = (
-            "closed: no significant gain over the frozen model; out of sample it is "
-            f"{100 * float(mean.nanmean()) + 0.0:.1f} % of the quantile loss, lower bound {100 * overall + 0.0:.1f} %"
-        )
-    return Gate(values, reason, gain, overall)
+    pooled_gain = float(mean.nanmean())
+    gain = factor * mean + (1 - factor) * pooled_gain
+    bound = pooled_gain - critical * float(pooled.square().mean().sqrt())
+    return _Evidence(gain, gain - critical * variance.sqrt(), pooled_gain, bound)
 
 
 def rejected_channels(
