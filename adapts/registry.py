@@ -66,6 +66,7 @@ FAMILIES = {
     "flow": "adapts.adapters.flow:Flow",
     "identity": "adapts.adapters.identity:Identity",
     "linear": "adapts.adapters.linear:Linear",
+    "portfolio": "adapts.adapters.portfolio:Portfolio",
     "projection": "adapts.adapters.projection:Projection",
     "residual": "adapts.adapters.residual:Residual",
     "vae": "adapts.adapters.vae:VAE",

@@ -9,6 +9,7 @@ from .ensemble import Ensemble
 from .flow import Flow
 from .identity import Identity
 from .linear import Linear
+from .portfolio import Portfolio
 from .projection import Projection
 from .residual import Residual
 from .vae import VAE
@@ -26,6 +27,7 @@ __all__ = [
     "Flow",
     "Identity",
     "Linear",
+    "Portfolio",
     "Projection",
     "Residual",
     "State",

@@ -136,7 +136,7 @@ def _out_of_sample_forecasts(state: FitState) -> OutOfSample | None:
         return leave_block_out(state)
     trained = state.fitted.decisions["train"]
     solved = module.capabilities.closed_form
-    if state.fitted.head or solved or trained.outcome == "skipped" or "epochs" in trained.figures:
+    if state.fitted.head or solved or trained.outcome == "skipped" or state.trained_by_gradient:
         return None
     sampled = state.sampled("train")
     assert sampled is not None, "there is a train window"

@@ -2,7 +2,7 @@ r"""The state of a fit between two stages, with forecasts of its windows."""
 
 from __future__ import annotations
 
-__all__ = ["ENOUGH", "SUBSAMPLE", "FitState", "Outcomes", "Step"]
+__all__ = ["ENOUGH", "GRADIENT_WEIGHT", "SUBSAMPLE", "FitState", "Outcomes", "Step"]
 
 import math
 from collections.abc import Callable
@@ -28,6 +28,8 @@ from .fitted import Fitted
 SUBSAMPLE = 300
 #: The minimum effective sample size of a split for its stage.
 ENOUGH = 8
+#: The figure of the stage "train" that gives the weight of a portfolio's members trained by gradient.
+GRADIENT_WEIGHT = "weight of members trained by gradient"
 
 #: Windows and their predictive distribution.
 Outcomes = tuple[Windows, QuantileFunction]
@@ -123,6 +125,12 @@ class FitState:
     def channels(self) -> int:
         r"""The number of targets :math:`D`."""
         return len(self.fitted.panel.targets)
+
+    @property
+    def trained_by_gradient(self) -> bool:
+        r"""Return whether gradients fitted the adapter, or a member with a weight, to the train windows."""
+        figures = self.fitted.decisions["train"].figures
+        return "epochs" in figures or GRADIENT_WEIGHT in figures
 
     @property
     def gated(self) -> bool:

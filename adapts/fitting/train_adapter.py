@@ -4,17 +4,15 @@ from __future__ import annotations
 
 __all__ = ["refit", "train"]
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
-from ..batching import evenly_spaced
-from ..copulas.base import Copula
+from ..adapters import Portfolio
 from ..data.splits import SPLITS
-from ..foundation import FoundationModel
-from .state import SUBSAMPLE, FitState, Step
+from .state import FitState, Step
+from .train_gradient import by_gradient, latent_dependence
+from .train_members import train_members
 
 
 def train(state: FitState) -> Step:
@@ -27,7 +25,10 @@ def train(state: FitState) -> Step:
         The fit with the copula of the latent channels if the family mixes channels, and the decision.
     """
     module, windows = state.fitted.module, state.windows["train"]
-    if module.capabilities.closed_form:
+    step: Step | None
+    if isinstance(module, Portfolio):
+        step = train_members(state, module)
+    elif module.capabilities.closed_form:
         step = state.skip_unless_enough("train", "train")
         if step is None:
             module.solve(state.regression_data(["train"], state.context.folds(windows)), choose=True)
@@ -36,7 +37,7 @@ def train(state: FitState) -> Step:
         step = (
             state.skip_unless_enough("train", "train")
             or state.skip_unless_enough("train", "validation")
-            or _by_gradient(state)
+            or by_gradient(state)
         )
     else:
         step = state.with_decision("kept", "nothing to train")
@@ -44,7 +45,7 @@ def train(state: FitState) -> Step:
     if not module.capabilities.mixes_channels:
         return step
     fitted, decision = step
-    return replace(fitted, latent_copula=_latent_dependence(state)), decision
+    return replace(fitted, latent_copula=latent_dependence(state)), decision
 
 
 def refit(state: FitState) -> Step:
@@ -57,7 +58,8 @@ def refit(state: FitState) -> Step:
         The fit and the decision; None for the decision if the gate is zero or the family has no closed form.
     """
     module = state.fitted.module
-    if not module.capabilities.closed_form or state.predictor.closed:
+    solvable = module.capabilities.closed_form or module.capabilities.supports_updates
+    if not solvable or state.predictor.closed:
         return state.fitted, None
     if skipped := state.skip_unless_enough("refit", "train"):
         return skipped
@@ -67,59 +69,3 @@ def refit(state: FitState) -> Step:
     return state.with_decision(
         "kept", f"refit on the {count} windows of all splits, with the selected strengths", windows=count
     )
-
-
-def _by_gradient(state: FitState) -> Step:
-    from ..training.module import AdapterTraining
-    from ..training.module import train as train_module
-
-    module, windows, settings = state.fitted.module, state.windows["train"], state.settings
-    weights, seed = settings["horizon_weights"] or 1.0, state.context.seed
-    precomputed: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
-    for split, forecasts in zip(("train", "validation"), precomputed, strict=True):
-        if module.capabilities.fixed_latents:
-            forecasts["latents"] = state.latent_quantiles(split)
-        if module.capabilities.needs_forecast or module.capabilities.penalised:
-            forecasts["forecast"] = state.zero_shot(split).values[..., state.model.median_index]
-        if module.capabilities.needs_quantiles:
-            forecasts["quantiles"] = state.zero_shot(split).values
-            forecasts["past"] = state.predictor.completed_context(state.windows[split])
-    training = AdapterTraining(
-        module, state.model, loss=settings["objective"] or module.objective, horizon_weights=weights,
-        learning_rate=settings["learning_rate"], windows=len(windows), seed=seed,
-        copula=_latent_dependence(state) if module.capabilities.mixes_channels else None,
-    )  # fmt: skip
-    if module.capabilities.needs_quantiles:
-        module.before_training(precomputed[0]["past"], precomputed[0]["quantiles"])
-    losses = train_module(
-        training, windows, state.windows["validation"], batch_size=settings["batch_size"], seed=seed,
-        precomputed=precomputed,
-        options=dict(settings["trainer_options"] or {}), checkpoints=state.context.checkpoints,
-    )  # fmt: skip
-    module.eval()
-    if module.capabilities.fits_after_training:
-        data = state.regression_data(["train"], torch.zeros(len(windows), dtype=torch.long))
-        module.after_training(data, _medians(state.model, state.context.horizon), horizon_weights=weights)
-    return state.with_decision(
-        "kept",
-        f"trained by gradient for {losses['epochs']:.0f} epochs on {len(windows)} windows; validation loss "
-        f"{losses['before']:.4g} before, {losses['best']:.4g} at its best",
-        windows=len(windows), **losses,
-    )  # fmt: skip
-
-
-def _medians(model: FoundationModel, horizon: int) -> Callable[[Tensor], Tensor]:
-    r"""Return the map from latent pasts (b, L, K) to the frozen model's median forecasts (b, H, K), with gradients."""
-
-    def medians(past: Tensor) -> Tensor:
-        quantiles = model(past.mT.flatten(0, 1), horizon, unroll="median")  # (b*K, Q, H)
-        median: Tensor = quantiles[:, model.median_index].unflatten(0, (len(past), -1)).mT
-        return median
-
-    return medians
-
-
-def _latent_dependence(state: FitState) -> Copula:
-    r"""Return the copula of the latent channels, fitted on a subsample of the train windows."""
-    windows = state.windows["train"]
-    return state.predictor.fit_latent_copula(windows[evenly_spaced(len(windows), SUBSAMPLE)])

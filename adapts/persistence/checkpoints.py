@@ -194,7 +194,7 @@ class Checkpoints:
         r"""Return the file of a piece: `NAME.safetensors`, with a number if foreign files have that name."""
         if self.folder is None:
             return None
-        stem, suffix = os.path.splitext(name) if name == TRAINING else (name, ".safetensors")
+        stem, suffix = os.path.splitext(name) if name.endswith(".ckpt") else (name, ".safetensors")
         for number in itertools.count(2):
             path = self.folder / f"{stem}{suffix}"
             if not os.path.lexists(path) or _PIECE.wrote(path):

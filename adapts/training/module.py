@@ -209,11 +209,12 @@ class _EpochByEpoch(EarlyStopping):
         seed: The seed of the draws in training.
         checkpoints: The store of Lightning's checkpoint, which is replaced after each epoch.
         patience: The number of epochs without a lower validation loss after which training stops.
+        piece: The name of that checkpoint in the store.
     """
 
-    def __init__(self, seed: int, checkpoints: Checkpoints, patience: int) -> None:
+    def __init__(self, seed: int, checkpoints: Checkpoints, patience: int, piece: str) -> None:
         super().__init__("val_loss", patience=patience, strict=False)
-        self.seed, self.checkpoints, self.ended = seed, checkpoints, False
+        self.seed, self.checkpoints, self.piece, self.ended = seed, checkpoints, piece, False
         self.last: float | None = None  # the validation loss of the last epoch, if it was validated
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -243,7 +244,7 @@ class _EpochByEpoch(EarlyStopping):
                 trainer.save_checkpoint(path)
             if trainer.is_global_zero:
                 content = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
-                self.checkpoints.keep(TRAINING, {"checkpoint": content})
+                self.checkpoints.keep(self.piece, {"checkpoint": content})
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "ended": self.ended, "last": self.last}
@@ -266,13 +267,13 @@ def _interruptible() -> Iterator[None]:
         raise KeyboardInterrupt from None
 
 
-def _resumed(checkpoints: Checkpoints) -> tuple[Path | None, dict[str, Any]]:
+def _resumed(checkpoints: Checkpoints, piece: str) -> tuple[Path | None, dict[str, Any]]:
     r"""Return the checkpoint of the last epoch, as Lightning's file and its content, or None and an empty dict."""
-    path, saved = checkpoints.part(_LIGHTNING), checkpoints.read(TRAINING)
+    path, saved = checkpoints.part(_LIGHTNING), checkpoints.read(piece)
     if path is None or saved is None:
         return None, {}
     path.write_bytes(saved[0]["checkpoint"].numpy().tobytes())
-    with reading(f"{checkpoints.path(TRAINING)} cannot be read as Lightning's checkpoint", "delete it"):
+    with reading(f"{checkpoints.path(piece)} cannot be read as Lightning's checkpoint", "delete it"):
         return path, torch.load(path, weights_only=True)
 
 
@@ -286,6 +287,7 @@ def train(
     precomputed: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] = ({}, {}),
     options: dict[str, Any] | None = None,
     checkpoints: Checkpoints | None = None,
+    piece: str = TRAINING,
 ) -> dict[str, float]:
     r"""Train until the validation loss stops decreasing, and restore the best parameters.
 
@@ -300,6 +302,7 @@ def train(
         options: Options of `lightning.pytorch.Trainer`, which override the defaults here.
         checkpoints: The store of Lightning's checkpoint of the last epoch. An interrupted training resumes from it,
             with identical results; a damaged one is ignored.
+        piece: The name of that checkpoint in the store.
 
     Returns:
         The validation loss before training and its minimum, and the number of epochs.
@@ -326,8 +329,8 @@ def train(
         "devices": 1 if device.index is None else [device.index],
     }
     checkpoints = checkpoints or Checkpoints(None, {})
-    resume_path, state = _resumed(checkpoints)
-    best, epochs = _KeepBest(module.adapter), _EpochByEpoch(seed, checkpoints, optimisation.patience)
+    resume_path, state = _resumed(checkpoints, piece)
+    best, epochs = _KeepBest(module.adapter), _EpochByEpoch(seed, checkpoints, optimisation.patience, piece)
     with quiet(), _interruptible(), seeded(seed):
         if resume_path is None:
             untrained = pl.Trainer(**settings, enable_progress_bar=False).validate(module, data[1], verbose=False)

@@ -1,0 +1,163 @@
+r"""Portfolio: quantile functions of several adapters and the frozen model, averaged with selected weights."""
+
+from __future__ import annotations
+
+__all__ = ["Portfolio"]
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import shown
+from ..persistence.tensors import Kind
+from .base import AdapterModule, RegressionData, State, make, register
+from .capabilities import Capabilities
+
+#: The maximum number of members; each is fitted, and used in each forecast.
+MOST_MEMBERS = 16
+
+
+@register("portfolio")
+class Portfolio(AdapterModule):
+    r"""Averages the quantile functions of several adapters and of the frozen model.
+
+    .. math:: \hat q(\tau) = w_0 q(\tau) + \sum_m w_m \hat q_m(\tau), \quad \sum_m w_m = 1
+
+    `Adapter` fits each member on the train windows, by its own closed form or by gradient, and selects the weights on
+    the validation windows by greedy forward selection (see `adapts.calibration.selection.forward_selection`). Members
+    without a weight are not evaluated in forecasts.
+
+    Deterministic; quantile functions are averaged at equal levels, so that marginals stay monotone. All members use the
+    observed channels as latent channels: one pass of the frozen model serves all of them. `Adapter.update` refits
+    members with a closed form, and leaves others as they are.
+
+    References:
+        | Ensemble Selection from Libraries of Models (Caruana et al., 2004)
+        | https://doi.org/10.1145/1015330.1015432
+        | Combining probability forecasts by quantile averaging (Lichtendahl et al., 2013)
+        | https://doi.org/10.1287/mnsc.1120.1667
+
+    Arguments:
+        members: The names of the members' families. A name may repeat: such members start from other parameters.
+        member_options: The options of members, by family.
+
+    Example:
+        >>> portfolio = Portfolio(members=["residual", "attention"]).build(channels=7)
+        >>> z, state = portfolio.encode(torch.randn(32, 96, 7))
+        >>> z.shape
+        torch.Size([1, 32, 96, 7])
+    """
+
+    members: Sequence[str] = ("residual", "attention", "attention")
+    member_options: Mapping[str, Any] = {}
+
+    stack: nn.ModuleList
+    weights: Tensor  # (1 + M,), the first of the frozen model
+
+    def _check(self) -> None:
+        names = self.members
+        if isinstance(names, str) or not isinstance(names, Sequence) or not 1 <= len(names) <= MOST_MEMBERS:
+            raise ValueError(
+                f'Portfolio expects members to be 1 to {MOST_MEMBERS} names of families, such as ["residual", '
+                f'"attention"], got {shown(names)}'
+            )
+        options = self.member_options
+        if not isinstance(options, Mapping) or not all(name in names for name in options):
+            raise ValueError(
+                f"Portfolio expects member_options to be options by the name of a member ({', '.join(map(str, names))}"
+                f"), got {shown(options)}"
+            )
+        self.members = tuple(names)
+        self._families = tuple(make(name, options.get(name)) for name in names)  # a tuple registers no submodules
+        for name, family in zip(names, self._families, strict=True):
+            wanted = family.capabilities
+            if not wanted.observed_latents or wanted.mixes_channels or wanted.stochastic:
+                raise ValueError(
+                    f"Portfolio averages deterministic members that keep the observed channels, such as residual and "
+                    f"attention, got {shown(name)}: leave it out"
+                )
+
+    @property
+    def built_members(self) -> list[AdapterModule]:
+        r"""The members; empty before the portfolio is built."""
+        stack = self._modules.get("stack")
+        members = stack if isinstance(stack, nn.ModuleList) else ()
+        return [member for member in members if isinstance(member, AdapterModule)]
+
+    @property
+    def active(self) -> list[tuple[float, AdapterModule]]:
+        r"""The members with a positive weight, and their weights; empty before the portfolio is built."""
+        if not self.built_members:
+            return []
+        pairs = zip(self.weights[1:].tolist(), self.built_members, strict=True)
+        return [(weight, member) for weight, member in pairs if weight > 0]
+
+    @property
+    def capabilities(self) -> Capabilities:
+        every = [member.capabilities for member in self.built_members or self._families]
+        return replace(
+            super().capabilities,
+            observed_latents=True,
+            fixed_latents=True,
+            mixes_channels=False,
+            closed_form=bool(self.active) and all(member.capabilities.closed_form for _, member in self.active),
+            supports_updates=any(member.supports_updates for member in every),
+            needs_forecast=any(member.needs_forecast for member in every),
+            needs_quantiles=any(member.needs_quantiles for member in every),
+            found_later=tuple(f"stack.{n}.{name}" for n, member in enumerate(every) for name in member.found_later),
+            unbounded=tuple({name for member in every for name in member.unbounded}),
+        )
+
+    # ------------------------------------------------------------------ construction
+
+    def _count_weights(self, channels: int) -> int:
+        return sum(family._count_weights(channels) for family in self._families)
+
+    def _build(self, channels: int) -> None:
+        self.stack = nn.ModuleList([family.build(channels) for family in self._families])
+        self.register_buffer("weights", torch.eye(1 + len(self._families), dtype=torch.float32)[0])
+
+    def require_sizes(self, channels: int, kinds: Mapping[str, Kind]) -> None:
+        super().require_sizes(channels, kinds)
+        for number, family in enumerate(self._families):
+            prefix = f"stack.{number}."
+            family.require_sizes(
+                channels, {name.removeprefix(prefix): kind for name, kind in kinds.items() if name.startswith(prefix)}
+            )
+
+    def require_sound(self, context_length: int, prediction_length: int) -> None:
+        super().require_sound(context_length, prediction_length)
+        if not bool((self.weights >= 0).all()) or abs(float(self.weights.sum()) - 1) > 1e-5:
+            raise ValueError("the weights of Portfolio are expected to be non-negative with the sum 1")
+        for member in self.built_members:
+            member.require_sound(context_length, prediction_length)
+
+    def _prepare(self, rows: Tensor) -> None:
+        for member in self.built_members:
+            member.prepare(rows)
+
+    def solve(self, data: RegressionData, *, choose: bool) -> None:
+        for member in self.built_members:
+            if member.capabilities.closed_form:
+                member.solve(data, choose=choose)
+
+    def partial_fit(self, data: RegressionData) -> None:
+        for member in self.built_members:
+            if member.capabilities.supports_updates:
+                member.partial_fit(data)
+
+    def refit(self) -> None:
+        for member in self.built_members:
+            if member.capabilities.supports_updates:
+                member.refit()
+
+    # ------------------------------------------------------------------ decoding
+
+    def _decode(self, z: Tensor, state: State) -> Tensor:
+        total = self.weights[0] * z
+        for weight, member in self.active:
+            total = total + weight * member.decode(z, state)
+        return total
