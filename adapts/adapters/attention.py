@@ -109,7 +109,13 @@ class CrossChannelAttention(AdapterModule):
     @property
     def optimisation(self) -> Optimisation:
         return Optimisation(
-            learning_rate=1.5e-3, weight_decay=0.02, one_cycle=True, epochs=30, patience=8, batch_size=32
+            learning_rate=1.5e-3,
+            weight_decay=0.02,
+            one_cycle=True,
+            epochs=30,
+            patience=8,
+            batch_size=32,
+            averaging=0.98,
         )
 
     # ------------------------------------------------------------------ construction

@@ -78,6 +78,8 @@ class Optimisation:
         epochs: The maximum number of epochs.
         patience: The number of epochs without a lower validation loss after which training stops.
         batch_size: The maximum number of windows in a step.
+        averaging: The decay of an exponential moving average of the parameters over steps, which is validated and kept
+            instead of the parameters themselves; 0 for none.
     """
 
     learning_rate: float = 3e-3
@@ -86,3 +88,4 @@ class Optimisation:
     epochs: int = 20
     patience: int = 3
     batch_size: int = 2**31
+    averaging: float = 0.0

@@ -40,13 +40,13 @@ def by_gradient(state: FitState, piece: str = TRAINING) -> Step:
         if module.capabilities.needs_quantiles:
             forecasts["quantiles"] = state.zero_shot(split).values
             forecasts["past"] = state.predictor.completed_context(state.windows[split])
+    if module.capabilities.needs_quantiles:
+        module.before_training(precomputed[0]["past"], precomputed[0]["quantiles"])
     training = AdapterTraining(
         module, state.model, loss=settings["objective"] or module.objective, horizon_weights=weights,
         learning_rate=settings["learning_rate"], windows=len(windows), seed=seed,
         copula=latent_dependence(state) if module.capabilities.mixes_channels else None,
     )  # fmt: skip
-    if module.capabilities.needs_quantiles:
-        module.before_training(precomputed[0]["past"], precomputed[0]["quantiles"])
     losses = train_module(
         training, windows, state.windows["validation"], batch_size=settings["batch_size"], seed=seed,
         precomputed=precomputed,

@@ -70,6 +70,8 @@ class AdapterTraining(pl.LightningModule):
         self.loss = Objective(loss, horizon_weights)
         self.learning_rate = learning_rate or adapter.optimisation.learning_rate
         self.windows, self.copula, self.seed = windows, copula, seed
+        #: The moving average of the adapter over the steps, where its family asks for one.
+        self.average = copy.deepcopy(adapter).requires_grad_(False) if adapter.optimisation.averaging else None
         self._model = (model,)  # in a tuple, so that PyTorch does not register its weights
         likely = loss in ("nll", "elbo")
         if not likely:  # distributed training waits for the gradient of every parameter that requires one
@@ -85,6 +87,19 @@ class AdapterTraining(pl.LightningModule):
     def model(self) -> FoundationModel:
         r"""The frozen model."""
         return self._model[0]
+
+    @property
+    def validated(self) -> AdapterModule:
+        r"""The adapter that is validated and kept: the moving average where there is one."""
+        return self.adapter if self.average is None else self.average
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self.average is None:
+            return
+        decay = self.adapter.optimisation.averaging
+        with torch.no_grad():
+            for average, parameter in zip(self.average.parameters(), self.adapter.parameters(), strict=True):
+                average.lerp_(parameter, 1 - decay)
 
     def forward(self, past: Tensor, prediction_length: int, precomputed: Mapping[str, Tensor]) -> Outlook:
         r"""Forecast the latent channels with the frozen model.
@@ -104,9 +119,10 @@ class AdapterTraining(pl.LightningModule):
         generator = None
         if not self.training:  # the same draws at every epoch, so that validation losses are comparable
             generator = torch.Generator(past.device).manual_seed(self.seed)
-        draws = VALIDATION_DRAWS if generator is not None and not self.adapter.capabilities.stochastic_latents else 1
+        adapter = self.adapter if self.training else self.validated
+        draws = VALIDATION_DRAWS if generator is not None and not adapter.capabilities.stochastic_latents else 1
         past = precomputed.get("past", past)
-        z, state = self.adapter.encode(past, draws=draws, generator=generator)  # (M, B, L, K)
+        z, state = adapter.encode(past, draws=draws, generator=generator)  # (M, B, L, K)
         if "latents" not in precomputed:
             quantiles = self.model(z.mT.flatten(0, 2), prediction_length, unroll="median")  # (M*B*K, Q, H)
             latent = quantiles.unflatten(0, (*z.shape[:2], -1)).permute(0, 1, 4, 2, 3)  # (M, B, H, K, Q)
@@ -115,14 +131,14 @@ class AdapterTraining(pl.LightningModule):
         state.forecast, state.quantiles = precomputed.get("forecast"), precomputed.get("quantiles")
         latent = latent.expand(state.draws, *latent.shape[1:])
         levels = torch.tensor(self.model.quantile_levels, device=past.device, dtype=torch.float32)
-        return Outlook(self.adapter, state, levels, latent, self.log_scale, self.windows, self.copula, generator)
+        return Outlook(adapter, state, levels, latent, self.log_scale, self.windows, self.copula, generator)
 
     def _loss(self, batch: tuple[Tensor, Tensor, dict[str, Tensor]]) -> Tensor:
         past, future, precomputed = batch
         outlook = self(past, future.shape[1], precomputed)
         loss = self.loss(outlook, future)
         if self.adapter.capabilities.penalised:
-            loss = loss + self.adapter.penalty(outlook.values[..., self.model.median_index], future, outlook.state)
+            loss = loss + outlook.adapter.penalty(outlook.values[..., self.model.median_index], future, outlook.state)
         return loss
 
     def training_step(self, batch: tuple[Tensor, Tensor, dict[str, Tensor]], _: int) -> Tensor:
@@ -185,7 +201,7 @@ class _KeepBest(Callback):
         loss = trainer.callback_metrics["val_loss"]
         if not trainer.sanity_checking and float(loss) < float(pl_module.outcome[1]):
             pl_module.outcome[1] = loss
-            self.best = copy.deepcopy(pl_module.adapter.state_dict())
+            self.best = copy.deepcopy(pl_module.validated.state_dict())
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Load into the module: spawned processes return only its tensors.
