@@ -35,6 +35,7 @@ from .fitting.summary import Summary
 from .fitting.update import Forecasts, extend, follow
 from .forecast.forecast import LEVELS, Forecast
 from .foundation.cache import cached_forecasts
+from .fractions import FRACTIONS, require_divisible
 from .notices import say
 from .options import CONTEXT, FIELDS, check_options
 from .persistence import saving
@@ -110,6 +111,10 @@ class Adapter(Estimator):
         support: The lowest and highest possible value (low, high), for all channels or in a mapping by channel;
             infinite without a bound.
         posterior_draws: The number of draws :math:`M` of a stochastic family per forecast.
+        splits: The fractions of rows, in order of time, for training, validation, calibration and selection (the split
+            "confirmation"). With borders (see `fit`), the last three divide the validation rows in their ratios. A
+            fraction of 0 leaves out the stages that need that split: without validation rows there is no gate (the
+            adapter is used only with `gate=False`) and no early stopping.
         max_windows: The maximum number of train windows, evenly spaced; half as many for each other split. Fewer if
             the forecasts of a split would take more than 256 MB.
         seed: The seed of all random numbers.
@@ -144,6 +149,7 @@ class Adapter(Estimator):
         probe_head: bool | None = None,
         support: tuple[float, float] | Mapping[str, tuple[float, float]] | None = None,
         posterior_draws: int = 20,
+        splits: tuple[float, float, float, float] = FRACTIONS,
         max_windows: int = 1000,
         seed: int = 0,
         batch_size: int = 64,
@@ -199,8 +205,8 @@ class Adapter(Estimator):
             timestamp_column: The column of the dates; recognised if None.
             frequency: The pandas alias of the time step; inferred if None.
             regularise: Whether to repair irregular dates.
-            borders: The rows where the train and the validation rows end. If None, those of the data card, or 70 % for
-                training and 10 % for each of the other three splits.
+            borders: The rows where the train and the validation rows end. If None, those of the data card, or none:
+                then the fractions of `splits` divide all rows.
             checkpoint_dir: A folder for checkpoints. An interrupted fit resumes from them when called again with the
                 same series and options, with identical results. A completed fit leaves `fit.json` (its inputs) and
                 `stages.safetensors` (its results) there.
@@ -594,24 +600,28 @@ class Adapter(Estimator):
         panel = dataset.panel
         if borders is not None:
             _check_borders(borders, panel)
+        borders, splits = dataset.borders if borders is None else borders, tuple(map(float, self.splits))
+        require_divisible(splits, borders)
         panel.require_observed()
         horizon = int(self.prediction_length)
         if panel.single:
             require_length(panel, 3 * horizon, f"prediction_length={horizon}")
-        model = self.model
+        model, options = self.model, self._fit_options(dataset, borders, splits)
         with seeded(self.seed):
             module = self.family.build(len(panel.targets) + len(panel.past_covariates))
         remedy = "fit fewer channels, or reduce batch_size, max_windows, context_length or the family's options"
         with cached_forecasts(), in_memory(f"fitting {len(panel.targets)} channels by {shown(self.family)}", remedy):
-            options = FitOptions(
-                borders=dataset.borders if borders is None else borders,
-                context_length=int(self.context_length or min(model.context_length, CONTEXT)),
-                prediction_length=horizon,
-                season_length=dataset.season_length,
-                support=_bounds(self.support, dataset.support, panel.targets),
-                settings={**self.get_params(deep=False), **self.training_},
-            )
             return stages(panel, module, model, options, **more)
+
+    def _fit_options(self, dataset: Dataset, borders: tuple[int, int] | None, splits: tuple[float, ...]) -> FitOptions:
+        return FitOptions(
+            borders=borders,
+            context_length=int(self.context_length or min(self.model.context_length, CONTEXT)),
+            prediction_length=int(self.prediction_length),
+            season_length=dataset.season_length,
+            support=_bounds(self.support, dataset.support, dataset.panel.targets),
+            settings={**self.get_params(deep=False), **self.training_, "splits": splits},
+        )
 
     def forecast_panel(
         self,

@@ -44,6 +44,7 @@ class Estimator:
     probe_head: bool | None
     support: tuple[float, float] | Mapping[str, tuple[float, float]] | None
     posterior_draws: int
+    splits: tuple[float, float, float, float]
     max_windows: int
     seed: int
     batch_size: int

@@ -150,7 +150,8 @@ class RegressionData:
     def __getitem__(self, rows: Tensor | slice) -> RegressionData:
         r"""Return some of the windows."""
         quantiles = None if self.quantiles is None else self.quantiles[rows]
-        return RegressionData(self.past[rows], self.future[rows], self.forecast[rows], self.fold[rows], quantiles)
+        fold = self.fold[rows] if len(self.fold) else self.fold
+        return RegressionData(self.past[rows], self.future[rows], self.forecast[rows], fold, quantiles)
 
 
 @dataclass_transform(kw_only_default=True)
@@ -340,8 +341,8 @@ class AdapterModule(nn.Module):
 
         Arguments:
             data: The windows to solve on.
-            choose: Whether to select the ridge strengths by blocked cross-validation over `data.fold`; otherwise
-                those selected before are used.
+            choose: Whether to select the ridge strengths by blocked cross-validation over `data.fold`; with fewer than
+                two folds, the greatest is taken. Otherwise those selected before are used.
         """
         raise NotImplementedError(f"{type(self).__name__} has no closed form")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..fractions import FRACTIONS
 from ..persistence import ownership
 from ..persistence.ownership import RUN, replaced
 from . import options as o
@@ -45,7 +46,7 @@ HELD_BACK, ALL_ROWS = "held back", "all rows"  # the checkpoint folders of the t
 # Options that a saved adapter determines, which --from rejects.
 _SAVED = ("family", "recipe", "option", "context_length", "objective", "horizon_weights",
           "learning_rate", "posterior_draws", "copula", "recalibration", "gate", "support",
-          "probe_head", "max_windows", "columns", "past_covariates", "known_covariates", "calendar", "static",
+          "probe_head", "splits", "max_windows", "columns", "past_covariates", "known_covariates", "calendar", "static",
           "num_samples", "seed", "checkpoint_dir")  # fmt: skip
 
 EXAMPLES = """\
@@ -86,6 +87,7 @@ def forecast(
     learning_rate: o.LearningRate = None,
     posterior_draws: o.PosteriorDraws = 20,
     probe_head: o.ProbeHead = None,
+    splits: o.Splits = FRACTIONS,
     max_windows: o.MaxWindows = 1000,
     columns: o.Columns = None,
     past_covariates: o.PastCovariates = None,

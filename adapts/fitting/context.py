@@ -192,7 +192,7 @@ def begin(
             f"probe_head=True is for models whose head is untrained, {model.name} has no such head: leave it out"
         )
     require_tellable(panel)
-    splits = split_panel(panel, borders=options.borders)
+    splits = split_panel(panel, borders=options.borders, fractions=settings["splits"])
     targets, known = panel.select(panel.targets), panel.known_covariates
     seen = panel.select((*panel.targets, *panel.past_covariates))
     location, scale, constant = _units(seen, splits["train"])
@@ -215,7 +215,7 @@ def begin(
         raise ValueError(
             f"too short a series: no item has {prediction_length} train targets after as many steps of context. The "
             f"longest item has {max(panel.lengths)} steps, prediction_length={prediction_length} needs about "
-            f"{3 * prediction_length}: pass longer series or a smaller prediction_length"
+            f"{3 * prediction_length}: pass longer series, a smaller prediction_length or splits with more train rows"
         )
     fitted.windows = {name: len(batch) for name, batch in windows.items()}
     fitted.spans = {name: span for name, split in splits.items() if (span := _span(panel, split))}

@@ -14,30 +14,32 @@ from ..batching import evenly_spaced
 from ..copulas.base import Copula
 from ..data.splits import SPLITS
 from ..foundation import FoundationModel
+from ..statistics.ridge import count_folds
 from .state import SUBSAMPLE, FitState, Step
 
 
 def train(state: FitState) -> Step:
     r"""Solve the adapter in closed form on the train windows, or train it by gradient.
 
+    A family is trained however few the windows are; the gate decides on its weight.
+
     Arguments:
-        state: The fit before this stage. Training by gradient stops early, by the loss on validation windows.
+        state: The fit before this stage. Training by gradient stops early, by the loss on validation windows; without
+            any, it runs for `UNVALIDATED_EPOCHS`.
 
     Returns:
         The fit with the copula of the latent channels if the family mixes channels, and the decision.
     """
     module, windows = state.fitted.module, state.windows["train"]
     if module.capabilities.closed_form:
-        step = state.skip_unless_enough("train", "train")
-        if step is None:
-            module.solve(state.regression_data(["train"], state.context.folds(windows)), choose=True)
-            step = state.with_decision("kept", f"solved in closed form on {len(windows)} windows", windows=len(windows))
+        fold = state.context.folds(windows)
+        module.solve(state.regression_data(["train"], fold), choose=True)
+        reason = f"solved in closed form on {len(windows)} windows"
+        if count_folds(fold) < 2:
+            reason += ", too few for cross-validation: with the strongest shrinkage"
+        step = state.with_decision("kept", reason, windows=len(windows))
     elif any(parameter.requires_grad for parameter in module.parameters()):
-        step = (
-            state.skip_unless_enough("train", "train")
-            or state.skip_unless_enough("train", "validation")
-            or _by_gradient(state)
-        )
+        step = _by_gradient(state)
     else:
         step = state.with_decision("kept", "nothing to train")
     module.requires_grad_(False).eval()
@@ -77,6 +79,8 @@ def _by_gradient(state: FitState) -> Step:
     weights, seed = settings["horizon_weights"] or 1.0, state.context.seed
     precomputed: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
     for split, forecasts in zip(("train", "validation"), precomputed, strict=True):
+        if not len(state.windows[split]):
+            continue
         if module.capabilities.fixed_latents:
             forecasts["latents"] = state.latent_quantiles(split)
         if module.capabilities.needs_forecast or module.capabilities.penalised:
@@ -100,12 +104,15 @@ def _by_gradient(state: FitState) -> Step:
     if module.capabilities.fits_after_training:
         data = state.regression_data(["train"], torch.zeros(len(windows), dtype=torch.long))
         module.after_training(data, _medians(state.model, state.context.horizon), horizon_weights=weights)
+    outcome = f"validation loss {losses['before']:.4g} before, {losses['best']:.4g} at its best"
+    if not len(state.windows["validation"]):
+        outcome = "there is no validation window to stop at, and the last parameters are kept"
     return state.with_decision(
         "kept",
-        f"trained by gradient for {losses['epochs']:.0f} epochs on {len(windows)} windows; validation loss "
-        f"{losses['before']:.4g} before, {losses['best']:.4g} at its best",
-        windows=len(windows), **losses,
-    )  # fmt: skip
+        f"trained by gradient for {losses['epochs']:.0f} epochs on {len(windows)} windows; {outcome}",
+        windows=len(windows),
+        **losses,
+    )
 
 
 def _medians(model: FoundationModel, horizon: int) -> Callable[[Tensor], Tensor]:
