@@ -33,6 +33,7 @@ from .fitting.fitted import Fitted
 from .fitting.run import fit
 from .fitting.summary import Summary
 from .fitting.update import Forecasts, extend, follow
+from .fitting.zero_shot import history_copula, unfitted
 from .forecast.forecast import LEVELS, Forecast
 from .foundation.cache import cached_forecasts
 from .fractions import FRACTIONS, require_divisible
@@ -246,6 +247,10 @@ class Adapter(Estimator):
     ) -> Forecast | list[Forecast]:
         r"""Forecast the steps after the end of series.
 
+        The family `identity` needs no fit: `Adapter("identity", prediction_length=24).predict(series)` is the zero-shot
+        forecast, with the frozen model's marginals and, for `copula="residual"`, a Gaussian copula of each item's own
+        history. Nothing is calibrated, as `Forecast.notices` says, and nothing is kept for later calls.
+
         Arguments:
             series: Later or other series with the fitted channels and covariates, in any form that `fit` accepts; the
                 fitted ones if None. Other named columns are ignored. Fitted items need no static columns; if given,
@@ -268,8 +273,21 @@ class Adapter(Estimator):
         Raises:
             ValueError: If the adapter is not fitted; if the series lack the fitted channels or frequency, or only one
                 of them and the fitted series has a time zone; if a future value of a known covariate is missing or
-                duplicated; or if a static column of a fitted item differs from the fit.
+                duplicated; or if a static column of a fitted item differs from the fit. Without a fit, if the family is
+                not `identity`, there are covariates, the series are invalid, or the frozen model or the copula needs a
+                fit.
+
+        Example:
+            >>> series = np.sin(np.arange(100.0)[:, None] / 4 + np.arange(3.0))
+            >>> forecast = adapts.Adapter("identity", prediction_length=12).predict(series)
+            >>> forecast.samples.shape, [notice.kind for notice in forecast.notices]
+            ((200, 12, 3), ['zero-shot'])
         """
+        if self.fitted_ is None and self.family.family == "identity" and series is not None:
+            return self._zero_shot(
+                series, future, num_samples=num_samples, quantile_levels=quantile_levels, seed=seed,
+                item_column=item_column, timestamp_column=timestamp_column, frequency=frequency, regularise=regularise,
+            )  # fmt: skip
         fitted = self.require_fitted("predict")
         require_samples(num_samples, int(self.prediction_length), len(fitted.panel.targets))
         checks.seed(self.seed if seed is None else seed)
@@ -647,6 +665,61 @@ class Adapter(Estimator):
         fitted = self.require_fitted("predict")
         windows = last_windows(panel, context_length=fitted.context_length, prediction_length=self.prediction_length)
         distribution = self.joint_distribution(replace(windows, panel=ahead))
+        distributions = [distribution[number] for number in range(len(panel))]
+        return self._forecasts(
+            fitted, panel, distributions, num_samples=num_samples, quantile_levels=quantile_levels, seed=seed
+        )
+
+    def _zero_shot(
+        self,
+        series: Any,
+        future: Any,
+        *,
+        num_samples: int,
+        quantile_levels: Sequence[float],
+        seed: int | None,
+        **reading: Any,
+    ) -> Forecast | list[Forecast]:
+        r"""Forecast series without a fit, each item with the copula of its own history."""
+        self._check()
+        if future is not None:
+            raise ValueError(
+                "predict without a fit takes no covariates, got future=: leave it out, or call fit(series) with "
+                "known_covariates first"
+            )
+        checks.seed(self.seed if seed is None else seed)
+        quantile_levels = checks.levels(quantile_levels, "quantile_levels")
+        dataset, horizon = read_dataset(series, **reading), int(self.prediction_length)
+        panel = dataset.panel
+        require_samples(num_samples, horizon, len(panel.targets))
+        panel.require_observed()
+        options = self._fit_options(dataset, None, FRACTIONS)
+        with seeded(self.seed):
+            module = self.family.build(len(panel.targets))
+        fitted = unfitted(panel, module, self.model, options)
+        windows = last_windows(panel, context_length=options.context_length, prediction_length=horizon)
+        predictor = Predictor(fitted, self.model, self.batch_size, self.seed, self.posterior_draws)
+        distribution = predictor.zero_shot_distribution(windows)
+        distributions = [
+            replace(distribution[number], copula=history_copula(self.copula, item.values, horizon))
+            for number, item in enumerate(fitted.panel.items)
+        ]
+        forecasts = self._forecasts(
+            fitted, panel, distributions, num_samples=num_samples, quantile_levels=quantile_levels, seed=seed
+        )
+        return forecasts[0] if panel.single else forecasts
+
+    def _forecasts(
+        self,
+        fitted: Fitted,
+        panel: Panel,
+        distributions: Sequence[JointDistribution],
+        *,
+        num_samples: int,
+        quantile_levels: Sequence[float],
+        seed: int | None,
+    ) -> list[Forecast]:
+        r"""Return the forecast of each item, given its distribution."""
         panel = panel.select(panel.targets)
         forecasts = []
         for number, item in enumerate(panel.items):
@@ -657,7 +730,7 @@ class Adapter(Estimator):
                     index=panel.future_index(item, self.prediction_length),
                     channels=panel.channels,
                     frequency=panel.frequency,
-                    joint_distribution=distribution[number],
+                    joint_distribution=distributions[number],
                     num_samples=num_samples,
                     seed=self.seed if seed is None else seed,
                     quantile_levels=tuple(quantile_levels),

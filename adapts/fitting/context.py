@@ -2,7 +2,7 @@ r"""The constant inputs of all stages of a fit: splits, windows, options."""
 
 from __future__ import annotations
 
-__all__ = ["FitContext", "FitOptions", "begin", "rows_of", "times_of"]
+__all__ = ["FitContext", "FitOptions", "begin", "rows_of", "times_of", "units"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -195,7 +195,7 @@ def begin(
     splits = split_panel(panel, borders=options.borders, fractions=settings["splits"])
     targets, known = panel.select(panel.targets), panel.known_covariates
     seen = panel.select((*panel.targets, *panel.past_covariates))
-    location, scale, constant = _units(seen, splits["train"])
+    location, scale, constant = units(seen, splits["train"])
     fitted = Fitted(
         panel, options.context_length, options.season_length, options.support, location, scale,
         constant[: targets.num_channels], module,
@@ -266,8 +266,16 @@ def _span(panel: Panel, split: Split) -> dict[str, Any]:
     return {"first": str(first), "last": str(last), "rows": sum(stop - start for _, start, stop in ranges)}
 
 
-def _units(panel: Panel, train: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    r"""Return location and scale over the train rows, and whether channels are constant over all rows; (D,) each."""
+def units(panel: Panel, train: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    r"""Return location and scale of channels over the train rows, and whether they are constant over all rows.
+
+    Arguments:
+        panel: The panel.
+        train: The train rows of each item. A channel that is constant there has the location and scale of all rows.
+
+    Returns:
+        Location, scale and whether constant, each with shape :math:`(D,)`.
+    """
     all_rows, rows = panel.concatenated[0], rows_of(panel, train)
     location, scale = location_scale(rows)
     (low, high), (least, most) = extent(rows), extent(all_rows)
