@@ -33,8 +33,10 @@ from .fitting.fitted import Fitted
 from .fitting.run import fit
 from .fitting.summary import Summary
 from .fitting.update import Forecasts, extend, follow
+from .fitting.zero_shot import history_copula, unfitted
 from .forecast.forecast import LEVELS, Forecast
 from .foundation.cache import cached_forecasts
+from .fractions import FRACTIONS, require_divisible
 from .notices import say
 from .options import CONTEXT, FIELDS, check_options
 from .persistence import saving
@@ -110,6 +112,10 @@ class Adapter(Estimator):
         support: The lowest and highest possible value (low, high), for all channels or in a mapping by channel;
             infinite without a bound.
         posterior_draws: The number of draws :math:`M` of a stochastic family per forecast.
+        splits: The fractions of rows, in order of time, for training, validation, calibration and selection (the split
+            "confirmation"). With borders (see `fit`), the last three divide the validation rows in their ratios. A
+            fraction of 0 leaves out the stages that need that split: without validation rows there is no gate (the
+            adapter is used only with `gate=False`) and no early stopping.
         max_windows: The maximum number of train windows, evenly spaced; half as many for each other split. Fewer if
             the forecasts of a split would take more than 256 MB.
         seed: The seed of all random numbers.
@@ -144,6 +150,7 @@ class Adapter(Estimator):
         probe_head: bool | None = None,
         support: tuple[float, float] | Mapping[str, tuple[float, float]] | None = None,
         posterior_draws: int = 20,
+        splits: tuple[float, float, float, float] = FRACTIONS,
         max_windows: int = 1000,
         seed: int = 0,
         batch_size: int = 64,
@@ -199,8 +206,8 @@ class Adapter(Estimator):
             timestamp_column: The column of the dates; recognised if None.
             frequency: The pandas alias of the time step; inferred if None.
             regularise: Whether to repair irregular dates.
-            borders: The rows where the train and the validation rows end. If None, those of the data card, or 70 % for
-                training and 10 % for each of the other three splits.
+            borders: The rows where the train and the validation rows end. If None, those of the data card, or none:
+                then the fractions of `splits` divide all rows.
             checkpoint_dir: A folder for checkpoints. An interrupted fit resumes from them when called again with the
                 same series and options, with identical results. A completed fit leaves `fit.json` (its inputs) and
                 `stages.safetensors` (its results) there.
@@ -240,6 +247,10 @@ class Adapter(Estimator):
     ) -> Forecast | list[Forecast]:
         r"""Forecast the steps after the end of series.
 
+        The family `identity` needs no fit: `Adapter("identity", prediction_length=24).predict(series)` is the zero-shot
+        forecast, with the frozen model's marginals and, for `copula="residual"`, a Gaussian copula of each item's own
+        history. Nothing is calibrated, as `Forecast.notices` says, and nothing is kept for later calls.
+
         Arguments:
             series: Later or other series with the fitted channels and covariates, in any form that `fit` accepts; the
                 fitted ones if None. Other named columns are ignored. Fitted items need no static columns; if given,
@@ -262,8 +273,21 @@ class Adapter(Estimator):
         Raises:
             ValueError: If the adapter is not fitted; if the series lack the fitted channels or frequency, or only one
                 of them and the fitted series has a time zone; if a future value of a known covariate is missing or
-                duplicated; or if a static column of a fitted item differs from the fit.
+                duplicated; or if a static column of a fitted item differs from the fit. Without a fit, if the family is
+                not `identity`, there are covariates, the series are invalid, or the frozen model or the copula needs a
+                fit.
+
+        Example:
+            >>> series = np.sin(np.arange(100.0)[:, None] / 4 + np.arange(3.0))
+            >>> forecast = adapts.Adapter("identity", prediction_length=12).predict(series)
+            >>> forecast.samples.shape, [notice.kind for notice in forecast.notices]
+            ((200, 12, 3), ['zero-shot'])
         """
+        if self.fitted_ is None and self.family.family == "identity" and series is not None:
+            return self._zero_shot(
+                series, future, num_samples=num_samples, quantile_levels=quantile_levels, seed=seed,
+                item_column=item_column, timestamp_column=timestamp_column, frequency=frequency, regularise=regularise,
+            )  # fmt: skip
         fitted = self.require_fitted("predict")
         require_samples(num_samples, int(self.prediction_length), len(fitted.panel.targets))
         checks.seed(self.seed if seed is None else seed)
@@ -594,24 +618,28 @@ class Adapter(Estimator):
         panel = dataset.panel
         if borders is not None:
             _check_borders(borders, panel)
+        borders, splits = dataset.borders if borders is None else borders, tuple(map(float, self.splits))
+        require_divisible(splits, borders)
         panel.require_observed()
         horizon = int(self.prediction_length)
         if panel.single:
             require_length(panel, 3 * horizon, f"prediction_length={horizon}")
-        model = self.model
+        model, options = self.model, self._fit_options(dataset, borders, splits)
         with seeded(self.seed):
             module = self.family.build(len(panel.targets) + len(panel.past_covariates))
         remedy = "fit fewer channels, or reduce batch_size, max_windows, context_length or the family's options"
         with cached_forecasts(), in_memory(f"fitting {len(panel.targets)} channels by {shown(self.family)}", remedy):
-            options = FitOptions(
-                borders=dataset.borders if borders is None else borders,
-                context_length=int(self.context_length or min(model.context_length, CONTEXT)),
-                prediction_length=horizon,
-                season_length=dataset.season_length,
-                support=_bounds(self.support, dataset.support, panel.targets),
-                settings={**self.get_params(deep=False), **self.training_},
-            )
             return stages(panel, module, model, options, **more)
+
+    def _fit_options(self, dataset: Dataset, borders: tuple[int, int] | None, splits: tuple[float, ...]) -> FitOptions:
+        return FitOptions(
+            borders=borders,
+            context_length=int(self.context_length or min(self.model.context_length, CONTEXT)),
+            prediction_length=int(self.prediction_length),
+            season_length=dataset.season_length,
+            support=_bounds(self.support, dataset.support, dataset.panel.targets),
+            settings={**self.get_params(deep=False), **self.training_, "splits": splits},
+        )
 
     def forecast_panel(
         self,
@@ -637,6 +665,61 @@ class Adapter(Estimator):
         fitted = self.require_fitted("predict")
         windows = last_windows(panel, context_length=fitted.context_length, prediction_length=self.prediction_length)
         distribution = self.joint_distribution(replace(windows, panel=ahead))
+        distributions = [distribution[number] for number in range(len(panel))]
+        return self._forecasts(
+            fitted, panel, distributions, num_samples=num_samples, quantile_levels=quantile_levels, seed=seed
+        )
+
+    def _zero_shot(
+        self,
+        series: Any,
+        future: Any,
+        *,
+        num_samples: int,
+        quantile_levels: Sequence[float],
+        seed: int | None,
+        **reading: Any,
+    ) -> Forecast | list[Forecast]:
+        r"""Forecast series without a fit, each item with the copula of its own history."""
+        self._check()
+        if future is not None:
+            raise ValueError(
+                "predict without a fit takes no covariates, got future=: leave it out, or call fit(series) with "
+                "known_covariates first"
+            )
+        checks.seed(self.seed if seed is None else seed)
+        quantile_levels = checks.levels(quantile_levels, "quantile_levels")
+        dataset, horizon = read_dataset(series, **reading), int(self.prediction_length)
+        panel = dataset.panel
+        require_samples(num_samples, horizon, len(panel.targets))
+        panel.require_observed()
+        options = self._fit_options(dataset, None, FRACTIONS)
+        with seeded(self.seed):
+            module = self.family.build(len(panel.targets))
+        fitted = unfitted(panel, module, self.model, options)
+        windows = last_windows(panel, context_length=options.context_length, prediction_length=horizon)
+        predictor = Predictor(fitted, self.model, self.batch_size, self.seed, self.posterior_draws)
+        distribution = predictor.zero_shot_distribution(windows)
+        distributions = [
+            replace(distribution[number], copula=history_copula(self.copula, item.values, horizon))
+            for number, item in enumerate(fitted.panel.items)
+        ]
+        forecasts = self._forecasts(
+            fitted, panel, distributions, num_samples=num_samples, quantile_levels=quantile_levels, seed=seed
+        )
+        return forecasts[0] if panel.single else forecasts
+
+    def _forecasts(
+        self,
+        fitted: Fitted,
+        panel: Panel,
+        distributions: Sequence[JointDistribution],
+        *,
+        num_samples: int,
+        quantile_levels: Sequence[float],
+        seed: int | None,
+    ) -> list[Forecast]:
+        r"""Return the forecast of each item, given its distribution."""
         panel = panel.select(panel.targets)
         forecasts = []
         for number, item in enumerate(panel.items):
@@ -647,7 +730,7 @@ class Adapter(Estimator):
                     index=panel.future_index(item, self.prediction_length),
                     channels=panel.channels,
                     frequency=panel.frequency,
-                    joint_distribution=distribution[number],
+                    joint_distribution=distributions[number],
                     num_samples=num_samples,
                     seed=self.seed if seed is None else seed,
                     quantile_levels=tuple(quantile_levels),

@@ -44,6 +44,7 @@ class Estimator:
     probe_head: bool | None
     support: tuple[float, float] | Mapping[str, tuple[float, float]] | None
     posterior_draws: int
+    splits: tuple[float, float, float, float]
     max_windows: int
     seed: int
     batch_size: int
@@ -176,7 +177,10 @@ class Estimator:
             ValueError: If the adapter is not fitted, or an option was changed since.
         """
         if self.fitted_ is None:
-            raise ValueError(f"Adapter.{what} needs a fitted adapter: call fit(series) first")
+            hint = (
+                '; without a fit, only Adapter("identity", ...).predict(series) forecasts' if what == "predict" else ""
+            )
+            raise ValueError(f"Adapter.{what} needs a fitted adapter: call fit(series) first{hint}")
         self._check_values()  # attributes may have been set
         for name, current in self.get_params(deep=False).items():
             fitted = self._fitted_options[name]

@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
+#: The kinds of notices on what the user asked for, which are no warnings.
+ASKED = ("splits", "zero-shot")
 #: The minimum fraction of zeros among a channel's values for zero to be a possible bound.
 OFTEN = 0.1
+#: How a notice on a skipped gate begins.
+UNUSED = "the adapter is trained but not used, as the gate stays closed (gate=False uses it): "
 #: The tolerance beyond a bound of the support, in scales of the channel, for rounding errors.
 ROUNDING = 1e-9
 
@@ -39,8 +43,9 @@ class Notice:
 
     Arguments:
         kind: "marks" (values that count as missing, or may have to), "support" (history outside of the support),
-            "bound" (zero may be a bound, but no support is given), "stages" (skipped, as rows are too few), "items"
-            (without values), "calibration" (based on the rows of one item of several).
+            "bound" (zero may be a bound, but no support is given), "stages" (skipped, as rows are too few), "splits"
+            (stages skipped, as the option `splits` gives their split no rows), "items" (without values), "calibration"
+            (based on the rows of one item of several), "zero-shot" (forecast without a fit).
         about: The channels, stages or items concerned.
         said: The message in a sentence, and what can be done.
     """
@@ -53,12 +58,14 @@ class Notice:
 def say(notices: Iterable[Notice], whose: str = "") -> None:
     r"""Issue warnings for notices, at the line of the user's program; none at verbosity "error".
 
+    Notices of the kinds `ASKED` are no warnings.
+
     Arguments:
         notices: The notices.
         whose: The prefix of the messages, which names the owner.
     """
     if logger.isEnabledFor(logging.WARNING):
-        for notice in notices:
+        for notice in (each for each in notices if each.kind not in ASKED):
             warn(whose + notice.said, FitWarning)
 
 
@@ -68,8 +75,10 @@ def collect(
     support: tuple[np.ndarray, np.ndarray],
     scale: np.ndarray,
     left_out: Mapping[str, str],
+    declined: Mapping[str, str],
     windows: Mapping[str, Windows],
-    family: str,
+    *,
+    only_frozen: bool,
 ) -> tuple[Notice, ...]:
     r"""Collect all notices of a fit; no other code decides on them.
 
@@ -78,9 +87,10 @@ def collect(
         marks: The marks in the panel: numbers that stand for missing values.
         support: The minimum and maximum possible value of each target.
         scale: The scale of each target.
-        left_out: The reasons for skipped stages, by stage.
+        left_out: The reasons for stages skipped for too few rows, by stage.
+        declined: The splits that the option `splits` gives no rows, by skipped stage.
         windows: The windows of each split.
-        family: The name of the adapter's family.
+        only_frozen: Whether the forecast is that of the frozen model alone, without the adapter.
 
     Returns:
         The notices.
@@ -92,7 +102,8 @@ def collect(
         *_of_support(panel.targets, values, support, scale),
         *_of_bounds(panel.targets, values, support),
         *_of_items(panel),
-        *_of_stages(left_out, family),
+        *_of_stages(left_out, only_frozen=only_frozen),
+        *_of_splits(declined),
         *_of_calibration(panel, windows),
     ]
     return tuple(found)
@@ -203,21 +214,32 @@ def _of_items(panel: Panel) -> list[Notice]:
     return [Notice("items", empty, message)]
 
 
-def _of_stages(left_out: Mapping[str, str], family: str) -> list[Notice]:
+def _of_stages(left_out: Mapping[str, str], *, only_frozen: bool) -> list[Notice]:
     if not left_out:
         return []
     reasons: dict[str, list[str]] = {}
     for name, why in left_out.items():
         reasons.setdefault(why, []).append(name)
-    untrained = f"the {family} adapter is not trained: " * ("train" in left_out)
-    widths = "; the intervals are not calibrated, and as wide as those of the frozen model"
+    whose = "those of the frozen model" if only_frozen else "the adapter makes them"
+    widths = f"; the intervals are not calibrated, and as wide as {whose}"
     message = (
-        f"{untrained}rows are too few for the stages "
+        f"{UNUSED * ('gate' in left_out)}rows are too few for the stages "
         + "; ".join(f"{', '.join(names)} ({why})" for why, names in reasons.items())
         + widths * {"calibration", "recalibration"}.issubset(left_out)
         + ". Fit more rows or a shorter prediction_length"
     )
     return [Notice("stages", tuple(left_out), message)]
+
+
+def _of_splits(declined: Mapping[str, str]) -> list[Notice]:
+    if not declined:
+        return []
+    stages: dict[str, list[str]] = {}
+    for name, split in declined.items():
+        stages.setdefault(split, []).append(name)
+    listed = " and ".join(f"the {split} split ({', '.join(names)})" for split, names in stages.items())
+    message = f"{UNUSED * ('gate' in declined)}splits gives no rows to {listed}: these stages are left out"
+    return [Notice("splits", tuple(declined), message)]
 
 
 def _of_calibration(panel: Panel, windows: Mapping[str, Windows]) -> list[Notice]:

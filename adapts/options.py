@@ -21,6 +21,7 @@ from typing import Any
 from . import checks, registry
 from .checks import LONGEST
 from .errors import shown
+from .fractions import FRACTIONS, read_fractions
 
 COPULAS = ("residual", *registry.COPULAS)
 RECALIBRATIONS = ("auto", "conformal", "none")
@@ -138,6 +139,11 @@ class Options:
     posterior_draws: int = option(
         MODEL, "The number of draws of a stochastic family per forecast.", default=20,
         check=_integer("posterior_draws", most=MOST_DRAWS), frozen=False,
+    )  # fmt: skip
+    splits: tuple[float, float, float, float] = option(
+        MODEL, "The fractions of rows for training, validation, calibration and selection; 0 leaves out their stages.",
+        default=FRACTIONS, check=lambda value: read_fractions("Adapter expects splits", value),
+        unsearched=_OTHER_QUESTION,
     )  # fmt: skip
     max_windows: int = option(
         MODEL, "The maximum number of train windows.", default=1000, check=_integer("max_windows"),

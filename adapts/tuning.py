@@ -397,7 +397,8 @@ def _result(search: _Search, trials: Sequence[Any]) -> Tuned:
 def _fingerprint(adapter: Adapter, dataset: Dataset, borders: tuple[int, int] | None, space: _Space) -> dict[str, Any]:
     r"""Return everything that determines the trials, as JSON values; of the data, the rows before calibration."""
     borders = borders or dataset.borders
-    stops = [stop for _, stop in split_panel(dataset.panel, borders=borders)["validation"].ranges]
+    splits = split_panel(dataset.panel, borders=borders, fractions=adapter.splits)
+    stops = [stop for _, stop in splits["validation"].ranges]
     options = {name: _label(x) for name, x in adapter.get_params(deep=False).items() if name != "device"}
     return {
         "versions": {"adapts": __version__},

@@ -2,6 +2,7 @@ r"""Training by gradient, through a frozen model whose forecasts are known."""
 
 import copy
 import io
+import math
 import signal
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from adapts.data.splits import split_panel
 from adapts.data.windows import split_windows
 from adapts.distribution.quantile_function import QuantileFunction
 from adapts.persistence.checkpoints import TRAINING, Checkpoints
-from adapts.training.module import AdapterTraining, train
+from adapts.training.module import UNVALIDATED_EPOCHS, AdapterTraining, train
 from adapts.training.objectives import OBJECTIVES, Objective, Outlook
 
 NOTE = {"versions": {"adapts": "1"}}  # what a folder of checkpoints is of
@@ -329,3 +330,29 @@ def test_a_training_that_is_ended_goes_on_to_the_same_numbers(every: int, tmp_pa
     assert piece is not None
     held = torch.load(io.BytesIO(piece[0]["checkpoint"].numpy().tobytes()), weights_only=True)
     assert not [name for name in held["state_dict"] if name.startswith("model")]
+
+
+def test_a_training_without_validation_keeps_the_last_epoch_and_goes_on_to_the_same_numbers(tmp_path) -> None:
+    windows = windows_of(seasonal_rows(noise=0.5))
+
+    def run(folder: Path | None = None, **options: object) -> tuple[torch.Tensor, dict[str, float]]:
+        linear = Linear().build(channels=3)
+        linear.prepare(torch.ones(100, 3).cumsum(0))
+        module = AdapterTraining(linear, SeasonalModel(), loss="mse", learning_rate=0.01)
+        with Checkpoints(folder, NOTE) as checkpoints:
+            losses = train(
+                module, windows["train"], windows["validation"][:0], batch_size=64, seed=0, checkpoints=checkpoints,
+                options={"enable_progress_bar": False, **options},
+            )  # fmt: skip
+        return linear.encoder.detach().clone(), losses
+
+    expected, losses = run()
+    assert losses["epochs"] == UNVALIDATED_EPOCHS and math.isnan(losses["before"]) and math.isnan(losses["best"])
+    assert not torch.equal(run(max_epochs=UNVALIDATED_EPOCHS - 1)[0], expected)
+    for epoch in (0, 4):
+        with pytest.raises(RuntimeError, match="switched off"):
+            run(tmp_path, callbacks=[SwitchedOff(epoch, after=False)])
+    for _ in range(2):
+        found, again = run(tmp_path)
+        assert again["epochs"] == UNVALIDATED_EPOCHS
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)

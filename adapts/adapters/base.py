@@ -341,8 +341,8 @@ class AdapterModule(nn.Module):
 
         Arguments:
             data: The windows to solve on.
-            choose: Whether to select the ridge strengths by blocked cross-validation over `data.fold`; otherwise
-                those selected before are used.
+            choose: Whether to select the ridge strengths by blocked cross-validation over `data.fold`; with fewer than
+                two folds, the greatest is taken. Otherwise those selected before are used.
         """
         raise NotImplementedError(f"{type(self).__name__} has no closed form")
 

@@ -16,6 +16,7 @@ from .. import checks
 from ..errors import shown, unknown
 from ..persistence.tensors import Kind
 from ..registry import load_recipe, recipes
+from ..statistics.ridge import count_folds
 from .base import AdapterModule, RegressionData, State, families, make, register
 from .capabilities import Capabilities, Optimisation
 
@@ -197,6 +198,8 @@ class Ensemble(AdapterModule):
             if choose:  # folds of which no block was drawn are removed
                 folds, fold = fold[indices].unique(return_inverse=True)
                 fold = fold - int((folds < 0).any())  # windows in no fold stay at -1
+                if count_folds(fold) == 0:  # only windows between two folds were drawn
+                    fold = torch.zeros_like(fold)
             sample = replace(data[indices], fold=fold)
             member.solve(sample, choose=choose)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import checks
-from ..statistics.ridge import RidgePath, cross_validated_error
+from ..statistics.ridge import RidgePath, count_folds, cross_validated_error
 from .base import Normalised, RegressionData, State, register
 from .capabilities import Capabilities
 from .projection import check_latent_channels, check_reduction, principal_directions
@@ -163,7 +163,9 @@ class Linear(Normalised):
             for statistic in zip(*((a.mT @ a, a.mT @ b, b.square().sum(0)) for a, b in folds), strict=True)
         )
         unit = gram.sum(0).diagonal().mean().clamp(min=1e-12)
-        if choose:
+        if choose and count_folds(fold) < 2:
+            self.strength[channels] = STRENGTHS[-1]
+        elif choose:
             errors = cross_validated_error(gram[1:], cross[1:], square[1:], STRENGTHS * unit, self.rank).sum(-1)  # (m,)
             best = int(errors.argmin())
             self.strength[channels] = STRENGTHS[best] if bool(errors[best] < square[1:].sum()) else torch.inf

@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import checks
 from .._random import seeded
 from ..persistence.tensors import taken
-from ..statistics.ridge import RidgePath, cross_validated_error
+from ..statistics.ridge import RidgePath, count_folds, cross_validated_error
 from .base import (
     AdapterModule,
     RegressionData,
@@ -239,7 +239,9 @@ class Residual(AdapterModule):
             equations = self.equations(channel, regressors, data)
             fold_equations = [Equations(*(tensors[part] for tensors in equations)) for part in folds]
             sums = [index.sums() for index in fold_equations]
-            if choose:
+            if choose and count_folds(fold) < 2:
+                self.strength[channel], self.share[channel] = STRENGTHS[-1], min(JOINT_SCALES)
+            elif choose:
                 self._choose(channel, fold_equations, sums)
             if bool(self.strength[channel].isfinite().any()):  # other channels are not corrected
                 gram, cross, gap = (torch.stack(tensors).sum(0) for tensors in zip(*sums, strict=True))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import shown
+from ..fractions import FRACTIONS
 from ..persistence.ownership import BACKTEST, replaced
 from . import options as o
 from .progress import FIT, Progress
@@ -86,6 +87,7 @@ def backtest(
     learning_rate: o.LearningRate = None,
     posterior_draws: o.PosteriorDraws = 20,
     probe_head: o.ProbeHead = None,
+    splits: o.Splits = FRACTIONS,
     max_windows: o.MaxWindows = 1000,
     columns: o.Columns = None,
     past_covariates: o.PastCovariates = None,

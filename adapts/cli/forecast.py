@@ -4,12 +4,14 @@ from __future__ import annotations
 
 __all__ = ["EXAMPLES", "WRITTEN", "forecast"]
 
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..fractions import FRACTIONS
 from ..persistence import ownership
 from ..persistence.ownership import RUN, replaced
 from . import options as o
@@ -42,10 +44,14 @@ WRITTEN = ("forecast.csv", "scores.json", "forecast.png", "reliability.png", "ad
 PREDICTED = ("forecast.csv", "forecast.png")  # the output of --from
 HELD_BACK, ALL_ROWS = "held back", "all rows"  # the checkpoint folders of the two fits
 
+# Options of a fit, or of covariates, which --zero-shot rejects.
+_OF_FIT = ("family", "recipe", "option", "objective", "horizon_weights", "learning_rate", "posterior_draws",
+           "recalibration", "gate", "probe_head", "splits", "max_windows", "past_covariates", "known_covariates",
+           "calendar", "static", "future", "num_samples", "checkpoint_dir")  # fmt: skip
 # Options that a saved adapter determines, which --from rejects.
 _SAVED = ("family", "recipe", "option", "context_length", "objective", "horizon_weights",
           "learning_rate", "posterior_draws", "copula", "recalibration", "gate", "support",
-          "probe_head", "max_windows", "columns", "past_covariates", "known_covariates", "calendar", "static",
+          "probe_head", "splits", "max_windows", "columns", "past_covariates", "known_covariates", "calendar", "static",
           "num_samples", "seed", "checkpoint_dir")  # fmt: skip
 
 EXAMPLES = """\
@@ -58,6 +64,8 @@ EXAMPLES = """\
 - adapts forecast loads.csv --prediction-length 24 --output run/ --family linear --option latent_channels=3
 
 - adapts forecast newer.csv --from run/adapter --output tomorrow/
+
+- adapts forecast loads.csv --prediction-length 24 --zero-shot --output quick/
 
 - adapts forecast sales.csv --prediction-length 14 --output run/ --known-covariates price --future prices.csv --calendar
 """
@@ -76,6 +84,9 @@ def forecast(
             "--from", metavar="FOLDER", help="Forecast with a saved adapter, such as run/adapter, without a fit."
         ),
     ] = None,
+    zero_shot: Annotated[
+        bool, typer.Option("--zero-shot", help="Forecast with the frozen model alone, without a fit or scores.")
+    ] = False,
     family: Annotated[str, typer.Option(**o.FAMILY)] = "residual",
     recipe: Annotated[Path | None, typer.Option(help="The file of a custom recipe (YAML).", **o.RECIPE)] = None,
     option: o.Option = None,
@@ -86,6 +97,7 @@ def forecast(
     learning_rate: o.LearningRate = None,
     posterior_draws: o.PosteriorDraws = 20,
     probe_head: o.ProbeHead = None,
+    splits: o.Splits = FRACTIONS,
     max_windows: o.MaxWindows = 1000,
     columns: o.Columns = None,
     past_covariates: o.PastCovariates = None,
@@ -122,20 +134,19 @@ def forecast(
     and makes the forecast. The command writes forecast.csv, scores.json, forecast.png, reliability.png and the
     adapter, all at once at the end.
 
-    With --from, a saved adapter makes the forecast, and the command writes forecast.csv and forecast.png.
+    With --from, a saved adapter makes the forecast, and the command writes forecast.csv and forecast.png. So does the
+    frozen model with --zero-shot; its forecast is not calibrated.
     """  # noqa: DOC501
     from .._logging import set_verbosity
 
     if verbose:
         set_verbosity("info")
     if from_ is not None:
-        for name in _SAVED:
-            if o.was_given(context, name):
-                typed = f"--{'no-' if context.params[name] is False else ''}{name.replace('_', '-')}"
-                raise ValueError(
-                    f"--from forecasts with an adapter as it was saved, and takes no {typed}: leave it out"
-                )
-    elif prediction_length is None:
+        _refuse(context, ("zero_shot", *_SAVED), "--from forecasts with an adapter as it was saved")
+    elif zero_shot:
+        refused = [name for name in _OF_FIT if name != "family" or family != "identity"]
+        _refuse(context, refused, "--zero-shot forecasts with the frozen model alone")
+    if from_ is None and prediction_length is None:
         raise ValueError("a forecast needs --prediction-length, the number of steps to forecast, or --from RUN/adapter")
     if from_ is None and (known_covariates is None) != (future is None):
         raise ValueError(
@@ -143,16 +154,19 @@ def forecast(
         )
     if recipe is not None and o.was_given(context, "family"):
         raise ValueError("--family names a preset and --recipe the file of a custom recipe: give one of them")
-    written = WRITTEN if from_ is None else PREDICTED
+    fits = from_ is None and not zero_shot
+    written = WRITTEN if fits else PREDICTED
     checkpoints = [] if checkpoint_dir is None else [checkpoint_dir / name for name in (HELD_BACK, ALL_ROWS)]
-    kind = RUN if from_ is None else ownership.PREDICTED
+    kind = RUN if fits else ownership.PREDICTED
     require_output(output, kind, [data, recipe, from_, future], checkpoints, overwrite=overwrite)
     arguments = o.arguments_of(context)
     with Progress(2 * FIT + 8, shown=not (quiet or verbose)) as progress, without_fit_warnings():
-        if from_ is None:
+        if fits:
             content, table, summary = _fit(
                 arguments, recipe or family, output, checkpoint_dir, progress, overwrite=overwrite
             )
+        elif from_ is None:
+            content, table, summary = _zero_shot(arguments, output, progress, overwrite=overwrite)
         else:
             model = foundation_model if o.was_given(context, "foundation_model") else None
             content, table, summary = _predict(arguments, from_, model, output, progress, overwrite=overwrite)
@@ -160,6 +174,14 @@ def forecast(
     lines = [table] if quiet else [table, summary, f"Written: {', '.join(map(str, paths))}"]
     notes = [notice["said"] for notice in content["adapter"]["notices"]]
     emit(content, paths, as_json=as_json, lines=lines, notes=[] if quiet else notes)
+
+
+def _refuse(context: typer.Context, names: Iterable[str], what: str) -> None:
+    r"""Raise an error if one of the options was given."""
+    for name in names:
+        if o.was_given(context, name):
+            typed = f"--{'no-' if context.params[name] is False else ''}{name.replace('_', '-')}"
+            raise ValueError(f"{what}, and takes no {typed}: leave it out")
 
 
 def _fit(
@@ -217,7 +239,6 @@ def _predict(
 ) -> tuple[dict[str, Any], str, str]:
     r"""Forecast with a saved adapter and write the output; return the result, no table and a summary."""
     from ..adapter import Adapter
-    from ..evaluation.plots import Fan, fan_chart
     from ..persistence.saving import load
 
     def call(name: str) -> str:
@@ -237,13 +258,38 @@ def _predict(
     progress.stage("forecast", 2 * FIT)
     forecasts = _as_list(adapter.predict(dataset, **_ahead(arguments)))
     progress.stage(f"write {output}")
+    summary = _write_forecasts(dataset, forecasts, output, overwrite=overwrite)
+    return {**report(arguments, dataset, adapter.model), "adapter": adapter.summary().to_dict()}, "", summary
+
+
+def _zero_shot(
+    arguments: dict[str, Any], output: Path, progress: Progress, *, overwrite: bool
+) -> tuple[dict[str, Any], str, str]:
+    r"""Forecast without a fit and write the output; return the result, no table and a summary."""
+    progress.stage("load the foundation model")
+    adapter = adapter_of(arguments, "identity")
+    progress.stage(f"read {arguments['data']}")
+    dataset = data_of(arguments)
+    progress.stage("forecast", 2 * FIT)
+    forecasts = _as_list(adapter.predict(dataset))
+    progress.stage(f"write {output}")
+    summary = _write_forecasts(dataset, forecasts, output, overwrite=overwrite)
+    arguments = {name: value for name, value in arguments.items() if name not in (*_OF_FIT, "from")}
+    notices = [{**asdict(notice), "about": list(notice.about)} for notice in forecasts[0].notices]
+    content = {**report(arguments, dataset, adapter.model), "adapter": {"family": "identity", "notices": notices}}
+    return content, "", summary
+
+
+def _write_forecasts(dataset: Dataset, forecasts: list[Forecast], output: Path, *, overwrite: bool) -> str:
+    r"""Write the table and the plot of forecasts alone; return a summary."""
+    from ..evaluation.plots import Fan, fan_chart
+
     with replaced(output, ownership.PREDICTED, overwrite=overwrite) as folder:
         _table(forecasts).to_csv(folder / "forecast.csv", index=False)
         fan = Fan("forecast", forecasts[0].index, forecasts[0].joint_distribution)
         observed = _observed(dataset, 4 * len(fan.index))
         save_figure(folder / "forecast.png", fan_chart(observed, [fan], title=_title(dataset), notes=_notes(forecasts)))
-    content = {**report(arguments, dataset, adapter.model), "adapter": adapter.summary().to_dict()}
-    return content, "", f"{len(fan.index)} steps from {fan.index[0]} on."
+    return f"{len(fan.index)} steps from {fan.index[0]} on."
 
 
 def _ahead(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import typer
 
 from ..errors import shown
+from ..fractions import FRACTIONS
 from ..options import FIELDS, MODEL, RUN
 
 #: The group of the options for reading data.
@@ -97,6 +98,14 @@ def _shared(name: str, *flags: str, **more: Any) -> Any:
     return typer.Option(*flags, **{"help": about["help"], "rich_help_panel": about["group"], **more})
 
 
+def _fractions(given: Any) -> Any:
+    r"""Parse comma-separated numbers; other texts are returned as they are, for `Adapter` to reject."""
+    with suppress(ValueError, AttributeError):
+        return tuple(float(part) for part in given.split(","))
+    return given
+
+
+DEFAULT = ",".join(map(str, FRACTIONS))
 FAMILY_HELP = FIELDS["family"].metadata["help"]
 FAMILY = {"help": FAMILY_HELP, "autocompletion": _recipes, "rich_help_panel": MODEL}
 RECIPE = {"metavar": "FILE", "rich_help_panel": MODEL}
@@ -115,6 +124,9 @@ HorizonWeights = Annotated[float | None, _shared("horizon_weights")]
 LearningRate = Annotated[float | None, _shared("learning_rate")]
 PosteriorDraws = Annotated[int, _shared("posterior_draws", min=1)]
 ProbeHead = Annotated[bool | None, _shared("probe_head", "--probe-head/--no-probe-head", show_default=False)]
+Splits = Annotated[
+    Any, _shared("splits", metavar="TRAIN,VALIDATION,CALIBRATION,SELECTION", parser=_fractions, show_default=DEFAULT)
+]
 MaxWindows = Annotated[int, _shared("max_windows", min=1)]
 Copula = Annotated[str, _shared("copula")]
 Recalibration = Annotated[str, _shared("recalibration")]

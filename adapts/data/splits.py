@@ -2,17 +2,15 @@ r"""Chronological splits of a panel."""
 
 from __future__ import annotations
 
-__all__ = ["Split", "split_panel"]
+__all__ = ["SPLITS", "Split", "split_panel"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import shown
+from ..fractions import FRACTIONS, SPLITS, read_fractions, require_divisible
 from .panel import Panel
-
-SPLITS = ("train", "validation", "calibration", "confirmation")
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ def split_panel(
     panel: Panel,
     *,
     borders: tuple[int, int] | None = None,
-    fractions: Sequence[float] = (0.7, 0.1, 0.1, 0.1),
+    fractions: Sequence[float] = FRACTIONS,
 ) -> dict[str, Split]:
     r"""Split a panel into train, validation, calibration and selection ("confirmation"), in this order in time.
 
@@ -43,28 +41,31 @@ def split_panel(
     Arguments:
         panel: The panel to split.
         borders: The rows where the train and the validation rows end, as a data card states them. The validation rows
-            are then divided into thirds for the last three splits, and later rows belong to no split.
-        fractions: The fractions of the four splits if there are no borders. They sum to one.
+            are then divided among the last three splits in proportion to their fractions, and later rows belong to no
+            split.
+        fractions: The fractions of the four splits, which sum to one; a split of fraction 0 is empty. With borders,
+            only the ratios of the last three count: thirds by default.
 
     Returns:
         The four splits by name.
 
     Raises:
-        ValueError: If the borders are not in order, or the fractions do not add up to 1.
+        ValueError: If the borders are not in order, the fractions do not sum to 1, or there are borders and the last
+            three fractions are 0.
     """
     if borders is not None and not 0 < borders[0] <= borders[1]:
         raise ValueError(
             f"expected borders (train end, validation end), 0 < train end <= validation end, got {borders}"
         )
-    if len(fractions) != len(SPLITS) or not abs(sum(fractions) - 1) < 1e-9:
-        raise ValueError(f"expected {len(SPLITS)} fractions that add up to 1, got {shown(fractions)}")
+    fractions = read_fractions("expected fractions", fractions)
+    require_divisible(fractions, borders)
+    later = np.cumsum(fractions[1:])
 
     def cuts(rows: int) -> list[int]:
         if borders is None:
             return [0, *(round(rows * fraction) for fraction in np.cumsum(fractions))]
         train, stop = (min(border, rows) for border in borders)
-        third = (stop - train) / 3
-        return [0, train, train + round(third), train + round(2 * third), stop]
+        return [0, train, *(train + round((stop - train) * (part / later[-1])) for part in later)]
 
     if panel.frequency is None:
         item_cuts = [cuts(length) for length in panel.lengths]

@@ -63,16 +63,19 @@ def _recalibrated(state: FitState) -> tuple[FitState, list[str]]:
     automatic = state.settings["recalibration"] == "auto"
     clauses: list[str] = []
     outcomes = _outcomes(state)
-    if (
-        not outcomes
-        or effective_sample_size(time := times_of([batch for batch, _ in outcomes]), state.context.horizon) < ENOUGH
-    ):
+    batches, horizon = [batch for batch, _ in outcomes], state.context.horizon
+    usable = batches if bool(out_of_sample(state).any()) else batches[1:]
+    if not usable or effective_sample_size(times_of(usable), horizon) < ENOUGH:
         if automatic:
-            left_out = {**state.fitted.left_out, "recalibration": "the windows of all splits are too few"}
+            left_out = {
+                **state.fitted.left_out,
+                "recalibration": "the windows with out-of-sample forecasts are too few",
+            }
             state = state.after(replace(state.fitted, left_out=left_out))
         return state, clauses
+    time = times_of(batches)
     if automatic:
-        outcomes, tails, clause = _with_tails(state, outcomes, effective_sample_size(time, state.context.horizon))
+        outcomes, tails, clause = _with_tails(state, outcomes, effective_sample_size(time, horizon))
         state = state.after(replace(state.fitted, tails=tails))
         clauses.append(clause)
     pits = _pits(state, outcomes)

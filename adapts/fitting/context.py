@@ -2,7 +2,7 @@ r"""The constant inputs of all stages of a fit: splits, windows, options."""
 
 from __future__ import annotations
 
-__all__ = ["FitContext", "FitOptions", "begin", "rows_of", "times_of"]
+__all__ = ["FitContext", "FitOptions", "begin", "rows_of", "times_of", "units"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -192,10 +192,10 @@ def begin(
             f"probe_head=True is for models whose head is untrained, {model.name} has no such head: leave it out"
         )
     require_tellable(panel)
-    splits = split_panel(panel, borders=options.borders)
+    splits = split_panel(panel, borders=options.borders, fractions=settings["splits"])
     targets, known = panel.select(panel.targets), panel.known_covariates
     seen = panel.select((*panel.targets, *panel.past_covariates))
-    location, scale, constant = _units(seen, splits["train"])
+    location, scale, constant = units(seen, splits["train"])
     fitted = Fitted(
         panel, options.context_length, options.season_length, options.support, location, scale,
         constant[: targets.num_channels], module,
@@ -215,7 +215,7 @@ def begin(
         raise ValueError(
             f"too short a series: no item has {prediction_length} train targets after as many steps of context. The "
             f"longest item has {max(panel.lengths)} steps, prediction_length={prediction_length} needs about "
-            f"{3 * prediction_length}: pass longer series or a smaller prediction_length"
+            f"{3 * prediction_length}: pass longer series, a smaller prediction_length or splits with more train rows"
         )
     fitted.windows = {name: len(batch) for name, batch in windows.items()}
     fitted.spans = {name: span for name, split in splits.items() if (span := _span(panel, split))}
@@ -266,8 +266,16 @@ def _span(panel: Panel, split: Split) -> dict[str, Any]:
     return {"first": str(first), "last": str(last), "rows": sum(stop - start for _, start, stop in ranges)}
 
 
-def _units(panel: Panel, train: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    r"""Return location and scale over the train rows, and whether channels are constant over all rows; (D,) each."""
+def units(panel: Panel, train: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    r"""Return location and scale of channels over the train rows, and whether they are constant over all rows.
+
+    Arguments:
+        panel: The panel.
+        train: The train rows of each item. A channel that is constant there has the location and scale of all rows.
+
+    Returns:
+        Location, scale and whether constant, each with shape :math:`(D,)`.
+    """
     all_rows, rows = panel.concatenated[0], rows_of(panel, train)
     location, scale = location_scale(rows)
     (low, high), (least, most) = extent(rows), extent(all_rows)

@@ -66,6 +66,7 @@ class Fitted:
         cold_start: The model for contexts of few values; None if the frozen model forecasts them alone.
         marks: The values of a panel that count as missing.
         left_out: The reasons for stages skipped for too few rows, by stage.
+        declined: The splits without rows, as `splits` has it, of the stages skipped for it, by stage.
         notices: What the user must know.
     """
 
@@ -95,6 +96,7 @@ class Fitted:
     cold_start: ColdStart | None = None
     marks: Marks = field(default_factory=Marks)
     left_out: dict[str, str] = field(default_factory=dict)
+    declined: dict[str, str] = field(default_factory=dict)
     notices: tuple[Notice, ...] = ()
 
     @property

@@ -14,6 +14,7 @@ from ..batching import evenly_spaced
 from ..calibration.noise import missing_variance_ratio
 from ..data.windows import Windows
 from ..distribution.quantile_function import QuantileFunction
+from ..statistics.ridge import count_folds
 from .context import times_of
 from .state import SUBSAMPLE, FitState
 
@@ -103,11 +104,13 @@ def missing_variance(state: FitState, *splits: str) -> Tensor:
                 continue
             subsample, distribution, _ = forecasts
             future = state.truth(subsample).masked_fill(explained(state), torch.nan)
-        else:
+        elif len(state.windows[split]):
             indices = evenly_spaced(len(state.windows[split]), SUBSAMPLE)
             subsample = state.windows[split][indices]
             distribution = state.adapted_and_zero_shot(split)[0][torch.from_numpy(indices)]
             future = state.truth(subsample)
+        else:
+            continue
         windows.append(subsample)
         distributions.append(distribution)
         futures.append(future)
@@ -124,9 +127,9 @@ def missing_variance(state: FitState, *splits: str) -> Tensor:
 def _can_cross_fit(state: FitState) -> bool:
     r"""Return whether the adapter is a closed form that can be solved again without a block of train rows."""
     module = state.fitted.module
-    family, trained = module.capabilities, state.fitted.decisions["train"]
-    solved = family.closed_form and family.observed_latents and trained.outcome == "kept"
-    return solved and not state.fitted.head
+    family = module.capabilities
+    solved = family.closed_form and family.observed_latents
+    return solved and not state.fitted.head and count_folds(state.context.folds(state.windows["train"])) > 1
 
 
 def _out_of_sample_forecasts(state: FitState) -> OutOfSample | None:
@@ -134,9 +137,8 @@ def _out_of_sample_forecasts(state: FitState) -> OutOfSample | None:
     module = state.fitted.module
     if _can_cross_fit(state):
         return leave_block_out(state)
-    trained = state.fitted.decisions["train"]
     solved = module.capabilities.closed_form
-    if state.fitted.head or solved or trained.outcome == "skipped" or state.trained_by_gradient:
+    if state.fitted.head or solved or state.trained_by_gradient:
         return None
     sampled = state.sampled("train")
     assert sampled is not None, "there is a train window"

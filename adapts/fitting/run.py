@@ -13,6 +13,7 @@ import torch
 from .._logging import get_logger
 from .._random import seeded
 from ..adapters import AdapterModule, make
+from ..calibration.gate import is_closed
 from ..copulas.selection import mean_pinball
 from ..covariate_effect import KnownEffect
 from ..data.marks import Marks
@@ -87,8 +88,9 @@ def fit(
         fitted = _run(context, fitted, clause, len(PARAMETERS) if trial is not None else 0)
     scale = fitted.scale[: len(fitted.panel.targets)]
     fitted.notices = collect(
-        fitted.panel, marks.on(given), fitted.support, scale, fitted.left_out, context.windows, fitted.module.family
-    )
+        fitted.panel, marks.on(given), fitted.support, scale, fitted.left_out, fitted.declined, context.windows,
+        only_frozen=fitted.module.family == "identity" or is_closed(fitted.gate),
+    )  # fmt: skip
     return fitted
 
 
@@ -123,7 +125,7 @@ def validate(
     if len(windows) == 0:
         raise ValueError(
             f"too short a series: the validation rows hold no window of {state.context.horizon} target steps to select "
-            "on: pass longer series, other borders or a smaller prediction_length"
+            "on: pass longer series, other borders or splits, or a smaller prediction_length"
         )
     plain = state.standardiser.plain(state.context.windows["validation"])
     forecasts, future = (_before_gating(state), state.zero_shot_forecast("raw", plain)), state.truth(windows)
@@ -182,7 +184,7 @@ def _resumed(context: FitContext, fitted: Fitted) -> tuple[FitState, int]:
         fitted = context.prepared(fitted)  # with the effect subtracted; this prepares the module anew,
         fitted.restore(tensors)  # so restore it again
     fitted.decisions = {name: Decision(**decision) for name, decision in record["decisions"].items()}
-    fitted.left_out = record["left_out"]
+    fitted.left_out, fitted.declined = record["left_out"], record["declined"]
     return FitState.of(context, fitted), int(record["done"])
 
 
@@ -192,9 +194,8 @@ def _keep(state: FitState, done: int) -> None:
     tensors = fitted.state()
     fitted.restore(tensors)
     decisions = {name: asdict(decision) for name, decision in fitted.decisions.items()}
-    state.context.checkpoints.keep(
-        "stages", tensors, {"done": done, "decisions": decisions, "left_out": fitted.left_out}
-    )
+    record = {"done": done, "decisions": decisions, "left_out": fitted.left_out, "declined": fitted.declined}
+    state.context.checkpoints.keep("stages", tensors, record)
 
 
 # ---------------------------------------------------------------------- trials

@@ -18,6 +18,7 @@ from ..data.windows import Windows
 from ..distribution.pits import Pits
 from ..distribution.quantile_function import QuantileFunction
 from ..foundation import FoundationModel
+from ..fractions import SPLITS
 from ..prediction.marginals import MarginalPredictor
 from ..prediction.standardise import Standardiser
 from .context import FitContext, rows_of
@@ -98,11 +99,16 @@ class FitState:
     def skip_unless_enough(self, stage: str, split: str, least: int = ENOUGH) -> Step | None:
         r"""Return the result of a skipped stage if a split has too few independent windows, otherwise None.
 
+        A split that the option `splits` gives no rows is no lack of rows: its stages are recorded as declined.
+
         Arguments:
             stage: The name of the stage.
             split: The name of the split.
             least: The minimum effective sample size of the stage.
         """
+        if self.settings["splits"][SPLITS.index(split)] == 0:
+            fitted = replace(self.fitted, declined={**self.fitted.declined, stage: split})
+            return fitted, Decision("skipped", f"left out: splits gives the {split} split no rows")
         windows = self.windows[split]
         size = self.context.effective_size(windows)
         if size >= least:

@@ -10,6 +10,7 @@ import torch
 
 from ..adapters import Portfolio
 from ..data.splits import SPLITS
+from ..statistics.ridge import count_folds
 from .state import FitState, Step
 from .train_gradient import by_gradient, latent_dependence
 from .train_members import train_members
@@ -18,27 +19,27 @@ from .train_members import train_members
 def train(state: FitState) -> Step:
     r"""Solve the adapter in closed form on the train windows, or train it by gradient.
 
+    A family is trained however few the windows are; the gate decides on its weight.
+
     Arguments:
-        state: The fit before this stage. Training by gradient stops early, by the loss on validation windows.
+        state: The fit before this stage. Training by gradient stops early, by the loss on validation windows; without
+            any, it runs for `UNVALIDATED_EPOCHS`.
 
     Returns:
         The fit with the copula of the latent channels if the family mixes channels, and the decision.
     """
     module, windows = state.fitted.module, state.windows["train"]
-    step: Step | None
     if isinstance(module, Portfolio):
         step = train_members(state, module)
     elif module.capabilities.closed_form:
-        step = state.skip_unless_enough("train", "train")
-        if step is None:
-            module.solve(state.regression_data(["train"], state.context.folds(windows)), choose=True)
-            step = state.with_decision("kept", f"solved in closed form on {len(windows)} windows", windows=len(windows))
+        fold = state.context.folds(windows)
+        module.solve(state.regression_data(["train"], fold), choose=True)
+        reason = f"solved in closed form on {len(windows)} windows"
+        if count_folds(fold) < 2:
+            reason += ", too few for cross-validation: with the strongest shrinkage"
+        step = state.with_decision("kept", reason, windows=len(windows))
     elif any(parameter.requires_grad for parameter in module.parameters()):
-        step = (
-            state.skip_unless_enough("train", "train")
-            or state.skip_unless_enough("train", "validation")
-            or by_gradient(state)
-        )
+        step = by_gradient(state)
     else:
         step = state.with_decision("kept", "nothing to train")
     module.requires_grad_(False).eval()

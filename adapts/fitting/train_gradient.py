@@ -33,6 +33,8 @@ def by_gradient(state: FitState, piece: str = TRAINING) -> Step:
     weights, seed = settings["horizon_weights"] or 1.0, state.context.seed
     precomputed: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
     for split, forecasts in zip(("train", "validation"), precomputed, strict=True):
+        if not len(state.windows[split]):
+            continue
         if module.capabilities.fixed_latents:
             forecasts["latents"] = state.latent_quantiles(split)
         if module.capabilities.needs_forecast or module.capabilities.penalised:
@@ -56,12 +58,15 @@ def by_gradient(state: FitState, piece: str = TRAINING) -> Step:
     if module.capabilities.fits_after_training:
         data = state.regression_data(["train"], torch.zeros(len(windows), dtype=torch.long))
         module.after_training(data, _medians(state.model, state.context.horizon), horizon_weights=weights)
+    outcome = f"validation loss {losses['before']:.4g} before, {losses['best']:.4g} at its best"
+    if not len(state.windows["validation"]):
+        outcome = "there is no validation window to stop at, and the last parameters are kept"
     return state.with_decision(
         "kept",
-        f"trained by gradient for {losses['epochs']:.0f} epochs on {len(windows)} windows; validation loss "
-        f"{losses['before']:.4g} before, {losses['best']:.4g} at its best",
-        windows=len(windows), **losses,
-    )  # fmt: skip
+        f"trained by gradient for {losses['epochs']:.0f} epochs on {len(windows)} windows; {outcome}",
+        windows=len(windows),
+        **losses,
+    )
 
 
 def _medians(model: FoundationModel, horizon: int) -> Callable[[Tensor], Tensor]:

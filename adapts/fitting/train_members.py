@@ -25,7 +25,7 @@ def train_members(state: FitState, portfolio: Portfolio) -> Step:
     r"""Fit each member of a portfolio, and select their weights on the validation windows.
 
     A member that is trained by gradient is left out if the train windows have an effective sample size below 40.
-    Without enough validation windows to select on, all weight goes to the frozen model.
+    Without any validation window, fitted members are weighted equally.
 
     Arguments:
         state: The fit before this stage.
@@ -34,15 +34,12 @@ def train_members(state: FitState, portfolio: Portfolio) -> Step:
     Returns:
         What is fitted, and the decision with each member's weight and gain.
     """
-    if skipped := state.skip_unless_enough("train", "train"):
-        return skipped
-    if skipped := state.skip_unless_enough("train", "validation"):
-        return skipped
-    windows, clauses = state.windows["train"], []
-    size = state.context.effective_size(windows)
-    zero_shot = state.zero_shot("validation")
-    state.zero_shot("train")  # which all members share
+    clauses: list[str] = []
     fitted: list[int] = []
+    size = state.context.effective_size(state.windows["train"])
+    for split in ("train", "validation"):
+        if len(state.windows[split]):
+            state.zero_shot(split)  # which all members share
     for number, member in enumerate(portfolio.built_members):
         if not member.capabilities.closed_form and size < LEAST_FOR_GRADIENT:
             clauses.append(
@@ -53,37 +50,41 @@ def train_members(state: FitState, portfolio: Portfolio) -> Step:
         member.load_state_dict(kept)
         member.requires_grad_(False).eval()
         fitted.append(number)
+    portfolio.weights.zero_()
+    if len(state.windows["validation"]):
+        weights, gains = _selected(state, portfolio, fitted)
+        portfolio.weights[torch.tensor([0, *(number + 1 for number in fitted)])] = weights.to(portfolio.weights)
+        reason = "weights selected on validation windows"
+    else:
+        portfolio.weights[torch.tensor(fitted or [-1]) + 1] = 1 / max(1, len(fitted))
+        gains, reason = [], "equal weights, as there is no validation window to select on"
+    listed = [f"{float(portfolio.weights[0]):.2f} the frozen model"]
+    figures = {}
+    for place, number in enumerate(fitted):
+        name, weight = portfolio.built_members[number].family, float(portfolio.weights[number + 1])
+        figures[f"weight of member {number} ({name})"] = weight
+        listed.append(f"{weight:.2f} {name}")
+        if gains:
+            figures[f"gain of member {number} ({name})"] = gains[place]
+            listed[-1] += f" (alone {100 * gains[place]:+.1f} % gain)"
+    if by_gradients := sum(weight for weight, member in portfolio.active if not member.capabilities.closed_form):
+        figures[GRADIENT_WEIGHT] = by_gradients
+    reason = "; ".join([f"{reason}: {', '.join(listed)}", *clauses])
+    return state.with_decision("kept", reason, windows=len(state.windows["train"]), **figures)
+
+
+def _selected(state: FitState, portfolio: Portfolio, fitted: list[int]) -> tuple[Tensor, list[float]]:
+    r"""Return the weights of the frozen model and of fitted members, and each member's gain alone, on validation."""
     which = evenly_spaced(len(state.windows["validation"]), SUBSAMPLE)
-    validation, indices = state.windows["validation"][which], torch.from_numpy(which)
-    zero_shot = zero_shot[indices]
-    candidates = [state.predictor.observed(validation, zero_shot)]
+    windows = state.windows["validation"][which]
+    zero_shot, future = state.zero_shot("validation")[torch.from_numpy(which)], state.truth(windows)
+    candidates = [state.predictor.observed(windows, zero_shot)]
     for number in fitted:
         predictor = replace(state.predictor, module=portfolio.built_members[number])
-        candidates.append(predictor.adapted(validation, zero_shot))
-    future = state.truth(validation)
-    weights = forward_selection(candidates, future)
-    portfolio.weights.zero_()
-    portfolio.weights[torch.tensor([0, *(number + 1 for number in fitted)])] = weights.to(portfolio.weights)
-    names = ["the frozen model", *(portfolio.built_members[number].family for number in fitted)]
+        candidates.append(predictor.adapted(windows, zero_shot))
     losses = torch.stack([mean_pinball(candidate, future).nanmean((0, 1)) for candidate in candidates])  # (1 + m, D)
-    gains = (1 - losses / torch.where(losses[0] > 0, losses[0], 1.0)).nanmean(1).tolist()
-    clauses = [
-        f"weights selected on {len(validation)} validation windows: "
-        + ", ".join(
-            f"{weight:.2f} {name} (alone {100 * gain:+.1f} % gain)" if number else f"{weight:.2f} {name}"
-            for number, (weight, name, gain) in enumerate(zip(weights.tolist(), names, gains, strict=True))
-        ),
-        *clauses,
-    ]
-    figures = {
-        f"{what} of member {number} ({portfolio.built_members[number].family})": float(value)
-        for what, values in (("weight", weights[1:].tolist()), ("gain", gains[1:]))
-        for number, value in zip(fitted, values, strict=True)
-    }
-    by_gradients = sum(weight for weight, member in portfolio.active if not member.capabilities.closed_form)
-    if by_gradients:
-        figures[GRADIENT_WEIGHT] = by_gradients
-    return state.with_decision("kept", "; ".join(clauses), windows=len(windows), **figures)
+    gains = (1 - losses[1:] / torch.where(losses[0] > 0, losses[0], 1.0)).nanmean(1).tolist()
+    return forward_selection(candidates, future), gains
 
 
 def _fitted(state: FitState, portfolio: Portfolio, number: int) -> dict[str, Tensor]:

@@ -28,6 +28,7 @@ from ..errors import quoted, reading, shown, unknown
 from ..fitting.decision import Decision
 from ..fitting.fitted import Fitted
 from ..foundation import KNOWN
+from ..fractions import FRACTIONS
 from ..notices import Notice
 from .ownership import CONFIG, GROUPS, SAVED, TENSORS, as_path, replaced, standing
 from .tensors import Kind, kind_of, taken, written
@@ -121,7 +122,12 @@ def write(fitted: Fitted, adapter: Adapter, folder: Path) -> None:
         "adapts": __version__,
         "family": adapter.family.family,
         "family_options": adapter.family.options(),
-        "options": {**options, "support": _finite(options["support"]), "device": "auto"},
+        "options": {
+            **options,
+            "support": _finite(options["support"]),
+            "splits": list(map(float, options["splits"])),
+            "device": "auto",
+        },
         "foundation_model": adapter.model.fingerprint(),
         **fit,
     }
@@ -187,7 +193,7 @@ def _options(adapter_class: type[Adapter], saved: Saved, device: str) -> dict[st
     from .saved_schema import FORMAT
 
     known = set(inspect.signature(adapter_class.__init__).parameters) - {"self", "family", "trainer_options"}
-    absent = sorted(known - set(saved.options))
+    absent = sorted(known - {"splits"} - set(saved.options))  # those saved before there were splits have the default
     if absent and saved.format == FORMAT:
         raise ValueError(f"the options lack {absent[0]!r}")
     if saved.options.get("device") != "auto":
@@ -196,7 +202,13 @@ def _options(adapter_class: type[Adapter], saved: Saved, device: str) -> dict[st
         raise ValueError(
             f"the option foundation_model is a name in a saved adapter, got {shown(saved.options['foundation_model'])}"
         )
-    return {**saved.options, "device": device, "support": _support_option(saved.options.get("support"))}
+    splits = saved.options.get("splits", FRACTIONS)
+    return {
+        **saved.options,
+        "device": device,
+        "support": _support_option(saved.options.get("support")),
+        "splits": tuple(splits) if isinstance(splits, list) else splits,
+    }
 
 
 def _require_known(saved: Saved, path: str | Path, call: Callable[[str], str]) -> None:

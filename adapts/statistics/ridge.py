@@ -2,7 +2,7 @@ r"""Ridge regression of full or reduced rank, with the whole path of strengths f
 
 from __future__ import annotations
 
-__all__ = ["RidgePath", "blocked_folds", "cross_validated_error", "ridge"]
+__all__ = ["RidgePath", "blocked_folds", "count_folds", "cross_validated_error", "ridge"]
 
 import torch
 from torch import Tensor
@@ -128,3 +128,12 @@ def blocked_folds(origin: Tensor, item: Tensor, prediction_length: int, folds: i
         start, stop = ((origin[in_item] - first + offset) * blocks // span for offset in (0, prediction_length - 1))
         fold[in_item] = torch.where(start == stop, (start + number) % folds, -1)
     return fold if bool((fold >= 0).any()) else torch.zeros_like(fold)
+
+
+def count_folds(fold: Tensor) -> int:
+    r"""Return the number of folds that hold a window; cross-validation needs two.
+
+    Arguments:
+        fold: The fold of each window, -1 for none, with shape :math:`(n,)`.
+    """
+    return len(fold[fold >= 0].unique())

@@ -2,7 +2,7 @@ r"""Lightning module that trains an adapter around a frozen model."""
 
 from __future__ import annotations
 
-__all__ = ["AdapterTraining", "train"]
+__all__ = ["UNVALIDATED_EPOCHS", "AdapterTraining", "train"]
 
 import copy
 import signal
@@ -31,6 +31,9 @@ from .objectives import Objective, Outlook
 
 #: The number of draws in validation, for adapters whose draws share their latent channels.
 VALIDATION_DRAWS = 8
+#: The number of epochs where no validation window tells when to stop, at most the family's own: half of the default
+#: maximum, as early stopping often ends there.
+UNVALIDATED_EPOCHS = 10
 _LIGHTNING = "lightning.ckpt"  # the file that Lightning writes and reads
 
 
@@ -80,7 +83,7 @@ class AdapterTraining(pl.LightningModule):
         # Scales of the default likelihood: nuisance parameters, dropped after training.
         scales = likely and not _declares_likelihood(adapter)
         self.log_scale = nn.Parameter(torch.zeros(adapter.channels, dtype=torch.float32), requires_grad=scales)
-        #: The validation loss before training and its minimum, and the number of epochs.
+        #: The validation loss before training and its minimum, NaN without validation, and the number of epochs.
         self.register_buffer("outcome", torch.zeros(3, dtype=torch.float64))
 
     @property
@@ -89,8 +92,8 @@ class AdapterTraining(pl.LightningModule):
         return self._model[0]
 
     @property
-    def validated(self) -> AdapterModule:
-        r"""The adapter that is validated and kept: the moving average where there is one."""
+    def evaluated(self) -> AdapterModule:
+        r"""The adapter that is evaluated and kept: the moving average where there is one."""
         return self.adapter if self.average is None else self.average
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -119,7 +122,7 @@ class AdapterTraining(pl.LightningModule):
         generator = None
         if not self.training:  # the same draws at every epoch, so that validation losses are comparable
             generator = torch.Generator(past.device).manual_seed(self.seed)
-        adapter = self.adapter if self.training else self.validated
+        adapter = self.adapter if self.training else self.evaluated
         draws = VALIDATION_DRAWS if generator is not None and not adapter.capabilities.stochastic_latents else 1
         past = precomputed.get("past", past)
         z, state = adapter.encode(past, draws=draws, generator=generator)  # (M, B, L, K)
@@ -191,17 +194,29 @@ def _declares_likelihood(adapter: AdapterModule) -> bool:
 
 
 class _KeepBest(Callback):
-    r"""Restores the adapter with the lowest validation loss at the end, the untrained one included."""
+    r"""Restores the adapter with the lowest validation loss at the end, the untrained one included.
 
-    def __init__(self, adapter: AdapterModule) -> None:
-        self.best = copy.deepcopy(adapter.state_dict())
+    Without validation windows it keeps the adapter of the last epoch.
+
+    Arguments:
+        adapter: The untrained adapter.
+        validated: Whether there are validation windows.
+    """
+
+    def __init__(self, adapter: AdapterModule, *, validated: bool) -> None:
+        self.best, self.validated = copy.deepcopy(adapter.state_dict()), validated
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, AdapterTraining)
+        if not self.validated:
+            self.best = copy.deepcopy(pl_module.evaluated.state_dict())
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, AdapterTraining)
         loss = trainer.callback_metrics["val_loss"]
         if not trainer.sanity_checking and float(loss) < float(pl_module.outcome[1]):
             pl_module.outcome[1] = loss
-            self.best = copy.deepcopy(pl_module.validated.state_dict())
+            self.best = copy.deepcopy(pl_module.evaluated.state_dict())
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Load into the module: spawned processes return only its tensors.
@@ -225,12 +240,16 @@ class _EpochByEpoch(EarlyStopping):
         seed: The seed of the draws in training.
         checkpoints: The store of Lightning's checkpoint, which is replaced after each epoch.
         patience: The number of epochs without a lower validation loss after which training stops.
+        validated: Whether there are validation windows.
         piece: The name of that checkpoint in the store.
     """
 
-    def __init__(self, seed: int, checkpoints: Checkpoints, patience: int, piece: str) -> None:
+    def __init__(
+        self, seed: int, checkpoints: Checkpoints, patience: int, *, validated: bool, piece: str = TRAINING
+    ) -> None:
         super().__init__("val_loss", patience=patience, strict=False)
-        self.seed, self.checkpoints, self.piece, self.ended = seed, checkpoints, piece, False
+        self.seed, self.checkpoints, self.piece = seed, checkpoints, piece
+        self.validated, self.ended = validated, False
         self.last: float | None = None  # the validation loss of the last epoch, if it was validated
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -250,9 +269,9 @@ class _EpochByEpoch(EarlyStopping):
         super().on_train_epoch_end(trainer, pl_module)
         assert isinstance(pl_module, AdapterTraining)
         pl_module.outcome[2], self.ended = trainer.current_epoch + 1, trainer.should_stop
-        if "val_loss" not in trainer.callback_metrics:  # nothing to resume from yet
+        if self.validated and "val_loss" not in trainer.callback_metrics:  # nothing to resume from yet
             return
-        validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
+        validated = self.validated and (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         self.last = float(trainer.callback_metrics["val_loss"]) if validated else None
         path = self.checkpoints.part(_LIGHTNING)
         if path is not None:
@@ -307,10 +326,12 @@ def train(
 ) -> dict[str, float]:
     r"""Train until the validation loss stops decreasing, and restore the best parameters.
 
+    Without validation windows, train for `UNVALIDATED_EPOCHS`, and keep the last parameters.
+
     Arguments:
         module: The Lightning module.
         training: The standardised train windows.
-        validation: The standardised validation windows, for early stopping.
+        validation: The standardised validation windows, for early stopping; possibly none.
         batch_size: The maximum number of windows per step, over all processes.
         seed: The seed of the order of windows, and of the adapter's draws.
         precomputed: Forecasts of the frozen model for both sets of windows, by name, with shape :math:`(n, *)`; see
@@ -321,20 +342,18 @@ def train(
         piece: The name of that checkpoint in the store.
 
     Returns:
-        The validation loss before training and its minimum, and the number of epochs.
+        The validation loss before training and its minimum, NaN without validation windows, and the number of epochs.
 
     Raises:
         ValueError: If training ended before the first validation.
     """
-    optimisation = module.adapter.optimisation
+    optimisation, validated = module.adapter.optimisation, len(validation) > 0
     batch_size = min(batch_size, optimisation.batch_size)
-    data = (
-        window_loader(training, batch_size, seed, precomputed[0]),
-        window_loader(validation, batch_size, None, precomputed[1]),
-    )
+    loader = window_loader(training, batch_size, seed, precomputed[0])
+    validation_loader = window_loader(validation, batch_size, None, precomputed[1]) if validated else None
     device = module.model.device
     settings: dict[str, Any] = {
-        "max_epochs": optimisation.epochs,
+        "max_epochs": optimisation.epochs if validated else min(optimisation.epochs, UNVALIDATED_EPOCHS),
         "gradient_clip_val": 1.0,
         "logger": False,
         "enable_checkpointing": False,
@@ -346,11 +365,14 @@ def train(
     }
     checkpoints = checkpoints or Checkpoints(None, {})
     resume_path, state = _resumed(checkpoints, piece)
-    best, epochs = _KeepBest(module.adapter), _EpochByEpoch(seed, checkpoints, optimisation.patience, piece)
+    best = _KeepBest(module.adapter, validated=validated)
+    epochs = _EpochByEpoch(seed, checkpoints, optimisation.patience, validated=validated, piece=piece)
     with quiet(), _interruptible(), seeded(seed):
-        if resume_path is None:
-            untrained = pl.Trainer(**settings, enable_progress_bar=False).validate(module, data[1], verbose=False)
-            module.outcome[:2] = untrained[0]["val_loss"]
+        if resume_path is None and validated:
+            trainer = pl.Trainer(**settings, enable_progress_bar=False)
+            module.outcome[:2] = trainer.validate(module, validation_loader, verbose=False)[0]["val_loss"]
+        elif resume_path is None:
+            module.outcome[:2] = torch.nan
         else:
             module.load_state_dict(state["state_dict"])
             best.load_state_dict(state["callbacks"][best.state_key])
@@ -365,10 +387,13 @@ def train(
                 "trainer_options cannot be used", "leave out the one that is named, or see Lightning's Trainer"
             ):
                 trainer = pl.Trainer(**{**settings, **(options or {}), "callbacks": callbacks})
-            trainer.fit(module.train(), *data, ckpt_path=resume_path, weights_only=True)  # Lightning keeps this mode
-            if resume_path is None and module.outcome[2] > 0 and "val_loss" not in trainer.callback_metrics:
+            trainer.fit(  # Lightning keeps this mode
+                module.train(), loader, validation_loader, ckpt_path=resume_path, weights_only=True
+            )
+            unseen = validated and "val_loss" not in trainer.callback_metrics
+            if resume_path is None and module.outcome[2] > 0 and unseen:
                 raise ValueError(
                     f"training ended after {trainer.global_step} steps, before the first validation: allow one "
-                    f"epoch of {len(data[0])} batches with max_epochs, max_steps or max_time in trainer_options"
+                    f"epoch of {len(loader)} batches with max_epochs, max_steps or max_time in trainer_options"
                 )
     return dict(zip(("before", "best", "epochs"), module.outcome.tolist(), strict=True))

@@ -21,6 +21,7 @@ from ...data.from_memory import MOST_CHANNELS
 from ...data.item import Categories, Item, columns_of
 from ...data.panel import Panel
 from ...errors import few, shown, unforeseen
+from ...fractions import FRACTIONS
 from ...options import FIELDS
 from .entries import (
     CAT,
@@ -83,6 +84,7 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         probe_head: As in `Adapter`.
         support: As in `Adapter`; channels are called "0", "1", ... unless a PandasDataset names them.
         posterior_draws: As in `Adapter`.
+        splits: As in `Adapter`.
         max_windows: As in `Adapter`.
         seed: As in `Adapter`.
         batch_size: As in `Adapter`; also the number of entries that the predictor reads at a time.
@@ -131,6 +133,7 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         probe_head: bool | None = None,
         support: Any = None,
         posterior_draws: int = 20,
+        splits: Any = FRACTIONS,
         max_windows: int = 1000,
         seed: int = 0,
         batch_size: int = 64,
@@ -169,9 +172,11 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         Arguments:
             training_data: The entries: `start`, a Period, and `target`, :math:`(D, T)` or :math:`(T,)`; NaN marks a
                 missing value. The declared features have a value for each of its steps, and may be longer. Without
-                `validation_data`, the last 30 % of the rows are held out for validation, calibration and selection.
+                `validation_data`, the last rows, 30 % by default, are held out for validation, calibration and
+                selection.
             validation_data: The same items, longer than or continuing the training data. Only rows after its end are
-                read: their first third is for validation, the second for calibration, the last for selection.
+                read: their first third is for validation, the second for calibration, the last for selection, or the
+                fractions in proportion to the last three of `splits`.
             checkpoint_dir: As for `Adapter.fit`.
 
         Returns:
