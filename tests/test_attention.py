@@ -175,3 +175,12 @@ def test_the_state_of_windows_holds_quantiles() -> None:
     past, quantiles = windows()
     state = State(past, past[:, :1], past[:, :1], quantiles=quantiles)
     assert state.quantiles is quantiles
+
+
+def test_it_is_trained_anew_on_all_splits_for_the_best_number_of_epochs() -> None:
+    options = {"foundation_model": SeasonalModel(), "prediction_length": 6, "context_length": 24, "gate": False}
+    adapter = Adapter(CrossChannelAttention(**SMALL), **options).fit(lead_lag())
+    train, refit = (adapter.fitted_.decisions[name] for name in ("train", "refit"))
+    assert 1 <= train.figures["best_epoch"] <= train.figures["epochs"]
+    assert f"for {train.figures['best_epoch']:.0f} epochs" in refit.reason
+    assert refit.figures["windows"] == sum(adapter.fitted_.windows.values()) > train.figures["windows"]

@@ -116,6 +116,7 @@ class CrossChannelAttention(AdapterModule):
             patience=8,
             batch_size=32,
             averaging=0.98,
+            refits=True,
         )
 
     # ------------------------------------------------------------------ construction

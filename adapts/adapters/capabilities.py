@@ -80,6 +80,8 @@ class Optimisation:
         batch_size: The maximum number of windows in a step.
         averaging: The decay of an exponential moving average of the parameters over steps, which is validated and kept
             instead of the parameters themselves; 0 for none.
+        refits: Whether, once the gate and the calibration are fitted, the family is trained anew on the windows of all
+            splits, for as many epochs as were best on the validation windows.
     """
 
     learning_rate: float = 3e-3
@@ -89,3 +91,4 @@ class Optimisation:
     patience: int = 3
     batch_size: int = 2**31
     averaging: float = 0.0
+    refits: bool = False

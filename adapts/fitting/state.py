@@ -133,6 +133,11 @@ class FitState:
         return len(self.fitted.panel.targets)
 
     @property
+    def observed_splits(self) -> list[str]:
+        r"""Return the names of the splits that have windows."""
+        return [name for name in SPLITS if len(self.windows[name])]
+
+    @property
     def trained_by_gradient(self) -> bool:
         r"""Return whether gradients fitted the adapter, or a member with a weight, to the train windows."""
         figures = self.fitted.decisions["train"].figures

@@ -5,15 +5,15 @@ from __future__ import annotations
 __all__ = ["refit", "train"]
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 
 from ..adapters import Portfolio
-from ..data.splits import SPLITS
 from ..statistics.ridge import count_folds
 from .state import FitState, Step
-from .train_gradient import by_gradient, latent_dependence
-from .train_members import train_members
+from .train_gradient import by_gradient, latent_dependence, refitted
+from .train_members import refit_members, train_members
 
 
 def train(state: FitState) -> Step:
@@ -50,23 +50,30 @@ def train(state: FitState) -> Step:
 
 
 def refit(state: FitState) -> Step:
-    r"""Refit a closed form on the windows of all splits, with the selected strengths.
+    r"""Refit the adapter on the windows of all splits: a closed form, or a family that asks for it (`Optimisation`).
 
     Arguments:
         state: The fit before this stage.
 
     Returns:
-        The fit and the decision; None for the decision if the gate is zero or the family has no closed form.
+        The fit and the decision; None for the decision if the gate is zero or the family is not refit.
     """
     module = state.fitted.module
-    solvable = module.capabilities.closed_form or module.capabilities.supports_updates
-    if not solvable or state.predictor.closed:
+    epochs = int(state.fitted.decisions["train"].figures.get("best_epoch", 0)) if module.optimisation.refits else 0
+    portfolio = module if isinstance(module, Portfolio) and module.active else None
+    if state.predictor.closed or not (module.capabilities.closed_form or epochs or portfolio):
         return state.fitted, None
     if skipped := state.skip_unless_enough("refit", "train"):
         return skipped
-    splits = [name for name in SPLITS if len(state.windows[name])]
-    module.solve(state.regression_data(splits, torch.empty(0, dtype=torch.float32)), choose=False)
+    splits = state.observed_splits
+    how = f"for {epochs} epochs" if epochs else "with the selected strengths"
+    if portfolio is not None:
+        refit_members(state, portfolio)
+        how = "with the selected strengths, networks for the best number of epochs"
+    elif module.capabilities.closed_form:
+        module.solve(state.regression_data(splits, torch.empty(0, dtype=torch.float32)), choose=False)
+    else:
+        compute = partial(refitted, state, module, epochs, "refit.ckpt")
+        module.load_state_dict(state.context.checkpoints.kept("refit", compute))
     count = sum(len(state.windows[name]) for name in splits)
-    return state.with_decision(
-        "kept", f"refit on the {count} windows of all splits, with the selected strengths", windows=count
-    )
+    return state.with_decision("kept", f"refit on the {count} windows of all splits, {how}", windows=count)

@@ -2,17 +2,23 @@ r"""Training of a family by gradient."""
 
 from __future__ import annotations
 
-__all__ = ["by_gradient", "latent_dependence"]
+__all__ = ["by_gradient", "latent_dependence", "refitted"]
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from .._random import seeded
+from ..adapters import AdapterModule, make
 from ..batching import evenly_spaced
 from ..copulas.base import Copula
 from ..foundation import FoundationModel
+from ..fractions import SPLITS
 from ..persistence.checkpoints import TRAINING
+from .context import rows_of
 from .state import SUBSAMPLE, FitState, Step
 
 
@@ -26,37 +32,12 @@ def by_gradient(state: FitState, piece: str = TRAINING) -> Step:
     Returns:
         What is fitted, and the decision.
     """
-    from ..training.module import AdapterTraining
-    from ..training.module import train as train_module
-
-    module, windows, settings = state.fitted.module, state.windows["train"], state.settings
-    weights, seed = settings["horizon_weights"] or 1.0, state.context.seed
-    precomputed: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
-    for split, forecasts in zip(("train", "validation"), precomputed, strict=True):
-        if not len(state.windows[split]):
-            continue
-        if module.capabilities.fixed_latents:
-            forecasts["latents"] = state.latent_quantiles(split)
-        if module.capabilities.needs_forecast or module.capabilities.penalised:
-            forecasts["forecast"] = state.zero_shot(split).values[..., state.model.median_index]
-        if module.capabilities.needs_quantiles:
-            forecasts["quantiles"] = state.zero_shot(split).values
-            forecasts["past"] = state.predictor.completed_context(state.windows[split])
-    if module.capabilities.needs_quantiles:
-        module.before_training(precomputed[0]["past"], precomputed[0]["quantiles"])
-    training = AdapterTraining(
-        module, state.model, loss=settings["objective"] or module.objective, horizon_weights=weights,
-        learning_rate=settings["learning_rate"], windows=len(windows), seed=seed,
-        copula=latent_dependence(state) if module.capabilities.mixes_channels else None,
-    )  # fmt: skip
-    losses = train_module(
-        training, windows, state.windows["validation"], batch_size=settings["batch_size"], seed=seed,
-        precomputed=precomputed,
-        options=dict(settings["trainer_options"] or {}), checkpoints=state.context.checkpoints, piece=piece,
-    )  # fmt: skip
+    module, windows = state.fitted.module, state.windows["train"]
+    losses = _train(state, module, ["train"], piece)
     module.eval()
     if module.capabilities.fits_after_training:
         data = state.regression_data(["train"], torch.zeros(len(windows), dtype=torch.long))
+        weights = state.settings["horizon_weights"] or 1.0
         module.after_training(data, _medians(state.model, state.context.horizon), horizon_weights=weights)
     outcome = f"validation loss {losses['before']:.4g} before, {losses['best']:.4g} at its best"
     if not len(state.windows["validation"]):
@@ -67,6 +48,71 @@ def by_gradient(state: FitState, piece: str = TRAINING) -> Step:
         windows=len(windows),
         **losses,
     )
+
+
+def refitted(state: FitState, module: AdapterModule, epochs: int, piece: str) -> dict[str, Tensor]:
+    r"""Train a family anew, on the windows of all splits.
+
+    Arguments:
+        state: The fit.
+        module: The family as it was trained on the train windows.
+        epochs: The number of epochs.
+        piece: The name of Lightning's checkpoint of the last epoch.
+
+    Returns:
+        The tensors of the trained family.
+    """
+    with seeded(state.context.seed):
+        fresh = make(module.family, module.options()).build(module.channels)
+    rows = rows_of(state.windows["train"].panel, state.context.train)
+    fresh.prepare(torch.as_tensor(rows, dtype=torch.float32))
+    _train(state, fresh, [split for split in SPLITS if len(state.windows[split])], piece, epochs)
+    return {name: tensor.detach().contiguous() for name, tensor in fresh.state_dict().items()}
+
+
+def _train(
+    state: FitState, module: AdapterModule, splits: list[str], piece: str, epochs: int | None = None
+) -> dict[str, float]:
+    r"""Train on the windows of splits, for `epochs` or until validation windows stop it."""
+    from ..training.module import AdapterTraining, train
+
+    settings, seed = state.settings, state.context.seed
+    parts = [state.windows[split] for split in splits]
+    windows = replace(
+        parts[0], item=np.concatenate([part.item for part in parts]), origin=np.concatenate([p.origin for p in parts])
+    )
+    validation = state.windows["validation"] if epochs is None else windows[:0]
+    precomputed: tuple[dict[str, Tensor], dict[str, Tensor]] = (_precomputed(state, module, splits), {})
+    if len(validation):
+        precomputed = precomputed[0], _precomputed(state, module, ["validation"])
+    if module.capabilities.needs_quantiles:
+        module.before_training(precomputed[0]["past"], precomputed[0]["quantiles"])
+    training = AdapterTraining(
+        module, state.model, loss=settings["objective"] or module.objective,
+        horizon_weights=settings["horizon_weights"] or 1.0, learning_rate=settings["learning_rate"],
+        windows=len(windows), seed=seed,
+        copula=latent_dependence(state) if module.capabilities.mixes_channels else None,
+    )  # fmt: skip
+    return train(
+        training, windows, validation, batch_size=settings["batch_size"], seed=seed, precomputed=precomputed,
+        options=dict(settings["trainer_options"] or {}), checkpoints=state.context.checkpoints, piece=piece,
+        epochs=epochs,
+    )  # fmt: skip
+
+
+def _precomputed(state: FitState, module: AdapterModule, splits: list[str]) -> dict[str, Tensor]:
+    r"""Return the forecasts of the frozen model, by name, that training reads instead of computing them."""
+    needs, forecasts = module.capabilities, {}
+    if needs.fixed_latents:
+        forecasts["latents"] = torch.cat([state.latent_quantiles(split) for split in splits])
+    if needs.needs_forecast or needs.penalised:
+        quantiles = torch.cat([state.zero_shot(split).values for split in splits])
+        forecasts["forecast"] = quantiles[..., state.model.median_index]
+    if needs.needs_quantiles:
+        forecasts["quantiles"] = torch.cat([state.zero_shot(split).values for split in splits])
+        contexts = [state.predictor.completed_context(state.windows[split]) for split in splits]
+        forecasts["past"] = torch.cat(contexts)
+    return forecasts
 
 
 def _medians(model: FoundationModel, horizon: int) -> Callable[[Tensor], Tensor]:

@@ -2,7 +2,7 @@ r"""The members of a portfolio, and their weights."""
 
 from __future__ import annotations
 
-__all__ = ["LEAST_FOR_GRADIENT", "train_members"]
+__all__ = ["LEAST_FOR_GRADIENT", "refit_members", "train_members"]
 
 from dataclasses import replace
 from functools import partial
@@ -15,10 +15,11 @@ from ..batching import evenly_spaced
 from ..calibration.selection import forward_selection
 from ..copulas.selection import mean_pinball
 from .state import GRADIENT_WEIGHT, SUBSAMPLE, FitState, Step
-from .train_gradient import by_gradient
+from .train_gradient import by_gradient, refitted
 
 #: The effective number of train windows below which members that are trained by gradient are left out.
 LEAST_FOR_GRADIENT = 40
+_BEST_EPOCH = "best epoch"  # among the tensors of a member that checkpoints keep
 
 
 def train_members(state: FitState, portfolio: Portfolio) -> Step:
@@ -36,6 +37,7 @@ def train_members(state: FitState, portfolio: Portfolio) -> Step:
     """
     clauses: list[str] = []
     fitted: list[int] = []
+    best_epochs: dict[int, int] = {}
     size = state.context.effective_size(state.windows["train"])
     for split in ("train", "validation"):
         if len(state.windows[split]):
@@ -47,6 +49,9 @@ def train_members(state: FitState, portfolio: Portfolio) -> Step:
             )
             continue
         kept = state.context.checkpoints.kept(f"member-{number}", partial(_fitted, state, portfolio, number))
+        best = int(kept.pop(_BEST_EPOCH, torch.zeros(())))
+        if best:
+            best_epochs[number] = best
         member.load_state_dict(kept)
         member.requires_grad_(False).eval()
         fitted.append(number)
@@ -63,6 +68,8 @@ def train_members(state: FitState, portfolio: Portfolio) -> Step:
     for place, number in enumerate(fitted):
         name, weight = portfolio.built_members[number].family, float(portfolio.weights[number + 1])
         figures[f"weight of member {number} ({name})"] = weight
+        if number in best_epochs:
+            figures[f"best epoch of member {number}"] = best_epochs[number]
         listed.append(f"{weight:.2f} {name}")
         if gains:
             figures[f"gain of member {number} ({name})"] = gains[place]
@@ -71,6 +78,26 @@ def train_members(state: FitState, portfolio: Portfolio) -> Step:
         figures[GRADIENT_WEIGHT] = by_gradients
     reason = "; ".join([f"{reason}: {', '.join(listed)}", *clauses])
     return state.with_decision("kept", reason, windows=len(state.windows["train"]), **figures)
+
+
+def refit_members(state: FitState, portfolio: Portfolio) -> None:
+    r"""Fit the members with a weight once more, on the windows of all splits.
+
+    Closed forms are solved with the selected strengths, networks trained anew for as many epochs as were best.
+
+    Arguments:
+        state: The fit before the stage "refit".
+        portfolio: The portfolio, which is fitted in place.
+    """
+    figures, splits = state.fitted.decisions["train"].figures, state.observed_splits
+    for number, member in enumerate(portfolio.built_members):
+        if not float(portfolio.weights[number + 1]):
+            continue
+        if member.capabilities.closed_form:
+            member.solve(state.regression_data(splits, torch.empty(0, dtype=torch.float32)), choose=False)
+        elif member.optimisation.refits and (epochs := int(figures.get(f"best epoch of member {number}", 0))):
+            compute = partial(refitted, state, member, epochs, f"refit-{number}.ckpt")
+            member.load_state_dict(state.context.checkpoints.kept(f"refit-{number}", compute))
 
 
 def _selected(state: FitState, portfolio: Portfolio, fitted: list[int]) -> tuple[Tensor, list[float]]:
@@ -91,10 +118,13 @@ def _fitted(state: FitState, portfolio: Portfolio, number: int) -> dict[str, Ten
     r"""Fit one member on the train windows; return its tensors."""
     member: AdapterModule = portfolio.built_members[number]
     memory = {name: value for name, value in state.memory.items() if name == "model" or name.startswith("frozen-")}
+    best: dict[str, Tensor] = {}
     alone = replace(state, fitted=replace(state.fitted, module=member), memory=memory)
     if member.capabilities.closed_form:
         folds = alone.context.folds(alone.windows["train"])
         member.solve(alone.regression_data(["train"], folds), choose=True)
     else:
-        by_gradient(alone, f"training-{number}.ckpt")
-    return {name: tensor.contiguous() for name, tensor in member.state_dict().items()}
+        _, decision = by_gradient(alone, f"training-{number}.ckpt")
+        assert decision is not None
+        best = {_BEST_EPOCH: torch.tensor(int(decision.figures["best_epoch"]))}
+    return {name: tensor.contiguous() for name, tensor in member.state_dict().items()} | best

@@ -83,8 +83,8 @@ class AdapterTraining(pl.LightningModule):
         # Scales of the default likelihood: nuisance parameters, dropped after training.
         scales = likely and not _declares_likelihood(adapter)
         self.log_scale = nn.Parameter(torch.zeros(adapter.channels, dtype=torch.float32), requires_grad=scales)
-        #: The validation loss before training and its minimum, NaN without validation, and the number of epochs.
-        self.register_buffer("outcome", torch.zeros(3, dtype=torch.float64))
+        #: Validation loss before training and its minimum, NaN without validation; the number of epochs, the best epoch.
+        self.register_buffer("outcome", torch.zeros(4, dtype=torch.float64))
 
     @property
     def model(self) -> FoundationModel:
@@ -215,7 +215,7 @@ class _KeepBest(Callback):
         assert isinstance(pl_module, AdapterTraining)
         loss = trainer.callback_metrics["val_loss"]
         if not trainer.sanity_checking and float(loss) < float(pl_module.outcome[1]):
-            pl_module.outcome[1] = loss
+            pl_module.outcome[1], pl_module.outcome[3] = loss, trainer.current_epoch + 1
             self.best = copy.deepcopy(pl_module.evaluated.state_dict())
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -242,13 +242,14 @@ class _EpochByEpoch(EarlyStopping):
         patience: The number of epochs without a lower validation loss after which training stops.
         validated: Whether there are validation windows.
         piece: The name of that checkpoint in the store.
+        last_epoch: The number of epochs after which training stops; None for no such number.
     """
 
     def __init__(
-        self, seed: int, checkpoints: Checkpoints, patience: int, *, validated: bool, piece: str = TRAINING
+        self, seed: int, checkpoints: Checkpoints, patience: int, *, validated: bool, piece: str, last_epoch: int | None
     ) -> None:
         super().__init__("val_loss", patience=patience, strict=False)
-        self.seed, self.checkpoints, self.piece = seed, checkpoints, piece
+        self.seed, self.checkpoints, self.piece, self.last_epoch = seed, checkpoints, piece, last_epoch
         self.validated, self.ended = validated, False
         self.last: float | None = None  # the validation loss of the last epoch, if it was validated
 
@@ -268,6 +269,8 @@ class _EpochByEpoch(EarlyStopping):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
         assert isinstance(pl_module, AdapterTraining)
+        if self.last_epoch is not None and trainer.current_epoch + 1 >= self.last_epoch:
+            trainer.should_stop = True
         pl_module.outcome[2], self.ended = trainer.current_epoch + 1, trainer.should_stop
         if self.validated and "val_loss" not in trainer.callback_metrics:  # nothing to resume from yet
             return
@@ -323,10 +326,11 @@ def train(
     options: dict[str, Any] | None = None,
     checkpoints: Checkpoints | None = None,
     piece: str = TRAINING,
+    epochs: int | None = None,
 ) -> dict[str, float]:
     r"""Train until the validation loss stops decreasing, and restore the best parameters.
 
-    Without validation windows, train for `UNVALIDATED_EPOCHS`, and keep the last parameters.
+    Without validation windows, train for `epochs`, or for `UNVALIDATED_EPOCHS`, and keep the last parameters.
 
     Arguments:
         module: The Lightning module.
@@ -340,9 +344,12 @@ def train(
         checkpoints: The store of Lightning's checkpoint of the last epoch. An interrupted training resumes from it,
             with identical results; a damaged one is ignored.
         piece: The name of that checkpoint in the store.
+        epochs: The number of epochs without validation windows. The learning rate goes as if the family's maximum
+            number of epochs were run.
 
     Returns:
-        The validation loss before training and its minimum, NaN without validation windows, and the number of epochs.
+        The validation loss before training and its minimum, NaN without validation windows, the number of epochs, and
+        the best epoch, 0 if the untrained adapter is best.
 
     Raises:
         ValueError: If training ended before the first validation.
@@ -353,7 +360,7 @@ def train(
     validation_loader = window_loader(validation, batch_size, None, precomputed[1]) if validated else None
     device = module.model.device
     settings: dict[str, Any] = {
-        "max_epochs": optimisation.epochs if validated else min(optimisation.epochs, UNVALIDATED_EPOCHS),
+        "max_epochs": optimisation.epochs if validated or epochs else min(optimisation.epochs, UNVALIDATED_EPOCHS),
         "gradient_clip_val": 1.0,
         "logger": False,
         "enable_checkpointing": False,
@@ -366,7 +373,9 @@ def train(
     checkpoints = checkpoints or Checkpoints(None, {})
     resume_path, state = _resumed(checkpoints, piece)
     best = _KeepBest(module.adapter, validated=validated)
-    epochs = _EpochByEpoch(seed, checkpoints, optimisation.patience, validated=validated, piece=piece)
+    progress = _EpochByEpoch(
+        seed, checkpoints, optimisation.patience, validated=validated, piece=piece, last_epoch=epochs
+    )
     with quiet(), _interruptible(), seeded(seed):
         if resume_path is None and validated:
             trainer = pl.Trainer(**settings, enable_progress_bar=False)
@@ -376,12 +385,12 @@ def train(
         else:
             module.load_state_dict(state["state_dict"])
             best.load_state_dict(state["callbacks"][best.state_key])
-            epochs.load_state_dict(state["callbacks"][epochs.state_key])
-        if epochs.ended:
+            progress.load_state_dict(state["callbacks"][progress.state_key])
+        if progress.ended:
             module.adapter.load_state_dict(best.best)
         else:
             given = (options or {}).get("callbacks") or []
-            callbacks = [*([given] if isinstance(given, Callback) else given), best, epochs]
+            callbacks = [*([given] if isinstance(given, Callback) else given), best, progress]
             settings["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
             with reading(
                 "trainer_options cannot be used", "leave out the one that is named, or see Lightning's Trainer"
@@ -396,4 +405,4 @@ def train(
                     f"training ended after {trainer.global_step} steps, before the first validation: allow one "
                     f"epoch of {len(loader)} batches with max_epochs, max_steps or max_time in trainer_options"
                 )
-    return dict(zip(("before", "best", "epochs"), module.outcome.tolist(), strict=True))
+    return dict(zip(("before", "best", "epochs", "best_epoch"), module.outcome.tolist(), strict=True))
