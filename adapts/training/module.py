@@ -83,7 +83,7 @@ class AdapterTraining(pl.LightningModule):
         # Scales of the default likelihood: nuisance parameters, dropped after training.
         scales = likely and not _declares_likelihood(adapter)
         self.log_scale = nn.Parameter(torch.zeros(adapter.channels, dtype=torch.float32), requires_grad=scales)
-        #: The validation loss before training and its minimum (NaN without validation), the epochs and the best of them.
+        #: The validation loss before training and its minimum (NaN without validation), the epochs and the best one.
         self.register_buffer("outcome", torch.zeros(4, dtype=torch.float64))
 
     @property
