@@ -169,7 +169,10 @@ def test_networks_are_left_out_where_train_windows_are_few() -> None:
 def test_a_fit_says_weights_and_gains_and_survives_a_save(tmp_path: Any) -> None:
     adapter = fitted(Portfolio(members=["residual", "attention"], member_options=SMALL), lead_lag())
     decision = adapter.fitted_.decisions["train"]
-    assert "% gain" in decision.reason and "weight of member 0 (residual)" in decision.figures
+    assert "% gain" in decision.reason and "weight of member 0" in decision.figures
+    module, selected = adapter.fitted_.module, adapter.fitted_.decisions["weights"]
+    assert isinstance(module, Portfolio) and "on validation and calibration windows" in selected.reason
+    assert [selected.figures[f"weight of member {n}"] for n in (0, 1)] == pytest.approx(module.weights[1:].tolist())
     adapter.save(tmp_path / "saved")
     again = Adapter.load(tmp_path / "saved", foundation_model=SeasonalModel())
     np.testing.assert_array_equal(again.predict().samples, adapter.predict().samples)

@@ -26,8 +26,8 @@ class Portfolio(AdapterModule):
 
     .. math:: \hat q(\tau) = w_0 q(\tau) + \sum_m w_m \hat q_m(\tau), \quad \sum_m w_m = 1
 
-    `Adapter` fits each member on the train windows, by its own closed form or by gradient, and selects the weights on
-    the validation windows by greedy forward selection (see `adapts.calibration.selection.forward_selection`). Members
+    `Adapter` fits each member on the train windows, by its own closed form or by gradient. Greedy forward selection on
+    the validation and calibration windows gives the weights (`adapts.calibration.selection.forward_selection`). Members
     without a weight are not evaluated in forecasts.
 
     Deterministic; quantile functions are averaged at equal levels, so that marginals stay monotone. All members use the

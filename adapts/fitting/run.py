@@ -35,13 +35,14 @@ from .noise import missing_variance
 from .state import FitState, Step
 from .train_adapter import refit, train
 from .train_head import probe
+from .train_members import weights
 
 logger = get_logger(__name__)
 
 #: The stages that fit the adapter's parameters; a trial ends with them.
 PARAMETERS: tuple[Callable[[FitState], Step], ...] = (probe, covariates, few_values, train)
 #: All stages, in order.
-STAGES = (*PARAMETERS, gate, calibration, confirmation, refit)
+STAGES = (*PARAMETERS, weights, gate, calibration, confirmation, refit)
 #: A cache of effects of known covariates with their decisions in words, by the columns of the panel.
 EffectCache = dict[tuple[str, ...], tuple[KnownEffect, str]]
 

@@ -2,7 +2,7 @@ r"""The state of a fit between two stages, with forecasts of its windows."""
 
 from __future__ import annotations
 
-__all__ = ["ENOUGH", "GRADIENT_WEIGHT", "SUBSAMPLE", "FitState", "Outcomes", "Step"]
+__all__ = ["ENOUGH", "SUBSAMPLE", "FitState", "Outcomes", "Step"]
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..adapters import RegressionData
+from ..adapters import Portfolio, RegressionData
 from ..batching import evenly_spaced
 from ..data.windows import Windows
 from ..distribution.pits import Pits
@@ -29,8 +29,6 @@ from .fitted import Fitted
 SUBSAMPLE = 300
 #: The minimum effective sample size of a split for its stage.
 ENOUGH = 8
-#: The figure of the stage "train" that gives the weight of a portfolio's members trained by gradient.
-GRADIENT_WEIGHT = "weight of members trained by gradient"
 
 #: Windows and their predictive distribution.
 Outcomes = tuple[Windows, QuantileFunction]
@@ -140,8 +138,10 @@ class FitState:
     @property
     def trained_by_gradient(self) -> bool:
         r"""Return whether gradients fitted the adapter, or a member with a weight, to the train windows."""
-        figures = self.fitted.decisions["train"].figures
-        return "epochs" in figures or GRADIENT_WEIGHT in figures
+        module = self.fitted.module
+        if isinstance(module, Portfolio):
+            return any(not member.capabilities.closed_form for _, member in module.active)
+        return "epochs" in self.fitted.decisions["train"].figures
 
     @property
     def gated(self) -> bool:

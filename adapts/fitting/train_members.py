@@ -2,7 +2,7 @@ r"""The members of a portfolio, and their weights."""
 
 from __future__ import annotations
 
-__all__ = ["LEAST_FOR_GRADIENT", "refit_members", "train_members"]
+__all__ = ["LEAST_FOR_GRADIENT", "refit_members", "train_members", "weights"]
 
 from dataclasses import replace
 from functools import partial
@@ -14,7 +14,8 @@ from ..adapters import AdapterModule, Portfolio
 from ..batching import evenly_spaced
 from ..calibration.selection import forward_selection
 from ..copulas.selection import mean_pinball
-from .state import GRADIENT_WEIGHT, SUBSAMPLE, FitState, Step
+from ..distribution.quantile_function import QuantileFunction
+from .state import SUBSAMPLE, FitState, Step
 from .train_gradient import by_gradient, refitted
 
 #: The effective number of train windows below which members that are trained by gradient are left out.
@@ -55,29 +56,54 @@ def train_members(state: FitState, portfolio: Portfolio) -> Step:
         member.load_state_dict(kept)
         member.requires_grad_(False).eval()
         fitted.append(number)
+    figures = {f"best epoch of member {number}": best for number, best in best_epochs.items()}
+    reason, chosen = _weigh(state, portfolio, fitted, ["validation"])
+    return state.with_decision(
+        "kept", "; ".join([reason, *clauses]), windows=len(state.windows["train"]), **chosen, **figures
+    )
+
+
+def weights(state: FitState) -> Step:
+    r"""Select the weights of a portfolio once more, on validation and calibration windows together.
+
+    On the validation windows alone, members whose training stops early by these windows look too good.
+
+    Arguments:
+        state: The fit before this stage.
+
+    Returns:
+        What is fitted, and the decision; None for the decision if the family is no portfolio or nothing is added.
+    """
+    portfolio, figures = state.fitted.module, state.fitted.decisions["train"].figures
+    if not isinstance(portfolio, Portfolio) or not len(state.windows["calibration"]):
+        return state.fitted, None
+    fitted = [number for number in range(len(portfolio.built_members)) if f"weight of member {number}" in figures]
+    splits = [split for split in ("validation", "calibration") if len(state.windows[split])]
+    reason, chosen = _weigh(state, portfolio, fitted, splits)
+    state.memory.pop("adapted-validation", None)
+    return state.with_decision("kept", reason, **chosen)
+
+
+def _weigh(state: FitState, portfolio: Portfolio, fitted: list[int], splits: list[str]) -> tuple[str, dict[str, float]]:
+    r"""Select the weights of fitted members on splits; return the choice in words, and weights and gains by name."""
     portfolio.weights.zero_()
-    if len(state.windows["validation"]):
-        weights, gains = _selected(state, portfolio, fitted)
-        portfolio.weights[torch.tensor([0, *(number + 1 for number in fitted)])] = weights.to(portfolio.weights)
-        reason = "weights selected on validation windows"
+    gains: list[float] = []
+    if any(len(state.windows[split]) for split in splits):
+        selected, gains = _selected(state, portfolio, fitted, splits)
+        portfolio.weights[torch.tensor([0, *(number + 1 for number in fitted)])] = selected.to(portfolio.weights)
+        reason = f"weights selected on {' and '.join(splits)} windows"
     else:
         portfolio.weights[torch.tensor(fitted or [-1]) + 1] = 1 / max(1, len(fitted))
-        gains, reason = [], "equal weights, as there is no validation window to select on"
-    listed = [f"{float(portfolio.weights[0]):.2f} the frozen model"]
-    figures = {}
+        reason = "equal weights, as there is no validation window to select on"
+    listed, figures = [f"{float(portfolio.weights[0]):.2f} the frozen model"], {}
     for place, number in enumerate(fitted):
         name, weight = portfolio.built_members[number].family, float(portfolio.weights[number + 1])
-        figures[f"weight of member {number} ({name})"] = weight
-        if number in best_epochs:
-            figures[f"best epoch of member {number}"] = best_epochs[number]
+        figures[f"weight of member {number}"] = weight
         listed.append(f"{weight:.2f} {name}")
         if gains:
-            figures[f"gain of member {number} ({name})"] = gains[place]
+            figures[f"gain of member {number}"] = gains[place]
             listed[-1] += f" (alone {100 * gains[place]:+.1f} % gain)"
-    if by_gradients := sum(weight for weight, member in portfolio.active if not member.capabilities.closed_form):
-        figures[GRADIENT_WEIGHT] = by_gradients
-    reason = "; ".join([f"{reason}: {', '.join(listed)}", *clauses])
-    return state.with_decision("kept", reason, windows=len(state.windows["train"]), **figures)
+    return f"{reason}: {', '.join(listed)}", figures
 
 
 def refit_members(state: FitState, portfolio: Portfolio) -> None:
@@ -100,15 +126,25 @@ def refit_members(state: FitState, portfolio: Portfolio) -> None:
             member.load_state_dict(state.context.checkpoints.kept(f"refit-{number}", compute))
 
 
-def _selected(state: FitState, portfolio: Portfolio, fitted: list[int]) -> tuple[Tensor, list[float]]:
-    r"""Return the weights of the frozen model and of fitted members, and each member's gain alone, on validation."""
-    which = evenly_spaced(len(state.windows["validation"]), SUBSAMPLE)
-    windows = state.windows["validation"][which]
-    zero_shot, future = state.zero_shot("validation")[torch.from_numpy(which)], state.truth(windows)
-    candidates = [state.predictor.observed(windows, zero_shot)]
-    for number in fitted:
-        predictor = replace(state.predictor, module=portfolio.built_members[number])
-        candidates.append(predictor.adapted(windows, zero_shot))
+def _selected(
+    state: FitState, portfolio: Portfolio, fitted: list[int], splits: list[str]
+) -> tuple[Tensor, list[float]]:
+    r"""Return the weights of the frozen model and of fitted members, and each member's gain alone, on splits."""
+    parts: list[list[QuantileFunction]] = []
+    futures = []
+    for split in splits:
+        which = evenly_spaced(len(state.windows[split]), SUBSAMPLE)
+        windows = state.windows[split][which]
+        zero_shot = state.zero_shot(split)[torch.from_numpy(which)]
+        futures.append(state.truth(windows))
+        parts.append([state.predictor.observed(windows, zero_shot)])
+        for number in fitted:
+            predictor = replace(state.predictor, module=portfolio.built_members[number])
+            parts[-1].append(predictor.adapted(windows, zero_shot))
+    future = torch.cat(futures)
+    candidates = [
+        QuantileFunction(part[0].levels, torch.cat([each.values for each in part])) for part in zip(*parts, strict=True)
+    ]
     losses = torch.stack([mean_pinball(candidate, future).nanmean((0, 1)) for candidate in candidates])  # (1 + m, D)
     gains = (1 - losses[1:] / torch.where(losses[0] > 0, losses[0], 1.0)).nanmean(1).tolist()
     return forward_selection(candidates, future), gains
