@@ -59,7 +59,8 @@ class Portfolio(AdapterModule):
 
     def _check(self) -> None:
         names = self.members
-        if isinstance(names, str) or not isinstance(names, Sequence) or not 1 <= len(names) <= MOST_MEMBERS:
+        listed = isinstance(names, Sequence) and not isinstance(names, str)
+        if not listed or not 1 <= len(names) <= MOST_MEMBERS or not all(isinstance(name, str) for name in names):
             raise ValueError(
                 f'Portfolio expects members to be 1 to {MOST_MEMBERS} names of families, such as ["residual", '
                 f'"attention"], got {shown(names)}'
