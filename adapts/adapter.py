@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["Adapter"]
 
 import inspect
-import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from . import checks
 from ._logging import get_logger
 from ._random import seeded
 from .adapters import AdapterModule
+from .arguments import check_borders, require_samples, support_of
 from .data.cards import Dataset
 from .data.options import column_names
 from .data.panel import Panel, require_length
@@ -38,14 +38,12 @@ from .forecast.forecast import LEVELS, Forecast
 from .foundation.cache import cached_forecasts
 from .fractions import FRACTIONS, require_divisible
 from .notices import say
-from .options import CONTEXT, FIELDS, check_options
+from .options import CONTEXT, FIELDS
 from .persistence import saving
 from .prediction.predictor import Predictor, recalibrated
 
 logger = get_logger(__name__)
 
-#: The maximum size of the samples of one forecast, in bytes.
-MOST_BYTES = 2**31
 
 _Options = ParamSpec("_Options")
 _Result = TypeVar("_Result")
@@ -617,7 +615,7 @@ class Adapter(Estimator):
         self._check()  # attributes may have been set
         panel = dataset.panel
         if borders is not None:
-            _check_borders(borders, panel)
+            check_borders(borders, panel)
         borders, splits = dataset.borders if borders is None else borders, tuple(map(float, self.splits))
         require_divisible(splits, borders)
         panel.require_observed()
@@ -637,7 +635,7 @@ class Adapter(Estimator):
             context_length=int(self.context_length or min(self.model.context_length, CONTEXT)),
             prediction_length=int(self.prediction_length),
             season_length=dataset.season_length,
-            support=_bounds(self.support, dataset.support, dataset.panel.targets),
+            support=support_of(self.support, dataset.support, dataset.panel.targets),
             settings={**self.get_params(deep=False), **self.training_, "splits": splits},
         )
 
@@ -740,52 +738,6 @@ class Adapter(Estimator):
                 )
             )
         return forecasts
-
-
-def _check_borders(borders: Any, panel: Panel) -> None:
-    clocks = [item.clock() if panel.frequency is not None else np.arange(len(item)) for item in panel.items]
-    rows = len(np.unique(np.concatenate(clocks)))
-    pair = checks.pair(borders)
-    if pair is None or None in map(checks.whole, pair) or not 0 < pair[0] <= pair[1] <= rows:
-        raise ValueError(
-            "expected borders=(train end, validation end), two numbers of rows with 0 < train end <= validation end "
-            f"<= {rows}, got {shown(borders)}"
-        )
-
-
-def require_samples(num_samples: object, horizon: int, channels: int) -> None:
-    r"""Check a number of samples, which must fit into memory.
-
-    Arguments:
-        num_samples: The requested number.
-        horizon: The number of steps of a forecast.
-        channels: The number of its channels.
-
-    Raises:
-        ValueError: If it is not a positive integer, or too large.
-    """
-    most = max(1, MOST_BYTES // (8 * horizon * channels))
-    hint = f"pass at most {most}, which take {MOST_BYTES / 2**30:.0f} GiB for {horizon} steps of {channels} channels"
-    checks.integer("predict expects num_samples", num_samples, most=most, hint=hint)
-
-
-def _bounds(
-    support: tuple[float, float] | Mapping[str, tuple[float, float]] | None,
-    card: Mapping[str, tuple[float, float]],
-    channels: Sequence[str],
-) -> tuple[np.ndarray, np.ndarray]:
-    r"""Return the support of each channel: by the caller, else by the data card, else unbounded."""
-    if support is None:
-        support = {}
-    elif not isinstance(support, Mapping):
-        support = dict.fromkeys(channels, support)
-    for name in support:
-        if name not in channels:
-            raise unknown("channel of support", name, channels)
-    bounds = {**dict.fromkeys(channels, (-math.inf, math.inf)), **card, **support}
-    check_options({"support": bounds})
-    low, high = np.array([bounds[name] for name in channels], dtype=float).T
-    return low, high
 
 
 def _frame(values: np.ndarray, index: pd.Index[Any], channels: Sequence[str]) -> pd.DataFrame:

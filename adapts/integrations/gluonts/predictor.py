@@ -19,7 +19,8 @@ from pandas.tseries.frequencies import to_offset
 from ... import checks
 from ..._logging import quiet
 from ..._version import __version__
-from ...adapter import Adapter, require_samples
+from ...adapter import Adapter
+from ...arguments import require_samples
 from ...data.frequency import date_grid, period_of
 from ...data.item import Categories
 from ...data.panel import Panel
