@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["Adapter"]
 
 import inspect
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
@@ -47,7 +46,6 @@ logger = get_logger(__name__)
 
 _Options = ParamSpec("_Options")
 _Result = TypeVar("_Result")
-_LOADING = threading.Lock()  # one thread loads a frozen model, the others wait for it
 
 
 def _by_name(init: Callable[_Options, None]) -> Callable[_Options, None]:
@@ -90,7 +88,8 @@ class Adapter(Estimator):
             not trained by gradient accept only None.
         horizon_weights: The weight of each horizon step in training relative to the step before it, within (0, 1];
             that of the preset if None, by default 1, equal weights.
-        learning_rate: The learning rate of training by gradient; that of the preset if None, by default 0.003.
+        learning_rate: The learning rate of training by gradient; that of the preset if None, else the family's, which
+            is 0.003 for most.
         copula: The dependence over channels and horizon steps. `"residual"`: that of past forecast errors, selected on
             the confirmation windows: a Gaussian copula (a Kronecker product of a correlation over channels and one
             over horizon steps), the ranks of past blocks of errors or, for families that mix channels, the ranks of

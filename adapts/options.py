@@ -114,7 +114,7 @@ class Options:
         default=None,
     )  # fmt: skip
     learning_rate: float | None = option(
-        MODEL, "The learning rate of training by gradient; by default 0.003.", default=None
+        MODEL, "The learning rate of training by gradient; by default the family's, 0.003 for most.", default=None
     )
     copula: str = option(
         DISTRIBUTION, f"The dependence over channels and horizon: {', '.join(COPULAS[:-1])} or {COPULAS[-1]}.",

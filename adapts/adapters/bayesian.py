@@ -18,7 +18,7 @@ from torch.distributions import Distribution
 from .. import checks
 from ..batching import slices
 from ..errors import shown
-from ..persistence.tensors import Kind
+from ..persistence.tensors import Kind, nested
 from ._posteriors import FOUND, Exact, Laplace, Posterior, Variational, regressions, solved_weights
 from .base import AdapterModule, RegressionData, State, fill_missing, make, register, require_size
 from .capabilities import Capabilities, Optimisation
@@ -212,10 +212,8 @@ class Bayesian(AdapterModule):
             self.posterior = Variational(self.guide, size, scale, self.rank)
 
     def require_sizes(self, channels: int, kinds: Mapping[str, Kind]) -> None:
-        prefix, factor = "inner.", "posterior.guide.cov_factor"
-        self.inner.require_sizes(
-            channels, {name.removeprefix(prefix): kind for name, kind in kinds.items() if name.startswith(prefix)}
-        )
+        factor = "posterior.guide.cov_factor"
+        self.inner.require_sizes(channels, nested(kinds, "inner."))
         if self.rank is not None and (factor not in kinds or kinds[factor][1][-1:] != (self.rank,)):
             raise ValueError(f"Bayesian has rank={shown(self.rank)}, but the tensor {factor!r} has another rank")
 

@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 
 from .. import checks
 from ..errors import shown, unknown
-from ..persistence.tensors import Kind
+from ..persistence.tensors import Kind, nested
 from ..registry import load_recipe, recipes
 from ..statistics.ridge import count_folds
 from .base import AdapterModule, RegressionData, State, families, make, register
@@ -164,10 +164,7 @@ class Ensemble(AdapterModule):
 
     def require_sizes(self, channels: int, kinds: Mapping[str, Kind]) -> None:
         super().require_sizes(channels, kinds)
-        prefix = "stack.0."
-        self.first.require_sizes(
-            channels, {name.removeprefix(prefix): kind for name, kind in kinds.items() if name.startswith(prefix)}
-        )
+        self.first.require_sizes(channels, nested(kinds, "stack.0."))
 
     def require_sound(self, context_length: int, prediction_length: int) -> None:
         super().require_sound(context_length, prediction_length)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import shown
-from ..persistence.tensors import Kind
+from ..persistence.tensors import Kind, nested
 from .base import AdapterModule, RegressionData, State, make, register
 from .capabilities import Capabilities
 
@@ -109,7 +109,7 @@ class Portfolio(AdapterModule):
             needs_forecast=any(member.needs_forecast for member in every),
             needs_quantiles=any(member.needs_quantiles for member in every),
             found_later=tuple(f"stack.{n}.{name}" for n, member in enumerate(every) for name in member.found_later),
-            unbounded=tuple({name for member in every for name in member.unbounded}),
+            unbounded=tuple(dict.fromkeys(name for member in every for name in member.unbounded)),
         )
 
     # ------------------------------------------------------------------ construction
@@ -124,10 +124,7 @@ class Portfolio(AdapterModule):
     def require_sizes(self, channels: int, kinds: Mapping[str, Kind]) -> None:
         super().require_sizes(channels, kinds)
         for number, family in enumerate(self._families):
-            prefix = f"stack.{number}."
-            family.require_sizes(
-                channels, {name.removeprefix(prefix): kind for name, kind in kinds.items() if name.startswith(prefix)}
-            )
+            family.require_sizes(channels, nested(kinds, f"stack.{number}."))
 
     def require_sound(self, context_length: int, prediction_length: int) -> None:
         super().require_sound(context_length, prediction_length)

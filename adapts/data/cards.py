@@ -243,16 +243,16 @@ def _frame_of_csv(path: Path, card: dict[str, Any]) -> pd.DataFrame:
     frame.index = pd.to_datetime(frame.index, format=card.get("date_format"))
     if "hour_column" in card:
         frame.index += pd.to_timedelta(frame.pop(card["hour_column"]), unit="h").to_numpy()
+    covariates = card.get("known_covariates", [])
     if isinstance(card["channels"], list):
         assert frame.shape[1] == len(card["channels"])
         frame.columns = pd.Index(card["channels"])
     else:
-        names, covariates = card["channels"], card.get("known_covariates", [])
+        names = card["channels"]
         frame = frame[[*names.values(), *covariates]].rename(columns={column: name for name, column in names.items()})
     if card.get("timestamps") == "as-rows":
         frame.index = pd.date_range(frame.index[0], periods=len(frame), freq=card["frequency"])
     frame = frame.asfreq(card["frequency"])
-    covariates = card.get("known_covariates", [])
     frame[covariates] = frame[covariates].ffill()
     return frame
 

@@ -75,5 +75,5 @@ def refit(state: FitState) -> Step:
     else:
         compute = partial(refitted, state, module, epochs, "refit.ckpt")
         module.load_state_dict(state.context.checkpoints.kept("refit", compute))
-    count = sum(len(state.windows[name]) for name in splits)
+    count = sum(len(state.windows[split]) for split in splits)
     return state.with_decision("kept", f"refit on the {count} windows of all splits, {how}", windows=count)

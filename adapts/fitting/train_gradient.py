@@ -16,7 +16,6 @@ from ..adapters import AdapterModule, make
 from ..batching import evenly_spaced
 from ..copulas.base import Copula
 from ..foundation import FoundationModel
-from ..fractions import SPLITS
 from ..persistence.checkpoints import TRAINING
 from .context import rows_of
 from .state import SUBSAMPLE, FitState, Step
@@ -66,7 +65,7 @@ def refitted(state: FitState, module: AdapterModule, epochs: int, piece: str) ->
         fresh = make(module.family, module.options()).build(module.channels)
     rows = rows_of(state.windows["train"].panel, state.context.train)
     fresh.prepare(torch.as_tensor(rows, dtype=torch.float32))
-    _train(state, fresh, [split for split in SPLITS if len(state.windows[split])], piece, epochs)
+    _train(state, fresh, state.observed_splits, piece, epochs)
     return {name: tensor.detach().contiguous() for name, tensor in fresh.state_dict().items()}
 
 
@@ -106,10 +105,11 @@ def _precomputed(state: FitState, module: AdapterModule, splits: list[str]) -> d
     if needs.fixed_latents:
         forecasts["latents"] = torch.cat([state.latent_quantiles(split) for split in splits])
     if needs.needs_forecast or needs.penalised:
-        quantiles = torch.cat([state.zero_shot(split).values for split in splits])
-        forecasts["forecast"] = quantiles[..., state.model.median_index]
+        medians = [state.zero_shot(split).values[..., state.model.median_index] for split in splits]
+        forecasts["forecast"] = torch.cat(medians)
     if needs.needs_quantiles:
-        forecasts["quantiles"] = torch.cat([state.zero_shot(split).values for split in splits])
+        assert needs.observed_latents  # so that the latent quantiles are those of the observed channels
+        forecasts["quantiles"] = forecasts["latents"]
         contexts = [state.predictor.completed_context(state.windows[split]) for split in splits]
         forecasts["past"] = torch.cat(contexts)
     return forecasts

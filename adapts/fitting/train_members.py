@@ -78,9 +78,8 @@ def weights(state: FitState) -> Step:
     if not isinstance(portfolio, Portfolio) or not len(state.windows["calibration"]):
         return state.fitted, None
     fitted = [number for number in range(len(portfolio.built_members)) if f"weight of member {number}" in figures]
-    splits = [split for split in ("validation", "calibration") if len(state.windows[split])]
+    splits = [split for split in state.observed_splits if split in ("validation", "calibration")]
     reason, chosen = _weigh(state, portfolio, fitted, splits)
-    state.memory.pop("adapted-validation", None)
     return state.with_decision("kept", reason, **chosen)
 
 

@@ -2,7 +2,7 @@ r"""Validation of tensors from files: names, types, shapes and values."""
 
 from __future__ import annotations
 
-__all__ = ["Kind", "kind_of", "require_names", "taken", "written"]
+__all__ = ["Kind", "kind_of", "nested", "require_names", "taken", "written"]
 
 import math
 from collections.abc import Collection, Mapping
@@ -47,6 +47,20 @@ def written(kind: Kind) -> str:
     """
     dtype, shape = kind
     return f"{_NAMES.get(dtype, str(dtype))}{list(shape)}"
+
+
+def nested(kinds: Mapping[str, Kind], prefix: str) -> dict[str, Kind]:
+    r"""Return the kinds of the tensors whose names begin with a prefix, by their names without it.
+
+    Arguments:
+        kinds: The type and shape of each tensor.
+        prefix: The prefix.
+
+    Example:
+        >>> nested({"inner.a": (torch.float32, (2,)), "b": (torch.float32, ())}, "inner.")
+        {'a': (torch.float32, (2,))}
+    """
+    return {name.removeprefix(prefix): kind for name, kind in kinds.items() if name.startswith(prefix)}
 
 
 def require_names(what: str, names: Collection[str], required: Collection[str], optional: Collection[str] = ()) -> None:
