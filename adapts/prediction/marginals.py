@@ -386,6 +386,8 @@ class MarginalPredictor:
             state.forecast = zero_shot[..., self.model.median_index]
         if module.capabilities.needs_quantiles:
             state.quantiles = zero_shot
+        if module.known:
+            state.known = batch.known()
         family = module.capabilities
         if not (family.mixes_channels or family.stochastic):  # the decoded path of a level is a quantile again
             marginals = QuantileFunction(levels, self._level_paths(values[0], levels, state).movedim(0, -1))
