@@ -43,8 +43,10 @@ class CrossChannelAttention(AdapterModule):
     Deterministic; marginals stay monotone in the level, and are equivariant to the scale and location of a channel as
     the train rows standardise it. The latent channels are the observed ones, so that one pass of the frozen model
     serves the adapter and the zero-shot forecast. Cost is quadratic in the number of channels up to 256, and linear
-    beyond. Steps without an observation enter as zeros; a channel without any observation is not attended to, and keeps
-    its zero-shot forecast.
+    beyond. Past covariates are further channels, and so further tokens. Known covariates, static columns and the
+    calendar add corrections of each horizon step (`adapts.adapters.known_head.KnownHead`), which are zero before
+    training; without any, the family has no such parameters. Up to 96 steps are corrected one by one. Steps without an
+    observation enter as zeros; a channel without any observation is not attended to, and keeps its zero-shot forecast.
 
     References:
         | iTransformer: Inverted Transformers Are Effective for Time Series Forecasting (Liu et al., 2024)
@@ -219,7 +221,8 @@ class CrossChannelAttention(AdapterModule):
         median = (quantiles[..., quantiles.shape[-1] // 2] - last.unsqueeze(1)) / unit.unsqueeze(1)  # (B, H, D)
         relative = (past - last.unsqueeze(1)) / unit.unsqueeze(1)
         before, ahead = known[:, :length], averages.mT @ known[:, length:]  # (B, L, C), (B, J, C)
-        return head(x, before, ahead, relative, median.mT @ averages) @ basis.mT
+        output: Tensor = head(x, before, ahead, relative, median.mT @ averages) @ basis.mT
+        return output
 
     def _tokens(self, past: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         r"""Return the inputs (B, D, F), whether a channel has any observation (B, D), and the widths (B, D)."""

@@ -40,7 +40,8 @@ class KnownHead(nn.Module):
     ) -> None:
         super().__init__()
         self.dropout = dropout
-        self.precision = nn.Parameter((torch.tensor(PRECISIONS, dtype=torch.float32) / known).log()[:, None].repeat(1, known))
+        precisions = torch.tensor(PRECISIONS, dtype=torch.float32) / known
+        self.precision = nn.Parameter(precisions.log().unsqueeze(1).repeat(1, known))
         self.lead = nn.Parameter(0.1 * torch.randn(leads, hidden, dtype=torch.float32))
         self.token, self.similar = nn.Linear(width, hidden), nn.Linear(len(PRECISIONS) + 1, hidden)
         self.covariates, self.output = nn.Linear(known, hidden, bias=False), nn.Linear(hidden, outputs)
@@ -62,6 +63,7 @@ class KnownHead(nn.Module):
             The corrections, with shape :math:`(B, D, O, J)`.
         """
         before, ahead = before.clamp(-CLIP, CLIP), ahead.clamp(-CLIP, CLIP)
+        median = median.clamp(-FARTHEST, FARTHEST)
         similar = self.similar_values(before, ahead, past) - median.unsqueeze(-1)  # (B, D, J, 4)
         hidden = (
             self.token(x).unsqueeze(2)
@@ -69,7 +71,7 @@ class KnownHead(nn.Module):
             + self.similar(torch.cat([similar, median.unsqueeze(-1)], -1))
         )  # (B, D, J, h)
         hidden = functional.dropout(functional.gelu(hidden), self.dropout, self.training)
-        output = self.output(hidden) + torch.einsum("bdjh,dho->bdjo", hidden, self.channel_weight)
+        output: Tensor = self.output(hidden) + torch.einsum("bdjh,dho->bdjo", hidden, self.channel_weight)
         return output.mT
 
     def similar_values(self, before: Tensor, ahead: Tensor, past: Tensor) -> Tensor:
