@@ -61,6 +61,7 @@ FAMILIES = {
     "attention": "adapts.adapters.attention:CrossChannelAttention",
     "autoencoder": "adapts.adapters.autoencoder:Autoencoder",
     "bayesian": "adapts.adapters.bayesian:Bayesian",
+    "context": "adapts.adapters.context_linear:ContextLinear",
     "dropout": "adapts.adapters.dropout:Dropout",
     "ensemble": "adapts.adapters.ensemble:Ensemble",
     "flow": "adapts.adapters.flow:Flow",
