@@ -78,7 +78,7 @@ class Adapter(Estimator):
 
     Arguments:
         family: The name of a preset or family, such as `"residual"`; a family, such as `Linear(latent_channels=4)`; or
-            the Path of your own preset.
+            the Path of your own preset. `"auto"` averages several (`adapts.adapters.Portfolio`).
         foundation_model: The name of a bundled model, a local folder, a hub id, or a live pipeline or module.
         prediction_length: The number of steps to forecast, :math:`H`.
         context_length: The number of context steps of a forecast, :math:`L`; if None, that of the foundation model, at
@@ -133,7 +133,7 @@ class Adapter(Estimator):
     @_by_name
     def __init__(
         self,
-        family: str | Path | AdapterModule = "residual",
+        family: str | Path | AdapterModule = "auto",
         *,
         foundation_model: Any = "bolt-nano",
         prediction_length: int,

@@ -90,7 +90,7 @@ def _check_trainer_options(options: object) -> None:
 class Options:
     r"""The options of `Adapter`; its docstring describes them in full."""
 
-    family: Any = option(MODEL, "The preset of the adapter: see `adapts list families`.", default="residual")
+    family: Any = option(MODEL, "The preset of the adapter: see `adapts list families`.", default="auto")
     foundation_model: Any = option(
         MODEL, "A bundled name, a folder or a hub id: see `adapts list models`.", default="bolt-nano"
     )

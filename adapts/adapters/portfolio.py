@@ -20,7 +20,7 @@ from .capabilities import Capabilities
 MOST_MEMBERS = 16
 
 
-@register("portfolio")
+@register("auto")
 class Portfolio(AdapterModule):
     r"""Averages the quantile functions of several adapters and of the frozen model.
 

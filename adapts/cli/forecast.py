@@ -87,7 +87,7 @@ def forecast(
     zero_shot: Annotated[
         bool, typer.Option("--zero-shot", help="Forecast with the frozen model alone, without a fit or scores.")
     ] = False,
-    family: Annotated[str, typer.Option(**o.FAMILY)] = "residual",
+    family: Annotated[str, typer.Option(**o.FAMILY)] = "auto",
     recipe: Annotated[Path | None, typer.Option(help="The file of a custom recipe (YAML).", **o.RECIPE)] = None,
     option: o.Option = None,
     foundation_model: o.FoundationModel = "bolt-nano",

@@ -23,7 +23,7 @@ from benchmarks.provenance import named, provenance
 
 HERE = Path(__file__).parent
 SEEDS = (0, 1, 2)
-MODELS = ("identity", "residual", "attention", "portfolio")
+MODELS = ("identity", "residual", "attention", "auto")
 BASELINES = ("frozen model", "last value", "seasonal naive", "nlinear")
 
 
@@ -69,7 +69,7 @@ def score(name: str, model: str, seed: int) -> pd.DataFrame:
     adapter = Adapter(
         model, prediction_length=setting.prediction_length, context_length=setting.context_length,
         support={channel: bounds for channel, bounds in dataset.support.items() if channel in panel.targets} or None,
-        seed=seed, trainer_options={"enable_progress_bar": False} if model in ("attention", "portfolio") else None,
+        seed=seed, trainer_options={"enable_progress_bar": False} if model in ("attention", "auto") else None,
     )  # fmt: skip
     began: dict[str, float] = {}
     result = roll(

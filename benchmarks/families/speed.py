@@ -103,7 +103,7 @@ def peak(rows: np.ndarray, num_samples: int) -> float:
 
 
 def _peak(rows: np.ndarray, num_samples: int) -> float:
-    adapter = Adapter(prediction_length=24, context_length=CONTEXT, max_windows=100).fit(rows)
+    adapter = Adapter("residual", prediction_length=24, context_length=CONTEXT, max_windows=100).fit(rows)
     law = adapter.joint_distribution(batch(rows, 24))
     law.sample(10)
     before = memory.begin()

@@ -121,7 +121,7 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         self,
         prediction_length: int,
         context_length: int | None = None,
-        family: str | Path = "residual",
+        family: str | Path = "auto",
         family_options: dict[str, Any] | None = None,
         foundation_model: Any = "bolt-nano",
         objective: str | None = None,
