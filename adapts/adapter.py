@@ -113,8 +113,10 @@ class Adapter(Estimator):
             "confirmation"). With borders (see `fit`), the last three divide the validation rows in their ratios. A
             fraction of 0 leaves out the stages that need that split: without validation rows there is no gate (the
             adapter is used only with `gate=False`) and no early stopping.
-        max_windows: The maximum number of train windows, evenly spaced; half as many for each other split. Fewer if
-            the forecasts of a split would take more than 256 MB.
+        max_windows: The maximum number of train windows, evenly spaced; half as many for each other split, at most 500
+            by default. If None, 1000 to 4000: more for few channels and short contexts, and below 1000 only beyond some
+            hundred channels (see `adapts.fitting.context.window_limits`). Fewer if the forecasts of a split would take
+            more than 256 MB.
         seed: The seed of all random numbers.
         batch_size: The number of windows per training step, and in decoding.
         device: The device of the foundation model: `"auto"`, `"cpu"`, `"cuda"`, ...
@@ -148,7 +150,7 @@ class Adapter(Estimator):
         support: tuple[float, float] | Mapping[str, tuple[float, float]] | None = None,
         posterior_draws: int = 20,
         splits: tuple[float, float, float, float] = FRACTIONS,
-        max_windows: int = 1000,
+        max_windows: int | None = None,
         seed: int = 0,
         batch_size: int = 64,
         device: str = "auto",

@@ -14,6 +14,7 @@ from adapts.data.panel import Panel
 from adapts.data.splits import Split, split_panel
 from adapts.data.times import Times
 from adapts.data.windows import Windows, last_windows, split_windows
+from adapts.fitting.context import window_limits
 
 NAMES = ["train", "validation", "calibration", "confirmation"]
 L, H = 12, 4
@@ -303,3 +304,23 @@ class TestTimes:
         assert len(set(Times.of_panels(bare).step)) == 1
         with pytest.raises(ValueError, match="all have dates, or none"):
             Times.of_panels([windows[0], bare[0]])
+
+
+@pytest.mark.parametrize(("channels", "context_length", "prediction_length", "expected"), [
+    (2, 336, 24, (4000, 500)),  # few channels
+    (12, 168, 24, (1432, 500)),
+    (7, 504, 96, (1000, 500)),
+    (120, 144, 12, (1000, 500)),
+    (1000, 96, 24, (107, 54)),  # many
+    (10**5, 96, 24, (50, 25)),
+])  # fmt: skip
+def test_by_default_windows_are_fewer_the_larger_they_are(
+    channels: int, context_length: int, prediction_length: int, expected: tuple[int, int]
+) -> None:
+    assert window_limits(None, channels, context_length, prediction_length, 9) == expected
+
+
+def test_the_number_given_is_the_limit_within_the_memory() -> None:
+    assert window_limits(5000, 7, 504, 96, 9) == (5000, 2500)
+    assert window_limits(1, 7, 504, 96, 9) == (1, 1)
+    assert window_limits(5000, 1000, 96, 24, 9)[0] == 2**26 // (1000 * 24 * 9)

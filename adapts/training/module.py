@@ -101,7 +101,10 @@ class AdapterTraining(pl.LightningModule):
     def on_train_start(self) -> None:
         averaging = self.adapter.optimisation.averaging
         self._update_average = get_ema_multi_avg_fn(averaging) if averaging else None
-        self._averaged = [] if self.average is None else list(self.average.parameters()), list(self.adapter.parameters())
+        self._averaged = (
+            [] if self.average is None else list(self.average.parameters()),
+            list(self.adapter.parameters()),
+        )
 
     def on_train_batch_end(self, *_: Any) -> None:
         if self._update_average is not None:
