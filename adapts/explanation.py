@@ -141,7 +141,7 @@ class Explanation:
         axes = figure.subplots()
         axes.set_facecolor("#dddddd")
         top = max(NOTABLE, np.nanmax([0.0, *table.max()]))
-        image = axes.imshow(table.to_numpy(float), cmap="Blues", vmin=0.0, vmax=top)
+        image = axes.imshow(table.to_numpy(float), cmap="Blues", vmin=0.0, vmax=top, aspect="auto")
         axes.set_xticks(range(columns), table.columns, rotation=45, ha="right", fontsize=8, parse_math=False)
         axes.set_yticks(range(rows), table.index, fontsize=8, parse_math=False)
         axes.set(xlabel="source left out", ylabel="channel")
