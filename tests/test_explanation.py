@@ -219,7 +219,8 @@ def test_a_fit_on_all_rows_needs_series() -> None:
 
 
 def state_of(past: torch.Tensor, horizon: int = 6) -> State:
-    quantiles = past[:, -1:, :, None].nan_to_num(0.0) + torch.tensor([-1.0, 0.0, 1.0]).expand(len(past), horizon, past.shape[-1], 3)
+    last, shape = past[:, -1:, :, None].nan_to_num(0.0), (len(past), horizon, past.shape[-1], 3)
+    quantiles = last + torch.tensor([-1.0, 0.0, 1.0]).expand(shape)
     location = torch.zeros(len(past), 1, past.shape[-1])
     return State(past, location, torch.ones_like(location), forecast=quantiles[..., 1], quantiles=quantiles)
 
