@@ -273,13 +273,36 @@ def test_shares_of_the_attainable_gain() -> None:
     assert f"| river | 4000 | {last} | 80 % | 80 % |" in table.leads(frame)
 
 
-def test_the_page_of_the_docs_has_a_place_for_each_table(scores: pd.DataFrame) -> None:
-    text = (pages.ROOT / "docs" / "coupled.md").read_text()
+def test_each_number_of_windows_has_its_gain_and_its_seconds() -> None:
+    lines = []
+    for count, crps in ((250, 0.5), (1000, 0.4)):
+        lines += rows_of("los_loop", 0, "identity", 0.5, max_windows=count)
+        lines += rows_of("los_loop", 0, "residual", crps - 0.1, max_windows=count)
+    text = table.by_max_windows(pd.DataFrame(lines))
+    assert "| data | family | 250 | 1000 |" in text
+    assert "| los_loop | residual | 0.800 / 12 s | 0.600 / 12 s |" in text
+
+
+def frames(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    r"""A file of each part of the tables."""
     lines = []
     for model, crps in (("identity", 0.6), (run.MODELS[-1], 0.5), ("oracle", 0.4)):
         for block in ("all", "1-6"):
             lines += rows_of("river", 0, model, crps, rows=300, lead_block=block)
-    frame = pd.DataFrame(lines).query("metric == 'crps'")
-    for name in table.documentation(scores, frame):
+    options = rows_of("los_loop", 0, run.MODELS[-1], 0.5, options="default", chosen="{}")
+    return {
+        "scores": scores,
+        "simulated": pd.DataFrame(lines).query("metric == 'crps'"),
+        "max_windows": scores.query("seed == 0").assign(max_windows=500),
+        "tuned": pd.DataFrame(options),
+    }
+
+
+def test_the_page_of_the_docs_has_a_place_for_each_table(scores: pd.DataFrame) -> None:
+    text = (pages.ROOT / "docs" / "coupled.md").read_text()
+    names = [name for part, frame in frames(scores).items() for name in table.PARTS[part](frame)]
+    assert len(names) == len(set(names))
+    for name in names:
         assert text.count(f"<!-- {name}: made by benchmarks/coupled/table.py -->\n") == 1
         assert text.count(f"\n<!-- /{name} -->") == 1
+    assert sorted(re.findall(r"<!-- (\w+): made by", text)) == sorted(names)

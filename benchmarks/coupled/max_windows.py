@@ -4,9 +4,9 @@ r"""Gain and time of a fit as functions of the option `max_windows`, and a searc
     python -m benchmarks.coupled.max_windows curve beijing_pm25    # a part
     python -m benchmarks.coupled.max_windows tune --trials 20
 
-The protocol is that of `benchmarks.coupled.run`. `max_windows` counts the calibration of `identity` too, so that each
-number of windows has its own `identity` to compare with. `tune` refuses `max_windows`, which changes the windows that
-it compares trials on, hence the curve. It searches the members of the last model and their options, on the rows before
+The protocol is that of `benchmarks.coupled.run`. `max_windows` also bounds the windows that `identity` is calibrated
+on, so `identity` is fitted for each number too. `tune` refuses `max_windows`, which changes the windows that it
+compares trials on, hence the curve. It searches the members of the last model and their options, on the rows before
 the test rows; what it finds is then scored on the test rows. Its trials are kept in a folder beside the output.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from adapts import Adapter, tune
-from benchmarks.coupled.run import MODELS, SETTINGS, resumed, score, series, trainer_options
+from benchmarks.coupled.run import MODELS, SETTINGS, TRAINER, resumed, score, series
 
 HERE = Path(__file__).parent
 SETS = ("los_loop", "beijing_pm25")
@@ -63,7 +63,7 @@ def searched(data: str, model: str, trials: int, folder: Path, space: dict[str, 
     support = {channel: bounds for channel, bounds in dataset.support.items() if channel in panel.targets}
     adapter = Adapter(
         model, prediction_length=setting.prediction_length, context_length=setting.context_length,
-        support=support or None, seed=SEED, trainer_options=trainer_options(model),
+        support=support or None, seed=SEED, trainer_options=TRAINER,
     )  # fmt: skip
     found = tune(
         adapter, replace(dataset, panel=before, borders=None, end=None), space, trials,

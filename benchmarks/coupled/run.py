@@ -24,7 +24,6 @@ from adapts.data.cards import Dataset, read
 from adapts.data.panel import Panel
 from adapts.data.windows import Windows
 from adapts.evaluation.backtest import Backtest, roll
-from adapts.presets import is_trained
 from adapts.statistics.bootstrap import block_scheme, student_t_quantile
 from benchmarks.provenance import named, provenance
 
@@ -32,6 +31,7 @@ HERE = Path(__file__).parent
 SEEDS = (0, 1, 2)
 MODELS = ("identity", "residual", "attention", "portfolio")
 BASELINES = ("frozen model", "last value", "seasonal naive", "nlinear")
+TRAINER = {"enable_progress_bar": False}
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,6 @@ def series(name: str) -> tuple[Panel, Dataset, int]:
     origins = (end - first - setting.prediction_length) // setting.stride + 1
     stop = first + (origins - 1) * setting.stride + setting.prediction_length
     return panel.rows(stop), dataset, origins
-
-
-def trainer_options(model: str) -> dict[str, Any] | None:
-    r"""No progress bar for what is trained by gradient; options of a trainer are refused for what is not."""
-    family = Adapter(model, prediction_length=1).family
-    return {"enable_progress_bar": False} if is_trained(family) else None
 
 
 def coverage_interval(inside: Tensor, windows: Windows, level: float = 0.9) -> tuple[float, float]:
@@ -115,7 +109,7 @@ def measure(
     adapter = Adapter(
         model, prediction_length=setting.prediction_length, context_length=setting.context_length,
         support={channel: bounds for channel, bounds in support.items() if channel in targets} or None,
-        seed=seed, trainer_options=trainer_options(model),
+        seed=seed, trainer_options=TRAINER,
     ).set_params(**options)  # fmt: skip
     began: dict[str, float] = {}
     result = roll(

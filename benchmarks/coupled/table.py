@@ -1,7 +1,7 @@
 r"""Writes the tables of docs/coupled.md, and the README's table and first claim, from this folder's CSV files.
 
-    python -m benchmarks.coupled.table             # docs/coupled.md
-    python -m benchmarks.coupled.table --readme    # README.md too
+    python -m benchmarks.coupled.table                      # docs/coupled.md
+    python -m benchmarks.coupled.table scores --readme      # its tables from scores.csv alone, and README.md
 
 No figure is typed by hand. Scores are relative to `identity`, the frozen model with the same calibration, by seed.
 """
@@ -166,6 +166,38 @@ def leads(simulated: pd.DataFrame) -> str:
     return grid(["process", "rows", "forecast", *(f"leads {block}" for block in scores["lead_block"].unique())], rows)
 
 
+# ---------------------------------------------------------------------------------------------------- options
+
+
+def by_max_windows(curve: pd.DataFrame) -> str:
+    r"""CRPS over that of `identity` with its smallest number of windows, and seconds of a fit, by `max_windows`."""
+    own = curve[curve["metric"] == "crps"]
+    counts = sorted(own["max_windows"].unique())
+    rows = []
+    for name in sets(curve):
+        of_set = own[own["data"] == name].set_index(["model", "max_windows"])
+        for model in MODELS:
+            cells = []
+            for count in counts:
+                if (model, count) not in of_set.index or (BASE, counts[0]) not in of_set.index:
+                    cells.append("")
+                    continue
+                ratio = of_set.loc[(model, count), "value"] / of_set.loc[(BASE, counts[0]), "value"]
+                cells.append(f"{number(ratio)} / {number(of_set.loc[(model, count), 'fit_seconds'], 0)} s")
+            if any(cells):
+                rows.append([name, model, *cells])
+    return grid(["data", "family", *(str(count) for count in counts)], rows)
+
+
+def tuned(found: pd.DataFrame) -> str:
+    r"""CRPS on the test rows of default and tuned options."""
+    rows = []
+    for _, run in found[found["metric"] == "crps"].iterrows():
+        cells = [run["data"], run["options"], f"`{run['chosen']}`", number(run["value"]), number(run["fit_seconds"], 0)]
+        rows.append(cells)
+    return grid(["data", "options", "chosen", "CRPS", "fit, s"], rows)
+
+
 # ---------------------------------------------------------------------------------------------------- pages
 
 
@@ -200,26 +232,40 @@ def readme(scores: pd.DataFrame) -> dict[str, str]:
     return {"claim": claim(scores), "coupled": f"{crps(scores)}\n\n{about(scores)}"}
 
 
-def documentation(scores: pd.DataFrame, simulated: pd.DataFrame) -> dict[str, str]:
-    r"""The blocks of docs/coupled.md by name."""
+def of_scores(scores: pd.DataFrame) -> dict[str, str]:
     return {
         "crps": f"{crps(scores)}\n\n{about(scores)}",
         "calibration": calibration(scores),
         "joint": joint(scores),
         "seconds": seconds(scores),
-        "simulated": f"{known(simulated)}\n\n{about(simulated)}",
-        "leads": leads(simulated),
     }
+
+
+def of_simulated(simulated: pd.DataFrame) -> dict[str, str]:
+    return {"simulated": f"{known(simulated)}\n\n{about(simulated)}", "leads": leads(simulated)}
+
+
+def of_max_windows(curve: pd.DataFrame) -> dict[str, str]:
+    return {"max_windows": f"{by_max_windows(curve)}\n\n{about(curve)}"}
+
+
+def of_tuned(found: pd.DataFrame) -> dict[str, str]:
+    return {"tuned": f"{tuned(found)}\n\n{about(found)}"}
+
+
+#: The blocks of docs/coupled.md that each CSV file gives.
+PARTS = {"scores": of_scores, "simulated": of_simulated, "max_windows": of_max_windows, "tuned": of_tuned}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"CSV files: {', '.join(PARTS)}")
     parser.add_argument("--readme", action="store_true", help="write README.md too")
     options = parser.parse_args()
-    scores, simulated = (pd.read_csv(HERE / name) for name in ("scores.csv", "simulated.csv"))
-    pages.write("docs/coupled.md", __file__, documentation(scores, simulated))
+    for part in options.parts:
+        pages.write("docs/coupled.md", __file__, PARTS[part](pd.read_csv(HERE / f"{part}.csv")))
     if options.readme:
-        pages.write("README.md", __file__, readme(scores))
+        pages.write("README.md", __file__, readme(pd.read_csv(HERE / "scores.csv")))
 
 
 if __name__ == "__main__":
