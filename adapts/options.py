@@ -90,7 +90,7 @@ def _check_trainer_options(options: object) -> None:
 class Options:
     r"""The options of `Adapter`; its docstring describes them in full."""
 
-    family: Any = option(MODEL, "The preset of the adapter: see `adapts list families`.", default="residual")
+    family: Any = option(MODEL, "The preset of the adapter: see `adapts list families`.", default="auto")
     foundation_model: Any = option(
         MODEL, "A bundled name, a folder or a hub id: see `adapts list models`.", default="bolt-nano"
     )
@@ -145,8 +145,9 @@ class Options:
         default=FRACTIONS, check=lambda value: read_fractions("Adapter expects splits", value),
         unsearched=_OTHER_QUESTION,
     )  # fmt: skip
-    max_windows: int = option(
-        MODEL, "The maximum number of train windows.", default=1000, check=_integer("max_windows"),
+    max_windows: int | None = option(
+        MODEL, "The maximum number of train windows; 1000 to 4000 by size if None.", default=None,
+        check=_integer("max_windows", none=True),
         unsearched=_OTHER_QUESTION,
     )  # fmt: skip
     seed: int = option(

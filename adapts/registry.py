@@ -59,14 +59,15 @@ class ScoreEntry:
 #: Families of adapters: the class of each, as "module:class", by the name that `adapts.adapters.register` gives it.
 FAMILIES = {
     "attention": "adapts.adapters.attention:CrossChannelAttention",
+    "auto": "adapts.adapters.portfolio:Portfolio",
     "autoencoder": "adapts.adapters.autoencoder:Autoencoder",
     "bayesian": "adapts.adapters.bayesian:Bayesian",
+    "context": "adapts.adapters.context_linear:ContextLinear",
     "dropout": "adapts.adapters.dropout:Dropout",
     "ensemble": "adapts.adapters.ensemble:Ensemble",
     "flow": "adapts.adapters.flow:Flow",
     "identity": "adapts.adapters.identity:Identity",
     "linear": "adapts.adapters.linear:Linear",
-    "portfolio": "adapts.adapters.portfolio:Portfolio",
     "projection": "adapts.adapters.projection:Projection",
     "residual": "adapts.adapters.residual:Residual",
     "vae": "adapts.adapters.vae:VAE",

@@ -16,6 +16,8 @@ def run(*arguments):
 def forecast(data, output, *options, horizon=H):
     r"""Runs the main job with a context short enough to be quick."""
     quick = ["--prediction-length", horizon, "--context-length", 48]
+    if not {"--family", "--recipe"} & set(options):
+        quick += ["--family", "residual"]
     return run("forecast", data, "--output", output, *quick, *options)
 
 

@@ -76,10 +76,10 @@ def test_pictures(finished):
         assert (output / name).read_bytes().startswith(b"\x89PNG") and (output / name).stat().st_size > 15_000
 
 
-def test_the_usual_baselines_unless_told(folder):
+def test_the_default_family_and_the_usual_baselines_unless_told(folder):
     result = backtest(folder, "--windows", 2, "--quiet")
     _, *rows = result.stdout.splitlines()
-    assert [row[:14].strip() for row in rows] == ["residual", "frozen model", "last value", "seasonal naive"]
+    assert [row[:14].strip() for row in rows] == ["auto", "frozen model", "last value", "seasonal naive"]
 
 
 def test_without_an_output_nothing_is_written(folder, tmp_path, monkeypatch):

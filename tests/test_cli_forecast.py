@@ -332,6 +332,6 @@ class TestCovariates:
     def test_a_backtest(self, files):
         roles = ["--columns", "a,b", "--known-covariates", "plan", "--past-covariates", "c"]
         length = ["--prediction-length", H, "--context-length", 48, "--windows", 4]
-        result = run("backtest", files / "all.csv", *length, *roles, "--json")
+        result = run("backtest", files / "all.csv", *length, *roles, "--family", "residual", "--json")
         assert result.exit_code == 0, result.stderr
         assert set(json.loads(result.stdout)["scores"]["residual"]) == {"all", "a", "b"}

@@ -128,7 +128,9 @@ def test_the_effect_of_a_binary_covariate_on_a_walk_is_found() -> None:
     action = generator.binomial(1, 0.2, 900).astype(float)
     values = {"y": 4 * action + 0.4 * generator.standard_normal(900).cumsum(), "action": action}
     series = pd.DataFrame(values, pd.date_range("2024-01-01", periods=900, freq="h"))
-    fitted = Adapter(prediction_length=H, recalibration="none", copula="independent")  # its medians of binaries are 0
+    fitted = Adapter(
+        "residual", prediction_length=H, recalibration="none", copula="independent"
+    )  # its medians of binaries are 0
     fitted.fit(series, target="y", known_covariates="action")
     ahead = pd.DataFrame({"action": np.ones(H)}, pd.date_range(series.index[-1], periods=H + 1, freq="h")[1:])
     effect = fitted.predict(future=ahead).mean - fitted.predict(future=0 * ahead).mean

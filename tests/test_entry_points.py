@@ -142,7 +142,9 @@ def test_the_examples_of_the_documentation_run(tmp_path: Path, monkeypatch: pyte
     names: dict[str, Any] = {}
     exec(first, names)
     quick: dict[str, Any] = {"copula": "independent", "recalibration": "none", "gate": False, "max_windows": 50}
-    names["adapter"] = Adapter(foundation_model=SeasonalModel(24, 24), prediction_length=24, context_length=48, **quick)
+    names["adapter"] = Adapter(
+        "residual", foundation_model=SeasonalModel(24, 24), prediction_length=24, context_length=48, **quick
+    )
     assert len(blocks) >= 17
     for block in blocks:
         names.update(dict.fromkeys(("forecast", "north", "south", "first", "second")))
@@ -158,7 +160,7 @@ def test_many_items_of_unequal_length_are_forecast_each_from_its_own_end() -> No
     ends = {"long": 336, "short": 100, "late": 336, "tiny": 3}
     begins = dict.fromkeys(ends, 0) | {"late": 300}
     items = pd.concat([whole[begins[n] : ends[n]].reset_index().assign(unique_id=n) for n in ends])
-    adapter = Adapter(foundation_model=SeasonalModel(24, 6), prediction_length=6, context_length=48)
+    adapter = Adapter("residual", foundation_model=SeasonalModel(24, 6), prediction_length=6, context_length=48)
     fitted = adapter.fit(items).predict(num_samples=5)
     again = adapter.predict(items.sample(frac=1, random_state=0), num_samples=5, regularise=True)
     for name, forecast in zip(ends, fitted, strict=True):

@@ -67,6 +67,7 @@ def long() -> pd.DataFrame:
 def make(**options: Any) -> AdapterEstimator:
     return AdapterEstimator(
         **{"prediction_length": H, "context_length": 48, "foundation_model": SeasonalModel(), "num_samples": 60}
+        | {"family": "residual"}
         | options
     )
 
@@ -321,7 +322,7 @@ def test_items_unseen_in_training_short_ones_and_missing_cells(predictor: Adapte
 
 
 def test_an_adapter_fitted_elsewhere_takes_channels_by_position() -> None:
-    adapter = Adapter(prediction_length=H, context_length=48, foundation_model=SeasonalModel()).fit(frame())
+    adapter = Adapter("residual", prediction_length=H, context_length=48, foundation_model=SeasonalModel()).fit(frame())
     (forecast,) = AdapterPredictor(adapter).predict([entries(1)[0] | {"item_id": "0"}])
     np.testing.assert_array_equal(forecast.samples, adapter.predict().samples)
 
@@ -336,7 +337,7 @@ def test_an_adapter_fitted_elsewhere_takes_channels_by_position() -> None:
     ],
 )
 def test_an_adapter_fitted_elsewhere_takes_the_periods_of_its_dates(dates: Any, start: pd.Period) -> None:
-    adapter = Adapter(prediction_length=H, context_length=48, foundation_model=SeasonalModel())
+    adapter = Adapter("residual", prediction_length=H, context_length=48, foundation_model=SeasonalModel())
     adapter.fit(rows() if dates is None else frame().set_axis(dates))
     (forecast,) = AdapterPredictor(adapter).predict([{"start": start, "target": rows().T, "item_id": "0"}])
     np.testing.assert_array_equal(forecast.samples, adapter.predict().samples)
@@ -420,7 +421,7 @@ def test_validation_data_become_the_validation_rows(form: str) -> None:
     training = [entry | {"target": entry["target"][:, :180]} for entry in whole]
     later = [entry | {"start": entry["start"] + 180, "target": entry["target"][:, 180:]} for entry in whole]
     trained = make().train(training, whole if form == "longer" else later)
-    adapter = Adapter(prediction_length=H, context_length=48, foundation_model=SeasonalModel())
+    adapter = Adapter("residual", prediction_length=H, context_length=48, foundation_model=SeasonalModel())
     adapter.fit(whole, borders=(180, 240))
     assert trained.adapter.summary().to_dict() == adapter.summary().to_dict()
     spans = trained.adapter.summary().spans
@@ -492,7 +493,7 @@ def with_features() -> AdapterPredictor:
 
 @pytest.mark.parametrize("calendar", [False, True])
 def test_covariates_through_both_doors_give_the_same_bits(calendar: bool, tmp_path: Path) -> None:
-    adapter = Adapter(prediction_length=H, context_length=48, foundation_model=SeasonalModel())
+    adapter = Adapter("residual", prediction_length=H, context_length=48, foundation_model=SeasonalModel())
     adapter.fit(before_end(driven_frame()), calendar=calendar, **ROLES)
     predictor = make(**FEATURES, calendar=calendar).train(driven_dataset())
     assert predictor.adapter.summary().to_dict() == adapter.summary().to_dict()

@@ -43,7 +43,7 @@ def plain(rows: int = 300, seed: int = 0) -> pd.DataFrame:
 
 def adapter(**options: object) -> Adapter:
     options = {"foundation_model": SeasonalModel(), "max_windows": 60, **options}
-    return Adapter(prediction_length=H, **options)
+    return Adapter("residual", prediction_length=H, **options)
 
 
 def grouped(**options: object) -> GroupedAdapter:
@@ -144,7 +144,9 @@ def test_dates_are_read_in_one_order_in_all_groups() -> None:
         "timestamp": [*dates[:11].strftime("%d/%m/%Y"), *dates.strftime("%d/%m/%Y")], "x": np.arange(51.0),
     })  # fmt: skip
     early, late = (
-        GroupedAdapter(Adapter(prediction_length=2, foundation_model=SeasonalModel()), "region").fit(frame).predict()
+        GroupedAdapter(Adapter("residual", prediction_length=2, foundation_model=SeasonalModel()), "region")
+        .fit(frame)
+        .predict()
     )
     assert early.index[0] == dates[11]
     assert late.index[0] == dates[-1] + pd.Timedelta(days=1)

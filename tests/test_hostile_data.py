@@ -115,7 +115,7 @@ def test_an_update_fills_no_gap_that_is_long_beside_the_new_rows() -> None:
 def test_a_later_stray_date_is_refused_at_the_fitted_frequency() -> None:
     index = pd.date_range("2024", periods=120, freq="s")
     series = pd.DataFrame({"a": np.random.default_rng(0).normal(size=120)}, index=index)
-    adapter = Adapter(prediction_length=2, context_length=16, max_windows=10).fit(series)
+    adapter = Adapter("residual", prediction_length=2, context_length=16, max_windows=10).fit(series)
     stray = series.rename({index[-1]: pd.Timestamp("2200-01-01")})
     with pytest.raises(ValueError, match="no regular frequency fits the dates .* to 2200-01-01"):
         adapter.predict(stray)
@@ -238,7 +238,7 @@ def test_a_frequency_may_be_an_offset(frequency: Any) -> None:
 
 
 def test_options_of_the_adapter_are_checked_likewise() -> None:
-    adapter = Adapter(prediction_length=1)
+    adapter = Adapter("residual", prediction_length=1)
     for options in (
         {"regularise": 5},
         {"frequency": []},

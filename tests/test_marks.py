@@ -82,7 +82,7 @@ def test_a_fit_is_that_of_missing_values(frame: pd.DataFrame) -> None:
     filled, missing = frame[-350:].copy(), frame[-350:].copy()
     filled.iloc[[30, 200, 345], [0]] = -1e25
     missing.iloc[[30, 200, 345], [0]] = np.nan
-    options = {"prediction_length": 6, "max_windows": 50, "context_length": 48}
+    options = {"family": "residual", "prediction_length": 6, "max_windows": 50, "context_length": 48}
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         of_filled = Adapter(**options).fit(filled)

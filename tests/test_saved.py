@@ -401,7 +401,7 @@ def test_an_unpickled_adapter_takes_a_model_that_is_named(checkpoint: Path, tmp_
 
 
 def test_an_unpickled_grouped_adapter_takes_a_model_that_is_named(checkpoint: Path, tmp_path: Path) -> None:
-    one = Adapter(foundation_model=str(checkpoint), prediction_length=H, context_length=24, max_windows=40)
+    one = Adapter("residual", foundation_model=str(checkpoint), prediction_length=H, context_length=24, max_windows=40)
     grouped = GroupedAdapter(one, "region").fit(series(2), item_column="item_id")
     forecasts = [forecast.samples for forecast in grouped.predict()]
     packed = pickle.dumps(grouped)
@@ -427,7 +427,7 @@ def test_a_pickle_is_checked_as_a_file_is() -> None:
 
 @pytest.fixture(scope="module")
 def groups(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    one = Adapter(foundation_model=SeasonalModel(), prediction_length=H, context_length=24, max_windows=40)
+    one = Adapter("residual", foundation_model=SeasonalModel(), prediction_length=H, context_length=24, max_windows=40)
     folder = tmp_path_factory.mktemp("groups") / "run"
     GroupedAdapter(one, "region").fit(series(2), item_column="item_id").save(folder)
     return folder

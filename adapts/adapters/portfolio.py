@@ -20,7 +20,7 @@ from .capabilities import Capabilities
 MOST_MEMBERS = 16
 
 
-@register("portfolio")
+@register("auto")
 class Portfolio(AdapterModule):
     r"""Averages the quantile functions of several adapters and of the frozen model.
 
@@ -51,7 +51,7 @@ class Portfolio(AdapterModule):
         torch.Size([1, 32, 96, 7])
     """
 
-    members: Sequence[str] = ("residual", "attention", "attention")
+    members: Sequence[str] = ("residual", "context", "attention", "attention")
     member_options: Mapping[str, Any] = {}
 
     stack: nn.ModuleList

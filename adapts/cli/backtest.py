@@ -77,7 +77,7 @@ def backtest(
         ),
     ] = None,
     refit: Annotated[bool, typer.Option("--refit", help="Refit before each origin.")] = False,
-    family: Annotated[list[str] | None, typer.Option(show_default="residual", **o.FAMILY)] = None,
+    family: Annotated[list[str] | None, typer.Option(show_default="auto", **o.FAMILY)] = None,
     recipe: Annotated[list[Path] | None, typer.Option(help="The file of a custom recipe (YAML).", **o.RECIPE)] = None,
     option: o.Option = None,
     foundation_model: o.FoundationModel = "bolt-nano",
@@ -88,7 +88,7 @@ def backtest(
     posterior_draws: o.PosteriorDraws = 20,
     probe_head: o.ProbeHead = None,
     splits: o.Splits = FRACTIONS,
-    max_windows: o.MaxWindows = 1000,
+    max_windows: o.MaxWindows = None,
     columns: o.Columns = None,
     past_covariates: o.PastCovariates = None,
     known_covariates: o.KnownCovariates = None,
@@ -141,7 +141,7 @@ def backtest(
     arguments = o.arguments_of(context)
     with Progress(None, shown=not (quiet or verbose)) as progress, without_fit_warnings():
         content, table, summary = _score(
-            arguments, recipes or {"residual": "residual"}, output, checkpoint_dir, progress, overwrite=overwrite
+            arguments, recipes or {"auto": "auto"}, output, checkpoint_dir, progress, overwrite=overwrite
         )
     paths = [] if output is None else [output / name for name in WRITTEN]
     lines = [table] if quiet else [table, summary, *([f"Written: {', '.join(map(str, paths))}"] if paths else [])]

@@ -87,7 +87,7 @@ def forecast(
     zero_shot: Annotated[
         bool, typer.Option("--zero-shot", help="Forecast with the frozen model alone, without a fit or scores.")
     ] = False,
-    family: Annotated[str, typer.Option(**o.FAMILY)] = "residual",
+    family: Annotated[str, typer.Option(**o.FAMILY)] = "auto",
     recipe: Annotated[Path | None, typer.Option(help="The file of a custom recipe (YAML).", **o.RECIPE)] = None,
     option: o.Option = None,
     foundation_model: o.FoundationModel = "bolt-nano",
@@ -98,7 +98,7 @@ def forecast(
     posterior_draws: o.PosteriorDraws = 20,
     probe_head: o.ProbeHead = None,
     splits: o.Splits = FRACTIONS,
-    max_windows: o.MaxWindows = 1000,
+    max_windows: o.MaxWindows = None,
     columns: o.Columns = None,
     past_covariates: o.PastCovariates = None,
     known_covariates: o.KnownCovariates = None,

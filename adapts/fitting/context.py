@@ -2,7 +2,7 @@ r"""The constant inputs of all stages of a fit: splits, windows, options."""
 
 from __future__ import annotations
 
-__all__ = ["FitContext", "FitOptions", "begin", "rows_of", "times_of", "units"]
+__all__ = ["FitContext", "FitOptions", "begin", "rows_of", "times_of", "units", "window_limits"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,6 +37,9 @@ from .fitted import Fitted
 
 #: The maximum size of the zero-shot forecasts of one split: 256 MB.
 MAX_NUMBERS = 2**26
+#: By default, the numbers in contexts and forecasts of train windows: as many as this within 1000 to 4000 windows, and
+#: at most the second. More windows are more accurate, and take longer.
+AMPLE, AMPLE_AT_MOST, WINDOWS = 6_600_000, 2**25, (1000, 4000)
 #: The number of windows per checkpoint of forecasts; at least one batch.
 CHUNK = 64
 #: The number of folds of the blocked cross-validation that selects the strengths of closed forms.
@@ -208,12 +211,17 @@ def begin(
         effect=KnownEffect.none(panel, train_rows) if known else None,
         known=KnownUnits.of(panel, train_rows) if module.known else None,
     )  # fmt: skip
-    size = prediction_length * seen.num_channels * len(model.quantile_levels)  # of one window's forecast
-    max_windows = min(settings["max_windows"], max(50, MAX_NUMBERS // size))
+    limits = window_limits(
+        settings["max_windows"],
+        seen.num_channels,
+        options.context_length,
+        prediction_length,
+        len(model.quantile_levels),
+    )
     windows = {  # only the targets determine whether a window is used
         name: replace(split_windows(
             targets, split, context_length=options.context_length, prediction_length=prediction_length,
-            max_windows=max_windows if name == "train" else (max_windows + 1) // 2,  # denser in shorter splits
+            max_windows=limits[0] if name == "train" else limits[1],
         ), panel=panel)
         for name, split in splits.items()
     }  # fmt: skip
@@ -231,14 +239,32 @@ def begin(
     return context, fitted
 
 
-def evenly_spaced(number: int, most: int) -> np.ndarray:
-    r"""Return evenly spaced indices of windows.
+def window_limits(
+    max_windows: int | None, channels: int, context_length: int, prediction_length: int, levels: int
+) -> tuple[int, int]:
+    r"""Return the maximum number of train windows, and of windows of each other split.
 
     Arguments:
-        number: The number of windows.
-        most: The maximum number of indices.
+        max_windows: The number that the caller gave. If None, it is between 1000 and 4000, such that contexts and
+            zero-shot forecasts of the train windows together hold some 6.6 million numbers. In any case they hold at
+            most 33.5 million, which matters beyond some hundred channels.
+        channels: The number of channels that the adapter sees.
+        context_length: The number of context steps :math:`L`.
+        prediction_length: The number of target steps :math:`H`.
+        levels: The number of quantile levels :math:`Q`.
+
+    Returns:
+        The two numbers. The zero-shot forecasts of a split take at most 256 MB, unless there are only 50 windows. Other
+        splits are shorter, so that half as many windows are denser there; by default at most 500.
     """
-    return np.linspace(0, number - 1, min(number, most)).round().astype(int)
+    forecast = prediction_length * channels * levels
+    most = max(50, MAX_NUMBERS // forecast)
+    if max_windows is not None:
+        train = min(max_windows, most)
+        return train, (train + 1) // 2
+    size = forecast + channels * context_length
+    train = min(max(WINDOWS[0], AMPLE // size), WINDOWS[1], max(50, AMPLE_AT_MOST // size), most)
+    return train, min((train + 1) // 2, WINDOWS[0] // 2)
 
 
 def times_of(windows: Sequence[Windows]) -> Times:

@@ -112,7 +112,7 @@ def scored(dataset: Dataset, roles: dict[str, object], recalibration: str) -> Ba
     panel = assign(Panel.of(dataset.panel, static=options.pop("static", ())), **options)
     support = {name: bounds for name, bounds in dataset.support.items() if name in panel.targets}
     dataset = Dataset(dataset.name, panel, dataset.borders, dataset.end, dataset.season_length, support)
-    adapter = Adapter(prediction_length=PREDICTION_LENGTH, recalibration=recalibration, seed=SEED)
+    adapter = Adapter("residual", prediction_length=PREDICTION_LENGTH, recalibration=recalibration, seed=SEED)
     return roll(adapter, dataset, stride=STRIDE, baselines=False, seed=SEED)
 
 

@@ -60,7 +60,7 @@ def together(forecasts: Iterable[SampleForecast], channels: int) -> Iterator[Sam
 
 
 def adapts(training: Entries, validation: Entries, data: Dataset, options: argparse.Namespace) -> Trained:
-    estimator = AdapterEstimator(prediction_length=options.horizon, num_samples=SAMPLES, seed=SEED)
+    estimator = AdapterEstimator(prediction_length=options.horizon, family="residual", num_samples=SAMPLES, seed=SEED)
     return estimator.train(training, validation_data=validation).predict
 
 

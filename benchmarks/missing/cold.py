@@ -29,7 +29,9 @@ def measure(name: str) -> list[dict[str, object]]:
     dataset = read(name)
     first, end = dataset.borders[1], dataset.end or dataset.panel.lengths[0]
     panel = dataset.panel.rows([end])
-    adapter = Adapter(prediction_length=PREDICTION_LENGTH, seed=SEED).fit(replace(dataset, panel=panel, end=None))
+    adapter = Adapter("residual", prediction_length=PREDICTION_LENGTH, seed=SEED).fit(
+        replace(dataset, panel=panel, end=None)
+    )
     stride = max(1, (end - first - PREDICTION_LENGTH) // ORIGINS)
     origins, (whole,) = np.arange(first, end - PREDICTION_LENGTH, stride), panel.items
     scale, found = torch.from_numpy(adapter.scale_), []

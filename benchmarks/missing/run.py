@@ -96,7 +96,7 @@ def measure(name: str) -> list[dict[str, object]]:
     first, end = dataset.borders[1], dataset.end or dataset.panel.lengths[0]
     panel = dataset.panel.rows([end])
     dataset = replace(dataset, panel=panel, end=None)
-    adapter = Adapter(prediction_length=PREDICTION_LENGTH, seed=SEED).fit(dataset)
+    adapter = Adapter("residual", prediction_length=PREDICTION_LENGTH, seed=SEED).fit(dataset)
     stride = max(1, (end - first - PREDICTION_LENGTH) // ORIGINS)
     windows = rolling_windows(panel, first, None, stride, adapter.context_length_, PREDICTION_LENGTH)
     truth, (rows, channels) = windows.future(torch.float64), panel.items[0].values.shape
@@ -105,7 +105,7 @@ def measure(name: str) -> list[dict[str, object]]:
              **provenance(panel, SEED)}  # fmt: skip
 
     holes = lacking(panel, np.random.default_rng(SEED).random((rows, channels)) < SHARE)
-    again = Adapter(prediction_length=PREDICTION_LENGTH, seed=SEED).fit(replace(dataset, panel=holes))
+    again = Adapter("residual", prediction_length=PREDICTION_LENGTH, seed=SEED).fit(replace(dataset, panel=holes))
     partly = scored(again, holes, windows, truth)
 
     each = [lacking(panel, np.arange(channels) == channel) for channel in range(channels)]

@@ -53,7 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     entries = simulated(options.items)
-    estimator = AdapterEstimator(PREDICTION_LENGTH, seed=SEED, num_samples=SAMPLES)
+    estimator = AdapterEstimator(PREDICTION_LENGTH, family="residual", seed=SEED, num_samples=SAMPLES)
     memory.begin()
     clocks = [(time.perf_counter(), time.process_time())]
     predictor = estimator.train(entries)

@@ -235,6 +235,7 @@ def _estimated(model: FoundationModel, chosen: dict[str, Any]) -> Any:
 
     entries = [{"start": pd.Period("2024-01-01", "D"), "target": _rows().T}]
     quick = {
+        "family": "residual",
         "prediction_length": 3,
         "context_length": 16,
         "max_windows": 12,
