@@ -172,6 +172,8 @@ def test_wrappers_hand_them_on(wrapper: str) -> None:
 def test_other_families_read_none() -> None:
     assert Residual().build(2, 3).known == 0
     assert Ensemble(member="residual").build(2, 3).known == 0
+    with pytest.raises(ValueError, match=r"Residual.build expects known to be .*, got -1"):
+        Residual().build(2, -1)
 
 
 # ---------------------------------------------------------------------- fits

@@ -265,6 +265,7 @@ class AdapterModule(nn.Module):
         """
         if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
             raise ValueError(f"{type(self).__name__}.build expects at least one channel, got {shown(channels)}")
+        checks.integer(f"{type(self).__name__}.build expects known", known, least=0)
         built = copy.deepcopy(self)
         built.known = known if self.capabilities.needs_known else 0
         require_size(built, built._count_weights(channels))
