@@ -293,9 +293,19 @@ def frames(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {
         "scores": scores,
         "simulated": pd.DataFrame(lines).query("metric == 'crps'"),
+        "ablations": scores[scores["model"].isin(["identity", run.MODELS[-1]])]
+        .query("seed == 0")
+        .assign(variant=lambda rows: rows["model"].replace(run.MODELS[-1], "attention")),
         "max_windows": scores.query("seed == 0").assign(max_windows=500),
         "tuned": pd.DataFrame(options),
     }
+
+
+def test_variants_are_relative_to_the_first_of_them(scores: pd.DataFrame) -> None:
+    found = frames(scores)["ablations"].query("data == 'los_loop'")
+    assert found["variant"].iloc[0] == "identity"
+    values = found[found["metric"] == "crps"].set_index("variant")["value"]
+    assert f"| attention | {values['attention'] / values['identity']:.3f} |" in table.ablations(found)
 
 
 def test_the_page_of_the_docs_has_a_place_for_each_table(scores: pd.DataFrame) -> None:

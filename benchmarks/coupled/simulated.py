@@ -77,7 +77,7 @@ def score(
 ) -> pd.DataFrame:
     r"""The scores of a model on one series; beside the first of the models, those of the oracle and the baselines."""
     test = (origins - 1) * setting.stride + setting.prediction_length
-    first = max(*ROWS, rows)  # the test rows do not depend on the number of rows to fit on
+    first = max(*ROWS, rows)  # up to 4,000 rows to fit on, the test rows are the same
     simulated = PROCESSES[data](first + test, seed)
     panel = Panel.of(simulated.values[first - rows :])
 

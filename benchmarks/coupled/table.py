@@ -198,6 +198,15 @@ def tuned(found: pd.DataFrame) -> str:
     return grid(["data", "options", "chosen", "CRPS", "fit, s"], rows)
 
 
+def ablations(found: pd.DataFrame) -> str:
+    r"""The CRPS of variants over that of `identity`, by data set."""
+    own = found[found["metric"] == "crps"]
+    values = own.pivot(index="variant", columns="data", values="value").loc[list(own["variant"].unique())]
+    names = sets(own)
+    ratios = values / values.loc[values.index[0]]
+    return grid(["variant", *names], [[name, *(number(x) for x in row[names])] for name, row in ratios.iterrows()])
+
+
 # ---------------------------------------------------------------------------------------------------- pages
 
 
@@ -253,8 +262,15 @@ def of_tuned(found: pd.DataFrame) -> dict[str, str]:
     return {"tuned": f"{tuned(found)}\n\n{about(found)}"}
 
 
+def of_ablations(found: pd.DataFrame) -> dict[str, str]:
+    return {"ablations": f"{ablations(found)}\n\n{about(found)}"}
+
+
 #: The blocks of docs/coupled.md that each CSV file gives.
-PARTS = {"scores": of_scores, "simulated": of_simulated, "max_windows": of_max_windows, "tuned": of_tuned}
+PARTS = {
+    "scores": of_scores, "simulated": of_simulated, "ablations": of_ablations, "max_windows": of_max_windows,
+    "tuned": of_tuned,
+}  # fmt: skip
 
 
 def main() -> None:
