@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import checks
+from ..batching import slices
 from ..persistence.tensors import taken
 from ..statistics.ridge import RidgePath, count_folds, cross_validated_error
 from .base import AdapterModule, RegressionData, State, fill_missing, register, varies, window_moments
@@ -17,6 +18,8 @@ from .capabilities import Capabilities
 
 #: Ridge strengths, relative to the mean square of the regressors.
 STRENGTHS = torch.logspace(-3, 5, 17, dtype=torch.float64)
+#: The numbers of the regressors in double precision at a time: 128 MB.
+MAX_NUMBERS = 2**24
 #: The mean absolute error in units of the frozen model's is clipped here.
 LEAST_WIDTH, MOST_WIDTH = 0.5, 2.0
 _BUFFERS = ("weights", "width", "strength", "gram", "cross")
@@ -137,11 +140,14 @@ class ContextLinear(AdapterModule):
         y = torch.where(observed, data.future, data.forecast[..., : data.future.shape[-1]]) - last
         informative = observed.any(1, keepdim=True)
         weight = torch.where(informative, scale, 0.0).sqrt() / scale  # in units of the window, weighted by its scale
-        x, y = (x * weight).double(), (y * weight).double()
-        channels = range(x.shape[-1])
-        gram = torch.stack([x[..., d].mT @ x[..., d] for d in channels]).sum(0)
-        cross = torch.stack([x[..., d].mT @ y[..., d] for d in channels]).sum(0)
-        return gram, cross, y.square().sum((0, 2))
+        steps, horizon = x.shape[1], y.shape[1]
+        gram, cross = x.new_zeros(steps, steps).double(), x.new_zeros(steps, horizon).double()
+        for part in slices(x.shape[-1], len(x) * steps, MAX_NUMBERS):
+            rows, targets = (
+                (each * weight)[..., part].mT.flatten(0, 1).double() for each in (x, y)
+            )  # (n*d, P), (n*d, H)
+            gram, cross = gram + rows.mT @ rows, cross + rows.mT @ targets
+        return gram, cross, (y * weight).double().square().sum((0, 2))
 
     def _typical(self, gram: Tensor) -> Tensor:
         r"""Return the mean square of the regressors, the reference of relative strengths."""

@@ -115,7 +115,8 @@ class Residual(AdapterModule):
 
     Arguments:
         lags: The number of lagged steps in a channel's own correction; if None, the context length, at most 96.
-        components: The number of principal components of all channels' lagged steps and forecasts.
+        components: The number of principal components of all channels' lagged steps and forecasts; if None, 2048 by
+            the number of channels, within 32 to 128.
         lead_blocks: The number of blocks of horizon steps with separate strengths; use one if windows are few.
 
     Example:
@@ -126,7 +127,7 @@ class Residual(AdapterModule):
     """
 
     lags: int | None = None
-    components: int = 32
+    components: int | None = None
     lead_blocks: int = 1
 
     basis: Tensor
@@ -141,7 +142,7 @@ class Residual(AdapterModule):
 
     def _check(self) -> None:
         checks.integer("Residual expects lags", self.lags, none=True)
-        checks.integer("Residual expects components", self.components, least=0)
+        checks.integer("Residual expects components", self.components, least=0, none=True)
         checks.integer("Residual expects lead_blocks", self.lead_blocks)
 
     @property
@@ -249,7 +250,8 @@ class Residual(AdapterModule):
         own, joint = regressors.own, regressors.joint
         horizon = data.future.shape[1]
         if choose:
-            count = min(self.components, *joint.shape)
+            most = min(max(2048 // self.channels, 32), 128) if self.components is None else self.components
+            count = min(most, *joint.shape)
             with seeded(0):  # the randomised decomposition uses the global generator
                 self.basis = torch.svd_lowrank(joint, q=count)[2] if count else joint.new_zeros(joint.shape[1], 0)
             blocks = int(self._blocks(horizon).max()) + 1
