@@ -2,7 +2,7 @@ r"""The constant inputs of all stages of a fit: splits, windows, options."""
 
 from __future__ import annotations
 
-__all__ = ["FitContext", "FitOptions", "begin", "rows_of", "times_of", "units"]
+__all__ = ["FitContext", "FitOptions", "begin", "rows_of", "times_of", "units", "within_limit"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,8 +31,10 @@ from ..persistence.checkpoints import Checkpoints
 from ..prediction.standardise import Standardiser
 from ..statistics.bootstrap import effective_sample_size, lead_blocks
 from ..statistics.ridge import blocked_folds
+from .decision import Decision
 from .fingerprint import fingerprint_of
 from .fitted import Fitted
+from .time_limit import TimeLimit
 
 #: The maximum size of the zero-shot forecasts of one split: 256 MB.
 MAX_NUMBERS = 2**26
@@ -53,6 +55,8 @@ class FitOptions:
         season_length: The season's length, or None.
         support: The lowest and highest possible value of each channel.
         settings: The adapter's options.
+        time_limit: The time that the fit may take.
+        most_windows: The maximum number of train windows under this limit; None for the option `max_windows`.
     """
 
     borders: tuple[int, int] | None
@@ -61,6 +65,8 @@ class FitOptions:
     season_length: int | None
     support: tuple[np.ndarray, np.ndarray]
     settings: Mapping[str, Any]
+    time_limit: TimeLimit = field(default_factory=TimeLimit)
+    most_windows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,8 @@ class FitContext:
         checkpoints: The store of intermediate results.
         effects: A cache of the effects of known covariates and their decisions in words, by the columns of the panel.
             Fits of several families to the same panel share it.
+        time_limit: The time that the fit may take.
+        most_windows: The maximum number of train windows under this limit; None for the option `max_windows`.
     """
 
     model: FoundationModel
@@ -83,6 +91,8 @@ class FitContext:
     windows: Mapping[str, Windows]
     checkpoints: Checkpoints
     effects: dict[tuple[str, ...], tuple[KnownEffect, str]] = field(default_factory=dict)
+    time_limit: TimeLimit = field(default_factory=TimeLimit)
+    most_windows: int | None = None
 
     @property
     def seed(self) -> int:
@@ -202,15 +212,8 @@ def begin(
         copula=Independent(prediction_length, targets.num_channels), recalibration=Recalibration.identity(),
         effect=KnownEffect.none(panel, lambda selected: rows_of(selected, splits["train"])) if known else None,
     )  # fmt: skip
-    size = prediction_length * seen.num_channels * len(model.quantile_levels)  # of one window's forecast
-    max_windows = min(settings["max_windows"], max(50, MAX_NUMBERS // size))
-    windows = {  # only the targets determine whether a window is used
-        name: replace(split_windows(
-            targets, split, context_length=options.context_length, prediction_length=prediction_length,
-            max_windows=max_windows if name == "train" else (max_windows + 1) // 2,  # denser in shorter splits
-        ), panel=panel)
-        for name, split in splits.items()
-    }  # fmt: skip
+    most = _most_windows(panel, model, options)
+    windows = _windows(panel, splits, options, most if options.most_windows is None else options.most_windows)
     if len(windows["train"]) == 0:
         raise ValueError(
             f"too short a series: no item has {prediction_length} train targets after as many steps of context. The "
@@ -219,20 +222,70 @@ def begin(
         )
     fitted.windows = {name: len(batch) for name, batch in windows.items()}
     fitted.spans = {name: span for name, split in splits.items() if (span := _span(panel, split))}
+    limit, fewer = options.time_limit, options.most_windows
+    if fewer is not None:
+        reason = f"at most {fewer} train windows instead of {most}, {limit}"
+        fitted = fitted.with_decision("time_limit", Decision("kept", reason, {"windows": fewer}))
     fingerprint = {} if checkpoint_dir is None else fingerprint_of(fitted, model, options.borders, settings)
+    fingerprint |= {"time_limit": limit.seconds} if fingerprint and limit.limited else {}
     checkpoints = Checkpoints(checkpoint_dir, fingerprint)
-    context = FitContext(model, settings, splits["train"], windows, checkpoints, {} if effects is None else effects)
+    context = FitContext(
+        model, settings, splits["train"], windows, checkpoints, {} if effects is None else effects, limit, fewer
+    )
     return context, fitted
 
 
-def evenly_spaced(number: int, most: int) -> np.ndarray:
-    r"""Return evenly spaced indices of windows.
+def within_limit(
+    panel: Panel,
+    module: AdapterModule,
+    model: FoundationModel,
+    options: FitOptions,
+    checkpoint_dir: str | Path | None,
+) -> FitOptions:
+    r"""Choose as many windows as the time limit of a fit allows; an interrupted fit keeps its number.
 
     Arguments:
-        number: The number of windows.
-        most: The maximum number of indices.
+        panel: The panel, in the caller's units.
+        module: The built adapter.
+        model: The frozen model.
+        options: The options of the fit.
+        checkpoint_dir: The folder for checkpoints; none if None.
+
+    Returns:
+        The options with the number of windows; unchanged without a limit.
     """
-    return np.linspace(0, number - 1, min(number, most)).round().astype(int)
+    limit = options.time_limit
+    if not limit.limited:
+        return options
+    most = _most_windows(panel, model, options)
+    splits = split_panel(panel, borders=options.borders, fractions=options.settings["splits"])
+    counts = {name: len(windows) for name, windows in _windows(panel, splits, options, most).items()}
+    channels = len(panel.targets) + len(panel.past_covariates)
+    trained = not module.capabilities.closed_form and any(each.requires_grad for each in module.parameters())
+    steps = options.context_length, options.prediction_length
+    fewer = limit.most_windows(model, counts, channels, most, steps, trained=trained)
+    saved = Checkpoints(checkpoint_dir, {}).read("stages")
+    found = (fewer if fewer < most else None) if saved is None else saved[1].get("most_windows")
+    return replace(options, most_windows=found)
+
+
+def _most_windows(panel: Panel, model: FoundationModel, options: FitOptions) -> int:
+    r"""Return the maximum number of train windows without a time limit."""
+    channels = len(panel.targets) + len(panel.past_covariates)
+    size = options.prediction_length * channels * len(model.quantile_levels)  # of one window's forecast
+    return min(int(options.settings["max_windows"]), max(50, MAX_NUMBERS // size))
+
+
+def _windows(panel: Panel, splits: Mapping[str, Split], options: FitOptions, most: int) -> dict[str, Windows]:
+    r"""Return the windows of each split: at most so many train windows, half as many of the other splits."""
+    targets = panel.select(panel.targets)  # which alone determine whether a window is used
+    return {
+        name: replace(split_windows(
+            targets, split, context_length=options.context_length, prediction_length=options.prediction_length,
+            max_windows=most if name == "train" else (most + 1) // 2,  # denser in shorter splits
+        ), panel=panel)
+        for name, split in splits.items()
+    }  # fmt: skip
 
 
 def times_of(windows: Sequence[Windows]) -> Times:
