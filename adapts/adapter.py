@@ -176,7 +176,7 @@ class Adapter(Estimator):
         regularise: bool = False,
         borders: tuple[int, int] | None = None,
         checkpoint_dir: str | Path | None = None,
-        time_limit: float | None = None,
+        time_limit: float | TimeLimit | None = None,
     ) -> Adapter:
         r"""Fit the adapter to series.
 
@@ -225,7 +225,7 @@ class Adapter(Estimator):
                 items, or have no known covariate to interact with; if the time limit is not positive; or if the folder
                 holds another fit or other files, or is in use by another process.
         """
-        limit = TimeLimit(time_limit)
+        limit = TimeLimit.of(time_limit)
         dataset = read_dataset(
             series, target=target, past_covariates=past_covariates, known_covariates=known_covariates,
             calendar=calendar, static=static, item_column=item_column, timestamp_column=timestamp_column,
@@ -323,9 +323,9 @@ class Adapter(Estimator):
 
         Forecasts whose last step is now observed are recomputed and scored. With these scores, recalibration adapts for
         each channel and horizon step, so that intervals keep their coverage after changes of the series
-        (`adapts.calibration.OnlineRecalibration`). Joint bands follow the latest outcomes, and the family `residual`
-        refits its ridge with the new windows every :math:`H` steps. The cost is one forecast per new row. `save` saves
-        all of this, `fit` starts anew.
+        (`adapts.calibration.OnlineRecalibration`). Joint bands follow the latest outcomes, and `residual`, also as a
+        member of `auto`, refits its ridge with the new windows every :math:`H` steps; other members stay. The cost is
+        one forecast per new row. `save` saves all of this, `fit` starts anew.
 
         Arguments:
             series: The new rows with the fitted channels and covariates, in any form that `fit` accepts. Dated series

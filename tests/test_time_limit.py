@@ -13,7 +13,7 @@ from cli_files import forecast
 from cli_files import series as file_rows
 from seasonal import SeasonalModel
 
-from adapts import Adapter, Panel
+from adapts import Adapter, GroupedAdapter, Panel
 from adapts.adapters import Portfolio
 from adapts.evaluation.backtest import roll
 from adapts.fitting.time_limit import LEAST_WINDOWS, TimeLimit
@@ -60,6 +60,20 @@ def test_what_is_left_and_what_is_spent() -> None:
     assert long.limited and not long.spent(0.5) and long.allows(1e5) and not long.allows(1e7)
     assert over.spent(1.0) and over.training_ended and not over.allows(0.0)
     assert TimeLimit(1e6).of_first_trial().training == TimeLimit(1e6).training / 2
+
+
+def test_fits_share_a_limit(tmp_path: Path) -> None:
+    half = TimeLimit(4e5).part(2)
+    assert 1e5 < half.seconds <= 2e5 and str(half) == "the time limit of 400000 s"
+    assert not TimeLimit(None).part(3).limited and TimeLimit(1e-9).part(2).training_ended
+    frame = pd.DataFrame(np.r_[rows(200), rows(200)], columns=["a", "b"]).assign(
+        item_id=np.repeat(["x", "y"], 200), kind=np.repeat(["p", "q"], 200), timestamp=[*range(200)] * 2
+    )
+    grouped, given = GroupedAdapter(adapter("residual"), "kind"), {"item_column": "item_id", "time_limit": SHORT}
+    for _ in range(2):  # the second reads what the first kept
+        grouped.fit(frame, checkpoint_dir=tmp_path, **given)
+    assert all("time_limit" in each.summary().stages for each in grouped.adapters_.values())
+    assert len(grouped.predict()) == 2 and not grouped.backtest(frame, windows=2).empty
 
 
 def test_windows_are_taken_as_the_forecasts_of_a_batch_allow() -> None:

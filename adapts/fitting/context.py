@@ -227,7 +227,7 @@ def begin(
         reason = f"at most {fewer} train windows instead of {most}, {limit}"
         fitted = fitted.with_decision("time_limit", Decision("kept", reason, {"windows": fewer}))
     fingerprint = {} if checkpoint_dir is None else fingerprint_of(fitted, model, options.borders, settings)
-    fingerprint |= {"time_limit": limit.seconds} if fingerprint and limit.limited else {}
+    fingerprint |= {"time_limit": limit.stated} if fingerprint and limit.limited else {}
     checkpoints = Checkpoints(checkpoint_dir, fingerprint)
     context = FitContext(
         model, settings, splits["train"], windows, checkpoints, {} if effects is None else effects, limit, fewer

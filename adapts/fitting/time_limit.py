@@ -8,6 +8,7 @@ import copy
 import math
 import time
 from collections.abc import Mapping
+from statistics import median
 
 import torch
 
@@ -21,8 +22,10 @@ FORECASTS = {True: 0.3, False: 0.6}
 TRAINING = 0.6
 #: The minimum number of train windows to which a limit reduces a fit; half as many in each other split.
 LEAST_WINDOWS = 20
-#: The number of series in the timed forecast.
-SERIES = 32
+#: The number of series in a timed forecast, and of timed forecasts, whose median counts.
+SERIES, REPEATS = 32, 5
+#: The fraction of the limit after which no further forecast is timed.
+MEASURED = 0.02
 
 
 class TimeLimit:
@@ -42,6 +45,7 @@ class TimeLimit:
     def __init__(self, seconds: float | None = None) -> None:
         checks.time_limit(seconds)
         self.seconds = math.inf if seconds is None else checks.real(seconds)
+        self.stated = self.seconds  # by the user, for all fits that share a limit
         self.end = time.monotonic() + self.seconds
         self.training = TRAINING
         self.per_series = 0.0  # the seconds that the frozen model takes for a series, once they are measured
@@ -55,6 +59,25 @@ class TimeLimit:
     def left(self) -> float:
         r"""The seconds that are left, negative after the end; infinite without a limit."""
         return self.end - time.monotonic()
+
+    @classmethod
+    def of(cls, seconds: float | TimeLimit | None) -> TimeLimit:
+        r"""Return a time limit as it is, or that of a number of seconds from now on.
+
+        Arguments:
+            seconds: The limit.
+        """
+        return seconds if isinstance(seconds, TimeLimit) else cls(seconds)
+
+    def part(self, number: int) -> TimeLimit:
+        r"""Return the limit of the next of several fits, from now on: an equal part of the time left.
+
+        Arguments:
+            number: The number of fits that are not made yet.
+        """
+        part = TimeLimit(max(self.left, 1e-9) / number if self.limited else None)
+        part.stated = self.stated
+        return part
 
     def allows(self, seconds: float) -> bool:
         r"""Return whether work that takes so many seconds ends in time.
@@ -111,7 +134,7 @@ class TimeLimit:
         Returns:
             The number: `given` if all windows end in time, otherwise at least `LEAST_WINDOWS`.
         """
-        self.per_series = _seconds_per_series(model, *steps)
+        self.per_series = _seconds_per_series(model, *steps, most=MEASURED * self.seconds)
         allowed = FORECASTS[trained] * max(0.0, self.left) / (channels * self.per_series)  # in windows
         if sum(counts.values()) <= allowed:
             return given
@@ -119,17 +142,17 @@ class TimeLimit:
         return min(given, max(LEAST_WINDOWS, int(allowed / (1 + 0.5 * others))))
 
     def __str__(self) -> str:
-        return f"the time limit of {self.seconds:g} s"
+        return f"the time limit of {self.stated:g} s"
 
 
-def _seconds_per_series(model: FoundationModel, context_length: int, prediction_length: int) -> float:
-    r"""Measure how long the frozen model takes to forecast a series in a batch, after a slower first pass."""
+def _seconds_per_series(model: FoundationModel, context_length: int, prediction_length: int, *, most: float) -> float:
+    r"""Measure how long the frozen model takes to forecast a series, in batches, until `most` seconds are spent."""
     series = min(SERIES, model.chunk_rows(context_length, prediction_length))
     context = torch.arange(context_length, dtype=torch.float32).sin().expand(series, -1).contiguous().to(model.device)
-    seconds = 0.0
-    for _ in range(2):
+    seconds: list[float] = []
+    while len(seconds) < 2 or (len(seconds) <= REPEATS and sum(seconds) < most):
         began = time.monotonic()
         with torch.no_grad():
             model(context, prediction_length).cpu()  # not `predict`, which would fill the cache of the fit
-        seconds = time.monotonic() - began
-    return max(seconds, 1e-9) / series
+        seconds.append(time.monotonic() - began)
+    return max(median(seconds[1:]), 1e-9) / series  # the first one is slower
