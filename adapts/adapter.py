@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from . import checks
-from ._logging import get_logger
 from ._random import seeded
 from .adapters import AdapterModule
 from .arguments import check_borders, require_samples, support_of
@@ -27,6 +26,7 @@ from .data.windows import Windows, last_windows
 from .distribution.joint import JointDistribution
 from .errors import few, in_memory, one_line, quoted, shown, unknown
 from .estimator import Estimator
+from .explanation import Explanation, explain, held_back_windows, windows_of
 from .fitting.context import FitOptions
 from .fitting.fitted import Fitted
 from .fitting.run import fit
@@ -40,10 +40,8 @@ from .fractions import FRACTIONS, require_divisible
 from .notices import say
 from .options import CONTEXT, FIELDS
 from .persistence import saving
+from .prediction.forecasts import made_forecasts
 from .prediction.predictor import Predictor, recalibrated
-
-logger = get_logger(__name__)
-
 
 _Options = ParamSpec("_Options")
 _Result = TypeVar("_Result")
@@ -114,8 +112,10 @@ class Adapter(Estimator):
             "confirmation"). With borders (see `fit`), the last three divide the validation rows in their ratios. A
             fraction of 0 leaves out the stages that need that split: without validation rows there is no gate (the
             adapter is used only with `gate=False`) and no early stopping.
-        max_windows: The maximum number of train windows, evenly spaced; half as many for each other split. Fewer if
-            the forecasts of a split would take more than 256 MB.
+        max_windows: The maximum number of train windows, evenly spaced; half as many for each other split, at most 500
+            by default. If None, 1000 to 4000: more for few channels and short contexts, and below 1000 only beyond some
+            hundred channels (see `adapts.fitting.context.window_limits`). Fewer if the forecasts of a split would take
+            more than 256 MB.
         seed: The seed of all random numbers.
         batch_size: The number of windows per training step, and in decoding.
         device: The device of the foundation model: `"auto"`, `"cpu"`, `"cuda"`, ...
@@ -149,7 +149,7 @@ class Adapter(Estimator):
         support: tuple[float, float] | Mapping[str, tuple[float, float]] | None = None,
         posterior_draws: int = 20,
         splits: tuple[float, float, float, float] = FRACTIONS,
-        max_windows: int = 1000,
+        max_windows: int | None = None,
         seed: int = 0,
         batch_size: int = 64,
         device: str = "auto",
@@ -297,11 +297,8 @@ class Adapter(Estimator):
         require_samples(num_samples, int(self.prediction_length), len(fitted.panel.targets))
         checks.seed(self.seed if seed is None else seed)
         quantile_levels = checks.levels(quantile_levels, "quantile_levels")
-        schema, panel, columns = (
-            Schema(fitted.panel),
-            fitted.panel,
-            {"item_column": item_column, "timestamp_column": timestamp_column},
-        )
+        schema, panel = Schema(fitted.panel), fitted.panel
+        columns: dict[str, Any] = {"item_column": item_column, "timestamp_column": timestamp_column}
         if series is not None:
             panel = schema.read(series, frequency=frequency, regularise=regularise, **columns).panel
         ahead = schema.read_ahead(panel, future, int(self.prediction_length), **columns)
@@ -481,6 +478,54 @@ class Adapter(Estimator):
             )  # fmt: skip
         return result.frame if result.forecasts is None else (result.frame, result.forecasts)
 
+    def explain(
+        self,
+        series: Any = None,
+        *,
+        windows: int = 200,
+        sources: str | Sequence[str] | None = None,
+        item_column: str | Sequence[str] | None = None,
+        timestamp_column: str | None = None,
+        frequency: str | None = None,
+        regularise: bool = False,
+    ) -> Explanation:
+        r"""Explain what forecasts rest on: other channels, the members of the adapter, known covariates.
+
+        Each channel is left out in turn, as if it had not been observed, and the losses are compared. The windows are
+        the latest ones after the train rows, after `load` too (`Fitted.held_back`). Families that `fit` solves or
+        trains once more on all splits have seen them: pass later series to see what helps on new rows. The cost is two
+        passes of the frozen model over the windows, or one per channel for families with their own latent channels, and
+        decoding once per channel.
+
+        Arguments:
+            series: Series with the fitted channels and covariates, in any form that `fit` accepts; the fitted ones if
+                None. Windows come from all of their rows.
+            windows: The maximum number of windows, evenly spaced.
+            sources: The targets and past covariates to leave out; if None, all, or of more than 64 those with the
+                largest weights, the first 64 for families without weights.
+            item_column: As for `fit`.
+            timestamp_column: As for `fit`.
+            frequency: As for `predict`.
+            regularise: As for `fit`.
+
+        Returns:
+            The explanation: a printable summary, tidy frames, and `plot()`.
+
+        Raises:
+            ValueError: If the adapter is not fitted, a source is no target or past covariate, the series lack fitted
+                channels or are too short, or the fitted ones hold no window after the train rows.
+        """
+        predictor, fitted = self._predictor("explain"), self.require_fitted("explain")
+        checks.integer("explain expects windows", windows)
+        names = None if sources is None else column_names("sources", sources)
+        if series is None:
+            return explain(predictor, held_back_windows(fitted, windows), names)
+        panel = Schema(fitted.panel).read(
+            series, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
+            regularise=regularise,
+        ).panel  # fmt: skip
+        return explain(predictor, windows_of(fitted, panel, windows), names)
+
     # ------------------------------------------------------------------ save and load
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -659,9 +704,8 @@ class Adapter(Estimator):
         windows = last_windows(panel, context_length=fitted.context_length, prediction_length=self.prediction_length)
         distribution = self.joint_distribution(replace(windows, panel=ahead))
         distributions = [distribution[number] for number in range(len(panel))]
-        return self._forecasts(
-            fitted, panel, distributions, num_samples=num_samples, quantile_levels=quantile_levels, seed=seed
-        )
+        seed = self.seed if seed is None else seed
+        return made_forecasts(fitted, panel, distributions, num_samples, quantile_levels, seed)
 
     def _zero_shot(
         self,
@@ -697,43 +741,6 @@ class Adapter(Estimator):
             replace(distribution[number], copula=history_copula(self.copula, item.values, horizon))
             for number, item in enumerate(fitted.panel.items)
         ]
-        forecasts = self._forecasts(
-            fitted, panel, distributions, num_samples=num_samples, quantile_levels=quantile_levels, seed=seed
-        )
+        seed = self.seed if seed is None else seed
+        forecasts = made_forecasts(fitted, panel, distributions, num_samples, quantile_levels, seed)
         return forecasts[0] if panel.single else forecasts
-
-    def _forecasts(
-        self,
-        fitted: Fitted,
-        panel: Panel,
-        distributions: Sequence[JointDistribution],
-        *,
-        num_samples: int,
-        quantile_levels: Sequence[float],
-        seed: int | None,
-    ) -> list[Forecast]:
-        r"""Return the forecast of each item, given its distribution."""
-        panel = panel.select(panel.targets)
-        forecasts = []
-        for number, item in enumerate(panel.items):
-            tail = slice(max(0, len(item) - 4 * self.prediction_length), None)
-            forecasts.append(
-                Forecast(
-                    item_id=item.item_id,
-                    index=panel.future_index(item, self.prediction_length),
-                    channels=panel.channels,
-                    frequency=panel.frequency,
-                    joint_distribution=distributions[number],
-                    num_samples=num_samples,
-                    seed=self.seed if seed is None else seed,
-                    quantile_levels=tuple(quantile_levels),
-                    history=_frame(item.values[tail].copy(), item.index[tail], panel.channels),
-                    bands=fitted.joint_bands,
-                    notices=fitted.notices,
-                )
-            )
-        return forecasts
-
-
-def _frame(values: np.ndarray, index: pd.Index[Any], channels: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame(values, index=index, columns=list(channels))

@@ -45,7 +45,7 @@ class Estimator:
     support: tuple[float, float] | Mapping[str, tuple[float, float]] | None
     posterior_draws: int
     splits: tuple[float, float, float, float]
-    max_windows: int
+    max_windows: int | None
     seed: int
     batch_size: int
     device: str

@@ -145,8 +145,9 @@ class Options:
         default=FRACTIONS, check=lambda value: read_fractions("Adapter expects splits", value),
         unsearched=_OTHER_QUESTION,
     )  # fmt: skip
-    max_windows: int = option(
-        MODEL, "The maximum number of train windows.", default=1000, check=_integer("max_windows"),
+    max_windows: int | None = option(
+        MODEL, "The maximum number of train windows; 1000 to 4000 by size if None.", default=None,
+        check=_integer("max_windows", none=True),
         unsearched=_OTHER_QUESTION,
     )  # fmt: skip
     seed: int = option(

@@ -62,6 +62,7 @@ FAMILIES = {
     "auto": "adapts.adapters.portfolio:Portfolio",
     "autoencoder": "adapts.adapters.autoencoder:Autoencoder",
     "bayesian": "adapts.adapters.bayesian:Bayesian",
+    "context": "adapts.adapters.context_linear:ContextLinear",
     "dropout": "adapts.adapters.dropout:Dropout",
     "ensemble": "adapts.adapters.ensemble:Ensemble",
     "flow": "adapts.adapters.flow:Flow",

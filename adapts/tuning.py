@@ -43,7 +43,7 @@ MOST_TRIALS = 100_000
 #: What `tune` searches by default.
 SPACE: Mapping[str, Any] = {
     "family": ["auto", "residual", "attention"],
-    "family__members": [("residual", "attention"), ("residual", "attention", "attention")],
+    "family__members": [("residual", "context", "attention"), ("residual", "context", "attention", "attention")],
 }
 #: The reasons why options are not searched.
 _REASONS_NOT_SEARCHED = {name: why for name, each in FIELDS.items() if (why := each.metadata["unsearched"])}

@@ -122,7 +122,7 @@ def test_what_is_imported_is_declared() -> None:
         declared = {canonicalize_name(Requirement(text).name) for text in (run if library else run + extras["test"])}
         for name in imports(path):
             top = name.split(".")[0]
-            if top in ("adapts", "pretraining", "tests") or top in sys.stdlib_module_names:
+            if top in ("adapts", "benchmarks", "pretraining", "tests") or top in sys.stdlib_module_names:
                 continue
             if (ROOT / "tests" / f"{top}.py").exists() or (ROOT / "tests" / top).is_dir():
                 continue

@@ -101,7 +101,7 @@ def test_the_calendar_may_act_apart() -> None:
 
 @pytest.mark.parametrize("effect", [1.0, 0.0])
 def test_noise_changes_no_bit(effect: float) -> None:
-    table = until(shops(effect=effect), 300)
+    table = until(shops(effect=effect, seed=1), 300)
     table.loc[table["kind"] == "down", "sales"] += 2 * effect * (table["price"] - 4)  # all react alike
     table["noise"] = table["item_id"].map(dict(zip(table["item_id"].unique(), [3, 1, 4, 1, 5, 9, 2, 6], strict=True)))
     one, other = adapter().fit(table, **ROLES), adapter().fit(table, static=["luck", "noise"], **ROLES)

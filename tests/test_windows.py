@@ -14,6 +14,7 @@ from adapts.data.panel import Panel
 from adapts.data.splits import Split, split_panel
 from adapts.data.times import Times
 from adapts.data.windows import Windows, last_windows, split_windows
+from adapts.fitting.context import window_limits
 
 NAMES = ["train", "validation", "calibration", "confirmation"]
 L, H = 12, 4
@@ -116,7 +117,7 @@ def test_slices_and_arrays_of_windows_are_the_same_rows() -> None:
     panel = undated(200, 90)
     windows = windows_of(panel, split_panel(panel)["train"])
     which = np.array([3, 0, len(windows) - 1])
-    assert torch.equal(windows[which].past(), windows.past()[which])
+    torch.testing.assert_close(windows[which].past(), windows.past()[which], rtol=0, atol=0, equal_nan=True)
     assert torch.equal(windows[5:9].future(), windows.future()[5:9])
     assert len(windows[5:9]) == 4 and len(windows[[]]) == 0 and windows[[]].past().shape == (0, L, 2)
 
@@ -146,7 +147,7 @@ def test_targets_stay_in_their_part_and_thinning_is_even(seed: int) -> None:
             start, stop = part.ranges[item]
             assert start <= origin and origin + H <= stop
         for number, (start, stop) in enumerate(part.ranges):  # complete: each origin with enough history is there
-            first = max(start, min(L, max(H, stop // 4)))
+            first = max(start, min(L, max(H, min(L // 2, stop // 4))))
             assert every.origin[every.item == number].tolist() == list(range(first, stop - H + 1))
         few = windows_of(panel, part, max_windows=limit)
         assert len(few) == min(limit, len(every))
@@ -158,7 +159,7 @@ def test_targets_stay_in_their_part_and_thinning_is_even(seed: int) -> None:
 
 def test_stride_is_the_distance_of_origins() -> None:
     panel = undated(100)
-    assert windows_of(panel, Split("train", ((0, 70),)), stride=7).origin.tolist() == list(range(12, 67, 7))
+    assert windows_of(panel, Split("train", ((0, 70),)), stride=7).origin.tolist() == list(range(L // 2, 67, 7))
 
 
 def test_windows_whose_target_is_wholly_missing_are_left_out() -> None:
@@ -303,3 +304,23 @@ class TestTimes:
         assert len(set(Times.of_panels(bare).step)) == 1
         with pytest.raises(ValueError, match="all have dates, or none"):
             Times.of_panels([windows[0], bare[0]])
+
+
+@pytest.mark.parametrize(("channels", "context_length", "prediction_length", "expected"), [
+    (2, 336, 24, (4000, 500)),  # few channels
+    (12, 168, 24, (1432, 500)),
+    (7, 504, 96, (1000, 500)),
+    (120, 144, 12, (1000, 500)),
+    (1000, 96, 24, (107, 54)),  # many
+    (10**5, 96, 24, (50, 25)),
+])  # fmt: skip
+def test_by_default_windows_are_fewer_the_larger_they_are(
+    channels: int, context_length: int, prediction_length: int, expected: tuple[int, int]
+) -> None:
+    assert window_limits(None, channels, context_length, prediction_length, 9) == expected
+
+
+def test_the_number_given_is_the_limit_within_the_memory() -> None:
+    assert window_limits(5000, 7, 504, 96, 9) == (5000, 2500)
+    assert window_limits(1, 7, 504, 96, 9) == (1, 1)
+    assert window_limits(5000, 1000, 96, 24, 9)[0] == 2**26 // (1000 * 24 * 9)

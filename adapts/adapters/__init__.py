@@ -4,6 +4,7 @@ from .attention import CrossChannelAttention
 from .autoencoder import Autoencoder
 from .base import AdapterModule, RegressionData, State, families, make, register
 from .bayesian import Bayesian
+from .context_linear import ContextLinear
 from .dropout import Dropout
 from .ensemble import Ensemble
 from .flow import Flow
@@ -20,6 +21,7 @@ __all__ = [
     "AdapterModule",
     "Autoencoder",
     "Bayesian",
+    "ContextLinear",
     "CrossChannelAttention",
     "Dropout",
     "Ensemble",

@@ -174,9 +174,7 @@ class CrossChannelAttention(AdapterModule):
 
     def _corrections(self, past: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor]:
         r"""Return the shifts, in units of the targets, and the factors of the width, (B, H, D) each."""
-        inputs, observed, width = self._tokens(past, quantiles)
-        x = ((inputs - self.centre) / self.spread).clamp(-CLIP, CLIP)
-        x = self.input(torch.cat([x, self.identity.expand(len(x), -1, -1)], -1))  # (B, D, w)
+        x, observed, width = self._embedded(past, quantiles)
         for layer in self.layers:
             x = layer(x, observed)
         x = self.norm(x)
@@ -187,6 +185,37 @@ class CrossChannelAttention(AdapterModule):
         if not self.stretches:
             return shift, torch.ones_like(shift)
         return shift, (output[:, :, 1] @ basis.mT).mT.clamp(-MOST_STRETCH, MOST_STRETCH).exp()
+
+    def _embedded(self, past: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        r"""Return the tokens (B, D, w) of the first layer, and observations and widths as `_tokens`."""
+        inputs, observed, width = self._tokens(past, quantiles)
+        x = ((inputs - self.centre) / self.spread).clamp(-CLIP, CLIP)
+        return self.input(torch.cat([x, self.identity.expand(len(x), -1, -1)], -1)), observed, width
+
+    @torch.no_grad()
+    def source_weights(self, state: State) -> Tensor:
+        r"""Return the attention rollout, averaged over heads and windows (Abnar and Zuidema, 2020).
+
+        The weights of the layers are multiplied, each averaged with the identity for its residual connection. All
+        horizon steps share one token per channel, and so have the same weights. Without attention each channel has all
+        weight on itself.
+
+        References:
+            | Quantifying Attention Flow in Transformers (Abnar and Zuidema, 2020), https://arxiv.org/abs/2005.00928
+
+        Arguments:
+            state: As for `AdapterModule.source_weights`.
+        """
+        assert state.quantiles is not None
+        x, observed, _ = self._embedded(state.past, state.quantiles)
+        identity = torch.eye(self.channels, dtype=x.dtype, device=x.device)
+        rollout = identity.expand(len(x), -1, -1)
+        for layer in self.layers:
+            assert isinstance(layer, _Layer)
+            if layer.attends:
+                rollout = (layer.weights(x, observed) + identity) / 2 @ rollout
+            x = layer(x, observed)
+        return rollout.mean(0, keepdim=True)  # (1, D, D)
 
     def _tokens(self, past: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         r"""Return the inputs (B, D, F), whether a channel has any observation (B, D), and the widths (B, D)."""
@@ -235,6 +264,15 @@ class _Layer(nn.Module):
         change: Tensor = functional.dropout(self.inner(self.inner_norm(x)), self.dropout, self.training)
         return x + change
 
+    def weights(self, x: Tensor, observed: Tensor) -> Tensor:
+        r"""Return the attention weights between channels (B, D, D), through the inducing points if there are any."""
+        keys: Tensor = self.norm(x)
+        if self.points is None or self.summary is None:
+            return self.attention.weights(keys, keys, observed)
+        points = self.points.expand(len(x), -1, -1)
+        summary = self.summary(points, keys, observed)  # (B, I, w)
+        return self.attention.weights(keys, summary, None) @ self.summary.weights(points, keys, observed)
+
 
 class _Attention(nn.Module):
     r"""Multi-head attention of queries (B, N, w) to keys (B, D, w)."""
@@ -247,12 +285,26 @@ class _Attention(nn.Module):
 
     def forward(self, queries: Tensor, keys: Tensor, observed: Tensor | None) -> Tensor:
         r"""Return the attended values, (B, N, w); where no key is observed, all are attended to alike."""
-        query = self.query(queries).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, w / heads)
-        key, value = self.key_value(keys).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mask = None if observed is None else torch.where(observed, 0.0, -1e4).to(query)[:, None, None, :]
+        query, key, value, mask = self._projected(queries, keys, observed)
         attended: Tensor = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         output: Tensor = self.output(attended.transpose(1, 2).flatten(-2))
         return output
+
+    def weights(self, queries: Tensor, keys: Tensor, observed: Tensor | None) -> Tensor:
+        r"""Return the attention weights of `forward`, averaged over heads, (B, N, D)."""
+        query, key, _, mask = self._projected(queries, keys, observed)
+        scores = query @ key.mT / math.sqrt(query.shape[-1])
+        weights: Tensor = (scores if mask is None else scores + mask).softmax(-1).mean(1)
+        return weights
+
+    def _projected(
+        self, queries: Tensor, keys: Tensor, observed: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        r"""Return queries, keys and values by head, and what is added to the scores of keys."""
+        query = self.query(queries).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, w / heads)
+        key, value = self.key_value(keys).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mask = None if observed is None else torch.where(observed, 0.0, -1e4).to(query)[:, None, None, :]
+        return query, key, value, mask
 
 
 def _knots(horizon: int) -> Tensor:

@@ -518,6 +518,19 @@ class AdapterModule(nn.Module):
         """
         return window_moments(past)[1][:, 0]
 
+    def source_weights(self, state: State) -> Tensor | None:
+        r"""Return how much the adapter's part of each channel's forecast rests on each channel, for families that tell.
+
+        Arguments:
+            state: The state of windows, with the frozen model's forecasts if the family needs them.
+
+        Returns:
+            Non-negative weights averaged over the windows, with shape :math:`(H, D, D)`, or :math:`(1, D, D)` where all
+            horizon steps have the same: entry (h, d, s) is the weight of channel s in channel d. They sum to 1 over s,
+            or are 0 for a channel that the adapter leaves as it is. None by default.
+        """
+        return None
+
     def location_scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""Return the location and scale that normalise windows before encoding.
 
@@ -611,6 +624,16 @@ class Normalised(AdapterModule):
             scale = scale * torch.exp(-self.log_gain)
             location = location - self.offset * scale
         return location, scale
+
+
+def shares(parts: Tensor) -> Tensor:
+    r"""Return the shares of non-negative parts in their sum over the last axis; 0 where it is 0.
+
+    Arguments:
+        parts: The parts, with shape :math:`(*, D)`.
+    """
+    total = parts.sum(-1, keepdim=True)
+    return parts / torch.where(total > 0, total, 1.0)
 
 
 def require_size(family: AdapterModule, weights: int) -> None:

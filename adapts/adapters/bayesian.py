@@ -516,6 +516,14 @@ class Bayesian(AdapterModule):
             return torch.cat([self._call_draw("_decode", state, number, paths) for number, paths in enumerate(z)])
         return self._call_all("_decode", state, z, 0).flatten(0, 1)
 
+    def source_weights(self, state: State) -> Tensor | None:
+        r"""Return the weights of the closed form, the mean of the exact guide; None for other guides.
+
+        Arguments:
+            state: As for `AdapterModule.source_weights`.
+        """
+        return self.inner.source_weights(state) if self.guide == "exact" else None
+
     def divergence(self, state: State) -> Tensor:
         numbers = range(state.draws if self.inner.capabilities.stochastic else 1)
         return torch.stack([self._call_draw("divergence", state, number) for number in numbers]).mean(0)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .. import checks
 from ..statistics.ridge import RidgePath, count_folds, cross_validated_error
-from .base import Normalised, RegressionData, State, register
+from .base import Normalised, RegressionData, State, register, shares
 from .capabilities import Capabilities
 from .projection import check_latent_channels, check_reduction, principal_directions
 
@@ -121,6 +121,15 @@ class Linear(Normalised):
 
     def _decode(self, z: Tensor, state: State) -> Tensor:
         return z @ (self.directions.mT + self.correction)
+
+    @torch.no_grad()
+    def source_weights(self, state: State) -> Tensor:
+        r"""Return the shares of the entries of :math:`|(P + A)(P^\top + B)|`, encoding followed by decoding.
+
+        Arguments:
+            state: As for `AdapterModule.source_weights`.
+        """
+        return shares(((self.directions + self.encoder) @ (self.directions.mT + self.correction)).abs().mT)[None]
 
     # ------------------------------------------------------------------ closed form
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import checks
 from ..statistics.gaussian import pairwise_covariance
-from .base import AdapterModule, Normalised, State, register
+from .base import AdapterModule, Normalised, State, register, shares
 from .capabilities import Capabilities
 
 
@@ -88,6 +88,14 @@ class Projection(Normalised):
 
     def _decode(self, z: Tensor, state: State) -> Tensor:
         return z @ self.directions.mT
+
+    def source_weights(self, state: State) -> Tensor:
+        r"""Return the shares of the entries of :math:`|V V^\top|`, encoding followed by decoding.
+
+        Arguments:
+            state: As for `AdapterModule.source_weights`.
+        """
+        return shares((self.directions @ self.directions.mT).abs())[None]
 
 
 def _random_directions(channels: int, seed: int) -> Tensor:

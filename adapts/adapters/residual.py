@@ -20,6 +20,7 @@ from .base import (
     State,
     fill_missing,
     register,
+    shares,
     varies,
     window_moments,
     window_statistics,
@@ -194,6 +195,32 @@ class Residual(AdapterModule):
         # A constant window has no scale and gets no correction: the frozen model forecasts a constant by itself.
         size = torch.where(varies(*window_moments(state.past)), state.scale, 0.0)
         return z + correction.permute(1, 2, 0) * size
+
+    @torch.no_grad()
+    def source_weights(self, state: State) -> Tensor:
+        r"""Return each source's share in the correction: the mean absolute sum of its regressors times coefficients.
+
+        A channel's own regressors, with the constant, and its part of the principal components count together.
+
+        Arguments:
+            state: As for `AdapterModule.source_weights`.
+        """
+        assert state.forecast is not None
+        horizon = state.forecast.shape[1]
+        parts = state.past.new_zeros(horizon, self.channels, self.channels)
+        if self.weights.numel() == 0:
+            return parts
+        own, joint, _ = self.regressors(state.past, state.forecast)
+        size = torch.where(varies(*window_moments(state.past)), state.scale, 0.0).mT  # (B, D, 1)
+        own_weights, joint_weights = self.weights.split([own.shape[-1], self.basis.shape[1]], 1)
+        joint = joint.unflatten(1, (-1, self.channels))  # (B, P + H, D)
+        basis = self.basis.unflatten(0, (-1, self.channels))  # (P + H, D, k)
+        for source in range(self.channels):
+            scores = joint[..., source] @ basis[:, source]  # (B, k)
+            part = torch.einsum("bk,dkh->bdh", scores, joint_weights)
+            part[:, source] += own[source] @ own_weights[source]
+            parts[..., source] = (part * size).abs().mean(0).mT
+        return shares(parts)
 
     def regressors(self, past: Tensor, forecast: Tensor) -> Regressors:
         r"""Return the window-normalised regressors.

@@ -99,7 +99,7 @@ def forecast(
     posterior_draws: o.PosteriorDraws = 20,
     probe_head: o.ProbeHead = None,
     splits: o.Splits = FRACTIONS,
-    max_windows: o.MaxWindows = 1000,
+    max_windows: o.MaxWindows = None,
     columns: o.Columns = None,
     past_covariates: o.PastCovariates = None,
     known_covariates: o.KnownCovariates = None,

@@ -127,7 +127,7 @@ ProbeHead = Annotated[bool | None, _shared("probe_head", "--probe-head/--no-prob
 Splits = Annotated[
     Any, _shared("splits", metavar="TRAIN,VALIDATION,CALIBRATION,SELECTION", parser=_fractions, show_default=DEFAULT)
 ]
-MaxWindows = Annotated[int, _shared("max_windows", min=1)]
+MaxWindows = Annotated[int | None, _shared("max_windows", min=1)]
 Copula = Annotated[str, _shared("copula")]
 Recalibration = Annotated[str, _shared("recalibration")]
 Gate = Annotated[bool, _shared("gate", "--gate/--no-gate")]

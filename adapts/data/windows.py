@@ -199,9 +199,10 @@ def least_history(context_length: int, prediction_length: int, stop: int) -> int
         stop: The end of the item's target rows, exclusive.
 
     Returns:
-        The number, :math:`\min(L, \max(H, \lfloor stop / 4 \rfloor))`.
+        The number, :math:`\min(L, \max(H, \min(\lfloor L / 2 \rfloor, \lfloor stop / 4 \rfloor)))`. In short series the
+        rows of the first context are a large fraction of the train rows.
     """
-    return min(context_length, max(prediction_length, stop // 4))
+    return min(context_length, max(prediction_length, min(context_length // 2, stop // 4)))
 
 
 def split_windows(

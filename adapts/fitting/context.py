@@ -2,7 +2,7 @@ r"""The constant inputs of all stages of a fit: splits, windows, options."""
 
 from __future__ import annotations
 
-__all__ = ["FitContext", "FitOptions", "begin", "rows_of", "times_of", "units", "within_limit"]
+__all__ = ["FitContext", "FitOptions", "begin", "rows_of", "times_of", "units", "window_limits", "within_limit"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,6 +38,9 @@ from .time_limit import TimeLimit
 
 #: The maximum size of the zero-shot forecasts of one split: 256 MB.
 MAX_NUMBERS = 2**26
+#: By default, the numbers in contexts and forecasts of train windows: as many as this within 1000 to 4000 windows, and
+#: at most the second. More windows are more accurate, and take longer.
+AMPLE, AMPLE_AT_MOST, WINDOWS = 6_600_000, 2**25, (1000, 4000)
 #: The number of windows per checkpoint of forecasts; at least one batch.
 CHUNK = 64
 #: The number of folds of the blocked cross-validation that selects the strengths of closed forms.
@@ -212,8 +215,7 @@ def begin(
         copula=Independent(prediction_length, targets.num_channels), recalibration=Recalibration.identity(),
         effect=KnownEffect.none(panel, lambda selected: rows_of(selected, splits["train"])) if known else None,
     )  # fmt: skip
-    most = _most_windows(panel, model, options)
-    windows = _windows(panel, splits, options, most if options.most_windows is None else options.most_windows)
+    windows = _windows(panel, splits, model, options)
     if len(windows["train"]) == 0:
         raise ValueError(
             f"too short a series: no item has {prediction_length} train targets after as many steps of context. The "
@@ -224,7 +226,7 @@ def begin(
     fitted.spans = {name: span for name, split in splits.items() if (span := _span(panel, split))}
     limit, fewer = options.time_limit, options.most_windows
     if fewer is not None:
-        reason = f"at most {fewer} train windows instead of {most}, {limit}"
+        reason = f"at most {fewer} train windows instead of {_limits(panel, model, options)[0]}, {limit}"
         fitted = fitted.with_decision("time_limit", Decision("kept", reason, {"windows": fewer}))
     fingerprint = {} if checkpoint_dir is None else fingerprint_of(fitted, model, options.borders, settings)
     fingerprint |= {"time_limit": limit.stated} if fingerprint and limit.limited else {}
@@ -257,9 +259,9 @@ def within_limit(
     limit = options.time_limit
     if not limit.limited:
         return options
-    most = _most_windows(panel, model, options)
+    most, _ = _limits(panel, model, options)
     splits = split_panel(panel, borders=options.borders, fractions=options.settings["splits"])
-    counts = {name: len(windows) for name, windows in _windows(panel, splits, options, most).items()}
+    counts = {name: len(windows) for name, windows in _windows(panel, splits, model, options).items()}
     channels = len(panel.targets) + len(panel.past_covariates)
     trained = not module.capabilities.closed_form and any(each.requires_grad for each in module.parameters())
     steps = options.context_length, options.prediction_length
@@ -269,23 +271,56 @@ def within_limit(
     return replace(options, most_windows=found)
 
 
-def _most_windows(panel: Panel, model: FoundationModel, options: FitOptions) -> int:
-    r"""Return the maximum number of train windows without a time limit."""
-    channels = len(panel.targets) + len(panel.past_covariates)
-    size = options.prediction_length * channels * len(model.quantile_levels)  # of one window's forecast
-    return min(int(options.settings["max_windows"]), max(50, MAX_NUMBERS // size))
+def _limits(panel: Panel, model: FoundationModel, options: FitOptions) -> tuple[int, int]:
+    r"""Return the maximum numbers of train windows and of windows of each other split, without a time limit."""
+    channels, levels = len(panel.targets) + len(panel.past_covariates), len(model.quantile_levels)
+    steps = options.context_length, options.prediction_length
+    return window_limits(options.settings["max_windows"], channels, *steps, levels)
 
 
-def _windows(panel: Panel, splits: Mapping[str, Split], options: FitOptions, most: int) -> dict[str, Windows]:
-    r"""Return the windows of each split: at most so many train windows, half as many of the other splits."""
+def _windows(
+    panel: Panel, splits: Mapping[str, Split], model: FoundationModel, options: FitOptions
+) -> dict[str, Windows]:
+    r"""Return the windows of each split, fewer if the time limit has it so."""
+    most, others = _limits(panel, model, options)
+    if options.most_windows is not None:
+        most, others = options.most_windows, min(others, (options.most_windows + 1) // 2)
     targets = panel.select(panel.targets)  # which alone determine whether a window is used
     return {
         name: replace(split_windows(
             targets, split, context_length=options.context_length, prediction_length=options.prediction_length,
-            max_windows=most if name == "train" else (most + 1) // 2,  # denser in shorter splits
+            max_windows=most if name == "train" else others,
         ), panel=panel)
         for name, split in splits.items()
     }  # fmt: skip
+
+
+def window_limits(
+    max_windows: int | None, channels: int, context_length: int, prediction_length: int, levels: int
+) -> tuple[int, int]:
+    r"""Return the maximum number of train windows, and of windows of each other split.
+
+    Arguments:
+        max_windows: The number that the caller gave. If None, it is between 1000 and 4000, such that contexts and
+            zero-shot forecasts of the train windows together hold some 6.6 million numbers. In any case they hold at
+            most 33.5 million, which matters beyond some hundred channels.
+        channels: The number of channels that the adapter sees.
+        context_length: The number of context steps :math:`L`.
+        prediction_length: The number of target steps :math:`H`.
+        levels: The number of quantile levels :math:`Q`.
+
+    Returns:
+        The two numbers. The zero-shot forecasts of a split take at most 256 MB, unless there are only 50 windows. Other
+        splits are shorter, so that half as many windows are denser there; by default at most 500.
+    """
+    forecast = prediction_length * channels * levels
+    most = max(50, MAX_NUMBERS // forecast)
+    if max_windows is not None:
+        train = min(max_windows, most)
+        return train, (train + 1) // 2
+    size = forecast + channels * context_length
+    train = min(max(WINDOWS[0], AMPLE // size), WINDOWS[1], max(50, AMPLE_AT_MOST // size), most)
+    return train, min((train + 1) // 2, WINDOWS[0] // 2)
 
 
 def times_of(windows: Sequence[Windows]) -> Times:

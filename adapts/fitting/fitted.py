@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from ..covariate_effect import KnownEffect
 from ..data.frequency import num_seasons
 from ..data.marks import Marks
 from ..data.panel import Panel
+from ..errors import reading, shown
 from ..imputation.cold_start import ColdStart
 from ..imputation.cross_channel import ChannelImputer
 from ..notices import Notice
@@ -30,6 +32,9 @@ from ..persistence.tensors import kind_of, taken
 from .decision import Decision
 
 logger = get_logger(__name__)
+
+#: The last rows that explanations read, over all items: at least so many, and as many as hold so many numbers.
+LATEST_ROWS, LATEST_NUMBERS = 512, 2**15
 
 
 @dataclass
@@ -105,6 +110,27 @@ class Fitted:
     def joint_bands(self) -> JointBands:
         r"""The joint bands in the caller's units; `bands` is in units of the train rows' standard deviations."""
         return self.bands.rescaled(torch.from_numpy(self.scale[: len(self.panel.targets)]))
+
+    @property
+    def held_back(self) -> list[int]:
+        r"""The first row of each item that is a target of windows outside of the train rows, for `Adapter.explain`.
+
+        These rows follow the last train row of any item. Of these, only the last ones count, 512 over all items, or as
+        many as hold 32,768 numbers, and at least one horizon of an item, four of a single one: with their contexts, a
+        saved adapter holds them too. An item without such rows has its number of rows.
+        """
+        horizon, count = self.copula.prediction_length, len(self.panel)
+        most = max(LATEST_ROWS, LATEST_NUMBERS // self.panel.num_channels, 4 * horizon)
+        rows = max(horizon, -(-most // count))
+        starts = [max(0, len(item) - rows) for item in self.panel.items]
+        if "train" not in self.spans:
+            return starts
+        last = self.spans["train"]["last"]
+        with reading(f"the last train row of the fit, {shown(last)}, cannot be read", "fit again"):
+            dated = self.panel.frequency is not None
+            label: Any = pd.Timestamp(last) if dated else int(last)
+            after = [int(item.index.searchsorted(label, side="right")) for item in self.panel.items]
+        return [max(pair) for pair in zip(starts, after, strict=True)]
 
     def without_imputation(self) -> Fitted:
         r"""Return a copy without imputation and cold-start model."""

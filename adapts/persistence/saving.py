@@ -50,17 +50,23 @@ def pack(fitted: Fitted) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     from .saved_schema import ROLES
 
-    # Plots show four prediction lengths of history, and updates score windows that were incomplete at the fit.
+    # Plots show four prediction lengths of history, updates score windows that were incomplete at the fit, and
+    # explanations read windows outside of the train rows.
     keep = max(fitted.context_length + fitted.copula.prediction_length, 4 * fitted.copula.prediction_length)
+    starts = [
+        max(0, min(len(item) - keep, start - fitted.context_length))
+        for item, start in zip(fitted.panel.items, fitted.held_back, strict=True)
+    ]
+    latest = [(item, slice(start, None)) for item, start in zip(fitted.panel.items, starts, strict=True)]
     tensors: dict[str, Tensor] = {
         "location": torch.from_numpy(fitted.location),
         "scale": torch.from_numpy(fitted.scale),
         "support": torch.from_numpy(np.stack(fitted.support)),
         **fitted.state(),
-        **{f"rows.{n}": torch.from_numpy(item.values[-keep:].copy()) for n, item in enumerate(fitted.panel.items)},
+        **{f"rows.{n}": torch.from_numpy(item.values[rows].copy()) for n, (item, rows) in enumerate(latest)},
     }
     if fitted.panel.frequency is not None:
-        tensors |= {f"clock.{n}": torch.from_numpy(i.clock()[-keep:].copy()) for n, i in enumerate(fitted.panel.items)}
+        tensors |= {f"clock.{n}": torch.from_numpy(item.clock()[rows].copy()) for n, (item, rows) in enumerate(latest)}
     config = {
         "channels": fitted.panel.channels,
         **{role: getattr(fitted.panel, role) for role in ROLES},

@@ -304,12 +304,45 @@ class MarginalPredictor:
 
     def _latents(self, batch: Windows, draws: int = 1) -> tuple[Tensor, State]:
         r"""Return the quantiles of the latent channels, :math:`(M, B, H, K, Q)`, and the state for decoding."""
-        generator = torch.Generator().manual_seed(self.seed)  # the same draws for every batch
         with torch.no_grad():
-            z, state = self.module.encode(self.completed_context(batch), draws=draws, generator=generator)
+            z, state = self._encoded(batch, draws)
             z = z.masked_fill(batch.past().isnan().all(-1)[..., None], torch.nan)  # rows without observations
         values = self.zero_shot_quantiles(z.flatten(0, 1), batch.prediction_length)
         return values.unflatten(0, z.shape[:2]), state
+
+    @torch.no_grad()
+    def source_weights(self, windows: Windows, frozen: QuantileFunction) -> Tensor | None:
+        r"""Return the family's weights of channels in each other's forecasts, averaged over windows.
+
+        Arguments:
+            windows: Standardised windows.
+            frozen: Their zero-shot marginals.
+
+        Returns:
+            The weights, as `AdapterModule.source_weights` has them; None if the family tells none.
+        """
+        total, start = None, 0
+        for batch in self._batches(windows):
+            state = self._encoded(batch, self.posterior_draws)[1]
+            self._inform(state, frozen.values[start : start + len(batch)])
+            weights = self.module.source_weights(state)
+            if weights is None:
+                return None
+            part = weights * (len(batch) / len(windows))
+            total, start = part if total is None else total + part, start + len(batch)
+        return total
+
+    def _encoded(self, batch: Windows, draws: int) -> tuple[Tensor, State]:
+        r"""Return the latent pasts of a batch, and their state; the draws are the same for every batch."""
+        generator = torch.Generator().manual_seed(self.seed)
+        return self.module.encode(self.completed_context(batch), draws=draws, generator=generator)
+
+    def _inform(self, state: State, zero_shot: Tensor) -> None:
+        r"""Add the zero-shot quantiles (B, H, D, Q) that the family needs to a state."""
+        if self.module.capabilities.needs_forecast:
+            state.forecast = zero_shot[..., self.model.median_index]
+        if self.module.capabilities.needs_quantiles:
+            state.quantiles = zero_shot
 
     def _decoded(
         self, windows: Windows, frozen: QuantileFunction, errors: Copula | None = None
@@ -377,15 +410,10 @@ class MarginalPredictor:
         """
         module, levels = self.module, torch.tensor(self.model.quantile_levels, dtype=torch.float32)
         if module.capabilities.observed_latents:
-            generator = torch.Generator().manual_seed(self.seed)
-            state = module.encode(self.completed_context(batch), draws=self.posterior_draws, generator=generator)[1]
-            values = zero_shot.unsqueeze(0)
+            values, state = zero_shot.unsqueeze(0), self._encoded(batch, self.posterior_draws)[1]
         else:
             values, state = self._latents(batch, self.posterior_draws)  # (M, B, H, K, Q), or M = 1
-        if module.capabilities.needs_forecast:
-            state.forecast = zero_shot[..., self.model.median_index]
-        if module.capabilities.needs_quantiles:
-            state.quantiles = zero_shot
+        self._inform(state, zero_shot)
         family = module.capabilities
         if not (family.mixes_channels or family.stochastic):  # the decoded path of a level is a quantile again
             marginals = QuantileFunction(levels, self._level_paths(values[0], levels, state).movedim(0, -1))

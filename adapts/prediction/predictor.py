@@ -48,6 +48,22 @@ class Predictor:
         r"""Return the predictor of the marginals of standardised windows."""
         return MarginalPredictor.of(self.fitted, self.model, *self.options)
 
+    def standardised_marginals(self, windows: Windows) -> QuantileFunction:
+        r"""Return the marginals of `joint_distribution` in train units.
+
+        Arguments:
+            windows: The windows of a panel in the caller's units.
+
+        Returns:
+            The marginals of their :math:`H` steps, with batch shape :math:`(n, H, D)`.
+        """
+        return self._recalibrated(self.marginals.predict(self.standardiser.standardised(windows))[0], windows)
+
+    def _recalibrated(self, marginals: QuantileFunction, windows: Windows) -> QuantileFunction:
+        r"""Apply the recalibration of the fit and of updates."""
+        marginals = recalibrated(self.fitted, marginals, windows)
+        return marginals if self.fitted.online is None else self.fitted.online.recalibration.apply(marginals)
+
     def joint_distribution(self, windows: Windows) -> JointDistribution:
         r"""Return the joint distribution of windows, in the channels' units.
 
@@ -63,10 +79,7 @@ class Predictor:
             marginals, parts, copula = predictor.predict_joint(standard, fitted.copula)
         else:
             marginals, parts = predictor.predict(standard)
-        marginals = recalibrated(fitted, marginals, windows)
-        if fitted.online is not None:
-            marginals = fitted.online.recalibration.apply(marginals)
-        return self._in_units(windows, marginals, copula, parts)
+        return self._in_units(windows, self._recalibrated(marginals, windows), copula, parts)
 
     def zero_shot_distribution(self, windows: Windows) -> JointDistribution:
         r"""Return the zero-shot forecast of windows: the frozen model's marginals, independent, without any fit.

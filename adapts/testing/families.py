@@ -28,6 +28,8 @@ class AdapterConformance:
     channels: ClassVar[int] = 3
     #: Whether an untrained adapter that keeps all channels returns the frozen model's own forecasts.
     starts_as_identity: ClassVar[bool] = True
+    #: Whether a closed form has lower errors in sample than the frozen model.
+    improves: ClassVar[bool] = True
 
     batch: ClassVar[int] = 5
     length: ClassVar[int] = 40
@@ -326,7 +328,7 @@ class AdapterConformance:
         assert foundation_model.fingerprint() == fingerprint
 
     def test_closed_form(self, adapter: AdapterModule) -> None:
-        r"""A closed form handles imperfect windows, is reproducible, and improves the fit in sample."""
+        r"""A closed form handles imperfect windows, is reproducible, and improves the fit in sample (`improves`)."""
         if not adapter.capabilities.closed_form:
             pytest.skip("the family has no closed form")
         data, state = self.regression_data(adapter)
@@ -339,11 +341,11 @@ class AdapterConformance:
         before = error()
         adapter.solve(data, choose=True)
         solved = copy.deepcopy(adapter.state_dict())
-        assert error() < before
+        assert error() < before or not self.improves
         adapter.solve(data, choose=True)
         assert_close(adapter.state_dict(), solved)
         adapter.solve(data, choose=False)  # refit with the selected strengths
-        assert error() < before
+        assert error() < before or not self.improves
 
     # ------------------------------------------------------------------ saving
 

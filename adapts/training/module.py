@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from .._logging import quiet
 from .._random import seeded
@@ -75,6 +76,7 @@ class AdapterTraining(pl.LightningModule):
         self.windows, self.copula, self.seed = windows, copula, seed
         #: The moving average of the adapter over the steps, where its family asks for one.
         self.average = copy.deepcopy(adapter).requires_grad_(False) if adapter.optimisation.averaging else None
+        self._losses: list[Tensor] = []  # of the steps of this epoch
         self._model = (model,)  # in a tuple, so that PyTorch does not register its weights
         likely = loss in ("nll", "elbo")
         if not likely:  # distributed training waits for the gradient of every parameter that requires one
@@ -96,13 +98,23 @@ class AdapterTraining(pl.LightningModule):
         r"""The adapter that is evaluated and kept: the moving average where there is one."""
         return self.adapter if self.average is None else self.average
 
+    def on_train_start(self) -> None:
+        averaging = self.adapter.optimisation.averaging
+        self._update_average = get_ema_multi_avg_fn(averaging) if averaging else None
+        self._averaged = (
+            [] if self.average is None else list(self.average.parameters()),
+            list(self.adapter.parameters()),
+        )
+
     def on_train_batch_end(self, *_: Any) -> None:
-        if self.average is None:
-            return
-        decay = self.adapter.optimisation.averaging
-        with torch.no_grad():
-            for average, parameter in zip(self.average.parameters(), self.adapter.parameters(), strict=True):
-                average.lerp_(parameter, 1 - decay)
+        if self._update_average is not None:
+            self._update_average(*self._averaged, 1)
+
+    def on_train_epoch_start(self) -> None:
+        self._losses = []
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train_loss", torch.stack(self._losses).mean(), prog_bar=True, sync_dist=True)
 
     def forward(self, past: Tensor, prediction_length: int, precomputed: Mapping[str, Tensor]) -> Outlook:
         r"""Forecast the latent channels with the frozen model.
@@ -146,7 +158,7 @@ class AdapterTraining(pl.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor, dict[str, Tensor]], _: int) -> Tensor:
         loss = self._loss(batch)
-        self.log("train_loss", loss, prog_bar=True, batch_size=len(batch[0]))
+        self._losses.append(loss.detach())  # logged once an epoch: each call of `log` takes as long as a small step
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor, dict[str, Tensor]], _: int) -> None:
@@ -160,7 +172,7 @@ class AdapterTraining(pl.LightningModule):
         undecayed += [self.log_scale] if self.log_scale.requires_grad else []
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": undecayed, "weight_decay": 0.0}]
         optimisation = self.adapter.optimisation
-        optimiser = torch.optim.AdamW(groups, lr=self.learning_rate, weight_decay=optimisation.weight_decay)
+        optimiser = torch.optim.AdamW(groups, lr=self.learning_rate, weight_decay=optimisation.weight_decay, fused=True)
         if optimisation.one_cycle:
             steps = int(self.trainer.estimated_stepping_batches)
             cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.learning_rate, total_steps=steps)

@@ -135,7 +135,7 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         support: Any = None,
         posterior_draws: int = 20,
         splits: Any = FRACTIONS,
-        max_windows: int = 1000,
+        max_windows: int | None = None,
         seed: int = 0,
         batch_size: int = 64,
         device: str = "auto",
