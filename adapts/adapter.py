@@ -664,7 +664,7 @@ class Adapter(Estimator):
             require_length(panel, 3 * horizon, f"prediction_length={horizon}")
         model, options = self.model, self._fit_options(dataset, borders, splits)
         with seeded(self.seed):
-            module = self.family.build(len(panel.targets) + len(panel.past_covariates))
+            module = self.family.build(len(panel.targets) + len(panel.past_covariates), len(panel.known_covariates))
         remedy = "fit fewer channels, or reduce batch_size, max_windows, context_length or the family's options"
         with cached_forecasts(), in_memory(f"fitting {len(panel.targets)} channels by {shown(self.family)}", remedy):
             return stages(panel, module, model, options, **more)

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .data.known_units import KnownUnits
 from .data.panel import Panel
-from .data.scaling import ROUNDING, location_scale
+from .data.scaling import ROUNDING
 from .imputation.interpolation import short_gaps
 from .persistence.tensors import require_names, taken
 from .statistics.ridge import RidgePath, cross_validated_error
@@ -72,16 +73,9 @@ class KnownEffect:
         Returns:
             The effect.
         """
-        static = panel.static_columns
-        names = tuple(name for name in panel.known_covariates if name not in static)
-        location, scale = location_scale(rows(panel.select(names)))
-        static_values = np.stack([item.values[0] for item in panel.select(static).items])  # each item counts once
-        static_location, static_scale = location_scale(static_values)
-        numeric = np.array([name in panel.static for name in static], dtype=bool)
-        location = np.concatenate([location, np.where(numeric, static_location, 0.0)])
-        scale = np.concatenate([scale, np.where(numeric, static_scale, 1.0)])
-        targets = len(panel.targets)
-        return KnownEffect(names, static, location, scale, np.zeros((len(names), targets)), np.full(targets, -1))
+        units, targets = KnownUnits.of(panel, rows), len(panel.targets)
+        weights = np.zeros((len(units.names), targets))
+        return KnownEffect(units.names, units.static, units.location, units.scale, weights, np.full(targets, -1))
 
     def with_slopes(self, weights: np.ndarray, divisor: np.ndarray) -> KnownEffect:
         r"""Return the effect with other slopes and divisors; static columns are dropped if there are no interactions.
@@ -131,10 +125,7 @@ class KnownEffect:
         Returns:
             The panel of these columns: time-varying ones first, then static ones.
         """
-        known = panel.select((*self.names, *self.static)).standardised(self.location, self.scale)
-        return replace(
-            known, items=tuple(replace(item, values=np.nan_to_num(item.values, nan=0.0)) for item in known.items)
-        )
+        return KnownUnits(self.names, self.static, self.location, self.scale).standardised(panel)
 
     def with_interactions(self, known: Tensor) -> Tensor:
         r"""Append the interactions of covariates with static columns.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from seasonal import SeasonalModel
@@ -15,7 +16,6 @@ from torch.testing import assert_close
 from adapts import Adapter
 from adapts.adapters import Bayesian, CrossChannelAttention, Ensemble
 from adapts.adapters.attention import KNOTS, _knots
-from adapts.adapters.base import State
 from adapts.testing.families import AdapterConformance
 
 SMALL: dict[str, Any] = {"steps": 8, "width": 16, "heads": 2, "embedding": 4}
@@ -171,10 +171,19 @@ def test_it_works_inside_of_other_families(wrapper: str) -> None:
     assert built.capabilities.needs_quantiles and built.capabilities.observed_latents
 
 
-def test_the_state_of_windows_holds_quantiles() -> None:
-    past, quantiles = windows()
-    state = State(past, past[:, :1], past[:, :1], quantiles=quantiles)
-    assert state.quantiles is quantiles
+def test_past_covariates_are_further_tokens() -> None:
+    rows = pd.DataFrame(lead_lag(), columns=["leader", "follower"])
+    options = {"foundation_model": SeasonalModel(), "prediction_length": 6, "context_length": 24, "gate": False}
+    errors = {}
+    for name, past_covariates in (("with", ["leader"]), ("without", [])):
+        adapter = Adapter(CrossChannelAttention(dropout=0.0), **options)
+        adapter.fit(rows.iloc[:600], target="follower", past_covariates=past_covariates)
+        assert adapter.fitted_.module.channels == 1 + len(past_covariates)
+        forecasts = [adapter.predict(rows.iloc[:stop]) for stop in range(600, 690, 10)]
+        assert all(forecast.channels == ("follower",) for forecast in forecasts)
+        truth = [rows["follower"].iloc[stop : stop + 6] for stop in range(600, 690, 10)]
+        errors[name] = np.mean([np.abs(f.mean[:, 0] - y).mean() for f, y in zip(forecasts, truth, strict=True)])
+    assert errors["with"] < 0.5 * errors["without"]
 
 
 def test_it_is_trained_anew_on_all_splits_for_the_best_number_of_epochs() -> None:

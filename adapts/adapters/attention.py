@@ -14,9 +14,12 @@ from torch.nn import functional
 from .. import checks
 from .base import DEEPEST, WIDEST, AdapterModule, State, register
 from .capabilities import Capabilities, Optimisation
+from .known_head import KnownHead
 
 #: The number of horizon steps that the network sees and corrects; more are interpolated linearly between as many knots.
 KNOTS = 24
+#: The number of horizon steps at which it reads known covariates; with more, at as many knots.
+LEADS = 96
 #: Up to so many channels each channel attends to all others; beyond, by inducing points.
 MOST_PAIRED = 256
 #: Standardised inputs, and logarithms of the width, are clipped here.
@@ -40,8 +43,10 @@ class CrossChannelAttention(AdapterModule):
     Deterministic; marginals stay monotone in the level, and are equivariant to the scale and location of a channel as
     the train rows standardise it. The latent channels are the observed ones, so that one pass of the frozen model
     serves the adapter and the zero-shot forecast. Cost is quadratic in the number of channels up to 256, and linear
-    beyond. Steps without an observation enter as zeros; a channel without any observation is not attended to, and keeps
-    its zero-shot forecast.
+    beyond. Past covariates are further channels, and so further tokens. Known covariates, static columns and the
+    calendar add corrections of each horizon step (`adapts.adapters.known_head.KnownHead`), which are zero before
+    training; without any, the family has no such parameters. Up to 96 steps are corrected one by one. Steps without an
+    observation enter as zeros; a channel without any observation is not attended to, and keeps its zero-shot forecast.
 
     References:
         | iTransformer: Inverted Transformers Are Effective for Time Series Forecasting (Liu et al., 2024)
@@ -104,6 +109,7 @@ class CrossChannelAttention(AdapterModule):
             fixed_latents=True,
             mixes_channels=False,
             needs_quantiles=True,
+            needs_known=True,
         )
 
     @property
@@ -129,10 +135,17 @@ class CrossChannelAttention(AdapterModule):
     def _outputs(self) -> int:
         return KNOTS * (2 if self.stretches else 1)
 
+    @property
+    def _hidden(self) -> int:
+        r"""The number of hidden units of the head that reads known covariates."""
+        return max(1, self.width // 2)
+
     def _count_weights(self, channels: int) -> int:
         layer = 8 * self.width**2 * (1 if channels <= MOST_PAIRED else 2)
+        known = self._hidden * (self.known + self.width + LEADS + 2 * (channels + 1)) if self.known else 0
         return (
-            self.depth * layer
+            known
+            + self.depth * layer
             + (self.width + 1) * (self._inputs + self._outputs)
             + (channels * (self.embedding + (self.width + 1) * self._outputs))
         )
@@ -155,6 +168,11 @@ class CrossChannelAttention(AdapterModule):
         self.channel_bias = nn.Parameter(torch.zeros(channels, self._outputs, dtype=torch.float32))
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
+        self.known_head = None
+        if self.known:
+            outputs = self._outputs // KNOTS
+            sizes = self.known, channels, self.width, self._hidden, LEADS, outputs
+            self.known_head = KnownHead(*sizes, dropout=self.dropout)
 
     @torch.no_grad()
     def before_training(self, past: Tensor, quantiles: Tensor) -> None:
@@ -168,11 +186,11 @@ class CrossChannelAttention(AdapterModule):
 
     def _decode(self, z: Tensor, state: State) -> Tensor:
         assert state.quantiles is not None
-        shift, stretch = self._corrections(state.past, state.quantiles)  # (B, H, D)
+        shift, stretch = self._corrections(state.past, state.quantiles, state.known)  # (B, H, D)
         median = state.quantiles[..., state.quantiles.shape[-1] // 2]
         return median + (z - median) * stretch + shift
 
-    def _corrections(self, past: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor]:
+    def _corrections(self, past: Tensor, quantiles: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
         r"""Return the shifts, in units of the targets, and the factors of the width, (B, H, D) each."""
         x, observed, width = self._embedded(past, quantiles)
         for layer in self.layers:
@@ -181,10 +199,28 @@ class CrossChannelAttention(AdapterModule):
         output = self.output(x) + self.channel_bias + torch.einsum("bdw,dwo->bdo", x, self.channel_weight)
         output = torch.where(observed.unsqueeze(-1), output, 0.0).unflatten(-1, (-1, KNOTS))  # (B, D, 1 or 2, J)
         basis = _knots(quantiles.shape[1]).to(output)  # (H, J)
-        shift = (output[:, :, 0] @ basis.mT).mT * width.unsqueeze(1)  # (B, H, D)
+        corrections = [(knots @ basis.mT).mT for knots in output.unbind(2)]  # (B, H, D) each
+        if self.known_head is not None:
+            assert known is not None
+            by_known = self._by_known(self.known_head, x, past, quantiles, known)
+            by_known = torch.where(observed[:, :, None, None], by_known, 0.0)
+            corrections = [a + b.mT for a, b in zip(corrections, by_known.unbind(2), strict=True)]
+        shift = corrections[0] * width.unsqueeze(1)
         if not self.stretches:
             return shift, torch.ones_like(shift)
-        return shift, (output[:, :, 1] @ basis.mT).mT.clamp(-MOST_STRETCH, MOST_STRETCH).exp()
+        return shift, corrections[1].clamp(-MOST_STRETCH, MOST_STRETCH).exp()
+
+    def _by_known(self, head: KnownHead, x: Tensor, past: Tensor, quantiles: Tensor, known: Tensor) -> Tensor:
+        r"""Return what the known covariates (B, L + H, C) add to the corrections, (B, D, 1 or 2, H)."""
+        last, unit, _ = _units(past, quantiles)
+        length, horizon = past.shape[1], quantiles.shape[1]
+        basis = _knots(horizon, min(horizon, LEADS)).to(quantiles)  # (H, J)
+        averages = basis / basis.sum(0)
+        median = (quantiles[..., quantiles.shape[-1] // 2] - last.unsqueeze(1)) / unit.unsqueeze(1)  # (B, H, D)
+        relative = (past - last.unsqueeze(1)) / unit.unsqueeze(1)
+        before, ahead = known[:, :length], averages.mT @ known[:, length:]  # (B, L, C), (B, J, C)
+        output: Tensor = head(x, before, ahead, relative, median.mT @ averages) @ basis.mT
+        return output
 
     def _embedded(self, past: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         r"""Return the tokens (B, D, w) of the first layer, and observations and widths as `_tokens`."""
@@ -220,13 +256,8 @@ class CrossChannelAttention(AdapterModule):
     def _tokens(self, past: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         r"""Return the inputs (B, D, F), whether a channel has any observation (B, D), and the widths (B, D)."""
         known = ~past.isnan()
-        observed, filled = known.any(1), torch.where(known, past, 0.0)
-        index = torch.where(known, torch.arange(past.shape[1], device=past.device)[:, None], 0).amax(1, keepdim=True)
-        last = filled.gather(1, index).squeeze(1)  # (B, D)
-        mean = filled.sum(1) / known.sum(1).clamp(min=1)
-        width = (quantiles[..., -1] - quantiles[..., 0]).mean(1)  # (B, D)
-        flat = width <= 1e-6 * (1 + last.abs())  # a constant has no width, and is not corrected
-        unit = torch.where(flat, 1.0, width)
+        mean = torch.where(known, past, 0.0).sum(1) / known.sum(1).clamp(min=1)
+        last, unit, flat = _units(past, quantiles)
         recent = torch.where(known, (past - last.unsqueeze(1)) / unit.unsqueeze(1), 0.0)[:, -self.steps :].mT
         recent = functional.pad(recent, (self.steps - recent.shape[-1], 0))  # (B, D, P)
         levels = [0, quantiles.shape[-1] // 2, quantiles.shape[-1] - 1]
@@ -234,7 +265,7 @@ class CrossChannelAttention(AdapterModule):
         knots = _knots(quantiles.shape[1]).to(ahead)
         at_knots = ahead.permute(0, 2, 3, 1) @ (knots / knots.sum(0).clamp(min=1))  # (B, D, 3, J)
         inputs = [recent, at_knots.flatten(2), torch.stack([last, mean, unit.log()], -1)]
-        return torch.cat(inputs, -1), observed & ~flat, torch.where(flat, 0.0, width)
+        return torch.cat(inputs, -1), known.any(1) & ~flat, torch.where(flat, 0.0, unit)
 
 
 class _Layer(nn.Module):
@@ -307,9 +338,19 @@ class _Attention(nn.Module):
         return query, key, value, mask
 
 
-def _knots(horizon: int) -> Tensor:
+def _units(past: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Return the last values, the widths (1 where there is none), and whether there is none, (B, D) each."""
+    known = ~past.isnan()
+    index = torch.where(known, torch.arange(past.shape[1], device=past.device)[:, None], 0).amax(1, keepdim=True)
+    last = torch.where(known, past, 0.0).gather(1, index).squeeze(1)
+    width = (quantiles[..., -1] - quantiles[..., 0]).mean(1)
+    flat = width <= 1e-6 * (1 + last.abs())  # a constant has no width, and is not corrected
+    return last, torch.where(flat, 1.0, width), flat
+
+
+def _knots(horizon: int, knots: int = KNOTS) -> Tensor:
     r"""Return hat functions of the horizon step, (H, J), that sum to 1; one a step and zeros up to J steps."""
-    if horizon <= KNOTS:
-        return torch.eye(horizon, KNOTS, dtype=torch.float32)
-    position = torch.linspace(0, KNOTS - 1, horizon)
-    return (1 - (position[:, None] - torch.arange(KNOTS)).abs()).clamp(min=0)
+    if horizon <= knots:
+        return torch.eye(horizon, knots, dtype=torch.float32)
+    position = torch.linspace(0, knots - 1, horizon)
+    return (1 - (position[:, None] - torch.arange(knots)).abs()).clamp(min=0)

@@ -115,6 +115,8 @@ class State:
             family declares `needs_forecast`.
         quantiles: Its quantiles of the observed channels, with shape :math:`(B, H, D, Q)`, where the family declares
             `needs_quantiles`.
+        known: The standardised known covariates of the context and of the :math:`H` target steps, with shape
+            :math:`(B, L + H, C)`, where the family declares `needs_known` and the panel has any; 0 where missing.
     """
 
     past: Tensor
@@ -125,6 +127,7 @@ class State:
     generator: torch.Generator | None = None
     forecast: Tensor | None = None
     quantiles: Tensor | None = None
+    known: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,7 @@ class RegressionData:
             no fold, for windows whose targets straddle two blocks. Not used where nothing is selected.
         quantiles: The frozen model's quantiles of the observed channels, with shape :math:`(n, H, D, Q)`, where the
             family declares `needs_quantiles`.
+        known: The known covariates, as in `State`, with shape :math:`(n, L + H, C)`.
     """
 
     past: Tensor
@@ -146,12 +150,13 @@ class RegressionData:
     forecast: Tensor
     fold: Tensor
     quantiles: Tensor | None = None
+    known: Tensor | None = None
 
     def __getitem__(self, rows: Tensor | slice) -> RegressionData:
         r"""Return some of the windows."""
-        quantiles = None if self.quantiles is None else self.quantiles[rows]
+        quantiles, known = (None if x is None else x[rows] for x in (self.quantiles, self.known))
         fold = self.fold[rows] if len(self.fold) else self.fold
-        return RegressionData(self.past[rows], self.future[rows], self.forecast[rows], fold, quantiles)
+        return RegressionData(self.past[rows], self.future[rows], self.forecast[rows], fold, quantiles, known)
 
 
 @dataclass_transform(kw_only_default=True)
@@ -169,6 +174,8 @@ class AdapterModule(nn.Module):
     beta: float = 1.0
 
     channels: int
+    #: The number of known covariates :math:`C` that the built family reads.
+    known: int
     covariance: Tensor
 
     def __init__(self, *unnamed: Any, **options: Any) -> None:
@@ -186,7 +193,7 @@ class AdapterModule(nn.Module):
             if isinstance(value, bool) and kind in NUMBERS:  # Python would accept it as 0 or 1
                 raise ValueError(f"{family} expects {name} to be {NUMBERS[kind]}, got {value!r}")
             setattr(self, name, value)
-        self.channels = 0
+        self.channels, self.known = 0, 0
         self._check()
 
     @classmethod
@@ -243,11 +250,12 @@ class AdapterModule(nn.Module):
         """
         return draws if self.capabilities.stochastic else 1
 
-    def build(self, channels: int) -> Self:
+    def build(self, channels: int, known: int = 0) -> Self:
         r"""Create the parameters for a number of channels.
 
         Arguments:
             channels: The number of observed channels :math:`D`.
+            known: The number of known covariates :math:`C`; only families that declare `needs_known` read them.
 
         Returns:
             A built copy; the family itself is unchanged.
@@ -257,8 +265,10 @@ class AdapterModule(nn.Module):
         """
         if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
             raise ValueError(f"{type(self).__name__}.build expects at least one channel, got {shown(channels)}")
-        require_size(self, self._count_weights(channels))
+        checks.integer(f"{type(self).__name__}.build expects known", known, least=0)
         built = copy.deepcopy(self)
+        built.known = known if self.capabilities.needs_known else 0
+        require_size(built, built._count_weights(channels))
         built.channels = channels
         built.register_buffer("covariance", torch.eye(channels, dtype=torch.float32))
         built._build(channels)
@@ -609,8 +619,8 @@ class Normalised(AdapterModule):
         checks.choice("normalisation", self.normalisation, ["window", "train"])
         checks.flag(f"{type(self).__name__} expects affine", self.affine)
 
-    def build(self, channels: int) -> Self:
-        built = super().build(channels)
+    def build(self, channels: int, known: int = 0) -> Self:
+        built = super().build(channels, known)
         if built.affine:
             built.log_gain = nn.Parameter(torch.zeros(channels, dtype=torch.float32))
             built.offset = nn.Parameter(torch.zeros(channels, dtype=torch.float32))

@@ -28,6 +28,7 @@ class Capabilities:
         supports_updates: Whether the family learns from windows that arrive after the fit.
         needs_forecast: Whether `decode` reads the frozen model's medians of the observed channels from the state.
         needs_quantiles: The same of its quantiles.
+        needs_known: Whether `decode` reads the known covariates from the state, where there are any.
         penalised: Whether `penalty` is not zero. The state then also holds the frozen model's forecasts.
         fits_after_training: Whether `after_training` fits anything.
         found_later: Buffers whose sizes are known only once they are fitted, not when the family is built.
@@ -45,6 +46,7 @@ class Capabilities:
     supports_updates: bool = False
     needs_forecast: bool = False
     needs_quantiles: bool = False
+    needs_known: bool = False
     penalised: bool = False
     fits_after_training: bool = False
     found_later: tuple[str, ...] = ()

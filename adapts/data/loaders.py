@@ -17,12 +17,15 @@ from .windows import Windows
 class _Batches(Dataset[tuple[Tensor, Tensor, dict[str, Tensor]]]):
     r"""Dataset of windows indexed by whole batches, so that a batch is one gather."""
 
-    def __init__(self, windows: Windows, known: Mapping[str, Tensor]) -> None:
-        self.windows, self.known = windows, known
+    def __init__(self, windows: Windows, precomputed: Mapping[str, Tensor]) -> None:
+        self.windows, self.precomputed = windows, precomputed
 
     def __getitem__(self, which: Sequence[int]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         batch = self.windows[which]
-        return batch.past(), batch.future(), {name: tensor[which] for name, tensor in self.known.items()}
+        further = {name: tensor[which] for name, tensor in self.precomputed.items()}
+        if batch.preparation.known is not None:
+            further["known"] = batch.known()
+        return batch.past(), batch.future(), further
 
 
 class _BatchSampler(Sampler[list[int]]):
@@ -53,7 +56,7 @@ class _BatchSampler(Sampler[list[int]]):
 
 
 def window_loader(
-    windows: Windows, batch_size: int, seed: int | None, known: Mapping[str, Tensor] | None = None
+    windows: Windows, batch_size: int, seed: int | None, precomputed: Mapping[str, Tensor] | None = None
 ) -> DataLoader[tuple[Tensor, Tensor, dict[str, Tensor]]]:
     r"""Return a loader of batches of windows, for Lightning.
 
@@ -62,11 +65,11 @@ def window_loader(
         batch_size: The number of windows in a batch, over all processes.
         seed: The seed of the shuffling. The order of an epoch depends only on the seed and the epoch's number. Windows
             are not shuffled if None.
-        known: Further tensors with one row for each window, by name, each with shape :math:`(n, *)`.
+        precomputed: Further tensors with one row for each window, by name, each with shape :math:`(n, *)`.
 
     Returns:
-        The loader. Its batches hold the past :math:`(B, L, D)`, the future :math:`(B, H, D)`, and the rows of `known`
-        of these windows.
+        The loader. Its batches hold the past :math:`(B, L, D)`, the future :math:`(B, H, D)`, and by name the rows of
+        `precomputed` of these windows and, where the windows hold known covariates, "known" :math:`(B, L + H, C)`.
     """
     sampler = _BatchSampler(len(windows), batch_size, seed)
-    return DataLoader(_Batches(windows, known or {}), batch_size=None, sampler=sampler)
+    return DataLoader(_Batches(windows, precomputed or {}), batch_size=None, sampler=sampler)

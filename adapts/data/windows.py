@@ -29,6 +29,7 @@ class Preparation:
         factors: The positive divisors that were applied after that.
         imputation: The means and variances of missing cells given the other channels.
         cold_start: The model that forecasts contexts with few values.
+        known: The standardised known covariates, row by row, for families that read them.
         contexts: The imputed contexts of these windows, :math:`(n, L, D)`, and the imputation variance of their
             forecasts, :math:`(n, H, D)`, if they are computed already.
     """
@@ -37,6 +38,7 @@ class Preparation:
     factors: Panel | None = None
     imputation: Imputation | None = None
     cold_start: ColdStart | None = None
+    known: Panel | None = None
     contexts: tuple[Tensor, Tensor] | None = None
 
 
@@ -136,6 +138,16 @@ class Windows:
         if self.preparation.factors is None:
             return torch.ones(1, 1, 1, dtype=dtype)
         return self._gather(self.preparation.factors, np.arange(self.prediction_length), dtype).nan_to_num(1.0)
+
+    def known(self) -> Tensor:
+        r"""Return the standardised known covariates of the context and the target rows, for families that read them.
+
+        Returns:
+            The covariates, with shape :math:`(n, L + H, C)`; 0, their mean, where missing and outside of the item.
+        """
+        assert self.preparation.known is not None
+        steps = np.arange(-self.context_length, self.prediction_length)
+        return self._gather(self.preparation.known, steps, torch.float32).nan_to_num(0.0)
 
     def _filled(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         r"""Return the contexts, and their imputation variance."""

@@ -18,6 +18,7 @@ from ..adapters import AdapterModule
 from ..calibration.recalibration import Recalibration
 from ..copulas.independent import Independent
 from ..covariate_effect import KnownEffect
+from ..data.known_units import KnownUnits
 from ..data.panel import Panel
 from ..data.roles import require_tellable
 from ..data.scaling import extent, location_scale
@@ -209,11 +210,16 @@ def begin(
     targets, known = panel.select(panel.targets), panel.known_covariates
     seen = panel.select((*panel.targets, *panel.past_covariates))
     location, scale, constant = units(seen, splits["train"])
+
+    def train_rows(columns: Panel) -> np.ndarray:
+        return rows_of(columns, splits["train"])
+
     fitted = Fitted(
         panel, options.context_length, options.season_length, options.support, location, scale,
         constant[: targets.num_channels], module,
         copula=Independent(prediction_length, targets.num_channels), recalibration=Recalibration.identity(),
-        effect=KnownEffect.none(panel, lambda selected: rows_of(selected, splits["train"])) if known else None,
+        effect=KnownEffect.none(panel, train_rows) if known else None,
+        known=KnownUnits.of(panel, train_rows) if module.known else None,
     )  # fmt: skip
     windows = _windows(panel, splits, model, options)
     if len(windows["train"]) == 0:

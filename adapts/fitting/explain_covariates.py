@@ -57,7 +57,10 @@ def covariates(state: FitState) -> Step:
         clauses.append("the calendar: not used beside them, no further significant gain")
     if panel.static and not effect.has_interactions:
         clauses.append(f"static {few(tuple(panel.static))}: not used, no significant gain")
-    return state.with_decision("kept" if effect.used or panel.past_covariates else "rejected", "; ".join(clauses))
+    if state.fitted.known is not None:
+        clauses.append("the family reads them at each horizon step")
+    kept = effect.used or panel.past_covariates or state.fitted.known is not None
+    return state.with_decision("kept" if kept else "rejected", "; ".join(clauses))
 
 
 def with_past(fitted: Fitted, decision: Decision | None, clause: str) -> Decision:

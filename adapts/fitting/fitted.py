@@ -22,6 +22,7 @@ from ..calibration.tails import Tails
 from ..copulas.base import Copula
 from ..covariate_effect import KnownEffect
 from ..data.frequency import num_seasons
+from ..data.known_units import KnownUnits
 from ..data.marks import Marks
 from ..data.panel import Panel
 from ..errors import reading, shown
@@ -67,6 +68,7 @@ class Fitted:
         decisions: The decision of each stage, by its name.
         head: The tensors of the frozen model's head, if it was trained for these series.
         effect: The effect of known covariates on the targets; None if there are none.
+        known: The units of the known covariates that the adapter reads; None if it reads none.
         imputer: The model that imputes missing cells from the other channels; None if nothing is imputed.
         cold_start: The model for contexts of few values; None if the frozen model forecasts them alone.
         marks: The values of a panel that count as missing.
@@ -98,6 +100,7 @@ class Fitted:
     decisions: dict[str, Decision] = field(default_factory=dict)
     head: dict[str, Tensor] = field(default_factory=dict)
     effect: KnownEffect | None = None
+    known: KnownUnits | None = None
     imputer: ChannelImputer | None = None
     cold_start: ColdStart | None = None
     marks: Marks = field(default_factory=Marks)
@@ -165,6 +168,7 @@ class Fitted:
             "latent_copula": {} if self.latent_copula is None else self.latent_copula.state(),
             "head": self.head,
             "effect": {} if self.effect is None else self.effect.state(),
+            "known": {} if self.known is None else self.known.state(),
             "coupling": {} if self.imputer is None else self.imputer.state(),
             "kriging": {} if self.cold_start is None else self.cold_start.state(),
         }
@@ -232,6 +236,7 @@ class Fitted:
         for name in self.head:
             taken(self.head, name, torch.float32, (None,) * self.head[name].ndim)
         self.effect = KnownEffect.from_state(self.panel, part("effect")) if part("effect") else None
+        self.known = KnownUnits.from_state(self.panel, part("known")) if part("known") else None
         self.imputer = ChannelImputer.from_state(part("coupling")) if part("coupling") else None
         if self.imputer is not None:
             _require_size("coupling", (len(self.imputer.channel_persistence),), (seen,))

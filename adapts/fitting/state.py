@@ -311,7 +311,8 @@ class FitState:
         quantiles = None
         if self.fitted.module.capabilities.needs_quantiles:
             quantiles = torch.cat([self.zero_shot(split).values for split in splits])
-        return RegressionData(past, future, torch.cat(forecasts), fold, quantiles)
+        known = torch.cat([batch.known() for batch in windows]) if self.fitted.module.known else None
+        return RegressionData(past, future, torch.cat(forecasts), fold, quantiles, known)
 
     def _in_chunks(self, name: str, number: int, compute: Callable[[slice], QuantileFunction]) -> QuantileFunction:
         def tensors(chunk: slice) -> dict[str, Tensor]:

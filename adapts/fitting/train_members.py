@@ -160,7 +160,8 @@ def refit_members(state: FitState, portfolio: Portfolio) -> Step:
             continue
         began = time.monotonic()
         if member.capabilities.closed_form:
-            member.solve(state.regression_data(splits, torch.empty(0, dtype=torch.float32)), choose=False)
+            alone = replace(state, fitted=replace(state.fitted, module=member))  # the data that this member reads
+            member.solve(alone.regression_data(splits, torch.empty(0, dtype=torch.float32)), choose=False)
         elif member.optimisation.refits and (epochs := int(figures.get(f"best epoch of member {number}", 0))):
             compute = partial(refitted, state, member, epochs, f"refit-{number}.ckpt")
             member.load_state_dict(state.context.checkpoints.kept(f"refit-{number}", compute))

@@ -69,6 +69,7 @@ class Forecasts:
             windows.future(),
             self.medians[selected],
             torch.zeros(len(windows), dtype=torch.float32),
+            known=None if windows.preparation.known is None else windows.known(),
         )
 
 

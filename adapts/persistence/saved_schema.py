@@ -57,6 +57,7 @@ COMPONENTS = (
     "latent_copula",
     "head",
     "effect",
+    "known",
     "coupling",
     "kriging",
 )

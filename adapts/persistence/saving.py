@@ -277,7 +277,7 @@ def unpack(fit: Fit, tensors: Mapping[str, Tensor], family: AdapterModule, predi
     if not (scale > 0).all():
         raise ValueError("the tensor 'scale' is expected to hold positive numbers")
     with seeded(0):  # initial parameters may be random; they are overwritten
-        module = family.build(columns)
+        module = family.build(columns, len(panel.known_covariates) if "known.location" in tensors else 0)
     fitted = Fitted(
         panel=panel,
         context_length=fit.context_length,

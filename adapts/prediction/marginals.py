@@ -324,7 +324,7 @@ class MarginalPredictor:
         total, start = None, 0
         for batch in self._batches(windows):
             state = self._encoded(batch, self.posterior_draws)[1]
-            self._inform(state, frozen.values[start : start + len(batch)])
+            self._inform(batch, state, frozen.values[start : start + len(batch)])
             weights = self.module.source_weights(state)
             if weights is None:
                 return None
@@ -337,12 +337,14 @@ class MarginalPredictor:
         generator = torch.Generator().manual_seed(self.seed)
         return self.module.encode(self.completed_context(batch), draws=draws, generator=generator)
 
-    def _inform(self, state: State, zero_shot: Tensor) -> None:
-        r"""Add the zero-shot quantiles (B, H, D, Q) that the family needs to a state."""
+    def _inform(self, batch: Windows, state: State, zero_shot: Tensor) -> None:
+        r"""Add what the family needs to a state: zero-shot quantiles (B, H, D, Q), known covariates."""
         if self.module.capabilities.needs_forecast:
             state.forecast = zero_shot[..., self.model.median_index]
         if self.module.capabilities.needs_quantiles:
             state.quantiles = zero_shot
+        if self.module.known:
+            state.known = batch.known()
 
     def _decoded(
         self, windows: Windows, frozen: QuantileFunction, errors: Copula | None = None
@@ -413,7 +415,7 @@ class MarginalPredictor:
             values, state = zero_shot.unsqueeze(0), self._encoded(batch, self.posterior_draws)[1]
         else:
             values, state = self._latents(batch, self.posterior_draws)  # (M, B, H, K, Q), or M = 1
-        self._inform(state, zero_shot)
+        self._inform(batch, state, zero_shot)
         family = module.capabilities
         if not (family.mixes_channels or family.stochastic):  # the decoded path of a level is a quantile again
             marginals = QuantileFunction(levels, self._level_paths(values[0], levels, state).movedim(0, -1))

@@ -25,8 +25,10 @@ class Standardiser:
 
     def __init__(self, fitted: Fitted) -> None:
         self.fitted = fitted
-        # Caches of the latest panel: standardised, with what was subtracted; its imputation; its targets alone.
+        # Caches of the latest panel: standardised, with what was subtracted; its known covariates; its imputation; its
+        # targets alone.
         self._standard: tuple[Panel, Panel, Panel | None, Panel | None] | None = None
+        self._known: tuple[Panel, Panel] | None = None
         self._imputation: tuple[Panel, Imputation | None] | None = None
         self._targets: tuple[Panel, Panel] | None = None
 
@@ -43,7 +45,8 @@ class Standardiser:
         if cached is None or cached[0] is not windows.panel:
             self._standard = cached = windows.panel, *self._prepared(windows.panel)
         _, standard, shifts, factors = cached
-        preparation = Preparation(shifts, factors, self._imputed(standard), self.fitted.cold_start)
+        known = self._known_covariates(windows.panel)
+        preparation = Preparation(shifts, factors, self._imputed(standard), self.fitted.cold_start, known)
         return replace(windows, panel=standard, preparation=preparation)
 
     def plain(self, windows: Windows) -> Windows:
@@ -66,6 +69,15 @@ class Standardiser:
                 targets.standardised(self.fitted.location[:count], self.fitted.scale[:count]),
             )
         return replace(windows, panel=cached[1], preparation=Preparation())
+
+    def _known_covariates(self, panel: Panel) -> Panel | None:
+        r"""Return the known covariates that the adapter reads, in units of the train rows."""
+        if self.fitted.known is None:
+            return None
+        cached = self._known
+        if cached is None or cached[0] is not panel:
+            self._known = cached = panel, self.fitted.known.standardised(panel)
+        return cached[1]
 
     def _imputed(self, standard: Panel) -> Imputation | None:
         r"""Return the imputation of a standardised panel's missing cells from the other channels."""

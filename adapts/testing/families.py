@@ -175,6 +175,21 @@ class AdapterConformance:
         paths = torch.randn(state.draws, 2, self.horizon, adapter.latents)
         assert adapter.decode(paths, state).shape == (state.draws, 2, self.horizon, 1)
 
+    def test_known_covariates(self, family: AdapterModule, past: Tensor) -> None:
+        r"""A family that reads known covariates decodes with them, each window by its own; others build alike."""
+        adapter = family.build(self.channels, 2).eval()
+        assert adapter.known == (2 if adapter.capabilities.needs_known else 0)
+        if not adapter.known:
+            return
+        self.disturb(adapter)
+        _, state = self.encoded(adapter, past)
+        state.known = torch.randn(self.batch, self.length + self.horizon, 2)
+        paths = torch.randn(state.draws, self.batch, self.horizon, adapter.latents)
+        decoded = adapter.decode(paths, state)
+        assert decoded.isfinite().all()
+        state.known[0] += 1.0
+        assert_close(adapter.decode(paths, state)[:, 1:], decoded[:, 1:])
+
     # ------------------------------------------------------------------ independence
 
     def test_windows_and_samples_stay_apart(self, adapter: AdapterModule, past: Tensor) -> None:
