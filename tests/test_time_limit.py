@@ -3,6 +3,7 @@ r"""The time limit of a fit: what it leaves out and says, and that a limit that 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from cli_files import series as file_rows
 from seasonal import SeasonalModel
 
 from adapts import Adapter, GroupedAdapter, Panel
-from adapts.adapters import Portfolio
+from adapts.adapters import CrossChannelAttention, Portfolio
 from adapts.evaluation.backtest import roll
+from adapts.fitting.context import FitOptions, begin
+from adapts.fitting.state import FitState
 from adapts.fitting.time_limit import LEAST_WINDOWS, TimeLimit
+from adapts.fitting.train_gradient import refitted
 from adapts.gluonts import AdapterEstimator
 
 H = 6
@@ -120,6 +124,17 @@ def test_a_closed_form_is_solved_and_not_solved_again() -> None:
     stages = adapter("residual", gate=False).fit(rows(), time_limit=SHORT).summary().stages
     assert stages["train"] == "solved in closed form on 20 windows"
     assert stages["refit"] == "left out: the time limit of 1e-06 s"
+
+
+def test_a_network_that_cannot_be_trained_anew_in_time_stays_as_it_is(tmp_path: Path) -> None:
+    fitted = adapter(CrossChannelAttention(**SMALL["attention"]), gate=False).fit(rows()).fitted_
+    options = FitOptions(None, 24, H, None, fitted.support, {**adapter("identity").get_params(deep=False)})
+    late = replace(options, time_limit=TimeLimit(1e-9))
+    context, begun = begin(fitted.panel, fitted.module, SeasonalModel(), late, checkpoint_dir=tmp_path)
+    state = FitState.of(context, context.prepared(begun))
+    with context.checkpoints as checkpoints:
+        kept = checkpoints.kept("refit", lambda: refitted(state, fitted.module, 2, "refit.ckpt"))
+        assert kept == {} == checkpoints.kept("refit", lambda: refitted(state, fitted.module, 2, "refit.ckpt"))
 
 
 def test_covariates_are_left_out() -> None:

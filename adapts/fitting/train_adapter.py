@@ -80,6 +80,8 @@ def refit(state: FitState) -> Step:
         module.solve(state.regression_data(splits, torch.empty(0, dtype=torch.float32)), choose=False)
     else:
         compute = partial(refitted, state, module, epochs, "refit.ckpt")
-        module.load_state_dict(state.context.checkpoints.kept("refit", compute))
+        if not (tensors := state.context.checkpoints.kept("refit", compute)):
+            return state.skip_for_time()
+        module.load_state_dict(tensors)
     count = sum(len(state.windows[split]) for split in splits)
     return state.with_decision("kept", f"refit on the {count} windows of all splits, {how}", windows=count)

@@ -62,14 +62,14 @@ def refitted(state: FitState, module: AdapterModule, epochs: int, piece: str) ->
         piece: The name of Lightning's checkpoint of the last epoch.
 
     Returns:
-        The tensors of the trained family; those of `module` where the time limit ends before the training.
+        The tensors of the trained family; none if the time limit ends before the training.
     """
     with seeded(state.context.seed):
         fresh = make(module.family, module.options()).build(module.channels, module.known)
     rows = rows_of(state.windows["train"].panel, state.context.train)
     fresh.prepare(torch.as_tensor(rows, dtype=torch.float32))
-    stopped = "stopped" in _train(state, fresh, state.observed_splits, piece, epochs)
-    fresh = module if stopped else fresh
+    if "stopped" in _train(state, fresh, state.observed_splits, piece, epochs):
+        return {}
     return {name: tensor.detach().contiguous() for name, tensor in fresh.state_dict().items()}
 
 

@@ -164,7 +164,10 @@ def refit_members(state: FitState, portfolio: Portfolio) -> Step:
             member.solve(alone.regression_data(splits, torch.empty(0, dtype=torch.float32)), choose=False)
         elif member.optimisation.refits and (epochs := int(figures.get(f"best epoch of member {number}", 0))):
             compute = partial(refitted, state, member, epochs, f"refit-{number}.ckpt")
-            member.load_state_dict(state.context.checkpoints.kept(f"refit-{number}", compute))
+            if not (tensors := state.context.checkpoints.kept(f"refit-{number}", compute)):
+                unchanged.append(member.family)
+                continue
+            member.load_state_dict(tensors)
         seconds[f"member {number}"] = time.monotonic() - began
     count = sum(len(state.windows[split]) for split in splits)
     how = "with the selected strengths, networks for the best number of epochs"
