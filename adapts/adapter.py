@@ -31,6 +31,7 @@ from .fitting.context import FitOptions
 from .fitting.fitted import Fitted
 from .fitting.run import fit
 from .fitting.summary import Summary
+from .fitting.time_limit import TimeLimit
 from .fitting.update import Forecasts, extend, follow
 from .fitting.zero_shot import history_copula, unfitted
 from .forecast.forecast import LEVELS, Forecast
@@ -175,6 +176,7 @@ class Adapter(Estimator):
         regularise: bool = False,
         borders: tuple[int, int] | None = None,
         checkpoint_dir: str | Path | None = None,
+        time_limit: float | TimeLimit | None = None,
     ) -> Adapter:
         r"""Fit the adapter to series.
 
@@ -208,6 +210,11 @@ class Adapter(Estimator):
             checkpoint_dir: A folder for checkpoints. An interrupted fit resumes from them when called again with the
                 same series and options, with identical results. A completed fit leaves `fit.json` (its inputs) and
                 `stages.safetensors` (its results) there.
+            time_limit: The seconds that the fit may take; any if None. If it binds, fewer windows are used, stages and
+                members of `"auto"` are left out, and training stops early with the best parameters so far; the summary
+                says so. Not interrupted are reading, linear probing, closed forms and passes over validation windows;
+                gate, calibration and confirmation always run. So a fit may take somewhat longer, and always does if
+                the limit is too short for 20 train windows. A limit that does not bind changes no bit of the result.
 
         Returns:
             The adapter itself.
@@ -215,15 +222,16 @@ class Adapter(Estimator):
         Raises:
             ValueError: If the series are invalid (see `Panel.of`), too short, or have a channel without values; if
                 covariates are not columns or have two roles; if static columns vary within an item, do not vary across
-                items, or have no known covariate to interact with; or if the folder holds another fit or other files,
-                or is in use by another process.
+                items, or have no known covariate to interact with; if the time limit is not positive; or if the folder
+                holds another fit or other files, or is in use by another process.
         """
+        limit = TimeLimit.of(time_limit)
         dataset = read_dataset(
             series, target=target, past_covariates=past_covariates, known_covariates=known_covariates,
             calendar=calendar, static=static, item_column=item_column, timestamp_column=timestamp_column,
             frequency=frequency, regularise=regularise,
         )  # fmt: skip
-        self.fitted_ = self.apply(fit, dataset, borders, checkpoint_dir=checkpoint_dir)
+        self.fitted_ = self.apply(fit, dataset, borders, checkpoint_dir=checkpoint_dir, time_limit=limit)
         say(self.fitted_.notices, self._warning_prefix)
         return self
 
@@ -312,9 +320,9 @@ class Adapter(Estimator):
 
         Forecasts whose last step is now observed are recomputed and scored. With these scores, recalibration adapts for
         each channel and horizon step, so that intervals keep their coverage after changes of the series
-        (`adapts.calibration.OnlineRecalibration`). Joint bands follow the latest outcomes, and the family `residual`
-        refits its ridge with the new windows every :math:`H` steps. The cost is one forecast per new row. `save` saves
-        all of this, `fit` starts anew.
+        (`adapts.calibration.OnlineRecalibration`). Joint bands follow the latest outcomes, and `residual`, also as a
+        member of `auto`, refits its ridge with the new windows every :math:`H` steps; other members stay. The cost is
+        one forecast per new row. `save` saves all of this, `fit` starts anew.
 
         Arguments:
             series: The new rows with the fitted channels and covariates, in any form that `fit` accepts. Dated series
@@ -596,19 +604,7 @@ class Adapter(Estimator):
 
     def summary(self) -> Summary:
         r"""Return a summary of the fit: windows per split, and the decision of each stage."""
-        fitted = self.require_fitted("summary")
-        return Summary(
-            family=self.family.family,
-            options=self.family.options(),
-            foundation_model=self.model.name,
-            channels=list(fitted.panel.targets),
-            context_length=fitted.context_length,
-            prediction_length=int(self.prediction_length),
-            windows=dict(fitted.windows),
-            stages={name: decision.reason for name, decision in fitted.decisions.items()},
-            spans={name: dict(span) for name, span in fitted.spans.items()},
-            notices=list(fitted.notices),
-        )
+        return Summary.of(self.require_fitted("summary"), self.family, self.model.name)
 
     def __repr__(self) -> str:
         model = self.foundation_model if self._model is None else self._model.name

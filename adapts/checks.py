@@ -14,6 +14,7 @@ __all__ = [
     "real",
     "seed",
     "several",
+    "time_limit",
     "whole",
 ]
 
@@ -91,6 +92,18 @@ def flag(option: str, value: object, *, none: bool = False) -> None:
     if not isinstance(value, bool | np.bool_) and not (none and value is None):
         kind = "True, False or None" if none else "True or False"
         raise ValueError(f"{option} to be {kind}, got {shown(value)}")
+
+
+def time_limit(seconds: object) -> None:
+    r"""Check the limit of the time that a fit may take.
+
+    Arguments:
+        seconds: The limit in seconds; none if None.
+
+    Raises:
+        ValueError: If it is not a positive number.
+    """
+    number("expected time_limit", seconds, "a positive number of seconds", lambda value: value > 0, none=True)
 
 
 def choice(kind: str, value: object, known: Iterable[str]) -> None:

@@ -27,6 +27,7 @@ from .data.schema import read_dataset
 from .data.times import Times
 from .errors import few, quoted, shown, unknown
 from .fitting.summary import Summary
+from .fitting.time_limit import TimeLimit
 from .foundation import load_foundation_model
 from .persistence import saving
 from .persistence.ownership import CONFIG, GROUPED, GROUPS, as_path, replaced, standing
@@ -94,6 +95,7 @@ class GroupedAdapter:
         item_column: str | Sequence[str] | None = None,
         timestamp_column: str | None = None,
         checkpoint_dir: str | Path | None = None,
+        time_limit: float | None = None,
         **options: Any,
     ) -> GroupedAdapter:
         r"""Fit an adapter to the items of each group.
@@ -104,6 +106,7 @@ class GroupedAdapter:
             item_column: As for `Adapter.fit`.
             timestamp_column: As for `Adapter.fit`.
             checkpoint_dir: As for `Adapter.fit`; each group has its own folder in it.
+            time_limit: As for `Adapter.fit`, for all groups together: each may take an equal part of the time left.
             **options: Further options of `Adapter.fit`, the same for each group: target, covariates, frequency, ...
 
         Returns:
@@ -118,16 +121,20 @@ class GroupedAdapter:
                 f"column {self.group_column!r} names the groups, and is constant within each group: leave it out of "
                 "static="
             )
+        limit = TimeLimit(time_limit)
         given = self._split(series, item_column, timestamp_column)
         self.adapter.model  # noqa: B018  load it once, before the adapter is cloned
-        fitted = {}
+        fitted: dict[str, Adapter] = {}
         for group, rows in given.frames.items():
             logger.info("group %s", group)
             folder = _checkpoint_folder(checkpoint_dir, group)
             with _errors_of(group):
                 clone = self.adapter.clone()
                 clone._warning_prefix = f"group {group!r}: "
-                fitted[group] = clone.fit(rows, item_column=given.item_column, checkpoint_dir=folder, **options)
+                part = limit.part(len(given.frames) - len(fitted))
+                fitted[group] = clone.fit(
+                    rows, item_column=given.item_column, checkpoint_dir=folder, time_limit=part, **options
+                )
         self.adapters_, self.items_ = fitted, given.group_of
         self._item_column = given.item_column
         roles = {name: value for name, value in options.items() if name not in _READING_OPTIONS}

@@ -2,7 +2,7 @@ r"""Search over the options of an adapter on the validation windows, with Optuna
 
 from __future__ import annotations
 
-__all__ = ["Tuned", "tune"]
+__all__ = ["SPACE", "Tuned", "tune"]
 
 import json
 import os
@@ -40,6 +40,11 @@ logger = get_logger(__name__)
 
 #: The maximum number of trials of a search; each trial is a fit.
 MOST_TRIALS = 100_000
+#: What `tune` searches by default.
+SPACE: Mapping[str, Any] = {
+    "family": ["auto", "residual", "attention"],
+    "family__members": [("residual", "context", "attention"), ("residual", "context", "attention", "attention")],
+}
 #: The reasons why options are not searched.
 _REASONS_NOT_SEARCHED = {name: why for name, each in FIELDS.items() if (why := each.metadata["unsearched"])}
 
@@ -105,7 +110,7 @@ class Tuned:
 def tune(
     adapter: Adapter,
     series: Any,
-    space: Mapping[str, Any],
+    space: Mapping[str, Any] | None = None,
     trials: int = 20,
     *,
     folder: str | Path | None = None,
@@ -129,7 +134,8 @@ def tune(
     windows, leads and channels in units of the train rows. A point error would not tell a sharp law from a wrong one,
     and a gated law would tie wherever the gate is closed. Calibration and confirmation rows are not read, nor any row
     behind them, so that what `fit` decides there is decided on rows that no search has seen. The validation windows
-    themselves are used up: `loss` is a little too low, the more so the more trials there are.
+    themselves are used up: `loss` is a little too low, the more so the more trials there are, and where weights are
+    selected on these windows (`auto`).
 
     Covariates are used where `fit` would use them, and what a trial costs grows likewise: past ones are tried both ways
     in each trial, what known ones explain is found once as long as the frozen model and its context stay. The frozen
@@ -147,7 +153,8 @@ def tune(
         space: The search space by option, with the names of `Adapter.get_params`: a list of values,
             `"family__latent_channels": [2, 4, 8]`; or a closed range of integers or real numbers,
             `"learning_rate": (1e-4, 1e-2, "log")`, uniform without `"log"`. If families are searched, a trial ignores
-            the options that its family does not have.
+            the options that its family does not have. If None, `SPACE`: the families `auto`, with one network or two,
+            `residual` and `attention`.
         trials: The total number of trials, including those of an earlier call on the same folder.
         folder: The folder for checkpoints. An interrupted search resumes there when it is called again, and makes the
             same trials as an uninterrupted one.
@@ -187,7 +194,7 @@ def tune(
         static=static, item_column=item_column, timestamp_column=timestamp_column, frequency=frequency,
         regularise=regularise,
     )  # fmt: skip
-    searched = _Space(adapter, space, _width(dataset))
+    searched = _Space(adapter, SPACE if space is None else space, _width(dataset))
     folder = None if folder is None else as_path("folder", folder)
     facts = {} if folder is None else _fingerprint(adapter, dataset, borders, searched)
     with Checkpoints(folder, facts) as checkpoints, cached_forecasts():

@@ -182,6 +182,18 @@ def config(folder):
     return json.loads((folder / "mine" / "adapter" / "config.json").read_text())
 
 
+def test_the_second_fit_has_the_weights_of_the_first(folder, tmp_path):
+    given = ["--family", "auto", "--option", "members=residual,identity", "--num-samples", 10]
+    assert forecast(folder / "series.csv", tmp_path / "run", *given).exit_code == 0
+    content = json.loads((tmp_path / "run" / "scores.json").read_text())
+    first, second = content["held_back"]["adapter"], content["adapter"]
+    selected = [member["weight"] for member in first["members"]]
+    assert first["options"]["shares"] is None and second["options"]["shares"][1:] == selected
+    assert second["stages"]["train"].startswith("given weights: ")
+    config = json.loads((tmp_path / "run" / "adapter" / "config.json").read_text())
+    assert config["family"] == "auto" and config["family_options"]["shares"] == second["options"]["shares"]
+
+
 class TestWhatIsFitted:
     def test_a_recipe_and_its_options(self, config):
         assert config["family"] == "residual"

@@ -99,7 +99,7 @@ class TestCompletion:
             ("adapts backtest x.csv --family lin", ["linear"]),
             ("adapts forecast x.csv --foundation-model bolt", ["bolt-nano"]),
             ("adapts list data", ["datasets"]),
-            ("adapts forecast x.csv --time", ["--timestamp-column"]),
+            ("adapts forecast x.csv --time", ["--timestamp-column", "--time-limit"]),
         ],
     )
     def test_names(self, words, offered):

@@ -113,7 +113,7 @@ def test_options_are_those_of_adapter() -> None:
     theirs["trainer_kwargs"] = theirs.pop("trainer_options")
     assert set(ours) - set(theirs) == {
         "family_options", "num_samples", "freq", "num_feat_dynamic_real", "num_past_feat_dynamic_real", "calendar",
-        "num_feat_static_real", "num_feat_static_cat",
+        "num_feat_static_real", "num_feat_static_cat", "time_limit",
     }  # fmt: skip
     assert set(theirs) <= set(ours), "AdapterEstimator lacks options of Adapter"
     assert {name: option.default for name, option in theirs.items()} == {name: ours[name].default for name in theirs}

@@ -105,6 +105,10 @@ def test_units_of_channels_do_not_matter() -> None:
         ({"members": ["linear"]}, "that keep the observed channels, such as residual and attention, got 'linear'"),
         ({"members": ["bayesian"]}, "deterministic members.*got 'bayesian'"),
         ({"member_options": {"linear": {}}}, "options by the name of a member"),
+        ({"members": ["residual"], "shares": [1.0]}, "shares to be 2 non-negative numbers with the sum 1, of the froz"),
+        ({"members": ["residual"], "shares": [0.5, 0.6]}, r"sum 1, of the frozen model, residual; got \[0.5, 0.6\]"),
+        ({"members": ["residual"], "shares": [-1, 2]}, "non-negative numbers"),
+        ({"members": ["residual"], "shares": "10"}, "non-negative numbers"),
     ],
 )
 def test_wrong_members_are_refused(options: dict[str, Any], message: str) -> None:
@@ -157,6 +161,31 @@ def test_a_portfolio_of_one_closed_form_is_that_family() -> None:
     assert isinstance(module, Portfolio) and module.capabilities.closed_form
     assert float(module.weights[1]) == 1.0
     np.testing.assert_array_equal(portfolio.predict().samples, alone.predict().samples)
+
+
+def test_given_shares_are_the_weights_and_no_member_without_one_is_fitted() -> None:
+    family = Portfolio(members=["residual", "attention"], member_options=SMALL, shares=[0.25, 0.75, 0.0])
+    adapter, alone = fitted(family, lead_lag(), gate=False), fitted(Residual(), lead_lag(), gate=False)
+    module, stages = adapter.fitted_.module, adapter.summary().stages
+    assert isinstance(module, Portfolio) and module.weights.tolist() == [0.25, 0.75, 0.0]
+    assert stages["train"] == "given weights: 0.25 the frozen model, 0.75 residual; attention left out: its share is 0"
+    assert "weights" not in stages
+    assert_close(module.state_dict()["stack.0.weights"], alone.fitted_.module.state_dict()["weights"])
+    again = module.with_its_weights
+    assert again.options() == {**family.options(), "shares": (0.25, 0.75, 0.0)} and not again.built_members
+
+
+def test_the_summary_lists_members_and_two_fits_save_the_same_bytes(tmp_path: Any) -> None:
+    adapters = [fitted(Portfolio(members=["residual"]), lead_lag()) for _ in range(2)]
+    for number, adapter in enumerate(adapters):
+        (member,) = adapter.summary().members
+        assert member["family"] == "residual" and member["weight"] == 1.0 and member["seconds"] > 0
+        assert f"member residual: weight 1.00, gain alone {100 * member['gain']:+.1f} %, " in str(adapter.summary())
+        adapter.save(tmp_path / str(number))
+    for name in ("config.json", "adapter.safetensors"):
+        assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
+    (loaded,) = Adapter.load(tmp_path / "0", foundation_model=SeasonalModel()).summary().members
+    assert loaded == {**adapters[0].summary().members[0], "seconds": None}
 
 
 def test_networks_are_left_out_where_train_windows_are_few() -> None:

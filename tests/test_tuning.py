@@ -65,6 +65,15 @@ def test_the_loss_of_the_identity_is_the_frozen_models_quantile_loss() -> None:
     assert tuned.loss == pytest.approx(float(loss.mean()), rel=1e-3)
 
 
+def test_by_default_auto_is_searched_among_others() -> None:
+    rows = series(200)  # too few windows for networks in auto
+    tuned = tune(adapter(trainer_options={"max_epochs": 1, "enable_progress_bar": False}), rows, trials=3)
+    assert set(tuned.trials["family"]) <= {"auto", "residual", "attention"} == set(adapts.tuning.SPACE["family"])
+    assert (tuned.trials["state"] == "complete").all()
+    members = tuned.trials.get("family__members", pd.Series([None] * 3))
+    assert (members.notna() == (tuned.trials["family"] == "auto")).all()
+
+
 def test_no_row_behind_the_validation_rows_is_read() -> None:
     rows = series()
     whole, changed = rows.copy(), rows.copy()

@@ -19,6 +19,7 @@ from ..registry import load_recipe, recipes
 from ..statistics.ridge import count_folds
 from .base import AdapterModule, RegressionData, State, families, make, register
 from .capabilities import Capabilities, Optimisation
+from .composite import Composite
 
 #: The number of blocks of consecutive windows in the bootstrap of closed-form members.
 BLOCKS = 20
@@ -31,7 +32,7 @@ _LOCATION, _SCALE = "window location", "window scale"
 
 
 @register("ensemble")
-class Ensemble(AdapterModule):
+class Ensemble(Composite):
     r"""Ensemble of members of one family, each a draw of the adapter.
 
     The differences between members enter the predictive distribution. Members trained by gradient start at different
@@ -71,7 +72,6 @@ class Ensemble(AdapterModule):
     distance: float = 0.02
     vectorised: bool = True
 
-    stack: nn.ModuleList
     #: Whether `torch.vmap` supports the family; it does not if the family branches on values.
     _stackable = True
 
@@ -85,13 +85,6 @@ class Ensemble(AdapterModule):
             )
         checks.flag("Ensemble expects vectorised", self.vectorised)
         self._kind = (make(self.member, self.member_options),)  # in a tuple, so that PyTorch registers no submodule
-
-    @property
-    def built_members(self) -> list[AdapterModule]:
-        r"""The members; empty before the ensemble is built."""
-        stack = self._modules.get("stack")
-        members = stack if isinstance(stack, nn.ModuleList) else ()
-        return [member for member in members if isinstance(member, AdapterModule)]
 
     @property
     def first(self) -> AdapterModule:
@@ -165,11 +158,6 @@ class Ensemble(AdapterModule):
     def require_sizes(self, channels: int, kinds: Mapping[str, Kind]) -> None:
         super().require_sizes(channels, kinds)
         self.first.require_sizes(channels, nested(kinds, "stack.0."))
-
-    def require_sound(self, context_length: int, prediction_length: int) -> None:
-        super().require_sound(context_length, prediction_length)
-        for member in self.built_members:
-            member.require_sound(context_length, prediction_length)
 
     def _prepare(self, rows: Tensor) -> None:
         for number, member in enumerate(self.built_members):

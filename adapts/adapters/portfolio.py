@@ -8,20 +8,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .. import checks
 from ..errors import shown
 from ..persistence.tensors import Kind, nested
 from .base import AdapterModule, RegressionData, State, make, register
 from .capabilities import Capabilities
+from .composite import Composite
 
 #: The maximum number of members; each is fitted, and used in each forecast.
 MOST_MEMBERS = 16
 
 
 @register("auto")
-class Portfolio(AdapterModule):
+class Portfolio(Composite):
     r"""Averages the quantile functions of several adapters and of the frozen model.
 
     .. math:: \hat q(\tau) = w_0 q(\tau) + \sum_m w_m \hat q_m(\tau), \quad \sum_m w_m = 1
@@ -43,6 +46,8 @@ class Portfolio(AdapterModule):
     Arguments:
         members: The names of the members' families. A name may repeat: such members start from other parameters.
         member_options: The options of members, by family.
+        shares: The weights of the frozen model and of each member, in this order; non-negative, with the sum 1. None
+            selects them. Members with a share of 0 are not fitted.
 
     Example:
         >>> portfolio = Portfolio(members=["residual", "attention"]).build(channels=7)
@@ -53,8 +58,8 @@ class Portfolio(AdapterModule):
 
     members: Sequence[str] = ("residual", "context", "attention", "attention")
     member_options: Mapping[str, Any] = {}
+    shares: Sequence[float] | None = None
 
-    stack: nn.ModuleList
     weights: Tensor  # (1 + M,), the first of the frozen model
 
     def _check(self) -> None:
@@ -72,6 +77,7 @@ class Portfolio(AdapterModule):
                 f"), got {shown(options)}"
             )
         self.members = tuple(names)
+        self.shares = _read_shares(self.shares, self.members)
         self._families = tuple(make(name, options.get(name)) for name in names)  # a tuple registers no submodules
         for name, family in zip(names, self._families, strict=True):
             wanted = family.capabilities
@@ -82,11 +88,9 @@ class Portfolio(AdapterModule):
                 )
 
     @property
-    def built_members(self) -> list[AdapterModule]:
-        r"""The members; empty before the portfolio is built."""
-        stack = self._modules.get("stack")
-        members = stack if isinstance(stack, nn.ModuleList) else ()
-        return [member for member in members if isinstance(member, AdapterModule)]
+    def with_its_weights(self) -> Portfolio:
+        r"""An unbuilt portfolio with the same members, whose shares are the weights of this one."""
+        return Portfolio(**{**self.options(), "shares": tuple(self.weights.tolist())})
 
     @property
     def active(self) -> list[tuple[float, AdapterModule]]:
@@ -131,8 +135,6 @@ class Portfolio(AdapterModule):
         super().require_sound(context_length, prediction_length)
         if not bool((self.weights >= 0).all()) or abs(float(self.weights.sum()) - 1) > 1e-5:
             raise ValueError("the weights of Portfolio are expected to be non-negative with the sum 1")
-        for member in self.built_members:
-            member.require_sound(context_length, prediction_length)
 
     def _prepare(self, rows: Tensor) -> None:
         for member in self.built_members:
@@ -160,3 +162,17 @@ class Portfolio(AdapterModule):
         for weight, member in self.active:
             total = total + weight * member.decode(z, state)
         return total
+
+
+def _read_shares(shares: Any, members: Sequence[str]) -> tuple[float, ...] | None:
+    r"""Return the option `shares` as numbers with the sum 1."""
+    if shares is None:
+        return None
+    listed = isinstance(shares, Sequence | np.ndarray) and not isinstance(shares, str)
+    numbers = [checks.real(share) for share in shares] if listed else []
+    if len(numbers) != 1 + len(members) or not min(numbers) >= 0 or not abs(sum(numbers) - 1) <= 1e-5:
+        raise ValueError(
+            f"Portfolio expects shares to be {1 + len(members)} non-negative numbers with the sum 1, of the frozen "
+            f"model, {', '.join(members)}; got {shown(shares)}: leave it out to select them"
+        )
+    return tuple(numbers)

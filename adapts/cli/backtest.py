@@ -105,6 +105,7 @@ def backtest(
     num_samples: o.NumSamples = 200,
     seed: o.Seed = 0,
     device: o.Device = "auto",
+    time_limit: o.TimeLimit = None,
     checkpoint_dir: o.CheckpointDir = None,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
@@ -183,7 +184,10 @@ def _score(
     result = roll(
         models,
         dataset,
-        **{name: arguments[name] for name in ("windows", "stride", "scale", "refit", "num_samples", "seed")},
+        **{
+            name: arguments[name]
+            for name in ("windows", "stride", "scale", "refit", "num_samples", "seed", "time_limit")
+        },
         baselines=baselines,
         checkpoint_dir=checkpoint_dir,
         on_progress=lambda stage: progress.stage(stage, FIT if stage.startswith("fit") else 1),

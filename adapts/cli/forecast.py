@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from ..adapter import Adapter
     from ..data.cards import Dataset
     from ..evaluation.backtest import Backtest
     from ..forecast.forecast import Forecast
@@ -47,12 +48,12 @@ HELD_BACK, ALL_ROWS = "held back", "all rows"  # the checkpoint folders of the t
 # Options of a fit, or of covariates, which --zero-shot rejects.
 _OF_FIT = ("family", "recipe", "option", "objective", "horizon_weights", "learning_rate", "posterior_draws",
            "recalibration", "gate", "probe_head", "splits", "max_windows", "past_covariates", "known_covariates",
-           "calendar", "static", "future", "num_samples", "checkpoint_dir")  # fmt: skip
+           "calendar", "static", "future", "num_samples", "time_limit", "checkpoint_dir")  # fmt: skip
 # Options that a saved adapter determines, which --from rejects.
 _SAVED = ("family", "recipe", "option", "context_length", "objective", "horizon_weights",
           "learning_rate", "posterior_draws", "copula", "recalibration", "gate", "support",
           "probe_head", "splits", "max_windows", "columns", "past_covariates", "known_covariates", "calendar", "static",
-          "num_samples", "seed", "checkpoint_dir")  # fmt: skip
+          "num_samples", "seed", "time_limit", "checkpoint_dir")  # fmt: skip
 
 EXAMPLES = """\
 **Examples**
@@ -121,6 +122,7 @@ def forecast(
     num_samples: o.NumSamples = 200,
     seed: o.Seed = 0,
     device: o.Device = "auto",
+    time_limit: o.TimeLimit = None,
     checkpoint_dir: o.CheckpointDir = None,
     overwrite: o.Overwrite = False,
     as_json: o.Json = False,
@@ -131,8 +133,8 @@ def forecast(
 
     An adapter is fitted on the rows before the held-back rows (a card's test rows, or the last fifth). The command
     scores it, the frozen model, the last value and the seasonal naive on these. A second adapter is fitted on all rows
-    and makes the forecast. The command writes forecast.csv, scores.json, forecast.png, reliability.png and the
-    adapter, all at once at the end.
+    and makes the forecast; of the family auto, it has the weights that the first one selected. The command writes
+    forecast.csv, scores.json, forecast.png, reliability.png and the adapter, all at once at the end.
 
     With --from, a saved adapter makes the forecast, and the command writes forecast.csv and forecast.png. So does the
     frozen model with --zero-shot; its forecast is not calibrated.
@@ -209,12 +211,16 @@ def _fit(
         dataset,
         num_samples=arguments["num_samples"],
         seed=arguments["seed"],
+        time_limit=arguments["time_limit"],
         checkpoint_dir=None if checkpoint_dir is None else checkpoint_dir / HELD_BACK,
         on_progress=lambda stage: progress.stage(f"held back: {stage}", FIT if stage == "fit" else 1),
     )
     progress.stage("fit on all rows", FIT)
     checkpoints = None if checkpoint_dir is None else checkpoint_dir / ALL_ROWS
-    adapter.fit(replace(dataset, borders=None, end=None), checkpoint_dir=checkpoints)
+    adapter = _with_selection(adapter, result.adapter)
+    adapter.fit(
+        replace(dataset, borders=None, end=None), checkpoint_dir=checkpoints, time_limit=arguments["time_limit"]
+    )
     progress.stage("forecast")
     forecasts = _as_list(adapter.predict(**_ahead(arguments)))
     progress.stage(f"write {output}")
@@ -232,6 +238,16 @@ def _fit(
         save_figure(folder / "reliability.png", draw_reliability(result, ("adapter", "frozen model")))
         saving.write(adapter.require_fitted("save"), adapter, folder / "adapter")
     return content, format_table(result.frame), describe_held_back(facts, adapter.prediction_length)
+
+
+def _with_selection(adapter: Adapter, held_back: Adapter) -> Adapter:
+    r"""Return the adapter to fit on all rows: a portfolio with the weights that the held-back fit selected."""
+    from ..adapters import Portfolio
+
+    portfolio = held_back.require_fitted("forecast").module
+    if not isinstance(portfolio, Portfolio):
+        return adapter
+    return adapter.clone().set_params(family=portfolio.with_its_weights)
 
 
 def _predict(

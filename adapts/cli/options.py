@@ -151,6 +151,10 @@ CheckpointDir = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="The seconds that each fit may take; any by default.", rich_help_panel=RUN),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the folder of an earlier run.", rich_help_panel=RUN)
 ]
@@ -230,8 +234,9 @@ def _typed(text: str, kind: Any) -> Any:
         for candidate in sorted(kinds, key=lambda option_type: option_type is str):  # last, as any text is a str
             with suppress(ValueError):
                 return _typed(text, candidate)
-    elif origin in (list, tuple):
-        return origin(_typed(part.strip(), kinds[0]) for part in text.split(","))
+    elif origin in (list, tuple, Sequence):
+        parts = [_typed(part.strip(), kinds[0]) for part in text.split(",")]
+        return parts if origin is list else tuple(parts)
     elif origin is Literal and text in kinds:
         return text
     elif kind is NoneType and text.lower() == "none":

@@ -148,6 +148,7 @@ def roll(
     num_samples: int = 100,
     seed: int = 0,
     forecasts: bool = False,
+    time_limit: float | None = None,
     checkpoint_dir: str | Path | None = None,
     on_progress: Callable[[str], None] | None = None,
 ) -> Backtest:
@@ -182,6 +183,7 @@ def roll(
         num_samples: The number of samples for scores that are computed from samples.
         seed: The seed of the samples and of randomised PITs.
         forecasts: Whether to return the forecasts of all models.
+        time_limit: The seconds that each fit may take, as for `Adapter.fit`.
         checkpoint_dir: A folder for finished work (fits, and the scores of batches of windows). An interrupted backtest
             resumes there if called again with the same series and options, with the same results. Models and baselines
             may be added.
@@ -201,6 +203,7 @@ def roll(
     checks.seed(seed)
     checks.flag("a backtest expects refit", refit)
     checks.flag("a backtest expects forecasts", forecasts)
+    checks.time_limit(time_limit)
     if on_progress is not None and not callable(on_progress):
         raise ValueError(f"a backtest expects on_progress to be a function of a text, got {shown(on_progress)}")
     report = on_progress or (lambda stage: None)
@@ -213,11 +216,14 @@ def roll(
         _require_memory(panel, firsts, stride, horizon, len(named) + len(baseline_names))
 
     options = {"windows": windows, "stride": stride, "scale": scale, "refit": refit, "season_length": season_length,
-             "num_samples": num_samples, "seed": seed, "first model": next(iter(named))}  # fmt: skip
+             "num_samples": num_samples, "seed": seed, "first model": next(iter(named)),
+             **({} if time_limit is None else {"time_limit": time_limit})}  # fmt: skip
     facts = {} if checkpoint_dir is None else {**_facts(series, with_covariates), "option": options}
     with Checkpoints(checkpoint_dir, facts) as checkpoints, cached_forecasts():
         evaluated = {
-            name: _EvaluatedModel(name, adapter, series, with_covariates, firsts, stride, refit, checkpoints, report)
+            name: _EvaluatedModel(
+                name, adapter, series, with_covariates, firsts, stride, refit, time_limit, checkpoints, report
+            )
             for name, adapter in named.items()
         }
         for name, model in evaluated.items():
@@ -395,6 +401,7 @@ class _EvaluatedModel:
     firsts: list[int]
     stride: int
     refit: bool
+    time_limit: float | None
     checkpoints: Checkpoints
     report: Callable[[str], None]
 
@@ -405,7 +412,8 @@ class _EvaluatedModel:
             rows = replace(rows, borders=None)
         folder = self.checkpoints.path(_file_name(f"fit {self.name} {number}"))
         clone = self.adapter.clone()
-        fitted = clone.fit(rows) if folder is None else clone.fit(rows, checkpoint_dir=folder)
+        options: dict[str, Any] = {"checkpoint_dir": folder, "time_limit": self.time_limit}
+        fitted = clone.fit(rows, **{name: value for name, value in options.items() if value is not None})
         if number == 0:
             self.fitted = fitted
         self.latest, self.number = fitted, number

@@ -16,6 +16,8 @@ from .state import FitState, Step
 SHORT = 400
 #: The minimum effective sample size for choosing the threshold.
 LEAST = 2
+#: About the number of lengths at which each of these contexts is forecast.
+LENGTHS = 10
 
 
 def few_values(state: FitState) -> Step:
@@ -32,6 +34,8 @@ def few_values(state: FitState) -> Step:
         return state.fitted, None
     if skipped := state.skip_unless_enough("few_values", "validation", LEAST):
         return skipped
+    if not state.time_limit.allows_series(SHORT * LENGTHS, 0.1):
+        return state.skip_for_time()
     width = windows.panel.num_channels  # past covariates too
     subsample = windows[evenly_spaced(len(windows), max(1, SHORT // width))]
     subsample = replace(subsample, preparation=replace(subsample.preparation, imputation=None))

@@ -2,7 +2,7 @@ r"""The constant inputs of all stages of a fit: splits, windows, options."""
 
 from __future__ import annotations
 
-__all__ = ["FitContext", "FitOptions", "begin", "rows_of", "times_of", "units", "window_limits"]
+__all__ = ["FitContext", "FitOptions", "begin", "rows_of", "times_of", "units", "window_limits", "within_limit"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,8 +32,10 @@ from ..persistence.checkpoints import Checkpoints
 from ..prediction.standardise import Standardiser
 from ..statistics.bootstrap import effective_sample_size, lead_blocks
 from ..statistics.ridge import blocked_folds
+from .decision import Decision
 from .fingerprint import fingerprint_of
 from .fitted import Fitted
+from .time_limit import TimeLimit
 
 #: The maximum size of the zero-shot forecasts of one split: 256 MB.
 MAX_NUMBERS = 2**26
@@ -57,6 +59,8 @@ class FitOptions:
         season_length: The season's length, or None.
         support: The lowest and highest possible value of each channel.
         settings: The adapter's options.
+        time_limit: The time that the fit may take.
+        most_windows: The maximum number of train windows under this limit; None for the option `max_windows`.
     """
 
     borders: tuple[int, int] | None
@@ -65,6 +69,8 @@ class FitOptions:
     season_length: int | None
     support: tuple[np.ndarray, np.ndarray]
     settings: Mapping[str, Any]
+    time_limit: TimeLimit = field(default_factory=TimeLimit)
+    most_windows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,8 @@ class FitContext:
         checkpoints: The store of intermediate results.
         effects: A cache of the effects of known covariates and their decisions in words, by the columns of the panel.
             Fits of several families to the same panel share it.
+        time_limit: The time that the fit may take.
+        most_windows: The maximum number of train windows under this limit; None for the option `max_windows`.
     """
 
     model: FoundationModel
@@ -87,6 +95,8 @@ class FitContext:
     windows: Mapping[str, Windows]
     checkpoints: Checkpoints
     effects: dict[tuple[str, ...], tuple[KnownEffect, str]] = field(default_factory=dict)
+    time_limit: TimeLimit = field(default_factory=TimeLimit)
+    most_windows: int | None = None
 
     @property
     def seed(self) -> int:
@@ -211,20 +221,7 @@ def begin(
         effect=KnownEffect.none(panel, train_rows) if known else None,
         known=KnownUnits.of(panel, train_rows) if module.known else None,
     )  # fmt: skip
-    limits = window_limits(
-        settings["max_windows"],
-        seen.num_channels,
-        options.context_length,
-        prediction_length,
-        len(model.quantile_levels),
-    )
-    windows = {  # only the targets determine whether a window is used
-        name: replace(split_windows(
-            targets, split, context_length=options.context_length, prediction_length=prediction_length,
-            max_windows=limits[0] if name == "train" else limits[1],
-        ), panel=panel)
-        for name, split in splits.items()
-    }  # fmt: skip
+    windows = _windows(panel, splits, model, options)
     if len(windows["train"]) == 0:
         raise ValueError(
             f"too short a series: no item has {prediction_length} train targets after as many steps of context. The "
@@ -233,10 +230,75 @@ def begin(
         )
     fitted.windows = {name: len(batch) for name, batch in windows.items()}
     fitted.spans = {name: span for name, split in splits.items() if (span := _span(panel, split))}
+    limit, fewer = options.time_limit, options.most_windows
+    if fewer is not None:
+        reason = f"at most {fewer} train windows instead of {_limits(panel, model, options)[0]}, {limit}"
+        fitted = fitted.with_decision("time_limit", Decision("kept", reason, {"windows": fewer}))
     fingerprint = {} if checkpoint_dir is None else fingerprint_of(fitted, model, options.borders, settings)
+    fingerprint |= {"time_limit": limit.stated} if fingerprint and limit.limited else {}
     checkpoints = Checkpoints(checkpoint_dir, fingerprint)
-    context = FitContext(model, settings, splits["train"], windows, checkpoints, {} if effects is None else effects)
+    context = FitContext(
+        model, settings, splits["train"], windows, checkpoints, {} if effects is None else effects, limit, fewer
+    )
     return context, fitted
+
+
+def within_limit(
+    panel: Panel,
+    module: AdapterModule,
+    model: FoundationModel,
+    options: FitOptions,
+    checkpoint_dir: str | Path | None,
+) -> FitOptions:
+    r"""Choose as many windows as the time limit of a fit allows; an interrupted fit keeps its number.
+
+    Arguments:
+        panel: The panel, in the caller's units.
+        module: The built adapter.
+        model: The frozen model.
+        options: The options of the fit.
+        checkpoint_dir: The folder for checkpoints; none if None.
+
+    Returns:
+        The options with the number of windows; unchanged without a limit.
+    """
+    limit = options.time_limit
+    if not limit.limited:
+        return options
+    most, _ = _limits(panel, model, options)
+    splits = split_panel(panel, borders=options.borders, fractions=options.settings["splits"])
+    counts = {name: len(windows) for name, windows in _windows(panel, splits, model, options).items()}
+    channels = len(panel.targets) + len(panel.past_covariates)
+    trained = not module.capabilities.closed_form and any(each.requires_grad for each in module.parameters())
+    steps = options.context_length, options.prediction_length
+    fewer = limit.most_windows(model, counts, channels, most, steps, trained=trained)
+    saved = Checkpoints(checkpoint_dir, {}).read("stages")
+    found = (fewer if fewer < most else None) if saved is None else saved[1].get("most_windows")
+    return replace(options, most_windows=found)
+
+
+def _limits(panel: Panel, model: FoundationModel, options: FitOptions) -> tuple[int, int]:
+    r"""Return the maximum numbers of train windows and of windows of each other split, without a time limit."""
+    channels, levels = len(panel.targets) + len(panel.past_covariates), len(model.quantile_levels)
+    steps = options.context_length, options.prediction_length
+    return window_limits(options.settings["max_windows"], channels, *steps, levels)
+
+
+def _windows(
+    panel: Panel, splits: Mapping[str, Split], model: FoundationModel, options: FitOptions
+) -> dict[str, Windows]:
+    r"""Return the windows of each split, fewer if the time limit has it so."""
+    most, others = _limits(panel, model, options)
+    if options.most_windows is not None:
+        most, others = options.most_windows, min(others, (options.most_windows + 1) // 2)
+    targets = panel.select(panel.targets)  # which alone determine whether a window is used
+    return {
+        name: replace(split_windows(
+            targets, split, context_length=options.context_length, prediction_length=options.prediction_length,
+            max_windows=most if name == "train" else others,
+        ), panel=panel)
+        for name, split in splits.items()
+    }  # fmt: skip
 
 
 def window_limits(

@@ -22,6 +22,9 @@ from .decision import Decision
 from .fitted import Fitted
 from .state import SUBSAMPLE, FitState, Step
 
+#: About the number of zero-shot forecasts of each window, one for each candidate.
+CANDIDATES = 8
+
 
 def covariates(state: FitState) -> Step:
     r"""Subtract effects of known covariates from the targets, where this is a significant gain.
@@ -38,6 +41,9 @@ def covariates(state: FitState) -> Step:
         return state.fitted, None
     if skipped := state.skip_unless_enough("covariates", "train"):
         return skipped
+    count = sum(min(len(state.windows[split]), SUBSAMPLE) for split in ("train", "validation"))
+    if not state.time_limit.allows_series(count * len(panel.channels) * CANDIDATES, 0.2):
+        return state.skip_for_time()
     cached = state.context.effects.get(panel.channels)
     if cached is None:
         cached = _regressed(state, state.fitted.effect)

@@ -75,6 +75,7 @@ class Fitted:
         left_out: The reasons for stages skipped for too few rows, by stage.
         declined: The splits without rows, as `splits` has it, of the stages skipped for it, by stage.
         notices: What the user must know.
+        seconds: How long parts of the training took, by name; no part of a saved adapter.
     """
 
     panel: Panel
@@ -106,6 +107,7 @@ class Fitted:
     left_out: dict[str, str] = field(default_factory=dict)
     declined: dict[str, str] = field(default_factory=dict)
     notices: tuple[Notice, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def joint_bands(self) -> JointBands:
@@ -145,6 +147,15 @@ class Fitted:
             decision: Its decision; the fit is returned unchanged if None.
         """
         return self if decision is None else replace(self, decisions={**self.decisions, stage: decision})
+
+    def with_seconds(self, **seconds: float) -> Fitted:
+        r"""Return a copy that adds to the seconds of parts of the training.
+
+        Arguments:
+            **seconds: The seconds by part.
+        """
+        added = {name: self.seconds.get(name, 0.0) + value for name, value in seconds.items()}
+        return replace(self, seconds={**self.seconds, **added})
 
     def state(self) -> dict[str, Tensor]:
         r"""Return copies of all fitted tensors, under names such as "module.weights"."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["EffectCache", "fit", "validate"]
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,13 +27,14 @@ from ..statistics.significance import choose
 from .calibrate import calibration
 from .cold_start import few_values
 from .confirm import confirmation
-from .context import FitContext, FitOptions, begin
+from .context import FitContext, FitOptions, begin, within_limit
 from .decision import Decision, notify
 from .explain_covariates import covariates, with_past
 from .fitted import Fitted
 from .gate import gate
 from .noise import missing_variance
 from .state import FitState, Step
+from .time_limit import TimeLimit
 from .train_adapter import refit, train
 from .train_head import probe
 from .train_members import weights
@@ -43,6 +45,9 @@ logger = get_logger(__name__)
 PARAMETERS: tuple[Callable[[FitState], Step], ...] = (probe, covariates, few_values, train)
 #: All stages, in order.
 STAGES = (*PARAMETERS, weights, gate, calibration, confirmation, refit)
+#: What a fit says of past covariates that it uses, and of those that it does not use.
+ENCODED = "encoded with the targets"
+NO_GAIN = "left out, no significant gain"
 #: A cache of effects of known covariates with their decisions in words, by the columns of the panel.
 EffectCache = dict[tuple[str, ...], tuple[KnownEffect, str]]
 
@@ -54,6 +59,7 @@ def fit(
     options: FitOptions,
     *,
     checkpoint_dir: str | Path | None = None,
+    time_limit: TimeLimit | None = None,
 ) -> Fitted:
     r"""Fit an adapter and its predictive distribution around a frozen model, in temporal order.
 
@@ -66,6 +72,7 @@ def fit(
         model: The frozen model.
         options: The options of the fit.
         checkpoint_dir: The folder for checkpoints, from which an interrupted fit resumes; none if None.
+        time_limit: The time that the fit may take; any if None.
 
     Returns:
         The fit.
@@ -76,12 +83,14 @@ def fit(
     """
     marks, given = Marks.of(panel), panel
     panel, trial, clause = marks.without(panel), None, ""
+    if time_limit is not None:
+        options = within_limit(panel, module, model, replace(options, time_limit=time_limit), checkpoint_dir)
     if panel.past_covariates:
-        clause, encoded = f"past {few(panel.past_covariates)}: ", True
+        clause, outcome = f"past {few(panel.past_covariates)}: ", ENCODED
         if options.settings["gate"]:
-            trial, encoded = _with_and_without_past(panel, module, model, {}, options)
+            trial, outcome = _with_and_without_past(panel, module, model, {}, options)
             panel, module = trial.fitted.panel, trial.fitted.module
-        clause += "encoded with the targets" if encoded else "left out, no significant gain"
+        clause += outcome
     context, fitted = begin(panel, module, model, options, checkpoint_dir=checkpoint_dir)
     fitted = context.prepared(fitted) if trial is None else trial.fitted
     fitted.marks = marks
@@ -148,6 +157,8 @@ def _run(context: FitContext, fitted: Fitted, clause: str, before: int) -> Fitte
     """
     state, done = _resumed(context, fitted)
     decision: Decision | None
+    if context.time_limit.limited and not done and not before:
+        _keep(state, 0)  # the number of windows, for an interrupted fit
     if before > done:
         decision = with_past(fitted, fitted.decisions.get("covariates"), clause)
         state = FitState.of(context, fitted.with_decision("covariates", decision))
@@ -186,6 +197,7 @@ def _resumed(context: FitContext, fitted: Fitted) -> tuple[FitState, int]:
         fitted.restore(tensors)  # so restore it again
     fitted.decisions = {name: Decision(**decision) for name, decision in record["decisions"].items()}
     fitted.left_out, fitted.declined = record["left_out"], record["declined"]
+    fitted.seconds = record["seconds"]
     return FitState.of(context, fitted), int(record["done"])
 
 
@@ -195,7 +207,10 @@ def _keep(state: FitState, done: int) -> None:
     tensors = fitted.state()
     fitted.restore(tensors)
     decisions = {name: asdict(decision) for name, decision in fitted.decisions.items()}
-    record = {"done": done, "decisions": decisions, "left_out": fitted.left_out, "declined": fitted.declined}
+    record = {
+        "done": done, "decisions": decisions, "left_out": fitted.left_out, "declined": fitted.declined,
+        "seconds": fitted.seconds, "most_windows": state.context.most_windows,
+    }  # fmt: skip
     state.context.checkpoints.keep("stages", tensors, record)
 
 
@@ -216,24 +231,27 @@ def _trial(
 
 def _with_and_without_past(
     panel: Panel, module: AdapterModule, model: FoundationModel, effects: EffectCache, options: FitOptions
-) -> tuple[FitState, bool]:
-    r"""Return the trial with past covariates if any target gains significantly, else that without; and whether so."""
+) -> tuple[FitState, str]:
+    r"""Return the trial with past covariates if any target gains significantly, else that without; and what it is."""
     seed = options.settings["seed"]
     try:
         targets_only = _without_past(panel, module, seed)
     except ValueError:  # more latent channels than targets: the family expects the past covariates
-        return _trial(panel, module, model, effects, options), True
-    without = _trial(*targets_only, model, effects, options)
+        return _trial(panel, module, model, effects, options), ENCODED
+    limit, began = options.time_limit, time.monotonic()
+    without = _trial(*targets_only, model, effects, replace(options, time_limit=limit.of_first_trial()))
     windows = without.windows["validation"]
     if not len(windows):
-        return without, False
+        return without, NO_GAIN
+    if limit.training_ended or not limit.allows(time.monotonic() - began):
+        return without, f"left out, {limit}"
     encoded = _trial(panel, module, model, effects, options)
     losses = [
         mean_pinball(_before_gating(trial), trial.truth(trial.windows["validation"])).nanmean(1)
         for trial in (without, encoded)
     ]
     selected, _ = choose(torch.stack(losses), without.context.horizon, windows.time)  # of (2, n, D)
-    return (encoded, True) if bool(selected.any()) else (without, False)
+    return (encoded, ENCODED) if bool(selected.any()) else (without, NO_GAIN)
 
 
 def _without_past(panel: Panel, module: AdapterModule, seed: int) -> tuple[Panel, AdapterModule]:

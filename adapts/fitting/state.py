@@ -24,6 +24,7 @@ from ..prediction.standardise import Standardiser
 from .context import FitContext, rows_of
 from .decision import Decision, Outcome
 from .fitted import Fitted
+from .time_limit import TimeLimit
 
 #: The maximum number of windows per split for copulas (except in the calibration split) and covariate candidates.
 SUBSAMPLE = 300
@@ -118,7 +119,16 @@ class FitState:
         )
         return fitted, decision
 
+    def skip_for_time(self) -> Step:
+        r"""Return the result of a stage that the time limit leaves out."""
+        return self.with_decision("skipped", f"left out: {self.time_limit}")
+
     # ------------------------------------------------------------------ options and components
+
+    @property
+    def time_limit(self) -> TimeLimit:
+        r"""The time that the fit may take."""
+        return self.context.time_limit
 
     @property
     def settings(self) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["refit", "train"]
 
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -12,7 +13,7 @@ import torch
 from ..adapters import Portfolio
 from ..statistics.ridge import count_folds
 from .state import FitState, Step
-from .train_gradient import by_gradient, latent_dependence, refitted
+from .train_gradient import allows_refit, by_gradient, latent_dependence, refitted
 from .train_members import refit_members, train_members
 
 
@@ -29,6 +30,9 @@ def train(state: FitState) -> Step:
         The fit with the copula of the latent channels if the family mixes channels, and the decision.
     """
     module, windows = state.fitted.module, state.windows["train"]
+    if module.capabilities.closed_form and module.capabilities.observed_latents:
+        state.zero_shot("train")  # which a refit does not compute again
+    began = time.monotonic()
     if isinstance(module, Portfolio):
         step = train_members(state, module)
     elif module.capabilities.closed_form:
@@ -43,10 +47,11 @@ def train(state: FitState) -> Step:
     else:
         step = state.with_decision("kept", "nothing to train")
     module.requires_grad_(False).eval()
-    if not module.capabilities.mixes_channels:
-        return step
     fitted, decision = step
-    return replace(fitted, latent_copula=latent_dependence(state)), decision
+    fitted = fitted.with_seconds(train=time.monotonic() - began)
+    if module.capabilities.mixes_channels:
+        fitted = replace(fitted, latent_copula=latent_dependence(state))
+    return fitted, decision
 
 
 def refit(state: FitState) -> Step:
@@ -65,15 +70,18 @@ def refit(state: FitState) -> Step:
         return state.fitted, None
     if skipped := state.skip_unless_enough("refit", "train"):
         return skipped
+    if portfolio is not None:
+        return refit_members(state, portfolio)
+    if not allows_refit(state, "train"):
+        return state.skip_for_time()
     splits = state.observed_splits
     how = f"for {epochs} epochs" if epochs else "with the selected strengths"
-    if portfolio is not None:
-        refit_members(state, portfolio)
-        how = "with the selected strengths, networks for the best number of epochs"
-    elif module.capabilities.closed_form:
+    if module.capabilities.closed_form:
         module.solve(state.regression_data(splits, torch.empty(0, dtype=torch.float32)), choose=False)
     else:
         compute = partial(refitted, state, module, epochs, "refit.ckpt")
-        module.load_state_dict(state.context.checkpoints.kept("refit", compute))
+        if not (tensors := state.context.checkpoints.kept("refit", compute)):
+            return state.skip_for_time()
+        module.load_state_dict(tensors)
     count = sum(len(state.windows[split]) for split in splits)
     return state.with_decision("kept", f"refit on the {count} windows of all splits, {how}", windows=count)

@@ -2,7 +2,7 @@ r"""Training of a family by gradient."""
 
 from __future__ import annotations
 
-__all__ = ["by_gradient", "latent_dependence", "refitted"]
+__all__ = ["allows_refit", "by_gradient", "latent_dependence", "refitted"]
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +19,7 @@ from ..foundation import FoundationModel
 from ..persistence.checkpoints import TRAINING
 from .context import rows_of
 from .state import SUBSAMPLE, FitState, Step
+from .time_limit import TimeLimit
 
 
 def by_gradient(state: FitState, piece: str = TRAINING) -> Step:
@@ -41,6 +42,8 @@ def by_gradient(state: FitState, piece: str = TRAINING) -> Step:
     outcome = f"validation loss {losses['before']:.4g} before, {losses['best']:.4g} at its best"
     if not len(state.windows["validation"]):
         outcome = "there is no validation window to stop at, and the last parameters are kept"
+    if "stopped" in losses:
+        outcome += f"; stopped by {state.time_limit}"
     return state.with_decision(
         "kept",
         f"trained by gradient for {losses['epochs']:.0f} epochs on {len(windows)} windows; {outcome}",
@@ -59,14 +62,27 @@ def refitted(state: FitState, module: AdapterModule, epochs: int, piece: str) ->
         piece: The name of Lightning's checkpoint of the last epoch.
 
     Returns:
-        The tensors of the trained family.
+        The tensors of the trained family; none if the time limit ends before the training.
     """
     with seeded(state.context.seed):
         fresh = make(module.family, module.options()).build(module.channels, module.known)
     rows = rows_of(state.windows["train"].panel, state.context.train)
     fresh.prepare(torch.as_tensor(rows, dtype=torch.float32))
-    _train(state, fresh, state.observed_splits, piece, epochs)
+    if "stopped" in _train(state, fresh, state.observed_splits, piece, epochs):
+        return {}
     return {name: tensor.detach().contiguous() for name, tensor in fresh.state_dict().items()}
+
+
+def allows_refit(state: FitState, part: str) -> bool:
+    r"""Return whether the time limit leaves a part of the training the time to be repeated on all splits.
+
+    Arguments:
+        state: The fit before the stage "refit".
+        part: The name of the part in `Fitted.seconds`.
+    """
+    count = sum(len(state.windows[split]) for split in state.observed_splits)
+    seconds = state.fitted.seconds.get(part, 0.0) * count / len(state.windows["train"])
+    return state.time_limit.allows(seconds)
 
 
 def _train(
@@ -95,8 +111,15 @@ def _train(
     return train(
         training, windows, validation, batch_size=settings["batch_size"], seed=seed, precomputed=precomputed,
         options=dict(settings["trainer_options"] or {}), checkpoints=state.context.checkpoints, piece=piece,
-        epochs=epochs,
+        epochs=epochs, ended=_ended(state.time_limit, refit=epochs is not None),
     )  # fmt: skip
+
+
+def _ended(limit: TimeLimit, *, refit: bool) -> Callable[[], bool] | None:
+    r"""Return a function that tells training to stop; None without a time limit."""
+    if not limit.limited:
+        return None
+    return (lambda: limit.spent(1.0)) if refit else (lambda: limit.training_ended)
 
 
 def _precomputed(state: FitState, module: AdapterModule, splits: list[str]) -> dict[str, Tensor]:

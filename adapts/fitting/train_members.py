@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["LEAST_FOR_GRADIENT", "refit_members", "train_members", "weights"]
 
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -16,18 +17,20 @@ from ..calibration.selection import forward_selection
 from ..copulas.selection import mean_pinball
 from ..distribution.quantile_function import QuantileFunction
 from .state import SUBSAMPLE, FitState, Step
-from .train_gradient import by_gradient, refitted
+from .train_gradient import allows_refit, by_gradient, refitted
 
 #: The effective number of train windows below which members that are trained by gradient are left out.
 LEAST_FOR_GRADIENT = 40
-_BEST_EPOCH = "best epoch"  # among the tensors of a member that checkpoints keep
+#: What checkpoints keep of a member's training, beside its tensors.
+_TOLD = ("best_epoch", "stopped", "seconds")
 
 
 def train_members(state: FitState, portfolio: Portfolio) -> Step:
     r"""Fit each member of a portfolio, and select their weights on the validation windows.
 
-    A member that is trained by gradient is left out if the train windows have an effective sample size below 40.
-    Without any validation window, fitted members are weighted equally.
+    A member that is trained by gradient is left out if the train windows have an effective sample size below 40, and so
+    is a member that the time limit leaves no time for. Without any validation window, fitted members are weighted
+    equally.
 
     Arguments:
         state: The fit before this stage.
@@ -38,29 +41,55 @@ def train_members(state: FitState, portfolio: Portfolio) -> Step:
     """
     clauses: list[str] = []
     fitted: list[int] = []
-    best_epochs: dict[int, int] = {}
-    size = state.context.effective_size(state.windows["train"])
+    told: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     for split in ("train", "validation"):
         if len(state.windows[split]):
             state.zero_shot(split)  # which all members share
     for number, member in enumerate(portfolio.built_members):
-        if not member.capabilities.closed_form and size < LEAST_FOR_GRADIENT:
-            clauses.append(
-                f"{member.family} left out: an effective sample size of {size:.0f}, {LEAST_FOR_GRADIENT} is required"
-            )
+        if why := _left_out(state, portfolio, number):
+            clauses.append(f"{member.family} left out: {why}")
             continue
-        kept = state.context.checkpoints.kept(f"member-{number}", partial(_fitted, state, portfolio, number))
-        best = int(kept.pop(_BEST_EPOCH, torch.zeros(())))
-        if best:
-            best_epochs[number] = best
+        kept = dict(state.context.checkpoints.kept(f"member-{number}", partial(_fitted, state, portfolio, number)))
+        best_epoch, stopped, seconds[f"member {number}"] = (float(kept.pop(name)) for name in _TOLD)
+        if best_epoch:
+            told[f"best epoch of member {number}"] = best_epoch
+        if stopped:
+            clauses.append(f"training of {member.family} stopped by {state.time_limit}")
         member.load_state_dict(kept)
         member.requires_grad_(False).eval()
         fitted.append(number)
-    figures = {f"best epoch of member {number}": best for number, best in best_epochs.items()}
-    reason, chosen = _weigh(state, portfolio, fitted, ["validation"])
-    return state.with_decision(
-        "kept", "; ".join([reason, *clauses]), windows=len(state.windows["train"]), **chosen, **figures
-    )
+    if portfolio.shares is None:
+        reason, chosen = _weigh(state, portfolio, fitted, ["validation"])
+    else:
+        reason, chosen = _given(portfolio, fitted)
+    state = replace(state, fitted=state.fitted.with_seconds(**seconds))
+    reason = "; ".join([reason, *clauses])
+    return state.with_decision("kept", reason, windows=len(state.windows["train"]), **chosen, **told)
+
+
+def _left_out(state: FitState, portfolio: Portfolio, number: int) -> str:
+    r"""Return why a member is left out; empty if it is fitted."""
+    if portfolio.shares is not None and not portfolio.shares[number + 1]:
+        return "its share is 0"
+    size = state.context.effective_size(state.windows["train"])
+    if not portfolio.built_members[number].capabilities.closed_form and size < LEAST_FOR_GRADIENT:
+        return f"an effective sample size of {size:.0f}, {LEAST_FOR_GRADIENT} is required"
+    return str(state.time_limit) if state.time_limit.training_ended else ""
+
+
+def _given(portfolio: Portfolio, fitted: list[int]) -> tuple[str, dict[str, float]]:
+    r"""Set the given weights of the frozen model and of fitted members, with the sum 1; return them as `_weigh`."""
+    assert portfolio.shares is not None
+    shares = torch.tensor(portfolio.shares, dtype=torch.float32)
+    mask = torch.zeros_like(shares)
+    mask[torch.tensor([0, *(number + 1 for number in fitted)])] = 1
+    shares = shares * mask
+    portfolio.weights.copy_(shares / shares.sum() if bool(shares.any()) else torch.eye(len(shares))[0])
+    figures = {f"weight of member {number}": float(portfolio.weights[number + 1]) for number in fitted}
+    listed = [f"{float(portfolio.weights[0]):.2f} the frozen model"]
+    listed += [f"{figures[f'weight of member {n}']:.2f} {portfolio.built_members[n].family}" for n in fitted]
+    return f"given weights: {', '.join(listed)}", figures
 
 
 def weights(state: FitState) -> Step:
@@ -75,8 +104,10 @@ def weights(state: FitState) -> Step:
         What is fitted, and the decision; None for the decision if the family is no portfolio or nothing is added.
     """
     portfolio, figures = state.fitted.module, state.fitted.decisions["train"].figures
-    if not isinstance(portfolio, Portfolio) or not len(state.windows["calibration"]):
+    if not isinstance(portfolio, Portfolio) or portfolio.shares is not None or not len(state.windows["calibration"]):
         return state.fitted, None
+    if state.time_limit.spent(1.0):
+        return state.skip_for_time()
     fitted = [number for number in range(len(portfolio.built_members)) if f"weight of member {number}" in figures]
     splits = [split for split in state.observed_splits if split in ("validation", "calibration")]
     reason, chosen = _weigh(state, portfolio, fitted, splits)
@@ -105,25 +136,48 @@ def _weigh(state: FitState, portfolio: Portfolio, fitted: list[int], splits: lis
     return f"{reason}: {', '.join(listed)}", figures
 
 
-def refit_members(state: FitState, portfolio: Portfolio) -> None:
+def refit_members(state: FitState, portfolio: Portfolio) -> Step:
     r"""Fit the members with a weight once more, on the windows of all splits.
 
-    Closed forms are solved with the selected strengths, networks trained anew for as many epochs as were best.
+    Closed forms are solved with the selected strengths, networks trained anew for as many epochs as were best. Members
+    that the time limit leaves no time for stay as they are.
 
     Arguments:
         state: The fit before the stage "refit".
         portfolio: The portfolio, which is fitted in place.
+
+    Returns:
+        What is fitted, and the decision.
     """
     figures, splits = state.fitted.decisions["train"].figures, state.observed_splits
+    unchanged: list[str] = []
+    seconds: dict[str, float] = {}
     for number, member in enumerate(portfolio.built_members):
         if not float(portfolio.weights[number + 1]):
             continue
+        if not allows_refit(state, f"member {number}"):
+            unchanged.append(member.family)
+            continue
+        began = time.monotonic()
         if member.capabilities.closed_form:
             alone = replace(state, fitted=replace(state.fitted, module=member))  # the data that this member reads
             member.solve(alone.regression_data(splits, torch.empty(0, dtype=torch.float32)), choose=False)
         elif member.optimisation.refits and (epochs := int(figures.get(f"best epoch of member {number}", 0))):
             compute = partial(refitted, state, member, epochs, f"refit-{number}.ckpt")
-            member.load_state_dict(state.context.checkpoints.kept(f"refit-{number}", compute))
+            if not (tensors := state.context.checkpoints.kept(f"refit-{number}", compute)):
+                unchanged.append(member.family)
+                continue
+            member.load_state_dict(tensors)
+        seconds[f"member {number}"] = time.monotonic() - began
+    count = sum(len(state.windows[split]) for split in splits)
+    how = "with the selected strengths, networks for the best number of epochs"
+    reason = f"refit on the {count} windows of all splits, {how}"
+    if unchanged:
+        reason += f"; without {', '.join(unchanged)}: {state.time_limit}"
+    if not seconds:
+        return state.skip_for_time()
+    state = replace(state, fitted=state.fitted.with_seconds(**seconds))
+    return state.with_decision("kept", reason, windows=count)
 
 
 def _selected(
@@ -151,10 +205,11 @@ def _selected(
 
 
 def _fitted(state: FitState, portfolio: Portfolio, number: int) -> dict[str, Tensor]:
-    r"""Fit one member on the train windows; return its tensors."""
+    r"""Fit one member on the train windows; return its tensors, and `_TOLD`."""
     member: AdapterModule = portfolio.built_members[number]
     memory = {name: value for name, value in state.memory.items() if name == "model" or name.startswith("frozen-")}
-    best: dict[str, Tensor] = {}
+    told: dict[str, float] = dict.fromkeys(_TOLD, 0.0)
+    began = time.monotonic()
     alone = replace(state, fitted=replace(state.fitted, module=member), memory=memory)
     if member.capabilities.closed_form:
         folds = alone.context.folds(alone.windows["train"])
@@ -162,5 +217,7 @@ def _fitted(state: FitState, portfolio: Portfolio, number: int) -> dict[str, Ten
     else:
         _, decision = by_gradient(alone, f"training-{number}.ckpt")
         assert decision is not None
-        best = {_BEST_EPOCH: torch.tensor(int(decision.figures["best_epoch"]))}
-    return {name: tensor.contiguous() for name, tensor in member.state_dict().items()} | best
+        told |= {name: decision.figures[name] for name in ("best_epoch", "stopped") if name in decision.figures}
+    told["seconds"] = time.monotonic() - began
+    tensors = {name: tensor.contiguous() for name, tensor in member.state_dict().items()}
+    return tensors | {name: torch.tensor(value, dtype=torch.float64) for name, value in told.items()}

@@ -6,7 +6,7 @@ __all__ = ["UNVALIDATED_EPOCHS", "AdapterTraining", "train"]
 
 import copy
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -243,6 +243,21 @@ class _KeepBest(Callback):
         self.best = state_dict["best"]
 
 
+class _Ends(Callback):
+    r"""Stops training after a batch, once a function says so; Lightning then validates.
+
+    Arguments:
+        ended: The function. Any process for which it is true stops all.
+    """
+
+    def __init__(self, ended: Callable[[], bool]) -> None:
+        self.ended, self.stopped = ended, False
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.strategy.reduce_boolean_decision(self.ended(), all=False):
+            trainer.should_stop = self.stopped = True
+
+
 class _EpochByEpoch(EarlyStopping):
     r"""Stops early, seeds each epoch by its number, and saves a checkpoint after each.
 
@@ -340,6 +355,7 @@ def train(
     checkpoints: Checkpoints | None = None,
     piece: str = TRAINING,
     epochs: int | None = None,
+    ended: Callable[[], bool] | None = None,
 ) -> dict[str, float]:
     r"""Train until the validation loss stops decreasing, and restore the best parameters.
 
@@ -359,10 +375,11 @@ def train(
         piece: The name of that checkpoint in the store.
         epochs: The number of epochs without validation windows. The learning rate goes as if the family's maximum
             number of epochs were run.
+        ended: A function that is called after each batch; training stops once it returns True.
 
     Returns:
         The validation loss before training and its minimum, NaN without validation windows, the number of epochs, and
-        the best epoch, 0 if the untrained adapter is best.
+        the best epoch, 0 if the untrained adapter is best. Also "stopped", which is 1, if `ended` stopped it.
 
     Raises:
         ValueError: If training ended before the first validation.
@@ -389,6 +406,7 @@ def train(
     progress = _EpochByEpoch(
         seed, checkpoints, optimisation.patience, validated=validated, piece=piece, last_epoch=epochs
     )
+    limit = None if ended is None else _Ends(ended)
     with quiet(), _interruptible(), seeded(seed):
         if resume_path is None and validated:
             trainer = pl.Trainer(**settings, enable_progress_bar=False)
@@ -403,7 +421,7 @@ def train(
             module.adapter.load_state_dict(best.best)
         else:
             given = (options or {}).get("callbacks") or []
-            callbacks = [*([given] if isinstance(given, Callback) else given), best, progress]
+            callbacks = [*([given] if isinstance(given, Callback) else given), *filter(None, [limit]), best, progress]
             settings["enable_checkpointing"] = any(isinstance(callback, Checkpoint) for callback in callbacks)
             with reading(
                 "trainer_options cannot be used", "leave out the one that is named, or see Lightning's Trainer"
@@ -413,9 +431,11 @@ def train(
                 module.train(), loader, validation_loader, ckpt_path=resume_path, weights_only=True
             )
             unseen = validated and "val_loss" not in trainer.callback_metrics
-            if resume_path is None and module.outcome[2] > 0 and unseen:
+            stopped = limit is not None and limit.stopped
+            if resume_path is None and module.outcome[2] > 0 and unseen and not stopped:
                 raise ValueError(
                     f"training ended after {trainer.global_step} steps, before the first validation: allow one "
                     f"epoch of {len(loader)} batches with max_epochs, max_steps or max_time in trainer_options"
                 )
-    return dict(zip(("before", "best", "epochs", "best_epoch"), module.outcome.tolist(), strict=True))
+    losses = dict(zip(("before", "best", "epochs", "best_epoch"), module.outcome.tolist(), strict=True))
+    return {**losses, **({"stopped": 1.0} if limit is not None and limit.stopped else {})}

@@ -100,6 +100,7 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         num_feat_static_real: The number of static real features in `feat_static_real`, :math:`(S,)`; ignored if 0. See
             `static` of `Adapter.fit`.
         num_feat_static_cat: The number of static categorical features in `feat_static_cat`.
+        time_limit: The seconds that `train` may take, as for `Adapter.fit`.
 
     Raises:
         ValueError: If an option is invalid.
@@ -146,6 +147,7 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         calendar: bool = False,
         num_feat_static_real: int = 0,
         num_feat_static_cat: int = 0,
+        time_limit: float | None = None,
     ) -> None:
         given = {name: value for name, value in locals().items() if name in FIELDS}
         super().__init__()
@@ -155,7 +157,9 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         self.static, self.calendar = {REAL: num_feat_static_real, CAT: num_feat_static_cat}, calendar
         for field, count in (self.features | self.static).items():
             checks.integer(f"expected num_{field}", count, 0, MOST_CHANNELS)
+        checks.time_limit(time_limit)
         self.prediction_length, self.num_samples, self.freq = prediction_length, num_samples, freq
+        self.time_limit = time_limit
         self.adapter = Adapter(**given, trainer_options=trainer_kwargs).set_params(
             **{f"family__{name}": value for name, value in (family_options or {}).items()}
         )
@@ -194,7 +198,7 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         targets, past, known = (panel.channels[start:end] for start, end in pairwise(ends))
         adapter = self.adapter.clone().fit(
             panel, target=targets, past_covariates=past, known_covariates=known, calendar=self.calendar,
-            borders=borders, checkpoint_dir=checkpoint_dir,
+            borders=borders, checkpoint_dir=checkpoint_dir, time_limit=self.time_limit,
         )  # fmt: skip
         return AdapterPredictor(adapter, self.num_samples, adapter.batch_size, self.freq)
 
