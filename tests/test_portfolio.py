@@ -23,7 +23,7 @@ NORMAL = torch.special.ndtri(torch.tensor(LEVELS))
 SMALL: dict[str, Any] = {"attention": {"steps": 8, "width": 16, "heads": 2, "embedding": 4}}
 ROSTER: dict[str, dict[str, Any]] = {
     "default": {"member_options": SMALL},
-    "closed forms": {"members": ["residual", "identity"]},
+    "closed forms": {"members": ["residual", "context"]},
     "one": {"members": ["attention"]},
 }
 
@@ -215,3 +215,8 @@ def test_an_update_solves_closed_forms_again_and_leaves_networks() -> None:
     after = adapter.fitted_.module.state_dict()
     assert not torch.equal(before["stack.0.weights"], after["stack.0.weights"])
     assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("stack.1."))
+
+
+def test_the_frozen_model_is_no_member() -> None:
+    with pytest.raises(ValueError, match="Portfolio holds the frozen model beside its members: leave out 'identity'"):
+        Portfolio(members=["residual", "identity"])

@@ -81,6 +81,8 @@ class Portfolio(Composite):
         self._families = tuple(make(name, options.get(name)) for name in names)  # a tuple registers no submodules
         for name, family in zip(names, self._families, strict=True):
             wanted = family.capabilities
+            if name == "identity":
+                raise ValueError("Portfolio holds the frozen model beside its members: leave out 'identity'")
             if not wanted.observed_latents or wanted.mixes_channels or wanted.stochastic:
                 raise ValueError(
                     f"Portfolio averages deterministic members that keep the observed channels, such as residual and "
