@@ -23,7 +23,7 @@ NORMAL = torch.special.ndtri(torch.tensor(LEVELS))
 SMALL: dict[str, Any] = {"attention": {"steps": 8, "width": 16, "heads": 2, "embedding": 4}}
 ROSTER: dict[str, dict[str, Any]] = {
     "default": {"member_options": SMALL},
-    "closed forms": {"members": ["residual", "context"]},
+    "closed forms": {"members": ["residual", "residual"]},
     "one": {"members": ["attention"]},
 }
 
