@@ -1,4 +1,4 @@
-r"""What the parts of `attention` gain: each left out in turn, and one network instead of the two of `auto`.
+r"""What the parts of `attention` and the members of `auto` gain, and what channels of noise cost.
 
     python -m benchmarks.coupled.ablations                # all sets; goes on where it stood
     python -m benchmarks.coupled.ablations beijing_pm25   # one of them
@@ -7,16 +7,21 @@ The protocol is that of `benchmarks.coupled.run`, with one seed.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from benchmarks.coupled.run import MODELS, resumed, score
+from benchmarks.coupled.run import MODELS, SETTINGS, measure, resumed, score, series
+from benchmarks.provenance import provenance
 
 HERE = Path(__file__).parent
 SETS = ("los_loop 60", "beijing_pm25", "greensboro")
 SEED = 0
+#: The variant whose scores are those of the real channels alone.
+NOISY = "auto beside as many channels of noise"
 #: The variants: a family and its options.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "the frozen model, calibrated": (MODELS[0], {}),
@@ -27,13 +32,35 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "auto": ("auto", {}),
     "auto with one network": ("auto", {"family__members": ["residual", "context", "attention"]}),
     "auto without residual": ("auto", {"family__members": ["context", "attention", "attention"]}),
+    NOISY: ("auto", {}),
     "auto without context": ("auto", {"family__members": ["residual", "attention", "attention"]}),
 }
 
 
 def ablated(data: str, model: str, variant: str) -> pd.DataFrame:
     r"""The scores of a variant on a real set."""
+    if variant == NOISY:
+        return beside_noise(data, model).assign(variant=variant)
     return score(data, model, SEED, baselines=False, **VARIANTS[variant][1]).assign(variant=variant)
+
+
+def beside_noise(data: str, model: str) -> pd.DataFrame:
+    r"""The scores of the targets of a real set, with as many channels of white noise beside them."""
+    panel, dataset, origins = series(data)
+    noise = np.random.default_rng(SEED)
+    names = tuple(f"noise {number}" for number in range(len(panel.targets)))
+    items = tuple(
+        replace(item, values=np.hstack([noise.standard_normal((len(item), len(names))), item.values]))
+        for item in panel.items
+    )
+    wider = replace(panel, items=items, channels=(*names, *panel.channels))
+    frame = measure(
+        model, replace(dataset, panel=wider, borders=None, end=None), SETTINGS[data], origins, SEED, baselines=False
+    )
+    own = frame[(frame["lead_block"] == "all") & frame["channel"].isin(panel.targets)]
+    constant = own.drop(columns=["channel", "lead_block", "value", "metric"]).drop_duplicates()
+    means = own.groupby("metric", as_index=False)["value"].mean()
+    return means.merge(constant, how="cross").assign(data=data, **provenance(panel, SEED))
 
 
 def main() -> None:
