@@ -119,7 +119,8 @@ class Adapter(Estimator):
         seed: The seed of all random numbers.
         batch_size: The number of windows per training step, and in decoding.
         device: The device of the foundation model: `"auto"`, `"cpu"`, `"cuda"`, ...
-        trainer_options: Options of `lightning.pytorch.Trainer` for families trained by gradient.
+        trainer_options: Options of `lightning.pytorch.Trainer` for families trained by gradient. Members of `auto` and
+            refits show no progress bar, unless `enable_progress_bar` is set here.
 
     Example:
         >>> time = np.arange(600.0)[:, None]

@@ -60,7 +60,7 @@ FORECASTS = [
     ([*EIGHT, "--device", "gpu7"], "gpu7"),
     ([*EIGHT, "--copula", "residul"], "did you mean 'residual'?"),
     ([*EIGHT, "--recalibration", "never"], "known: auto, conformal, none"),
-    ([*EIGHT, "--objective", "mse"], "nothing trains"),
+    ([*EIGHT, "--family", "residual", "--objective", "mse"], "nothing trains"),
     ([*EIGHT, "--family", "linear", "--objective", "mes"], "did you mean 'mse'?"),
     ([*EIGHT, "--support", "low"], "LOW,HIGH for all channels or NAME=LOW,HIGH for each"),
     ([*EIGHT, "--support", "3,2"], "--support expects low < high, got '3,2'"),

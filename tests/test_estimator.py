@@ -50,7 +50,7 @@ def test_options_are_given_back_as_they_were_given() -> None:
 def test_set_params_changes_options_of_the_adapter_and_of_its_family() -> None:
     one = adapter()
     assert one.set_params(prediction_length=6, family__lags=7) is one
-    assert one.prediction_length == 6 and one.family.lags == 7 and one.family.components == 32
+    assert one.prediction_length == 6 and one.family.lags == 7 and one.family.components is None
     one.set_params(family="linear", family__latent_channels=2)
     assert one.family.options() == Linear(latent_channels=2).options()
     assert one.get_params()["family__latent_channels"] == 2

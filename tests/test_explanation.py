@@ -115,7 +115,7 @@ def test_windows_lie_after_the_train_rows_and_follow_updates(adapter: Adapter, t
 def test_given_series_and_sources(adapter: Adapter) -> None:
     later = lead_lag(1000, seed=1)
     explanation = adapter.explain(later, windows=50, sources="a")
-    assert explanation.windows == 50 and explanation.first == str(later.index[24])
+    assert explanation.windows == 50 and explanation.first == str(later.index[12])
     assert set(explanation.channels["source"]) == set(explanation.weights["source"]) == {"a"}
     assert increases(explanation).loc["b", "a"] > 0.3
 

@@ -47,6 +47,12 @@ def adapter(family: str | AdapterModule, **options: object) -> Adapter:
     )  # fmt: skip
 
 
+def without_seconds(fitted: Adapter) -> dict[str, Any]:
+    r"""The summary, but for the seconds of members, which no file holds."""
+    summary = fitted.summary().to_dict()
+    return {**summary, "members": [{**member, "seconds": None} for member in summary["members"]]}
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_fits_forecasts_and_comes_back_from_its_folder(
     name: str, series: np.ndarray, tmp_path: Path
@@ -61,7 +67,7 @@ def test_every_family_fits_forecasts_and_comes_back_from_its_folder(
     fitted.save(tmp_path / "adapter")
     loaded = Adapter.load(tmp_path / "adapter", foundation_model=SeasonalModel())
     np.testing.assert_array_equal(loaded.predict().samples, forecast.samples)
-    assert loaded.summary().to_dict() == fitted.summary().to_dict()
+    assert without_seconds(loaded) == without_seconds(fitted)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

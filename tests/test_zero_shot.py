@@ -196,5 +196,6 @@ def test_on_the_command_line(tmp_path: Path) -> None:
         found = table.loc[table["channel"] == channel, "0.9"]
         np.testing.assert_allclose(found, expected.quantile(0.9)[:, number], rtol=1e-5, atol=1e-5)
     for given in (["--no-gate"], ["--known-covariates", "c", "--future", "x.csv"], ["--family", "residual"]):
-        refused = run_forecast(tmp_path / "series.csv", tmp_path / "other", "--zero-shot", *given)
+        family = [] if given[0] == "--family" else ["--family", "identity"]
+        refused = run_forecast(tmp_path / "series.csv", tmp_path / "other", "--zero-shot", *family, *given)
         assert refused.exit_code != 0 and f"and takes no {given[0]}: leave it out" in " ".join(refused.stderr.split())

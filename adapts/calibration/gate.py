@@ -235,8 +235,8 @@ def smooth_weights(steps: Tensor, blocks: Tensor) -> Tensor:
     """
     sizes = blocks.bincount(minlength=len(steps))
     ends = sizes.cumsum(0)
-    centres = torch.arange(len(blocks)) + 0.5
-    block_centres, half_sizes = (ends - sizes / 2)[blocks], (sizes / 2)[blocks]
+    centres = torch.arange(len(blocks), dtype=torch.float32) + 0.5
+    block_centres, half_sizes = (ends - sizes.float() / 2)[blocks], (sizes.float() / 2)[blocks]
     before, after = torch.cat([steps[:1], steps[:-1]]), torch.cat([steps[1:], steps[-1:]])
     neighbour = torch.where((centres < block_centres).unsqueeze(-1), before[blocks], after[blocks])
     of_block = steps[blocks]

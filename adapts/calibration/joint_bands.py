@@ -282,7 +282,7 @@ def _units(scores: Tensor) -> Tensor:
 def _quantile(scores: Tensor, level: float) -> tuple[Tensor, Tensor]:
     r"""Return conformal quantiles of scores over windows, and whether the windows suffice for them."""
     count = (~scores.isnan()).sum(0)
-    rank = torch.ceil((count + 1) * level - 1e-9).long()
+    rank = torch.ceil((count.double() + 1) * level - 1e-9).long()
     ordered = scores.sort(0).values  # windows without observations come last
     quantile = ordered.gather(0, (rank - 1).clamp(min=0, max=len(ordered) - 1).unsqueeze(0))[0]
     return quantile, rank <= count

@@ -28,7 +28,7 @@ def ranked(values: Tensor) -> Pits:
     """
     flat = values.double().flatten(1).T.contiguous()  # (C, n)
     ordered = flat.nan_to_num(nan=torch.inf).sort(dim=-1).values
-    number = (~flat.isnan()).sum(-1, keepdim=True)
+    number = (~flat.isnan()).sum(-1, keepdim=True).double()
     below, upto = (torch.searchsorted(ordered, flat, right=right).double() / number for right in (False, True))
     atom = upto - below > (1.5 / number).clamp(min=JUMP)
     middle = (below + upto) / 2

@@ -108,9 +108,12 @@ def _train(
         windows=len(windows), seed=seed,
         copula=latent_dependence(state) if module.capabilities.mixes_channels else None,
     )  # fmt: skip
+    options = dict(settings["trainer_options"] or {})
+    if piece != TRAINING:  # a member, or a refit: one of several trainings
+        options.setdefault("enable_progress_bar", False)
     return train(
         training, windows, validation, batch_size=settings["batch_size"], seed=seed, precomputed=precomputed,
-        options=dict(settings["trainer_options"] or {}), checkpoints=state.context.checkpoints, piece=piece,
+        options=options, checkpoints=state.context.checkpoints, piece=piece,
         epochs=epochs, ended=_ended(state.time_limit, refit=epochs is not None),
     )  # fmt: skip
 

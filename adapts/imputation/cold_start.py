@@ -184,7 +184,7 @@ class ColdStart:
         x = torch.where(known, past.double().gather(1, positions.clamp(min=0)), 0.0)
         between = self._at((positions[:, :, None] - positions[:, None, :]).abs(), channel)
         ahead = self._at(torch.arange(length, length + horizon) - positions[:, :, None], channel)  # (p, k, H)
-        nugget = torch.where(known, NUGGET, 1.0)  # a unit equation for each absent value
+        nugget = 1 + (NUGGET - 1) * known.double()  # a unit equation for each absent value
         matrix = between * (known[:, :, None] & known[:, None, :]) + torch.diag_embed(nugget)
         ahead = ahead * known[:, :, None]
         ones = known[:, :, None].double()
@@ -246,7 +246,7 @@ class ColdStart:
 
 def _weight(count: Tensor, threshold: int) -> Tensor:
     r"""Return the weight of the zero-shot forecast at given numbers of values."""
-    return ((count - 2) / (threshold - 2)).clamp(0, 1)
+    return ((count.float() - 2) / (threshold - 2)).clamp(0, 1)
 
 
 def _errors(items: Sequence[Tensor], correlation: Tensor, variance: Tensor) -> Tensor:

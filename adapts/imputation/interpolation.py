@@ -26,7 +26,7 @@ def interpolated(context: Tensor) -> Tensor:
     step = torch.arange(length, device=context.device)
     before, after = neighbours(~context.isnan())
     left, right = (context.gather(1, position.clamp(0, length - 1)) for position in (before, after))
-    weight = ((step - before) / (after - before).clamp(min=1)).to(context)
+    weight = (step - before).to(context) / (after - before).clamp(min=1)
     return torch.where(gap, torch.lerp(left, right, weight), context)
 
 

@@ -448,7 +448,7 @@ class MarginalPredictor:
         module = self.module
         if not module.capabilities.mixes_channels:  # levels are decoded one by one
             paths = max(9, -(-DRAWS // draws))
-            level = (torch.arange(paths) + 0.5) / paths
+            level = (torch.arange(paths, dtype=torch.float32) + 0.5) / paths
             latent_levels = module.latent_levels(level[:, None].expand(-1, module.channels))
             return latent_levels[:, None, None].expand(-1, draws, horizon, -1)
         copula = self.latent_copula or Independent(horizon, module.latents)

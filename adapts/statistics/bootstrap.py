@@ -131,7 +131,8 @@ class BlockScheme:
 def _cosines(length: int, number: int) -> tuple[Tensor, Tensor, Tensor]:
     r"""Return orthonormal cosines (B, m), and autocorrelation weights (K,) at their frequencies and at zero."""
     midpoints = (torch.arange(length, dtype=torch.float64) + 0.5) / length
-    cosines = math.sqrt(2 / length) * torch.cos(math.pi * torch.arange(1, number + 1).unsqueeze(-1) * midpoints)
+    frequencies = math.pi * torch.arange(1, number + 1, dtype=torch.float64).unsqueeze(-1)
+    cosines = math.sqrt(2 / length) * torch.cos(frequencies * midpoints)
     lags = range(min(length, _MAX_LAGS))
     both_sides = torch.tensor([1.0 + (lag > 0) for lag in lags], dtype=torch.float64)
     products = [float((cosines[:, lag:] * cosines[:, : length - lag]).sum()) / number for lag in lags]
