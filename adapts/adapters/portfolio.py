@@ -51,7 +51,7 @@ class Portfolio(AdapterModule):
         torch.Size([1, 32, 96, 7])
     """
 
-    members: Sequence[str] = ("residual", "context", "attention", "attention")
+    members: Sequence[str] = ("residual", "context", "var", "attention", "attention")
     member_options: Mapping[str, Any] = {}
 
     stack: nn.ModuleList
