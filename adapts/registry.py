@@ -71,6 +71,7 @@ FAMILIES = {
     "projection": "adapts.adapters.projection:Projection",
     "residual": "adapts.adapters.residual:Residual",
     "vae": "adapts.adapters.vae:VAE",
+    "var": "adapts.adapters.vector_autoregression:VectorAutoregression",
     "weave": "adapts.adapters.weave:Weave",
 }
 #: Copulas, apart from "residual", which selects among several.

@@ -2,6 +2,7 @@ r"""Every family through the one door: fitted around a frozen model, with missin
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest

@@ -191,7 +191,7 @@ def test_the_summary_lists_members_and_two_fits_save_the_same_bytes(tmp_path: An
 def test_networks_are_left_out_where_train_windows_are_few() -> None:
     adapter = fitted(Portfolio(member_options=SMALL), lead_lag(900)[:, :2], max_windows=30)
     module = adapter.fitted_.module
-    assert isinstance(module, Portfolio) and not module.weights[3:].any()
+    assert isinstance(module, Portfolio) and not module.weights[4:].any()
     assert "attention left out: an effective sample size of" in adapter.fitted_.decisions["train"].reason
 
 

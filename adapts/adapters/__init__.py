@@ -14,6 +14,7 @@ from .portfolio import Portfolio
 from .projection import Projection
 from .residual import Residual
 from .vae import VAE
+from .vector_autoregression import VectorAutoregression
 from .weave import Weave
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Projection",
     "Residual",
     "State",
+    "VectorAutoregression",
     "Weave",
     "families",
     "make",

@@ -56,7 +56,7 @@ class Portfolio(Composite):
         torch.Size([1, 32, 96, 7])
     """
 
-    members: Sequence[str] = ("residual", "context", "attention", "attention")
+    members: Sequence[str] = ("residual", "context", "var", "attention", "attention")
     member_options: Mapping[str, Any] = {}
     shares: Sequence[float] | None = None
 

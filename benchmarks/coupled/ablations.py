@@ -30,10 +30,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "without embedding": ("attention", {"family__embedding": 0}),
     "without stretching": ("attention", {"family__stretches": False}),
     "auto": ("auto", {}),
-    "auto with one network": ("auto", {"family__members": ["residual", "context", "attention"]}),
-    "auto without residual": ("auto", {"family__members": ["context", "attention", "attention"]}),
+    "auto with one network": ("auto", {"family__members": ["residual", "context", "var", "attention"]}),
+    "auto without residual": ("auto", {"family__members": ["context", "var", "attention", "attention"]}),
+    "auto without context": ("auto", {"family__members": ["residual", "var", "attention", "attention"]}),
+    "auto without var": ("auto", {"family__members": ["residual", "context", "attention", "attention"]}),
     NOISY: ("auto", {}),
-    "auto without context": ("auto", {"family__members": ["residual", "attention", "attention"]}),
 }
 
 

@@ -27,7 +27,7 @@ SEED = 0
 #: What `tune` searches for the last of the models.
 SPACE: dict[str, Any] = {
     "family__members": [
-        ["residual", "context", "attention", "attention"],
+        ["residual", "context", "var", "attention", "attention"],
         ["residual", "attention"],
         ["residual", "residual", "attention"],
         ["residual", "attention", "attention"],
