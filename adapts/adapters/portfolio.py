@@ -170,7 +170,9 @@ def _read_shares(shares: Any, members: Sequence[str]) -> tuple[float, ...] | Non
     r"""Return the option `shares` as numbers with the sum 1."""
     if shares is None:
         return None
-    listed = isinstance(shares, Sequence | np.ndarray) and not isinstance(shares, str) and np.ndim(shares) == 1
+    listed = (
+        isinstance(shares, Sequence | np.ndarray) and not isinstance(shares, str) and getattr(shares, "ndim", 1) == 1
+    )
     numbers = [checks.real(share) for share in shares] if listed else []
     if len(numbers) != 1 + len(members) or not min(numbers) >= 0 or not abs(sum(numbers) - 1) <= 1e-5:
         raise ValueError(
