@@ -2,6 +2,8 @@ r"""The vector autoregression: what it recovers, when it is stable, its width, i
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -208,6 +210,17 @@ def test_without_targets_it_continues_the_last_value() -> None:
     assert not family.weights.any()
     assert (family.width == 1).all()
     assert_close(median(family, data.past), data.past[:, -1:].expand(-1, HORIZON, -1))
+
+
+def test_a_fit_survives_a_save_and_learns_in_an_update(tmp_path: Path) -> None:
+    rows = simulated(600).numpy()
+    adapter = Adapter("var", foundation_model=SeasonalModel(), prediction_length=6, context_length=24, gate=False)
+    adapter.fit(rows[:500]).save(tmp_path / "saved")
+    again = Adapter.load(tmp_path / "saved", foundation_model=SeasonalModel())
+    np.testing.assert_array_equal(again.predict().samples, adapter.predict().samples)
+    before = again.fitted_.module.state_dict()["weights"].clone()
+    again.update(rows[500:])
+    assert not torch.equal(again.fitted_.module.state_dict()["weights"], before)
 
 
 # ------------------------------------------------------------------------------------------------- the frozen model
