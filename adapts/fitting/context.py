@@ -39,9 +39,9 @@ from .time_limit import TimeLimit
 
 #: The maximum size of the zero-shot forecasts of one split: 256 MB.
 MAX_NUMBERS = 2**26
-#: By default, the numbers in contexts and forecasts of train windows: as many as this within 1000 to 4000 windows, and
+#: By default, the numbers in contexts and forecasts of train windows: as many as this within 1000 to 2000 windows, and
 #: at most the second. More windows are more accurate, and take longer.
-AMPLE, AMPLE_AT_MOST, WINDOWS = 6_600_000, 2**25, (1000, 4000)
+AMPLE, AMPLE_AT_MOST, WINDOWS = 6_600_000, 2**25, (1000, 2000)
 #: The number of windows per checkpoint of forecasts; at least one batch.
 CHUNK = 64
 #: The number of folds of the blocked cross-validation that selects the strengths of closed forms.
@@ -307,7 +307,7 @@ def window_limits(
     r"""Return the maximum number of train windows, and of windows of each other split.
 
     Arguments:
-        max_windows: The number that the caller gave. If None, it is between 1000 and 4000, such that contexts and
+        max_windows: The number that the caller gave. If None, it is between 1000 and 2000, such that contexts and
             zero-shot forecasts of the train windows together hold some 6.6 million numbers. In any case they hold at
             most 33.5 million, which matters beyond some hundred channels.
         channels: The number of channels that the adapter sees.

@@ -121,10 +121,13 @@ def measure(
         frame = with_interval(frame, name, found["coverage_80"], result.windows)
     if others is not None:
         frame = pd.concat([frame, others(result)], ignore_index=True)
-    taken = []
+    panel, future, taken = data if isinstance(data, Panel) else data.panel, None, []
+    if panel.given:
+        rows = panel.select(panel.given)
+        future = pd.DataFrame(rows.items[0].values, rows.items[0].index, list(rows.channels))
     for _ in range(3):
         start = time.perf_counter()
-        _ = result.adapter.predict(num_samples=200).samples
+        _ = result.adapter.predict(num_samples=200, future=future).samples
         taken.append(time.perf_counter() - start)
     own = frame["model"] == model
     fitted: Any = result.adapter.fitted_
