@@ -48,6 +48,8 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.main_job.run $(if $(ADAPTS_DATA),,greensboro)
 	$(BIN)/python -m benchmarks.main_job.table
+	$(BIN)/python -m benchmarks.coupled.run $(if $(ADAPTS_DATA),,greensboro)
+	$(BIN)/python -m benchmarks.coupled.table scores --readme
 	$(if $(ADAPTS_DATA),$(BIN)/python benchmarks/foundation/zero_shot.py --output run/zero_shot.csv)
 
 # One resolution for every Python and platform. What torch needs for a graphics card is left to pip: it differs by index.

@@ -1,4 +1,4 @@
-r"""Writes the README's table of scores from `scores.csv`, between its two marks: no figure is typed by hand.
+r"""Writes the table of scores of docs/backtests.md from `scores.csv`, between its two marks: no figure is typed by hand.
 
 python -m benchmarks.main_job.table
 """
@@ -38,7 +38,7 @@ def table(scores: pd.DataFrame) -> str:
 
 
 def main() -> None:
-    pages.write("README.md", __file__, {"scores": table(pd.read_csv(HERE / "scores.csv"))})
+    pages.write("docs/backtests.md", __file__, {"scores": table(pd.read_csv(HERE / "scores.csv"))})
 
 
 if __name__ == "__main__":
