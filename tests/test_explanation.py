@@ -13,7 +13,15 @@ from seasonal import SeasonalModel
 from torch.testing import assert_close
 
 from adapts import Adapter
-from adapts.adapters import CrossChannelAttention, Linear, Portfolio, Projection, Residual
+from adapts.adapters import (
+    ContextLinear,
+    CrossChannelAttention,
+    Linear,
+    Portfolio,
+    Projection,
+    Residual,
+    VectorAutoregression,
+)
 from adapts.adapters.attention import MOST_PAIRED
 from adapts.adapters.base import State, shares
 from adapts.explanation import MOST_SOURCES, Explanation
@@ -277,3 +285,17 @@ def test_linear_weights_are_shares_of_the_matrix() -> None:
 
 def test_shares_of_nothing_are_zero() -> None:
     assert torch.equal(shares(torch.tensor([[1.0, 3.0], [0.0, 0.0]])), torch.tensor([[0.25, 0.75], [0.0, 0.0]]))
+
+
+def test_a_vector_autoregression_tells_whose_lags_change_a_channel() -> None:
+    torch.manual_seed(0)
+    var = VectorAutoregression(lags=2).build(3)
+    past = torch.randn(4, 20, 3)
+    assert not var.source_weights(state_of(past)).any()  # not solved: changes nothing
+    var.weights = torch.zeros(7, 3)
+    var.weights[4, 0] = 0.5  # the first channel changes by half the second's last value
+    var.weights[6] = 1.0  # constants have no source
+    weights = var.source_weights(state_of(past))  # (H, D, D)
+    assert_close(weights[:, 0], torch.tensor([0.0, 1.0, 0.0]).expand(6, -1))
+    assert not weights[:, 1:].any()  # the others do not change
+    assert_close(ContextLinear().build(3).source_weights(state_of(past)), torch.zeros(1, 3, 3))

@@ -168,6 +168,14 @@ class ContextLinear(AdapterModule):
         assert state.forecast is not None
         return self._median(state.past, state.forecast) + (z - state.forecast) * self.width
 
+    def source_weights(self, state: State) -> Tensor:
+        r"""Return the identity: each channel is forecast from itself. Zero before the family is solved.
+
+        Arguments:
+            state: As for `AdapterModule.source_weights`.
+        """
+        return torch.eye(self.channels, device=state.past.device).unsqueeze(0) * float(self.weights.numel() > 0)
+
     def _median(self, past: Tensor, forecast: Tensor) -> Tensor:
         r"""Return the linear forecast (B, H, D); that of the frozen model for a constant context."""
         x, last, _ = self._differences(past)

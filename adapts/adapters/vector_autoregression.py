@@ -14,7 +14,7 @@ from .. import checks
 from ..batching import evenly_spaced, slices
 from ..persistence.tensors import taken
 from ..statistics.ridge import RidgePath, count_folds, cross_validated_error
-from .base import AdapterModule, RegressionData, State, fill_missing, register, varies, window_moments
+from .base import AdapterModule, RegressionData, State, fill_missing, register, shares, varies, window_moments
 from .capabilities import Capabilities
 
 #: Ridge strengths, relative to the mean square of the regressors.
@@ -224,6 +224,29 @@ class VectorAutoregression(AdapterModule):
         return torch.where(reference > 0, ratio, 1.0).nan_to_num(1.0).clamp(LEAST_WIDTH, MOST_WIDTH)
 
     # ------------------------------------------------------------------ decoding
+
+    @torch.no_grad()
+    def source_weights(self, state: State) -> Tensor:
+        r"""Return each source's share in the change since the last value: the mean absolute part of its lags in it.
+
+        Forecasts are sums of parts, one for the lags of each channel. A constant context counts as unchanged.
+
+        Arguments:
+            state: As for `AdapterModule.source_weights`.
+        """
+        assert state.forecast is not None
+        horizon = state.forecast.shape[1]
+        parts = state.past.new_zeros(horizon, self.channels, self.channels)
+        if self.weights.numel() == 0:
+            return parts
+        lagged, varying = self._lagged(state.past), varies(*window_moments(state.past))
+        without_constant = torch.cat([self.weights[:-1], torch.zeros_like(self.weights[-1:])])
+        for source in range(self.channels):
+            alone = torch.zeros_like(lagged)
+            alone[..., source] = lagged[..., source]
+            change = _iterate(alone, without_constant, horizon) - alone[:, -1:]
+            parts[..., source] = torch.where(varying, change, 0.0).abs().mean(0)
+        return shares(parts)
 
     def _decode(self, z: Tensor, state: State) -> Tensor:
         if self.weights.numel() == 0:

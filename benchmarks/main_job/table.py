@@ -1,4 +1,4 @@
-r"""Writes the table of scores of docs/backtests.md from `scores.csv`, between its two marks: no figure is typed by hand.
+r"""Writes the table of scores of docs/backtests.md from `scores.csv`, between its marks: no figure is typed by hand.
 
 python -m benchmarks.main_job.table
 """
