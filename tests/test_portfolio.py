@@ -3,6 +3,7 @@ r"""Portfolios: what they average, how weights are selected, what a fit makes of
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from adapts import Adapter
 from adapts.adapters import Portfolio, Residual
 from adapts.calibration.selection import forward_selection
 from adapts.distribution.quantile_function import QuantileFunction
+from adapts.fitting.context import FitOptions, begin
+from adapts.fitting.state import FitState
+from adapts.fitting.train_members import before_split, train_members
 from adapts.testing.families import AdapterConformance
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -220,3 +224,22 @@ def test_an_update_solves_closed_forms_again_and_leaves_networks() -> None:
 def test_the_frozen_model_is_no_member() -> None:
     with pytest.raises(ValueError, match="Portfolio holds the frozen model beside its members: leave out 'identity'"):
         Portfolio(members=["residual", "identity"])
+
+
+def test_a_closed_form_is_scored_on_a_split_as_solved_on_all_before_it() -> None:
+    fit = fitted(Portfolio(members=["residual"]), lead_lag(), gate=False)
+    options = FitOptions(None, 24, 6, None, fit.fitted_.support, fit.get_params(deep=False))
+    module = Portfolio(members=["residual"]).build(2)
+    context, begun = begin(fit.fitted_.panel, module, SeasonalModel(), options, checkpoint_dir=None)
+    state = FitState.of(context, context.prepared(begun))
+    train_members(state, module)
+    (member,) = module.built_members
+    before = copy.deepcopy(member.state_dict())
+    assert before_split(state, module, 0, "validation") is member
+    scored = before_split(state, module, 0, "calibration")
+    alone = replace(state, fitted=replace(state.fitted, module=member))
+    by_hand = copy.deepcopy(member)
+    by_hand.solve(alone.regression_data(["train", "validation"], torch.empty(0)), choose=False)
+    assert_close(scored.state_dict(), by_hand.state_dict())
+    assert not torch.equal(scored.weights, member.weights)
+    assert_close(member.state_dict(), before)  # the member itself stays as it is

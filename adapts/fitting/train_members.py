@@ -2,8 +2,9 @@ r"""The members of a portfolio, and their weights."""
 
 from __future__ import annotations
 
-__all__ = ["LEAST_FOR_GRADIENT", "refit_members", "train_members", "weights"]
+__all__ = ["LEAST_FOR_GRADIENT", "before_split", "refit_members", "train_members", "weights"]
 
+import copy
 import time
 from dataclasses import replace
 from functools import partial
@@ -95,7 +96,8 @@ def _given(portfolio: Portfolio, fitted: list[int]) -> tuple[str, dict[str, floa
 def weights(state: FitState) -> Step:
     r"""Select the weights of a portfolio once more, on validation and calibration windows together.
 
-    On the validation windows alone, members whose training stops early by these windows look too good.
+    On the validation windows alone, members whose training stops early by these windows look too good. A closed form
+    is scored on calibration windows as it is once solved on train and validation windows, like the final refit.
 
     Arguments:
         state: The fit before this stage.
@@ -193,7 +195,7 @@ def _selected(
         futures.append(state.truth(windows))
         parts.append([state.predictor.observed(windows, zero_shot)])
         for number in fitted:
-            predictor = replace(state.predictor, module=portfolio.built_members[number])
+            predictor = replace(state.predictor, module=before_split(state, portfolio, number, split))
             parts[-1].append(predictor.adapted(windows, zero_shot))
     future = torch.cat(futures)
     candidates = [
@@ -202,6 +204,29 @@ def _selected(
     losses = torch.stack([mean_pinball(candidate, future).nanmean((0, 1)) for candidate in candidates])  # (1 + m, D)
     gains = (1 - losses[1:] / torch.where(losses[0] > 0, losses[0], 1.0)).nanmean(1).tolist()
     return forward_selection(candidates, future), gains
+
+
+@torch.no_grad()
+def before_split(state: FitState, portfolio: Portfolio, number: int, split: str) -> AdapterModule:
+    r"""Return a member to be scored on a split: a closed form as solved on the windows of all earlier splits.
+
+    Arguments:
+        state: The fit.
+        portfolio: The portfolio.
+        number: The number of the member.
+        split: The name of the split.
+
+    Returns:
+        The member itself, or a solved copy.
+    """
+    member, splits = portfolio.built_members[number], state.observed_splits
+    earlier = splits[: splits.index(split)]
+    if len(earlier) < 2 or not member.capabilities.closed_form or not allows_refit(state, f"member {number}"):
+        return member
+    solved = copy.deepcopy(member)
+    alone = replace(state, fitted=replace(state.fitted, module=solved))
+    solved.solve(alone.regression_data(earlier, torch.empty(0, dtype=torch.float32)), choose=False)
+    return solved
 
 
 def _fitted(state: FitState, portfolio: Portfolio, number: int) -> dict[str, Tensor]:
