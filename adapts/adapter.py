@@ -321,9 +321,9 @@ class Adapter(Estimator):
 
         Forecasts whose last step is now observed are recomputed and scored. With these scores, recalibration adapts for
         each channel and horizon step, so that intervals keep their coverage after changes of the series
-        (`adapts.calibration.OnlineRecalibration`). Joint bands follow the latest outcomes, and `residual`, also as a
-        member of `auto`, refits its ridge with the new windows every :math:`H` steps; other members stay. The cost is
-        one forecast per new row. `save` saves all of this, `fit` starts anew.
+        (`adapts.calibration.OnlineRecalibration`). Joint bands follow the latest outcomes, and closed forms, also as
+        members of `auto`, are refit with the new windows every :math:`H` steps; networks stay. The cost is one forecast
+        per new row. `save` saves all of this, `fit` starts anew.
 
         Arguments:
             series: The new rows with the fitted channels and covariates, in any form that `fit` accepts. Dated series

@@ -243,3 +243,19 @@ def test_a_closed_form_is_scored_on_a_split_as_solved_on_all_before_it() -> None
     assert_close(scored.state_dict(), by_hand.state_dict())
     assert not torch.equal(scored.weights, member.weights)
     assert_close(member.state_dict(), before)  # the member itself stays as it is
+
+
+@pytest.mark.parametrize("members", [["residual", "var"], ["var", "residual"], ["context", "residual"]])
+def test_a_closed_form_without_a_share_is_never_solved(members: list[str]) -> None:
+    rows = lead_lag(1000)
+    fit = fitted(Portfolio(members=members, shares=[0.0, 1.0, 0.0]), rows[:940])
+    alone = fitted(Portfolio(members=members[:1], shares=[0.0, 1.0]), rows[:940])
+    np.testing.assert_allclose(fit.predict().samples, alone.predict().samples, rtol=1e-5, atol=1e-5)
+    fit.update(rows[940:])
+    assert np.isfinite(fit.predict().samples).all()
+    assert not fit.fitted_.module.built_members[1].weights.numel()
+
+
+def test_a_portfolio_is_no_member() -> None:
+    with pytest.raises(ValueError, match="got 'auto': leave it out"):
+        Portfolio(members=["residual", "auto"])

@@ -247,3 +247,15 @@ def test_with_too_many_channels_it_stays_the_frozen_model() -> None:
 def test_wrong_lags_are_refused() -> None:
     with pytest.raises(ValueError, match="VectorAutoregression expects lags"):
         VectorAutoregression(lags=0)
+
+
+def test_a_window_far_from_the_train_windows_keeps_its_zero_shot_forecast() -> None:
+    rows = np.random.default_rng(0).standard_normal((900, 2))
+    for t in range(1, 900):
+        rows[t] += 0.8 * rows[t - 1]
+    fitted = Adapter("var", foundation_model=SeasonalModel(), prediction_length=6, context_length=24, gate=False)
+    fitted.fit(rows)
+    plain = Adapter("identity", foundation_model=SeasonalModel(), prediction_length=6, context_length=24).fit(rows)
+    far = rows[-100:] + 100
+    np.testing.assert_allclose(fitted.predict(far).mean.mean(), plain.predict(far).mean.mean(), atol=2.0)
+    assert np.abs(fitted.predict(rows[-100:]).mean - plain.predict(rows[-100:]).mean).max() > 0.01

@@ -83,7 +83,12 @@ class Portfolio(Composite):
             wanted = family.capabilities
             if name == "identity":
                 raise ValueError("Portfolio holds the frozen model beside its members: leave out 'identity'")
-            if not wanted.observed_latents or wanted.mixes_channels or wanted.stochastic:
+            if (
+                isinstance(family, Portfolio)
+                or not wanted.observed_latents
+                or wanted.mixes_channels
+                or wanted.stochastic
+            ):
                 raise ValueError(
                     f"Portfolio averages deterministic members that keep the observed channels, such as residual and "
                     f"attention, got {shown(name)}: leave it out"
@@ -143,17 +148,17 @@ class Portfolio(Composite):
             member.prepare(rows)
 
     def solve(self, data: RegressionData, *, choose: bool) -> None:
-        for member in self.built_members:
-            if member.capabilities.closed_form:
+        for weight, member in zip(self.weights[1:].tolist(), self.built_members, strict=True):
+            if member.capabilities.closed_form and (choose or weight > 0):  # those without a weight may not be solved
                 member.solve(data, choose=choose)
 
     def partial_fit(self, data: RegressionData) -> None:
-        for member in self.built_members:
+        for _, member in self.active:
             if member.capabilities.supports_updates:
                 member.partial_fit(data)
 
     def refit(self) -> None:
-        for member in self.built_members:
+        for _, member in self.active:
             if member.capabilities.supports_updates:
                 member.refit()
 

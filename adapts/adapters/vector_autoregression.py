@@ -29,7 +29,9 @@ PAIRS, LEAST_WINDOWS = 30_000, 40
 LEAST_WIDTH, MOST_WIDTH = 0.2, 3.0
 #: The maximum growth of iterated forecasts per step, and over the whole horizon.
 GROWTH_PER_STEP, GROWTH_OVER_HORIZON = 1.02, math.exp(2)
-_BUFFERS = ("weights", "width", "strength", "gram", "cross")
+#: Values beyond the range of the train windows by this fraction of it are too far for the autoregression.
+BEYOND = 0.5
+_BUFFERS = ("weights", "width", "strength", "gram", "cross", "extent")
 
 
 @register("var")
@@ -58,7 +60,8 @@ class VectorAutoregression(AdapterModule):
     it, in fits and updates alike; a fit on a part of the windows scales its sums up to all of them.
 
     Missing steps enter as their conditional means given the channels observed at the same step. Pairs with a step
-    where no channel is observed are left out. A channel with a constant context keeps its zero-shot forecast. The
+    where no channel is observed are left out. A channel with a constant context keeps its zero-shot forecast. So does a
+    window with a value among the lags that lies beyond the range of the train windows by more than half of it. The
     coefficients belong to levels in the units of the train rows, which `Adapter` standardises. Forecasts are therefore
     equivariant to location and scale of the whole series, but not of a single window.
 
@@ -83,6 +86,7 @@ class VectorAutoregression(AdapterModule):
     strength: Tensor  # (D,)
     gram: Tensor  # (P D + 1, P D + 1), of scaled regressors
     cross: Tensor  # (P D + 1, D)
+    extent: Tensor  # (2, D), the lowest and the highest value of the windows
 
     def _check(self) -> None:
         checks.integer("VectorAutoregression expects lags", self.lags)
@@ -122,6 +126,7 @@ class VectorAutoregression(AdapterModule):
         taken(state, "gram", torch.float64, (size, size))
         taken(state, "cross", torch.float64, (size, self.channels))
         taken(state, "weights", torch.float32, (size, self.channels))
+        taken(state, "extent", torch.float32, (2, self.channels))
         if growth_rate(self.weights) > 1.001 * _most_growth(prediction_length):  # with room for single precision
             raise ValueError(
                 "the forecasts of VectorAutoregression are expected to be stable: no fit gives its weights"
@@ -143,6 +148,7 @@ class VectorAutoregression(AdapterModule):
         parts = [used[fold == index] for index in range(int(fold.max()) + 1)]
         gram, cross, square = (torch.stack(sums) for sums in zip(*map(self._sums, parts), strict=True))
         weight = len(data.past) / len(used.past)
+        self.extent = _extent(used)
         self.gram, self.cross = gram.sum(0) * weight, cross.sum(0) * weight
         if choose:
             self.strength = STRENGTHS[-1].repeat(self.channels)
@@ -164,6 +170,8 @@ class VectorAutoregression(AdapterModule):
         if self.gram.numel():
             gram, cross, _ = self._sums(data)
             self.gram, self.cross = self.gram + gram, self.cross + cross
+            (low, high), (lowest, highest) = self.extent, _extent(data)
+            self.extent = torch.stack([torch.minimum(low, lowest), torch.maximum(high, highest)])
 
     @torch.no_grad()
     def refit(self) -> None:
@@ -253,7 +261,7 @@ class VectorAutoregression(AdapterModule):
             return z
         assert state.forecast is not None
         median = self._forecast(state.past, state.forecast, self.weights)
-        varying = varies(*window_moments(state.past))
+        varying = varies(*window_moments(state.past)) & self._near(state.past)
         return torch.where(varying, median + (z - state.forecast) * self.width, z)
 
     def _forecast(self, past: Tensor, forecast: Tensor, weights: Tensor) -> Tensor:
@@ -261,10 +269,24 @@ class VectorAutoregression(AdapterModule):
         ahead = _iterate(self._lagged(past), weights, forecast.shape[1])
         return torch.where(varies(*window_moments(past)), ahead, forecast)
 
+    def _near(self, past: Tensor) -> Tensor:
+        r"""Return whether all lags of windows lie within the range of the train windows, or near it, (B, 1, 1)."""
+        lagged, (low, high) = self._lagged(past), self.extent
+        margin = BEYOND * (high - low)
+        near: Tensor = ((lagged >= low - margin) & (lagged <= high + margin)).flatten(1).all(1)[:, None, None]
+        return near
+
     def _lagged(self, past: Tensor) -> Tensor:
         r"""Return the last steps, complete, with shape (B, P, D)."""
         location, _ = window_moments(past)
         return fill_missing(past[:, -self._count_lags(past.shape[1]) :] - location, self.covariance) + location
+
+
+def _extent(data: RegressionData) -> Tensor:
+    r"""Return the lowest and the highest observed value of each channel in windows, (2, D); 0 without any."""
+    rows = torch.cat([data.past, data.future], 1).flatten(0, 1)
+    low, high = rows.nan_to_num(torch.inf).amin(0), rows.nan_to_num(-torch.inf).amax(0)
+    return torch.where(low <= high, torch.stack([low, high]), 0.0).float()
 
 
 def _iterate(lagged: Tensor, weights: Tensor, steps: int) -> Tensor:

@@ -34,7 +34,7 @@ def few_values(state: FitState) -> Step:
         return state.fitted, None
     if skipped := state.skip_unless_enough("few_values", "validation", LEAST):
         return skipped
-    if not state.time_limit.allows_series(SHORT * LENGTHS, 0.1):
+    if not state.time_limit.allows_series(SHORT * LENGTHS, 0.5):
         return state.skip_for_time()
     width = windows.panel.num_channels  # past covariates too
     subsample = windows[evenly_spaced(len(windows), max(1, SHORT // width))]
