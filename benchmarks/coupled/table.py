@@ -118,7 +118,7 @@ def seconds(scores: pd.DataFrame) -> str:
         held = [model for model in MODELS if (name, model) in means.index]
         fit = {model: number(means.loc[(name, model), "fit_seconds"], 0) for model in held}
         predict = {model: number(means.loc[(name, model), "predict_seconds"], 2) for model in held}
-        rows.append([name, *(f"{fit[model]} / {predict[model]}" if model in fit else "" for model in MODELS)])
+        rows.append([name, *(f"{fit[model]} / {predict[model]}" if fit.get(model) else "" for model in MODELS)])
     return grid(["data", *(f"`{model}`" for model in MODELS)], rows)
 
 
