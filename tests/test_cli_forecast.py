@@ -183,7 +183,7 @@ def config(folder):
 
 
 def test_the_second_fit_has_the_weights_of_the_first(folder, tmp_path):
-    given = ["--family", "auto", "--option", "members=residual,identity", "--num-samples", 10]
+    given = ["--family", "auto", "--option", "members=residual,context", "--num-samples", 10]
     assert forecast(folder / "series.csv", tmp_path / "run", *given).exit_code == 0
     content = json.loads((tmp_path / "run" / "scores.json").read_text())
     first, second = content["held_back"]["adapter"], content["adapter"]

@@ -138,7 +138,7 @@ def test_json_holds_an_estimator() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"family": "vea"}, "did you mean 'vae'"),
+        ({"family": "vaee"}, "did you mean 'vae'"),
         ({"family": "vae", "family_options": {"latent_chanels": 2}}, "did you mean 'latent_channels'"),
         ({"num_samples": 0}, "num_samples to be a positive integer, got 0"),
         ({"copula": "gauss"}, "no copula"),

@@ -325,7 +325,7 @@ def test_the_latent_channels_of_past_covariates_are_searched_too() -> None:
     [
         ({"learnin_rate": [0.1]}, r"no option of Adapter is called 'learnin_rate'.*did you mean 'learning_rate'\?"),
         ({"family__latent_channel": [2]}, r"called 'family__latent_channel'.*did you mean 'family__latent_channels'\?"),
-        ({"family": ["vea"]}, r"no adapter is called 'vea'.*did you mean 'vae'\?"),
+        ({"family": ["vaee"]}, r"no adapter is called 'vaee'.*did you mean 'vae'\?"),
         (
             {"family__latent_channels": [2, 8]},
             "at most as many latent channels as observed ones, got latent_channels=8",
