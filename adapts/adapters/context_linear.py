@@ -4,8 +4,6 @@ from __future__ import annotations
 
 __all__ = ["ContextLinear"]
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -13,8 +11,8 @@ from .. import checks
 from ..batching import slices
 from ..persistence.tensors import taken
 from ..statistics.ridge import RidgePath, count_folds, cross_validated_error
-from .base import AdapterModule, RegressionData, State, fill_missing, register, varies, window_moments
-from .capabilities import Capabilities
+from .base import RegressionData, State, fill_missing, register, varies, window_moments
+from .closed_form import ClosedForm
 
 #: Ridge strengths, relative to the mean square of the regressors.
 STRENGTHS = torch.logspace(-3, 5, 17, dtype=torch.float64)
@@ -22,11 +20,10 @@ STRENGTHS = torch.logspace(-3, 5, 17, dtype=torch.float64)
 MAX_NUMBERS = 2**24
 #: The mean absolute error in units of the frozen model's is clipped here.
 LEAST_WIDTH, MOST_WIDTH = 0.5, 2.0
-_BUFFERS = ("weights", "width", "strength", "gram", "cross")
 
 
 @register("context")
-class ContextLinear(AdapterModule):
+class ContextLinear(ClosedForm):
     r"""Forecasts by one linear map of the context, shared by all channels, as NLinear does.
 
     .. math:: \hat q_{h, d}(\tau) = x_{L, d} + \sum_l W_{l, h} (x_{l, d} - x_{L, d}) + b_d (q_{h, d}(\tau) - m_{h, d})
@@ -62,6 +59,7 @@ class ContextLinear(AdapterModule):
 
     lags: int | None = None
 
+    solution = ("weights", "width", "strength", "gram", "cross")
     weights: Tensor  # (P, H)
     width: Tensor  # (D,)
     strength: Tensor  # ()
@@ -71,34 +69,9 @@ class ContextLinear(AdapterModule):
     def _check(self) -> None:
         checks.integer("ContextLinear expects lags", self.lags, none=True)
 
-    @property
-    def capabilities(self) -> Capabilities:
-        return replace(
-            super().capabilities,
-            observed_latents=True,
-            fixed_latents=True,
-            mixes_channels=False,
-            closed_form=True,
-            supports_updates=True,
-            needs_forecast=True,
-            found_later=_BUFFERS,
-        )
-
-    def _build(self, channels: int) -> None:
-        # The sizes depend on the windows and are set by `solve`; empty buffers correct nothing.
-        for name in _BUFFERS:
-            self.register_buffer(name, torch.empty(0, dtype=torch.float32))
-
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
-        for name in _BUFFERS:
-            if prefix + name in state_dict:
-                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
     def require_sound(self, context_length: int, prediction_length: int) -> None:
         super().require_sound(context_length, prediction_length)
-        state = {name: getattr(self, name) for name in _BUFFERS}
-        if not any(tensor.numel() for tensor in state.values()):  # not solved
+        if not (state := self.solved):
             return
         lags = min(self.lags or context_length, context_length)
         taken(state, "strength", torch.float64, (), low=0.0)

@@ -15,7 +15,6 @@ from .._random import seeded
 from ..persistence.tensors import taken
 from ..statistics.ridge import RidgePath, count_folds, cross_validated_error
 from .base import (
-    AdapterModule,
     RegressionData,
     State,
     fill_missing,
@@ -26,6 +25,7 @@ from .base import (
     window_statistics,
 )
 from .capabilities import Capabilities
+from .closed_form import ClosedForm
 
 #: Ridge strengths, relative to the mean eigenvalue of the regressors.
 STRENGTHS = torch.logspace(-3, 5, 17, dtype=torch.float64)
@@ -35,7 +35,6 @@ LAGS = 96
 AGEING = 12
 #: Candidate scales of the joint regressors before the ridge; with 0 a channel uses only its own past.
 JOINT_SCALES = (0.0, 0.3, 1.0)
-_BUFFERS = ("basis", "weights", "strength", "share", "gram", "cross", "gap", "guess", "filled")
 #: The number of iterations that impute missing targets in the initial estimate `guess`.
 FILLINGS = 10
 
@@ -86,7 +85,7 @@ class Equations(NamedTuple):
 
 
 @register("residual")
-class Residual(AdapterModule):
+class Residual(ClosedForm):
     r"""Adds a ridge regression of the frozen model's forecast errors to its forecasts.
 
     .. math:: y_{d} = f(x_d) + s_d \, \Phi W_d
@@ -130,6 +129,7 @@ class Residual(AdapterModule):
     components: int | None = None
     lead_blocks: int = 1
 
+    solution = ("basis", "weights", "strength", "share", "gram", "cross", "gap", "guess", "filled")
     basis: Tensor
     weights: Tensor
     strength: Tensor
@@ -147,33 +147,11 @@ class Residual(AdapterModule):
 
     @property
     def capabilities(self) -> Capabilities:
-        return replace(
-            super().capabilities,
-            observed_latents=True,
-            fixed_latents=True,
-            mixes_channels=False,
-            closed_form=True,
-            supports_updates=True,
-            needs_forecast=True,
-            found_later=_BUFFERS,
-            unbounded=("strength",),
-        )
-
-    def _build(self, channels: int) -> None:
-        # The sizes depend on the windows and are set by `solve`; empty buffers correct nothing.
-        for name in _BUFFERS:
-            self.register_buffer(name, torch.empty(0, dtype=torch.float32))
-
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
-        for name in _BUFFERS:
-            if prefix + name in state_dict:
-                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+        return replace(super().capabilities, unbounded=("strength",))
 
     def require_sound(self, context_length: int, prediction_length: int) -> None:
         super().require_sound(context_length, prediction_length)
-        state = {name: getattr(self, name) for name in _BUFFERS}
-        if not any(tensor.numel() for tensor in state.values()):  # not solved
+        if not (state := self.solved):
             return
         own_count = min(self.lags or LAGS, context_length) + prediction_length + 1
         basis = taken(state, "basis", torch.float32, ((own_count - 1) * self.channels, None))

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["VectorAutoregression", "growth_rate"]
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,8 +13,8 @@ from .. import checks
 from ..batching import evenly_spaced, slices
 from ..persistence.tensors import taken
 from ..statistics.ridge import RidgePath, count_folds, cross_validated_error
-from .base import AdapterModule, RegressionData, State, fill_missing, register, shares, varies, window_moments
-from .capabilities import Capabilities
+from .base import RegressionData, State, fill_missing, register, shares, varies, window_moments
+from .closed_form import ClosedForm
 
 #: Ridge strengths, relative to the mean square of the regressors.
 STRENGTHS = torch.logspace(-6, 3, 19, dtype=torch.float64)
@@ -31,11 +30,10 @@ LEAST_WIDTH, MOST_WIDTH = 0.2, 3.0
 GROWTH_PER_STEP, GROWTH_OVER_HORIZON = 1.02, math.exp(2)
 #: Values beyond the range of the train windows by this fraction of it are too far for the autoregression.
 BEYOND = 0.5
-_BUFFERS = ("weights", "width", "strength", "gram", "cross", "extent")
 
 
 @register("var")
-class VectorAutoregression(AdapterModule):
+class VectorAutoregression(ClosedForm):
     r"""Forecasts all channels from the lags of all channels, one step after the other.
 
     .. math::
@@ -81,6 +79,7 @@ class VectorAutoregression(AdapterModule):
 
     lags: int = 24
 
+    solution = ("weights", "width", "strength", "gram", "cross", "extent")
     weights: Tensor  # (P D + 1, D), the oldest lag first, the constant last
     width: Tensor  # (H, D)
     strength: Tensor  # (D,)
@@ -91,34 +90,9 @@ class VectorAutoregression(AdapterModule):
     def _check(self) -> None:
         checks.integer("VectorAutoregression expects lags", self.lags)
 
-    @property
-    def capabilities(self) -> Capabilities:
-        return replace(
-            super().capabilities,
-            observed_latents=True,
-            fixed_latents=True,
-            mixes_channels=False,
-            closed_form=True,
-            supports_updates=True,
-            needs_forecast=True,
-            found_later=_BUFFERS,
-        )
-
-    def _build(self, channels: int) -> None:
-        # The sizes depend on the windows and are set by `solve`; empty buffers correct nothing.
-        for name in _BUFFERS:
-            self.register_buffer(name, torch.empty(0, dtype=torch.float32))
-
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
-        for name in _BUFFERS:
-            if prefix + name in state_dict:
-                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
     def require_sound(self, context_length: int, prediction_length: int) -> None:
         super().require_sound(context_length, prediction_length)
-        state = {name: getattr(self, name) for name in _BUFFERS}
-        if not any(tensor.numel() for tensor in state.values()):  # not solved
+        if not (state := self.solved):
             return
         size = self._count_lags(context_length) * self.channels + 1
         taken(state, "strength", torch.float64, (self.channels,), low=0.0)
