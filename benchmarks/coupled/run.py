@@ -158,13 +158,16 @@ def score(name: str, model: str, seed: int, *, baselines: bool | None = None, **
     return frame.assign(data=name, **provenance(panel, seed))
 
 
-def resumed(output: Path, jobs: list[dict[str, Any]], compute: Callable[..., pd.DataFrame]) -> None:
+def resumed(
+    output: Path, jobs: list[dict[str, Any]], compute: Callable[..., pd.DataFrame], metric: str = "crps"
+) -> None:
     r"""Writes the frames of jobs into a CSV file as they come, those it does not hold yet.
 
     Arguments:
         output: The file.
         jobs: The arguments of `compute` by name, which are columns of its frame and tell its rows from all others.
         compute: What returns the frame of a job.
+        metric: The metric of the job's model that is printed.
     """
     for job in jobs:
         old = pd.read_csv(output, dtype=str) if output.exists() else pd.DataFrame()
@@ -174,8 +177,8 @@ def resumed(output: Path, jobs: list[dict[str, Any]], compute: Callable[..., pd.
         frame = compute(**job)
         pd.concat([old, frame.astype(str).replace("nan", "")]).to_csv(output, index=False)
         own = frame[frame["model"] == job["model"]]
-        crps = own.loc[own["metric"] == "crps", "value"].iloc[0]
-        print(f"{', '.join(key.values())}: CRPS {crps:.4f}", flush=True)
+        value = own.loc[own["metric"] == metric, "value"].iloc[0]
+        print(f"{', '.join(key.values())}: {metric.upper()} {value:.4f}", flush=True)
 
 
 def main() -> None:
