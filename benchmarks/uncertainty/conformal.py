@@ -23,6 +23,8 @@ METHODS = ("split", "cqr", "aci", "agaci", "spci")
 ONLINE = ("aci", "agaci", "spci")
 #: The residuals that SPCI regresses on, and the most forests, one for each channel and lead, that are fitted.
 LAGS, MOST_FORESTS = 20, 300
+#: The end of an interval beyond which it is the whole line: the package has a finite number for infinity.
+ENDLESS = 1e100
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,8 @@ def bounded(pairs: np.ndarray, past: Forecasts, median: np.ndarray) -> np.ndarra
     slack = 5 * np.nanstd(y, axis=(0, 1))[:, None]  # (D, 1)
     low, high = np.nanmin(y, axis=(0, 1))[:, None] - slack, np.nanmax(y, axis=(0, 1))[:, None] + slack
     empty = pairs[..., :1] > pairs[..., 1:]
-    return np.where(empty, median[..., None], np.clip(pairs, low, high))
+    ends = np.where(np.abs(pairs) > ENDLESS, np.clip(pairs, low, high), pairs)
+    return np.where(empty, median[..., None], ends)
 
 
 def calibrated(

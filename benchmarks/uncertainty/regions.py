@@ -107,11 +107,14 @@ def ellipsoid(marginals: QuantileFunction, pits: Tensor, correlation: np.ndarray
     ranks = np.linalg.norm(np.linalg.solve(factor, z.T), axis=0)
     points = ball(POINTS, size, np.random.default_rng(SEED))
 
+    def of_scores(scores: Tensor) -> Tensor:
+        levels = torch.special.ndtr(scores)[:, None].expand(-1, *pits.shape)
+        return marginals(levels.to(marginals.values))
+
     def log_volume(rank: float) -> float:
         scores = torch.from_numpy(rank * points @ factor.T)  # (P, d)
         step = 1e-3
-        ends = [marginals(torch.special.ndtr(scores + sign * step)[:, None].expand(-1, *pits.shape).to(marginals.values))
-                for sign in (-1, 1)]  # fmt: skip
+        ends = [of_scores(scores + sign * step) for sign in (-1, 1)]
         slopes = (ends[1] - ends[0]).double().clamp(min=0) / (2 * step)  # (P, n, d)
         volumes = slopes.prod(-1).mean(0).log()
         return float(volumes.mean()) + log_ball(size) + size * math.log(rank) + float(np.log(np.diag(factor)).sum())

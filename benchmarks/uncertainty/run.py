@@ -258,7 +258,8 @@ def main() -> None:
     for data in QUICK if options.quick else options.data:
         wanted = [model for model in models if affordable(data, model)]
         with cached_forecasts(BUDGET):
-            resumed(options.output, [{"data": data, "model": model, "seed": SEED} for model in wanted], score, metric="wql")
+            jobs = [{"data": data, "model": model, "seed": SEED} for model in wanted]
+            resumed(options.output, jobs, score, metric="wql")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 r"""Writes the tables of docs/uncertainty.md from this folder's CSV files.
 
     python -m benchmarks.uncertainty.table
+
+No figure is typed by hand.
 """
 
 from pathlib import Path
