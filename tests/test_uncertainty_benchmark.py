@@ -92,6 +92,20 @@ def test_nothing_is_learned_from_outcomes_that_are_not_yet_observed() -> None:
         assert not np.array_equal(first[20 + H :], second[20 + H :])
 
 
+@pytest.mark.parametrize("name", ["split", "cqr", "aci", "agaci"])
+def test_a_channel_with_missing_outcomes_changes_no_other_channel(name: str) -> None:
+    pytest.importorskip("conformalforecast")
+    past, test = iid(60, 0), iid(60, 1, first=60 * H)
+    holes = [Forecasts(each.deciles, each.future.copy(), each.origin) for each in (past, test)]
+    for each in holes:
+        each.future[::3, 1, 0] = np.nan
+    whole, gappy = conformal.calibrated(name, past, test), conformal.calibrated(name, *holes)
+    np.testing.assert_array_equal(whole[:, :, 1], gappy[:, :, 1])
+    observed = ~np.isnan(holes[1].future[:, :, 0])
+    below = (holes[1].future[:, :, 0, None] <= gappy[:, :, 0])[observed].mean(0)
+    assert below == pytest.approx(np.arange(1, 10) / 10, abs=0.12)
+
+
 def test_each_window_is_learned_once_when_its_last_step_is_observed() -> None:
     assert conformal.feedback(np.array([10, 11, 13, 14, 20]), 3) == [[], [], [0], [1], [2, 3]]
 

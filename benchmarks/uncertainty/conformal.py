@@ -9,7 +9,9 @@ interval that is the whole line (ACI's, after many misses) ends 5 standard devia
 calibration outcomes, AgACI's own rule. Deciles are sorted, as intervals of different levels may cross.
 
 Online methods learn from each test window once its last step is observed, before the next window that begins later;
-offline methods ("split", "cqr") and our own adapters do not.
+offline methods ("split", "cqr") do not. Each channel has a method of its own, which learns from the windows whose
+outcomes are all observed in this channel: the package counts a missing outcome as covered (ACI), or returns NaN from
+then on (AgACI).
 """
 
 from collections.abc import Callable
@@ -45,10 +47,10 @@ class Forecasts:
     def median(self) -> np.ndarray:
         return self.deciles[..., 4]
 
-    @property
-    def cells(self) -> int:
-        r"""The number of channels times leads."""
-        return self.future[0].size
+    def channel(self, number: int) -> "Forecasts":
+        r"""The forecasts of one channel."""
+        one = slice(number, number + 1)
+        return Forecasts(self.deciles[:, :, one], self.future[:, :, one], self.origin)
 
 
 def of_package(x: np.ndarray) -> np.ndarray:
@@ -126,7 +128,8 @@ def intervals(name: str, past: Forecasts, test: Forecasts, fitted: list[tuple[An
     for number, new in enumerate(feedback(test.origin, test.future.shape[1])):
         for place, ((one, _), x) in enumerate(zip(fitted, forecasts, strict=True)):
             for seen in new:
-                one.update(x[:, [seen]], truth[:, [seen]])
+                if not np.isnan(truth[:, seen]).any():
+                    one.update(x[:, [seen]], truth[:, [seen]])
             found[place, number] = np.moveaxis(one.interval(x[:, [number]])[:, 0], 0, 1)
     return found
 
@@ -172,10 +175,16 @@ def calibrated(
         test: The test windows.
         support: The lowest and highest possible value of each channel, which cut the deciles.
     """
-    pairs = bounded(intervals(name, past, test, fit(name, past)), past, test.median)
-    deciles = np.concatenate(
-        [np.moveaxis(pairs[..., 0], 0, -1), test.median[..., None], np.moveaxis(pairs[::-1, ..., 1], 0, -1)], axis=-1
-    )
+    parts = [of_channel(name, past.channel(number), test.channel(number)) for number in range(test.future.shape[2])]
+    deciles = np.concatenate(parts, axis=2)
     if support is not None:
         deciles = np.clip(deciles, support[0][:, None], support[1][:, None])
+    assert not np.isnan(deciles).any()
     return np.sort(deciles, axis=-1)
+
+
+def of_channel(name: str, past: Forecasts, test: Forecasts) -> np.ndarray:
+    r"""The deciles of one channel, with shape (n, H, 1, 9)."""
+    pairs = bounded(intervals(name, past, test, fit(name, past)), past, test.median)
+    lower, upper = np.moveaxis(pairs[..., 0], 0, -1), np.moveaxis(pairs[::-1, ..., 1], 0, -1)
+    return np.concatenate([lower, test.median[..., None], upper], axis=-1)
