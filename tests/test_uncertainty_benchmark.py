@@ -259,14 +259,15 @@ def test_the_price_of_recalibration_is_that_of_the_same_family(scores: pd.DataFr
     assert "| illness | identity | 0.500 | 0.480 | -4.0 % |" in table.recalibration(scores)
 
 
-def test_volumes_are_relative_to_those_of_yemale() -> None:
+def test_volumes_stand_beside_what_the_stated_regions_hold() -> None:
     rows = []
-    for model, value in (("yemale", 2.0), ("yemale, scaled", 1.5), ("box", 1.0), ("ellipsoid", 0.5)):
+    for model, value in (("yemale", math.inf), ("yemale, scaled", 1.5), ("box", 1.0), ("ellipsoid", 0.5)):
         for metric, x in (("log_volume", value), ("coverage", 0.9), ("held", 0.91)):
             rows.append({"data": "illness", "channels": 2, "lead": 13, "model": model, "metric": metric, "value": x})
     found = table.volumes(pd.DataFrame(rows).assign(outcomes=40, calibration_windows=90))
-    cells = found.splitlines()[2].rstrip(" |").split(" | ")
-    assert cells[4:] == ["2.000 (0.900)", "-0.500 (0.900)", "-1.000 (0.900)", "-1.500 (0.900)"]
+    cells = found.splitlines()[2].strip("| ").split(" | ")
+    assert cells[1:6] == ["2", "13", "90", "40", "0.910"]
+    assert cells[6:] == ["inf (0.900)", "1.50 (0.900)", "1.00 (0.900)", "0.50 (0.900)"]
 
 
 def test_the_page_has_a_place_for_each_table() -> None:

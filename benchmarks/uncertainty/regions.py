@@ -11,7 +11,7 @@ outwards, so that a rank bounds a region:
   of the bands of `Forecast.band(joint="channels")`, stated by its copula's samples;
 - "ellipsoid": the Mahalanobis distance of the channels' normal scores in the same distribution, with the correlation of
   its joint samples;
-- "yemale": its centre-outward rank of the frozen model's errors at the calibration windows (optimal transport);
+- "yemale": its centre-outward rank of the frozen model's errors at 400 windows before the border (optimal transport);
 - "yemale, scaled": the same, with errors divided by the width of the frozen model's 80 % interval.
 
 Volumes are compared where all regions hold the same number of test outcomes, at least 90 % of them; as ranks of yemale
@@ -30,17 +30,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from adapts.data.windows import Windows
 from adapts.distribution.joint import JointDistribution
 from adapts.distribution.quantile_function import QuantileFunction
 from adapts.foundation.cache import cached_forecasts
 from benchmarks.coupled.run import BUDGET, SETTINGS, resumed
-from benchmarks.uncertainty.run import QUICK, SEED, base, described, laid_out, zero_shot
+from benchmarks.uncertainty.run import QUICK, SEED, Job, base, described, laid_out, zero_shot
 
 HERE = Path(__file__).parent
 CHANNELS = (2, 3, 4)
 LEVEL = 0.9
 METHODS = ("yemale", "yemale, scaled", "box", "ellipsoid")
-POINTS, SAMPLES = 4000, 1000
+POINTS, SAMPLES, PAST_WINDOWS = 4000, 1000, 400
 EDGE = 1e-6  # the lowest level of a PIT
 
 
@@ -168,6 +169,13 @@ def transported(errors: np.ndarray, test_errors: np.ndarray, test_scale: np.ndar
 # ---------------------------------------------------------------------------------------------------- runs
 
 
+def many(job: Job) -> Windows:
+    r"""Evenly spaced windows before the border."""
+    length, horizon = job.windows.context_length, job.windows.prediction_length
+    origins = np.unique(np.linspace(length, job.border - horizon, PAST_WINDOWS).astype(int))
+    return Windows(job.windows.panel, np.zeros(len(origins), dtype=int), origins, length, horizon)
+
+
 def regions(name: str, channels: int) -> tuple[dict[str, Region], dict[str, Any]]:
     r"""The regions of each method for the first channels of a set, and what each row says of it."""
     job, adapter = laid_out(name), base(name)
@@ -182,7 +190,7 @@ def regions(name: str, channels: int) -> tuple[dict[str, Region], dict[str, Any]
         "box": box(marginals, pits, float((2 * drawn - 1).abs().amax(1).quantile(LEVEL))),
         "ellipsoid": ellipsoid(marginals, pits, correlation_of(drawn)),
     }
-    past, test = zero_shot(adapter, job.past), zero_shot(adapter, job.windows)
+    past, test = zero_shot(adapter, many(job)), zero_shot(adapter, job.windows)
     parts = []
     for each in (past, test):
         deciles = each.deciles[:, lead, :channels] / scale[:, None]
@@ -192,7 +200,8 @@ def regions(name: str, channels: int) -> tuple[dict[str, Region], dict[str, Any]
     (errors, widths), (test_errors, test_widths) = parts
     found["yemale"] = transported(errors, test_errors, np.ones_like(test_errors))
     found["yemale, scaled"] = transported(errors / widths, test_errors / test_widths, test_widths)
-    return found, {**described(name, job), "lead": lead + 1, "outcomes": int(seen.sum())}
+    about = described(name, job) | {"calibration_windows": len(errors)}
+    return found, about | {"lead": lead + 1, "outcomes": int(seen.sum())}
 
 
 def at_equal_coverage(found: dict[str, Region]) -> dict[str, dict[str, float]]:

@@ -100,20 +100,16 @@ def recalibration(found: pd.DataFrame) -> str:
 
 
 def volumes(found: pd.DataFrame) -> str:
-    r"""Log-volumes at equal coverage: yemale's, and the others' less it; in parentheses what 90 % regions hold."""
+    r"""Mean log-volumes at equal coverage; in parentheses what the regions stated to hold 90 % hold."""
     rows = []
     for (name, channels), of_set in found.groupby(["data", "channels"], sort=False):
         values = of_set.pivot(index="model", columns="metric", values="value")
-        cells = []
-        for method in REGIONS:
-            own, first = float(values.loc[method, "log_volume"]), float(values.loc[REGIONS[0], "log_volume"])
-            shown = own if method == REGIONS[0] else own - first
-            sign = "" if method == REGIONS[0] else "+"
-            cells.append(f"{shown:{sign}.3f} ({values.loc[method, 'coverage']:.3f})")
-        lead, held = str(of_set["lead"].iloc[0]), f"{values.loc[REGIONS[0], 'held']:.3f}"
-        rows.append([str(name), str(channels), lead, held, *cells])
-    heads = [f"{REGIONS[0]}: log-volume", *(f"{method}: less" for method in REGIONS[1:])]
-    return grid(["data", "channels", "lead", "held", *heads], rows)
+        cells = [
+            f"{values.loc[method, 'log_volume']:.2f} ({number(values.loc[method, 'coverage'])})" for method in REGIONS
+        ]
+        counts = [str(of_set[each].iloc[0]) for each in ("lead", "calibration_windows", "outcomes")]
+        rows.append([str(name), str(channels), *counts, number(values.loc[REGIONS[0], "held"]), *cells])
+    return grid(["data", "channels", "lead", "windows before", "outcomes", "held", *REGIONS], rows)
 
 
 def about(found: pd.DataFrame) -> str:
