@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from chronos import BaseChronosPipeline
 
 from adapts.data.panel import Panel
 from adapts.data.windows import Windows
+from adapts.foundation import bolt_nano, load_foundation_model
 from benchmarks import pages
 from benchmarks.reference import run, table
 from benchmarks.reference.worker import Pipeline
@@ -93,6 +95,22 @@ def test_the_frozen_model_carries_gradients_where_asked_and_prolongs_its_context
     assert path.tolist() == [[6.0, 6.0, 12.0, 12.0, 24.0]]
     path.sum().backward()
     assert context.grad is not None and context.grad.tolist() == [[0.0, 20.0]]
+
+
+def test_the_public_implementation_gets_the_forecasts_of_our_frozen_model() -> None:
+    pipeline = Pipeline(
+        BaseChronosPipeline.from_pretrained(Path(bolt_nano.__file__).parent, dtype=torch.float32), gradient=True
+    )
+    model = load_foundation_model("bolt-nano", device="cpu")
+    context = torch.randn(3, 104, generator=torch.Generator().manual_seed(0)).cumsum(1)
+    median = model.predict(context, 24)[:, model.median_index]
+    with torch.no_grad():
+        _, without = pipeline.predict_quantiles(context, 24, [0.5])
+    _, path = pipeline.predict_quantiles(context.requires_grad_(), 24, [0.5])
+    for found in (without, path.detach()):
+        torch.testing.assert_close(found, median, rtol=1e-4, atol=1e-4)
+    path.sum().backward()
+    assert context.grad is not None and bool(context.grad.isfinite().all()) and bool(context.grad.any())
 
 
 def test_another_commit_is_refused(tmp_path: Path) -> None:

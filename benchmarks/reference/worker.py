@@ -9,7 +9,8 @@ is supplied here, at run time:
 - its modules for plots and for TensorBoard are replaced by a module without content and by a recorder of the losses
   with the time, which costs less than what it replaces;
 - current releases of scikit-learn ask each step of a pipeline whether it is fitted; its scaler now says so;
-- current releases of Chronos call the first argument of `predict_quantiles` "inputs", earlier ones "context".
+- current releases of Chronos call the first argument of `predict_quantiles` "inputs", earlier ones "context";
+- the frozen model is loaded in single precision, as ours is, where the repository's own function asks for bfloat16.
 
 With "gradient" the frozen model's median is computed with gradients, which Chronos itself switches off: without them
 the encoder is not trained.
@@ -91,7 +92,7 @@ def build(job: dict[str, Any]) -> Any:
 
     AxisScaler.__sklearn_is_fitted__ = lambda self: True
 
-    pipeline = Pipeline(BaseChronosPipeline.from_pretrained(job["checkpoint"]), job["gradient"])
+    pipeline = Pipeline(BaseChronosPipeline.from_pretrained(job["checkpoint"], dtype=torch.float32), job["gradient"])
     channels, horizon = job["channels"], job["prediction_length"]
     projector = adapters.MultichannelProjector(
         num_channels=channels, new_num_channels=channels, base_projector=job["adapter"], use_revin=True,
