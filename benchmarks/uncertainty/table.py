@@ -1,10 +1,12 @@
 r"""Writes the tables of docs/uncertainty.md from this folder's CSV files.
 
-    python -m benchmarks.uncertainty.table
+    python -m benchmarks.uncertainty.table            # from both
+    python -m benchmarks.uncertainty.table scores     # from scores.csv alone
 
 No figure is typed by hand.
 """
 
+import argparse
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +22,6 @@ HERE = Path(__file__).parent
 PAGE = "docs/uncertainty.md"
 BASE = "identity"
 OTHERS = ("auto", UPDATED, FROZEN, *METHODS)
-BLOCKS = ("wql", "coverage", "recalibration", "volumes")
 
 
 def wide(found: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -122,19 +123,27 @@ def about(found: pd.DataFrame) -> str:
     return f"{runs}; {pages.each(found['foundation_model'])}; commit {pages.each(found['commit'])}."
 
 
-def tables() -> dict[str, str]:
-    r"""The blocks of the page by name."""
-    scores, regions = (pd.read_csv(HERE / f"{name}.csv") for name in ("scores", "regions"))
+def of_scores(found: pd.DataFrame) -> dict[str, str]:
     return {
-        "wql": f"{wql(scores)}\n\n{about(scores)}",
-        "coverage": f"{coverage(scores)}\n\n{means(scores)}".rstrip(),
-        "recalibration": recalibration(scores),
-        "volumes": volumes(regions),
+        "wql": f"{wql(found)}\n\n{about(found)}",
+        "coverage": f"{coverage(found)}\n\n{means(found)}".rstrip(),
+        "recalibration": recalibration(found),
     }
 
 
+def of_regions(found: pd.DataFrame) -> dict[str, str]:
+    return {"volumes": f"{volumes(found)}\n\nCommit {pages.each(found['commit'])}."}
+
+
+#: The blocks of docs/uncertainty.md that each CSV file gives.
+PARTS = {"scores": of_scores, "regions": of_regions}
+
+
 def main() -> None:
-    pages.write(PAGE, __file__, tables())
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"CSV files: {', '.join(PARTS)}")
+    for part in parser.parse_args().parts:
+        pages.write(PAGE, __file__, PARTS[part](pd.read_csv(HERE / f"{part}.csv")))
 
 
 if __name__ == "__main__":
