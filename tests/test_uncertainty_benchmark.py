@@ -231,7 +231,7 @@ def test_volumes_are_compared_where_all_regions_hold_as_many_outcomes() -> None:
 def frame(values: dict[tuple[str, str], float], data: str = "illness") -> pd.DataFrame:
     rows = [{"data": data, "model": model, "metric": metric, "value": x} for (model, metric), x in values.items()]
     about = {"prediction_length": 24, "windows": 40, "calibration_windows": 90, "stride": 5, "seed": 0,
-             "foundation_model": "bolt-nano 1.6", "commit": "abc", "torch": "2"}  # fmt: skip
+             "foundation_model": "bolt-nano 1.6", "commit": "abc", "package": ""}  # fmt: skip
     return pd.DataFrame(rows).assign(**about)
 
 

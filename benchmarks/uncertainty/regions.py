@@ -22,6 +22,7 @@ import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +201,7 @@ def regions(name: str, channels: int) -> tuple[dict[str, Region], dict[str, Any]
     (errors, widths), (test_errors, test_widths) = parts
     found["yemale"] = transported(errors, test_errors, np.ones_like(test_errors))
     found["yemale, scaled"] = transported(errors / widths, test_errors / test_widths, test_widths)
-    about = described(name, job) | {"calibration_windows": len(errors)}
+    about = described(name, job) | {"calibration_windows": len(errors), "package": f"yemale {version('yemale')}"}
     return found, about | {"lead": lead + 1, "outcomes": int(seen.sum())}
 
 

@@ -18,6 +18,7 @@ import argparse
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +225,7 @@ def score(data: str, model: str, seed: int) -> pd.DataFrame:
         deciles, extra = by_adapter(model, data, job)
     found = summary(decile_scores(deciles.double(), y, scale), job.windows)
     found = {name: float(x.nanmean((0, 1)).nanmean()) for name, x in extra.items()} | found
-    about = described(data, job)
+    about = described(data, job) | {"package": packages(model)}
     return pd.DataFrame({"metric": list(found), "value": list(found.values())}).assign(data=data, model=model, **about)
 
 
@@ -237,6 +238,14 @@ def described(data: str, job: Job) -> dict[str, Any]:
         "stride": int(np.diff(job.windows.origin[:2])[0]), "foundation_model": named(base(data).model),
         **provenance(panel, SEED),
     }  # fmt: skip
+
+
+def packages(model: str) -> str:
+    r"""The packages that a model is of besides adapts, with their versions."""
+    if model not in conformal.METHODS:
+        return ""
+    names = ["conformalforecast", *(["quantile-forest"] if model == "spci" else [])]
+    return ", ".join(f"{name} {version(name)}" for name in names)
 
 
 def affordable(name: str, model: str) -> bool:

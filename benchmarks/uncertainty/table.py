@@ -120,7 +120,8 @@ def about(found: pd.DataFrame) -> str:
         f"{row['data']} {row['windows']} windows every {row['stride']} rows ({row['calibration_windows']} before)"
         for row in each
     )
-    return f"{runs}; {pages.each(found['foundation_model'])}; commit {pages.each(found['commit'])}."
+    packages = pages.each(found["package"].replace("", pd.NA))
+    return f"{runs}; {pages.each(found['foundation_model'])}; {packages}; commit {pages.each(found['commit'])}."
 
 
 def of_scores(found: pd.DataFrame) -> dict[str, str]:
@@ -132,7 +133,7 @@ def of_scores(found: pd.DataFrame) -> dict[str, str]:
 
 
 def of_regions(found: pd.DataFrame) -> dict[str, str]:
-    return {"volumes": f"{volumes(found)}\n\nCommit {pages.each(found['commit'])}."}
+    return {"volumes": f"{volumes(found)}\n\n{pages.each(found['package'])}; commit {pages.each(found['commit'])}."}
 
 
 #: The blocks of docs/uncertainty.md that each CSV file gives.
