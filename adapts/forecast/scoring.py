@@ -184,7 +184,7 @@ class _Source:
                     f"{len(names)}), got {read.num_channels} columns: transpose the array, or select columns"
                 )
             return Schema(panel).in_steps(replace(read, channels=names), given=True)
-        columns = {"item_column": self.item_column, "timestamp_column": self.timestamp_column}
+        columns: dict[str, Any] = {"item_column": self.item_column, "timestamp_column": self.timestamp_column}
         dated = isinstance(series, pd.DataFrame) and self._has_dates(series)
         if dated and forecast.frequency is not None:
             require_one_value(panel, list(names), series, len(forecast.index), steps=forecast.index, **columns)
