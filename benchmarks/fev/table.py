@@ -15,7 +15,7 @@ METRICS = {"fev_sql": "SQL", "fev_mase": "MASE", "fev_wql": "fev's WQL"}
 
 def table(scores: pd.DataFrame) -> str:
     r"""The metrics of each task and model; the best of a task is bold."""
-    lines = ["| data | model | " + " | ".join(METRICS.values()) + " | fit s | predict s |", "|---" * 7 + "|"]
+    lines = ["| data | model | " + " | ".join(METRICS.values()) + " |", "|---" * 5 + "|"]
     for task, rows in scores.groupby("task", sort=True):
         values = rows.pivot(index="model", columns="metric", values="value")
         for model in rows["model"].unique():
@@ -23,8 +23,6 @@ def table(scores: pd.DataFrame) -> str:
             for metric in METRICS:
                 cell = f"{values.loc[model, metric]:.3f}"
                 cells.append(f"**{cell}**" if cell == f"{values[metric].min():.3f}" else cell)
-            seconds = rows[rows["model"] == model].iloc[0][["training_time_s", "inference_time_s"]]
-            cells += [f"{value:.1f}" if value else "" for value in seconds]
             lines.append(f"| {task} | {model} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", about(scores)])
 
