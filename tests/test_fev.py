@@ -86,7 +86,7 @@ def test_a_task_holds_the_rows_of_its_card(data_directory: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("windows", "expected"), [(1, (1, 77)), (4, (4, 25)), (5, (5, 19)), (20, (16, 5)), (500, (77, 1))]
+    ("windows", "expected"), [(1, (1, 73)), (4, (4, 25)), (5, (5, 19)), (20, (16, 5)), (500, (77, 1))]
 )
 def test_windows_are_spread_over_the_test_rows(windows: int, expected: tuple[int, int]) -> None:
     dates = pd.date_range("2024-01-01", periods=400, freq="h")
