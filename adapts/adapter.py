@@ -15,10 +15,8 @@ import numpy as np
 import pandas as pd
 
 from . import checks
-from ._random import seeded
 from .adapters import AdapterModule
 from .arguments import check_borders, require_samples, support_of
-from .data.calendar import count_waves, unseen_cycles
 from .data.cards import Dataset
 from .data.options import column_names
 from .data.panel import Panel, require_length
@@ -28,6 +26,7 @@ from .distribution.joint import JointDistribution
 from .errors import few, in_memory, one_line, quoted, shown, unknown
 from .estimator import Estimator
 from .explanation import Explanation, explain, held_back_windows, windows_of
+from .fitting.build import built
 from .fitting.context import FitOptions
 from .fitting.fitted import Fitted
 from .fitting.run import fit
@@ -80,7 +79,8 @@ class Adapter(Estimator):
     Arguments:
         family: The name of a preset or family, such as `"residual"`; a family, such as `Linear(latent_channels=4)`; or
             the Path of your own preset. `"auto"` averages several (`adapts.adapters.Portfolio`).
-        foundation_model: The name of a bundled model, a local folder, a hub id, or a live pipeline or module.
+        foundation_model: The name of a bundled model, a local folder, a hub id, or a live pipeline or module. Of a list
+            of these, the first is the frozen model, and `auto` weighs the forecasts of the others as further members.
         prediction_length: The number of steps to forecast, :math:`H`.
         context_length: The number of context steps of a forecast, :math:`L`; if None, that of the foundation model, at
             most 512.
@@ -667,10 +667,7 @@ class Adapter(Estimator):
             require_length(panel, 3 * horizon, f"prediction_length={horizon}")
         options = self._fit_options(dataset, borders, splits)
         model = for_series(self.model, panel.frequency, options.season_length)
-        with seeded(self.seed):
-            waves = count_waves(unseen_cycles(panel, options.context_length))
-            columns = len(panel.targets) + len(panel.past_covariates)
-            module = self.family.build(columns, len(panel.known_covariates), waves)
+        module = built(self.family, panel, model, options.context_length, self.seed)
         remedy = "fit fewer channels, or reduce batch_size, max_windows, context_length or the family's options"
         with cached_forecasts(), in_memory(f"fitting {len(panel.targets)} channels by {shown(self.family)}", remedy):
             return stages(panel, module, model, options, **more)
@@ -737,8 +734,7 @@ class Adapter(Estimator):
         require_samples(num_samples, horizon, len(panel.targets))
         panel.require_observed()
         options = self._fit_options(dataset, None, FRACTIONS)
-        with seeded(self.seed):
-            module = self.family.build(len(panel.targets))
+        module = built(self.family, panel, self.model, options.context_length, self.seed)
         fitted = unfitted(panel, module, self.model, options)
         windows = last_windows(panel, context_length=options.context_length, prediction_length=horizon)
         predictor = Predictor(fitted, self.model, self.batch_size, self.seed, self.posterior_draws)

@@ -34,10 +34,10 @@ from ..persistence.checkpoints import Checkpoints
 from ..prediction.standardise import Standardiser
 from ..statistics.bootstrap import effective_sample_size, lead_blocks
 from ..statistics.ridge import blocked_folds
+from .build import require_gradient
 from .decision import Decision
 from .fingerprint import fingerprint_of
 from .fitted import Fitted
-from .forward_only import require_gradient
 from .time_limit import TimeLimit
 
 #: The maximum size of the zero-shot forecasts of one split: 256 MB.
@@ -204,7 +204,7 @@ def begin(
             the family needs a gradient that the model lacks, or the folder belongs to another fit.
     """
     settings, prediction_length = options.settings, options.prediction_length
-    if settings.get("probe_head") is not None and isinstance(model, ResidualDistribution):
+    if settings.get("probe_head") is not None and isinstance(model.members[0], ResidualDistribution):
         raise ValueError(
             f"probe_head is for models whose head is untrained, and {model.name} forecasts points, without a head: "
             "leave it out"

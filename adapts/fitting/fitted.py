@@ -118,7 +118,7 @@ class Fitted:
 
         The quantiles of the errors of a model of points (`adapts.foundation.point`) are too few to overfit.
         """
-        return bool(self.head) and set(self.head) != {"quantiles"}
+        return any(not name.endswith("quantiles") for name in self.head)
 
     @property
     def joint_bands(self) -> JointBands:

@@ -312,6 +312,11 @@ class FoundationModel(nn.Module, ABC):
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
         return {"name": self.name, "version": self.version, "sha256": digest.hexdigest()}
 
+    @property
+    def members(self) -> tuple[FoundationModel, ...]:
+        r"""The models that it consists of: itself, or several (`adapts.foundation.several.SeveralModels`)."""
+        return (self,)
+
     def cache_key(self) -> str:
         r"""Return what tells the forecasts of this model from those of others within this process."""
         return self.fingerprint()["sha256"]

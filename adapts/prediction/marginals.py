@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["MarginalPredictor"]
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -275,6 +275,18 @@ class MarginalPredictor:
         centre = window_moments(past)[0][:, 0, :, None]  # (B, K, 1), the mean of the train rows without observations
         return torch.where(sufficient[:, None, :, None], values, (centre + normal).unsqueeze(1))
 
+    def further(self, windows: Windows) -> Tensor:
+        r"""Return quantiles (n, H, D, Q, F) of further frozen models at the levels of the first, one for each."""
+        levels, found = torch.tensor(self.model.quantile_levels, dtype=torch.float32), []
+        for model in self.model.members[1:]:
+            own = torch.tensor(model.quantile_levels, dtype=torch.float32)
+            other = replace(self, model=model)
+            batches = [
+                other.zero_shot_quantiles(batch.past(), batch.prediction_length) for batch in self._batches(windows)
+            ]
+            found.append(QuantileFunction(own, torch.cat(batches)).at(levels))
+        return torch.stack(found, -1)
+
     def _zero_shot(self, batch: Windows) -> Tensor:
         r"""Return zero-shot quantiles (B, H, D, Q), averaged with the cold start if observations are few."""
         past = batch.past()
@@ -347,6 +359,8 @@ class MarginalPredictor:
             state.known = batch.known()
         if self.module.calendar:
             state.calendar = batch.calendar()
+        if self.module.capabilities.needs_further:
+            state.further = self.further(batch)
 
     def _decoded(
         self, windows: Windows, frozen: QuantileFunction, errors: Copula | None = None

@@ -1,13 +1,15 @@
-r"""Frozen models without a gradient: which families can be fitted around them."""
+r"""A family built for a panel, and which families suit a frozen model: one without a gradient, or several."""
 
 from __future__ import annotations
 
-__all__ = ["needs_gradient", "require_gradient"]
+__all__ = ["built", "needs_gradient", "require_gradient"]
 
 from contextlib import suppress
 
 from .._random import seeded
 from ..adapters import AdapterModule, families
+from ..data.calendar import count_waves, unseen_cycles
+from ..data.panel import Panel
 from ..foundation import FoundationModel
 
 
@@ -47,3 +49,33 @@ def require_gradient(module: AdapterModule, model: FoundationModel) -> None:
         f"the family {module.family!r} trains an encoder, through the gradient of the frozen model, and {model.name} "
         f"has none: choose one of {', '.join(others)}, or a differentiable foundation model"
     )
+
+
+def built(family: AdapterModule, panel: Panel, model: FoundationModel, context_length: int, seed: int) -> AdapterModule:
+    r"""Build a family for the columns of a panel.
+
+    Arguments:
+        family: The family.
+        panel: The panel.
+        model: The frozen model, or several.
+        context_length: The number of context steps :math:`L`, on which it depends what the calendar adds.
+        seed: The seed of the initial parameters.
+
+    Returns:
+        The built family.
+
+    Raises:
+        ValueError: If there are several models, and the family is not the portfolio, or the hyperparameters do not fit
+            the number of channels.
+    """
+    if len(model.members) > 1 and not family.capabilities.takes_further:
+        raise ValueError(
+            f"several foundation models are members of the family 'auto', got family {family.family!r} and the models "
+            f"{model.name}: name one foundation model, or the family 'auto'"
+        )
+    waves = count_waves(unseen_cycles(panel, context_length))
+    further = [member.name for member in model.members[1:]]
+    with seeded(seed):
+        return family.build(
+            len(panel.targets) + len(panel.past_covariates), len(panel.known_covariates), waves, further
+        )
