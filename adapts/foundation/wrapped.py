@@ -44,10 +44,13 @@ class Wrapped(FoundationModel):
     def _forecast(self, context: Tensor) -> Tensor:
         filled = carried_forward(context)
         constant = (filled == filled[:, :1]).all(1, keepdim=True)  # (N, 1)
+        last = filled[:, -1:].unsqueeze(2)
+        if bool(constant.all()):
+            return last.expand(-1, len(self.quantile_levels), self.prediction_length)
         series = context if self.reads_missing else filled
         ramp = torch.arange(series.shape[1]).to(series)  # a stand-in, as many functions divide by a deviation
         result = self._called(torch.where(constant, ramp, series))
-        return torch.where(constant.unsqueeze(2), filled[:, -1:].unsqueeze(2), result)  # (N, Q, P)
+        return torch.where(constant.unsqueeze(2), last, result)  # (N, Q, P)
 
     def _called(self, series: Tensor) -> Tensor:
         given = series.detach().cpu().numpy() if self.forms[0] else series
