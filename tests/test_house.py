@@ -114,7 +114,7 @@ def test_no_files_import_each_other_in_a_circle() -> None:
 
 def test_what_is_imported_is_declared() -> None:
     extras = PROJECT["optional-dependencies"]
-    run = PROJECT["dependencies"] + sum((extras[name] for name in ("demo", "parquet", "baselines", "flow", "fracast", "tune")), [])
+    run = PROJECT["dependencies"] + sum((extras[name] for name in ("demo", "parquet", "baselines", "flow", "tune")), [])
     paths = [*MODULES, *(ROOT / "tests").rglob("*.py"), ROOT / "conftest.py"]
     distributions = importlib.metadata.packages_distributions()
     backends = registry.FOUNDATION_MODELS.values()

@@ -125,7 +125,7 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     """
     options = checked(Config, read_config(path), path)
     card = named(path)
-    model = pretrained(PatchTSMixerForPrediction, PatchTSMixerConfig, options, path)
+    model = pretrained(PatchTSMixerForPrediction, PatchTSMixerConfig, options, path, attention="eager")
     return PatchTSMixer(model, name=name or card[0], version=version or card[1])
 
 
