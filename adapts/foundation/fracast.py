@@ -15,6 +15,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from .._random import seeded
 from ..errors import reading
 from .base import FoundationModel
 from .cures import zeros_where_missing
@@ -164,7 +165,7 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     from safetensors.torch import load_file
 
     options = checked(Config, read_config(path), path)
-    with reading(f"the checkpoint in '{path}' cannot be read", REMEDY):
+    with reading(f"the checkpoint in '{path}' cannot be read", REMEDY), seeded(0):
         core, head = build_from_cfg(options)
         model = nn.ModuleDict({"core": core, "head": head})
         own, weights = model.state_dict(), load_file(path / WEIGHTS)

@@ -53,7 +53,8 @@ class TimesFM(FoundationModel):
     """
 
     reads_missing: ClassVar[bool] = False
-    frequency: Tensor
+    #: The class of frequency that TimesFM 2.0 reads.
+    frequency_class = 0
 
     def __init__(
         self,
@@ -71,7 +72,6 @@ class TimesFM(FoundationModel):
         copied: Any = copy.deepcopy(model).float()  # type: ignore[no-untyped-call]
         self.model = copied
         if isinstance(copied, TimesFmModelForPrediction):
-            self.register_buffer("frequency", torch.tensor(0))  # in the fingerprint, as forecasts depend on it
             _replace(copied.decoder, "_timesfm_masked_mean_std", _statistics_of_first_patch)
         else:
             _replace(copied.model, "_update_running_stats", _running_statistics)
@@ -81,15 +81,14 @@ class TimesFM(FoundationModel):
         if frequency is None or not isinstance(self.model, TimesFmModelForPrediction):
             return self
         copied = copy.copy(self)
-        copied._buffers = self._buffers | {"frequency": torch.full_like(self.frequency, _frequency_class(frequency))}
+        copied.frequency_class = _frequency_class(frequency)
         return copied
 
     @by_leading_gap
     def _forecast(self, context: Tensor) -> Tensor:
         values = carried_forward(context)
         if isinstance(self.model, TimesFmModelForPrediction):
-            classes = [int(self.frequency)] * len(values)
-            output = self.model(past_values=list(values), freq=classes)
+            output = self.model(past_values=list(values), freq=[self.frequency_class] * len(values))
         else:
             patch = self.model.config.patch_length
             length = -(-values.shape[1] // patch) * patch  # by default it pads each series to the longest context
