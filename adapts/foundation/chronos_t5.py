@@ -155,6 +155,7 @@ class Settings(Strict):
 class Config(Checkpoint):
     r"""Config of a Chronos (T5) checkpoint."""
 
+    chronos_pipeline_class: Literal["ChronosPipeline"] = "ChronosPipeline"
     chronos_config: Settings
     d_model: Size = 512
     d_kv: Size = 64
