@@ -94,8 +94,9 @@ def _load(model: object) -> FoundationModel:
         if live is not None:
             return live
     raise ValueError(
-        "a foundation model is a bundled name, a directory, a hub repository, a ChronosBoltPipeline, a "
-        f"ChronosBoltModelForForecasting, a PatchTST or a FoundationModel, got {type(model).__name__}"
+        f"a foundation model is a name, a directory, a hub repository, a model in memory of a backend "
+        f"({', '.join(FOUNDATION_MODELS)}) or a FoundationModel, got {type(model).__name__}: "
+        f"FoundationModel.wrap(model, ...) makes one of a function or module"
     )
 
 
