@@ -15,7 +15,7 @@ from ..persistence.ownership import as_path
 from ..registry import FOUNDATION_MODELS
 from .backends import backend_module, matching_backend, may_hold
 from .base import FoundationModel
-from .registry import KNOWN, foundation_models
+from .registry import KNOWN, PACKAGED, foundation_models
 
 #: The maximum context length of the test forecast with a loaded checkpoint.
 TRIED = 512
@@ -25,10 +25,11 @@ def load_foundation_model(model: str | Path | FoundationModel | Any, *, device: 
     r"""Load a foundation model and freeze it.
 
     Arguments:
-        model: One of the following. The name of a bundled model ("bolt-nano"); a local directory (`config.json` and
-            safetensors weights); a repository of the Hugging Face hub ("amazon/chronos-bolt-tiny"); a
-            `ChronosBoltPipeline`, a `ChronosBoltModelForForecasting` or a PatchTST of Transformers, which are copied;
-            a `FoundationModel`, which is used directly.
+        model: One of the following. The name of a bundled model ("bolt-nano") or of one within an extra's package
+            ("fracast-0"); a local directory (`config.json` and safetensors weights); a repository of the Hugging Face
+            hub ("amazon/chronos-bolt-tiny"); a model in memory of a class that a backend takes, such as a
+            `Chronos2Pipeline` or a TimesFM of Transformers, which is copied; a `FoundationModel`, which is used
+            directly.
         device: The device to compute on, as torch names it. "auto" selects CUDA if available, otherwise the CPU, and
             leaves a `FoundationModel` on its device. Apple's MPS is used only if named: the library is not tested on
             it.
@@ -69,6 +70,10 @@ def _load(model: object) -> FoundationModel:
     if isinstance(model, str) and model in known:
         bundled: FoundationModel = _module_of(known[model]).from_directory(known[model], name=model)
         return bundled
+    if isinstance(model, str) and model in PACKAGED:
+        backend = backend_module(PACKAGED[model])
+        packaged: FoundationModel = backend.from_directory(backend.packaged_checkpoint(), name=model)
+        return packaged
     if isinstance(model, str | Path):
         as_path("foundation_model", model)
         if Path(model).is_dir():
