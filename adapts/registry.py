@@ -126,6 +126,14 @@ FOUNDATION_MODELS = {
         "adapts.foundation.chronos", {"chronos_config": None, "chronos_pipeline_class": "ChronosBoltPipeline"}
     ),
     "patchtst": BackendEntry("adapts.foundation.patchtst", {"model_type": "patchtst"}),
+    "toto2": BackendEntry(
+        "adapts.foundation.toto2", {"num_variate_layers_per_group": None, "d_model": None}, ("toto2",), "toto"
+    ),
+    "t0": BackendEntry("adapts.foundation.t0", {"group_every_n": None, "embed_dim": None}, ("t0",), "t0"),
+    "tirex2": BackendEntry(
+        "adapts.foundation.tirex2", {"stack_config": None, "future_len": None}, ("tirex2", "mlstm_kernels"),
+        environment="pip install adapts\npip install --no-deps tirex-2 flashrnn mlstm-kernels",
+    ),
 }
 #: File formats: the reader of a file into an `adapts.data.from_files.Table`, by suffix, as "module:function".
 FILE_FORMATS = {
