@@ -1,4 +1,4 @@
-r"""Registries: families, presets, data cards, copulas, scores, foundation models and file formats by name."""
+r"""Registries: families, presets, data cards, copulas, scores, backends of foundation models, file formats."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ __all__ = [
     "FILE_FORMATS",
     "FOUNDATION_MODELS",
     "SCORES",
+    "BackendEntry",
     "CopulaEntry",
     "ScoreEntry",
     "cards",
@@ -17,6 +18,7 @@ __all__ = [
     "resolve",
 ]
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -52,6 +54,29 @@ class ScoreEntry:
     compute: str
     of_windows: bool = False
     power: int = 0
+
+
+@dataclass(frozen=True)
+class BackendEntry:
+    r"""Backend of foundation models: the file that loads one architecture.
+
+    Arguments:
+        module: The module, with `from_directory(path, *, name=None, version=None)`, which loads a checkpoint, and
+            `from_live(model)`, which wraps a model in memory and returns None for one of another type. Importing the
+            module imports no package of `requires`, and neither does `from_live`.
+        config: What identifies the `config.json` of its checkpoints: the value of each key, or a tuple of values. With
+            None as value, the key only has to be present. The entry with the most keys is used if several match.
+        requires: The import names of the packages that it needs beyond those that adapts installs.
+        extra: The extra of adapts that installs them, if there is one.
+        environment: The commands that install them into an environment of its own, one a line, if what they require
+            conflicts with what adapts requires.
+    """
+
+    module: str
+    config: Mapping[str, str | tuple[str, ...] | None]
+    requires: tuple[str, ...] = ()
+    extra: str | None = None
+    environment: str | None = None
 
 
 # One line registers a new one; `resolve` imports its file when it is first used.
@@ -95,11 +120,12 @@ SCORES = {
     "variogram_time": ScoreEntry("adapts.evaluation.window_scores:variogram_time", of_windows=True),
     "crps_sum": ScoreEntry("adapts.evaluation.window_scores:crps_sum", of_windows=True),
 }
-#: Foundation models: the module of each, by the `model_type` that the config.json of its checkpoints names. It has
-#: `from_directory(path, name, version)` and `from_live(model)`, which returns None for models of another type.
+#: Backends of foundation models, by name.
 FOUNDATION_MODELS = {
-    "t5": "adapts.foundation.chronos",
-    "patchtst": "adapts.foundation.patchtst",
+    "chronos-bolt": BackendEntry(
+        "adapts.foundation.chronos", {"chronos_config": None, "chronos_pipeline_class": "ChronosBoltPipeline"}
+    ),
+    "patchtst": BackendEntry("adapts.foundation.patchtst", {"model_type": "patchtst"}),
 }
 #: File formats: the reader of a file into an `adapts.data.from_files.Table`, by suffix, as "module:function".
 FILE_FORMATS = {

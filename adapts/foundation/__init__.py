@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["KNOWN", "FoundationModel", "foundation_models", "load_foundation_model"]
 
 import re
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from ..errors import reading, shown, unknown
 from ..persistence.ownership import as_path
 from ..registry import FOUNDATION_MODELS
+from .backends import backend_module, matching_backend, may_hold
 from .base import FoundationModel
 from .registry import KNOWN, foundation_models
 
@@ -82,8 +82,10 @@ def _load(model: object) -> FoundationModel:
         raise ValueError(
             f"{unknown('foundation model', model, known)}; a directory's path and a hub repository are accepted too"
         )
-    for module in FOUNDATION_MODELS.values():  # slow to import
-        live: FoundationModel | None = import_module(module).from_live(model)
+    for name in FOUNDATION_MODELS:
+        if not may_hold(name):  # an object of a package that was never imported cannot exist
+            continue
+        live: FoundationModel | None = backend_module(name).from_live(model)  # slow to import
         if live is not None:
             return live
     raise ValueError(
@@ -93,11 +95,10 @@ def _load(model: object) -> FoundationModel:
 
 
 def _module_of(path: Path) -> Any:
-    r"""Return the module that loads a checkpoint, by the `model_type` of its config.json; Chronos-Bolt's by default."""
+    r"""Return the module that loads a checkpoint."""
     from .folders import read_config
 
-    kind = read_config(path).get("model_type")
-    return import_module(FOUNDATION_MODELS.get(kind if isinstance(kind, str) else "", FOUNDATION_MODELS["t5"]))
+    return backend_module(matching_backend(read_config(path), path))
 
 
 def _from_directory(path: Path, **known: str) -> FoundationModel:

@@ -8,9 +8,9 @@ import copy
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -29,10 +29,10 @@ LARGEST = 1e17  # maximum absolute value in a context, so that its sum of square
 class FoundationModel(nn.Module, ABC):
     r"""Abstract frozen univariate forecaster: each row of the context is a separate series.
 
-    A subclass implements `_forecast`, one pass of the model. The weights are frozen and the model stays in eval mode:
-    call `freeze` at the end of `__init__`. To keep its weights out of another module's `parameters()` and
-    `state_dict()`, store the model in a tuple, `self._foundation_model = (model,)`: a plain attribute would register
-    it.
+    A subclass implements `_forecast`, one pass of the model, and declares by class attributes what the model can do.
+    The weights are frozen and the model stays in eval mode: call `freeze` at the end of `__init__`. To keep its weights
+    out of another module's `parameters()` and `state_dict()`, store the model in a tuple,
+    `self._foundation_model = (model,)`: a plain attribute would register it.
 
     Arguments:
         name: The checkpoint's name.
@@ -47,6 +47,13 @@ class FoundationModel(nn.Module, ABC):
     #: The memory in bytes for the activations of one chunk of `predict`; may be set on the instance. On a CPU larger
     #: chunks are slower, as they exceed the caches.
     memory_budget: int = 64 * 2**20
+    #: What one pass of the model gives: quantiles; samples, of which `_forecast` returns the quantiles; or one point,
+    #: which `_forecast` returns as the only level 0.5.
+    kind: ClassVar[Literal["quantiles", "samples", "point"]] = "quantiles"
+    #: Whether the model itself reads missing steps; otherwise `_forecast` fills them in.
+    reads_missing: ClassVar[bool] = True
+    #: Whether the model can forecast the channels of a series in one group, by `predict_jointly`.
+    joint_mode: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -86,6 +93,31 @@ class FoundationModel(nn.Module, ABC):
             The quantiles, with shape :math:`(N, Q, P)`, where :math:`P` is `self.prediction_length`. They are finite,
             with finite gradients, for every such context, and may cross.
         """
+
+    def _forecast_jointly(self, context: Tensor) -> Tensor:
+        r"""Forecast one block of steps of the channels of each series in one group; for models with `joint_mode`.
+
+        Arguments:
+            context: The series, with shape :math:`(B, D, L)`; otherwise as for `_forecast`.
+
+        Returns:
+            The quantiles of each channel, with shape :math:`(B, D, Q, P)`; they may cross.
+        """
+        raise NotImplementedError(f"{type(self).__name__} declares joint_mode and needs _forecast_jointly")
+
+    def with_frequency(self, frequency: str | None, season_length: int) -> Self:
+        r"""Return the model for series of a frequency; by default the model itself.
+
+        `Adapter.fit` calls it once and uses the result. A copy shares its weights with this model, which is unchanged.
+
+        Arguments:
+            frequency: The frequency of the series, as pandas names it; None if it is unknown.
+            season_length: The number of steps of a season, 1 if there is none.
+
+        Returns:
+            The model.
+        """
+        return self
 
     def forward(self, context: Tensor, prediction_length: int, *, unroll: Unroll = "quantile") -> Tensor:
         r"""Forecast each series separately, :math:`(N, L) \to (N, Q, H)`; gradients reach the context.
@@ -163,6 +195,10 @@ class FoundationModel(nn.Module, ABC):
         r"""Compute `predict` without the cache."""
         if len(context) == 0:
             return self.forward(context, prediction_length)
+        return self._predict_moderate(context, lambda rows: self._predict(rows, prediction_length))
+
+    def _predict_moderate(self, context: Tensor, predict: Callable[[Tensor], Tensor]) -> Tensor:
+        r"""Forecast series (N, L) rescaled to moderate sizes, and each constant series as its constant."""
         high = context.nan_to_num(-math.inf, posinf=math.inf, neginf=-math.inf).amax(1)  # (N,), -inf of a row of NaN
         low = context.nan_to_num(math.inf, posinf=math.inf, neginf=-math.inf).amin(1)
         sizes = torch.where(context.isnan().all(1), 0.0, torch.maximum(high.abs(), low.abs()))
@@ -173,7 +209,7 @@ class FoundationModel(nn.Module, ABC):
             )
         exponent = torch.frexp(sizes)[1].clamp(-120, 120)  # scaling by a power of two is exact
         exponent = torch.where(exponent.abs() > MODERATE, exponent, 0).unsqueeze(1)  # (N, 1)
-        quantiles = self._predict(torch.ldexp(context, -exponent), prediction_length)
+        quantiles = predict(torch.ldexp(context, -exponent))
         quantiles = torch.ldexp(quantiles, exponent.unsqueeze(2))
         if not bool(quantiles.isfinite().all()):
             raise ValueError(
@@ -199,6 +235,57 @@ class FoundationModel(nn.Module, ABC):
             longer = self._predict(aligned[mask], int(step_indices[mask].max()) + 1)
             quantiles[mask] = longer.gather(2, step_indices[mask].unsqueeze(1).expand(-1, longer.shape[1], -1))
         return quantiles
+
+    @torch.no_grad()
+    def predict_jointly(self, context: Tensor, prediction_length: int) -> Tensor:
+        r"""Forecast the channels of each series in one group, without gradients.
+
+        The model reads all channels of a series together; its quantiles are those of each channel. Beyond one pass the
+        medians are appended to the context. Very large and very small channels are rescaled. A constant channel is
+        forecast as its constant. Short gaps are interpolated. A gap at the end remains: channels share one clock.
+
+        Arguments:
+            context: The series, with shape :math:`(B, D, L)`, as for `predict`. NaN marks a missing step.
+            prediction_length: The number of steps :math:`H` to forecast; any.
+
+        Returns:
+            The sorted quantiles, with shape :math:`(B, D, Q, H)`; float32, on the context's device.
+
+        Raises:
+            ValueError: If the model has no joint mode, or as for `predict`.
+        """
+        if not self.joint_mode:
+            raise ValueError(
+                f"{self.name} forecasts each channel alone and has no joint mode: call predict with one row per channel"
+            )
+        if context.ndim != 3 or context.shape[1] == 0:
+            raise ValueError(
+                f"{self.name}.predict_jointly takes 'context' of shape (series, channels, time), with at least one "
+                f"channel, got {tuple(context.shape)}"
+            )
+        self._require(context.flatten(0, 1), prediction_length)
+        if len(context) == 0:
+            return context.new_zeros(
+                0, context.shape[1], len(self.quantile_levels), prediction_length, dtype=torch.float32
+            )
+        shape, levels = context.shape[:2], len(self.quantile_levels)
+
+        def forecast(rows: Tensor) -> Tensor:
+            series = interpolated(rows)[:, -self.context_length :].unflatten(0, shape)  # (B, D, L)
+            series = series.to(self.device, torch.float32)
+            chunk = max(1, self.chunk_rows(series.shape[2], 1) // shape[1])
+            blocks = [self._unroll_jointly(part, prediction_length) for part in series.split(chunk)]
+            return torch.cat(blocks).flatten(0, 1).to(context.device)  # (B * D, Q, H)
+
+        return self._predict_moderate(context.flatten(0, 1), forecast).reshape(*shape, levels, prediction_length)
+
+    def _unroll_jointly(self, context: Tensor, prediction_length: int) -> Tensor:
+        blocks = [self._forecast_jointly(context).sort(dim=2).values]  # (B, D, Q, P)
+        while sum(block.shape[-1] for block in blocks) < prediction_length:
+            median = blocks[-1][:, :, self.median_index]  # (B, D, P)
+            context = torch.cat([context, median], dim=-1)[..., -self.context_length :]
+            blocks.append(self._forecast_jointly(context).sort(dim=2).values)
+        return torch.cat(blocks, dim=-1)[..., :prediction_length].float()
 
     def chunk_rows(self, length: int, prediction_length: int) -> int:
         r"""Return the number of series per chunk of `predict`, at least one.
