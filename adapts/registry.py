@@ -131,7 +131,9 @@ FOUNDATION_MODELS = {
     ),
     "t0": BackendEntry("adapts.foundation.t0", {"group_every_n": None, "embed_dim": None}, ("t0",), "t0"),
     "tirex2": BackendEntry(
-        "adapts.foundation.tirex2", {"stack_config": None, "future_len": None}, ("tirex2", "mlstm_kernels"),
+        "adapts.foundation.tirex2",
+        {"stack_config": None, "future_len": None},
+        ("tirex2", "mlstm_kernels"),
         environment="pip install adapts\npip install --no-deps tirex-2 flashrnn mlstm-kernels",
     ),
 }

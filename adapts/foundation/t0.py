@@ -18,7 +18,7 @@ from ..errors import reading
 from .base import FoundationModel
 from .cures import guarded_sqrt, zeros_where_missing
 from .folders import REMEDY, Checkpoint, Layers, Level, Rate, Size, checked, named, read_config
-from .weights import load_weights
+from .weights import fill
 
 
 class T0(FoundationModel):
@@ -29,8 +29,8 @@ class T0(FoundationModel):
     before the first observation are passed as padding. Code: Apache-2.0. Weights
     (`theforecastingcompany/t0-alpha`, `-beta`, `-gamma`): the package tags them Apache-2.0.
 
-    Cured without a change of the numbers: the running deviation takes the root of zero at the first step, so every
-    gradient is NaN. The scaler of this instance computes the same statistics with a guarded root.
+    Cured without a change of the numbers: the running deviation takes the root of zero at the first step, which makes
+    gradients of every row NaN. The scaler of this instance computes the same statistics with a guarded root.
 
     References:
         | https://github.com/theforecastingcompany/tfc-t0
@@ -179,7 +179,7 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     options = checked(T0Settings, read_config(path), path)
     with reading(f"the checkpoint in '{path}' cannot be read", REMEDY), seeded(0):
         model = T0Forecaster.from_config(T0Config.from_dict(options))
-    load_weights(model, path)
+    fill(model, path, exact=True)
     card = named(path)
     return T0(model, name=name or card[0], version=version or card[1])
 

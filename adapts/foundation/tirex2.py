@@ -19,7 +19,7 @@ from ..errors import reading
 from .base import FoundationModel
 from .cures import guarded_sqrt
 from .folders import REMEDY, Checkpoint, Layers, Level, Rate, Size, Small, Steps, checked, named, read_config
-from .weights import load_weights
+from .weights import fill
 
 
 class TiRex2(FoundationModel):
@@ -215,7 +215,7 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     options = checked(TiRex2Config, read_config(path), path)
     with reading(f"the checkpoint in '{path}' cannot be read", REMEDY), seeded(0):
         model = tirex2.TiRex2(**options, device="cpu")
-    load_weights(model, path)
+    fill(model, path, exact=True)
     card = named(path)
     return TiRex2(model, name=name or card[0], version=version or card[1])
 

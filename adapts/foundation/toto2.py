@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from .._random import seeded
 from ..errors import reading
 from .base import FoundationModel
-from .cures import carried_forward, guarded_sqrt, replaced, zeros_where_missing
+from .cures import carried_forward, guarded_sqrt, replaced
 from .folders import REMEDY, Checkpoint, Layers, Size, Small, checked, named, read_config
-from .weights import load_weights
+from .weights import fill
 
 
 class Toto2(FoundationModel):
@@ -35,8 +35,8 @@ class Toto2(FoundationModel):
 
     Two cures, both of which leave the numbers as they are:
 
-    - Its running deviation takes the root of zero at the first step, so every gradient is NaN. The deviation is set on
-      this instance with a guarded root.
+    - Its running deviation takes the root of zero at the first step, which makes gradients of every row NaN. The
+      statistics of this instance have a guarded root.
     - Its u-muP layers (Blake et al., 2024) multiply values and gradients by different factors. Training is meant to
       have this; the gradient with respect to the context is wrong by it, and may have the opposite sign. Where a
       gradient is required, one plain product replaces the pair of factors.
@@ -83,10 +83,11 @@ class Toto2(FoundationModel):
         return self._forecast_jointly(context.unsqueeze(1)).squeeze(1)
 
     def _forecast_jointly(self, context: Tensor) -> Tensor:
-        _, observed = zeros_where_missing(context, self.model.config.patch_size)
-        values = carried_forward(nn.functional.pad(context, (observed.shape[-1] - context.shape[-1], 0), value=torch.nan))
+        padding = -context.shape[-1] % self.model.config.patch_size
+        context = nn.functional.pad(context, (padding, 0), value=torch.nan)
+        observed = ~context.isnan()
         series = torch.zeros(context.shape[:2], dtype=torch.long, device=context.device)  # (B, D), one group a row
-        inputs = {"target": values, "target_mask": observed, "series_ids": series}
+        inputs = {"target": carried_forward(context), "target_mask": observed, "series_ids": series}
         with _true_gradients() if context.requires_grad else nullcontext():
             quantiles: Tensor = type(self.model).forecast.__wrapped__(self.model, inputs, self.prediction_length)
         # A row without observations is read as zeros, whose scale is the smallest one: in units of it, the scale is 1.
@@ -176,7 +177,7 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     options = checked(Toto2Config, read_config(path), path)
     with reading(f"the checkpoint in '{path}' cannot be read", REMEDY), seeded(0):
         model = Toto2Model(Toto2ModelConfig(**options))
-    load_weights(model, path)
+    fill(model, path, exact=True)
     card = named(path)
     return Toto2(model, name=name or card[0], version=version or card[1])
 

@@ -2,7 +2,17 @@ r"""Small models of other packages with random weights, for tests; each of the p
 
 from __future__ import annotations
 
-__all__ = ["tiny_flowstate", "tiny_moirai2", "tiny_moment", "tiny_patchtst_fm", "tiny_ttm"]
+__all__ = [
+    "tiny_flowstate",
+    "tiny_moirai2",
+    "tiny_moment",
+    "tiny_patchtst_fm",
+    "tiny_t0",
+    "tiny_tirex2",
+    "tiny_tirex2_config",
+    "tiny_toto2",
+    "tiny_ttm",
+]
 
 from typing import Any
 
@@ -100,8 +110,90 @@ def tiny_moment(*, seed: int = 0, prediction_length: int = 16) -> Any:
               "transformer_backbone": "google/flan-t5-small", "seq_len": 64, "patch_len": 8, "patch_stride_len": 8,
               "d_model": 16, "t5_config": encoder, "enable_gradient_checkpointing": False}  # fmt: skip
     with seeded(seed):
-        model = MOMENTPipeline(
-            config, model_kwargs={"task_name": "forecasting", "forecast_horizon": prediction_length}
-        )
+        model = MOMENTPipeline(config, model_kwargs={"task_name": "forecasting", "forecast_horizon": prediction_length})
         model.init()
     return model
+
+
+def tiny_toto2(*, patch: int = 8, seed: int = 0) -> Any:
+    r"""Create a Toto 2 with two layers, one over time and one over variates, and about 20 000 random weights.
+
+    Arguments:
+        patch: The number of steps per token.
+        seed: The seed of the weights.
+
+    Returns:
+        The `Toto2Model`; `save_pretrained(directory)` writes its checkpoint.
+    """
+    from toto2 import Toto2Model, Toto2ModelConfig
+
+    config = Toto2ModelConfig(
+        patch_size=patch, d_model=16, num_heads=2, num_layers=2, layer_group_size=2, num_variate_layers_per_group=1,
+        variate_layer_first=False, residual_attn_ratio=2.0,
+    )  # fmt: skip
+    with seeded(seed):
+        return Toto2Model(config).eval()
+
+
+def tiny_t0(*, patch: int = 8, scale_floor: str = "std_clamp", seed: int = 0) -> Any:
+    r"""Create a t0 with two layers, one over time and one over a group, and about 30 000 random weights.
+
+    Arguments:
+        patch: The number of steps per token.
+        scale_floor: How the scale stays positive: "std_clamp" (t0-beta) or "variance_offset" (t0-alpha).
+        seed: The seed of the weights.
+
+    Returns:
+        The `T0Forecaster`; `save_pretrained(directory)` writes its checkpoint.
+    """
+    from t0 import T0Config
+    from t0.torch import T0Forecaster
+
+    config = T0Config(
+        embed_dim=32, num_layers=2, num_heads=2, mlp_hidden_dim=32, patch_size=patch, group_every_n=2, dropout=0.1,
+        quantile_levels=(0.1, 0.25, 0.5, 0.75, 0.9), scaler_eps=0.01, scaler_eps_mode=scale_floor,
+    )  # fmt: skip
+    with seeded(seed):
+        return T0Forecaster.from_config(config).eval()
+
+
+def tiny_tirex2(*, patch: int = 8, difference: bool = False, seed: int = 0) -> Any:
+    r"""Create a TiRex-2 with one block of each kind and about 20 000 random weights.
+
+    Arguments:
+        patch: The number of steps per token.
+        difference: Whether series with a trend are differenced.
+        seed: The seed of the weights.
+
+    Returns:
+        The `TiRex2`; `safetensors.torch.save_model` writes its weights.
+    """
+    from tirex2 import TiRex2
+
+    with seeded(seed):
+        return TiRex2(**tiny_tirex2_config(patch=patch, difference=difference), device="cpu").eval()
+
+
+def tiny_tirex2_config(*, patch: int = 8, difference: bool = False) -> dict[str, Any]:
+    r"""Return the content of the `config.json` of `tiny_tirex2`, with the same arguments.
+
+    Arguments:
+        patch: The number of steps per token.
+        difference: Whether series with a trend are differenced.
+
+    Returns:
+        The config.
+    """
+
+    def block(kind: str) -> dict[str, Any]:
+        mixer = {"embedding_dim": 16, "num_heads": 2}
+        return {"time_mixer": {"model_type": kind, **mixer}, "variate_mixer": mixer, "dropout": 0.0, "eps": 1e-6}
+
+    return {
+        "stack_config": {"templates": {"m": block("bi-mlstm"), "s": block("bi-slstm")}, "recipe": ["m", "s"]},
+        "num_blocks": 2, "embedding_dim": 16, "input_patch_size": patch, "output_patch_size": patch,
+        "quantiles": [level / 10 for level in range(1, 10)],
+        "tokenizer_cfg": {"output_patch_size": patch, "input_patch_size": patch, "input_patch_stride": patch},
+        "scaler_cfg": {"eps": 1e-8, "use_arcsinh": True}, "h_expand": 2.0, "context_len": 64, "future_len": 16,
+        "input_ff_dim": 16, "act_func": "SiLU", "dropout": 0.0, "tta_diff": difference,
+    }  # fmt: skip
