@@ -130,6 +130,16 @@ FOUNDATION_MODELS = {
         "adapts.foundation.toto2", {"num_variate_layers_per_group": None, "d_model": None}, ("toto2",), "toto"
     ),
     "t0": BackendEntry("adapts.foundation.t0", {"group_every_n": None, "embed_dim": None}, ("t0",), "t0"),
+    "timesfm3": BackendEntry(
+        "adapts.foundation.timesfm3", {"transformer_config": None, "input_patch_len": None}, ("timesfm3",), "timesfm3"
+    ),
+    "yug": BackendEntry("adapts.foundation.yug", {"model_type": "yug"}, ("yug",), "yug"),
+    "nanoforecast": BackendEntry(
+        "adapts.foundation.nanoforecast",
+        {"use_gated_router": None, "patch_size": None},
+        ("nanoforecast",),
+        "nanoforecast",
+    ),
     "tirex2": BackendEntry(
         "adapts.foundation.tirex2",
         {"stack_config": None, "future_len": None},

@@ -36,8 +36,6 @@ def model() -> Toto2:
 
 
 class TestToto2(FoundationModelConformance):
-    double = True  # its normalisation layers alone compute in float32
-
     @pytest.fixture
     def foundation_model(self, model: FoundationModel) -> FoundationModel:
         return model

@@ -6,12 +6,16 @@ __all__ = [
     "tiny_flowstate",
     "tiny_moirai2",
     "tiny_moment",
+    "tiny_nanoforecast",
     "tiny_patchtst_fm",
     "tiny_t0",
+    "tiny_timesfm3",
     "tiny_tirex2",
     "tiny_tirex2_config",
     "tiny_toto2",
     "tiny_ttm",
+    "tiny_yug",
+    "tiny_yug_pipeline",
 ]
 
 from typing import Any
@@ -197,3 +201,85 @@ def tiny_tirex2_config(*, patch: int = 8, difference: bool = False) -> dict[str,
         "scaler_cfg": {"eps": 1e-8, "use_arcsinh": True}, "h_expand": 2.0, "context_len": 64, "future_len": 16,
         "input_ff_dim": 16, "act_func": "SiLU", "dropout": 0.0, "tta_diff": difference,
     }  # fmt: skip
+
+
+def tiny_yug(*, patch: int = 8, seed: int = 0) -> Any:
+    r"""Create a Yug with two layers and about 30 000 random weights.
+
+    Arguments:
+        patch: The number of steps per token.
+        seed: The seed of the weights.
+
+    Returns:
+        The `Yug_Model`; `tiny_yug_pipeline` saves it.
+    """
+    from yug import Yug_Model
+
+    with seeded(seed):
+        return Yug_Model(_yug_config(patch)).eval()
+
+
+def tiny_yug_pipeline(*, patch: int = 8, seed: int = 0) -> Any:
+    r"""Create the pipeline of `tiny_yug`, with the same arguments.
+
+    Arguments:
+        patch: The number of steps per token.
+        seed: The seed of the weights.
+
+    Returns:
+        The `YugPipeline`; `save_pretrained(directory)` writes its checkpoint.
+    """
+    from yug import YugPipeline
+
+    return YugPipeline(tiny_yug(patch=patch, seed=seed), _yug_config(patch), device="cpu")
+
+
+def _yug_config(patch: int) -> Any:
+    from yug import YugConfig
+
+    return YugConfig(
+        patch_len=patch, output_dim=2 * patch, hidden_dim=16, d_model=16, num_attn_heads=2, num_decoder_layers=2
+    )  # fmt: skip
+
+
+def tiny_timesfm3(*, patch: int = 8, seed: int = 0) -> Any:
+    r"""Create a TimesFM 3 with two layers and about 30 000 random weights.
+
+    Arguments:
+        patch: The number of steps per token.
+        seed: The seed of the weights.
+
+    Returns:
+        The `TimesFM3Torch`; `save_pretrained(directory)` writes its checkpoint.
+    """
+    from timesfm3 import TimesFM3Torch
+
+    block = {"hidden_dims": 16, "output_dims": 16, "use_bias": False, "activation": "relu"}
+    layer = {
+        "model_dims": 16, "hidden_dims": 16, "num_heads": 2, "attention_norm": "rms", "feedforward_norm": "rms",
+        "qk_norm": "rms", "use_rope_seq": True, "use_rope_var": False, "use_bias": False, "ff_activation": "relu",
+        "deterministic": True,
+    }  # fmt: skip
+    with seeded(seed):
+        return TimesFM3Torch(
+            input_patch_len=patch, output_patch_len=2 * patch, residual_block_config=block,
+            transformer_config={"num_layers": 2, "transformer": layer},
+        ).eval()  # fmt: skip
+
+
+def tiny_nanoforecast(*, patch: int = 8, seed: int = 0) -> Any:
+    r"""Create a NanoForecast with one layer, a context of 64 steps and about 20 000 random weights.
+
+    Arguments:
+        patch: The number of steps per token.
+        seed: The seed of the weights.
+
+    Returns:
+        The `NanoForecast`; `save_pretrained(directory)` writes its checkpoint.
+    """
+    from nanoforecast.config import NanoForecastConfig
+    from nanoforecast.model import NanoForecast
+
+    config = NanoForecastConfig(context_length=64, prediction_length=16, d_model=8, num_layers=1, patch_size=patch)
+    with seeded(seed):
+        return NanoForecast(config).eval()
