@@ -1,4 +1,4 @@
-r"""NanoForecast on tiny random models: the package's own numbers, contexts of other lengths, frequencies, checkpoints."""
+r"""NanoForecast on tiny random models: the package's own numbers, other lengths, frequencies and checkpoints."""
 
 from __future__ import annotations
 
