@@ -169,8 +169,9 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     sizes: Any = options["t5_config"]
     added = {"task_name": "reconstruction", "d_model": sizes["d_model"], "enable_gradient_checkpointing": False}
     with reading(f"the config of '{path}' describes no model", REMEDY), quiet(), seeded(0):
-        model = MOMENTPipeline({**options, **added})
-    fill(model, path, unused=(UNUSED, *(key for key in model.state_dict() if key.startswith("head."))))
+        model = MOMENTPipeline({**options, **added}, model_kwargs={})
+    model.head = nn.Identity()  # the head of imputation, or an untrained one
+    fill(model, path, unused=(UNUSED,))
     card = named(path)
     return Moment(model, prediction_length=PREDICTION_LENGTH, name=name or card[0], version=version or card[1])
 

@@ -2,7 +2,7 @@ r"""Small models of other packages with random weights, for tests; each of the p
 
 from __future__ import annotations
 
-__all__ = ["tiny_flowstate", "tiny_moirai2", "tiny_moment", "tiny_patchtst_fm", "tiny_ttm"]
+__all__ = ["tiny_flowstate", "tiny_moirai2", "tiny_moment", "tiny_patchtst_fm", "tiny_tirex", "tiny_ttm"]
 
 from typing import Any
 
@@ -64,7 +64,7 @@ def tiny_flowstate(*, seed: int = 0, **options: Any) -> Any:
 
 
 def tiny_moirai2(*, seed: int = 0, **options: Any) -> Any:
-    r"""Create a Moirai 2 for a context of 112 steps, 16 target steps a pass and nine levels.
+    r"""Create a Moirai 2 for a context of 64 steps, 16 target steps a pass and nine levels.
 
     Arguments:
         seed: The seed of the weights.
@@ -104,4 +104,26 @@ def tiny_moment(*, seed: int = 0, prediction_length: int = 16) -> Any:
             config, model_kwargs={"task_name": "forecasting", "forecast_horizon": prediction_length}
         )
         model.init()
+    return model
+
+
+def tiny_tirex(*, seed: int = 0) -> Any:
+    r"""Create a TiRex for a context of 64 steps and nine levels.
+
+    Arguments:
+        seed: The seed of the weights.
+
+    Returns:
+        The `TiRexZero`.
+    """
+    import torch
+    from tirex.models.tirex import TiRexZero
+
+    levels = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    config = {"input_patch_size": 8, "output_patch_size": 8, "quantiles": levels, "input_ff_dim": 32,
+              "block_kwargs": {"embedding_dim": 16, "num_heads": 2, "num_blocks": 2}}  # fmt: skip
+    with seeded(seed):
+        model = TiRexZero(backend="torch", model_config=config, train_ctx_len=64)
+        for parameter in model.parameters():  # the package leaves some uninitialised
+            torch.nn.init.normal_(parameter, std=0.3)
     return model
