@@ -108,7 +108,7 @@ def tiny_moment(*, seed: int = 0, prediction_length: int = 16) -> Any:
 
 
 def tiny_tirex(*, seed: int = 0) -> Any:
-    r"""Create a TiRex for a context of 64 steps and nine levels.
+    r"""Create a TiRex for a context of 128 steps, 64 target steps a pass and nine levels.
 
     Arguments:
         seed: The seed of the weights.
@@ -123,7 +123,7 @@ def tiny_tirex(*, seed: int = 0) -> Any:
     config = {"input_patch_size": 8, "output_patch_size": 8, "quantiles": levels, "input_ff_dim": 32,
               "block_kwargs": {"embedding_dim": 16, "num_heads": 2, "num_blocks": 2}}  # fmt: skip
     with seeded(seed):
-        model = TiRexZero(backend="torch", model_config=config, train_ctx_len=64)
+        model = TiRexZero(backend="torch", model_config=config, train_ctx_len=128)
         for parameter in model.parameters():  # the package leaves some uninitialised
             torch.nn.init.normal_(parameter, std=0.3)
     return model
