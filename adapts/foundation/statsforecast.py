@@ -47,7 +47,7 @@ class StatsForecast(FoundationModel):
         | https://doi.org/10.1016/S0169-2070(01)00110-8
 
     Arguments:
-        model: A model of `statsforecast.models` with a season and intervals. It is copied.
+        model: A model of `statsforecast.models` with intervals. It is copied.
         name: The model's name.
         version: The version of statsforecast.
 
@@ -68,7 +68,7 @@ class StatsForecast(FoundationModel):
         self.freeze()
 
     def with_frequency(self, frequency: str | None, season_length: int) -> Self:
-        if self.model.season_length > 1 or season_length <= 1:
+        if getattr(self.model, "season_length", None) != 1 or season_length <= 1:
             return self
         copied = copy.copy(self)
         copied.model = copy.deepcopy(self.model)
@@ -126,7 +126,7 @@ def from_live(model: object) -> StatsForecast | None:
     r"""Wrap a copy of a model of statsforecast.
 
     Arguments:
-        model: A model of `statsforecast.models` with a season and intervals.
+        model: A model of `statsforecast.models` with intervals.
 
     Returns:
         The model; None if it is not one of statsforecast's.
@@ -135,6 +135,6 @@ def from_live(model: object) -> StatsForecast | None:
         ValueError: If the model gives no intervals.
     """
     package: Any = sys.modules.get("statsforecast")
-    if package is None or not type(model).__module__.startswith("statsforecast.") or not hasattr(model, "season_length"):
+    if package is None or not type(model).__module__.startswith("statsforecast.") or not hasattr(model, "forecast"):
         return None
     return StatsForecast(model, name=type(model).__name__, version=package.__version__)
