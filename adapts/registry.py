@@ -152,7 +152,9 @@ FOUNDATION_MODELS = {
         "adapts.foundation.flowstate", {"model_type": "flowstate"}, ("tsfm_public",), environment=_alone("granite")
     ),
     "moirai-2": BackendEntry(
-        "adapts.foundation.moirai2", {"num_predict_token": None, "max_seq_len": None}, ("uni2ts", "jaxtyping"),
+        "adapts.foundation.moirai2",
+        {"num_predict_token": None, "max_seq_len": None},
+        ("uni2ts", "jaxtyping"),
         environment=_alone("moirai"),
     ),
     "moment": BackendEntry(

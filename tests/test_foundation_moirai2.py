@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import assert_config_is_checked, assert_damage_is_refused, assert_round_trip
+from saved_models import assert_config_is_checked, assert_damage_is_refused, assert_round_trip
 from torch import Tensor
 from torch.testing import assert_close
 
 from adapts import load_foundation_model
 from adapts.foundation import FoundationModel
 from adapts.testing import FoundationModelConformance
-from adapts.testing.tiny_models import tiny_moirai2
+from adapts.testing.tiny_separate import tiny_moirai2
 
 pytest.importorskip("uni2ts", reason="uni2ts has an environment of its own: make test-models")
 

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from adapts import load_foundation_model
 from adapts.foundation import FoundationModel
 from adapts.testing import FoundationModelConformance
-from adapts.testing.tiny_models import tiny_tirex
+from adapts.testing.tiny_separate import tiny_tirex
 
 pytest.importorskip("tirex", reason="tirex-ts has an environment of its own: make test-models")
 

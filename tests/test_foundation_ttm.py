@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import assert_config_is_checked, assert_damage_is_refused, assert_round_trip, standardised
+from saved_models import assert_config_is_checked, assert_damage_is_refused, assert_round_trip, standardised
 from torch.testing import assert_close
 
 from adapts import load_foundation_model
 from adapts.foundation import FoundationModel
 from adapts.testing import FoundationModelConformance
-from adapts.testing.tiny_models import tiny_ttm
+from adapts.testing.tiny_separate import tiny_ttm
 
 pytest.importorskip("tsfm_public", reason="granite-tsfm has an environment of its own: make test-models")
 

@@ -78,13 +78,13 @@ class MomentConfig(Checkpoint):
 class Moment(FoundationModel):
     r"""Frozen MOMENT encoder (Goswami et al., 2024) with an untrained linear quantile head.
 
-    Differentiable; any horizon; equivariant to scale and shift of a series. MOMENT is pretrained by imputing patches and
-    has no pretrained forecasting head. As in the package, the head maps the features of all patches to the target steps;
-    it forecasts quantiles in units of the window's location and scale. `Adapter.fit` trains it first, as AdaPTS does.
-    Missing steps are read as the window's location; patches with one are not attended to, as in the package.
+    Differentiable; any horizon; equivariant to scale and shift of a series. MOMENT is pretrained by imputing patches
+    and has no pretrained forecasting head. As in the package, the head maps the features of all patches to the target
+    steps; it forecasts quantiles in units of the window's location and scale. `Adapter.fit` trains it first, as AdaPTS
+    does. Missing steps are read as the window's location; patches with one are not attended to, as in the package.
 
-    Cured: the package detaches location and scale of a window, so that its gradient is finite and wrong. Here the window
-    is standardised before, with gradients.
+    Cured: the package detaches location and scale of a window, so that its gradient is finite and wrong. Here the
+    window is standardised before, with gradients.
 
     Code MIT (momentfm, which conflicts with this library's versions); the package does not state the licence of the
     weights `AutonLab/MOMENT-1-small`, `-base` and `-large` apart: see their cards.

@@ -32,9 +32,10 @@ class StatsForecast(FoundationModel):
     r"""A statistical model of statsforecast (Nixtla), such as Theta or AutoETS, fitted to each context by itself.
 
     Nothing is pretrained, so there are no weights. Without gradients: no encoder can be trained before it. The deciles
-    are the ends of the intervals of 20, 40, 60 and 80 %; the median is the point forecast. Missing steps are filled with
-    the last observation; leading ones are cut off. A context of fewer than 8 steps is preceded by its first value.
-    At most the last 512 steps are read. A fit takes about 0.01 s (Theta) to 0.5 s (AutoETS with a season) a context.
+    are the ends of the intervals of 20, 40, 60 and 80 %; the median is the point forecast. Missing steps are filled
+    with the last observation; leading ones are cut off. A context of fewer than 8 steps is preceded by its first value.
+    At most the last 512 steps are read. Every context is a fit, which takes milliseconds for Theta and up to some
+    tenths of a second for AutoETS with a season.
 
     The season is that of the data, which `Adapter.fit` tells it, unless the model was made with one.
 

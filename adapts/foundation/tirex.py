@@ -60,10 +60,10 @@ class TiRex(FoundationModel):
         get_logger(__name__).warning(LICENCE)
 
     def _forecast(self, context: Tensor) -> Tensor:
-        quantiles, _ = self.model._forecast_quantiles(
+        forecast: tuple[Tensor, Tensor] = self.model._forecast_quantiles(
             context, self.prediction_length, output_device=str(self.device), max_accelerated_rollout_steps=PATCHES
         )
-        return quantiles.clone().mT  # (N, Q, P); a clone, as the package computes in inference mode
+        return forecast[0].clone().mT  # (N, Q, P); a clone, as the package computes in inference mode
 
 
 def from_directory(path: Path, *, name: str | None = None, version: str | None = None) -> NoReturn:
@@ -78,8 +78,8 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
         ValueError: Always.
     """
     raise ValueError(
-        f"'{path}' names a TiRex, which has no safetensors checkpoint: load it with tirex.load_model('NX-AI/TiRex') and "
-        "pass the model"
+        f"'{path}' names a TiRex, which has no safetensors checkpoint: load it with tirex.load_model('NX-AI/TiRex') "
+        "and pass the model"
     )
 
 

@@ -1,4 +1,4 @@
-r"""Small models of other packages with random weights, for tests; each of the package's own class."""
+r"""Small models with random weights of packages that have environments of their own; each of the package's class."""
 
 from __future__ import annotations
 
@@ -100,9 +100,7 @@ def tiny_moment(*, seed: int = 0, prediction_length: int = 16) -> Any:
               "transformer_backbone": "google/flan-t5-small", "seq_len": 64, "patch_len": 8, "patch_stride_len": 8,
               "d_model": 16, "t5_config": encoder, "enable_gradient_checkpointing": False}  # fmt: skip
     with seeded(seed):
-        model = MOMENTPipeline(
-            config, model_kwargs={"task_name": "forecasting", "forecast_horizon": prediction_length}
-        )
+        model = MOMENTPipeline(config, model_kwargs={"task_name": "forecasting", "forecast_horizon": prediction_length})
         model.init()
     return model
 
