@@ -434,7 +434,7 @@ def _empirical_quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
     ordered = values.sort(dim=1).values
     ranks = (torch.tensor(levels, device=values.device) * values.shape[1] - 0.5).clamp(0, values.shape[1] - 1)
     below = ranks.floor().long().clamp(max=values.shape[1] - 2)
-    return torch.lerp(ordered[:, below], ordered[:, below + 1], (ranks - below).unsqueeze(-1))
+    return torch.lerp(ordered[:, below], ordered[:, below + 1], (ranks - below).unsqueeze(-1).to(values))
 
 
 def _markov_scores(quantiles: Tensor, noise: Tensor) -> Tensor:
