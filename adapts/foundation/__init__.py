@@ -15,7 +15,7 @@ from ..persistence.ownership import as_path
 from ..registry import FOUNDATION_MODELS
 from .backends import backend_module, matching_backend, may_hold
 from .base import FoundationModel
-from .registry import KNOWN, foundation_models
+from .registry import KNOWN, STATISTICAL, foundation_models
 
 #: The maximum context length of the test forecast with a loaded checkpoint.
 TRIED = 512
@@ -25,9 +25,11 @@ def load_foundation_model(model: str | Path | FoundationModel | Any, *, device: 
     r"""Load a foundation model and freeze it.
 
     Arguments:
-        model: One of the following. The name of a bundled model ("bolt-nano"); a local directory (`config.json` and
-            safetensors weights); a repository of the Hugging Face hub ("amazon/chronos-bolt-tiny"); a
-            `ChronosBoltPipeline`, a `ChronosBoltModelForForecasting` or a PatchTST of Transformers, which are copied;
+        model: One of the following. The name of a bundled model ("bolt-nano"), or of a statistical one of statsforecast
+            ("theta", "auto-ets"); a local directory (`config.json` and safetensors weights); a repository of the
+            Hugging Face hub ("amazon/chronos-bolt-tiny"); a model of a package that a backend takes
+            (`adapts.registry.FOUNDATION_MODELS`), such as a `ChronosBoltPipeline`, a PatchTST of Transformers, or a
+            predictor of gluonts, which is copied;
             a `FoundationModel`, which is used directly.
         device: The device to compute on, as torch names it. "auto" selects CUDA if available, otherwise the CPU, and
             leaves a `FoundationModel` on its device. Apple's MPS is used only if named: the library is not tested on
@@ -69,6 +71,9 @@ def _load(model: object) -> FoundationModel:
     if isinstance(model, str) and model in known:
         bundled: FoundationModel = _module_of(known[model]).from_directory(known[model], name=model)
         return bundled
+    if isinstance(model, str) and model in STATISTICAL:
+        statistical: FoundationModel = backend_module("statsforecast").from_name(model)
+        return statistical
     if isinstance(model, str | Path):
         as_path("foundation_model", model)
         if Path(model).is_dir():
@@ -80,7 +85,8 @@ def _load(model: object) -> FoundationModel:
         if isinstance(model, Path) or Path(model).name != model:
             raise ValueError(f"the foundation model '{model}' is no directory; bundled models: {', '.join(known)}")
         raise ValueError(
-            f"{unknown('foundation model', model, known)}; a directory's path and a hub repository are accepted too"
+            f"{unknown('foundation model', model, [*known, *STATISTICAL])}; a directory's path and a hub repository are"
+            " accepted too"
         )
     for name in FOUNDATION_MODELS:
         if not may_hold(name):  # an object of a package that was never imported cannot exist

@@ -39,7 +39,17 @@ class FlowStateConfig(Checkpoint):
     decoder_patch_len: Size = 24
     decoder_dim: Size = 256
     decoder_type: Literal["legs", "hlegs", "four"] = "legs"
-    quantiles: Annotated[list[Level], Field(min_length=1, max_length=1000)] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    quantiles: Annotated[list[Level], Field(min_length=1, max_length=1000)] = [
+        0.1,
+        0.2,
+        0.3,
+        0.4,
+        0.5,
+        0.6,
+        0.7,
+        0.8,
+        0.9,
+    ]
 
     @model_validator(mode="after")
     def _agrees(self) -> FlowStateConfig:
@@ -148,7 +158,8 @@ class RunningNorm(nn.Module):
         r"""Standardise series by their running statistics.
 
         Arguments:
-            x: Values, 0 at missing steps, and an indicator of missing steps, with shape :math:`(N, L, 2)`; or forecasts.
+            x: Values, 0 at missing steps, and an indicator of missing steps, with shape :math:`(N, L, 2)`, or
+                forecasts.
             mode: "norm" standardises; "denorm" returns the forecasts unchanged, in units of the series.
 
         Returns:

@@ -46,4 +46,5 @@ class QuantileHead(nn.Linear):
         Returns:
             The quantiles, with shape :math:`(N, Q, P)`; they may cross.
         """
-        return super().forward(features).unflatten(1, (len(LEVELS), -1))  # (N, Q, P)
+        quantiles: Tensor = super().forward(features).unflatten(1, (len(LEVELS), -1))
+        return quantiles  # (N, Q, P)

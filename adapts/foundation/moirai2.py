@@ -35,7 +35,17 @@ class Moirai2Config(Checkpoint):
     dropout_p: Rate = 0.0
     scaling: bool = True
     num_predict_token: Size = 1
-    quantile_levels: Annotated[list[Level], Field(min_length=1, max_length=1000)] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    quantile_levels: Annotated[list[Level], Field(min_length=1, max_length=1000)] = [
+        0.1,
+        0.2,
+        0.3,
+        0.4,
+        0.5,
+        0.6,
+        0.7,
+        0.8,
+        0.9,
+    ]
 
     def numbers(self) -> int:
         return self.num_layers * (4 * self.d_model**2 + 3 * self.d_model * self.d_ff)
@@ -45,13 +55,13 @@ class Moirai2(FoundationModel):
     r"""Frozen Moirai 2 (Liu et al., 2025): tokens of patches, with quantile forecasts of the patches that follow.
 
     Differentiable; any horizon; the model itself reads missing steps. It can also forecast the channels of a series in
-    one group. It adds a constant to the variance of a series, so scale carries over only approximately for small series.
+    one group. It adds a constant to the variance of a series, so scale carries over only approximately.
 
-    Cured: the package writes into its location and scale after they are computed, so that its backward pass raises. Here
-    the same formula selects instead. Patches without any observation before them are padding.
+    Cured: the package writes into its location and scale after they are computed, so that its backward pass raises.
+    Here the same formula selects instead. Patches without any observation before them are padding.
 
-    Code Apache-2.0 (uni2ts, which conflicts with this library's versions); the package does not state the licence of the
-    weights `Salesforce/moirai-2.0-R-small`: see their card.
+    Code Apache-2.0 (uni2ts, which conflicts with this library's versions). The package does not state the licence of
+    the weights `Salesforce/moirai-2.0-R-small`: see their card.
 
     References:
         | Moirai 2.0: When Less Is More for Time Series Forecasting (Liu et al., 2025)
@@ -97,13 +107,13 @@ class Moirai2(FoundationModel):
             values.flatten(1, 2), observed.flatten(1, 2), used.long().repeat(1, channels), time.repeat(1, channels),
             variate, torch.zeros_like(variate, dtype=torch.bool), training_mode=False,
         )  # (B, D * T, blocks * Q * p)  # fmt: skip
-        last = output.unflatten(1, (channels, tokens))[:, :, -1]
-        blocks = last.unflatten(2, (self.model.num_predict_token, len(self.quantile_levels), size))
+        last: Tensor = output.unflatten(1, (channels, tokens))[:, :, -1]
+        blocks: Tensor = last.unflatten(2, (self.model.num_predict_token, len(self.quantile_levels), size))
         return blocks.transpose(2, 3).flatten(3)  # (B, D, Q, P)
 
 
 class SelectingScaler(nn.Module):
-    r"""The model's standardisation of packed series, with gradients: location and scale are selected, not overwritten."""
+    r"""The model's standardisation of packed series, with gradients: it selects and does not overwrite."""
 
     def forward(self, target: Tensor, observed: Tensor, sample: Tensor, variate: Tensor) -> tuple[Tensor, Tensor]:
         r"""Return location and scale of the series of each token.

@@ -78,13 +78,13 @@ class MomentConfig(Checkpoint):
 class Moment(FoundationModel):
     r"""Frozen MOMENT encoder (Goswami et al., 2024) with an untrained linear quantile head.
 
-    Differentiable; any horizon; equivariant to scale and shift of a series. MOMENT is pretrained by imputing patches and
-    has no pretrained forecasting head. As in the package, the head maps the features of all patches to the target steps;
-    it forecasts quantiles in units of the window's location and scale. `Adapter.fit` trains it first, as AdaPTS does.
-    Missing steps are read as the window's location; patches with one are not attended to, as in the package.
+    Differentiable; any horizon; equivariant to scale and shift of a series. MOMENT is pretrained by imputing patches
+    and has no pretrained forecasting head. As in the package, the head maps the features of all patches to the target
+    steps; it forecasts quantiles in units of the window's location and scale. `Adapter.fit` trains it first, as AdaPTS
+    does. Missing steps are read as the window's location; patches with one are not attended to, as in the package.
 
-    Cured: the package detaches location and scale of a window, so that its gradient is finite and wrong. Here the window
-    is standardised before, with gradients.
+    Cured: the package detaches location and scale of a window, so that its gradient is finite and wrong. Here the
+    window is standardised before, with gradients.
 
     Code MIT (momentfm, which conflicts with this library's versions); the package does not state the licence of the
     weights `AutonLab/MOMENT-1-small`, `-base` and `-large` apart: see their cards.
@@ -169,8 +169,9 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     sizes: Any = options["t5_config"]
     added = {"task_name": "reconstruction", "d_model": sizes["d_model"], "enable_gradient_checkpointing": False}
     with reading(f"the config of '{path}' describes no model", REMEDY), quiet(), seeded(0):
-        model = MOMENTPipeline({**options, **added})
-    fill(model, path, unused=(UNUSED, *(key for key in model.state_dict() if key.startswith("head."))))
+        model = MOMENTPipeline({**options, **added}, model_kwargs={})
+    model.head = nn.Identity()  # the head of imputation, or an untrained one
+    fill(model, path, unused=(UNUSED,))
     card = named(path)
     return Moment(model, prediction_length=PREDICTION_LENGTH, name=name or card[0], version=version or card[1])
 

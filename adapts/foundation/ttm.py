@@ -134,7 +134,11 @@ class TTM(FoundationModel):
         standard, (location, scale) = self.norm(context)
         values = nn.functional.pad(torch.where(standard.isnan(), 0.0, standard), self._padding(context))
         observed = nn.functional.pad(~context.isnan(), self._padding(context))
-        token = None if self.frequency_token is None else torch.full_like(observed[:, 0], self.frequency_token).long()
+        token = (
+            None
+            if self.frequency_token is None
+            else observed.new_full((len(observed),), self.frequency_token, dtype=torch.long)
+        )
         points = self.model(
             past_values=values.unsqueeze(-1), past_observed_mask=observed.unsqueeze(-1), freq_token=token,
             return_loss=False,
