@@ -219,7 +219,7 @@ def _options(adapter_class: type[Adapter], saved: Saved, device: str) -> dict[st
 
 
 def _require_known(saved: Saved, path: str | Path, call: Callable[[str], str]) -> None:
-    r"""Check that a config's frozen model is bundled or known, as files must not cause any other to load."""
+    r"""Check that a config's frozen model is a known one, as files must not cause any other to load."""
     from .saved_schema import REMEDY
 
     address, model = saved.options.get("foundation_model"), saved.foundation_model
@@ -234,8 +234,8 @@ def _require_known(saved: Saved, path: str | Path, call: Callable[[str], str]) -
         )
     if address not in KNOWN:
         raise ValueError(
-            f"{path} was fitted with the foundation model {shown(address)}, which is neither bundled nor one of "
-            f"{', '.join(KNOWN)}, and is not loaded because a file names it: if you trust it, name it with "
+            f"{path} was fitted with the foundation model {shown(address)}, which is none of those that `adapts list "
+            f"models` prints, and is not loaded because a file names it: if you trust it, name it with "
             f"{call(quoted(str(address)))}"
         )
     if address != model.name:
