@@ -188,7 +188,7 @@ def test_names_whose_package_is_absent_download_nothing() -> None:
 def test_half_precision_is_close_and_has_no_gradient() -> None:
     full, half = load_foundation_model("bolt-nano"), load_foundation_model("bolt-nano", dtype="bfloat16")
     context = torch.randn(4, 200, generator=torch.Generator().manual_seed(0)).cumsum(1)
-    expected, forecast = full.predict(context, 120), half.predict(context, 120)
+    expected, forecast = full.predict(context, 96), half.predict(context, 96)
     assert forecast.dtype == torch.float32
     assert not torch.equal(forecast, expected)
     assert_close(forecast, expected, rtol=0, atol=0.05 * float(expected.std()))
@@ -204,12 +204,10 @@ def test_half_precision_is_close_and_has_no_gradient() -> None:
 
 
 def test_a_compiled_model_forecasts_alike() -> None:
-    plain, compiled = (
-        load_foundation_model(tiny_chronos_bolt()),
-        load_foundation_model(tiny_chronos_bolt(), compile=True),
-    )
-    context = torch.randn(3, 60)
-    assert_close(compiled(context, 12), plain(context, 12), rtol=1e-4, atol=1e-4)
+    plain = load_foundation_model(tiny_chronos_bolt())
+    compiled = load_foundation_model(tiny_chronos_bolt(), compile=True)
+    context = torch.randn(1, 64)  # the shape of the trial forecast: no other is compiled
+    assert_close(compiled(context, 8), plain(context, 8), rtol=1e-4, atol=1e-4)
     assert compiled.fingerprint() == plain.fingerprint()
 
 
