@@ -18,6 +18,7 @@ from . import checks
 from ._random import seeded
 from .adapters import AdapterModule
 from .arguments import check_borders, require_samples, support_of
+from .data.calendar import count_waves, unseen_cycles
 from .data.cards import Dataset
 from .data.options import column_names
 from .data.panel import Panel, require_length
@@ -668,7 +669,9 @@ class Adapter(Estimator):
         options = self._fit_options(dataset, borders, splits)
         model = for_series(self.model, panel.frequency, options.season_length)
         with seeded(self.seed):
-            module = self.family.build(len(panel.targets) + len(panel.past_covariates), len(panel.known_covariates))
+            waves = count_waves(unseen_cycles(panel, options.context_length))
+            columns = len(panel.targets) + len(panel.past_covariates)
+            module = self.family.build(columns, len(panel.known_covariates), waves)
         remedy = "fit fewer channels, or reduce batch_size, max_windows, context_length or the family's options"
         with cached_forecasts(), in_memory(f"fitting {len(panel.targets)} channels by {shown(self.family)}", remedy):
             return stages(panel, module, model, options, **more)

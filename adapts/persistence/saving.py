@@ -23,10 +23,11 @@ from .._version import __version__
 from ..adapters import AdapterModule, make
 from ..calibration.recalibration import Recalibration
 from ..copulas.independent import Independent
+from ..data.calendar import count_waves
 from ..data.marks import Marks
 from ..errors import quoted, reading, shown, unknown
 from ..fitting.decision import Decision
-from ..fitting.fitted import Fitted
+from ..fitting.fitted import Fitted, saved_cycles
 from ..foundation import KNOWN
 from ..foundation.base import CALLABLE
 from ..fractions import FRACTIONS
@@ -283,7 +284,8 @@ def unpack(fit: Fit, tensors: Mapping[str, Tensor], family: AdapterModule, predi
     if not (scale > 0).all():
         raise ValueError("the tensor 'scale' is expected to hold positive numbers")
     with seeded(0):  # initial parameters may be random; they are overwritten
-        module = family.build(columns, len(panel.known_covariates) if "known.location" in tensors else 0)
+        known = len(panel.known_covariates) if "known.location" in tensors else 0
+        module = family.build(columns, known, count_waves(saved_cycles(tensors, panel)))
     fitted = Fitted(
         panel=panel,
         context_length=fit.context_length,
