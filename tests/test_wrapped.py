@@ -98,11 +98,18 @@ def test_tensors_and_arrays_give_the_same_forecast() -> None:
     assert_close(wrap(in_numpy)(context, 9), wrap(quantiles)(context, 9))
 
 
-@pytest.mark.parametrize(
-    ("function", "differentiable"),
-    [(quantiles, True), (in_numpy, False), (detached, False), (Network(), True),
-     (lambda c: quantiles(c).detach(), False), (lambda c: quantiles(torch.as_tensor(c)).numpy(), False), (lambda c: quantiles(c + 0 * c.abs()).numpy(), False)],
-)  # fmt: skip
+GRADIENTS: dict[str, tuple[Callable[..., Any], bool]] = {
+    "tensors": (quantiles, True),
+    "module": (Network(), True),
+    "arrays": (in_numpy, False),
+    "detached statistics": (detached, False),
+    "detached": (lambda c: quantiles(c).detach(), False),
+    "tensors or arrays in, arrays out": (lambda c: quantiles(torch.as_tensor(c)).numpy(), False),
+    "tensors in, arrays out": (lambda c: quantiles(c + 0 * c.abs()).numpy(), False),
+}
+
+
+@pytest.mark.parametrize(("function", "differentiable"), GRADIENTS.values(), ids=GRADIENTS)
 def test_finite_differences_decide_on_the_gradient(function: Callable[..., Any], differentiable: bool) -> None:
     model = wrap(function)
     assert model.differentiable == differentiable
