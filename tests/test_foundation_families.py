@@ -61,8 +61,8 @@ def test_fit_predict_save_load_update(model: FoundationModel, tmp_path: Path, fa
         pytest.skip(f"{model.name} has no gradient to train an encoder by")
     weights = model.fingerprint()
     adapter = Adapter(
-        family, foundation_model=model, prediction_length=H, context_length=L, max_windows=30, gate=False,
-        trainer_options={"max_epochs": 2, "enable_progress_bar": False},
+        family, foundation_model=model, prediction_length=H, context_length=L, max_windows=20, gate=False,
+        trainer_options={"max_epochs": 1, "enable_progress_bar": False},
     ).fit(series(980))  # fmt: skip
     forecast = adapter.predict()
     assert np.isfinite(forecast.samples).all()
