@@ -1,80 +1,79 @@
-r"""Damaged and foreign checkpoints, each of which a backend must refuse."""
+r"""What holds for the checkpoints of every backend."""
 
 from __future__ import annotations
 
+import copy
 import json
-import shutil
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load, save_file
-from torch import nn
+from safetensors.torch import load_file, save_file
 
 from adapts.foundation import FoundationModel, load_foundation_model
 
 
-def saved(model: Any, folder: Path, config: Mapping[str, Any] | None = None) -> Path:
-    r"""Write the checkpoint of a model, by its own `save_pretrained` if `config` is None."""
+def saved(model: Any, folder: Path) -> Path:
+    r"""Save a model as its users do."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if config is None:
-            model.save_pretrained(folder)
-        else:
-            from safetensors.torch import save_model
-
-            folder.mkdir()
-            (folder / "config.json").write_text(json.dumps(dict(config)))
-            save_model(model, str(folder / "model.safetensors"))
+        model.save_pretrained(folder)
     return folder
 
 
-def assert_loads_the_same(folder: Path, live: nn.Module | FoundationModel) -> None:
-    r"""Assert that a checkpoint and the model that it was saved from forecast the same numbers."""
-    models = [load_foundation_model(source, device="cpu") for source in (folder, live)]
-    context = torch.randn(2, 40, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(*(model(context, 20) for model in models))
-    assert type(models[0]) is type(models[1])
-    assert models[0].name == folder.name
-    assert models[0].fingerprint()["sha256"] == models[1].fingerprint()["sha256"]
+def assert_the_checkpoint_is_the_model(model: Any, folder: Path) -> None:
+    r"""A checkpoint has the forecasts and weights of the model in memory; loading draws no random number."""
+    state = torch.get_rng_state()
+    loaded, live = load_foundation_model(folder, device="cpu"), load_foundation_model(model, device="cpu")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert type(loaded) is type(live)
+    context = torch.randn(3, 30)
+    horizon = live.prediction_length + 1
+    assert torch.equal(loaded(context, horizon), live(context, horizon))
+    assert loaded.fingerprint()["sha256"] == live.fingerprint()["sha256"]
+    assert loaded.fingerprint()["name"] == folder.name
 
 
-def assert_refuses_damage(folder: Path, key: str, *, wider: str, unknown: bool = True) -> None:
-    r"""Assert that truncated, incomplete, infinite and foreign weights, and another config, are refused by name.
-
-    Arguments:
-        folder: The checkpoint.
-        key: A weight that is stored once.
-        wider: The key of a size in the config; when it is doubled, the weights have another shape.
-        unknown: Whether a further weight is refused.
-    """
-    weights, config = folder / "model.safetensors", folder / "config.json"
-    content, options = weights.read_bytes(), json.loads(config.read_text())
-    tensors = load(content)  # not `load_file`, which maps the file that is overwritten below
-
-    def refused(message: str) -> None:
+def assert_damage_is_refused(folder: Path, first: str) -> None:
+    r"""Truncated, missing, misshapen and infinite weights raise errors; `first` begins the name of a weight."""
+    weights = load_file(folder / "model.safetensors")
+    name = next(key for key in sorted(weights) if key.startswith(first))
+    for content, message in (
+        ({key: tensor for key, tensor in weights.items() if key != name}, f"do not fit its config.json: 1 .* {name}"),
+        (weights | {name: weights[name][..., :-1].clone()}, f"do not fit its config.json: 1 .* {name}"),
+        (weights | {name: weights[name] * torch.nan}, f"are not finite, the first .*{name}"),
+    ):
+        save_file(content, folder / "model.safetensors", metadata={"format": "pt"})
         with pytest.raises(ValueError, match=message):
-            load_foundation_model(folder, device="cpu")
+            load_foundation_model(folder)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    load_foundation_model(folder)
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_foundation_model(folder)
 
-    weights.write_bytes(content[: len(content) // 2])
-    refused("cannot be read")
-    save_file({name: tensor for name, tensor in tensors.items() if name != key}, weights)
-    refused(f"1 missing or of another shape, the first {key}")
-    save_file(tensors | {key: tensors[key][:1]}, weights)
-    refused(f"1 missing or of another shape, the first {key}")
-    save_file(tensors | {key: torch.full_like(tensors[key], torch.inf)}, weights)
-    refused(f"not finite, the first {key}")
-    if unknown:
-        save_file(tensors | {"strange.weight": torch.zeros(2)}, weights)
-        refused("1 are unknown to .*, the first strange.weight")
-    weights.write_bytes(content)
-    config.write_text(json.dumps(options | {wider: 2 * options[wider]}))
-    refused("do not fit its config.json")
-    config.write_text(json.dumps(options | {wider: "wide"}))
-    refused(f"{wider}")
-    config.write_text(json.dumps({name: value for name, value in options.items() if name != wider}))
-    refused("lacks the key|which no backend reads|do not fit its config.json")  # the package has defaults
-    shutil.rmtree(folder)
+
+def rewrite(folder: Path, changes: dict[str, Any]) -> None:
+    r"""Change entries of a config; those of a mapping within it are changed one by one."""
+    config = json.loads((folder / "config.json").read_text())
+    for key, value in changes.items():
+        config[key] = config[key] | value if isinstance(value, dict) else value
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def assert_untouched(model: Any, module: torch.nn.Module) -> None:
+    r"""Wrapping a model in memory copies it: gradients, mode and weights of the caller's stay as they are."""
+    module.train()
+    before = copy.deepcopy(module.state_dict())
+    frozen: FoundationModel = load_foundation_model(model)
+    frozen(torch.randn(2, 20), 3)
+    assert module.training
+    assert all(parameter.requires_grad for parameter in module.parameters())
+    torch.testing.assert_close(module.state_dict(), before, rtol=0, atol=0)
+    kept = frozen.fingerprint()
+    next(module.parameters()).data += 1
+    assert frozen.fingerprint() == kept
+    next(module.parameters()).data.copy_(next(iter(before.values())))
+    module.eval()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import assert_loads_the_same, assert_refuses_damage, saved
+from damaged_checkpoints import assert_loads_the_same, assert_refuses_damage, saved
 from torch.testing import assert_close
 
 pytest.importorskip("t0", reason="t0 needs the extra 't0'")

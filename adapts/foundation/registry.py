@@ -2,17 +2,17 @@ r"""Names of known checkpoints."""
 
 from __future__ import annotations
 
-__all__ = ["KNOWN", "STATISTICAL", "foundation_models"]
+__all__ = ["KNOWN", "foundation_models"]
 
 from importlib.resources import files
 from pathlib import Path
 
+from .names import known_names
+
 #: The bundled checkpoints by name, with their package folders.
 _BUNDLED = {"bolt-nano": "bolt_nano"}
-#: Statistical models by name, which have no checkpoints; the backend "statsforecast" makes them.
-STATISTICAL = ("auto-ets", "theta")
-#: The names that a saved file may refer to: bundled checkpoints, statistical models, and Chronos-Bolt on the hub.
-KNOWN = (*_BUNDLED, *STATISTICAL, *(f"amazon/chronos-bolt-{size}" for size in ("tiny", "mini", "small", "base")))
+#: The names that a saved file may refer to: those of `adapts.foundation.names`, and their repositories on the hub.
+KNOWN = known_names()
 
 
 def foundation_models() -> dict[str, Path]:
