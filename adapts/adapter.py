@@ -36,6 +36,7 @@ from .fitting.update import Forecasts, extend, follow
 from .fitting.zero_shot import history_copula, unfitted
 from .forecast.forecast import LEVELS, Forecast
 from .foundation.cache import cached_forecasts
+from .foundation.series import for_series
 from .fractions import FRACTIONS, require_divisible
 from .notices import say
 from .options import CONTEXT, FIELDS
@@ -663,7 +664,8 @@ class Adapter(Estimator):
         horizon = int(self.prediction_length)
         if panel.single:
             require_length(panel, 3 * horizon, f"prediction_length={horizon}")
-        model, options = self.model, self._fit_options(dataset, borders, splits)
+        options = self._fit_options(dataset, borders, splits)
+        model = for_series(self.model, panel.frequency, options.season_length)
         with seeded(self.seed):
             module = self.family.build(len(panel.targets) + len(panel.past_covariates), len(panel.known_covariates))
         remedy = "fit fewer channels, or reduce batch_size, max_windows, context_length or the family's options"

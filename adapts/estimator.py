@@ -16,6 +16,7 @@ from .adapters import AdapterModule, make
 from .errors import shown, unknown
 from .fitting.fitted import Fitted
 from .foundation import FoundationModel, load_foundation_model
+from .foundation.point import with_distribution
 from .options import FIELDS, TRAINING, check_options, same_value
 from .persistence import saving
 from .presets import check_training, family_of, is_trained
@@ -191,7 +192,7 @@ class Estimator:
 
     @property
     def model(self) -> FoundationModel:
-        r"""The frozen foundation model, loaded when it is first needed."""
+        r"""The frozen foundation model, loaded when it is first needed; one of points is given a distribution."""
         if self._model is None:
             with _LOADING:
                 if self._model is None:
@@ -214,10 +215,10 @@ class Estimator:
     def _load_model(self) -> FoundationModel:
         r"""Load the frozen model; for an unpickled adapter it must be the one that it was fitted around."""
         if self._expected is None:
-            return load_foundation_model(self.foundation_model, device=self.device)
+            return with_distribution(load_foundation_model(self.foundation_model, device=self.device))
         remedy = "choose a model with adapter.use_foundation_model(model), or fit again"
         try:
-            model = load_foundation_model(self.foundation_model, device=self.device)
+            model = with_distribution(load_foundation_model(self.foundation_model, device=self.device))
         except ValueError as error:
             raise ValueError(
                 f"the foundation model of the unpickled adapter cannot be loaded ({error}): {remedy}"
@@ -254,7 +255,7 @@ class Estimator:
             model: Its name, as for `Adapter`.
             loaded: The model.
         """
-        fitted = self.require_fitted("use_foundation_model")
+        fitted, loaded = self.require_fitted("use_foundation_model"), with_distribution(loaded)
         expected = self._expected if self._model is None else self._model.fingerprint()["sha256"]
         _require_head(fitted, loaded)
         if loaded.fingerprint()["sha256"] != expected:

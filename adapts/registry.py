@@ -141,7 +141,16 @@ FOUNDATION_MODELS = {
     "chronos-bolt": BackendEntry(
         "adapts.foundation.chronos", {"chronos_config": None, "chronos_pipeline_class": "ChronosBoltPipeline"}
     ),
+    "chronos-2": BackendEntry(
+        "adapts.foundation.chronos2", {"chronos_config": None, "chronos_pipeline_class": "Chronos2Pipeline"}
+    ),
+    "chronos-t5": BackendEntry("adapts.foundation.chronos_t5", {"chronos_config": None}),
+    "fracast": BackendEntry(
+        "adapts.foundation.fracast", {"model": None, "pyramid": None}, requires=("fracast",), extra="fracast"
+    ),
     "patchtst": BackendEntry("adapts.foundation.patchtst", {"model_type": "patchtst"}),
+    "patchtsmixer": BackendEntry("adapts.foundation.patchtsmixer", {"model_type": "patchtsmixer"}),
+    "timesfm": BackendEntry("adapts.foundation.timesfm", {"model_type": ("timesfm2_5", "timesfm")}),
     "ttm": BackendEntry(
         "adapts.foundation.ttm", {"model_type": "tinytimemixer"}, ("tsfm_public",), environment=_alone("granite")
     ),

@@ -6,6 +6,7 @@ __all__ = ["probe"]
 
 from dataclasses import replace
 
+from ..foundation.point import ResidualDistribution
 from .state import FitState, Step
 
 
@@ -19,7 +20,7 @@ def probe(state: FitState) -> Step:
         The fit after this stage, and the decision.
     """
     model = state.context.model
-    if model.untrained_head() is None:
+    if model.untrained_head() is None or isinstance(model, ResidualDistribution):
         return state.fitted, None
     if state.settings.get("probe_head") is False:
         return state.with_decision("skipped", "probe_head=False, the head stays untrained")

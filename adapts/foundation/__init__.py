@@ -15,7 +15,7 @@ from ..persistence.ownership import as_path
 from ..registry import FOUNDATION_MODELS
 from .backends import backend_module, matching_backend, may_hold
 from .base import FoundationModel
-from .registry import KNOWN, STATISTICAL, foundation_models
+from .registry import KNOWN, PACKAGED, STATISTICAL, foundation_models
 
 #: The maximum context length of the test forecast with a loaded checkpoint.
 TRIED = 512
@@ -25,12 +25,11 @@ def load_foundation_model(model: str | Path | FoundationModel | Any, *, device: 
     r"""Load a foundation model and freeze it.
 
     Arguments:
-        model: One of the following. The name of a bundled model ("bolt-nano"), or of a statistical one of statsforecast
-            ("theta", "auto-ets"); a local directory (`config.json` and safetensors weights); a repository of the
-            Hugging Face hub ("amazon/chronos-bolt-tiny"); a model of a package that a backend takes
-            (`adapts.registry.FOUNDATION_MODELS`), such as a `ChronosBoltPipeline`, a PatchTST of Transformers, or a
-            predictor of gluonts, which is copied;
-            a `FoundationModel`, which is used directly.
+        model: One of the following. The name of a bundled model ("bolt-nano"), of one within an extra's package
+            ("fracast-0"), or of a statistical one ("theta", "auto-ets"); a local directory (`config.json` and safetensors
+            weights); a repository of the Hugging Face hub ("amazon/chronos-bolt-tiny"); a model in memory of a class that
+            a backend takes, such as a `Chronos2Pipeline`, a TimesFM of Transformers or a predictor of gluonts, which is
+            copied; a `FoundationModel`, which is used directly.
         device: The device to compute on, as torch names it. "auto" selects CUDA if available, otherwise the CPU, and
             leaves a `FoundationModel` on its device. Apple's MPS is used only if named: the library is not tested on
             it.
@@ -71,6 +70,10 @@ def _load(model: object) -> FoundationModel:
     if isinstance(model, str) and model in known:
         bundled: FoundationModel = _module_of(known[model]).from_directory(known[model], name=model)
         return bundled
+    if isinstance(model, str) and model in PACKAGED:
+        backend = backend_module(PACKAGED[model])
+        packaged: FoundationModel = backend.from_directory(backend.packaged_checkpoint(), name=model)
+        return packaged
     if isinstance(model, str) and model in STATISTICAL:
         statistical: FoundationModel = backend_module("statsforecast").from_name(model)
         return statistical
@@ -95,8 +98,9 @@ def _load(model: object) -> FoundationModel:
         if live is not None:
             return live
     raise ValueError(
-        "a foundation model is a bundled name, a directory, a hub repository, a ChronosBoltPipeline, a "
-        f"ChronosBoltModelForForecasting, a PatchTST or a FoundationModel, got {type(model).__name__}"
+        f"a foundation model is a name, a directory, a hub repository, a model in memory of a backend "
+        f"({', '.join(FOUNDATION_MODELS)}) or a FoundationModel, got {type(model).__name__}: "
+        f"FoundationModel.wrap(model, ...) makes one of a function or module"
     )
 
 

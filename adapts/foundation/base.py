@@ -2,7 +2,7 @@ r"""Base class of frozen foundation models: checks, unrolling, chunking and the 
 
 from __future__ import annotations
 
-__all__ = ["FoundationModel", "Unroll"]
+__all__ = ["CALLABLE", "FoundationModel", "Unroll"]
 
 import copy
 import hashlib
@@ -10,15 +10,18 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from ..imputation.interpolation import aligned_to_end, interpolated
+from ..registry import resolve
 from .cache import current_cache
 
 Unroll = Literal["quantile", "median"]
+#: The version of a model that `FoundationModel.wrap` makes of a function: its fingerprint tells only its declarations.
+CALLABLE = "function"
 MODERATE = 20  # series whose maximum exceeds this power of two, or is below its inverse, are rescaled to be forecast
 PATHS = 12  # sample paths per series beyond one pass of the model
 STRATA = 20  # equiprobable strata, at whose midpoints the forecasts of paths are evaluated for their mixture
@@ -54,6 +57,8 @@ class FoundationModel(nn.Module, ABC):
     reads_missing: ClassVar[bool] = True
     #: Whether the model can forecast the channels of a series in one group, by `predict_jointly`.
     joint_mode: ClassVar[bool] = False
+    #: Frequency and season length of the series that a copy by `with_frequency` is for; None for a model of any series.
+    series: tuple[str | None, int] | None = None
 
     def __init__(
         self,
@@ -150,8 +155,8 @@ class FoundationModel(nn.Module, ABC):
             raise ValueError(f"{self.name}: unroll is 'quantile' or 'median', got {unroll!r}")
         if context.requires_grad and torch.is_grad_enabled() and not self.differentiable:
             raise ValueError(
-                f"{self.name} has no gradient with respect to its context: fit only a decoder, which needs none, or "
-                f"use a differentiable foundation model"
+                f"{self.name} has no gradient with respect to its context: fit a family that needs none, such as "
+                f"'context', 'residual' or 'attention', or use a differentiable foundation model"
             )
         if len(context) == 0:
             return context.new_zeros(0, len(self.quantile_levels), prediction_length, dtype=torch.float32)
@@ -306,6 +311,59 @@ class FoundationModel(nn.Module, ABC):
             digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
         return {"name": self.name, "version": self.version, "sha256": digest.hexdigest()}
+
+    def cache_key(self) -> str:
+        r"""Return what tells the forecasts of this model from those of others within this process."""
+        return self.fingerprint()["sha256"]
+
+    @staticmethod
+    def wrap(
+        function: Callable[..., Any],
+        *,
+        quantile_levels: Sequence[float],
+        context_length: int,
+        prediction_length: int,
+        name: str,
+        differentiable: bool | None = None,
+        reads_missing: bool = False,
+    ) -> FoundationModel:
+        r"""Make a foundation model of a function or module of your own.
+
+        Arguments:
+            function: A callable or `torch.nn.Module`, which is copied and frozen. It takes the series, with shape
+                :math:`(N, L)`, and returns quantiles, with shape :math:`(N, Q, H)`, or points, with shape
+                :math:`(N, H)`, for the one level 0.5. It takes and returns tensors, or numpy arrays. Constant series
+                are forecast without it.
+            quantile_levels: The levels of the forecast quantiles, increasing, including 0.5; `[0.5]` for points.
+            context_length: The maximum number of context steps :math:`L`.
+            prediction_length: The number of steps :math:`H` that one call forecasts.
+            name: The model's name.
+            differentiable: Whether its gradient with respect to the series is right. If None, finite differences
+                decide; a function of numpy arrays has no gradient.
+            reads_missing: Whether the function reads NaN as missing steps. Otherwise the last observation is carried
+                forward, and the first one backward.
+
+        Returns:
+            The model. A file cannot hold a function: `Adapter.load(path, foundation_model=...)` needs it again.
+
+        Raises:
+            ValueError: If an argument is invalid, the function fails on random series or returns another shape, or it
+                is declared differentiable and its gradient differs from finite differences.
+
+        Example:
+            >>> def last_value(context):
+            ...     return context[:, -1:].expand(-1, 4)
+            >>> model = adapts.FoundationModel.wrap(
+            ...     last_value, quantile_levels=[0.5], context_length=64, prediction_length=4, name="last value"
+            ... )
+            >>> model.differentiable, model(torch.randn(3, 64), prediction_length=6).shape
+            (True, torch.Size([3, 1, 6]))
+        """
+        wrapped: FoundationModel = resolve("adapts.foundation.wrapped:wrapped")(
+            function, quantile_levels=quantile_levels, context_length=context_length, name=name,
+            prediction_length=prediction_length, differentiable=differentiable, reads_missing=reads_missing,
+        )  # fmt: skip
+        return wrapped
 
     @property
     def device(self) -> torch.device:

@@ -28,6 +28,7 @@ from ..errors import quoted, reading, shown, unknown
 from ..fitting.decision import Decision
 from ..fitting.fitted import Fitted
 from ..foundation import KNOWN
+from ..foundation.base import CALLABLE
 from ..fractions import FRACTIONS
 from ..notices import Notice
 from .ownership import CONFIG, GROUPS, SAVED, TENSORS, as_path, replaced, standing
@@ -222,6 +223,11 @@ def _require_known(saved: Saved, path: str | Path, call: Callable[[str], str]) -
     from .saved_schema import REMEDY
 
     address, model = saved.options.get("foundation_model"), saved.foundation_model
+    if address is None and model.version == CALLABLE:
+        raise ValueError(
+            f"{path} was fitted with a function ({shown(model.name)[1:-1]}), which no file can hold: wrap the same one "
+            f"with FoundationModel.wrap and pass it, {call('model')}"
+        )
     if address is None:
         raise ValueError(
             f"{path} was fitted with a live model ({shown(model.name)[1:-1]}): pass that model, {call('model')}"

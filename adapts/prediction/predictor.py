@@ -18,6 +18,7 @@ from ..distribution.quantile_function import QuantileFunction
 from ..distribution.variance import VarianceParts
 from ..fitting.fitted import Fitted
 from ..foundation import FoundationModel
+from ..foundation.series import for_series
 from .marginals import MarginalPredictor
 from .standardise import Standardiser
 
@@ -40,6 +41,7 @@ class Predictor:
     ) -> None:
         self.fitted, self.loaded = fitted, model
         self.options = batch_size, seed, posterior_draws
+        model = for_series(model, fitted.panel.frequency, fitted.season_length)
         self.model = model.with_head(fitted.head) if fitted.head else model
         self.standardiser = Standardiser(fitted)
 
