@@ -17,7 +17,7 @@ from adapts.foundation import FoundationModel
 H, CONTEXT, ROWS = 6, 32, 420
 FAMILIES: dict[str, dict[str, Any]] = {
     "residual": {},
-    "linear": {"gate": False, "trainer_options": {"max_epochs": 2}},
+    "linear": {"trainer_options": {"max_epochs": 2}},
     "attention": {"trainer_options": {"max_epochs": 2}},
 }
 #: The package that each backend needs, and its tiny model: what `load_foundation_model` takes, or "module:function".
@@ -56,8 +56,9 @@ def series(rows: int = ROWS + H) -> pd.DataFrame:
 def test_fit_predict_save_load_and_update(name: str, family: str, tmp_path: Path) -> None:
     model = frozen(name)
     adapter = Adapter(
-        family, foundation_model=model, prediction_length=H, context_length=CONTEXT, max_windows=40, **FAMILIES[family]
-    )
+        family, foundation_model=model, prediction_length=H, context_length=CONTEXT, max_windows=40, gate=False,
+        **FAMILIES[family],
+    )  # fmt: skip
     if name in FORWARD_ONLY and family == "linear":
         with pytest.raises(ValueError, match="gradient"):
             adapter.fit(series()[:ROWS])

@@ -26,10 +26,10 @@ def load_foundation_model(model: str | Path | FoundationModel | Any, *, device: 
 
     Arguments:
         model: One of the following. The name of a bundled model ("bolt-nano"), of one within an extra's package
-            ("fracast-0"), or of a statistical one ("theta", "auto-ets"); a local directory (`config.json` and safetensors
-            weights); a repository of the Hugging Face hub ("amazon/chronos-bolt-tiny"); a model in memory of a class that
-            a backend takes, such as a `Chronos2Pipeline`, a TimesFM of Transformers or a predictor of gluonts, which is
-            copied; a `FoundationModel`, which is used directly.
+            ("fracast-0"), or of a statistical one ("theta", "auto-ets"); a local directory (`config.json` and
+            safetensors weights); a repository of the Hugging Face hub ("amazon/chronos-bolt-tiny"); a model in memory
+            of a class that a backend takes, such as a `Chronos2Pipeline`, a TimesFM of Transformers or a predictor of
+            gluonts, which is copied; a `FoundationModel`, which is used directly.
         device: The device to compute on, as torch names it. "auto" selects CUDA if available, otherwise the CPU, and
             leaves a `FoundationModel` on its device. Apple's MPS is used only if named: the library is not tested on
             it.
