@@ -87,6 +87,7 @@ ENVIRONMENTS = {
     "moirai": "uni2ts==2.0.0 jaxtyping==0.3.11 wadler-lindig==0.1.8",
     "moment": "momentfm==0.1.4",
     "tirex": "tirex-ts==1.4.2",
+    "tirex-2": "tirex-2==0.4.0 flashrnn==1.0.8 mlstm-kernels==2.0.6",  # without Triton, which a CPU does not need
 }
 
 
@@ -151,6 +152,26 @@ FOUNDATION_MODELS = {
     "patchtst": BackendEntry("adapts.foundation.patchtst", {"model_type": "patchtst"}),
     "patchtsmixer": BackendEntry("adapts.foundation.patchtsmixer", {"model_type": "patchtsmixer"}),
     "timesfm": BackendEntry("adapts.foundation.timesfm", {"model_type": ("timesfm2_5", "timesfm")}),
+    "toto-2": BackendEntry(
+        "adapts.foundation.toto2", {"num_variate_layers_per_group": None, "d_model": None}, ("toto2",), "toto"
+    ),
+    "t0": BackendEntry("adapts.foundation.t0", {"group_every_n": None, "embed_dim": None}, ("t0",), "t0"),
+    "timesfm-3": BackendEntry(
+        "adapts.foundation.timesfm3", {"transformer_config": None, "input_patch_len": None}, ("timesfm3",), "timesfm3"
+    ),
+    "yug": BackendEntry("adapts.foundation.yug", {"model_type": "yug"}, ("yug",), "yug"),
+    "nanoforecast": BackendEntry(
+        "adapts.foundation.nanoforecast",
+        {"use_gated_router": None, "patch_size": None},
+        ("nanoforecast",),
+        "nanoforecast",
+    ),
+    "tirex-2": BackendEntry(
+        "adapts.foundation.tirex2",
+        {"stack_config": None, "future_len": None},
+        ("tirex2", "mlstm_kernels"),
+        environment=_alone("tirex-2"),
+    ),
     "ttm": BackendEntry(
         "adapts.foundation.ttm", {"model_type": "tinytimemixer"}, ("tsfm_public",), environment=_alone("granite")
     ),

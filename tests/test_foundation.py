@@ -18,7 +18,7 @@ from chronos.chronos_bolt import InstanceNorm
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.testing import assert_close
-from transformers import PatchTSTConfig, PatchTSTModel, T5Config
+from transformers import PatchTSTConfig, PatchTSTModel
 
 from adapts.foundation import FoundationModel, foundation_models, load_foundation_model
 from adapts.foundation.chronos import ChronosBolt, GuardedInstanceNorm

@@ -2,20 +2,17 @@ r"""Names of known checkpoints."""
 
 from __future__ import annotations
 
-__all__ = ["KNOWN", "PACKAGED", "STATISTICAL", "foundation_models"]
+__all__ = ["KNOWN", "foundation_models"]
 
 from importlib.resources import files
 from pathlib import Path
 
+from .names import known_names
+
 #: The bundled checkpoints by name, with their package folders.
 _BUNDLED = {"bolt-nano": "bolt_nano"}
-#: The checkpoints within other packages by name, with their backends: `packaged_checkpoint()` gives the folder.
-PACKAGED = {"fracast-0": "fracast"}
-#: Statistical models by name, which have no checkpoints; the backend "statsforecast" makes them.
-STATISTICAL = ("auto-ets", "theta")
-_ON_HUB = (f"amazon/chronos-bolt-{size}" for size in ("tiny", "mini", "small", "base"))
-#: The names that a saved file may refer to: bundled, packaged and statistical models, and Chronos-Bolt on the hub.
-KNOWN = (*_BUNDLED, *PACKAGED, *STATISTICAL, *_ON_HUB)
+#: The names that a saved file may refer to: those of `adapts.foundation.names`, and their repositories on the hub.
+KNOWN = known_names()
 
 
 def foundation_models() -> dict[str, Path]:
