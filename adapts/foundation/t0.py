@@ -92,8 +92,9 @@ class T0(FoundationModel):
         patch, length = self.model.patch_size, context.shape[-1]
         window = prepare_rollout_buffer(series, self.prediction_length, length, patch)
         steps = -(-self.prediction_length // patch) * patch
-        quantiles: Tensor = self.model._predict_step(window, steps)[:, : self.prediction_length]  # (B * D, P, Q)
-        return quantiles.mT.unflatten(0, context.shape[:2])
+        quantiles = self.model._predict_step(window, steps)[:, : self.prediction_length]  # (B * D, P, Q)
+        grouped: Tensor = quantiles.mT.unflatten(0, context.shape[:2])  # (B, D, Q, P)
+        return grouped
 
 
 def _scaled(series: Any, *, config: Any) -> tuple[Any, Any]:

@@ -80,7 +80,7 @@ class Yug(FoundationModel):
             values.unflatten(1, (-1, patch)), attn_mask_target=observed.unflatten(1, (-1, patch)).to(values.dtype),
             freq_id=index, scale=multiple,
         )  # fmt: skip
-        last = quantiles[:, -1].unflatten(1, (-1, levels, patch)).transpose(1, 2).flatten(2)  # (N, Q, P)
+        last: Tensor = quantiles[:, -1].unflatten(1, (-1, levels, patch)).transpose(1, 2).flatten(2)  # (N, Q, P)
         return location.unsqueeze(2) + scale.unsqueeze(2) * last
 
 
