@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from adapts import Adapter
+from adapts import Adapter, load_foundation_model
 from adapts.foundation import FoundationModel
 from adapts.foundation.backends import backend_module, missing_packages
 from adapts.registry import FOUNDATION_MODELS
@@ -28,13 +28,35 @@ def of(backend: str, tiny: str, **options: Any) -> FoundationModel:
     return getattr(backend_module(backend), class_name)(getattr(tiny_models, tiny)(), name=backend, **options)
 
 
+def live(function: str) -> FoundationModel:
+    r"""The tiny model of a package with an environment of its own, as a user would pass it."""
+    from adapts.testing import tiny_separate
+
+    return load_foundation_model(getattr(tiny_separate, function)())
+
+
+def seasonal_naive() -> FoundationModel:
+    r"""A predictor of gluonts, whose forecast is a point."""
+    from gluonts.model.seasonal_naive import SeasonalNaivePredictor
+
+    return load_foundation_model(SeasonalNaivePredictor(prediction_length=H, season_length=12))
+
+
 #: The tiny model of each backend.
 MODELS: dict[str, Callable[[], FoundationModel]] = {
+    "flowstate": lambda: live("tiny_flowstate"),
+    "gluonts": seasonal_naive,
+    "moirai-2": lambda: live("tiny_moirai2"),
+    "moment": lambda: live("tiny_moment"),
     "nanoforecast": lambda: of("nanoforecast", "tiny_nanoforecast"),
+    "patchtst-fm": lambda: live("tiny_patchtst_fm"),
+    "statsforecast": lambda: load_foundation_model("theta"),
     "t0": lambda: of("t0", "tiny_t0", context_length=64, prediction_length=16),
     "timesfm-3": lambda: of("timesfm-3", "tiny_timesfm3", context_length=64, prediction_length=16),
+    "tirex": lambda: live("tiny_tirex"),
     "tirex-2": lambda: of("tirex-2", "tiny_tirex2"),
     "toto-2": lambda: of("toto-2", "tiny_toto2", context_length=64, prediction_length=16),
+    "ttm": lambda: live("tiny_ttm"),
     "yug": lambda: of("yug", "tiny_yug", context_length=64),
 }
 
