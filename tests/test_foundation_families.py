@@ -50,6 +50,13 @@ def seasonal_naive() -> FoundationModel:
     return load_foundation_model(SeasonalNaivePredictor(prediction_length=H, season_length=12))
 
 
+def theta() -> FoundationModel:
+    r"""Theta of statsforecast, for the length of the tests only."""
+    model = load_foundation_model("theta")
+    model.prediction_length = H
+    return model
+
+
 #: The tiny model of each backend.
 MODELS: dict[str, Callable[[], FoundationModel]] = {
     "chronos-2": lambda: core("tiny_chronos_2"),
@@ -62,7 +69,7 @@ MODELS: dict[str, Callable[[], FoundationModel]] = {
     "nanoforecast": lambda: of("nanoforecast", "tiny_nanoforecast"),
     "patchtsmixer": lambda: core("tiny_patchtsmixer"),
     "patchtst-fm": lambda: live("tiny_patchtst_fm"),
-    "statsforecast": lambda: load_foundation_model("theta"),
+    "statsforecast": theta,
     "t0": lambda: of("t0", "tiny_t0", context_length=64, prediction_length=16),
     "timesfm": lambda: core("tiny_timesfm"),
     "timesfm-2.0": lambda: core("tiny_timesfm", "2.0"),
@@ -95,8 +102,8 @@ def series(rows: int) -> pd.DataFrame:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_fit_predict_save_load_update(model: FoundationModel, tmp_path: Path, family: str) -> None:
     adapter = Adapter(
-        family, foundation_model=model, prediction_length=H, context_length=L, max_windows=20, gate=False,
-        trainer_options={"max_epochs": 1, "enable_progress_bar": False},
+        family, foundation_model=model, prediction_length=H, context_length=L, max_windows=30, gate=False,
+        trainer_options={"max_epochs": 2, "enable_progress_bar": False},
     )  # fmt: skip
     if family == "linear" and not model.differentiable:
         with pytest.raises(ValueError, match=f"'linear' trains an encoder, .* {model.name} has none: choose one of"):
