@@ -114,11 +114,12 @@ def test_a_fit_by_short_name_loads_again(cached: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.predict().samples, adapter.predict().samples)
 
 
-def test_a_folder_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_that_name_is_told_apart_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    tiny_chronos_bolt().save_pretrained(tmp_path / "theta")
-    assert load_foundation_model("theta").name == "theta"
-    assert load_foundation_model("theta").context_length == 64
+    tiny_chronos_bolt().save_pretrained(tmp_path / "bolt-nano")
+    assert load_foundation_model("bolt-nano").context_length == 504
+    for folder in ("./bolt-nano", Path("bolt-nano")):
+        assert load_foundation_model(folder).context_length == 64
 
 
 def test_revisions_are_of_the_hub(tmp_path: Path) -> None:
