@@ -79,8 +79,9 @@ class Adapter(Estimator):
     Arguments:
         family: The name of a preset or family, such as `"residual"`; a family, such as `Linear(latent_channels=4)`; or
             the Path of your own preset. `"auto"` averages several (`adapts.adapters.Portfolio`).
-        foundation_model: The name of a bundled model, a local folder, a hub id, or a live pipeline or module. Of a list
-            of these, the first is the frozen model, and `auto` weighs the forecasts of the others as further members.
+        foundation_model: A known name (`adapts list models`), a local folder, a hub id, a live pipeline or module, or a
+            `FoundationModel`, such as one that `load_foundation_model` loaded with options of its own. Of a list of
+            these, the first is the frozen model, and `auto` weighs the forecasts of the others as further members.
         prediction_length: The number of steps to forecast, :math:`H`.
         context_length: The number of context steps of a forecast, :math:`L`; if None, that of the foundation model, at
             most 512.
@@ -555,9 +556,9 @@ class Adapter(Estimator):
         Arguments:
             path: The folder that `save` wrote.
             foundation_model: The frozen model, as for `Adapter`. It is required unless the adapter was fitted around a
-                bundled model or one of Amazon's Chronos-Bolt checkpoints (`adapts.foundation.KNOWN`). A file never
-                causes another folder or repository to be read. A known repository is downloaded from the Hugging Face
-                hub if it is not in the local cache. A model with other weights than that of the fit is accepted only if
+                known one (`adapts.foundation.KNOWN`, which `adapts list models` prints). A file never causes another
+                folder or repository to be read. A known repository is downloaded from the Hugging Face hub if it is not
+                in the local cache. A model with other weights than that of the fit is accepted only if
                 given here, with a warning.
             device: The device of the foundation model.
 

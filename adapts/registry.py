@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "COPULAS",
+    "ENVIRONMENTS",
     "FAMILIES",
     "FILE_FORMATS",
     "FOUNDATION_MODELS",
@@ -79,6 +80,22 @@ class BackendEntry:
     environment: str | None = None
 
 
+#: Packages whose pins conflict with ours, by environment: installed without what they require, which adapts has.
+ENVIRONMENTS = {
+    "granite": "granite-tsfm==0.3.11 datasets==5.2.0 deprecated==1.3.1 wrapt==2.5.2 dill==0.4.1 multiprocess==0.70.19 "
+    "xxhash==4.1.0",
+    "moirai": "uni2ts==2.0.0 jaxtyping==0.3.11 wadler-lindig==0.1.8",
+    "moment": "momentfm==0.1.4",
+    "tirex": "tirex-ts==1.4.2",
+    "tirex-2": "tirex-2==0.4.0 flashrnn==1.0.8 mlstm-kernels==2.0.6",  # without Triton, which a CPU does not need
+}
+
+
+def _alone(environment: str) -> str:
+    r"""Return the commands that install the packages of an environment of its own."""
+    return f"pip install adapts\npip install --no-deps {ENVIRONMENTS[environment]}"
+
+
 # One line registers a new one; `resolve` imports its file when it is first used.
 
 #: Families of adapters: the class of each, as "module:class", by the name that `adapts.adapters.register` gives it.
@@ -125,7 +142,59 @@ FOUNDATION_MODELS = {
     "chronos-bolt": BackendEntry(
         "adapts.foundation.chronos", {"chronos_config": None, "chronos_pipeline_class": "ChronosBoltPipeline"}
     ),
+    "chronos-2": BackendEntry(
+        "adapts.foundation.chronos2", {"chronos_config": None, "chronos_pipeline_class": "Chronos2Pipeline"}
+    ),
+    "chronos-t5": BackendEntry("adapts.foundation.chronos_t5", {"chronos_config": None}),
+    "fracast": BackendEntry(
+        "adapts.foundation.fracast", {"model": None, "pyramid": None}, requires=("fracast",), extra="fracast"
+    ),
     "patchtst": BackendEntry("adapts.foundation.patchtst", {"model_type": "patchtst"}),
+    "patchtsmixer": BackendEntry("adapts.foundation.patchtsmixer", {"model_type": "patchtsmixer"}),
+    "timesfm": BackendEntry("adapts.foundation.timesfm", {"model_type": ("timesfm2_5", "timesfm")}),
+    "toto-2": BackendEntry(
+        "adapts.foundation.toto2", {"num_variate_layers_per_group": None, "d_model": None}, ("toto2",), "toto"
+    ),
+    "t0": BackendEntry("adapts.foundation.t0", {"group_every_n": None, "embed_dim": None}, ("t0",), "t0"),
+    "timesfm-3": BackendEntry(
+        "adapts.foundation.timesfm3", {"transformer_config": None, "input_patch_len": None}, ("timesfm3",), "timesfm3"
+    ),
+    "yug": BackendEntry("adapts.foundation.yug", {"model_type": "yug"}, ("yug",), "yug"),
+    "nanoforecast": BackendEntry(
+        "adapts.foundation.nanoforecast",
+        {"use_gated_router": None, "patch_size": None},
+        ("nanoforecast",),
+        "nanoforecast",
+    ),
+    "tirex-2": BackendEntry(
+        "adapts.foundation.tirex2",
+        {"stack_config": None, "future_len": None},
+        ("tirex2", "mlstm_kernels"),
+        environment=_alone("tirex-2"),
+    ),
+    "ttm": BackendEntry(
+        "adapts.foundation.ttm", {"model_type": "tinytimemixer"}, ("tsfm_public",), environment=_alone("granite")
+    ),
+    "patchtst-fm": BackendEntry(
+        "adapts.foundation.patchtst_fm", {"model_type": "patchtst_fm"}, ("tsfm_public",), environment=_alone("granite")
+    ),
+    "flowstate": BackendEntry(
+        "adapts.foundation.flowstate", {"model_type": "flowstate"}, ("tsfm_public",), environment=_alone("granite")
+    ),
+    "moirai-2": BackendEntry(
+        "adapts.foundation.moirai2",
+        {"num_predict_token": None, "max_seq_len": None},
+        ("uni2ts", "jaxtyping"),
+        environment=_alone("moirai"),
+    ),
+    "moment": BackendEntry(
+        "adapts.foundation.moment", {"model_name": "MOMENT"}, ("momentfm",), environment=_alone("moment")
+    ),
+    "tirex": BackendEntry("adapts.foundation.tirex", {"model_type": "tirex"}, ("tirex",), environment=_alone("tirex")),
+    "statsforecast": BackendEntry(
+        "adapts.foundation.statsforecast", {"model_type": "statsforecast"}, ("statsforecast",), extra="statsforecast"
+    ),
+    "gluonts": BackendEntry("adapts.foundation.gluonts_predictor", {"model_type": "gluonts"}),
 }
 #: File formats: the reader of a file into an `adapts.data.from_files.Table`, by suffix, as "module:function".
 FILE_FORMATS = {

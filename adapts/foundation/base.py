@@ -85,6 +85,8 @@ class FoundationModel(nn.Module, ABC):
         self.prediction_length = prediction_length
         self.differentiable = differentiable
         self.step_bytes = step_bytes
+        self.half_precision = self.compiled = False
+        self._compiled_passes: dict[tuple[int, bool], Callable[[Tensor], Tensor]] = {}
 
     @abstractmethod
     def _forecast(self, context: Tensor) -> Tensor:
@@ -123,6 +125,40 @@ class FoundationModel(nn.Module, ABC):
             The model.
         """
         return self
+
+    def to_half_precision(self) -> Self:
+        r"""Convert the weights of linear layers, convolutions and embeddings to bfloat16.
+
+        Contexts and forecasts stay float32, and so does an untrained head, which `Adapter.fit` trains. The forecast is
+        then a staircase, and the model declares no gradient.
+
+        Returns:
+            The model.
+        """
+        head = self.untrained_head()
+        trained = set() if head is None else set(head.modules())
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding | nn.Conv1d) and module not in trained:
+                module.to(torch.bfloat16)
+        self.half_precision, self.differentiable = True, False
+        return self
+
+    def compile_pass(self) -> None:
+        r"""Let `torch.compile` compile the pass of the model, when it is first called."""
+        self.compiled = True
+
+    def _run_pass(self, context: Tensor, *, jointly: bool = False) -> Tensor:
+        r"""Call `_forecast` or `_forecast_jointly`, compiled and in half precision if so."""
+        function: Callable[[Tensor], Tensor] = self._forecast_jointly if jointly else self._forecast
+        if self.compiled:
+            key = (id(self), jointly)  # a copy has functions of its own
+            if key not in self._compiled_passes:
+                self._compiled_passes[key] = torch.compile(function)
+            function = self._compiled_passes[key]
+        if not self.half_precision:
+            return function(context)
+        with torch.autocast(context.device.type, torch.bfloat16):
+            return function(context).float()
 
     def forward(self, context: Tensor, prediction_length: int, *, unroll: Unroll = "quantile") -> Tensor:
         r"""Forecast each series separately, :math:`(N, L) \to (N, Q, H)`; gradients reach the context.
@@ -285,11 +321,11 @@ class FoundationModel(nn.Module, ABC):
         return self._predict_moderate(context.flatten(0, 1), forecast).reshape(*shape, levels, prediction_length)
 
     def _unroll_jointly(self, context: Tensor, prediction_length: int) -> Tensor:
-        blocks = [self._forecast_jointly(context).sort(dim=2).values]  # (B, D, Q, P)
+        blocks = [self._run_pass(context, jointly=True).sort(dim=2).values]  # (B, D, Q, P)
         while sum(block.shape[-1] for block in blocks) < prediction_length:
             median = blocks[-1][:, :, self.median_index]  # (B, D, P)
             context = torch.cat([context, median], dim=-1)[..., -self.context_length :]
-            blocks.append(self._forecast_jointly(context).sort(dim=2).values)
+            blocks.append(self._run_pass(context, jointly=True).sort(dim=2).values)
         return torch.cat(blocks, dim=-1)[..., :prediction_length].float()
 
     def chunk_rows(self, length: int, prediction_length: int) -> int:
@@ -436,17 +472,17 @@ class FoundationModel(nn.Module, ABC):
         return f"{self.name!r}, context_length={self.context_length}, prediction_length={self.prediction_length}"
 
     def _unroll_median(self, context: Tensor, prediction_length: int) -> Tensor:
-        blocks = [self._forecast(context)]  # (N, Q, P)
+        blocks = [self._run_pass(context)]  # (N, Q, P)
         while sum(block.shape[-1] for block in blocks) < prediction_length:
             median = blocks[-1].sort(dim=1).values[:, self.median_index]  # (N, P)
             context = torch.cat([context, median], dim=-1)[:, -self.context_length :]
-            blocks.append(self._forecast(context))
+            blocks.append(self._run_pass(context))
         return torch.cat(blocks, dim=-1)
 
     def _unroll_quantiles(self, context: Tensor, prediction_length: int) -> Tensor:
         if len(self.quantile_levels) == 1:  # no uncertainty to propagate
             return self._unroll_median(context, prediction_length)
-        block = self._forecast(context)  # (N, Q, P)
+        block = self._run_pass(context)  # (N, Q, P)
         blocks, steps = [block], block.shape[-1]
         knots = torch.special.ndtri(torch.tensor(self.quantile_levels, dtype=torch.float64)).to(context)
         midpoints = torch.special.ndtri((torch.arange(STRATA, dtype=torch.float64) + 0.5) / STRATA).to(context)
@@ -459,7 +495,7 @@ class FoundationModel(nn.Module, ABC):
             )
             drawn = _interpolate_quantiles(path_quantiles, knots, scores.unsqueeze(-1)).squeeze(-1)
             paths = torch.cat([paths, drawn], dim=-1)[..., -self.context_length :]
-            block = self._forecast(paths.flatten(0, 1)).unflatten(0, (-1, PATHS))  # (N, S, Q, P)
+            block = self._run_pass(paths.flatten(0, 1)).unflatten(0, (-1, PATHS))  # (N, S, Q, P)
             path_quantiles = block.sort(dim=2).values.mT
             # (N, S, P, M)
             points = _interpolate_quantiles(path_quantiles, knots, midpoints.expand(*path_quantiles.shape[:-1], -1))

@@ -228,7 +228,7 @@ def _options(adapter_class: type[Adapter], saved: Saved, device: str) -> dict[st
 
 
 def _require_known(saved: Saved, path: str | Path, call: Callable[[str], str]) -> None:
-    r"""Check that a config's frozen model is bundled or known, as files must not cause any other to load."""
+    r"""Check that a config's frozen model is a known one, as files must not cause any other to load."""
     from .saved_schema import REMEDY
 
     address, model = saved.options.get("foundation_model"), saved.foundation_model
@@ -244,8 +244,8 @@ def _require_known(saved: Saved, path: str | Path, call: Callable[[str], str]) -
     names = address if isinstance(address, list) else [address]
     if any(name not in KNOWN for name in names):
         raise ValueError(
-            f"{path} was fitted with the foundation model {shown(address)}, which is neither bundled nor one of "
-            f"{', '.join(KNOWN)}, and is not loaded because a file names it: if you trust it, name it with "
+            f"{path} was fitted with the foundation model {shown(address)}, which is none of those that `adapts list "
+            f"models` prints, and is not loaded because a file names it: if you trust it, name it with "
             f"{call(quoted(str(address)))}"
         )
     if joined(names) != model.name:
