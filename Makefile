@@ -38,16 +38,17 @@ test: $(INSTALLED)
 
 # Frozen models whose packages conflict with ours: each environment is a folder before .venv, filled without what its
 # packages require, which .venv has. NAME_TESTS selects the tests that it enables.
-MODELS := granite moirai moment tirex
+MODELS := granite moirai moment tirex tirex-2
 granite_TESTS := ttm or patchtst_fm or patchtst-fm or flowstate
 moirai_TESTS := moirai
 moment_TESTS := moment
 tirex_TESTS := tirex and not tirex2 and not tirex-2
+tirex-2_TESTS := tirex2 or tirex-2
 
 test-models: $(MODELS:%=test-models-%)
 
 test-models-%: .environments/%/.installed
-	OMP_NUM_THREADS=1 PYTHONPATH=.environments/$* $(BIN)/python -m pytest -n 2 tests/test_foundation_*.py -k "$($*_TESTS)"
+	OMP_NUM_THREADS=1 PYTHONPATH=.environments/$* $(BIN)/python -m pytest tests/test_foundation_*.py -k "$($*_TESTS)"
 
 .environments/%/.installed: adapts/registry.py | $(INSTALLED)
 	rm -rf .environments/$*
