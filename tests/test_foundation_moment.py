@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from saved_models import assert_config_is_checked, assert_damage_is_refused, assert_round_trip, standardised
 from torch.testing import assert_close
 
-from adapts import load_foundation_model
+from adapts import Adapter, load_foundation_model
 from adapts.foundation import FoundationModel
 from adapts.foundation.heads import LEVELS, QuantileHead
 from adapts.testing import FoundationModelConformance
@@ -46,6 +47,22 @@ def test_with_the_head_of_the_package_it_has_its_forecasts() -> None:
         expected = package.forecast(x_enc=context.unsqueeze(1), input_mask=torch.ones(3, 64)).forecast
     # the package adds 1e-5 to the standard deviation
     assert_close(model(context, 16), expected.expand(-1, levels, -1), rtol=0, atol=1e-4)
+
+
+def test_the_head_is_trained_first_and_saved_with_the_adapter(tmp_path: Path) -> None:
+    time = np.arange(800.0)[:, None]
+    noise = np.random.default_rng(0).standard_normal((800, 2))
+    series = np.sin(2 * np.pi * time / 12 + np.arange(2.0)) + 0.1 * noise
+    model = load_foundation_model(tiny_moment(prediction_length=8))
+    adapter = Adapter("identity", foundation_model=model, prediction_length=8, context_length=64, max_windows=300)
+    adapter.fit(series)
+    forecast = adapter.predict()
+    future = np.sin(2 * np.pi * np.arange(800.0, 808.0)[:, None] / 12 + np.arange(2.0))
+    # the untrained head forecasts the mean of the window, whose error is the deviation of a sine, .7
+    assert np.abs(forecast.quantile(0.5) - future).mean() < 0.3
+    adapter.save(tmp_path / "saved")
+    loaded = Adapter.load(tmp_path / "saved", foundation_model=load_foundation_model(tiny_moment(prediction_length=8)))
+    np.testing.assert_array_equal(loaded.predict().samples, forecast.samples)
 
 
 def test_checkpoints(tmp_path: Path) -> None:
