@@ -11,6 +11,7 @@ import torch
 from checkpoints import (
     assert_damage_is_refused,
     assert_the_checkpoint_is_the_model,
+    assert_the_schema_is_complete,
     assert_untouched,
     rewrite,
     saved,
@@ -18,9 +19,10 @@ from checkpoints import (
 from chronos import BaseChronosPipeline, ChronosConfig, ChronosModel, ChronosPipeline
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
+from transformers import T5Config
 
 from adapts.foundation import FoundationModel, load_foundation_model
-from adapts.foundation.chronos_t5 import LEVELS, ChronosT5
+from adapts.foundation.chronos_t5 import LEVELS, ChronosT5, Config
 from adapts.testing.foundation import FoundationModelConformance
 from adapts.testing.tiny import tiny_chronos_t5
 
@@ -147,6 +149,11 @@ def test_checkpoints_with_a_separate_output_layer(tmp_path: Path) -> None:
     expected = load_foundation_model(pipeline)(context, 8)
     for folder in (first, again):
         assert torch.equal(load_foundation_model(folder)(context, 8), expected)
+
+
+def test_no_key_of_a_config_is_dropped() -> None:
+    derived = {"dense_act_fn", "is_gated_act"}
+    assert_the_schema_is_complete(T5Config, Config, {"classifier_dropout", "is_decoder", "use_cache"} | derived)
 
 
 def test_live_models() -> None:
