@@ -114,11 +114,12 @@ def test_a_fit_by_short_name_loads_again(cached: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.predict().samples, adapter.predict().samples)
 
 
-def test_a_folder_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_that_name_is_told_apart_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    tiny_chronos_bolt().save_pretrained(tmp_path / "theta")
-    assert load_foundation_model("theta").name == "theta"
-    assert load_foundation_model("theta").context_length == 64
+    tiny_chronos_bolt().save_pretrained(tmp_path / "bolt-nano")
+    assert load_foundation_model("bolt-nano").context_length == 504
+    for folder in ("./bolt-nano", Path("bolt-nano")):
+        assert load_foundation_model(folder).context_length == 64
 
 
 def test_revisions_are_of_the_hub(tmp_path: Path) -> None:
@@ -201,6 +202,23 @@ def test_half_precision_is_close_and_has_no_gradient() -> None:
     assert gradient_error(half, context, 8) > gradient_error(full, context, 8)
     with pytest.raises(ValueError, match="no gradient with respect to its context"):
         half(context.requires_grad_(), 8)
+
+
+def test_an_untrained_head_stays_in_single_precision(tmp_path: Path) -> None:
+    from transformers import PatchTSTConfig, PatchTSTModel
+
+    config = PatchTSTConfig(context_length=32, patch_length=8, patch_stride=8, d_model=8, num_hidden_layers=1,
+                            num_attention_heads=2, ffn_dim=8, prediction_length=4)  # fmt: skip
+    model = load_foundation_model(PatchTSTModel(config), dtype="bfloat16")
+    head = model.untrained_head()
+    assert head is not None
+    assert {parameter.dtype for parameter in head.parameters()} == {torch.float32}
+    series = np.random.default_rng(0).standard_normal((500, 2)).cumsum(0)
+    adapter = Adapter("residual", foundation_model=model, prediction_length=4, context_length=32).fit(series)
+    assert "epochs; validation loss" in adapter.summary().stages["probe"]
+    adapter.save(tmp_path / "saved")
+    again = Adapter.load(tmp_path / "saved", foundation_model=model)
+    np.testing.assert_array_equal(again.predict().samples, adapter.predict().samples)
 
 
 def test_a_compiled_model_forecasts_alike() -> None:

@@ -113,7 +113,7 @@ def device_named(device: str) -> torch.device:
 
 
 def _load(model: object, revision: str | None) -> FoundationModel:
-    if isinstance(model, str) and model in WEIGHTS and not Path(model).is_dir():
+    if isinstance(model, str) and model in WEIGHTS:
         return _by_name(model, revision)
     if isinstance(model, str | Path):
         as_path("foundation_model", model)
