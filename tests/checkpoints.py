@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedConfig
 
 from adapts.foundation import FoundationModel, load_foundation_model
 
@@ -53,6 +55,12 @@ def assert_damage_is_refused(folder: Path, first: str) -> None:
     (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="cannot be read"):
         load_foundation_model(folder)
+
+
+def assert_the_schema_is_complete(config: Any, schema: type[BaseModel], without: set[str]) -> None:
+    r"""A schema declares each key of a config of Transformers, apart from some that forecasts do not depend on."""
+    own = vars(config()).keys() - vars(PreTrainedConfig()).keys()
+    assert own - schema.model_fields.keys() == without
 
 
 def rewrite(folder: Path, changes: dict[str, Any]) -> None:

@@ -10,17 +10,19 @@ import torch
 from checkpoints import (
     assert_damage_is_refused,
     assert_the_checkpoint_is_the_model,
+    assert_the_schema_is_complete,
     assert_untouched,
     rewrite,
     saved,
 )
 from chronos import BaseChronosPipeline, Chronos2Pipeline
+from chronos.chronos2.config import Chronos2CoreConfig
 from chronos.chronos_bolt import InstanceNorm
 from torch.testing import assert_close
 
 from adapts.foundation import FoundationModel, load_foundation_model
 from adapts.foundation.chronos import GuardedInstanceNorm
-from adapts.foundation.chronos2 import MOST_ROWS, Chronos2
+from adapts.foundation.chronos2 import MOST_ROWS, Chronos2, Config
 from adapts.testing.foundation import FoundationModelConformance
 from adapts.testing.rows import degenerate_rows
 from adapts.testing.tiny import tiny_chronos_2
@@ -117,6 +119,11 @@ def test_checkpoints(tmp_path: Path) -> None:
     assert_the_checkpoint_is_the_model(tiny_chronos_2(), folder)
     assert isinstance(BaseChronosPipeline.from_pretrained(folder), Chronos2Pipeline)
     assert_damage_is_refused(folder, "output_patch_embedding")
+
+
+def test_no_key_of_a_config_is_dropped() -> None:
+    # The two are derived from others; a token for padding is never read.
+    assert_the_schema_is_complete(Chronos2CoreConfig, Config, {"dense_act_fn", "is_gated_act", "pad_token_id"})
 
 
 def test_live_models() -> None:

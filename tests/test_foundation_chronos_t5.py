@@ -2,6 +2,7 @@ r"""The original Chronos (T5): quantiles of its sample paths, repeatable and for
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,15 +11,18 @@ import torch
 from checkpoints import (
     assert_damage_is_refused,
     assert_the_checkpoint_is_the_model,
+    assert_the_schema_is_complete,
     assert_untouched,
     rewrite,
     saved,
 )
 from chronos import BaseChronosPipeline, ChronosConfig, ChronosModel, ChronosPipeline
+from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
+from transformers import T5Config
 
 from adapts.foundation import FoundationModel, load_foundation_model
-from adapts.foundation.chronos_t5 import LEVELS, ChronosT5
+from adapts.foundation.chronos_t5 import LEVELS, ChronosT5, Config
 from adapts.testing.foundation import FoundationModelConformance
 from adapts.testing.tiny import tiny_chronos_t5
 
@@ -127,6 +131,29 @@ def test_checkpoints(tmp_path: Path) -> None:
     assert_the_checkpoint_is_the_model(tiny_chronos_t5(), folder)
     assert isinstance(BaseChronosPipeline.from_pretrained(folder), ChronosPipeline)
     assert_damage_is_refused(folder, "decoder.block")
+
+
+def test_checkpoints_with_a_separate_output_layer(tmp_path: Path) -> None:
+    # As the public ones have it, in the words of Transformers 4 and, saved again, of Transformers 5.
+    first, again = saved(tiny_chronos_t5().inner_model, tmp_path / "first"), tmp_path / "again"
+    weights = load_file(first / "model.safetensors")
+    weights["lm_head.weight"] = torch.randn_like(weights["shared.weight"])
+    save_file(weights, first / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((first / "config.json").read_text())
+    del config["scale_decoder_outputs"]
+    (first / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    pipeline = BaseChronosPipeline.from_pretrained(first)
+    assert not pipeline.inner_model.config.scale_decoder_outputs
+    saved(pipeline.inner_model, again)
+    context = torch.randn(3, 40)
+    expected = load_foundation_model(pipeline)(context, 8)
+    for folder in (first, again):
+        assert torch.equal(load_foundation_model(folder)(context, 8), expected)
+
+
+def test_no_key_of_a_config_is_dropped() -> None:
+    derived = {"dense_act_fn", "is_gated_act"}
+    assert_the_schema_is_complete(T5Config, Config, {"classifier_dropout", "is_decoder", "use_cache"} | derived)
 
 
 def test_live_models() -> None:

@@ -10,6 +10,7 @@ import torch
 from checkpoints import (
     assert_damage_is_refused,
     assert_the_checkpoint_is_the_model,
+    assert_the_schema_is_complete,
     assert_untouched,
     rewrite,
     saved,
@@ -18,7 +19,7 @@ from torch.testing import assert_close
 from transformers import PatchTSMixerConfig, PatchTSMixerForPrediction
 
 from adapts.foundation import FoundationModel, load_foundation_model
-from adapts.foundation.patchtsmixer import PatchTSMixer
+from adapts.foundation.patchtsmixer import Config, PatchTSMixer
 from adapts.testing.foundation import FoundationModelConformance
 from adapts.testing.tiny import tiny_patchtsmixer
 
@@ -73,6 +74,16 @@ def test_checkpoints(tmp_path: Path) -> None:
     folder = saved(tiny_patchtsmixer(), tmp_path / "tiny")
     assert_the_checkpoint_is_the_model(tiny_patchtsmixer(), folder)
     assert_damage_is_refused(folder, "head.base_forecast_block")
+
+
+def test_no_key_of_a_config_is_dropped() -> None:
+    pretraining = {
+        "channel_consistent_masking", "mask_type", "mask_value", "masked_loss", "num_forecast_mask_patches",
+        "random_mask_ratio", "unmasked_channel_indices",
+    }  # fmt: skip
+    other_heads = {"distribution_output", "head_aggregation", "num_parallel_samples", "num_targets", "output_range"}
+    derived = {"init_std", "num_patches", "patch_last", "prediction_channel_indices"}
+    assert_the_schema_is_complete(PatchTSMixerConfig, Config, pretraining | other_heads | derived)
 
 
 def test_live_models() -> None:

@@ -10,15 +10,23 @@ import torch
 from checkpoints import (
     assert_damage_is_refused,
     assert_the_checkpoint_is_the_model,
+    assert_the_schema_is_complete,
     assert_untouched,
     rewrite,
     saved,
 )
 from torch.testing import assert_close
-from transformers import TimesFmConfig, TimesFmModel
+from transformers import TimesFm2_5Config, TimesFmConfig, TimesFmModel
 
 from adapts.foundation import FoundationModel, load_foundation_model
-from adapts.foundation.timesfm import TimesFM, _frequency_class, _running_statistics, _statistics_of_first_patch
+from adapts.foundation.timesfm import (
+    Config20,
+    Config25,
+    TimesFM,
+    _frequency_class,
+    _running_statistics,
+    _statistics_of_first_patch,
+)
 from adapts.testing.foundation import FoundationModelConformance
 from adapts.testing.rows import degenerate_rows
 from adapts.testing.tiny import tiny_timesfm
@@ -154,6 +162,11 @@ def test_checkpoints(version: str, tmp_path: Path) -> None:
     folder = saved(tiny_timesfm(version), tmp_path / "tiny")
     assert_the_checkpoint_is_the_model(tiny_timesfm(version), folder)
     assert_damage_is_refused(folder, "horizon_ff_layer" if version == "2.0" else "output_projection_point")
+
+
+def test_no_key_of_a_config_is_dropped() -> None:
+    assert_the_schema_is_complete(TimesFmConfig, Config20, {"initializer_range"})
+    assert_the_schema_is_complete(TimesFm2_5Config, Config25, {"initializer_range"})
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -170,7 +170,8 @@ class Config(Checkpoint):
     initializer_factor: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     feed_forward_proj: Literal["relu", "gelu", "gelu_new", "silu", "gated-gelu", "gated-relu", "gated-silu"] = "relu"
     vocab_size: Annotated[int, Field(ge=8, le=2**20)] = 32128
-    tie_word_embeddings: bool = True
+    tie_word_embeddings: bool = True  # if False, Transformers does not scale the decoder's output, and that is all
+    scale_decoder_outputs: bool = True  # how Transformers 5 saves the same
     decoder_start_token_id: Literal[0] = 0
     pad_token_id: Literal[0] = 0
     eos_token_id: Literal[1] = 1
