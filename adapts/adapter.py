@@ -18,6 +18,7 @@ from . import checks
 from ._random import seeded
 from .adapters import AdapterModule
 from .arguments import check_borders, require_samples, support_of
+from .data.calendar import count_waves, unseen_cycles
 from .data.cards import Dataset
 from .data.options import column_names
 from .data.panel import Panel, require_length
@@ -79,7 +80,8 @@ class Adapter(Estimator):
     Arguments:
         family: The name of a preset or family, such as `"residual"`; a family, such as `Linear(latent_channels=4)`; or
             the Path of your own preset. `"auto"` averages several (`adapts.adapters.Portfolio`).
-        foundation_model: The name of a bundled model, a local folder, a hub id, or a live pipeline or module.
+        foundation_model: A known name (`adapts list models`), a local folder, a hub id, a live pipeline or module, or a
+            `FoundationModel`, such as one that `load_foundation_model` loaded with options of its own.
         prediction_length: The number of steps to forecast, :math:`H`.
         context_length: The number of context steps of a forecast, :math:`L`; if None, that of the foundation model, at
             most 512.
@@ -554,9 +556,9 @@ class Adapter(Estimator):
         Arguments:
             path: The folder that `save` wrote.
             foundation_model: The frozen model, as for `Adapter`. It is required unless the adapter was fitted around a
-                bundled model or one of Amazon's Chronos-Bolt checkpoints (`adapts.foundation.KNOWN`). A file never
-                causes another folder or repository to be read. A known repository is downloaded from the Hugging Face
-                hub if it is not in the local cache. A model with other weights than that of the fit is accepted only if
+                known one (`adapts.foundation.KNOWN`, which `adapts list models` prints). A file never causes another
+                folder or repository to be read. A known repository is downloaded from the Hugging Face hub if it is not
+                in the local cache. A model with other weights than that of the fit is accepted only if
                 given here, with a warning.
             device: The device of the foundation model.
 
@@ -667,7 +669,9 @@ class Adapter(Estimator):
         options = self._fit_options(dataset, borders, splits)
         model = for_series(self.model, panel.frequency, options.season_length)
         with seeded(self.seed):
-            module = self.family.build(len(panel.targets) + len(panel.past_covariates), len(panel.known_covariates))
+            waves = count_waves(unseen_cycles(panel, options.context_length))
+            columns = len(panel.targets) + len(panel.past_covariates)
+            module = self.family.build(columns, len(panel.known_covariates), waves)
         remedy = "fit fewer channels, or reduce batch_size, max_windows, context_length or the family's options"
         with cached_forecasts(), in_memory(f"fitting {len(panel.targets)} channels by {shown(self.family)}", remedy):
             return stages(panel, module, model, options, **more)

@@ -3,6 +3,7 @@ r"""Benchmarks of coupled channels: processes whose law is known, and tables mad
 from __future__ import annotations
 
 import math
+import os
 import re
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from adapts.data.panel import Panel
 from adapts.data.windows import Windows
 from adapts.evaluation.scores import crps_fair
 from benchmarks import pages
-from benchmarks.coupled import run, simulated, table
+from benchmarks.coupled import run, seconds, simulated, table
 from benchmarks.coupled.processes import PROCESSES, Autoregression, Law, lead_lag, river, sinusoids, tensor
 
 H = 24
@@ -257,7 +258,32 @@ def test_tables_hold_every_model_and_skip_none(scores: pd.DataFrame) -> None:
     assert f"| los_loop | {last} | 0.790 [0.750, 0.830] | 0.020 (0.010) | 0.800 ± 0.020 |" in table.calibration(scores)
     assert "| los_loop | seasonal naive | -200.0 | -200.0 | -200.0 |" in table.joint(scores)
     assert f"| los_loop | {last} | 20.0 ± 2.0 |" in table.joint(scores)
-    assert "| los_loop | 12 / 0.25 |" in table.seconds(scores)
+
+
+TAKEN = {
+    "data": "etth1", "model": "identity", "rows": 11520, "channels": 7, "prediction_length": 96, "threads": 1,
+    "fit_seconds": 12.4, "predict_seconds": 0.251, "peak_gigabytes": 1.04, "commit": "abc1234",
+}  # fmt: skip
+
+
+def test_seconds_and_gigabytes_of_each_fit() -> None:
+    assert "| etth1 | 11520 | 7 | 96 | 12 / 0.25 / 1.0 |  |  |  |" in table.seconds(pd.DataFrame([TAKEN]))
+
+
+@pytest.mark.skipif("ADAPTS_DATA" not in os.environ, reason="ADAPTS_DATA names no folder of data sets")
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells the peak of memory anew")
+def test_a_fit_is_timed_on_the_rows_before_the_test_rows() -> None:
+    row = seconds.timed("illness", "identity").iloc[0]
+    panel, _, origins = run.series("illness")
+    assert row["rows"] == panel.lengths[0] - (origins - 1) - 24
+    assert row["fit_seconds"] > 0 and row["peak_gigabytes"] > 0
+
+
+def test_wide_channels_follow_common_factors() -> None:
+    panel = seconds.wide(channels=20, rows=400)
+    values = panel.items[0].values
+    assert values.shape == (400, 20)
+    assert np.abs(np.corrcoef(values.T)).mean() > 0.2  # independent channels: near 0.05 + 1 / 20
 
 
 def test_shares_of_the_attainable_gain() -> None:
@@ -292,6 +318,7 @@ def frames(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
     options = rows_of("los_loop", 0, run.MODELS[-1], 0.5, options="default", chosen="{}")
     return {
         "scores": scores,
+        "seconds": pd.DataFrame([TAKEN]),
         "simulated": pd.DataFrame(lines).query("metric == 'crps'"),
         "ablations": scores[scores["model"].isin(["identity", run.MODELS[-1]])]
         .query("seed == 0")

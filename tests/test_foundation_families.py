@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from adapts import Adapter, load_foundation_model
 from adapts.foundation import FoundationModel
@@ -26,6 +27,13 @@ def of(backend: str, tiny: str, **options: Any) -> FoundationModel:
 
     class_name = next(name for name in backend_module(backend).__all__ if name[0].isupper())
     return getattr(backend_module(backend), class_name)(getattr(tiny_models, tiny)(), name=backend, **options)
+
+
+def core(function: str, *arguments: Any) -> FoundationModel:
+    r"""The tiny model of a package that adapts installs, or that comes with its own weights."""
+    from adapts.testing import tiny
+
+    return load_foundation_model(getattr(tiny, function)(*arguments))
 
 
 def live(function: str) -> FoundationModel:
@@ -51,14 +59,20 @@ def theta() -> FoundationModel:
 
 #: The tiny model of each backend.
 MODELS: dict[str, Callable[[], FoundationModel]] = {
+    "chronos-2": lambda: core("tiny_chronos_2"),
+    "chronos-t5": lambda: core("tiny_chronos_t5"),
     "flowstate": lambda: live("tiny_flowstate"),
+    "fracast": lambda: core("tiny_fracast"),
     "gluonts": seasonal_naive,
     "moirai-2": lambda: live("tiny_moirai2"),
     "moment": lambda: live("tiny_moment"),
     "nanoforecast": lambda: of("nanoforecast", "tiny_nanoforecast"),
+    "patchtsmixer": lambda: core("tiny_patchtsmixer"),
     "patchtst-fm": lambda: live("tiny_patchtst_fm"),
     "statsforecast": theta,
     "t0": lambda: of("t0", "tiny_t0", context_length=64, prediction_length=16),
+    "timesfm": lambda: core("tiny_timesfm"),
+    "timesfm-2.0": lambda: core("tiny_timesfm", "2.0"),
     "timesfm-3": lambda: of("timesfm-3", "tiny_timesfm3", context_length=64, prediction_length=16),
     "tirex": lambda: live("tiny_tirex"),
     "tirex-2": lambda: of("tirex-2", "tiny_tirex2"),
@@ -70,7 +84,8 @@ MODELS: dict[str, Callable[[], FoundationModel]] = {
 
 @pytest.fixture(scope="module", params=MODELS)
 def model(request: pytest.FixtureRequest) -> FoundationModel:
-    if missing := missing_packages(FOUNDATION_MODELS[request.param]):
+    backend = FOUNDATION_MODELS[request.param.removesuffix("-2.0")]  # of which timesfm has two architectures
+    if missing := missing_packages(backend):
         pytest.skip(f"{request.param} needs {', '.join(missing)}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCHDYNAMO_DISABLE", "1")  # TiRex-2 compiles two blocks where it is imported
@@ -86,16 +101,18 @@ def series(rows: int) -> pd.DataFrame:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_fit_predict_save_load_update(model: FoundationModel, tmp_path: Path, family: str) -> None:
-    weights = model.fingerprint()
     adapter = Adapter(
         family, foundation_model=model, prediction_length=H, context_length=L, max_windows=30, gate=False,
         trainer_options={"max_epochs": 2, "enable_progress_bar": False},
     )  # fmt: skip
     if family == "linear" and not model.differentiable:
-        with pytest.raises(ValueError, match="gradient"):
+        with pytest.raises(ValueError, match=f"'linear' trains an encoder, .* {model.name} has none: choose one of"):
             adapter.fit(series(980))
         return
+    weights = model.fingerprint()
     adapter.fit(series(980))
+    if family == "linear":  # the gradient reached the encoder
+        assert not torch.allclose(adapter.fitted_.module.encoder, torch.eye(2), atol=1e-4)
     forecast = adapter.predict()
     assert np.isfinite(forecast.samples).all()
     assert forecast.index[0] == series(1000).index[980]

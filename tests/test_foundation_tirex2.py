@@ -2,7 +2,6 @@ r"""TiRex-2 on tiny random models: its cures, the package's own numbers, joint f
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -17,7 +16,7 @@ with pytest.MonkeyPatch.context() as patch:  # the package compiles two blocks a
     pytest.importorskip("tirex2", reason="TiRex-2 needs its own commands to install", exc_type=ImportError)
 
 from adapts.foundation import FoundationModel, load_foundation_model  # noqa: E402
-from adapts.foundation.tirex2 import TiRex2, TiRex2Config  # noqa: E402
+from adapts.foundation.tirex2 import TiRex2  # noqa: E402
 from adapts.testing.foundation import FoundationModelConformance  # noqa: E402
 from adapts.testing.rows import degenerate_rows  # noqa: E402
 from adapts.testing.tiny_models import tiny_tirex2, tiny_tirex2_config  # noqa: E402
@@ -136,7 +135,3 @@ def test_a_config_changes_no_precision_of_the_process(tmp_path: Path) -> None:
     folder = saved(tiny_tirex2(), tmp_path / "checkpoint", tiny_tirex2_config() | {"matmul_precision": "medium"})
     load_foundation_model(folder, device="cpu")
     assert torch.get_float32_matmul_precision() == before
-
-
-def test_the_tiny_config_is_a_config() -> None:
-    assert TiRex2Config.model_validate(json.loads(json.dumps(tiny_tirex2_config()))).numbers() > 0

@@ -36,9 +36,10 @@ class CrossChannelAttention(AdapterModule):
     interval over the horizon. A transformer with one token per channel computes shifts :math:`a` and log-stretches
     :math:`s`. A token holds the last steps of the channel and its lowest, middle and highest zero-shot quantile, as
     differences from the last value in units of the width; the last value, the mean of the context and the logarithm of
-    the width; and a learned embedding of the channel. Functions of more than 24 horizon steps enter and leave the
-    network at 24 knots, with linear interpolation between them. The output layer, shared and one per channel, starts at
-    zero: the untrained family is the frozen model.
+    the width; and a learned embedding of the channel. It also holds the time of day and of the week, where this cycle
+    is longer than the context, so that the frozen model cannot see it, and the series repeats it four times. Functions
+    of more than 24 horizon steps enter and leave the network at 24 knots, with linear interpolation between them. The
+    output layer, shared and one per channel, starts at zero: the untrained family is the frozen model.
 
     Deterministic; marginals stay monotone in the level, and are equivariant to the scale and location of a channel as
     the train rows standardise it. The latent channels are the observed ones, so that one pass of the frozen model
@@ -110,6 +111,7 @@ class CrossChannelAttention(AdapterModule):
             mixes_channels=False,
             needs_quantiles=True,
             needs_known=True,
+            needs_calendar=True,
         )
 
     @property
@@ -146,7 +148,7 @@ class CrossChannelAttention(AdapterModule):
         return (
             known
             + self.depth * layer
-            + (self.width + 1) * (self._inputs + self._outputs)
+            + (self.width + 1) * (self._inputs + self.calendar + self._outputs)
             + (channels * (self.embedding + (self.width + 1) * self._outputs))
         )
 
@@ -154,7 +156,7 @@ class CrossChannelAttention(AdapterModule):
         self.register_buffer("centre", torch.zeros(self._inputs, dtype=torch.float32))
         self.register_buffer("spread", torch.ones(self._inputs, dtype=torch.float32))
         self.identity = nn.Parameter(0.1 * torch.randn(channels, self.embedding, dtype=torch.float32))
-        self.input = nn.Linear(self._inputs + self.embedding, self.width)
+        self.input = nn.Linear(self._inputs + self.embedding + self.calendar, self.width)
         points = self.inducing if channels > MOST_PAIRED else 0
         self.layers = nn.ModuleList(
             [
@@ -186,13 +188,13 @@ class CrossChannelAttention(AdapterModule):
 
     def _decode(self, z: Tensor, state: State) -> Tensor:
         assert state.quantiles is not None
-        shift, stretch = self._corrections(state.past, state.quantiles, state.known)  # (B, H, D)
+        shift, stretch = self._corrections(state, state.quantiles)  # (B, H, D)
         median = state.quantiles[..., state.quantiles.shape[-1] // 2]
         return median + (z - median) * stretch + shift
 
-    def _corrections(self, past: Tensor, quantiles: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _corrections(self, state: State, quantiles: Tensor) -> tuple[Tensor, Tensor]:
         r"""Return the shifts, in units of the targets, and the factors of the width, (B, H, D) each."""
-        x, observed, width = self._embedded(past, quantiles)
+        x, observed, width = self._embedded(state, quantiles)
         for layer in self.layers:
             x = layer(x, observed)
         x = self.norm(x)
@@ -201,8 +203,8 @@ class CrossChannelAttention(AdapterModule):
         basis = _knots(quantiles.shape[1]).to(output)  # (H, J)
         corrections = [(knots @ basis.mT).mT for knots in output.unbind(2)]  # (B, H, D) each
         if self.known_head is not None:
-            assert known is not None
-            by_known = self._by_known(self.known_head, x, past, quantiles, known)
+            assert state.known is not None
+            by_known = self._by_known(self.known_head, x, state.past, quantiles, state.known)
             by_known = torch.where(observed[:, :, None, None], by_known, 0.0)
             corrections = [a + b.mT for a, b in zip(corrections, by_known.unbind(2), strict=True)]
         shift = corrections[0] * width.unsqueeze(1)
@@ -222,11 +224,14 @@ class CrossChannelAttention(AdapterModule):
         output: Tensor = head(x, before, ahead, relative, median.mT @ averages) @ basis.mT
         return output
 
-    def _embedded(self, past: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _embedded(self, state: State, quantiles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         r"""Return the tokens (B, D, w) of the first layer, and observations and widths as `_tokens`."""
-        inputs, observed, width = self._tokens(past, quantiles)
+        inputs, observed, width = self._tokens(state.past, quantiles)
         x = ((inputs - self.centre) / self.spread).clamp(-CLIP, CLIP)
-        return self.input(torch.cat([x, self.identity.expand(len(x), -1, -1)], -1)), observed, width
+        parts = [x, self.identity.expand(len(x), -1, -1)]
+        if state.calendar is not None:
+            parts.append(state.calendar.unsqueeze(1).expand(-1, x.shape[1], -1))
+        return self.input(torch.cat(parts, -1)), observed, width
 
     @torch.no_grad()
     def source_weights(self, state: State) -> Tensor:
@@ -243,7 +248,7 @@ class CrossChannelAttention(AdapterModule):
             state: As for `AdapterModule.source_weights`.
         """
         assert state.quantiles is not None
-        x, observed, _ = self._embedded(state.past, state.quantiles)
+        x, observed, _ = self._embedded(state, state.quantiles)
         identity = torch.eye(self.channels, dtype=x.dtype, device=x.device)
         rollout = identity.expand(len(x), -1, -1)
         for layer in self.layers:

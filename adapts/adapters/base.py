@@ -8,7 +8,6 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import numpy as np
@@ -23,6 +22,7 @@ from ..persistence.tensors import Kind, kind_of, require_names, written
 from ..registry import FAMILIES, resolve
 from ..statistics.gaussian import made_definite, pairwise_covariance
 from .capabilities import Capabilities, Optimisation
+from .state import RegressionData, State
 
 #: The variance, relative to the squared mean, that rounding in single precision leaves in a constant window.
 FLAT = 1e-12
@@ -100,65 +100,6 @@ def make(name: str, options: Mapping[str, Any] | None = None) -> AdapterModule:
     return _ROSTER[name](**(options or {}))
 
 
-@dataclass
-class State:
-    r"""What `decode` needs to know about the windows that `encode` received.
-
-    Arguments:
-        past: The standardised past, with shape :math:`(B, L, D)`. NaN marks a missing step.
-        location: The windows' locations, with shape :math:`(B, 1, D)`.
-        scale: The windows' scales, with shape :math:`(B, 1, D)`; positive.
-        draws: The number of draws :math:`M` of a stochastic adapter; 1 for a deterministic one.
-        drawn: The drawn tensors by name, shared by encoding and decoding.
-        generator: The random generator for what encoding still draws; PyTorch's own if None.
-        forecast: The frozen model's median forecasts of the observed channels, with shape :math:`(B, H, D)`, where the
-            family declares `needs_forecast`.
-        quantiles: Its quantiles of the observed channels, with shape :math:`(B, H, D, Q)`, where the family declares
-            `needs_quantiles`.
-        known: The standardised known covariates of the context and of the :math:`H` target steps, with shape
-            :math:`(B, L + H, C)`, where the family declares `needs_known` and the panel has any; 0 where missing.
-    """
-
-    past: Tensor
-    location: Tensor
-    scale: Tensor
-    draws: int = 1
-    drawn: dict[str, Tensor] = field(default_factory=dict)
-    generator: torch.Generator | None = None
-    forecast: Tensor | None = None
-    quantiles: Tensor | None = None
-    known: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class RegressionData:
-    r"""Regression data of a closed form: windows, their targets and the frozen model's forecasts.
-
-    Arguments:
-        past: The standardised past, with shape :math:`(n, L, D)`.
-        future: The standardised targets, with shape :math:`(n, H, D)`. NaN marks a missing step.
-        forecast: The frozen model's median forecasts of the latent channels, with shape :math:`(n, H, K)`.
-        fold: The fold of each window in blocked cross-validation, a block of time, with shape :math:`(n,)`. It is -1,
-            no fold, for windows whose targets straddle two blocks. Not used where nothing is selected.
-        quantiles: The frozen model's quantiles of the observed channels, with shape :math:`(n, H, D, Q)`, where the
-            family declares `needs_quantiles`.
-        known: The known covariates, as in `State`, with shape :math:`(n, L + H, C)`.
-    """
-
-    past: Tensor
-    future: Tensor
-    forecast: Tensor
-    fold: Tensor
-    quantiles: Tensor | None = None
-    known: Tensor | None = None
-
-    def __getitem__(self, rows: Tensor | slice) -> RegressionData:
-        r"""Return some of the windows."""
-        quantiles, known = (None if x is None else x[rows] for x in (self.quantiles, self.known))
-        fold = self.fold[rows] if len(self.fold) else self.fold
-        return RegressionData(self.past[rows], self.future[rows], self.forecast[rows], fold, quantiles, known)
-
-
 @dataclass_transform(kw_only_default=True)
 class AdapterModule(nn.Module):
     r"""Abstract adapter: encodes channels to latent channels and decodes their forecasts to the observed channels.
@@ -193,7 +134,7 @@ class AdapterModule(nn.Module):
             if isinstance(value, bool) and kind in NUMBERS:  # Python would accept it as 0 or 1
                 raise ValueError(f"{family} expects {name} to be {NUMBERS[kind]}, got {value!r}")
             setattr(self, name, value)
-        self.channels, self.known = 0, 0
+        self.channels, self.known, self.calendar = 0, 0, 0
         self._check()
 
     @classmethod
@@ -250,12 +191,14 @@ class AdapterModule(nn.Module):
         """
         return draws if self.capabilities.stochastic else 1
 
-    def build(self, channels: int, known: int = 0) -> Self:
+    def build(self, channels: int, known: int = 0, calendar: int = 0) -> Self:
         r"""Create the parameters for a number of channels.
 
         Arguments:
             channels: The number of observed channels :math:`D`.
             known: The number of known covariates :math:`C`; only families that declare `needs_known` read them.
+            calendar: The number of sines and cosines of the calendar; only families that declare `needs_calendar` read
+                them.
 
         Returns:
             A built copy; the family itself is unchanged.
@@ -266,8 +209,10 @@ class AdapterModule(nn.Module):
         if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
             raise ValueError(f"{type(self).__name__}.build expects at least one channel, got {shown(channels)}")
         checks.integer(f"{type(self).__name__}.build expects known", known, least=0)
+        checks.integer(f"{type(self).__name__}.build expects calendar", calendar, least=0)
         built = copy.deepcopy(self)
         built.known = known if self.capabilities.needs_known else 0
+        built.calendar = calendar if self.capabilities.needs_calendar else 0
         require_size(built, built._count_weights(channels))
         built.channels = channels
         built.register_buffer("covariance", torch.eye(channels, dtype=torch.float32))
@@ -619,8 +564,8 @@ class Normalised(AdapterModule):
         checks.choice("normalisation", self.normalisation, ["window", "train"])
         checks.flag(f"{type(self).__name__} expects affine", self.affine)
 
-    def build(self, channels: int, known: int = 0) -> Self:
-        built = super().build(channels, known)
+    def build(self, channels: int, known: int = 0, calendar: int = 0) -> Self:
+        built = super().build(channels, known, calendar)
         if built.affine:
             built.log_gain = nn.Parameter(torch.zeros(channels, dtype=torch.float32))
             built.offset = nn.Parameter(torch.zeros(channels, dtype=torch.float32))

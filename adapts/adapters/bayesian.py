@@ -193,7 +193,7 @@ class Bayesian(AdapterModule):
         return self.inner._count_weights(channels)
 
     def _build(self, channels: int) -> None:
-        self.inner = self.inner.build(channels, self.known)
+        self.inner = self.inner.build(channels, self.known, self.calendar)
         self._latent_weights, influential = self._trace_weights()
         self.names = self._select_sites(influential)
         self._trained = tuple(
@@ -456,7 +456,7 @@ class Bayesian(AdapterModule):
         r"""Return the state of train windows, with the family's own draws but no drawn weights."""
         generator = torch.Generator().manual_seed(0)
         state = State(batch.past, *self.location_scale(batch.past), generator=generator, forecast=batch.forecast)
-        state.quantiles, state.known = batch.quantiles, batch.known
+        state.quantiles, state.known, state.calendar = batch.quantiles, batch.known, batch.calendar
         self._draw_inner(state)
         return state
 

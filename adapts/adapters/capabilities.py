@@ -29,6 +29,7 @@ class Capabilities:
         needs_forecast: Whether `decode` reads the frozen model's medians of the observed channels from the state.
         needs_quantiles: The same of its quantiles.
         needs_known: Whether `decode` reads the known covariates from the state, where there are any.
+        needs_calendar: Whether `decode` reads the calendar from the state, where a cycle is longer than the context.
         penalised: Whether `penalty` is not zero. The state then also holds the frozen model's forecasts.
         fits_after_training: Whether `after_training` fits anything.
         found_later: Buffers whose sizes are known only once they are fitted, not when the family is built.
@@ -47,6 +48,7 @@ class Capabilities:
     needs_forecast: bool = False
     needs_quantiles: bool = False
     needs_known: bool = False
+    needs_calendar: bool = False
     penalised: bool = False
     fits_after_training: bool = False
     found_later: tuple[str, ...] = ()

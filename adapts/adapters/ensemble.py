@@ -152,7 +152,7 @@ class Ensemble(Composite):
             options = self.first.options()
             if self._seeded:
                 options["seed"] += number
-            members.append(type(self.first)(**options).build(channels, self.known))
+            members.append(type(self.first)(**options).build(channels, self.known, self.calendar))
         self.stack = nn.ModuleList(members)
 
     def require_sizes(self, channels: int, kinds: Mapping[str, Kind]) -> None:

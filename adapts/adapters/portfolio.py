@@ -120,6 +120,7 @@ class Portfolio(Composite):
             needs_forecast=any(member.needs_forecast for member in every),
             needs_quantiles=any(member.needs_quantiles for member in every),
             needs_known=any(member.needs_known for member in every),
+            needs_calendar=any(member.needs_calendar for member in every),
             found_later=tuple(f"stack.{n}.{name}" for n, member in enumerate(every) for name in member.found_later),
             unbounded=tuple(dict.fromkeys(name for member in every for name in member.unbounded)),
         )
@@ -130,7 +131,7 @@ class Portfolio(Composite):
         return sum(family._count_weights(channels) for family in self._families)
 
     def _build(self, channels: int) -> None:
-        self.stack = nn.ModuleList([family.build(channels, self.known) for family in self._families])
+        self.stack = nn.ModuleList([family.build(channels, self.known, self.calendar) for family in self._families])
         self.register_buffer("weights", torch.eye(1 + len(self._families), dtype=torch.float32)[0])
 
     def require_sizes(self, channels: int, kinds: Mapping[str, Kind]) -> None:

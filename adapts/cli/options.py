@@ -33,9 +33,9 @@ def _cards(incomplete: str) -> list[str]:
 
 
 def _models(incomplete: str) -> list[str]:
-    from ..foundation import foundation_models
+    from ..foundation.names import WEIGHTS
 
-    return [name for name in foundation_models() if name.startswith(incomplete)]
+    return [name for name in WEIGHTS if name.startswith(incomplete)]
 
 
 Data = Annotated[

@@ -25,6 +25,8 @@ class _Batches(Dataset[tuple[Tensor, Tensor, dict[str, Tensor]]]):
         further = {name: tensor[which] for name, tensor in self.precomputed.items()}
         if batch.preparation.known is not None:
             further["known"] = batch.known()
+        if batch.preparation.calendar is not None:
+            further["calendar"] = batch.calendar()
         return batch.past(), batch.future(), further
 
 

@@ -30,6 +30,7 @@ class Preparation:
         imputation: The means and variances of missing cells given the other channels.
         cold_start: The model that forecasts contexts with few values.
         known: The standardised known covariates, row by row, for families that read them.
+        calendar: The phases of cycles that are longer than the context, row by row, for families that read them.
         contexts: The imputed contexts of these windows, :math:`(n, L, D)`, and the imputation variance of their
             forecasts, :math:`(n, H, D)`, if they are computed already.
     """
@@ -39,6 +40,7 @@ class Preparation:
     imputation: Imputation | None = None
     cold_start: ColdStart | None = None
     known: Panel | None = None
+    calendar: Panel | None = None
     contexts: tuple[Tensor, Tensor] | None = None
 
 
@@ -148,6 +150,11 @@ class Windows:
         assert self.preparation.known is not None
         steps = np.arange(-self.context_length, self.prediction_length)
         return self._gather(self.preparation.known, steps, torch.float32).nan_to_num(0.0)
+
+    def calendar(self) -> Tensor:
+        r"""Return the phases of cycles at the first target step, :math:`(n, C)`, for families that read them."""
+        assert self.preparation.calendar is not None
+        return self._gather(self.preparation.calendar, np.arange(1), torch.float32)[:, 0]
 
     def _filled(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         r"""Return the contexts, and their imputation variance."""

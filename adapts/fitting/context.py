@@ -18,6 +18,7 @@ from ..adapters import AdapterModule
 from ..calibration.recalibration import Recalibration
 from ..copulas.independent import Independent
 from ..covariate_effect import KnownEffect
+from ..data.calendar import unseen_cycles
 from ..data.known_units import KnownUnits
 from ..data.panel import Panel
 from ..data.roles import require_tellable
@@ -228,6 +229,7 @@ def begin(
         copula=Independent(prediction_length, targets.num_channels), recalibration=Recalibration.identity(),
         effect=KnownEffect.none(panel, train_rows) if known else None,
         known=KnownUnits.of(panel, train_rows) if module.known else None,
+        cycles=unseen_cycles(panel, options.context_length) if module.calendar else (),
     )  # fmt: skip
     windows = _windows(panel, splits, model, options)
     if len(windows["train"]) == 0:

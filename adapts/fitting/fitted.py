@@ -2,7 +2,7 @@ r"""The result of a fit."""
 
 from __future__ import annotations
 
-__all__ = ["Fitted"]
+__all__ = ["Fitted", "saved_cycles"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,6 +21,7 @@ from ..calibration.recalibration import Recalibration
 from ..calibration.tails import Tails
 from ..copulas.base import Copula
 from ..covariate_effect import KnownEffect
+from ..data.calendar import CYCLES
 from ..data.frequency import num_seasons
 from ..data.known_units import KnownUnits
 from ..data.marks import Marks
@@ -69,6 +70,7 @@ class Fitted:
         head: The tensors of the frozen model's head, if it was trained for these series.
         effect: The effect of known covariates on the targets; None if there are none.
         known: The units of the known covariates that the adapter reads; None if it reads none.
+        cycles: The names of the cycles whose phases the adapter reads.
         imputer: The model that imputes missing cells from the other channels; None if nothing is imputed.
         cold_start: The model for contexts of few values; None if the frozen model forecasts them alone.
         marks: The values of a panel that count as missing.
@@ -101,6 +103,7 @@ class Fitted:
     head: dict[str, Tensor] = field(default_factory=dict)
     effect: KnownEffect | None = None
     known: KnownUnits | None = None
+    cycles: tuple[str, ...] = ()
     imputer: ChannelImputer | None = None
     cold_start: ColdStart | None = None
     marks: Marks = field(default_factory=Marks)
@@ -184,6 +187,8 @@ class Fitted:
         tensors |= {name: tensor for name in ("noise", "gate") if (tensor := getattr(self, name)) is not None}
         if self.tails is not None:
             tensors["tails"] = self.tails.values
+        if self.cycles:
+            tensors["cycles"] = torch.tensor([name in self.cycles for name, *_ in CYCLES])
         if self.latent_ranks:
             tensors["latent_ranks"] = torch.tensor(True)
         if self.constant.any():
@@ -245,12 +250,31 @@ class Fitted:
             taken(self.head, name, torch.float32, (None,) * self.head[name].ndim)
         self.effect = KnownEffect.from_state(self.panel, part("effect")) if part("effect") else None
         self.known = KnownUnits.from_state(self.panel, part("known")) if part("known") else None
+        self.cycles = saved_cycles(tensors, self.panel)
         self.imputer = ChannelImputer.from_state(part("coupling")) if part("coupling") else None
         if self.imputer is not None:
             _require_size("coupling", (len(self.imputer.channel_persistence),), (seen,))
         self.cold_start = ColdStart.from_state(part("kriging")) if part("kriging") else None
         if self.cold_start is not None:
             _require_size("correlations over time", tuple(self.cold_start.errors.shape[:2]), (horizon, seen))
+
+
+def saved_cycles(tensors: Mapping[str, Tensor], panel: Panel) -> tuple[str, ...]:
+    r"""Return the names of the cycles in the tensors of a fit.
+
+    Arguments:
+        tensors: The tensors that `Fitted.state` returned.
+        panel: The fitted panel.
+
+    Raises:
+        ValueError: If the panel has no dates, or the tensor is another.
+    """
+    if "cycles" not in tensors:
+        return ()
+    read = taken(tensors, "cycles", torch.bool, (len(CYCLES),)).tolist()
+    if panel.frequency is None:
+        raise ValueError("the tensor 'cycles' is expected of dated series only")
+    return tuple(name for (name, *_), used in zip(CYCLES, read, strict=True) if used)
 
 
 def _copula(state: Mapping[str, Tensor], shape: tuple[int, int]) -> Copula:

@@ -258,7 +258,7 @@ def _with_and_without_past(
 def _without_past(panel: Panel, module: AdapterModule, seed: int) -> tuple[Panel, AdapterModule]:
     r"""Return the panel without past covariates, and the module built for it."""
     with seeded(seed):
-        fresh = make(module.family, module.options()).build(len(panel.targets), module.known)
+        fresh = make(module.family, module.options()).build(len(panel.targets), module.known, module.calendar)
     return panel.select((*panel.targets, *panel.known_covariates)), fresh
 
 

@@ -312,7 +312,8 @@ class FitState:
         if self.fitted.module.capabilities.needs_quantiles:
             quantiles = torch.cat([self.zero_shot(split).values for split in splits])
         known = torch.cat([batch.known() for batch in windows]) if self.fitted.module.known else None
-        return RegressionData(past, future, torch.cat(forecasts), fold, quantiles, known)
+        calendar = torch.cat([batch.calendar() for batch in windows]) if self.fitted.module.calendar else None
+        return RegressionData(past, future, torch.cat(forecasts), fold, quantiles, known, calendar)
 
     def _in_chunks(self, name: str, number: int, compute: Callable[[slice], QuantileFunction]) -> QuantileFunction:
         def tensors(chunk: slice) -> dict[str, Tensor]:

@@ -65,7 +65,7 @@ def refitted(state: FitState, module: AdapterModule, epochs: int, piece: str) ->
         The tensors of the trained family; none if the time limit ends before the training.
     """
     with seeded(state.context.seed):
-        fresh = make(module.family, module.options()).build(module.channels, module.known)
+        fresh = make(module.family, module.options()).build(module.channels, module.known, module.calendar)
     rows = rows_of(state.windows["train"].panel, state.context.train)
     fresh.prepare(torch.as_tensor(rows, dtype=torch.float32))
     if "stopped" in _train(state, fresh, state.observed_splits, piece, epochs):

@@ -70,6 +70,7 @@ class Forecasts:
             self.medians[selected],
             torch.zeros(len(windows), dtype=torch.float32),
             known=None if windows.preparation.known is None else windows.known(),
+            calendar=None if windows.preparation.calendar is None else windows.calendar(),
         )
 
 

@@ -59,7 +59,13 @@ def missing_packages(entry: BackendEntry) -> list[str]:
     Returns:
         Their import names.
     """
-    return [name for name in entry.requires if name not in sys.modules and find_spec(name) is None]
+    return [name for name in entry.requires if name not in sys.modules and not _installed(name)]
+
+
+def _installed(package: str) -> bool:
+    r"""Return whether a package can be imported; a folder of its name, such as that of a checkpoint, is none."""
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
 
 
 def install_command(entry: BackendEntry) -> str:

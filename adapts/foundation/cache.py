@@ -92,8 +92,11 @@ class ForecastCache:
 
 
 @contextmanager
-def cached_forecasts() -> Iterator[ForecastCache]:
+def cached_forecasts(budget: int = BUDGET) -> Iterator[ForecastCache]:
     r"""Cache the zero-shot forecasts of all models within a `with` block.
+
+    Arguments:
+        budget: The maximum size in bytes; that of the enclosing block holds, if there is one.
 
     Yields:
         The cache; that of the enclosing block, if there is one.
@@ -102,7 +105,7 @@ def cached_forecasts() -> Iterator[ForecastCache]:
     if cache is not None:
         yield cache
         return
-    token = _current.set(ForecastCache())
+    token = _current.set(ForecastCache(budget))
     try:
         yield _current.get()  # type: ignore[misc]  # just set
     finally:

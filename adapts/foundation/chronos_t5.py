@@ -84,7 +84,7 @@ class ChronosT5(FoundationModel):
 
     @torch.no_grad()
     def _forecast(self, context: Tensor) -> Tensor:
-        tokens, observed, scale = self.tokenizer.context_input_transform(context.cpu())
+        tokens, observed, scale = self.tokenizer.context_input_transform(context.cpu().contiguous())
         drawn = self._paths(tokens.to(context.device), observed.to(context.device))  # (N, S, P)
         values = self.tokenizer.output_transform(drawn.cpu(), scale)
         levels = torch.tensor(self.quantile_levels, dtype=values.dtype)

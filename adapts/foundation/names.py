@@ -2,7 +2,7 @@ r"""Known weights by short name: where they lie, which backend reads them, their
 
 from __future__ import annotations
 
-__all__ = ["WEIGHTS", "Weights", "known_names"]
+__all__ = ["WEIGHTS", "Weights", "known_names", "licence_words", "size_words"]
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -57,7 +57,7 @@ _T0 = Weights("t0", weights=APACHE, production=True, prediction_length=1024)
 _MOMENT = Weights("moment", code="MIT", weights="MIT", production=True, context_length=512, levels=9)
 _TTM = Weights("ttm", weights=APACHE, production=True, levels=1)
 _FITTED = Weights("statsforecast", parameters=0, context_length=512, prediction_length=256, levels=9,
-                  weights="none", production=True, differentiable=False, source="fitted")  # fmt: skip
+                  production=True, differentiable=False, source="fitted")  # fmt: skip
 
 #: Known weights by name.
 WEIGHTS: dict[str, Weights] = {
@@ -99,7 +99,7 @@ WEIGHTS: dict[str, Weights] = {
         code="NXAI Community License",
         levels=9,
         differentiable=False,
-        weights="NXAI Community License: commercial licence above EUR 100M annual revenue, attribution",
+        weights="NXAI Community License (attribution; a commercial licence above EUR 100M annual revenue)",
     ),  # fmt: skip
     "t0-alpha": replace(_T0, hub="theforecastingcompany/t0-alpha", parameters=101.6e6, levels=5),
     "t0-beta": replace(_T0, hub="theforecastingcompany/t0-beta", levels=21),
@@ -145,3 +145,37 @@ def known_names() -> tuple[str, ...]:
         True
     """
     return (*WEIGHTS, *(entry.hub for entry in WEIGHTS.values() if entry.hub is not None))
+
+
+def size_words(weights: Weights) -> str:
+    r"""Return the number of parameters in words.
+
+    Arguments:
+        weights: The weights.
+
+    Returns:
+        The number in millions or thousands, "no weights", or that it is not known.
+    """
+    count = weights.parameters
+    if count is None:
+        return "size not stated"
+    if count == 0:
+        return "no weights"
+    if count >= 1e9:
+        return f"{count / 1e9:.3g} B parameters"
+    return f"{count / 1e6:.3g} M parameters" if count >= 1e6 else f"{count / 1e3:.0f} k parameters"
+
+
+def licence_words(weights: Weights) -> str:
+    r"""Return the licence and whether it allows production use, in words.
+
+    Arguments:
+        weights: The weights.
+    """
+    code = f"code {weights.code}"
+    if weights.parameters == 0:
+        return f"{code}, production use allowed"
+    if weights.weights is None:
+        return f"{code}, weights' licence not stated: read the page on the hub"
+    use = {True: "production use allowed", False: "no production use", None: "production use on conditions"}
+    return f"{code}, weights {weights.weights}: {use[weights.production]}"

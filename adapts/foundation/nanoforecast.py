@@ -6,20 +6,15 @@ __all__ = ["NanoForecast", "from_directory", "from_live"]
 
 import copy
 import re
-import sys
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from .._random import seeded
-from ..errors import reading
 from .base import FoundationModel
 from .cures import by_leading_gap, carried_forward
-from .folders import REMEDY, Checkpoint, Layers, Rate, Size, Steps, checked, named, read_config
-from .weights import fill
+from .packages import built, identity, is_live, schema_of
 
 #: The levels of its head, which its config does not change.
 LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
@@ -84,24 +79,9 @@ class NanoForecast(FoundationModel):
         return quantiles.squeeze(1)  # (N, Q, P)
 
 
-class NanoForecastConfig(Checkpoint):
-    r"""Config of a NanoForecast checkpoint."""
-
-    context_length: Steps
-    prediction_length: Size
-    d_model: Size
-    num_layers: Layers
-    patch_size: Size
-    use_gated_router: bool
-    dropout: Rate = 0.1
-    expansion_factor: Annotated[int, Field(ge=1, le=64)] = 2
-    num_frequencies: Annotated[int, Field(ge=5, le=2**16)] = 10
-    num_channels: Size = 16
-    covariate_dim: Annotated[int, Field(ge=0, le=2**16)] = 4
-
-    def numbers(self) -> int:
-        patches = self.context_length // self.patch_size
-        return patches * self.d_model * (6 * self.prediction_length + self.context_length)
+def _numbers(config: Any) -> float:
+    patches = config.context_length / config.patch_size
+    return float(patches * config.d_model * (6 * config.prediction_length + config.context_length))
 
 
 def from_directory(path: Path, *, name: str | None = None, version: str | None = None) -> NanoForecast:
@@ -118,15 +98,11 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     Raises:
         ValueError: If the directory does not hold a complete NanoForecast checkpoint.
     """
-    from nanoforecast.config import NanoForecastConfig as Config
+    from nanoforecast.config import NanoForecastConfig
     from nanoforecast.model import NanoForecast as Model
 
-    options = checked(NanoForecastConfig, read_config(path), path)
-    with reading(f"the checkpoint in '{path}' cannot be read", REMEDY), seeded(0):
-        model = Model(Config(**options))
-    fill(model, path, exact=True)
-    card = named(path)
-    return NanoForecast(model, name=name or card[0], version=version or card[1])
+    model = built(path, schema_of(NanoForecastConfig), lambda x: Model(NanoForecastConfig(**x)), _numbers)
+    return NanoForecast(model, **identity(path, name, version))
 
 
 def from_live(model: object) -> NanoForecast | None:
@@ -138,6 +114,4 @@ def from_live(model: object) -> NanoForecast | None:
     Returns:
         The frozen model; None if `model` is not one.
     """
-    package = sys.modules.get("nanoforecast.model")
-    is_one = package is not None and isinstance(model, package.NanoForecast)
-    return NanoForecast(model, name="nanoforecast") if is_one else None
+    return NanoForecast(model, name="nanoforecast") if is_live(model, "nanoforecast.model", "NanoForecast") else None

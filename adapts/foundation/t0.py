@@ -4,21 +4,18 @@ from __future__ import annotations
 
 __all__ = ["T0", "from_directory", "from_live"]
 
-import sys
+import dataclasses
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from .._random import seeded
-from ..errors import reading
 from .base import FoundationModel
 from .cures import guarded_sqrt, zeros_where_missing
-from .folders import REMEDY, Checkpoint, Layers, Level, Rate, Size, checked, named, read_config
-from .weights import fill
+from .packages import built, identity, is_live, schema_of
 
 
 class T0(FoundationModel):
@@ -40,7 +37,7 @@ class T0(FoundationModel):
         name: The checkpoint's name.
         version: The checkpoint's version.
         context_length: The maximum number of context steps; the config of a checkpoint does not say one.
-        prediction_length: The number of steps that one pass forecasts; the fewest whole patches above 127 if None.
+        prediction_length: The number of steps that one pass forecasts.
 
     Raises:
         ValueError: If one pass of the model forecasts fewer steps.
@@ -55,18 +52,18 @@ class T0(FoundationModel):
         name: str,
         version: str = "unknown",
         context_length: int = 2048,
-        prediction_length: int | None = None,
+        prediction_length: int = 128,
     ) -> None:
-        config, patch = model.config, model.patch_size
-        steps = prediction_length or -(-128 // patch) * patch
-        if steps > model.max_horizon:
+        config = model.config
+        if prediction_length > model.max_horizon:
             raise ValueError(
-                f"one pass of {name} forecasts at most {model.max_horizon} steps, got prediction_length={steps}: pass "
-                "a smaller one"
+                f"one pass of {name} forecasts at most {model.max_horizon} steps, got "
+                f"prediction_length={prediction_length}: pass a smaller one"
             )
         super().__init__(
             name=name, version=version, quantile_levels=config.quantile_levels, context_length=context_length,
-            prediction_length=steps, step_bytes=-(-4 * (8 * config.embed_dim + 3 * config.mlp_hidden_dim) // patch),
+            prediction_length=prediction_length,
+            step_bytes=-(-4 * (8 * config.embed_dim + 3 * config.mlp_hidden_dim) // model.patch_size),
         )  # fmt: skip
         with seeded(0):
             self.model = type(model).from_config(config).float()  # copy.deepcopy fails on the function replaced below
@@ -107,8 +104,6 @@ def _scaled(series: Any, *, config: Any) -> tuple[Any, Any]:
     Returns:
         The standardised series, and its `LocScale`.
     """
-    import dataclasses
-
     from t0.data import MaskType
     from t0.scaler import LocScale
 
@@ -131,33 +126,8 @@ def _scaled(series: Any, *, config: Any) -> tuple[Any, Any]:
     return dataclasses.replace(series, variates=standard), LocScale(loc=mean, scale=scale)
 
 
-class T0Settings(Checkpoint):
-    r"""Config of a t0 checkpoint."""
-
-    embed_dim: Size
-    num_layers: Layers
-    num_heads: Size
-    mlp_hidden_dim: Size
-    patch_size: Size
-    group_every_n: Annotated[int, Field(ge=-1, le=512)]
-    dropout: Rate
-    quantile_levels: Annotated[list[Level], Field(min_length=1, max_length=1000)]
-    scaler_use_arcsinh: bool = True
-    scaler_eps: Annotated[float, Field(gt=0, le=1e6)] = 0.1
-    scaler_eps_mode: Literal["variance_offset", "std_clamp"] = "variance_offset"
-    xpos_scale_layout: Literal["interleaved", "halves"] = "interleaved"
-    scaler_zero_no_value: bool = True
-
-    @model_validator(mode="after")
-    def _agrees(self) -> T0Settings:
-        if 0.5 not in self.quantile_levels:
-            raise ValueError("should have the quantile level 0.5")
-        return self
-
-    def numbers(self) -> int:
-        width = self.embed_dim
-        layer = 4 * width * width + 3 * width * self.mlp_hidden_dim
-        return self.num_layers * layer + width * (width + self.patch_size * len(self.quantile_levels))
+def _numbers(config: Any) -> float:
+    return float(config.num_layers * config.embed_dim * (4 * config.embed_dim + 3 * config.mlp_hidden_dim))
 
 
 def from_directory(path: Path, *, name: str | None = None, version: str | None = None) -> T0:
@@ -177,12 +147,8 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     from t0.config import T0Config
     from t0.torch import T0Forecaster
 
-    options = checked(T0Settings, read_config(path), path)
-    with reading(f"the checkpoint in '{path}' cannot be read", REMEDY), seeded(0):
-        model = T0Forecaster.from_config(T0Config.from_dict(options))
-    fill(model, path, exact=True)
-    card = named(path)
-    return T0(model, name=name or card[0], version=version or card[1])
+    model = built(path, schema_of(T0Config), lambda x: T0Forecaster.from_config(T0Config.from_dict(x)), _numbers)
+    return T0(model, **identity(path, name, version))
 
 
 def from_live(model: object) -> T0 | None:
@@ -194,5 +160,4 @@ def from_live(model: object) -> T0 | None:
     Returns:
         The frozen model; None if `model` is not one.
     """
-    package = sys.modules.get("t0.torch")
-    return T0(model, name="t0") if package is not None and isinstance(model, package.T0Forecaster) else None
+    return T0(model, name="t0") if is_live(model, "t0.torch", "T0Forecaster") else None

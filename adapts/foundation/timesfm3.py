@@ -5,22 +5,17 @@ from __future__ import annotations
 __all__ = ["TimesFM3", "from_directory", "from_live"]
 
 import copy
-import sys
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from .._random import seeded
-from ..errors import reading
 from .base import FoundationModel
 from .cures import guarded_sqrt, replaced, zeros_where_missing
-from .folders import REMEDY, Checkpoint, Layers, Level, Rate, Size, checked, named, read_config
-from .weights import fill
+from .packages import built, identity, is_live, schema_of
 
 
 class TimesFM3(FoundationModel):
@@ -98,68 +93,10 @@ def _running_statistics(
     return total, both, guarded_sqrt(variance)
 
 
-class Block(Checkpoint):
-    r"""Embedding of patches."""
-
-    hidden_dims: Size
-    output_dims: Size
-    use_bias: bool
-    activation: Literal["relu", "swish", "none"]
-    dropout: Rate = 0.0
-    identity_skip: bool = False
-    prenorm: Literal["rms", "none"] = "none"
-
-
-class Layer(Checkpoint):
-    r"""Layer of the transformer."""
-
-    model_dims: Size
-    hidden_dims: Size
-    num_heads: Size
-    attention_norm: Literal["rms"]
-    feedforward_norm: Literal["rms"]
-    qk_norm: Literal["rms", "none"]
-    use_bias: bool
-    use_rope_seq: bool
-    use_rope_var: bool
-    ff_activation: Literal["relu", "swish", "none"]
-    deterministic: bool
-    v_norm: Literal["rms", "none"] = "none"
-    causal_attention: bool = True
-    use_memory_efficient_attention: bool = True
-    paired_token_skip_second: bool = False
-    max_variates: Size = 32
-    use_sdpa: bool = True
-
-
-class Transformer(Checkpoint):
-    r"""Stack of layers."""
-
-    num_layers: Layers
-    transformer: Layer
-
-
-class TimesFM3Config(Checkpoint):
-    r"""Config of a TimesFM 3 checkpoint."""
-
-    input_patch_len: Size
-    output_patch_len: Size
-    residual_block_config: Block
-    transformer_config: Transformer
-    quantiles: Annotated[list[Level], Field(min_length=1, max_length=1000)]
-    use_variate_attention: bool = True
-    value_clip: Annotated[float, Field(gt=0, le=1e30)] = 1e20
-    use_stitching: bool = True
-    use_linear_detrending: bool = True
-    linear_detrending_threshold: Annotated[float, Field(ge=0, le=1e6)] = 0.5
-    use_iterative_cpm_revin: bool = True
-    use_frozen_running_stats: bool = False
-    input_transform: Literal["identity"] = "identity"
-
-    def numbers(self) -> int:
-        layers, sizes = self.transformer_config.num_layers, self.transformer_config.transformer
-        head = self.output_patch_len * len(self.quantiles) * sizes.model_dims
-        return layers * sizes.model_dims * (4 * sizes.model_dims + 2 * sizes.hidden_dims) + head
+def _numbers(config: Any) -> float:
+    stack = config.transformer_config
+    width = stack.transformer.model_dims if stack else 1280  # the package's own without this key
+    return float(4 * (stack.num_layers if stack else 20) * width**2 + width * config.output_patch_len)
 
 
 def from_directory(path: Path, *, name: str | None = None, version: str | None = None) -> TimesFM3:
@@ -178,12 +115,8 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     """
     import timesfm3
 
-    options = checked(TimesFM3Config, read_config(path), path)
-    with reading(f"the checkpoint in '{path}' cannot be read", REMEDY), seeded(0):
-        model = timesfm3.TimesFM3Torch(**options)
-    fill(model, path, exact=True)
-    card = named(path)
-    return TimesFM3(model, name=name or card[0], version=version or card[1])
+    model = built(path, schema_of(timesfm3.TimesFM3Torch), lambda x: timesfm3.TimesFM3Torch(**x), _numbers)
+    return TimesFM3(model, **identity(path, name, version))
 
 
 def from_live(model: object) -> TimesFM3 | None:
@@ -195,6 +128,4 @@ def from_live(model: object) -> TimesFM3 | None:
     Returns:
         The frozen model; None if `model` is not one.
     """
-    package = sys.modules.get("timesfm3.torch")
-    is_one = package is not None and isinstance(model, package.TimesFM3Torch)
-    return TimesFM3(model, name="timesfm-3") if is_one else None
+    return TimesFM3(model, name="timesfm-3") if is_live(model, "timesfm3.torch", "TimesFM3Torch") else None

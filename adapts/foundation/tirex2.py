@@ -5,21 +5,20 @@ from __future__ import annotations
 __all__ = ["TiRex2", "from_directory", "from_live"]
 
 import copy
-import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from .._random import seeded
-from ..errors import reading
 from .base import FoundationModel
 from .cures import guarded_sqrt
-from .folders import REMEDY, Checkpoint, Layers, Level, Rate, Size, Small, Steps, checked, named, read_config
-from .weights import fill
+from .packages import built, identity, is_live, schema_of
+
+#: The activations that a config may name. The package calls any function by its full name, so it must be one of these.
+ACTIVATION = Annotated[str, Field(pattern=r"^(torch\.nn\.(modules\.activation\.)?)?(SiLU|GELU|ReLU|Tanh|Mish|ELU)$")]
 
 
 class TiRex2(FoundationModel):
@@ -107,93 +106,8 @@ def _standardised(x: Tensor, *, floor: float, arcsinh: bool, binary_aware: bool)
     return torch.where(observed, standard, torch.nan), (mean, deviation, binary)
 
 
-class TimeMixer(Checkpoint):
-    r"""Recurrent half of a block."""
-
-    model_type: Literal["bi-slstm", "bi-mlstm"]
-    embedding_dim: Size
-    num_heads: Size = 4
-    num_slstm_heads: Size | None = None
-
-
-class VariateMixer(Checkpoint):
-    r"""Attention half of a block."""
-
-    embedding_dim: Size
-    num_heads: Size = 4
-    use_flex_attention: bool = False
-
-
-class Template(Checkpoint):
-    r"""Block of the stack."""
-
-    time_mixer: TimeMixer
-    variate_mixer: VariateMixer
-    dropout: Rate
-    eps: Small
-
-
-class Stack(Checkpoint):
-    r"""Blocks of the stack, in order."""
-
-    templates: dict[str, Template]
-    recipe: Annotated[list[str], Field(min_length=1, max_length=512)]
-
-
-class Tokens(Checkpoint):
-    r"""Patches."""
-
-    output_patch_size: Size
-    input_patch_size: Size
-    input_patch_stride: Size
-
-
-class Scaling(Checkpoint):
-    r"""Normalisation of a series."""
-
-    eps: Small = 1e-8
-    use_arcsinh: bool = False
-    binaryaware: bool = False
-
-
-class LastNorm(Checkpoint):
-    r"""Normalisation after the stack."""
-
-    eps: Small = 1e-7
-    use_rmsnorm: bool = False
-
-
-class TiRex2Config(Checkpoint):
-    r"""Config of a TiRex-2 checkpoint; its activation is one of torch, as the package would call any function."""
-
-    stack_config: Stack
-    num_blocks: Layers
-    embedding_dim: Size
-    input_patch_size: Size
-    output_patch_size: Size
-    quantiles: Annotated[list[Level], Field(min_length=1, max_length=1000)]
-    tokenizer_cfg: Tokens
-    scaler_cfg: Scaling
-    h_expand: Annotated[float, Field(gt=0, le=64)]
-    context_len: Steps
-    future_len: Steps
-    input_ff_dim: Size
-    act_func: Annotated[str, Field(pattern=r"^(torch\.nn\.(modules\.activation\.)?)?(SiLU|GELU|ReLU|Tanh|Mish|ELU)$")]
-    dropout: Rate
-    use_qk_norm: bool = True
-    stack_out_norm_config: LastNorm | None = None
-    tta_sign_flip: bool = False
-    tta_diff: bool = True
-
-    @model_validator(mode="after")
-    def _agrees(self) -> TiRex2Config:
-        levels = self.quantiles
-        if self.tta_sign_flip and any(abs(a + b - 1) > 1e-6 for a, b in zip(levels, reversed(levels), strict=True)):
-            raise ValueError("should have symmetric quantiles, as tta_sign_flip is true")
-        return self
-
-    def numbers(self) -> int:
-        return self.num_blocks * 6 * self.embedding_dim**2
+def _numbers(config: Any) -> float:
+    return float(6 * config.num_blocks * config.embedding_dim**2)
 
 
 def from_directory(path: Path, *, name: str | None = None, version: str | None = None) -> TiRex2:
@@ -211,13 +125,15 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
         ValueError: If the directory does not hold a complete TiRex-2 checkpoint.
     """
     import tirex2
+    from tirex2.model import tirex2 as module
 
-    options = checked(TiRex2Config, read_config(path), path)
-    with reading(f"the checkpoint in '{path}' cannot be read", REMEDY), seeded(0):
-        model = tirex2.TiRex2(**options, device="cpu")
-    fill(model, path, exact=True)
-    card = named(path)
-    return TiRex2(model, name=name or card[0], version=version or card[1])
+    schema = schema_of(
+        tirex2.TiRex2, stack_config=schema_of(module.MultivariateStackConfig), act_func=ACTIVATION, device=None,
+        tokenizer_cfg=schema_of(module.Tokenizer), scaler_cfg=schema_of(module.Scaler), matmul_precision=None,
+        stack_out_norm_config=dict[str, float | bool] | None,
+    )  # fmt: skip
+    model = built(path, schema, lambda x: tirex2.TiRex2(**x, device="cpu"), _numbers)
+    return TiRex2(model, **identity(path, name, version))
 
 
 def from_live(model: object) -> TiRex2 | None:
@@ -229,9 +145,6 @@ def from_live(model: object) -> TiRex2 | None:
     Returns:
         The frozen model; None if `model` is not one.
     """
-    package = sys.modules.get("tirex2")
-    if package is None:
-        return None
-    if isinstance(model, package.ForecastModel):
-        model = model.model
-    return TiRex2(model, name="tirex-2") if isinstance(model, package.TiRex2) else None
+    if is_live(model, "tirex2", "ForecastModel"):
+        model = model.model  # type: ignore[attr-defined]
+    return TiRex2(model, name="tirex-2") if is_live(model, "tirex2", "TiRex2") else None

@@ -5,24 +5,19 @@ from __future__ import annotations
 __all__ = ["Toto2", "from_directory", "from_live"]
 
 import copy
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from .._random import seeded
-from ..errors import reading
 from .base import FoundationModel
 from .cures import carried_forward, guarded_sqrt, replaced
-from .folders import REMEDY, Checkpoint, Layers, Size, Small, checked, named, read_config
-from .weights import fill
+from .packages import built, identity, is_live, schema_of
 
 
 class Toto2(FoundationModel):
@@ -52,7 +47,7 @@ class Toto2(FoundationModel):
         name: The checkpoint's name.
         version: The checkpoint's version.
         context_length: The maximum number of context steps; the config of a checkpoint does not say one.
-        prediction_length: The number of steps that one pass forecasts; the fewest whole patches above 127 if None.
+        prediction_length: The number of steps that one pass forecasts.
     """
 
     joint_mode = True
@@ -64,12 +59,12 @@ class Toto2(FoundationModel):
         name: str,
         version: str = "unknown",
         context_length: int = 4096,
-        prediction_length: int | None = None,
+        prediction_length: int = 128,
     ) -> None:
         config = model.config
         super().__init__(
             name=name, version=version, quantile_levels=model.output_head.knots, context_length=context_length,
-            prediction_length=prediction_length or -(-128 // config.patch_size) * config.patch_size,
+            prediction_length=prediction_length,
             step_bytes=-(-4 * (8 * config.d_model + 3 * config.d_ff) // config.patch_size),
         )  # fmt: skip
         self.model = copy.deepcopy(model).float()
@@ -124,38 +119,10 @@ def _true_gradients() -> Iterator[None]:
         yield
 
 
-class Toto2Config(Checkpoint):
-    r"""Config of a Toto 2 checkpoint."""
-
-    patch_size: Size
-    d_model: Size
-    num_heads: Size
-    num_layers: Layers
-    layer_group_size: Layers
-    num_variate_layers_per_group: Annotated[int, Field(ge=0, le=512)]
-    variate_layer_first: bool
-    residual_attn_ratio: Annotated[float, Field(gt=0, le=1e6)]
-    residual_mult: Annotated[float, Field(gt=0, le=1e6)] = 1.0
-    norm_eps: Small = 5e-5
-    attn_bias: bool = False
-    mlp_bias: bool = False
-    num_output_patches: Size = 1
-    pre_norm: bool = True
-    d_ff: Size | None = None
-    qk_dim: Size | None = None
-    v_dim: Size | None = None
-    num_groups: Size | None = None
-    qk_norm: bool = True
-    norm_include_weight: bool = False
-    qk_norm_include_weight: bool | None = None
-    per_dim_scale: bool = False
-    use_xpos: bool = False
-
-    def numbers(self) -> int:
-        width, key = self.d_model, self.qk_dim or self.d_model // self.num_heads
-        attention = self.num_heads * (key + (self.v_dim or key)) * width
-        feedforward = 3 * width * (self.d_ff or 8 * width // 3)
-        return self.num_layers * (attention + feedforward) + 8 * width * width + 18 * self.patch_size * width
+def _numbers(config: Any) -> float:
+    width, key = config.d_model, config.qk_dim or config.d_model / config.num_heads
+    attention = config.num_heads * (key + (config.v_dim or key)) * width
+    return float(config.num_layers * (attention + 3 * width * (config.d_ff or 2 * width)) + 8 * width * width)
 
 
 def from_directory(path: Path, *, name: str | None = None, version: str | None = None) -> Toto2:
@@ -174,12 +141,8 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     """
     from toto2 import Toto2Model, Toto2ModelConfig
 
-    options = checked(Toto2Config, read_config(path), path)
-    with reading(f"the checkpoint in '{path}' cannot be read", REMEDY), seeded(0):
-        model = Toto2Model(Toto2ModelConfig(**options))
-    fill(model, path, exact=True)
-    card = named(path)
-    return Toto2(model, name=name or card[0], version=version or card[1])
+    model = built(path, schema_of(Toto2ModelConfig), lambda x: Toto2Model(Toto2ModelConfig(**x)), _numbers)
+    return Toto2(model, **identity(path, name, version))
 
 
 def from_live(model: object) -> Toto2 | None:
@@ -191,5 +154,4 @@ def from_live(model: object) -> Toto2 | None:
     Returns:
         The frozen model; None if `model` is not one.
     """
-    package = sys.modules.get("toto2")
-    return Toto2(model, name="toto-2") if package is not None and isinstance(model, package.Toto2Model) else None
+    return Toto2(model, name="toto-2") if is_live(model, "toto2", "Toto2Model") else None

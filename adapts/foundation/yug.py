@@ -5,21 +5,16 @@ from __future__ import annotations
 __all__ = ["Yug", "from_directory", "from_live"]
 
 import copy
-import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from .._random import seeded
-from ..errors import reading
 from .base import FoundationModel
 from .cures import guarded_sqrt, zeros_where_missing
-from .folders import REMEDY, Checkpoint, Layers, Level, Rate, Size, Small, checked, named, read_config
-from .weights import fill
+from .packages import built, identity, is_live, schema_of
 
 #: The package's index of an unknown frequency, and its multiple.
 UNKNOWN = (8, 1)
@@ -102,26 +97,8 @@ def _rotation(module: Any, steps: int, device: torch.device, dtype: torch.dtype)
     return angles.cos(), angles.sin()
 
 
-class YugConfig(Checkpoint):
-    r"""Config of a Yug checkpoint."""
-
-    model_type: Literal["yug"]
-    patch_len: Size
-    output_dim: Size
-    hidden_dim: Size
-    d_model: Size
-    num_attn_heads: Size
-    num_decoder_layers: Layers
-    freq_num: Annotated[int, Field(ge=9, le=2**16)] = 9
-    dropout: Rate = 0.1
-    eps: Small = 1e-6
-    kernel_size: Size = 3
-    expansion: Annotated[float, Field(gt=0, le=64)] = 1.25
-    quantiles: Annotated[list[Level], Field(min_length=1, max_length=1000)]
-
-    def numbers(self) -> int:
-        ends = self.hidden_dim * (2 * self.patch_len + 2 * self.d_model + self.output_dim * len(self.quantiles))
-        return 4 * self.num_decoder_layers * self.d_model**2 + ends
+def _numbers(config: Any) -> float:
+    return float(4 * config.num_decoder_layers * config.d_model**2)
 
 
 def from_directory(path: Path, *, name: str | None = None, version: str | None = None) -> Yug:
@@ -140,12 +117,8 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     """
     import yug
 
-    options = checked(YugConfig, read_config(path), path)
-    with reading(f"the checkpoint in '{path}' cannot be read", REMEDY), seeded(0):
-        model = yug.Yug_Model(yug.YugConfig(**options))
-    fill(model, path)
-    card = named(path)
-    return Yug(model, name=name or card[0], version=version or card[1])
+    model = built(path, schema_of(yug.YugConfig), lambda x: yug.Yug_Model(yug.YugConfig(**x)), _numbers, exact=False)
+    return Yug(model, **identity(path, name, version))
 
 
 def from_live(model: object) -> Yug | None:
@@ -157,9 +130,6 @@ def from_live(model: object) -> Yug | None:
     Returns:
         The frozen model; None if `model` is not one.
     """
-    package = sys.modules.get("yug")
-    if package is None:
-        return None
-    if isinstance(model, package.YugPipeline):
-        model = model.model
-    return Yug(model, name="yug") if isinstance(model, package.Yug_Model) else None
+    if is_live(model, "yug", "YugPipeline"):
+        model = model.model  # type: ignore[attr-defined]
+    return Yug(model, name="yug") if is_live(model, "yug", "Yug_Model") else None

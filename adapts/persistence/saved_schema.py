@@ -47,7 +47,7 @@ FORMAT, FORMER = 3, 2
 ROLES = ("past_covariates", "known_covariates", "calendar")
 REMEDY = "save the adapter again, or fit again"
 #: The names of single tensors of a fit, and the prefixes of the tensors of its components (before a dot).
-ALONE = ("location", "scale", "support", "noise", "gate", "latent_ranks", "constant", "tails")
+ALONE = ("location", "scale", "support", "noise", "gate", "latent_ranks", "constant", "tails", "cycles")
 COMPONENTS = (
     "module",
     "copula",

@@ -23,10 +23,11 @@ from .._version import __version__
 from ..adapters import AdapterModule, make
 from ..calibration.recalibration import Recalibration
 from ..copulas.independent import Independent
+from ..data.calendar import count_waves
 from ..data.marks import Marks
 from ..errors import quoted, reading, shown, unknown
 from ..fitting.decision import Decision
-from ..fitting.fitted import Fitted
+from ..fitting.fitted import Fitted, saved_cycles
 from ..foundation import KNOWN
 from ..foundation.base import CALLABLE
 from ..fractions import FRACTIONS
@@ -219,7 +220,7 @@ def _options(adapter_class: type[Adapter], saved: Saved, device: str) -> dict[st
 
 
 def _require_known(saved: Saved, path: str | Path, call: Callable[[str], str]) -> None:
-    r"""Check that a config's frozen model is bundled or known, as files must not cause any other to load."""
+    r"""Check that a config's frozen model is a known one, as files must not cause any other to load."""
     from .saved_schema import REMEDY
 
     address, model = saved.options.get("foundation_model"), saved.foundation_model
@@ -234,8 +235,8 @@ def _require_known(saved: Saved, path: str | Path, call: Callable[[str], str]) -
         )
     if address not in KNOWN:
         raise ValueError(
-            f"{path} was fitted with the foundation model {shown(address)}, which is neither bundled nor one of "
-            f"{', '.join(KNOWN)}, and is not loaded because a file names it: if you trust it, name it with "
+            f"{path} was fitted with the foundation model {shown(address)}, which is none of those that `adapts list "
+            f"models` prints, and is not loaded because a file names it: if you trust it, name it with "
             f"{call(quoted(str(address)))}"
         )
     if address != model.name:
@@ -283,7 +284,8 @@ def unpack(fit: Fit, tensors: Mapping[str, Tensor], family: AdapterModule, predi
     if not (scale > 0).all():
         raise ValueError("the tensor 'scale' is expected to hold positive numbers")
     with seeded(0):  # initial parameters may be random; they are overwritten
-        module = family.build(columns, len(panel.known_covariates) if "known.location" in tensors else 0)
+        known = len(panel.known_covariates) if "known.location" in tensors else 0
+        module = family.build(columns, known, count_waves(saved_cycles(tensors, panel)))
     fitted = Fitted(
         panel=panel,
         context_length=fit.context_length,

@@ -338,13 +338,15 @@ class MarginalPredictor:
         return self.module.encode(self.completed_context(batch), draws=draws, generator=generator)
 
     def _inform(self, batch: Windows, state: State, zero_shot: Tensor) -> None:
-        r"""Add what the family needs to a state: zero-shot quantiles (B, H, D, Q), known covariates."""
+        r"""Add what the family needs to a state: zero-shot quantiles (B, H, D, Q), known covariates, the calendar."""
         if self.module.capabilities.needs_forecast:
             state.forecast = zero_shot[..., self.model.median_index]
         if self.module.capabilities.needs_quantiles:
             state.quantiles = zero_shot
         if self.module.known:
             state.known = batch.known()
+        if self.module.calendar:
+            state.calendar = batch.calendar()
 
     def _decoded(
         self, windows: Windows, frozen: QuantileFunction, errors: Copula | None = None

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..data.calendar import phases
 from ..data.panel import Panel
 from ..data.windows import Preparation, Windows
 from ..fitting.fitted import Fitted
@@ -25,10 +26,11 @@ class Standardiser:
 
     def __init__(self, fitted: Fitted) -> None:
         self.fitted = fitted
-        # Caches of the latest panel: standardised, with what was subtracted; its known covariates; its imputation; its
-        # targets alone.
+        # Caches of the latest panel: standardised, with what was subtracted; its known covariates; the phases of its
+        # cycles; its imputation; its targets alone.
         self._standard: tuple[Panel, Panel, Panel | None, Panel | None] | None = None
         self._known: tuple[Panel, Panel] | None = None
+        self._calendar: tuple[Panel, Panel] | None = None
         self._imputation: tuple[Panel, Imputation | None] | None = None
         self._targets: tuple[Panel, Panel] | None = None
 
@@ -45,8 +47,8 @@ class Standardiser:
         if cached is None or cached[0] is not windows.panel:
             self._standard = cached = windows.panel, *self._prepared(windows.panel)
         _, standard, shifts, factors = cached
-        known = self._known_covariates(windows.panel)
-        preparation = Preparation(shifts, factors, self._imputed(standard), self.fitted.cold_start, known)
+        known, calendar = self._known_covariates(windows.panel), self._phases(windows.panel)
+        preparation = Preparation(shifts, factors, self._imputed(standard), self.fitted.cold_start, known, calendar)
         return replace(windows, panel=standard, preparation=preparation)
 
     def plain(self, windows: Windows) -> Windows:
@@ -77,6 +79,15 @@ class Standardiser:
         cached = self._known
         if cached is None or cached[0] is not panel:
             self._known = cached = panel, self.fitted.known.standardised(panel)
+        return cached[1]
+
+    def _phases(self, panel: Panel) -> Panel | None:
+        r"""Return the phases of the cycles that the adapter reads."""
+        if not self.fitted.cycles:
+            return None
+        cached = self._calendar
+        if cached is None or cached[0] is not panel:
+            self._calendar = cached = panel, phases(panel, self.fitted.cycles)
         return cached[1]
 
     def _imputed(self, standard: Panel) -> Imputation | None:

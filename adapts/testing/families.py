@@ -190,6 +190,20 @@ class AdapterConformance:
         state.known[0] += 1.0
         assert_close(adapter.decode(paths, state)[:, 1:], decoded[:, 1:])
 
+    def test_calendar(self, family: AdapterModule, past: Tensor) -> None:
+        r"""A family that reads the calendar decodes with it, each window by its own; others build alike."""
+        adapter = family.build(self.channels, 0, 4).eval()
+        assert adapter.calendar == (4 if adapter.capabilities.needs_calendar else 0)
+        if not adapter.calendar:
+            return
+        self.disturb(adapter)
+        _, state = self.encoded(adapter, past)
+        state.calendar = torch.randn(self.batch, 4)
+        paths = torch.randn(state.draws, self.batch, self.horizon, adapter.latents)
+        decoded = adapter.decode(paths, state)
+        state.calendar[0] += 1.0
+        assert_close(adapter.decode(paths, state)[:, 1:], decoded[:, 1:])
+
     # ------------------------------------------------------------------ independence
 
     def test_windows_and_samples_stay_apart(self, adapter: AdapterModule, past: Tensor) -> None:

@@ -126,7 +126,8 @@ class AdapterTraining(pl.LightningModule):
                 shape :math:`(B, H, K, Q)`, if training does not change these. "forecast" and "quantiles": its
                 medians and quantiles of the observed channels, with shapes :math:`(B, H, D)` and
                 :math:`(B, H, D, Q)`, for families that need them. "past": contexts completed as in prediction, which
-                replace `past`. And "known": the known covariates, :math:`(B, L + H, C)`, for families that need them.
+                replace `past`. "known" and "calendar": the known covariates, :math:`(B, L + H, C)`, and the phases of
+                cycles, for families that need them.
 
         Returns:
             The latent forecast, for an objective to decode.
@@ -144,7 +145,7 @@ class AdapterTraining(pl.LightningModule):
         else:
             latent = precomputed["latents"].unsqueeze(0)
         state.forecast, state.quantiles = precomputed.get("forecast"), precomputed.get("quantiles")
-        state.known = precomputed.get("known")
+        state.known, state.calendar = precomputed.get("known"), precomputed.get("calendar")
         latent = latent.expand(state.draws, *latent.shape[1:])
         levels = torch.tensor(self.model.quantile_levels, device=past.device, dtype=torch.float32)
         return Outlook(adapter, state, levels, latent, self.log_scale, self.windows, self.copula, generator)

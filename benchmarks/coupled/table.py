@@ -109,17 +109,19 @@ def joint(scores: pd.DataFrame) -> str:
     return grid(["data", "forecast", *SKILLS.values()], rows)
 
 
-def seconds(scores: pd.DataFrame) -> str:
-    r"""Seconds of a fit and of a forecast, means over seeds."""
-    once = scores[scores["model"].isin(MODELS) & (scores["metric"] == "crps")]
-    means = once.groupby(["data", "model"])[["fit_seconds", "predict_seconds"]].mean()
+def seconds(taken: pd.DataFrame) -> str:
+    r"""Seconds of a fit and of a forecast, and gigabytes."""
+    cells = taken.set_index(["data", "model"])
     rows = []
-    for name in sets(scores):
-        held = [model for model in MODELS if (name, model) in means.index]
-        fit = {model: number(means.loc[(name, model), "fit_seconds"], 0) for model in held}
-        predict = {model: number(means.loc[(name, model), "predict_seconds"], 2) for model in held}
-        rows.append([name, *(f"{fit[model]} / {predict[model]}" if fit.get(model) else "" for model in MODELS)])
-    return grid(["data", *(f"`{model}`" for model in MODELS)], rows)
+    for name in taken["data"].unique():
+        size = taken[taken["data"] == name].iloc[0]
+        row = [name, *(str(size[each]) for each in ("rows", "channels", "prediction_length"))]
+        for model in MODELS:
+            one = cells.loc[(name, model)] if (name, model) in cells.index else None
+            row.append("" if one is None else f"{one['fit_seconds']:.0f} / {one['predict_seconds']:.2f} / "
+                       f"{one['peak_gigabytes']:.1f}")  # fmt: skip
+        rows.append(row)
+    return grid(["data", "rows", "channels", "H", *(f"`{model}`" for model in MODELS)], rows)
 
 
 # ---------------------------------------------------------------------------------------------------- simulated
@@ -213,12 +215,13 @@ def ablations(found: pd.DataFrame) -> str:
 def about(scores: pd.DataFrame) -> str:
     r"""How the scores were computed: windows, seeds, frozen model, commit."""
     each = [scores[scores["data"] == name] for name in sets(scores)]
-    runs = ", ".join(
-        f"{rows['data'].iloc[0]} {rows['windows'].iloc[0]} windows every {rows['stride'].iloc[0]} rows" for rows in each
+    runs = " ".join(
+        f"`{rows['data'].iloc[0]}`: {rows['windows'].iloc[0]} windows every {rows['stride'].iloc[0]} rows."
+        for rows in each
     )
     seeds = scores["seed"].nunique()
     return (
-        f"{runs}; {seeds} seed{'s' * (seeds > 1)}{', ± half their range' * (seeds > 1)}; "
+        f"{runs} {seeds} seed{'s' * (seeds > 1)}{', ± half their range' * (seeds > 1)}; "
         f"{pages.each(scores['foundation_model'])}; commit {pages.each(scores['commit'])}."
     )
 
@@ -246,8 +249,12 @@ def of_scores(scores: pd.DataFrame) -> dict[str, str]:
         "crps": f"{crps(scores)}\n\n{about(scores)}",
         "calibration": calibration(scores),
         "joint": joint(scores),
-        "seconds": seconds(scores),
     }
+
+
+def of_seconds(taken: pd.DataFrame) -> dict[str, str]:
+    about = f"Threads: {pages.each(taken['threads'])}; commit {pages.each(taken['commit'])}."
+    return {"seconds": f"{seconds(taken)}\n\n{about}"}
 
 
 def of_simulated(simulated: pd.DataFrame) -> dict[str, str]:
@@ -268,8 +275,8 @@ def of_ablations(found: pd.DataFrame) -> dict[str, str]:
 
 #: The blocks of docs/coupled.md that each CSV file gives.
 PARTS = {
-    "scores": of_scores, "simulated": of_simulated, "ablations": of_ablations, "max_windows": of_max_windows,
-    "tuned": of_tuned,
+    "scores": of_scores, "seconds": of_seconds, "simulated": of_simulated, "ablations": of_ablations,
+    "max_windows": of_max_windows, "tuned": of_tuned,
 }  # fmt: skip
 
 
