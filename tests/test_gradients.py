@@ -114,6 +114,43 @@ def test_a_model_without_any_gradient_has_an_infinite_error() -> None:
     assert gradient_error(Constant(), torch.randn(2, 20), 5) == float("inf")
 
 
+# ---------------------------------------------------------------------- joint mode
+
+
+class Joint(Smooth):
+    r"""Each channel's own forecast, and a tenth of the mean over the channels of their last values."""
+
+    joint_mode = True
+
+    def _forecast_jointly(self, context: Tensor) -> Tensor:
+        alone = self._forecast(context.flatten(0, 1)).unflatten(0, context.shape[:2])  # (B, D, Q, P)
+        return alone + 0.1 * carried_forward(context)[..., -1].mean(1)[:, None, None, None]
+
+
+class TestJoint(FoundationModelConformance):
+    double = True
+
+    @pytest.fixture
+    def foundation_model(self) -> FoundationModel:
+        return Joint()
+
+
+def test_joint_forecasts_are_unrolled_by_the_median_and_rescaled() -> None:
+    model, generator = Joint(), torch.Generator().manual_seed(0)
+    context = torch.randn(2, 3, 20, generator=generator)
+    both = model.predict_jointly(context, 8)
+    extended = torch.cat([context, both[:, :, 1, :4]], dim=2)
+    assert_close(both[..., 4:], model.predict_jointly(extended, 4))
+    alone = model.predict_jointly(context[:, :1], 4)[:, 0]
+    expected = model(context[:, 0], 4) + 0.1 * context[:, 0, -1][:, None, None]
+    assert_close(alone, expected)
+    huge = 2.0**40
+    assert_close(model.predict_jointly(huge * context[:, :1], 4), huge * model.predict_jointly(context[:, :1], 4))
+    assert model.predict_jointly(context[:0], 8).shape == (0, 3, 3, 8)
+    model.memory_budget = 1  # one series at a time
+    assert_close(model.predict_jointly(context, 8), both)
+
+
 # ---------------------------------------------------------------------- helpers of backends
 
 

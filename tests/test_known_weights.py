@@ -203,6 +203,23 @@ def test_half_precision_is_close_and_has_no_gradient() -> None:
         half(context.requires_grad_(), 8)
 
 
+def test_an_untrained_head_stays_in_single_precision(tmp_path: Path) -> None:
+    from transformers import PatchTSTConfig, PatchTSTModel
+
+    config = PatchTSTConfig(context_length=32, patch_length=8, patch_stride=8, d_model=8, num_hidden_layers=1,
+                            num_attention_heads=2, ffn_dim=8, prediction_length=4)  # fmt: skip
+    model = load_foundation_model(PatchTSTModel(config), dtype="bfloat16")
+    head = model.untrained_head()
+    assert head is not None
+    assert {parameter.dtype for parameter in head.parameters()} == {torch.float32}
+    series = np.random.default_rng(0).standard_normal((500, 2)).cumsum(0)
+    adapter = Adapter("residual", foundation_model=model, prediction_length=4, context_length=32).fit(series)
+    assert "epochs; validation loss" in adapter.summary().stages["probe"]
+    adapter.save(tmp_path / "saved")
+    again = Adapter.load(tmp_path / "saved", foundation_model=model)
+    np.testing.assert_array_equal(again.predict().samples, adapter.predict().samples)
+
+
 def test_a_compiled_model_forecasts_alike() -> None:
     plain = load_foundation_model(tiny_chronos_bolt())
     compiled = load_foundation_model(tiny_chronos_bolt(), compile=True)

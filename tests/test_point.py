@@ -262,3 +262,17 @@ def test_a_fit_tells_the_model_frequency_and_season(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.predict().samples, one.predict().samples)
     undated = adapter(model=Seasonal()).fit(frame.to_numpy())  # no frequency, no season: the last value
     assert np.abs(undated.predict().mean - ahead).max() > 0.2
+
+
+def test_copies_for_two_seasons_do_not_share_forecasts() -> None:
+    from adapts.foundation.cache import cached_forecasts
+    from adapts.foundation.series import for_series
+
+    context, model = torch.randn(2, 40), Seasonal()
+    hourly, daily = for_series(model, "h", None), for_series(model, "D", None)
+    assert (hourly.series, daily.series) == (("h", 24), ("D", 7))
+    assert for_series(model, "h", 12).series == ("h", 12)
+    assert for_series(LastValue(), "h", None).series is None
+    with cached_forecasts():
+        for one, season in ((hourly, 24), (daily, 7)):
+            assert_close(one.predict(context, 4)[:, 0], context[:, 40 - season : 44 - season])

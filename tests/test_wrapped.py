@@ -241,6 +241,18 @@ def test_invalid_functions_and_options(changes: dict[str, Any], message: str) ->
         wrap(**{"function": quantiles, **changes})
 
 
+def test_a_function_of_one_length_says_what_it_was_given() -> None:
+    def fixed(context: Tensor) -> Tensor:
+        return (context @ torch.ones(CONTEXT, HORIZON))[:, None].expand(-1, 3, -1)
+
+    model = wrap(fixed)
+    assert model(torch.randn(2, CONTEXT), 3).shape == (2, 3, 3)
+    with pytest.raises(
+        ValueError, match=r"the function of 'mine' fails on series of shape \(2, 20\) .* at most 32 steps"
+    ):
+        model(torch.randn(2, 20), 3)
+
+
 def test_a_bare_function_is_no_model() -> None:
     for model in (quantiles, Network()):
         with pytest.raises(ValueError, match=r"FoundationModel.wrap\(.*\) makes one of a function or module"):

@@ -129,13 +129,16 @@ class FoundationModel(nn.Module, ABC):
     def to_half_precision(self) -> Self:
         r"""Convert the weights of linear layers, convolutions and embeddings to bfloat16.
 
-        Contexts and forecasts stay float32. The forecast is then a staircase, and the model declares no gradient.
+        Contexts and forecasts stay float32, and so does an untrained head, which `Adapter.fit` trains. The forecast is
+        then a staircase, and the model declares no gradient.
 
         Returns:
             The model.
         """
+        head = self.untrained_head()
+        trained = set() if head is None else set(head.modules())
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding | nn.Conv1d):
+            if isinstance(module, nn.Linear | nn.Embedding | nn.Conv1d) and module not in trained:
                 module.to(torch.bfloat16)
         self.half_precision, self.differentiable = True, False
         return self

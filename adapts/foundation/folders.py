@@ -152,7 +152,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not (folder / CONFIG).is_file() or not ((folder / WEIGHTS).is_file() or (folder / INDEX).is_file()):
         raise ValueError(
             f"'{folder}' is no checkpoint: expected config.json and model.safetensors in it "
-            f"(pipeline.inner_model.save_pretrained(...) writes them)"
+            f"(save_pretrained(folder) of a model writes them)"
         )
     for name in REFUSED_FILES:
         if (folder / name).exists():

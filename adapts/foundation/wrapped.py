@@ -54,9 +54,13 @@ class Wrapped(FoundationModel):
 
     def _called(self, series: Tensor) -> Tensor:
         given = series.detach().cpu().numpy() if self.forms[0] else series
-        result = self.function(given)
-        if self.forms[1]:
-            result = torch.from_numpy(np.array(result)).to(series)
+        with reading(
+            f"the function of {self.name!r} fails on series of shape {tuple(series.shape)}",
+            f"mend it, or pass an adapter the context_length that it takes; at most {self.context_length} steps come",
+        ):
+            result = self.function(given)
+            if self.forms[1]:
+                result = torch.from_numpy(np.array(result)).to(series)
         shape = len(series), len(self.quantile_levels), self.prediction_length
         if len(self.quantile_levels) == 1 and tuple(result.shape) == (shape[0], shape[2]):
             result = result.unsqueeze(1)
@@ -114,10 +118,7 @@ def wrapped(
     kind(function, (False, False), differentiable=False, **declared)  # freezes a module, and checks the levels
     forms = _forms(function, series, name)
     model = kind(function, forms, differentiable=False, **declared)
-    with (
-        torch.no_grad(),
-        reading(f"the function of {name!r} fails on series of shape {tuple(series.shape)}", "mend it"),
-    ):
+    with torch.no_grad():
         forecast = model._called(series)
     if not bool(forecast.isfinite().all()):
         raise ValueError(f"the function of {name!r} returns values that are not finite for random series: mend it")
