@@ -378,16 +378,17 @@ class Adapter(Estimator):
         """
         return self._predictor("joint_distribution").joint_distribution(windows)
 
-    def zero_shot_distribution(self, windows: Windows) -> JointDistribution:
+    def zero_shot_distribution(self, windows: Windows, *, joint: bool = False) -> JointDistribution:
         r"""Return the zero-shot forecast of windows: independent marginals of the frozen model, without any fit.
 
         Arguments:
             windows: Windows of a panel with the fitted channels, not standardised.
+            joint: Whether the model reads all channels in one group (`FoundationModel.predict_jointly`).
 
         Returns:
             The distribution of these windows' :math:`H` steps, in the channels' own units.
         """
-        return self._predictor("zero_shot_distribution").zero_shot_distribution(windows)
+        return self._predictor("zero_shot_distribution").zero_shot_distribution(windows, joint=joint)
 
     def backtest(
         self,

@@ -24,8 +24,8 @@ LEAST = 20
 def context_scale(context: Tensor) -> Tensor:
     r"""Return the mean absolute difference of consecutive observations.
 
-    It follows the size of the errors of a good forecast: it reads neither the level nor the trend of a series, and a
-    few large steps move it less than a standard deviation.
+    It follows the size of the errors of a good forecast: it does not read the level of a series, and a few large steps
+    move it less than a standard deviation. `benchmarks/foundation/point_scales.py` compares it with others.
 
     Arguments:
         context: The series, with shape :math:`(N, L)`. NaN marks a missing step, which is skipped.

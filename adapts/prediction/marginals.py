@@ -94,6 +94,12 @@ class MarginalPredictor:
         ]
         return QuantileFunction(levels, torch.cat([marginals.values for marginals in batches]), self.bounds(windows))
 
+    def zero_shot_jointly(self, windows: Windows) -> QuantileFunction:
+        r"""Return zero-shot marginals of a model that reads all channels of a window in one group."""
+        levels, model = torch.tensor(self.model.quantile_levels, dtype=torch.float32), self.model.members[0]
+        batches = [model.predict_jointly(batch.past().mT, batch.prediction_length) for batch in self._batches(windows)]
+        return QuantileFunction(levels, torch.cat(batches).permute(0, 3, 1, 2), self.bounds(windows))
+
     def bounds(self, windows: Windows) -> tuple[Tensor, Tensor] | None:
         r"""Return the support of the zero-shot marginals; None with covariates or known effects removed."""
         only_targets = windows.preparation.shifts is None and windows.panel.num_channels == self._targets

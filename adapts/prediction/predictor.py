@@ -83,16 +83,18 @@ class Predictor:
             marginals, parts = predictor.predict(standard)
         return self._in_units(windows, self._recalibrated(marginals, windows), copula, parts)
 
-    def zero_shot_distribution(self, windows: Windows) -> JointDistribution:
+    def zero_shot_distribution(self, windows: Windows, *, joint: bool = False) -> JointDistribution:
         r"""Return the zero-shot forecast of windows: the frozen model's marginals, independent, without any fit.
 
         Arguments:
             windows: The windows.
+            joint: Whether the model reads all channels of a window in one group.
 
         Returns:
             The distribution of their :math:`H` steps, in the channels' units.
         """
-        marginals = self.marginals.zero_shot(self.standardiser.plain(windows))
+        plain = self.standardiser.plain(windows)
+        marginals = self.marginals.zero_shot_jointly(plain) if joint else self.marginals.zero_shot(plain)
         none = torch.zeros(marginals.shape, dtype=torch.float32)
         copula = Independent(windows.prediction_length, len(self.fitted.panel.targets))
         return self._in_units(windows, marginals, copula, VarianceParts.of(marginals, none, none))

@@ -35,7 +35,9 @@ def table(scores: pd.DataFrame) -> dict[str, str]:
     others = [name for name in MODELS if name != FIRST]
     lines = [f"| data | {FIRST}: CRPS | {' | '.join(others)} |", "|---" * (2 + len(others)) + "|"]
     for name, row in own.iterrows():
-        lines.append(f"| {name} | {row[FIRST]:.3f} | {' | '.join(f'{row[each] / row[FIRST]:.3f}' for each in others)} |")
+        lines.append(
+            f"| {name} | {row[FIRST]:.3f} | {' | '.join(f'{row[each] / row[FIRST]:.3f}' for each in others)} |"
+        )
     about = f"At most {WINDOWS} windows a split; seed {SEED}; commit {pages.each(scores['commit'])}."
     return {"several": "\n".join([*lines, "", about])}
 
