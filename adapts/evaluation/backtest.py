@@ -439,7 +439,8 @@ class _EvaluatedModel:
 
 
 def _zero_shot(adapter: Adapter, *, joint: bool) -> _Forecaster:
-    return lambda number, windows: adapter.zero_shot_distribution(windows, joint=joint)
+    options = {"joint": True} if joint else {}
+    return lambda number, windows: adapter.zero_shot_distribution(windows, **options)
 
 
 def _baseline(name: str, season: int, panel: Panel, firsts: Sequence[int], past: int, horizon: int) -> _Forecaster:
@@ -485,13 +486,14 @@ def _baseline_names(baselines: bool | str | Sequence[str], adapter: Adapter) -> 
     for name in (requested := [requested] if isinstance(requested, str) else requested):
         checks.choice("baseline", name, (*ALL_BASELINES, "all"))
     names = list(ALL_BASELINES) if "all" in requested else list(dict.fromkeys(requested))
-    model = adapter.model.members[0]
-    if model.joint_mode and isinstance(baselines, bool):
+    model = getattr(adapter, "model", None)  # anything with the methods of Adapter is scored, with a model or without
+    joint = model is not None and model.members[0].joint_mode
+    if joint and isinstance(baselines, bool):
         names.insert(1, JOINT)
-    elif not model.joint_mode and JOINT in names:
+    elif not joint and JOINT in names:
         names.remove(JOINT)
         if JOINT in requested:
-            raise ValueError(f"{model.name} has no joint mode, got the baseline {JOINT!r}: leave it out")
+            raise ValueError(f"the frozen model has no joint mode, got the baseline {JOINT!r}: leave it out")
     if "var" in names:
         VAR()  # fails early if statsmodels is missing
     return names
