@@ -2,7 +2,9 @@ r"""Yug on tiny random models: its cures, the package's own numbers, frequencies
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,11 +38,16 @@ class TestYug(FoundationModelConformance):
         return model
 
 
+@cache
+def pipeline() -> Any:
+    return tiny_yug_pipeline()
+
+
 def own(row: Tensor, frequency: tuple[int, int]) -> Tensor:
     r"""The quantiles of which the package's rollout draws paths."""
     patches, seen = row.nan_to_num().unflatten(0, (-1, PATCH))[None], (~row.isnan()).unflatten(0, (-1, PATCH))[None]
     index, multiple = (torch.tensor([number]) for number in frequency)
-    return tiny_yug_pipeline()._last_patch_qf(patches, seen.float(), index, multiple).detach().sort(dim=1).values
+    return pipeline()._last_patch_qf(patches, seen.float(), index, multiple).detach().sort(dim=1).values
 
 
 @pytest.mark.parametrize(("frequency", "index"), [(None, (8, 1)), ("15min", (1, 15)), ("h", (2, 1)), ("W-SUN", (4, 1)),
