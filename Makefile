@@ -38,9 +38,10 @@ test: $(INSTALLED)
 
 # Frozen models whose packages conflict with ours: each environment is a folder before .venv, filled without what its
 # packages require, which .venv has. NAME_TESTS selects the tests that it enables.
-MODELS := granite moirai moment tirex tirex-2
+MODELS := granite moirai moirai-1 moment tirex tirex-2
 granite_TESTS := ttm or patchtst_fm or patchtst-fm or flowstate
-moirai_TESTS := moirai
+moirai_TESTS := moirai2 or moirai-2
+moirai-1_TESTS := moirai1 or moirai-1
 moment_TESTS := moment
 tirex_TESTS := tirex and not tirex2 and not tirex-2
 tirex-2_TESTS := tirex2 or tirex-2

@@ -85,6 +85,8 @@ ENVIRONMENTS = {
     "granite": "granite-tsfm==0.3.11 datasets==5.2.0 deprecated==1.3.1 wrapt==2.5.2 dill==0.4.1 multiprocess==0.70.19 "
     "xxhash==4.1.0",
     "moirai": "uni2ts==2.0.0 jaxtyping==0.3.11 wadler-lindig==0.1.8",
+    "moirai-1": "uni2ts==2.0.0 jaxtyping==0.3.11 wadler-lindig==0.1.8 hydra-core==1.3.8 omegaconf==2.4.0 "
+    "antlr4-python3-runtime==4.9.3 python-dotenv==1.2.4 jax==0.10.2 jaxlib==0.10.2 ml_dtypes==0.7.0",
     "moment": "momentfm==0.1.4",
     "tirex": "tirex-ts==1.4.2",
     "tirex-2": "tirex-2==0.4.0 flashrnn==1.0.8 mlstm-kernels==2.0.6",  # without Triton, which a CPU does not need
@@ -180,6 +182,12 @@ FOUNDATION_MODELS = {
     ),
     "flowstate": BackendEntry(
         "adapts.foundation.flowstate", {"model_type": "flowstate"}, ("tsfm_public",), environment=_alone("granite")
+    ),
+    "moirai-1": BackendEntry(
+        "adapts.foundation.moirai1",
+        {"distr_output": None, "patch_sizes": None},
+        ("uni2ts", "jaxtyping", "hydra", "jax"),
+        environment=_alone("moirai-1"),
     ),
     "moirai-2": BackendEntry(
         "adapts.foundation.moirai2",

@@ -14,6 +14,7 @@ from adapts.registry import ENVIRONMENTS, FOUNDATION_MODELS
 
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "flowstate": ("granite", {"model_type": "flowstate"}),
+    "moirai-1": ("moirai-1", {"distr_output": {}, "patch_sizes": []}),
     "moirai-2": ("moirai", {"num_predict_token": 4, "max_seq_len": 512}),
     "moment": ("moment", {"model_name": "MOMENT"}),
     "patchtst-fm": ("granite", {"model_type": "patchtst_fm"}),

@@ -64,6 +64,7 @@ MODELS: dict[str, Callable[[], FoundationModel]] = {
     "flowstate": lambda: live("tiny_flowstate"),
     "fracast": lambda: core("tiny_fracast"),
     "gluonts": seasonal_naive,
+    "moirai-1": lambda: live("tiny_moirai1"),
     "moirai-2": lambda: live("tiny_moirai2"),
     "moment": lambda: live("tiny_moment"),
     "nanoforecast": lambda: of("nanoforecast", "tiny_nanoforecast"),

@@ -2,11 +2,12 @@ r"""PatchTST-FM of granite-tsfm."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from saved_models import assert_config_is_checked, assert_damage_is_refused, assert_round_trip
+from saved_models import assert_config_is_checked, assert_damage_is_refused, assert_round_trip, save
 from torch.testing import assert_close
 
 from adapts import load_foundation_model
@@ -53,3 +54,8 @@ def test_checkpoints(tmp_path: Path) -> None:
     assert_round_trip(tiny_patchtst_fm(), tmp_path / "patchtst-fm")
     assert_damage_is_refused(tiny_patchtst_fm(), tmp_path / "damaged", "backbone.pos_embed.embedding.weight")
     assert_config_is_checked(tiny_patchtst_fm(), tmp_path / "foreign", "block_type", "mamba")
+    folder = save(tiny_patchtst_fm(), tmp_path / "short")
+    config = folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"context_length": 16}))
+    with pytest.raises(ValueError, match="longer than a pass"):
+        load_foundation_model(folder)

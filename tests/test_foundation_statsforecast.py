@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.testing import assert_close
 
-from adapts import load_foundation_model
+from adapts import Adapter, load_foundation_model
 from adapts.foundation import FoundationModel
 from adapts.testing import FoundationModelConformance
 
@@ -89,3 +90,18 @@ def test_what_has_no_intervals_or_is_a_folder_is_refused(tmp_path: Path) -> None
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(ValueError, match="statistical models have no checkpoints.*auto-ets, theta"):
         load_foundation_model(tmp_path)
+
+
+def test_by_name_it_learns_the_season_of_the_data_and_is_found_when_loaded(tmp_path: Path) -> None:
+    daily = np.random.default_rng(0).standard_normal(24)
+    noise = 0.05 * np.random.default_rng(1).standard_normal((360, 2))
+    values = np.tile(daily, 15)[:, None] + noise + np.array([10.0, 20.0])
+    series = pd.DataFrame(values, pd.date_range("2024-01-01", periods=360, freq="h"), ["a", "b"])
+    adapter = Adapter("identity", foundation_model="theta", prediction_length=6, context_length=96, max_windows=10)
+    forecast = adapter.fit(series).predict()
+    expected = daily[:6, None] + np.array([10.0, 20.0])
+    # without the season the error is the deviation of the season, 1
+    assert np.abs(forecast.quantile(0.5) - expected).mean() < 0.2
+    adapter.save(tmp_path / "saved")
+    loaded = Adapter.load(tmp_path / "saved").predict()
+    np.testing.assert_array_equal(loaded.samples, forecast.samples)

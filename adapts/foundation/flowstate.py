@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from .base import FoundationModel
+from .chronos import name_of
 from .cures import by_leading_gap, guarded_sqrt
 from .folders import Checkpoint, Layers, Level, Size, Steps, checked, named, read_config
 from .weights import load_pretrained
@@ -208,4 +209,4 @@ def from_live(model: object) -> FlowState | None:
     package: Any = sys.modules.get("tsfm_public.models.flowstate")
     if package is None or not isinstance(model, package.FlowStateForPrediction):
         return None
-    return FlowState(model, name=Path(str(getattr(model, "name_or_path", "")) or type(model).__name__).name)
+    return FlowState(model, name=name_of(model))

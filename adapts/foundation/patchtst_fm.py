@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from .base import FoundationModel
-from .chronos import GuardedInstanceNorm
+from .chronos import GuardedInstanceNorm, name_of
 from .folders import Checkpoint, Layers, Rate, Size, Steps, checked, named, read_config
 from .weights import load_pretrained
 
 #: The levels that are forecast if the model has them all; otherwise all that it has.
 LEVELS = (0.01, 0.05, *(round(0.05 * step, 2) for step in range(2, 19)), 0.95, 0.99)
+
+Kernel = Annotated[int, Field(ge=0, le=1024)]
 
 
 class PatchTSTFMConfig(Checkpoint):
@@ -41,13 +43,27 @@ class PatchTSTFMConfig(Checkpoint):
     randomize_cpm: bool = False
     num_quantile: Annotated[int, Field(ge=1, le=1000)] = 99
     block_type: Literal["transformer", "conformer"] = "transformer"
-    conv_kernel_size: int | list[int] = 3
+    conv_kernel_size: Kernel | list[Kernel] = 3
     is_causal: bool = False
     mlp_type: Literal["mlp", "swiglu"] = "mlp"
     use_pruning: bool = True
 
+    @model_validator(mode="after")
+    def _agrees(self) -> PatchTSTFMConfig:
+        if self.d_model % self.n_head:
+            raise ValueError("should have a d_model divisible by n_head")
+        if self.context_length % self.d_patch or self.context_length <= _block(self):
+            raise ValueError("should have a context_length that is a multiple of d_patch and longer than a pass")
+        return self
+
     def numbers(self) -> int:
         return self.n_layer * 4 * self.d_model**2 + self.context_length // self.d_patch * self.d_model
+
+
+def _block(config: Any) -> int:
+    r"""Return the number of target steps that one pass computes in any case."""
+    masked = config.pretrain_mask_cont * (2 if config.randomize_cpm else 1)
+    return int(max(config.prediction_length, config.d_patch * max(masked, 2)))
 
 
 class PatchTSTFM(FoundationModel):
@@ -59,7 +75,7 @@ class PatchTSTFM(FoundationModel):
 
     Cured: the model's own normalisation has no gradient for a constant window, and keeps its statistics in the module,
     which threads would share. Here the window is standardised before, by the same formula. Steps without any
-    observation before them are padding, as in shorter contexts.
+    observation before them are padding, as in shorter contexts. On a GPU the package itself computes in bfloat16.
 
     Code Apache-2.0 (granite-tsfm, which conflicts with this library's versions). Weights
     `ibm-research/granite-timeseries-patchtst-fm-r1`: see their card.
@@ -80,9 +96,7 @@ class PatchTSTFM(FoundationModel):
     reads_missing: ClassVar[bool] = True
 
     def __init__(self, model: Any, *, name: str, version: str = "unknown") -> None:
-        config = model.config
-        masked = config.pretrain_mask_cont * (2 if config.randomize_cpm else 1)
-        block = max(config.prediction_length, config.d_patch * max(masked, 2))  # what one pass computes in any case
+        config, block = model.config, _block(model.config)
         levels = [round(level, 6) for level in config.quantile_levels]
         chosen = LEVELS if set(LEVELS) <= set(levels) else tuple(levels)
         super().__init__(
@@ -170,4 +184,4 @@ def from_live(model: object) -> PatchTSTFM | None:
     package: Any = sys.modules.get("tsfm_public.models.patchtst_fm")
     if package is None or not isinstance(model, package.PatchTSTFMForPrediction):
         return None
-    return PatchTSTFM(model, name=Path(str(getattr(model, "name_or_path", "")) or type(model).__name__).name)
+    return PatchTSTFM(model, name=name_of(model))

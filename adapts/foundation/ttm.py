@@ -7,21 +7,24 @@ __all__ = ["TTM", "from_directory", "from_live"]
 import copy
 import sys
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from ..errors import unknown
 from ..persistence.schemas import validated
 from .base import FoundationModel
-from .chronos import GuardedInstanceNorm
+from .chronos import GuardedInstanceNorm, name_of
 from .folders import Checkpoint, Layers, Rate, Size, Small, Steps, checked, named, read_config
 from .weights import load_pretrained
 
 #: The frequencies that prefix tuning distinguishes, as pandas names them; 0 stands for any other.
 FREQUENCIES = {"min": 1, "2min": 2, "5min": 3, "10min": 4, "15min": 5, "30min": 6, "h": 7, "D": 8, "W": 9}
 UNIVARIATE = "use a univariate TTM that forecasts points: common_channel mode, no channel mixing, no quantile head"
+
+Count = Annotated[int, Field(ge=0, le=1024)]
 
 
 class TTMConfig(Checkpoint):
@@ -51,20 +54,20 @@ class TTMConfig(Checkpoint):
     use_positional_encoding: bool = False
     positional_encoding_type: Literal["random", "sincos"] = "sincos"
     scaling: Literal["mean", "std"] | bool | None = "std"
-    adaptive_patching_levels: int = 0
+    adaptive_patching_levels: Count = 0
     resolution_prefix_tuning: bool = False
     frequency_token_vocab_size: Size = 5
     use_decoder: bool = True
     decoder_num_layers: Layers = 8
     decoder_d_model: Size = 8
-    decoder_adaptive_patching_levels: int = 0
+    decoder_adaptive_patching_levels: Count = 0
     decoder_raw_residual: bool = False
     enable_forecast_channel_mixing: Literal[False] = False
     multi_quantile_head: Literal[False] = False
     decompose: Literal[False] = False
     multi_scale: bool = False
-    register_tokens: int = 0
-    fft_length: int = 0
+    register_tokens: Count = 0
+    fft_length: Count = 0
     use_fft_embedding: bool = True
     get_one_freq_emb: bool = False
     use_register_context_gating: bool = False
@@ -187,4 +190,4 @@ def from_live(model: object) -> TTM | None:
     package: Any = sys.modules.get("tsfm_public.models.tinytimemixer")
     if package is None or not isinstance(model, package.TinyTimeMixerForPrediction):
         return None
-    return TTM(model, name=Path(str(getattr(model, "name_or_path", "")) or type(model).__name__).name)
+    return TTM(model, name=name_of(model))

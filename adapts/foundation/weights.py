@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["fill", "load_pretrained"]
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,6 @@ def fill(model: nn.Module, folder: Path, *, unused: Sequence[str] = (), exact: b
     with reading(f"the checkpoint in '{folder}' cannot be read", REMEDY):
         names = [WEIGHTS]
         if not (folder / WEIGHTS).is_file():
-            import json
-
             names = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
         held = {key: tensor for name in names for key, tensor in load_file(folder / name).items()}
     if exact and (further := sorted(held.keys() - own.keys())):

@@ -2,7 +2,15 @@ r"""Small models with random weights of packages that have environments of their
 
 from __future__ import annotations
 
-__all__ = ["tiny_flowstate", "tiny_moirai2", "tiny_moment", "tiny_patchtst_fm", "tiny_tirex", "tiny_ttm"]
+__all__ = [
+    "tiny_flowstate",
+    "tiny_moirai1",
+    "tiny_moirai2",
+    "tiny_moment",
+    "tiny_patchtst_fm",
+    "tiny_tirex",
+    "tiny_ttm",
+]
 
 from typing import Any
 
@@ -80,6 +88,25 @@ def tiny_moirai2(*, seed: int = 0, **options: Any) -> Any:
              "quantile_levels": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]}  # fmt: skip
     with seeded(seed):
         return Moirai2Module(**(sizes | options))
+
+
+def tiny_moirai1(*, seed: int = 0) -> Any:
+    r"""Create a Moirai 1 for a context of 192 steps in patches of 16, whose law is a mixture of two.
+
+    Arguments:
+        seed: The seed of the weights.
+
+    Returns:
+        The `MoiraiModule`; `save_pretrained(directory)` writes its checkpoint.
+    """
+    from uni2ts.distribution import MixtureOutput, NormalFixedScaleOutput, StudentTOutput
+    from uni2ts.model.moirai import MoiraiModule
+
+    with seeded(seed):
+        return MoiraiModule(
+            distr_output=MixtureOutput([StudentTOutput(), NormalFixedScaleOutput()]), d_model=64, num_layers=1,
+            patch_sizes=(8, 16), max_seq_len=16, attn_dropout_p=0.0, dropout_p=0.0,
+        )  # fmt: skip
 
 
 def tiny_moment(*, seed: int = 0, prediction_length: int = 16) -> Any:
