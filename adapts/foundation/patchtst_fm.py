@@ -75,7 +75,7 @@ class PatchTSTFM(FoundationModel):
 
     Cured: the model's own normalisation has no gradient for a constant window, and keeps its statistics in the module,
     which threads would share. Here the window is standardised before, by the same formula. Steps without any
-    observation before them are padding, as in shorter contexts.
+    observation before them are padding, as in shorter contexts. On a GPU the package itself computes in bfloat16.
 
     Code Apache-2.0 (granite-tsfm, which conflicts with this library's versions). Weights
     `ibm-research/granite-timeseries-patchtst-fm-r1`: see their card.
