@@ -55,7 +55,7 @@ _TIMESFM = Weights("timesfm", weights=APACHE, production=True, prediction_length
 _TOTO = Weights("toto-2", levels=9)
 _T0 = Weights("t0", weights=APACHE, production=True, prediction_length=1024)
 _MOMENT = Weights("moment", code="MIT", weights="MIT", production=True, context_length=512, levels=9)
-_MOIRAI1 = Weights("moirai-1", levels=9, differentiable=False)
+_MOIRAI1 = Weights("moirai-1", context_length=4096, prediction_length=64, levels=9, differentiable=False)
 _TTM = Weights("ttm", weights=APACHE, production=True, levels=1)
 _FITTED = Weights("statsforecast", parameters=0, context_length=512, prediction_length=256, levels=9,
                   production=True, differentiable=False, source="fitted")  # fmt: skip
