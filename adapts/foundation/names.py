@@ -93,7 +93,15 @@ WEIGHTS: dict[str, Weights] = {
     "toto-2-313m": replace(_TOTO, hub="Datadog/Toto-2.0-313m", parameters=313e6),
     "toto-2-1b": replace(_TOTO, hub="Datadog/Toto-2.0-1B", parameters=1e9),
     "toto-2-2.5b": replace(_TOTO, hub="Datadog/Toto-2.0-2.5B", parameters=2.5e9),
-    "tirex-2": Weights("tirex-2", "NX-AI/TiRex-2", 82.5e6, weights=APACHE, production=True, levels=9),
+    # Its code needs mlstm_kernels, which is under the NXAI Community License: production use is conditional.
+    "tirex-2": Weights(
+        "tirex-2",
+        "NX-AI/TiRex-2",
+        82.5e6,
+        code="Apache-2.0, with mlstm_kernels under the NXAI Community License",
+        weights=APACHE,
+        levels=9,
+    ),  # fmt: skip
     "tirex": Weights(
         "tirex",
         "NX-AI/TiRex",
@@ -120,7 +128,7 @@ WEIGHTS: dict[str, Weights] = {
         "flowstate", "ibm-granite/granite-timeseries-flowstate-r1", 9.07e6, APACHE, APACHE, True, 2048, 24, 9
     ),  # fmt: skip
     "patchtst-fm-r1": Weights(
-        "patchtst-fm", "ibm-granite/granite-timeseries-patchtst-fm-r1", 260e6, context_length=8192, levels=99
+        "patchtst-fm", "ibm-granite/granite-timeseries-patchtst-fm-r1", 260e6, context_length=8192, levels=21
     ),  # fmt: skip
     "patchtst-fm-r2": Weights("patchtst-fm", "ibm-granite/granite-timeseries-patchtst-fm-r2"),
     "yug": Weights(
