@@ -196,6 +196,8 @@ def ours(name: str, family: str, seed: int, options: dict[str, Any]) -> tuple[di
     held, began = memory.begin(), time.process_time()
     adapter.fit(rows)
     found = {"fit_seconds": time.process_time() - began}
+    if adapter.fitted_.gate is not None:
+        found["gate"] = float(adapter.fitted_.gate.mean())
     if _LOSSES:
         losses, times = np.array([x for x, _ in _LOSSES]), np.array([at for _, at in _LOSSES]) - began
         figures = adapter.fitted_.decisions["train"].figures

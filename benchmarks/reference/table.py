@@ -47,14 +47,14 @@ def scored(found: pd.DataFrame) -> str:
 
 
 def costs(found: pd.DataFrame) -> str:
-    r"""Seconds and gigabytes of each model by set."""
+    r"""Seconds and gigabytes of each model by set, and the lowest validation loss."""
     rows = []
     for data in found["data"].unique():
         for model, family, way in models(found, data):
             cells = [spread(values(found, data, model, metric), 2) for metric in COSTS]
             epochs = spread(values(found, data, model, "epochs"), 0)
-            rows.append([data, family, way, epochs, *cells])
-    heads = ["s / epoch", "s to best", "s to fit", "s for 200 samples", "GB"]
+            rows.append([data, family, way, epochs, *cells, spread(values(found, data, model, "validation_mse"))])
+    heads = ["s / epoch", "s to best", "s to fit", "s for 200 samples", "GB", "validation MSE"]
     return grid(["data", "family", "", "epochs", *heads], rows)
 
 
