@@ -72,7 +72,7 @@ def test_its_marginals_are_those_of_the_model_in_the_caller_s_units() -> None:
     fitted = adapter(model).fit(frame)
     windows = last_windows(Panel.of(frame), context_length=24, prediction_length=6)
     law = fitted.zero_shot_distribution(windows, joint=True)
-    expected = model.predict_jointly(windows.past().mT, 6).permute(0, 3, 1, 2)
+    expected = model.with_horizon(6).predict_jointly(windows.past().mT, 6).permute(0, 3, 1, 2)
     assert_close(law.marginals.values.float(), expected, rtol=1e-3, atol=1e-2)
     assert tuple(law.marginals.levels.tolist()) == pytest.approx(model.quantile_levels)
     assert len(LEVELS) == 9

@@ -269,10 +269,10 @@ def test_copies_for_two_seasons_do_not_share_forecasts() -> None:
     from adapts.foundation.series import for_series
 
     context, model = torch.randn(2, 40), Seasonal()
-    hourly, daily = for_series(model, "h", None), for_series(model, "D", None)
+    hourly, daily = for_series(model, "h", None, 4), for_series(model, "D", None, 4)
     assert (hourly.series, daily.series) == (("h", 24), ("D", 7))
-    assert for_series(model, "h", 12).series == ("h", 12)
-    assert for_series(LastValue(), "h", None).series is None
+    assert for_series(model, "h", 12, 4).series == ("h", 12)
+    assert for_series(LastValue(), "h", None, 4).series is None
     with cached_forecasts():
         for one, season in ((hourly, 24), (daily, 7)):
             assert_close(one.predict(context, 4)[:, 0], context[:, 40 - season : 44 - season])

@@ -72,7 +72,8 @@ def backtest(
     baselines: Annotated[
         list[str] | None,
         typer.Option(
-            help="Baselines, comma-separated: frozen-model, last-value, seasonal-naive (by default these), drift, "
+            help="Baselines, comma-separated: frozen-model, last-value, seasonal-naive (by default these), "
+            "joint-frozen-model (by default, where the model has a joint mode), drift, "
             "nlinear, var; all or none."
         ),
     ] = None,

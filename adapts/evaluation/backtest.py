@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 FROZEN = "frozen model"
-JOINT = "frozen model, joint"  # with all channels in one group
+JOINT = "joint frozen model"  # with all channels in one group
 DEFAULT_BASELINES = (FROZEN, "last value", "seasonal naive")  # the default baselines
 ALL_BASELINES = (FROZEN, JOINT, *BASELINES)
 
