@@ -73,7 +73,7 @@ def backtest(
         list[str] | None,
         typer.Option(
             help="Baselines, comma-separated: frozen-model, last-value, seasonal-naive (by default these), drift, "
-            "nlinear, var; all or none."
+            "nlinear, dlinear, var; all or none."
         ),
     ] = None,
     refit: Annotated[bool, typer.Option("--refit", help="Refit before each origin.")] = False,
