@@ -100,7 +100,10 @@ BACKTESTS = [
     (["series.csv"], "Missing option '--prediction-length'"),
     ([*EIGHT, "--family", "residul"], "did you mean 'residual'?"),
     ([*EIGHT, "--baselines", "drif"], "did you mean 'drift'?"),
-    ([*EIGHT, "--baselines", "foo"], "known: frozen-model, last-value, seasonal-naive, drift, nlinear, dlinear, var, all, none"),
+    (
+        [*EIGHT, "--baselines", "foo"],
+        "known: frozen-model, last-value, seasonal-naive, drift, nlinear, dlinear, var, all, none",
+    ),
     ([*EIGHT, "--baselines", "frozen-modle"], "did you mean 'frozen-model'?"),
     (
         [*EIGHT, "--baselines", "none,all"],
