@@ -11,7 +11,7 @@ All fits of a set share the zero-shot forecasts, so that nothing is timed here (
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -158,7 +158,7 @@ def score(name: str, model: str, seed: int, *, baselines: bool | None = None, **
     return frame.assign(data=name, **provenance(panel, seed))
 
 
-def resumed(output: Path, jobs: list[dict[str, Any]], compute: Callable[..., pd.DataFrame]) -> None:
+def resumed(output: Path, jobs: Iterable[dict[str, Any]], compute: Callable[..., pd.DataFrame]) -> None:
     r"""Writes the frames of jobs into a CSV file as they come, those it does not hold yet.
 
     Arguments:
