@@ -100,6 +100,8 @@ TRAINED: dict[str, tuple[str | AdapterModule, str]] = {
     "linear vae": (VAE(), "LinearVAE"),
     "vae": (VAE(depth=2, hidden=128), "VAE"),
 }
+#: Those that gradients train.
+SEEDED = tuple(name for name in TRAINED if name != "pca")
 #: Families in closed form, and the default, with one seed.
 OTHERS: dict[str, str | AdapterModule] = {
     "identity": "identity", "residual": "residual", "context": "context", "var": "var",
@@ -151,7 +153,7 @@ def fitted_frame(
 ) -> pd.DataFrame:
     r"""The scores of an adapter in its variants; beside `identity`, those of the frozen model."""
     adapter = make(model, cell, backbone, seed)
-    limit = seconds if model in TRAINED else None
+    limit = seconds if model in SEEDED else None
     rows = before_test(data)
     adapter.fit(rows, time_limit=limit)
     assert adapter.fitted_ is not None
@@ -220,7 +222,7 @@ def jobs_of(cells: list[str], models: list[str], seeds: list[int], backbone: str
         for seed in seeds
         for cell in cells
         for model in models
-        if seed == SEEDS[0] or (model in TRAINED and model != "pca")
+        if seed == SEEDS[0] or model in SEEDED
     ]
 
 
