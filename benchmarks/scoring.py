@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from adapts.data.panel import Panel
 from adapts.data.splits import Split
@@ -59,15 +60,11 @@ class HeldOut:
         windows = rolling_windows(panel, first, None, stride, *steps)
         return cls(windows, np.nanmean(rows, axis=0), np.where(scale > 0, scale, 1.0))
 
-    def scores(self, model: str, forecast: Forecast) -> pd.DataFrame:
-        r"""The scores of a forecast, and the 90 % intervals of its CRPS and its coverage over windows.
+    def cells(self, forecast: Forecast) -> dict[str, Tensor]:
+        r"""The scores of a forecast before any mean is taken, as `adapts.evaluation.tables.window_scores` returns them.
 
         Arguments:
-            model: The name of the model.
             forecast: What returns the joint distribution of windows, in the channels' units.
-
-        Returns:
-            A tidy frame: model, metric, value.
         """
         windows, generator, parts = self.windows, torch.Generator().manual_seed(0), []
         for batch in slices(len(windows)):
@@ -75,16 +72,32 @@ class HeldOut:
                 forecast(windows[batch]), windows[batch].future(torch.float64), location=self.location,
                 scale=self.scale, varies=varying(windows.panel), num_samples=SAMPLES, generator=generator,
             ))  # fmt: skip
-        found = joined(parts)
+        return joined(parts)
+
+    def scores(self, model: str, forecast: Forecast, against: Tensor | None = None) -> pd.DataFrame:
+        r"""The scores of a forecast, and 90 % intervals over windows.
+
+        Arguments:
+            model: The name of the model.
+            forecast: As for `cells`.
+            against: The CRPS of each cell of another forecast, with shape (n, H, D).
+
+        Returns:
+            A tidy frame: model, metric, value. The intervals are those of "crps" and "coverage_80" and, with `against`,
+            of "crps_difference", the CRPS less that of the other forecast.
+        """
+        windows, found = self.windows, self.cells(forecast)
         frame = summarise(model, found, windows.time, windows.panel.channels)
         frame = frame.query("channel == 'all' and lead_block == 'all'").drop(columns=["channel", "lead_block"])
         frame = frame[frame["metric"].isin(METRICS)]
-        intervals = {
-            f"{metric}_{end}": value
-            for metric in ("crps", "coverage_80")
-            for end, value in zip(("low", "high"), coverage_interval(found[metric], windows), strict=True)
-        }
-        rows = [{"model": model, "metric": metric, "value": value} for metric, value in intervals.items()]
+        more = {}
+        if against is not None:
+            found["crps_difference"] = found["crps"] - against
+            more["crps_difference"] = float(found["crps_difference"].nanmean((0, 1)).nanmean())
+        for metric in ("crps", "coverage_80", *more):
+            low, high = coverage_interval(found[metric], windows)
+            more |= {f"{metric}_low": low, f"{metric}_high": high}
+        rows = [{"model": model, "metric": metric, "value": value} for metric, value in more.items()]
         return pd.concat([frame, pd.DataFrame(rows)], ignore_index=True)
 
 

@@ -91,7 +91,7 @@ def families(scores: Scores, published: pd.DataFrame) -> str:
 
 
 def closed_forms(scores: Scores) -> str:
-    r"""CRPS over that of the frozen model, of closed forms and the default: as shipped / without gate and recalibration."""
+    r"""CRPS over that of the frozen model, of closed forms and the default: as shipped / in the paper's variant."""
     rows = []
     for cell in cells(scores):
         frozen = of_run(scores, cell, FROZEN, "crps").mean()
