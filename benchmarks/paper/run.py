@@ -109,8 +109,9 @@ OTHERS: dict[str, str | AdapterModule] = {
 }  # fmt: skip
 MODELS = (*OTHERS, *BASELINES, *NEURAL, *TRAINED)
 FROZEN = "frozen model"
-#: The cells and models around a weak frozen model.
-WEAK_CELLS, WEAK_MODELS = ("illness 24", "etth1 96"), ("identity", "residual", "linear, closed form", "auto", *TRAINED)
+#: The cells and models around a weak frozen model: those whose validation rows suffice to train its head, and models.
+WEAK_CELLS = "etth1 96", "weather 96, missing values"
+WEAK_MODELS = ("identity", "residual", "linear, closed form", "auto", *TRAINED)
 BACKBONES: dict[str, Callable[[], FoundationModel]] = {
     "bolt-nano": partial(load_foundation_model, "bolt-nano"),
     "patchtst": weak_backbone,
@@ -160,13 +161,18 @@ def fitted_frame(
     fitted = adapter.fitted_
     about = {
         "gate": "" if fitted.gate is None else round(float(fitted.gate.mean()), 3),
+        "gate_decision": fitted.decisions["gate"].outcome,
         "train": fitted.decisions.get("weights", fitted.decisions["train"]).reason,
         "train_windows": fitted.windows["train"],
     }
     frames = [held.scores(model, adapter.joint_distribution).assign(variant=SHIPPED, **about)]
     if model not in ("identity", "auto"):
         alone = without_gate(adapter, rows) if model in TRAINED else ungated(adapter).fit(rows)
-        frames.append(held.scores(model, alone.joint_distribution).assign(variant=PAPER, **about | {"gate": ""}))
+        frames.append(
+            held.scores(model, alone.joint_distribution).assign(
+                variant=PAPER, **about | {"gate": "", "gate_decision": ""}
+            )
+        )
     if model == "identity":
         frames.append(held.scores(FROZEN, adapter.zero_shot_distribution).assign(variant=""))
     return pd.concat(frames, ignore_index=True)

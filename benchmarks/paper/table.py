@@ -220,6 +220,19 @@ def missing(scores: Scores) -> str:
     return "\n".join(lines) or "Every model that was run was fitted."
 
 
+def gates(scores: Scores) -> str:
+    r"""What became of the gate of the default, by cell."""
+    own = scores[(scores["model"] == FLAGSHIP) & (scores["metric"] == "crps") & (scores["variant"] == SHIPPED)]
+    words = {
+        "skipped": "was left out for too few validation rows", "rejected": "stayed closed",
+        "kept": "opened in some channels",
+    }  # fmt: skip
+    found = {text: [cell for cell in cells(scores) if own.set_index("cell")["gate_decision"].get(cell) == outcome]
+             for outcome, text in words.items()}  # fmt: skip
+    clauses = [f"{text}: {', '.join(held)}" for text, held in found.items() if held]
+    return f"The gate of `{FLAGSHIP}` {'. It '.join(clauses)}." if clauses else "Nothing was run yet."
+
+
 def of_scores(scores: Scores) -> dict[str, str]:
     published = pd.read_csv(HERE / "published.csv")
     strong = scores[scores["backbone"] == STRONG]
@@ -231,6 +244,7 @@ def of_scores(scores: Scores) -> dict[str, str]:
         "families": families(strong, published),
         "closed": closed_forms(strong),
         "calibration": calibration(strong),
+        "gates": gates(strong),
         "missing": missing(strong),
         "verdict": verdict(scores),
         "weak": weak(scores),
