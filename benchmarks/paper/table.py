@@ -28,9 +28,10 @@ Scores = pd.DataFrame
 
 
 def read_scores(path: Path) -> Scores:
-    r"""The scores of a file, with empty names for empty cells."""
+    r"""The scores of a file, with empty words for empty cells and for columns that it lacks."""
     scores = pd.read_csv(path)
-    return scores.fillna({"variant": "", "train": "", "note": ""})
+    words = dict.fromkeys(("variant", "train", "gate_decision", "note"), "")
+    return scores.reindex(columns=list(dict.fromkeys([*scores.columns, *words]))).fillna(words)
 
 
 def cells(scores: Scores) -> list[str]:
@@ -215,7 +216,7 @@ def about(scores: Scores) -> str:
 
 def missing(scores: Scores) -> str:
     r"""What could not be fitted, and why."""
-    own = scores[(scores["metric"] == "crps") & (scores["note"] != "")] if "note" in scores else scores[:0]
+    own = scores[(scores["metric"] == "crps") & (scores["note"] != "")]
     lines = [f"- {row['cell']}, {row['model']}: {row['note']}" for _, row in own.iterrows()]
     return "\n".join(lines) or "Every model that was run was fitted."
 
