@@ -46,4 +46,6 @@ def weak_backbone(steps: int = STEPS) -> FoundationModel:
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
     model.model.name_or_path = "small PatchTST"
-    return load_foundation_model(model.eval())
+    frozen = load_foundation_model(model.eval())
+    frozen.version = f"of {steps} steps"
+    return frozen

@@ -19,7 +19,7 @@ import argparse
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ FROZEN = "frozen model"
 WEAK_CELLS = "etth1 96", "weather 96, missing values"
 WEAK_MODELS = ("identity", "residual", "linear, closed form", "auto", *TRAINED)
 BACKBONES: dict[str, Callable[[], FoundationModel]] = {
-    "bolt-nano": partial(load_foundation_model, "bolt-nano"),
+    "bolt-nano": cache(partial(load_foundation_model, "bolt-nano")),  # once, as the cache of forecasts holds it
     "patchtst": weak_backbone,
 }
 

@@ -14,7 +14,7 @@ import pandas as pd
 from benchmarks import pages
 from benchmarks.coupled.table import grid, number, spread
 from benchmarks.neural import NEURAL
-from benchmarks.paper.run import BASELINES, CELLS, FROZEN, OTHERS, PAPER, SHIPPED, TRAINED, WEAK_CELLS
+from benchmarks.paper.run import BASELINES, CELLS, FROZEN, OTHERS, PAPER, SEEDED, SHIPPED, TRAINED, WEAK_CELLS
 
 HERE = Path(__file__).parent
 STRONG, WEAK, FLAGSHIP, LINEAR = "bolt-nano", "patchtst", "auto", "NLinear"
@@ -207,7 +207,7 @@ def about(scores: Scores) -> str:
         scores["model"].isin(list(TRAINED)) & (scores["variant"] == SHIPPED) & (scores["metric"] == "crps")
     ]
     cut = trained["train"].str.contains("time limit").sum()
-    fits = f"; the limit stopped {cut} of {len(trained)} fits of the paper's families" if len(trained) else ""
+    fits = f"; the limit stopped {cut} of {len(trained)} fits by gradient" if len(trained) else ""
     return (
         f"{', '.join(runs)}{fits}; seeds {pages.each(scores['seed'].drop_duplicates().sort_values())}; "
         f"{pages.each(scores['foundation_model'])}; commit {pages.each(scores['commit'])}."
