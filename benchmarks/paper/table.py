@@ -203,9 +203,7 @@ def about(scores: Scores) -> str:
     for cell in cells(scores):
         rows = scores[scores["cell"] == cell].iloc[0]
         runs.append(f"{cell} {rows['windows']} windows every {rows['stride']} rows")
-    trained = scores[
-        scores["model"].isin(list(TRAINED)) & (scores["variant"] == SHIPPED) & (scores["metric"] == "crps")
-    ]
+    trained = scores[scores["model"].isin(SEEDED) & (scores["variant"] == SHIPPED) & (scores["metric"] == "crps")]
     cut = trained["train"].str.contains("time limit").sum()
     fits = f"; the limit stopped {cut} of {len(trained)} fits by gradient" if len(trained) else ""
     return (
