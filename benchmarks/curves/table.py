@@ -183,8 +183,9 @@ def _panel(panel: Any, scores: pd.DataFrame, name: str) -> dict[str, Any]:
     ticks = counts(values)
     panel.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=7)
     panel.minorticks_off()
-    top = min(2.0, max(1.1, float((values.loc[ticks] / frozen).max().max()) + 0.05)) if ticks else 1.1
-    panel.set_ylim(top=top)
+    ratios = (values.loc[ticks] / frozen).stack()
+    low_end, high_end = (ratios.min(), ratios.max()) if len(ratios) else (1.0, 1.0)
+    panel.set_ylim(min(0.9, low_end - 0.05), min(2.0, max(1.1, high_end + 0.05)))
     setting = SETTINGS[name]
     panel.set_title(f"{name}, {setting.prediction_length} steps ahead", fontsize=9)
     panel.set_xlabel("rows of the fit", fontsize=8)
