@@ -10,7 +10,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: install demo test fuzz lint bench lock clean
+.PRECIOUS: .environments/%/.installed
+.PHONY: install demo test test-models fuzz lint bench lock clean
 
 install: $(INSTALLED)
 
@@ -34,6 +35,27 @@ demo: $(INSTALLED)
 # Two workers of one thread each: what a test computes is too small to share out.
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+# Frozen models whose packages conflict with ours: each environment is a folder before .venv, filled without what its
+# packages require, which .venv has. NAME_TESTS selects the tests that it enables.
+MODELS := granite moirai moirai-1 moment tirex tirex-2
+granite_TESTS := ttm or patchtst_fm or patchtst-fm or flowstate
+moirai_TESTS := moirai2 or moirai-2
+moirai-1_TESTS := moirai1 or moirai-1
+moment_TESTS := moment
+tirex_TESTS := tirex and not tirex2 and not tirex-2
+tirex-2_TESTS := tirex2 or tirex-2
+
+test-models: $(MODELS:%=test-models-%)
+
+test-models-%: .environments/%/.installed
+	OMP_NUM_THREADS=1 PYTHONPATH=.environments/$* $(BIN)/python -m pytest tests/test_foundation_*.py -k "$($*_TESTS)"
+
+.environments/%/.installed: adapts/registry.py | $(INSTALLED)
+	rm -rf .environments/$*
+	$(BIN)/python -m pip install --no-deps --target .environments/$* \
+	  $$($(BIN)/python -c "from adapts.registry import ENVIRONMENTS; print(ENVIRONMENTS['$*'])")
+	@touch $@
 
 # Other inputs each day: the seeds begin at its date. What fails is run again alone by its seed.
 fuzz: $(INSTALLED)
@@ -61,5 +83,5 @@ lock: $(BIN)/python
 	mv requirements.new requirements.lock
 
 clean:
-	rm -rf $(VENV) run build dist .mypy_cache .pytest_cache .ruff_cache lightning_logs
+	rm -rf $(VENV) .environments run build dist .mypy_cache .pytest_cache .ruff_cache lightning_logs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,6 +10,7 @@ from ._version import __version__
 __all__ = [
     "Adapter",
     "Forecast",
+    "FoundationModel",
     "GroupedAdapter",
     "Panel",
     "__version__",
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from .adapter import Adapter
     from .data.panel import Panel
     from .forecast.forecast import Forecast
-    from .foundation import load_foundation_model
+    from .foundation import FoundationModel, load_foundation_model
     from .grouped import GroupedAdapter
     from .tuning import tune
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Adapter": ".adapter",
     "Forecast": ".forecast",
+    "FoundationModel": ".foundation",
     "GroupedAdapter": ".grouped",
     "Panel": ".data",
     "load_foundation_model": ".foundation",

@@ -17,7 +17,10 @@ from typing import TextIO
 from . import checks
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_CHATTY = ("chronos", "gluonts", "huggingface_hub", "lightning.fabric", "lightning.pytorch", "optuna", "transformers")
+_CHATTY = (
+    "chronos", "gluonts", "huggingface_hub", "lightning.fabric", "lightning.pytorch", "optuna", "transformers",
+    "tsfm_public",
+)  # fmt: skip
 
 _logger = logging.getLogger("adapts")
 

@@ -15,10 +15,8 @@ import numpy as np
 import pandas as pd
 
 from . import checks
-from ._random import seeded
 from .adapters import AdapterModule
 from .arguments import check_borders, require_samples, support_of
-from .data.calendar import count_waves, unseen_cycles
 from .data.cards import Dataset
 from .data.options import column_names
 from .data.panel import Panel, require_length
@@ -28,6 +26,7 @@ from .distribution.joint import JointDistribution
 from .errors import few, in_memory, one_line, quoted, shown, unknown
 from .estimator import Estimator
 from .explanation import Explanation, explain, held_back_windows, windows_of
+from .fitting.build import built
 from .fitting.context import FitOptions
 from .fitting.fitted import Fitted
 from .fitting.run import fit
@@ -37,6 +36,7 @@ from .fitting.update import Forecasts, extend, follow
 from .fitting.zero_shot import history_copula, unfitted
 from .forecast.forecast import LEVELS, Forecast
 from .foundation.cache import cached_forecasts
+from .foundation.series import for_series
 from .fractions import FRACTIONS, require_divisible
 from .notices import say
 from .options import CONTEXT, FIELDS
@@ -79,7 +79,9 @@ class Adapter(Estimator):
     Arguments:
         family: The name of a preset or family, such as `"residual"`; a family, such as `Linear(latent_channels=4)`; or
             the Path of your own preset. `"auto"` averages several (`adapts.adapters.Portfolio`).
-        foundation_model: The name of a bundled model, a local folder, a hub id, or a live pipeline or module.
+        foundation_model: A known name (`adapts list models`), a local folder, a hub id, a live pipeline or module, or a
+            `FoundationModel`, such as one that `load_foundation_model` loaded with options of its own. Of a list of
+            these, the first is the frozen model, and `auto` weighs the forecasts of the others as further members.
         prediction_length: The number of steps to forecast, :math:`H`.
         context_length: The number of context steps of a forecast, :math:`L`; if None, that of the foundation model, at
             most 512.
@@ -376,16 +378,17 @@ class Adapter(Estimator):
         """
         return self._predictor("joint_distribution").joint_distribution(windows)
 
-    def zero_shot_distribution(self, windows: Windows) -> JointDistribution:
+    def zero_shot_distribution(self, windows: Windows, *, joint: bool = False) -> JointDistribution:
         r"""Return the zero-shot forecast of windows: independent marginals of the frozen model, without any fit.
 
         Arguments:
             windows: Windows of a panel with the fitted channels, not standardised.
+            joint: Whether the model reads all channels in one group (`FoundationModel.predict_jointly`).
 
         Returns:
             The distribution of these windows' :math:`H` steps, in the channels' own units.
         """
-        return self._predictor("zero_shot_distribution").zero_shot_distribution(windows)
+        return self._predictor("zero_shot_distribution").zero_shot_distribution(windows, joint=joint)
 
     def backtest(
         self,
@@ -554,9 +557,9 @@ class Adapter(Estimator):
         Arguments:
             path: The folder that `save` wrote.
             foundation_model: The frozen model, as for `Adapter`. It is required unless the adapter was fitted around a
-                bundled model or one of Amazon's Chronos-Bolt checkpoints (`adapts.foundation.KNOWN`). A file never
-                causes another folder or repository to be read. A known repository is downloaded from the Hugging Face
-                hub if it is not in the local cache. A model with other weights than that of the fit is accepted only if
+                known one (`adapts.foundation.KNOWN`, which `adapts list models` prints). A file never causes another
+                folder or repository to be read. A known repository is downloaded from the Hugging Face hub if it is not
+                in the local cache. A model with other weights than that of the fit is accepted only if
                 given here, with a warning.
             device: The device of the foundation model.
 
@@ -664,11 +667,9 @@ class Adapter(Estimator):
         horizon = int(self.prediction_length)
         if panel.single:
             require_length(panel, 3 * horizon, f"prediction_length={horizon}")
-        model, options = self.model, self._fit_options(dataset, borders, splits)
-        with seeded(self.seed):
-            waves = count_waves(unseen_cycles(panel, options.context_length))
-            columns = len(panel.targets) + len(panel.past_covariates)
-            module = self.family.build(columns, len(panel.known_covariates), waves)
+        options = self._fit_options(dataset, borders, splits)
+        model = for_series(self.model, panel.frequency, options.season_length)
+        module = built(self.family, panel, model, options.context_length, self.seed)
         remedy = "fit fewer channels, or reduce batch_size, max_windows, context_length or the family's options"
         with cached_forecasts(), in_memory(f"fitting {len(panel.targets)} channels by {shown(self.family)}", remedy):
             return stages(panel, module, model, options, **more)
@@ -735,8 +736,7 @@ class Adapter(Estimator):
         require_samples(num_samples, horizon, len(panel.targets))
         panel.require_observed()
         options = self._fit_options(dataset, None, FRACTIONS)
-        with seeded(self.seed):
-            module = self.family.build(len(panel.targets))
+        module = built(self.family, panel, self.model, options.context_length, self.seed)
         fitted = unfitted(panel, module, self.model, options)
         windows = last_windows(panel, context_length=options.context_length, prediction_length=horizon)
         predictor = Predictor(fitted, self.model, self.batch_size, self.seed, self.posterior_draws)

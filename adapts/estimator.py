@@ -15,7 +15,8 @@ from ._logging import get_logger
 from .adapters import AdapterModule, make
 from .errors import shown, unknown
 from .fitting.fitted import Fitted
-from .foundation import FoundationModel, load_foundation_model
+from .foundation import FoundationModel
+from .foundation.several import load_models
 from .options import FIELDS, TRAINING, check_options, same_value
 from .persistence import saving
 from .presets import check_training, family_of, is_trained
@@ -191,7 +192,7 @@ class Estimator:
 
     @property
     def model(self) -> FoundationModel:
-        r"""The frozen foundation model, loaded when it is first needed."""
+        r"""The frozen foundation model, loaded when it is first needed; one of points is given a distribution."""
         if self._model is None:
             with _LOADING:
                 if self._model is None:
@@ -214,10 +215,10 @@ class Estimator:
     def _load_model(self) -> FoundationModel:
         r"""Load the frozen model; for an unpickled adapter it must be the one that it was fitted around."""
         if self._expected is None:
-            return load_foundation_model(self.foundation_model, device=self.device)
+            return load_models(self.foundation_model, self.device)
         remedy = "choose a model with adapter.use_foundation_model(model), or fit again"
         try:
-            model = load_foundation_model(self.foundation_model, device=self.device)
+            model = load_models(self.foundation_model, self.device)
         except ValueError as error:
             raise ValueError(
                 f"the foundation model of the unpickled adapter cannot be loaded ({error}): {remedy}"
@@ -235,7 +236,8 @@ class Estimator:
         This is for unpickled adapters whose model has moved.
 
         Arguments:
-            model: The frozen model, as for `Adapter`. A warning is logged if its weights differ from those of the fit.
+            model: The frozen model, or the list of models, as for `Adapter`. A warning is logged if its weights differ
+                from those of the fit.
 
         Returns:
             The adapter itself.
@@ -244,7 +246,7 @@ class Estimator:
             ValueError: If the adapter is not fitted, there is no such model, or the trained head does not match it.
         """
         self.require_fitted("use_foundation_model")
-        self.use_loaded(model, load_foundation_model(model, device=self.device))
+        self.use_loaded(model, load_models(model, self.device))
         return self
 
     def use_loaded(self, model: Any, loaded: FoundationModel) -> None:
@@ -288,7 +290,10 @@ class Estimator:
 
 
 def _require_head(fitted: Fitted, model: FoundationModel) -> None:
-    r"""Check that the trained head matches a frozen model."""
+    r"""Check that a frozen model is as many as were fitted, and that the trained head matches it."""
+    count = 1 + len(fitted.module.further)
+    if len(model.members) != count:
+        raise ValueError(f"the adapter was fitted around {count} foundation models, got {model.name}: pass as many")
     if fitted.head:
         model.with_head(fitted.head)
 

@@ -291,7 +291,7 @@ def _members(fitted: Fitted) -> list[_Member]:
     module = fitted.module
     if not isinstance(module, Portfolio | Ensemble):
         return [_Member(module.family, 1.0, float("nan"), module)]
-    families = [member.family for member in module.built_members]
+    families = [member.label for member in module.built_members]
     counts: dict[str, int] = {}
     names = []
     for family in families:

@@ -28,7 +28,7 @@ from .data.times import Times
 from .errors import few, quoted, shown, unknown
 from .fitting.summary import Summary
 from .fitting.time_limit import TimeLimit
-from .foundation import load_foundation_model
+from .foundation.several import load_models
 from .persistence import saving
 from .persistence.ownership import CONFIG, GROUPED, GROUPS, as_path, replaced, standing
 
@@ -434,7 +434,7 @@ class GroupedAdapter:
         """
         if not self.adapters_:
             raise ValueError("GroupedAdapter.use_foundation_model needs a fitted adapter: call fit(series) first")
-        loaded = load_foundation_model(model, device=next(iter(self.adapters_.values())).device)
+        loaded = load_models(model, next(iter(self.adapters_.values())).device)
         for adapter in self.adapters_.values():
             adapter.use_loaded(model, loaded)
         return self

@@ -92,7 +92,7 @@ class Options:
 
     family: Any = option(MODEL, "The preset of the adapter: see `adapts list families`.", default="auto")
     foundation_model: Any = option(
-        MODEL, "A bundled name, a folder or a hub id: see `adapts list models`.", default="bolt-nano"
+        MODEL, "A known name, a folder or a hub id: see `adapts list models`.", default="bolt-nano"
     )
     prediction_length: int = option(
         MODEL, "The number of steps to forecast.", check=_integer("prediction_length", most=LONGEST),

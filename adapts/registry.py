@@ -1,13 +1,15 @@
-r"""Registries: families, presets, data cards, copulas, scores, foundation models and file formats by name."""
+r"""Registries: families, presets, data cards, copulas, scores, backends of foundation models, file formats."""
 
 from __future__ import annotations
 
 __all__ = [
     "COPULAS",
+    "ENVIRONMENTS",
     "FAMILIES",
     "FILE_FORMATS",
     "FOUNDATION_MODELS",
     "SCORES",
+    "BackendEntry",
     "CopulaEntry",
     "ScoreEntry",
     "cards",
@@ -17,6 +19,7 @@ __all__ = [
     "resolve",
 ]
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -52,6 +55,47 @@ class ScoreEntry:
     compute: str
     of_windows: bool = False
     power: int = 0
+
+
+@dataclass(frozen=True)
+class BackendEntry:
+    r"""Backend of foundation models: the file that loads one architecture.
+
+    Arguments:
+        module: The module, with `from_directory(path, *, name=None, version=None)`, which loads a checkpoint, and
+            `from_live(model)`, which wraps a model in memory and returns None for one of another type. Importing the
+            module imports no package of `requires`, and neither does `from_live`.
+        config: What identifies the `config.json` of its checkpoints: the value of each key, or a tuple of values. With
+            None as value, the key only has to be present. The entry with the most keys is used if several match.
+        requires: The import names of the packages that it needs beyond those that adapts installs.
+        extra: The extra of adapts that installs them, if there is one.
+        environment: The commands that install them into an environment of its own, one a line, if what they require
+            conflicts with what adapts requires.
+    """
+
+    module: str
+    config: Mapping[str, str | tuple[str, ...] | None]
+    requires: tuple[str, ...] = ()
+    extra: str | None = None
+    environment: str | None = None
+
+
+#: Packages whose pins conflict with ours, by environment: installed without what they require, which adapts has.
+ENVIRONMENTS = {
+    "granite": "granite-tsfm==0.3.11 datasets==5.2.0 deprecated==1.3.1 wrapt==2.5.2 dill==0.4.1 multiprocess==0.70.19 "
+    "xxhash==4.1.0",
+    "moirai": "uni2ts==2.0.0 jaxtyping==0.3.11 wadler-lindig==0.1.8",
+    "moirai-1": "uni2ts==2.0.0 jaxtyping==0.3.11 wadler-lindig==0.1.8 hydra-core==1.3.8 omegaconf==2.4.0 "
+    "antlr4-python3-runtime==4.9.3 python-dotenv==1.2.4 jax==0.10.2 jaxlib==0.10.2 ml_dtypes==0.7.0",
+    "moment": "momentfm==0.1.4",
+    "tirex": "tirex-ts==1.4.2",
+    "tirex-2": "tirex-2==0.4.0 flashrnn==1.0.8 mlstm-kernels==2.0.6",  # without Triton, which a CPU does not need
+}
+
+
+def _alone(environment: str) -> str:
+    r"""Return the commands that install the packages of an environment of its own."""
+    return f"pip install adapts\npip install --no-deps {ENVIRONMENTS[environment]}"
 
 
 # One line registers a new one; `resolve` imports its file when it is first used.
@@ -95,11 +139,70 @@ SCORES = {
     "variogram_time": ScoreEntry("adapts.evaluation.window_scores:variogram_time", of_windows=True),
     "crps_sum": ScoreEntry("adapts.evaluation.window_scores:crps_sum", of_windows=True),
 }
-#: Foundation models: the module of each, by the `model_type` that the config.json of its checkpoints names. It has
-#: `from_directory(path, name, version)` and `from_live(model)`, which returns None for models of another type.
+#: Backends of foundation models, by name.
 FOUNDATION_MODELS = {
-    "t5": "adapts.foundation.chronos",
-    "patchtst": "adapts.foundation.patchtst",
+    "chronos-bolt": BackendEntry(
+        "adapts.foundation.chronos", {"chronos_config": None, "chronos_pipeline_class": "ChronosBoltPipeline"}
+    ),
+    "chronos-2": BackendEntry(
+        "adapts.foundation.chronos2", {"chronos_config": None, "chronos_pipeline_class": "Chronos2Pipeline"}
+    ),
+    "chronos-t5": BackendEntry("adapts.foundation.chronos_t5", {"chronos_config": None}),
+    "fracast": BackendEntry(
+        "adapts.foundation.fracast", {"model": None, "pyramid": None}, requires=("fracast",), extra="fracast"
+    ),
+    "patchtst": BackendEntry("adapts.foundation.patchtst", {"model_type": "patchtst"}),
+    "patchtsmixer": BackendEntry("adapts.foundation.patchtsmixer", {"model_type": "patchtsmixer"}),
+    "timesfm": BackendEntry("adapts.foundation.timesfm", {"model_type": ("timesfm2_5", "timesfm")}),
+    "toto-2": BackendEntry(
+        "adapts.foundation.toto2", {"num_variate_layers_per_group": None, "d_model": None}, ("toto2",), "toto"
+    ),
+    "t0": BackendEntry("adapts.foundation.t0", {"group_every_n": None, "embed_dim": None}, ("t0",), "t0"),
+    "timesfm-3": BackendEntry(
+        "adapts.foundation.timesfm3", {"transformer_config": None, "input_patch_len": None}, ("timesfm3",), "timesfm3"
+    ),
+    "yug": BackendEntry("adapts.foundation.yug", {"model_type": "yug"}, ("yug",), "yug"),
+    "nanoforecast": BackendEntry(
+        "adapts.foundation.nanoforecast",
+        {"use_gated_router": None, "patch_size": None},
+        ("nanoforecast",),
+        "nanoforecast",
+    ),
+    "tirex-2": BackendEntry(
+        "adapts.foundation.tirex2",
+        {"stack_config": None, "future_len": None},
+        ("tirex2", "mlstm_kernels"),
+        environment=_alone("tirex-2"),
+    ),
+    "ttm": BackendEntry(
+        "adapts.foundation.ttm", {"model_type": "tinytimemixer"}, ("tsfm_public",), environment=_alone("granite")
+    ),
+    "patchtst-fm": BackendEntry(
+        "adapts.foundation.patchtst_fm", {"model_type": "patchtst_fm"}, ("tsfm_public",), environment=_alone("granite")
+    ),
+    "flowstate": BackendEntry(
+        "adapts.foundation.flowstate", {"model_type": "flowstate"}, ("tsfm_public",), environment=_alone("granite")
+    ),
+    "moirai-1": BackendEntry(
+        "adapts.foundation.moirai1",
+        {"distr_output": None, "patch_sizes": None},
+        ("uni2ts", "jaxtyping", "hydra", "jax"),
+        environment=_alone("moirai-1"),
+    ),
+    "moirai-2": BackendEntry(
+        "adapts.foundation.moirai2",
+        {"num_predict_token": None, "max_seq_len": None},
+        ("uni2ts", "jaxtyping"),
+        environment=_alone("moirai"),
+    ),
+    "moment": BackendEntry(
+        "adapts.foundation.moment", {"model_name": "MOMENT"}, ("momentfm",), environment=_alone("moment")
+    ),
+    "tirex": BackendEntry("adapts.foundation.tirex", {"model_type": "tirex"}, ("tirex",), environment=_alone("tirex")),
+    "statsforecast": BackendEntry(
+        "adapts.foundation.statsforecast", {"model_type": "statsforecast"}, ("statsforecast",), extra="statsforecast"
+    ),
+    "gluonts": BackendEntry("adapts.foundation.gluonts_predictor", {"model_type": "gluonts"}),
 }
 #: File formats: the reader of a file into an `adapts.data.from_files.Table`, by suffix, as "module:function".
 FILE_FORMATS = {

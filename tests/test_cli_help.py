@@ -15,12 +15,13 @@ from typer.main import get_command
 import adapts
 from adapts.adapters import families
 from adapts.cli import app
+from adapts.foundation.names import WEIGHTS
 from adapts.registry import cards, load_recipe, recipes
 
 
 class TestLists:
     @pytest.mark.parametrize(
-        ("what", "names"), [("families", recipes), ("datasets", cards), ("models", lambda: ["bolt-nano"])]
+        ("what", "names"), [("families", recipes), ("datasets", cards), ("models", lambda: WEIGHTS)]
     )
     def test_every_name_stands_there(self, what, names):
         result = run("list", what)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.metadata
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -116,6 +117,8 @@ def test_what_is_imported_is_declared() -> None:
     run = PROJECT["dependencies"] + sum((extras[name] for name in ("demo", "parquet", "baselines", "flow", "tune")), [])
     paths = [*MODULES, *(ROOT / "tests").rglob("*.py"), ROOT / "conftest.py"]
     distributions = importlib.metadata.packages_distributions()
+    backends = registry.FOUNDATION_MODELS.values()
+    optional = {name for backend in backends for name in backend.requires}  # installed by an extra or by commands
     for path in paths:
         # what others inherit for their tests needs pytest, as our own tests do
         library = path in MODULES and "testing" not in path.parts
@@ -124,10 +127,20 @@ def test_what_is_imported_is_declared() -> None:
             top = name.split(".")[0]
             if top in ("adapts", "benchmarks", "pretraining", "tests") or top in sys.stdlib_module_names:
                 continue
+            if top in optional and (not library or "foundation" in path.parts):
+                continue
             if (ROOT / "tests" / f"{top}.py").exists() or (ROOT / "tests" / top).is_dir():
                 continue
             names = {canonicalize_name(distribution) for distribution in distributions.get(top, [top])}
             assert names & declared, f"{path.relative_to(ROOT)} imports {top}, which pyproject.toml does not declare"
+
+
+def test_each_backend_says_how_to_install_what_it_needs() -> None:
+    for name, backend in registry.FOUNDATION_MODELS.items():
+        assert importlib.util.find_spec(backend.module), name
+        assert backend.config, name
+        assert backend.extra is None or backend.extra in PROJECT["optional-dependencies"], name
+        assert bool(backend.requires) == (backend.extra is not None or backend.environment is not None), name
 
 
 def test_the_lock_holds_what_is_declared_and_nothing_of_one_machine() -> None:

@@ -337,7 +337,7 @@ def test_an_address_in_a_file_is_not_followed(run: Path, checkpoint: Path, addre
     address = str(checkpoint) if address == "{folder}" else address
     rewrite(run, lambda config: config["options"].update(foundation_model=address))
     opened.clear()
-    with pytest.raises(ValueError, match="neither bundled nor one of .*is not loaded because a file names it"):
+    with pytest.raises(ValueError, match="is none of those that .adapts list models. prints, and is not loaded"):
         Adapter.load(run)
     assert opened and not [path for path in opened if "model" in Path(path).parts or "huggingface" in path]
 

@@ -8,6 +8,7 @@ from .context_linear import ContextLinear
 from .dropout import Dropout
 from .ensemble import Ensemble
 from .flow import Flow
+from .further import FurtherModel
 from .identity import Identity
 from .linear import Linear
 from .portfolio import Portfolio
@@ -28,6 +29,7 @@ __all__ = [
     "Ensemble",
     "RegressionData",
     "Flow",
+    "FurtherModel",
     "Identity",
     "Linear",
     "Portfolio",

@@ -7,7 +7,7 @@ __all__ = ["AdapterModule", "RegressionData", "Normalised", "State", "families",
 import copy
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import numpy as np
@@ -117,6 +117,10 @@ class AdapterModule(nn.Module):
     channels: int
     #: The number of known covariates :math:`C` that the built family reads.
     known: int
+    #: The number of sines and cosines of the calendar that it reads.
+    calendar: int
+    #: The names of the further frozen models that it averages.
+    further: tuple[str, ...]
     covariance: Tensor
 
     def __init__(self, *unnamed: Any, **options: Any) -> None:
@@ -134,7 +138,7 @@ class AdapterModule(nn.Module):
             if isinstance(value, bool) and kind in NUMBERS:  # Python would accept it as 0 or 1
                 raise ValueError(f"{family} expects {name} to be {NUMBERS[kind]}, got {value!r}")
             setattr(self, name, value)
-        self.channels, self.known, self.calendar = 0, 0, 0
+        self.channels, self.known, self.calendar, self.further = 0, 0, 0, ()
         self._check()
 
     @classmethod
@@ -168,6 +172,11 @@ class AdapterModule(nn.Module):
         return self.channels
 
     @property
+    def label(self) -> str:
+        r"""The name in summaries."""
+        return self.family
+
+    @property
     def capabilities(self) -> Capabilities:
         r"""What the family can do, and what it needs: `dataclasses.replace(super().capabilities, ...)` in families."""
         return Capabilities(
@@ -191,7 +200,7 @@ class AdapterModule(nn.Module):
         """
         return draws if self.capabilities.stochastic else 1
 
-    def build(self, channels: int, known: int = 0, calendar: int = 0) -> Self:
+    def build(self, channels: int, known: int = 0, calendar: int = 0, further: Sequence[str] = ()) -> Self:
         r"""Create the parameters for a number of channels.
 
         Arguments:
@@ -199,6 +208,7 @@ class AdapterModule(nn.Module):
             known: The number of known covariates :math:`C`; only families that declare `needs_known` read them.
             calendar: The number of sines and cosines of the calendar; only families that declare `needs_calendar` read
                 them.
+            further: The names of further frozen models, whose forecasts a portfolio averages; others ignore them.
 
         Returns:
             A built copy; the family itself is unchanged.
@@ -213,6 +223,7 @@ class AdapterModule(nn.Module):
         built = copy.deepcopy(self)
         built.known = known if self.capabilities.needs_known else 0
         built.calendar = calendar if self.capabilities.needs_calendar else 0
+        built.further = tuple(further) if self.capabilities.takes_further else ()
         require_size(built, built._count_weights(channels))
         built.channels = channels
         built.register_buffer("covariance", torch.eye(channels, dtype=torch.float32))
@@ -564,8 +575,8 @@ class Normalised(AdapterModule):
         checks.choice("normalisation", self.normalisation, ["window", "train"])
         checks.flag(f"{type(self).__name__} expects affine", self.affine)
 
-    def build(self, channels: int, known: int = 0, calendar: int = 0) -> Self:
-        built = super().build(channels, known, calendar)
+    def build(self, channels: int, known: int = 0, calendar: int = 0, further: Sequence[str] = ()) -> Self:
+        built = super().build(channels, known, calendar, further)
         if built.affine:
             built.log_gain = nn.Parameter(torch.zeros(channels, dtype=torch.float32))
             built.offset = nn.Parameter(torch.zeros(channels, dtype=torch.float32))

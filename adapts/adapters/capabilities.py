@@ -29,6 +29,8 @@ class Capabilities:
         needs_forecast: Whether `decode` reads the frozen model's medians of the observed channels from the state.
         needs_quantiles: The same of its quantiles.
         needs_known: Whether `decode` reads the known covariates from the state, where there are any.
+        needs_further: Whether `decode` reads the forecasts of further frozen models from the state.
+        takes_further: Whether it can be built to average forecasts of further frozen models.
         needs_calendar: Whether `decode` reads the calendar from the state, where a cycle is longer than the context.
         penalised: Whether `penalty` is not zero. The state then also holds the frozen model's forecasts.
         fits_after_training: Whether `after_training` fits anything.
@@ -49,6 +51,8 @@ class Capabilities:
     needs_quantiles: bool = False
     needs_known: bool = False
     needs_calendar: bool = False
+    needs_further: bool = False
+    takes_further: bool = False
     penalised: bool = False
     fits_after_training: bool = False
     found_later: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ __all__ = ["Portfolio"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from ..persistence.tensors import Kind, nested
 from .base import AdapterModule, RegressionData, State, make, register
 from .capabilities import Capabilities
 from .composite import Composite
+from .further import FurtherModel
 
 #: The maximum number of members; each is fitted, and used in each forecast.
 MOST_MEMBERS = 16
@@ -35,7 +36,8 @@ class Portfolio(Composite):
 
     Deterministic; quantile functions are averaged at equal levels, so that marginals stay monotone. All members use the
     observed channels as latent channels: one pass of the frozen model serves all of them. `Adapter.update` refits
-    members with a closed form, and leaves others as they are.
+    members with a closed form, and leaves others as they are. With `Adapter(foundation_model=[...])`, the first model
+    is the frozen one, and the forecasts of the others are further members.
 
     References:
         | Ensemble Selection from Libraries of Models (Caruana et al., 2004)
@@ -46,8 +48,8 @@ class Portfolio(Composite):
     Arguments:
         members: The names of the members' families. A name may repeat: such members start from other parameters.
         member_options: The options of members, by family.
-        shares: The weights of the frozen model and of each member, in this order; non-negative, with the sum 1. None
-            selects them. Members with a share of 0 are not fitted.
+        shares: The weights of the frozen model, of each member and of each further foundation model, in this order;
+            non-negative, with the sum 1. None selects them. Members with a share of 0 are not fitted.
 
     Example:
         >>> portfolio = Portfolio(members=["residual", "attention"]).build(channels=7)
@@ -120,6 +122,8 @@ class Portfolio(Composite):
             needs_forecast=any(member.needs_forecast for member in every),
             needs_quantiles=any(member.needs_quantiles for member in every),
             needs_known=any(member.needs_known for member in every),
+            needs_further=any(member.needs_further for member in every),
+            takes_further=True,
             needs_calendar=any(member.needs_calendar for member in every),
             found_later=tuple(f"stack.{n}.{name}" for n, member in enumerate(every) for name in member.found_later),
             unbounded=tuple(dict.fromkeys(name for member in every for name in member.unbounded)),
@@ -130,9 +134,20 @@ class Portfolio(Composite):
     def _count_weights(self, channels: int) -> int:
         return sum(family._count_weights(channels) for family in self._families)
 
+    def build(self, channels: int, known: int = 0, calendar: int = 0, further: Sequence[str] = ()) -> Self:
+        if self.shares is not None and len(self.shares) != 1 + len(self._families) + len(further):
+            names = ", ".join((*self.members, *further))
+            raise ValueError(
+                f"Portfolio expects shares of the frozen model, {names}, got {len(self.shares)} numbers: give one each"
+            )
+        return super().build(channels, known, calendar, further)
+
     def _build(self, channels: int) -> None:
-        self.stack = nn.ModuleList([family.build(channels, self.known, self.calendar) for family in self._families])
-        self.register_buffer("weights", torch.eye(1 + len(self._families), dtype=torch.float32)[0])
+        members = [family.build(channels, self.known, self.calendar) for family in self._families]
+        for number, name in enumerate(self.further):
+            members.append(FurtherModel(name=name, number=number).build(channels))
+        self.stack = nn.ModuleList(members)
+        self.register_buffer("weights", torch.eye(1 + len(members), dtype=torch.float32)[0])
 
     def require_sizes(self, channels: int, kinds: Mapping[str, Kind]) -> None:
         super().require_sizes(channels, kinds)
@@ -180,7 +195,7 @@ def _read_shares(shares: Any, members: Sequence[str]) -> tuple[float, ...] | Non
         isinstance(shares, Sequence | np.ndarray) and not isinstance(shares, str) and getattr(shares, "ndim", 1) == 1
     )
     numbers = [checks.real(share) for share in shares] if listed else []
-    if len(numbers) != 1 + len(members) or not min(numbers) >= 0 or not abs(sum(numbers) - 1) <= 1e-5:
+    if len(numbers) < 1 + len(members) or not min(numbers) >= 0 or not abs(sum(numbers) - 1) <= 1e-5:
         raise ValueError(
             f"Portfolio expects shares to be {1 + len(members)} non-negative numbers with the sum 1, of the frozen "
             f"model, {', '.join(members)}; got {shown(shares)}: leave it out to select them"

@@ -29,6 +29,8 @@ class State:
             :math:`(B, L + H, C)`, where the family declares `needs_known` and the panel has any; 0 where missing.
         calendar: Sines and cosines of the time of the first target step, with shape :math:`(B, C)`, where the family
             declares `needs_calendar` and a cycle is longer than the context (`adapts.data.calendar.unseen_cycles`).
+        further: The quantiles of further frozen models at the same levels, with shape :math:`(B, H, D, Q, F)`, where
+            the built family averages any.
     """
 
     past: Tensor
@@ -41,6 +43,7 @@ class State:
     quantiles: Tensor | None = None
     known: Tensor | None = None
     calendar: Tensor | None = None
+    further: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -168,10 +168,10 @@ def _score(
     from ..evaluation.backtest import count_stages, roll
     from ..evaluation.plots import scores_by_lead
     from ..evaluation.tables import format_table
-    from ..foundation import load_foundation_model
+    from ..foundation.several import load_models
 
     progress.stage("load the foundation model")
-    model = load_foundation_model(arguments["foundation_model"], device=arguments["device"])  # shared by all models
+    model = load_models(arguments["foundation_model"], arguments["device"])  # shared by all models
     models = {name: adapter_of(arguments, recipe, model) for name, recipe in recipes.items()}
     for adapter in models.values():
         if not adapter.family.capabilities.closed_form:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["arguments_of", "family_options", "support", "was_given"]
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -33,9 +34,9 @@ def _cards(incomplete: str) -> list[str]:
 
 
 def _models(incomplete: str) -> list[str]:
-    from ..foundation import foundation_models
+    from ..foundation.names import WEIGHTS
 
-    return [name for name in foundation_models() if name.startswith(incomplete)]
+    return [name for name in WEIGHTS if name.startswith(incomplete)]
 
 
 Data = Annotated[
@@ -105,11 +106,18 @@ def _fractions(given: Any) -> Any:
     return given
 
 
+def _names(given: Any) -> Any:
+    r"""Split comma-separated names, unless the whole is a path."""
+    return given.split(",") if isinstance(given, str) and "," in given and not os.path.exists(given) else given
+
+
 DEFAULT = ",".join(map(str, FRACTIONS))
 FAMILY_HELP = FIELDS["family"].metadata["help"]
 FAMILY = {"help": FAMILY_HELP, "autocompletion": _recipes, "rich_help_panel": MODEL}
 RECIPE = {"metavar": "FILE", "rich_help_panel": MODEL}
-FoundationModel = Annotated[str, _shared("foundation_model", autocompletion=_models)]
+FoundationModel = Annotated[
+    Any, _shared("foundation_model", metavar="NAME[,NAME...]", parser=_names, autocompletion=_models)
+]
 ContextLength = Annotated[int | None, _shared("context_length", min=1)]
 Option = Annotated[
     list[str] | None,

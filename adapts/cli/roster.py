@@ -42,7 +42,10 @@ def list_(
     for row, description in rows:
         typer.echo(f"{row['name'].ljust(width)}  {description}")
     if what is Roster.models:
-        typer.echo("A folder with a Chronos-Bolt checkpoint, or its name on the Hugging Face hub, is accepted as well.")
+        typer.echo(
+            "A folder with a checkpoint of any of these backends, or its name on the Hugging Face hub, is accepted"
+        )
+        typer.echo("as well. Licences are as publishers state them; read them before use.")
 
 
 def _families() -> list[tuple[dict[str, Any], str]]:
@@ -61,9 +64,23 @@ def _families() -> list[tuple[dict[str, Any], str]]:
 
 
 def _models() -> list[tuple[dict[str, Any], str]]:
-    from ..foundation import foundation_models
+    from dataclasses import asdict
 
-    return [({"name": name, "path": str(path)}, f"bundled, {path}") for name, path in foundation_models().items()]
+    from ..foundation.backends import install_command, missing_packages
+    from ..foundation.names import WEIGHTS, licence_words, size_words
+    from ..registry import FOUNDATION_MODELS
+
+    entries = []
+    for name, weights in WEIGHTS.items():
+        backend = FOUNDATION_MODELS[weights.backend]
+        command = install_command(backend)
+        installed = not missing_packages(backend)
+        row = {"name": name, **asdict(weights), "installed": installed, "install": command}
+        where = "an environment of its own: " if backend.environment is not None else ""
+        status = "installed" if installed else f"to install, {where}{' && '.join(command.splitlines())}"
+        about = [f"backend {weights.backend}", size_words(weights), licence_words(weights), status]
+        entries.append((row, "; ".join(about)))
+    return entries
 
 
 def _datasets() -> list[tuple[dict[str, Any], str]]:

@@ -57,8 +57,9 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 FROZEN = "frozen model"
+JOINT = "frozen model, joint"  # with all channels in one group
 DEFAULT_BASELINES = (FROZEN, "last value", "seasonal naive")  # the default baselines
-ALL_BASELINES = (FROZEN, *BASELINES)
+ALL_BASELINES = (FROZEN, JOINT, *BASELINES)
 
 _FIT_WINDOWS = 2000  # maximum number of windows for the residuals of the baselines
 _MOST_SAMPLES = 2**14  # maximum number of samples, as scores compare all pairs
@@ -196,7 +197,8 @@ def roll(
         ValueError: If an option is invalid, the series is too short, a channel is called "all", the forecasts would
             take too much memory, or the folder holds another backtest.
     """
-    named, baseline_names = _named(models), _baseline_names(baselines)
+    named = _named(models)
+    baseline_names = _baseline_names(baselines, next(iter(named.values())))
     horizon = next(iter(named.values())).prediction_length
     _require_series(series, named, baseline_names)
     _require_options(series, int(horizon), windows, stride, season_length, scale, num_samples)
@@ -241,7 +243,9 @@ def roll(
         past = max(first.context_length_, 2 * season)  # the seasonal naive needs a season
         for name in baseline_names:
             forecasters[name] = (
-                _zero_shot(first) if name == FROZEN else _baseline(name, season, panel, firsts, past, horizon)
+                _zero_shot(first, joint=name == JOINT)
+                if name in (FROZEN, JOINT)
+                else _baseline(name, season, panel, firsts, past, horizon)
             )
         scoring = _Scoring(
             test, step, evaluated, checkpoints, refit, forecasts, num_samples, seed,
@@ -382,7 +386,8 @@ def count_stages(
         ValueError: If a baseline is unknown, or there are no models.
     """
     checks.flag("a backtest expects refit", refit)
-    return None if refit else 2 * len(_named(models)) + len(_baseline_names(baselines))
+    named = _named(models)
+    return None if refit else 2 * len(named) + len(_baseline_names(baselines, next(iter(named.values()))))
 
 
 #: The joint distribution of windows, given the index of their origin (any without refit).
@@ -433,8 +438,9 @@ class _EvaluatedModel:
         return JointBands() if fitted is None else fitted.joint_bands
 
 
-def _zero_shot(adapter: Adapter) -> _Forecaster:
-    return lambda number, windows: adapter.zero_shot_distribution(windows)
+def _zero_shot(adapter: Adapter, *, joint: bool) -> _Forecaster:
+    options = {"joint": True} if joint else {}
+    return lambda number, windows: adapter.zero_shot_distribution(windows, **options)
 
 
 def _baseline(name: str, season: int, panel: Panel, firsts: Sequence[int], past: int, horizon: int) -> _Forecaster:
@@ -470,15 +476,24 @@ def _named(models: Adapter | Mapping[str, Adapter]) -> dict[str, Adapter]:
     return named
 
 
-def _baseline_names(baselines: bool | str | Sequence[str]) -> list[str]:
-    r"""Return the names of the requested baselines."""
-    if isinstance(baselines, bool):
-        return list(DEFAULT_BASELINES) if baselines else []
-    if not isinstance(baselines, str | Sequence):
+def _baseline_names(baselines: bool | str | Sequence[str], adapter: Adapter) -> list[str]:
+    r"""Return the names of the requested baselines; the joint mode is one where the adapter's frozen model has it."""
+    if isinstance(baselines, bool) and not baselines:
+        return []
+    if not isinstance(baselines, bool | str | Sequence):
         raise ValueError(f"a backtest expects baselines to be True, False or names, got {shown(baselines)}")
-    for name in (requested := [baselines] if isinstance(baselines, str) else baselines):
+    requested = DEFAULT_BASELINES if isinstance(baselines, bool) else baselines
+    for name in (requested := [requested] if isinstance(requested, str) else requested):
         checks.choice("baseline", name, (*ALL_BASELINES, "all"))
     names = list(ALL_BASELINES) if "all" in requested else list(dict.fromkeys(requested))
+    model = getattr(adapter, "model", None)  # anything with the methods of Adapter is scored, with a model or without
+    joint = model is not None and model.members[0].joint_mode
+    if joint and isinstance(baselines, bool):
+        names.insert(1, JOINT)
+    elif not joint and JOINT in names:
+        names.remove(JOINT)
+        if JOINT in requested:
+            raise ValueError(f"the frozen model has no joint mode, got the baseline {JOINT!r}: leave it out")
     if "var" in names:
         VAR()  # fails early if statsmodels is missing
     return names

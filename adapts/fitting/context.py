@@ -27,12 +27,14 @@ from ..data.splits import Split, split_panel
 from ..data.times import Times
 from ..data.windows import Windows, split_windows
 from ..foundation import FoundationModel
+from ..foundation.point import ResidualDistribution
 from ..imputation.cold_start import ColdStart
 from ..imputation.cross_channel import ChannelImputer
 from ..persistence.checkpoints import Checkpoints
 from ..prediction.standardise import Standardiser
 from ..statistics.bootstrap import effective_sample_size, lead_blocks
 from ..statistics.ridge import blocked_folds
+from .build import require_gradient
 from .decision import Decision
 from .fingerprint import fingerprint_of
 from .fitted import Fitted
@@ -199,13 +201,19 @@ def begin(
 
     Raises:
         ValueError: If the train rows are too few for one window, `probe_head` is set for a model with a trained head,
-            or the folder belongs to another fit.
+            the family needs a gradient that the model lacks, or the folder belongs to another fit.
     """
     settings, prediction_length = options.settings, options.prediction_length
+    if settings.get("probe_head") is not None and isinstance(model.members[0], ResidualDistribution):
+        raise ValueError(
+            f"probe_head is for models whose head is untrained, and {model.name} forecasts points, without a head: "
+            "leave it out"
+        )
     if settings.get("probe_head") and model.untrained_head() is None:
         raise ValueError(
             f"probe_head=True is for models whose head is untrained, {model.name} has no such head: leave it out"
         )
+    require_gradient(module, model)
     require_tellable(panel)
     splits = split_panel(panel, borders=options.borders, fractions=settings["splits"])
     targets, known = panel.select(panel.targets), panel.known_covariates

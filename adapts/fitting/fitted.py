@@ -113,6 +113,14 @@ class Fitted:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
+    def probed(self) -> bool:
+        r"""Whether the frozen model's head was trained on the train windows, whose forecasts are then in-sample.
+
+        The quantiles of the errors of a model of points (`adapts.foundation.point`) are too few to overfit.
+        """
+        return any(not name.endswith("quantiles") for name in self.head)
+
+    @property
     def joint_bands(self) -> JointBands:
         r"""The joint bands in the caller's units; `bands` is in units of the train rows' standard deviations."""
         return self.bands.rescaled(torch.from_numpy(self.scale[: len(self.panel.targets)]))

@@ -24,7 +24,7 @@ OutOfSample = tuple[Windows, QuantileFunction, QuantileFunction]
 
 def only_zero_shot(state: FitState) -> bool:
     r"""Return whether the predictive distribution is the zero-shot forecast in all channels."""
-    return not state.fitted.head and (state.fitted.module.family == "identity" or state.predictor.closed)
+    return not state.fitted.probed and (state.fitted.module.family == "identity" or state.predictor.closed)
 
 
 def cross_fitted(state: FitState) -> bool:
@@ -57,7 +57,7 @@ def out_of_sample(state: FitState) -> Tensor:
         Whether each channel is one, with shape :math:`(D,)`.
     """
     fitted = state.fitted
-    if fitted.head:
+    if fitted.probed:
         return torch.zeros(state.channels, dtype=torch.bool)
     if only_zero_shot(state) or cross_fitted(state):
         unfitted = torch.ones(state.channels, dtype=torch.bool)
@@ -129,7 +129,7 @@ def _can_cross_fit(state: FitState) -> bool:
     module = state.fitted.module
     family = module.capabilities
     solved = family.closed_form and family.observed_latents
-    return solved and not state.fitted.head and count_folds(state.context.folds(state.windows["train"])) > 1
+    return solved and not state.fitted.probed and count_folds(state.context.folds(state.windows["train"])) > 1
 
 
 def _out_of_sample_forecasts(state: FitState) -> OutOfSample | None:
@@ -138,7 +138,7 @@ def _out_of_sample_forecasts(state: FitState) -> OutOfSample | None:
     if _can_cross_fit(state):
         return leave_block_out(state)
     solved = module.capabilities.closed_form
-    if state.fitted.head or solved or state.trained_by_gradient:
+    if state.fitted.probed or solved or state.trained_by_gradient:
         return None
     sampled = state.sampled("train")
     assert sampled is not None, "there is a train window"

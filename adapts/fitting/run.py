@@ -33,6 +33,7 @@ from .explain_covariates import covariates, with_past
 from .fitted import Fitted
 from .gate import gate
 from .noise import missing_variance
+from .point_residuals import residuals
 from .state import FitState, Step
 from .time_limit import TimeLimit
 from .train_adapter import refit, train
@@ -42,7 +43,7 @@ from .train_members import weights
 logger = get_logger(__name__)
 
 #: The stages that fit the adapter's parameters; a trial ends with them.
-PARAMETERS: tuple[Callable[[FitState], Step], ...] = (probe, covariates, few_values, train)
+PARAMETERS: tuple[Callable[[FitState], Step], ...] = (residuals, probe, covariates, few_values, train)
 #: All stages, in order.
 STAGES = (*PARAMETERS, weights, gate, calibration, confirmation, refit)
 #: What a fit says of past covariates that it uses, and of those that it does not use.

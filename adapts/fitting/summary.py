@@ -28,9 +28,10 @@ class Summary:
         stages: The decision of each stage, in words.
         spans: The first and the last target row of each split that has any, and the number of rows.
         notices: What the user must know; `fit` warns of the same.
-        members: The members of a portfolio: "family", "weight", "gain" (by which fraction its quantile loss alone is
-            below the frozen model's, on the windows that selected the weights) and "seconds" of its training. Members
-            that were left out have no gain, and loaded adapters no seconds: None.
+        members: The members of a portfolio: "family" (the name of a further foundation model), "weight", "gain" (by
+            which fraction its quantile loss alone is below the frozen model's, on the windows that selected the
+            weights) and "seconds" of its training or forecasts. Members that were left out have no gain, and loaded
+            adapters no seconds: None.
     """
 
     family: str
@@ -105,7 +106,7 @@ def _members(fitted: Fitted) -> list[dict[str, Any]]:
                for name, x in fitted.decisions[stage].figures.items()}  # fmt: skip
     return [
         {
-            "family": member.family,
+            "family": member.label,
             "weight": float(portfolio.weights[number + 1]),
             "gain": figures.get(f"gain of member {number}"),
             "seconds": fitted.seconds.get(f"member {number}"),

@@ -6,6 +6,7 @@ __all__ = ["probe"]
 
 from dataclasses import replace
 
+from ..foundation.point import ResidualDistribution
 from .state import FitState, Step
 
 
@@ -19,7 +20,7 @@ def probe(state: FitState) -> Step:
         The fit after this stage, and the decision.
     """
     model = state.context.model
-    if model.untrained_head() is None:
+    if model.untrained_head() is None or isinstance(model.members[0], ResidualDistribution):
         return state.fitted, None
     if state.settings.get("probe_head") is False:
         return state.with_decision("skipped", "probe_head=False, the head stays untrained")
@@ -38,4 +39,4 @@ def probe(state: FitState) -> Step:
         f"{losses['before']:.4g} before, {losses['best']:.4g} at its best",
         **losses,
     )
-    return replace(state.fitted, head=head), decision
+    return replace(state.fitted, head={**state.fitted.head, **head}), decision

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..adapters import AdapterModule, Portfolio
+from ..adapters import AdapterModule, FurtherModel, Portfolio
 from ..batching import evenly_spaced
 from ..calibration.selection import forward_selection
 from ..copulas.selection import mean_pinball
@@ -49,14 +49,14 @@ def train_members(state: FitState, portfolio: Portfolio) -> Step:
             state.zero_shot(split)  # which all members share
     for number, member in enumerate(portfolio.built_members):
         if why := _left_out(state, portfolio, number):
-            clauses.append(f"{member.family} left out: {why}")
+            clauses.append(f"{member.label} left out: {why}")
             continue
         kept = dict(state.context.checkpoints.kept(f"member-{number}", partial(_fitted, state, portfolio, number)))
         best_epoch, stopped, seconds[f"member {number}"] = (float(kept.pop(name)) for name in _TOLD)
         if best_epoch:
             told[f"best epoch of member {number}"] = best_epoch
         if stopped:
-            clauses.append(f"training of {member.family} stopped by {state.time_limit}")
+            clauses.append(f"training of {member.label} stopped by {state.time_limit}")
         member.load_state_dict(kept)
         member.requires_grad_(False).eval()
         fitted.append(number)
@@ -89,7 +89,7 @@ def _given(portfolio: Portfolio, fitted: list[int]) -> tuple[str, dict[str, floa
     portfolio.weights.copy_(shares / shares.sum() if bool(shares.any()) else torch.eye(len(shares))[0])
     figures = {f"weight of member {number}": float(portfolio.weights[number + 1]) for number in fitted}
     listed = [f"{float(portfolio.weights[0]):.2f} the frozen model"]
-    listed += [f"{figures[f'weight of member {n}']:.2f} {portfolio.built_members[n].family}" for n in fitted]
+    listed += [f"{figures[f'weight of member {n}']:.2f} {portfolio.built_members[n].label}" for n in fitted]
     return f"given weights: {', '.join(listed)}", figures
 
 
@@ -129,7 +129,7 @@ def _weigh(state: FitState, portfolio: Portfolio, fitted: list[int], splits: lis
         reason = "equal weights, as there is no validation window to select on"
     listed, figures = [f"{float(portfolio.weights[0]):.2f} the frozen model"], {}
     for place, number in enumerate(fitted):
-        name, weight = portfolio.built_members[number].family, float(portfolio.weights[number + 1])
+        name, weight = portfolio.built_members[number].label, float(portfolio.weights[number + 1])
         figures[f"weight of member {number}"] = weight
         listed.append(f"{weight:.2f} {name}")
         if gains:
@@ -155,10 +155,10 @@ def refit_members(state: FitState, portfolio: Portfolio) -> Step:
     unchanged: list[str] = []
     seconds: dict[str, float] = {}
     for number, member in enumerate(portfolio.built_members):
-        if not float(portfolio.weights[number + 1]):
+        if not float(portfolio.weights[number + 1]) or isinstance(member, FurtherModel):
             continue
         if not allows_refit(state, f"member {number}"):
-            unchanged.append(member.family)
+            unchanged.append(member.label)
             continue
         began = time.monotonic()
         if member.capabilities.closed_form:
@@ -167,7 +167,7 @@ def refit_members(state: FitState, portfolio: Portfolio) -> Step:
         elif member.optimisation.refits and (epochs := int(figures.get(f"best epoch of member {number}", 0))):
             compute = partial(refitted, state, member, epochs, f"refit-{number}.ckpt")
             if not (tensors := state.context.checkpoints.kept(f"refit-{number}", compute)):
-                unchanged.append(member.family)
+                unchanged.append(member.label)
                 continue
             member.load_state_dict(tensors)
         seconds[f"member {number}"] = time.monotonic() - began
@@ -221,7 +221,8 @@ def before_split(state: FitState, portfolio: Portfolio, number: int, split: str)
     """
     member, splits = portfolio.built_members[number], state.observed_splits
     earlier = splits[: splits.index(split)]
-    if len(earlier) < 2 or not member.capabilities.closed_form or not allows_refit(state, f"member {number}"):
+    fixed = isinstance(member, FurtherModel) or not member.capabilities.closed_form
+    if fixed or len(earlier) < 2 or not allows_refit(state, f"member {number}"):
         return member
     solved = copy.deepcopy(member)
     alone = replace(state, fitted=replace(state.fitted, module=solved))
@@ -236,7 +237,10 @@ def _fitted(state: FitState, portfolio: Portfolio, number: int) -> dict[str, Ten
     told: dict[str, float] = dict.fromkeys(_TOLD, 0.0)
     began = time.monotonic()
     alone = replace(state, fitted=replace(state.fitted, module=member), memory=memory)
-    if member.capabilities.closed_form:
+    if isinstance(member, FurtherModel):
+        for split in ("validation", "calibration"):  # cached: the selection of weights reads them
+            alone.predictor.further(alone.windows[split])
+    elif member.capabilities.closed_form:
         folds = alone.context.folds(alone.windows["train"])
         member.solve(alone.regression_data(["train"], folds), choose=True)
     else:

@@ -19,6 +19,7 @@ from ..data.times import Times
 from ..distribution.pits import Pits
 from ..errors import few
 from ..foundation import FoundationModel
+from ..foundation.point import ResidualDistribution
 from ..notices import Notice, collect
 from ..registry import COPULAS, resolve
 from .context import FitOptions, units
@@ -49,6 +50,11 @@ def unfitted(panel: Panel, module: AdapterModule, model: FoundationModel, option
         raise ValueError(
             f"predict without a fit takes no covariates, got {few(covariates)}: pass the columns to forecast alone, or "
             "call fit(series) first"
+        )
+    if isinstance(model, ResidualDistribution):
+        raise ValueError(
+            f"{model.name} forecasts points, and the distribution of its errors is unknown without a fit: call "
+            "fit(series) first, which estimates it"
         )
     if model.untrained_head() is not None:
         raise ValueError(

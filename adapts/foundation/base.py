@@ -2,23 +2,26 @@ r"""Base class of frozen foundation models: checks, unrolling, chunking and the 
 
 from __future__ import annotations
 
-__all__ = ["FoundationModel", "Unroll"]
+__all__ = ["CALLABLE", "FoundationModel", "Unroll"]
 
 import copy
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from ..imputation.interpolation import aligned_to_end, interpolated
+from ..registry import resolve
 from .cache import current_cache
 
 Unroll = Literal["quantile", "median"]
+#: The version of a model that `FoundationModel.wrap` makes of a function: its fingerprint tells only its declarations.
+CALLABLE = "function"
 MODERATE = 20  # series whose maximum exceeds this power of two, or is below its inverse, are rescaled to be forecast
 PATHS = 12  # sample paths per series beyond one pass of the model
 STRATA = 20  # equiprobable strata, at whose midpoints the forecasts of paths are evaluated for their mixture
@@ -29,10 +32,10 @@ LARGEST = 1e17  # maximum absolute value in a context, so that its sum of square
 class FoundationModel(nn.Module, ABC):
     r"""Abstract frozen univariate forecaster: each row of the context is a separate series.
 
-    A subclass implements `_forecast`, one pass of the model. The weights are frozen and the model stays in eval mode:
-    call `freeze` at the end of `__init__`. To keep its weights out of another module's `parameters()` and
-    `state_dict()`, store the model in a tuple, `self._foundation_model = (model,)`: a plain attribute would register
-    it.
+    A subclass implements `_forecast`, one pass of the model, and declares by class attributes what the model can do.
+    The weights are frozen and the model stays in eval mode: call `freeze` at the end of `__init__`. To keep its weights
+    out of another module's `parameters()` and `state_dict()`, store the model in a tuple,
+    `self._foundation_model = (model,)`: a plain attribute would register it.
 
     Arguments:
         name: The checkpoint's name.
@@ -47,6 +50,15 @@ class FoundationModel(nn.Module, ABC):
     #: The memory in bytes for the activations of one chunk of `predict`; may be set on the instance. On a CPU larger
     #: chunks are slower, as they exceed the caches.
     memory_budget: int = 64 * 2**20
+    #: What one pass of the model gives: quantiles; samples, of which `_forecast` returns the quantiles; or one point,
+    #: which `_forecast` returns as the only level 0.5.
+    kind: ClassVar[Literal["quantiles", "samples", "point"]] = "quantiles"
+    #: Whether the model itself reads missing steps; otherwise `_forecast` fills them in.
+    reads_missing: ClassVar[bool] = True
+    #: Whether the model can forecast the channels of a series in one group, by `predict_jointly`.
+    joint_mode: ClassVar[bool] = False
+    #: Frequency and season length of the series that a copy by `with_frequency` is for; None for a model of any series.
+    series: tuple[str | None, int] | None = None
 
     def __init__(
         self,
@@ -73,6 +85,8 @@ class FoundationModel(nn.Module, ABC):
         self.prediction_length = prediction_length
         self.differentiable = differentiable
         self.step_bytes = step_bytes
+        self.half_precision = self.compiled = False
+        self._compiled_passes: dict[tuple[int, bool], Callable[[Tensor], Tensor]] = {}
 
     @abstractmethod
     def _forecast(self, context: Tensor) -> Tensor:
@@ -86,6 +100,65 @@ class FoundationModel(nn.Module, ABC):
             The quantiles, with shape :math:`(N, Q, P)`, where :math:`P` is `self.prediction_length`. They are finite,
             with finite gradients, for every such context, and may cross.
         """
+
+    def _forecast_jointly(self, context: Tensor) -> Tensor:
+        r"""Forecast one block of steps of the channels of each series in one group; for models with `joint_mode`.
+
+        Arguments:
+            context: The series, with shape :math:`(B, D, L)`; otherwise as for `_forecast`.
+
+        Returns:
+            The quantiles of each channel, with shape :math:`(B, D, Q, P)`; they may cross.
+        """
+        raise NotImplementedError(f"{type(self).__name__} declares joint_mode and needs _forecast_jointly")
+
+    def with_frequency(self, frequency: str | None, season_length: int) -> Self:
+        r"""Return the model for series of a frequency; by default the model itself.
+
+        `Adapter.fit` calls it once and uses the result. A copy shares its weights with this model, which is unchanged.
+
+        Arguments:
+            frequency: The frequency of the series, as pandas names it; None if it is unknown.
+            season_length: The number of steps of a season, 1 if there is none.
+
+        Returns:
+            The model.
+        """
+        return self
+
+    def to_half_precision(self) -> Self:
+        r"""Convert the weights of linear layers, convolutions and embeddings to bfloat16.
+
+        Contexts and forecasts stay float32, and so does an untrained head, which `Adapter.fit` trains. The forecast is
+        then a staircase, and the model declares no gradient.
+
+        Returns:
+            The model.
+        """
+        head = self.untrained_head()
+        trained = set() if head is None else set(head.modules())
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding | nn.Conv1d) and module not in trained:
+                module.to(torch.bfloat16)
+        self.half_precision, self.differentiable = True, False
+        return self
+
+    def compile_pass(self) -> None:
+        r"""Let `torch.compile` compile the pass of the model, when it is first called."""
+        self.compiled = True
+
+    def _run_pass(self, context: Tensor, *, jointly: bool = False) -> Tensor:
+        r"""Call `_forecast` or `_forecast_jointly`, compiled and in half precision if so."""
+        function: Callable[[Tensor], Tensor] = self._forecast_jointly if jointly else self._forecast
+        if self.compiled:
+            key = (id(self), jointly)  # a copy has functions of its own
+            if key not in self._compiled_passes:
+                self._compiled_passes[key] = torch.compile(function)
+            function = self._compiled_passes[key]
+        if not self.half_precision:
+            return function(context)
+        with torch.autocast(context.device.type, torch.bfloat16):
+            return function(context).float()
 
     def forward(self, context: Tensor, prediction_length: int, *, unroll: Unroll = "quantile") -> Tensor:
         r"""Forecast each series separately, :math:`(N, L) \to (N, Q, H)`; gradients reach the context.
@@ -118,8 +191,8 @@ class FoundationModel(nn.Module, ABC):
             raise ValueError(f"{self.name}: unroll is 'quantile' or 'median', got {unroll!r}")
         if context.requires_grad and torch.is_grad_enabled() and not self.differentiable:
             raise ValueError(
-                f"{self.name} has no gradient with respect to its context: fit only a decoder, which needs none, or "
-                f"use a differentiable foundation model"
+                f"{self.name} has no gradient with respect to its context: fit a family that needs none, such as "
+                f"'context', 'residual' or 'attention', or use a differentiable foundation model"
             )
         if len(context) == 0:
             return context.new_zeros(0, len(self.quantile_levels), prediction_length, dtype=torch.float32)
@@ -163,6 +236,10 @@ class FoundationModel(nn.Module, ABC):
         r"""Compute `predict` without the cache."""
         if len(context) == 0:
             return self.forward(context, prediction_length)
+        return self._predict_moderate(context, lambda rows: self._predict(rows, prediction_length))
+
+    def _predict_moderate(self, context: Tensor, predict: Callable[[Tensor], Tensor]) -> Tensor:
+        r"""Forecast series (N, L) rescaled to moderate sizes, and each constant series as its constant."""
         high = context.nan_to_num(-math.inf, posinf=math.inf, neginf=-math.inf).amax(1)  # (N,), -inf of a row of NaN
         low = context.nan_to_num(math.inf, posinf=math.inf, neginf=-math.inf).amin(1)
         sizes = torch.where(context.isnan().all(1), 0.0, torch.maximum(high.abs(), low.abs()))
@@ -173,7 +250,7 @@ class FoundationModel(nn.Module, ABC):
             )
         exponent = torch.frexp(sizes)[1].clamp(-120, 120)  # scaling by a power of two is exact
         exponent = torch.where(exponent.abs() > MODERATE, exponent, 0).unsqueeze(1)  # (N, 1)
-        quantiles = self._predict(torch.ldexp(context, -exponent), prediction_length)
+        quantiles = predict(torch.ldexp(context, -exponent))
         quantiles = torch.ldexp(quantiles, exponent.unsqueeze(2))
         if not bool(quantiles.isfinite().all()):
             raise ValueError(
@@ -200,6 +277,57 @@ class FoundationModel(nn.Module, ABC):
             quantiles[mask] = longer.gather(2, step_indices[mask].unsqueeze(1).expand(-1, longer.shape[1], -1))
         return quantiles
 
+    @torch.no_grad()
+    def predict_jointly(self, context: Tensor, prediction_length: int) -> Tensor:
+        r"""Forecast the channels of each series in one group, without gradients.
+
+        The model reads all channels of a series together; its quantiles are those of each channel. Beyond one pass the
+        medians are appended to the context. Very large and very small channels are rescaled. A constant channel is
+        forecast as its constant. Short gaps are interpolated. A gap at the end remains: channels share one clock.
+
+        Arguments:
+            context: The series, with shape :math:`(B, D, L)`, as for `predict`. NaN marks a missing step.
+            prediction_length: The number of steps :math:`H` to forecast; any.
+
+        Returns:
+            The sorted quantiles, with shape :math:`(B, D, Q, H)`; float32, on the context's device.
+
+        Raises:
+            ValueError: If the model has no joint mode, or as for `predict`.
+        """
+        if not self.joint_mode:
+            raise ValueError(
+                f"{self.name} forecasts each channel alone and has no joint mode: call predict with one row per channel"
+            )
+        if context.ndim != 3 or context.shape[1] == 0:
+            raise ValueError(
+                f"{self.name}.predict_jointly takes 'context' of shape (series, channels, time), with at least one "
+                f"channel, got {tuple(context.shape)}"
+            )
+        self._require(context.flatten(0, 1), prediction_length)
+        if len(context) == 0:
+            return context.new_zeros(
+                0, context.shape[1], len(self.quantile_levels), prediction_length, dtype=torch.float32
+            )
+        shape, levels = context.shape[:2], len(self.quantile_levels)
+
+        def forecast(rows: Tensor) -> Tensor:
+            series = interpolated(rows)[:, -self.context_length :].unflatten(0, shape)  # (B, D, L)
+            series = series.to(self.device, torch.float32)
+            chunk = max(1, self.chunk_rows(series.shape[2], 1) // shape[1])
+            blocks = [self._unroll_jointly(part, prediction_length) for part in series.split(chunk)]
+            return torch.cat(blocks).flatten(0, 1).to(context.device)  # (B * D, Q, H)
+
+        return self._predict_moderate(context.flatten(0, 1), forecast).reshape(*shape, levels, prediction_length)
+
+    def _unroll_jointly(self, context: Tensor, prediction_length: int) -> Tensor:
+        blocks = [self._run_pass(context, jointly=True).sort(dim=2).values]  # (B, D, Q, P)
+        while sum(block.shape[-1] for block in blocks) < prediction_length:
+            median = blocks[-1][:, :, self.median_index]  # (B, D, P)
+            context = torch.cat([context, median], dim=-1)[..., -self.context_length :]
+            blocks.append(self._run_pass(context, jointly=True).sort(dim=2).values)
+        return torch.cat(blocks, dim=-1)[..., :prediction_length].float()
+
     def chunk_rows(self, length: int, prediction_length: int) -> int:
         r"""Return the number of series per chunk of `predict`, at least one.
 
@@ -219,6 +347,64 @@ class FoundationModel(nn.Module, ABC):
             digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
         return {"name": self.name, "version": self.version, "sha256": digest.hexdigest()}
+
+    @property
+    def members(self) -> tuple[FoundationModel, ...]:
+        r"""The models that it consists of: itself, or several (`adapts.foundation.several.SeveralModels`)."""
+        return (self,)
+
+    def cache_key(self) -> str:
+        r"""Return what tells the forecasts of this model from those of others within this process."""
+        return self.fingerprint()["sha256"]
+
+    @staticmethod
+    def wrap(
+        function: Callable[..., Any],
+        *,
+        quantile_levels: Sequence[float],
+        context_length: int,
+        prediction_length: int,
+        name: str,
+        differentiable: bool | None = None,
+        reads_missing: bool = False,
+    ) -> FoundationModel:
+        r"""Make a foundation model of a function or module of your own.
+
+        Arguments:
+            function: A callable or `torch.nn.Module`, which is copied and frozen. It takes the series, with shape
+                :math:`(N, L)`, and returns quantiles, with shape :math:`(N, Q, H)`, or points, with shape
+                :math:`(N, H)`, for the one level 0.5. It takes and returns tensors, or numpy arrays. Constant series
+                are forecast without it.
+            quantile_levels: The levels of the forecast quantiles, increasing, including 0.5; `[0.5]` for points.
+            context_length: The maximum number of context steps :math:`L`.
+            prediction_length: The number of steps :math:`H` that one call forecasts.
+            name: The model's name.
+            differentiable: Whether its gradient with respect to the series is right. If None, finite differences
+                decide; a function of numpy arrays has no gradient.
+            reads_missing: Whether the function reads NaN as missing steps. Otherwise the last observation is carried
+                forward, and the first one backward.
+
+        Returns:
+            The model. A file cannot hold a function: `Adapter.load(path, foundation_model=...)` needs it again.
+
+        Raises:
+            ValueError: If an argument is invalid, the function fails on random series or returns another shape, or it
+                is declared differentiable and its gradient differs from finite differences.
+
+        Example:
+            >>> def last_value(context):
+            ...     return context[:, -1:].expand(-1, 4)
+            >>> model = adapts.FoundationModel.wrap(
+            ...     last_value, quantile_levels=[0.5], context_length=64, prediction_length=4, name="last value"
+            ... )
+            >>> model.differentiable, model(torch.randn(3, 64), prediction_length=6).shape
+            (True, torch.Size([3, 1, 6]))
+        """
+        wrapped: FoundationModel = resolve("adapts.foundation.wrapped:wrapped")(
+            function, quantile_levels=quantile_levels, context_length=context_length, name=name,
+            prediction_length=prediction_length, differentiable=differentiable, reads_missing=reads_missing,
+        )  # fmt: skip
+        return wrapped
 
     @property
     def device(self) -> torch.device:
@@ -286,17 +472,17 @@ class FoundationModel(nn.Module, ABC):
         return f"{self.name!r}, context_length={self.context_length}, prediction_length={self.prediction_length}"
 
     def _unroll_median(self, context: Tensor, prediction_length: int) -> Tensor:
-        blocks = [self._forecast(context)]  # (N, Q, P)
+        blocks = [self._run_pass(context)]  # (N, Q, P)
         while sum(block.shape[-1] for block in blocks) < prediction_length:
             median = blocks[-1].sort(dim=1).values[:, self.median_index]  # (N, P)
             context = torch.cat([context, median], dim=-1)[:, -self.context_length :]
-            blocks.append(self._forecast(context))
+            blocks.append(self._run_pass(context))
         return torch.cat(blocks, dim=-1)
 
     def _unroll_quantiles(self, context: Tensor, prediction_length: int) -> Tensor:
         if len(self.quantile_levels) == 1:  # no uncertainty to propagate
             return self._unroll_median(context, prediction_length)
-        block = self._forecast(context)  # (N, Q, P)
+        block = self._run_pass(context)  # (N, Q, P)
         blocks, steps = [block], block.shape[-1]
         knots = torch.special.ndtri(torch.tensor(self.quantile_levels, dtype=torch.float64)).to(context)
         midpoints = torch.special.ndtri((torch.arange(STRATA, dtype=torch.float64) + 0.5) / STRATA).to(context)
@@ -309,7 +495,7 @@ class FoundationModel(nn.Module, ABC):
             )
             drawn = _interpolate_quantiles(path_quantiles, knots, scores.unsqueeze(-1)).squeeze(-1)
             paths = torch.cat([paths, drawn], dim=-1)[..., -self.context_length :]
-            block = self._forecast(paths.flatten(0, 1)).unflatten(0, (-1, PATHS))  # (N, S, Q, P)
+            block = self._run_pass(paths.flatten(0, 1)).unflatten(0, (-1, PATHS))  # (N, S, Q, P)
             path_quantiles = block.sort(dim=2).values.mT
             # (N, S, P, M)
             points = _interpolate_quantiles(path_quantiles, knots, midpoints.expand(*path_quantiles.shape[:-1], -1))
@@ -347,7 +533,7 @@ def _empirical_quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
     ordered = values.sort(dim=1).values
     ranks = (torch.tensor(levels, device=values.device) * values.shape[1] - 0.5).clamp(0, values.shape[1] - 1)
     below = ranks.floor().long().clamp(max=values.shape[1] - 2)
-    return torch.lerp(ordered[:, below], ordered[:, below + 1], (ranks - below).unsqueeze(-1))
+    return torch.lerp(ordered[:, below], ordered[:, below + 1], (ranks - below).unsqueeze(-1).to(values))
 
 
 def _markov_scores(quantiles: Tensor, noise: Tensor) -> Tensor:

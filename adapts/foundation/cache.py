@@ -77,10 +77,10 @@ class ForecastCache:
 
     def _keys(self, model: FoundationModel, context: Tensor, prediction_length: int) -> list[bytes]:
         if id(model) not in self._models:  # hold the model, so that its id is not reused
-            self._models[id(model)] = model, model.fingerprint()["sha256"]
-        head = f"{self._models[id(model)][1]} {model.name} {prediction_length} {context.dtype}".encode()
+            self._models[id(model)] = model, model.cache_key()
+        about = f"{self._models[id(model)][1]} {model.name} {model.series} {prediction_length} {context.dtype}"
         rows = context.detach().cpu().contiguous().view(torch.uint8).numpy()
-        return [hashlib.blake2b(head + row.tobytes(), digest_size=16).digest() for row in rows]
+        return [hashlib.blake2b(about.encode() + row.tobytes(), digest_size=16).digest() for row in rows]
 
     def _store(self, key: bytes, forecast: Tensor) -> None:
         if key in self._forecasts:

@@ -2,29 +2,20 @@ r"""Chronos-Bolt, differentiable with respect to its context."""
 
 from __future__ import annotations
 
-__all__ = ["ChronosBolt", "from_directory", "from_live"]
+__all__ = ["ChronosBolt", "GuardedInstanceNorm", "bytes_per_patch", "from_directory", "from_live", "name_of"]
 
 import copy
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from chronos import BaseChronosPipeline, Chronos2Model, Chronos2Pipeline, ChronosBoltPipeline, ChronosModel
+from chronos import ChronosBoltPipeline
 from chronos.chronos_bolt import ChronosBoltModelForForecasting, InstanceNorm
 from torch import Tensor
 from transformers import T5Config
 
-from .._logging import quiet
-from ..errors import reading, shown
 from .base import FoundationModel
-from .folders import ATTENTION, REMEDY, BoltConfig, checked, named, read_config, require_sound
-
-_REFUSED = {
-    "Chronos-2": "it is not supported yet",
-    "the original Chronos (T5)": "it reads tokens, which cut the gradient to its context, so an encoder before it "
-    "would be trained on a wrong one",
-}
+from .folders import BoltConfig, checked, named, pretrained, read_config
 
 
 class ChronosBolt(FoundationModel):
@@ -57,7 +48,7 @@ class ChronosBolt(FoundationModel):
             quantile_levels=config.quantiles,
             context_length=config.context_length,
             prediction_length=config.prediction_length,
-            step_bytes=_bytes_per_patch(model.config) // config.input_patch_stride,
+            step_bytes=bytes_per_patch(model.config) // config.input_patch_stride,
         )
         # The copy also detaches the weights from the checkpoint file, which safetensors maps into memory.
         self.model = copy.deepcopy(model).float()
@@ -70,7 +61,7 @@ class ChronosBolt(FoundationModel):
 
 
 class GuardedInstanceNorm(InstanceNorm):  # type: ignore[misc]  # chronos has no types
-    r"""Bolt's own normalisation with identical values, and finite gradients for every row.
+    r"""Normalisation of Bolt and Chronos-2 with identical values, and finite gradients for every row.
 
     In the original, the backward pass multiplies an infinite or NaN slope by zero where a row is constant or a step is
     missing: the gradient of the whole row becomes NaN. Here every operation has finite inputs, away from the pole of
@@ -88,13 +79,15 @@ class GuardedInstanceNorm(InstanceNorm):  # type: ignore[misc]  # chronos has no
 
         Returns:
             The standardised series, NaN where `x` is, and location and scale: 0 and 1 for a row without observations,
-            the value and `eps` for a constant row.
+            the value and `eps` for a constant row. With `use_arcsinh`, its inverse hyperbolic sine.
         """
         observed = ~x.isnan()
         values = torch.where(observed, x.float(), 0.0)
         location, scale = self._statistics(values, observed) if loc_scale is None else loc_scale
-        standardised = torch.where(observed, (values - location) / scale, torch.nan)
-        return standardised.to(x.dtype), (location, scale)
+        standardised = (values - location) / scale
+        if self.use_arcsinh:  # Chronos-2
+            standardised = standardised.arcsinh()
+        return torch.where(observed, standardised, torch.nan).to(x.dtype), (location, scale)
 
     def _statistics(self, values: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
         count = observed.sum(-1, keepdim=True)
@@ -125,15 +118,8 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     Raises:
         ValueError: If the directory does not hold a complete Chronos-Bolt checkpoint.
     """
-    content = read_config(path)
-    _require_bolt(path, content)
-    options = checked(BoltConfig, content, path)
-    with reading(f"the checkpoint in '{path}' cannot be read", REMEDY), quiet():
-        model, info = _Whole.from_pretrained(
-            path, config=T5Config(**options), dtype=torch.float32, use_safetensors=True, local_files_only=True,
-            attn_implementation=ATTENTION, output_loading_info=True, ignore_mismatched_sizes=True,
-        )  # fmt: skip  # mismatches are reported below, by name
-    require_sound(model, info, path)
+    options = checked(BoltConfig, read_config(path), path)
+    model = pretrained(_Whole, T5Config, options, path)
     card = named(path)
     return ChronosBolt(model, name=name or card[0], version=version or card[1])
 
@@ -145,41 +131,32 @@ def from_live(model: object) -> ChronosBolt | None:
         model: The pipeline or the module.
 
     Returns:
-        The frozen model; None if `model` is not a Chronos model.
-
-    Raises:
-        ValueError: If it is another model of the Chronos family.
+        The frozen model; None if `model` is no Chronos-Bolt.
     """
     if isinstance(model, ChronosBoltPipeline):
         model = model.model
     if isinstance(model, ChronosBoltModelForForecasting):
-        name = str(getattr(model, "name_or_path", "")) or type(model).__name__
-        return ChronosBolt(model, name=Path(name).name if Path(name).is_dir() else name)
-    if isinstance(model, Chronos2Pipeline | Chronos2Model):
-        raise ValueError(_refusal(type(model).__name__, "Chronos-2"))
-    if isinstance(model, BaseChronosPipeline | ChronosModel):
-        raise ValueError(_refusal(type(model).__name__, "the original Chronos (T5)"))
+        return ChronosBolt(model, name=name_of(model))
     return None
 
 
-def _require_bolt(path: Path, config: Mapping[str, Any]) -> None:
-    r"""Raise an error for checkpoints of other models, with the reason."""
-    if "chronos_config" not in config:
-        kinds = config.get("architectures")
-        kind = kinds[0] if isinstance(kinds, list) and kinds else config.get("model_type", "unknown")
-        kind = kind if isinstance(kind, str) and len(kind) < 100 else shown(kind)
-        raise ValueError(f"'{path}' holds a model of type {kind}: expected a Chronos-Bolt checkpoint")
-    pipeline = config.get("chronos_pipeline_class", "ChronosPipeline")
-    if pipeline == "Chronos2Pipeline":
-        raise ValueError(_refusal(f"the checkpoint in '{path}'", "Chronos-2"))
-    if pipeline != "ChronosBoltPipeline":
-        raise ValueError(_refusal(f"the checkpoint in '{path}'", "the original Chronos (T5)"))
+def name_of(model: object) -> str:
+    r"""Return the name of a model of transformers in memory.
+
+    Arguments:
+        model: The model.
+
+    Returns:
+        The repository or the folder's name that it was loaded from; its class if it was not loaded.
+    """
+    name = str(getattr(model, "name_or_path", "")) or type(model).__name__
+    return Path(name).name if Path(name).is_dir() else name
 
 
-def _refusal(what: str, family: str) -> str:
-    return f"{what} is {family}, which is rejected: {_REFUSED[family]}. Use a Chronos-Bolt checkpoint"
+def bytes_per_patch(config: Any) -> int:
+    r"""Return the peak memory of one patch in bytes, for a pass of a T5 without gradients.
 
-
-def _bytes_per_patch(config: Any) -> int:
-    r"""Return the peak memory of one patch in bytes, for a pass without gradients."""
+    Arguments:
+        config: The config of the T5.
+    """
     return 4 * int(2 * config.d_ff + 3 * config.num_heads * config.d_kv + 6 * config.d_model)

@@ -2,7 +2,17 @@ r"""Checkpoint folders: validated before transformers reads them."""
 
 from __future__ import annotations
 
-__all__ = ["BoltConfig", "PatchTSTConfig", "checked", "named", "read_config", "require_sound", "require_weights"]
+__all__ = [
+    "BoltConfig",
+    "Checkpoint",
+    "PatchTSTConfig",
+    "checked",
+    "named",
+    "pretrained",
+    "read_config",
+    "require_sound",
+    "require_weights",
+]
 
 import math
 from pathlib import Path
@@ -12,6 +22,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
+from .._logging import quiet
+from .._random import seeded
 from ..errors import reading, shown, unknown
 from ..persistence.schemas import ModelCard, Strict, read_json, require_regular, validated
 
@@ -140,7 +152,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not (folder / CONFIG).is_file() or not ((folder / WEIGHTS).is_file() or (folder / INDEX).is_file()):
         raise ValueError(
             f"'{folder}' is no checkpoint: expected config.json and model.safetensors in it "
-            f"(pipeline.inner_model.save_pretrained(...) writes them)"
+            f"(save_pretrained(folder) of a model writes them)"
         )
     for name in REFUSED_FILES:
         if (folder / name).exists():
@@ -182,6 +194,31 @@ def checked(schema: type[_Config], content: dict[str, Any], folder: Path) -> dic
             f"weights, got {weight_count}: {REMEDY}"
         )
     return config.model_dump(exclude_unset=True)
+
+
+def pretrained(model: Any, config: Any, options: dict[str, Any], folder: Path, *, attention: str = ATTENTION) -> Any:
+    r"""Load a model of transformers with the weights in a folder.
+
+    Arguments:
+        model: The class of the model.
+        config: The class of its config.
+        options: The options of the config, as `checked` returns them.
+        folder: The folder.
+        attention: The implementation of attention, as transformers names it; "eager" for models with their own.
+
+    Returns:
+        The model, in float32.
+
+    Raises:
+        ValueError: If the options or weights do not fit each other, or a weight is missing or not finite.
+    """
+    with reading(f"the checkpoint in '{folder}' cannot be read", REMEDY), quiet(), seeded(0):
+        loaded, info = model.from_pretrained(
+            folder, config=config(**options), dtype=torch.float32, use_safetensors=True, local_files_only=True,
+            attn_implementation=attention, output_loading_info=True, ignore_mismatched_sizes=True,
+        )  # fmt: skip  # mismatches are reported below, by name
+    require_sound(loaded, info, folder)
+    return loaded
 
 
 def require_weights(folder: Path) -> int:

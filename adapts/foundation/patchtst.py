@@ -19,9 +19,7 @@ from ..errors import reading
 from .base import FoundationModel
 from .chronos import GuardedInstanceNorm
 from .folders import ATTENTION, REMEDY, PatchTSTConfig, checked, named, read_config, require_sound
-
-#: The quantile levels of the head.
-LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+from .heads import LEVELS, QuantileHead
 
 
 class PatchTST(FoundationModel):
@@ -68,12 +66,7 @@ class PatchTST(FoundationModel):
         self.model.encoder.positional_encoder.num_input_channels = 1
         self.norm = GuardedInstanceNorm()
         features = (patches + bool(config.use_cls_token)) * config.d_model
-        with seeded(0):  # the weights are zeroed below; the caller's generator must not advance
-            self.head = nn.Linear(features, len(LEVELS) * prediction_length, dtype=torch.float32)
-        nn.init.zeros_(self.head.weight)
-        normal_quantiles = torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).float()
-        with torch.no_grad():
-            self.head.bias.copy_(normal_quantiles.repeat_interleave(prediction_length))
+        self.head = QuantileHead(features, prediction_length)
         self.freeze()
 
     def untrained_head(self) -> nn.Module:
@@ -84,7 +77,7 @@ class PatchTST(FoundationModel):
         values = torch.where(standard.isnan(), 0.0, standard)
         values = nn.functional.pad(values, (self.context_length - values.shape[-1], 0))
         hidden = self.model(past_values=values.unsqueeze(-1)).last_hidden_state  # (N, 1, patches, d_model)
-        quantiles: Tensor = self.head(hidden.flatten(1)).unflatten(1, (len(LEVELS), -1))  # (N, Q, P)
+        quantiles: Tensor = self.head(hidden.flatten(1))  # (N, Q, P)
         forecast: Tensor = location.unsqueeze(1) + scale.unsqueeze(1) * quantiles
         return forecast
 

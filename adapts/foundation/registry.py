@@ -7,10 +7,12 @@ __all__ = ["KNOWN", "foundation_models"]
 from importlib.resources import files
 from pathlib import Path
 
+from .names import known_names
+
 #: The bundled checkpoints by name, with their package folders.
 _BUNDLED = {"bolt-nano": "bolt_nano"}
-#: The names that a saved file may refer to: the bundled checkpoints, and Chronos-Bolt on the hub.
-KNOWN = (*_BUNDLED, *(f"amazon/chronos-bolt-{size}" for size in ("tiny", "mini", "small", "base")))
+#: The names that a saved file may refer to: those of `adapts.foundation.names`, and their repositories on the hub.
+KNOWN = known_names()
 
 
 def foundation_models() -> dict[str, Path]:

@@ -145,6 +145,7 @@ class Fit(Strict):
     stages: dict[Text, Annotated[DecisionConfig, BeforeValidator(_decision)]]
     marks: dict[Text, Annotated[list[float], Field(min_length=2, max_length=2)]] = {}  # absent in older saved adapters
     notices: list[NoticeConfig] = []
+    further: list[Text] = []
     tensors: dict[Text, Text]
 
     @model_validator(mode="after")

@@ -29,6 +29,8 @@ from ..errors import quoted, reading, shown, unknown
 from ..fitting.decision import Decision
 from ..fitting.fitted import Fitted, saved_cycles
 from ..foundation import KNOWN
+from ..foundation.base import CALLABLE
+from ..foundation.several import joined
 from ..fractions import FRACTIONS
 from ..notices import Notice
 from .ownership import CONFIG, GROUPS, SAVED, TENSORS, as_path, replaced, standing
@@ -82,6 +84,7 @@ def pack(fitted: Fitted) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "stages": {name: asdict(decision) for name, decision in fitted.decisions.items()},
         "marks": dict(fitted.marks.bounds),
         "notices": [asdict(notice) for notice in fitted.notices],
+        "further": fitted.module.further,
         "tensors": {name: written(kind_of(tensor)) for name, tensor in sorted(tensors.items())},
     }
     plain_config: dict[str, Any] = json.loads(_json(config))
@@ -119,9 +122,7 @@ def write(fitted: Fitted, adapter: Adapter, folder: Path) -> None:
 
     fit, tensors = pack(fitted)
     options = {**adapter.get_params(deep=False), **adapter.training_}
-    named = isinstance(options["foundation_model"], str | Path)
-    # A model in memory has no address.
-    options["foundation_model"] = str(options["foundation_model"]) if named else None
+    options["foundation_model"] = _addresses(options["foundation_model"])
     for name in ("family", "trainer_options"):  # the family is saved separately; trainer options matter only to `fit`
         del options[name]
     config = {
@@ -144,6 +145,14 @@ def write(fitted: Fitted, adapter: Adapter, folder: Path) -> None:
     (folder / TENSORS).write_bytes(content)
     config["sha256"] = digest(config, content)
     (folder / CONFIG).write_text(_json(config) + "\n", encoding="utf-8")
+
+
+def _addresses(model: Any) -> str | list[str] | None:
+    r"""Return the names or paths of frozen models; None if one is in memory, which has no address."""
+    if isinstance(model, list | tuple):
+        named = all(isinstance(each, str | Path) for each in model)
+        return [str(each) for each in model] if named else None
+    return str(model) if isinstance(model, str | Path) else None
 
 
 def load(
@@ -205,10 +214,10 @@ def _options(adapter_class: type[Adapter], saved: Saved, device: str) -> dict[st
         raise ValueError(f"the options lack {absent[0]!r}")
     if saved.options.get("device") != "auto":
         raise ValueError(f"the option device is 'auto' in a saved adapter, got {shown(saved.options.get('device'))}")
-    if not isinstance(saved.options.get("foundation_model"), str | None):
-        raise ValueError(
-            f"the option foundation_model is a name in a saved adapter, got {shown(saved.options['foundation_model'])}"
-        )
+    address = saved.options.get("foundation_model")
+    listed = isinstance(address, list) and all(isinstance(each, str) for each in address)
+    if not (listed or isinstance(address, str | None)):
+        raise ValueError(f"the option foundation_model is a name or names in a saved adapter, got {shown(address)}")
     splits = saved.options.get("splits", FRACTIONS)
     return {
         **saved.options,
@@ -219,21 +228,27 @@ def _options(adapter_class: type[Adapter], saved: Saved, device: str) -> dict[st
 
 
 def _require_known(saved: Saved, path: str | Path, call: Callable[[str], str]) -> None:
-    r"""Check that a config's frozen model is bundled or known, as files must not cause any other to load."""
+    r"""Check that a config's frozen model is a known one, as files must not cause any other to load."""
     from .saved_schema import REMEDY
 
     address, model = saved.options.get("foundation_model"), saved.foundation_model
+    if address is None and model.version == CALLABLE:
+        raise ValueError(
+            f"{path} was fitted with a function ({shown(model.name)[1:-1]}), which no file can hold: wrap the same one "
+            f"with FoundationModel.wrap and pass it, {call('model')}"
+        )
     if address is None:
         raise ValueError(
             f"{path} was fitted with a live model ({shown(model.name)[1:-1]}): pass that model, {call('model')}"
         )
-    if address not in KNOWN:
+    names = address if isinstance(address, list) else [address]
+    if any(name not in KNOWN for name in names):
         raise ValueError(
-            f"{path} was fitted with the foundation model {shown(address)}, which is neither bundled nor one of "
-            f"{', '.join(KNOWN)}, and is not loaded because a file names it: if you trust it, name it with "
+            f"{path} was fitted with the foundation model {shown(address)}, which is none of those that `adapts list "
+            f"models` prints, and is not loaded because a file names it: if you trust it, name it with "
             f"{call(quoted(str(address)))}"
         )
-    if address != model.name:
+    if joined(names) != model.name:
         raise ValueError(
             f"{path} is a corrupt adapter: it names the foundation model {address!r}, and was fitted with "
             f"{shown(model.name)}: {REMEDY}"
@@ -279,7 +294,7 @@ def unpack(fit: Fit, tensors: Mapping[str, Tensor], family: AdapterModule, predi
         raise ValueError("the tensor 'scale' is expected to hold positive numbers")
     with seeded(0):  # initial parameters may be random; they are overwritten
         known = len(panel.known_covariates) if "known.location" in tensors else 0
-        module = family.build(columns, known, count_waves(saved_cycles(tensors, panel)))
+        module = family.build(columns, known, count_waves(saved_cycles(tensors, panel)), fit.further)
     fitted = Fitted(
         panel=panel,
         context_length=fit.context_length,

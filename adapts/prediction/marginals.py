@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["MarginalPredictor"]
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -93,6 +93,12 @@ class MarginalPredictor:
             for batch in self._batches(windows)
         ]
         return QuantileFunction(levels, torch.cat([marginals.values for marginals in batches]), self.bounds(windows))
+
+    def zero_shot_jointly(self, windows: Windows) -> QuantileFunction:
+        r"""Return zero-shot marginals of a model that reads all channels of a window in one group."""
+        levels, model = torch.tensor(self.model.quantile_levels, dtype=torch.float32), self.model.members[0]
+        batches = [model.predict_jointly(batch.past().mT, batch.prediction_length) for batch in self._batches(windows)]
+        return QuantileFunction(levels, torch.cat(batches).permute(0, 3, 1, 2), self.bounds(windows))
 
     def bounds(self, windows: Windows) -> tuple[Tensor, Tensor] | None:
         r"""Return the support of the zero-shot marginals; None with covariates or known effects removed."""
@@ -275,6 +281,18 @@ class MarginalPredictor:
         centre = window_moments(past)[0][:, 0, :, None]  # (B, K, 1), the mean of the train rows without observations
         return torch.where(sufficient[:, None, :, None], values, (centre + normal).unsqueeze(1))
 
+    def further(self, windows: Windows) -> Tensor:
+        r"""Return quantiles (n, H, D, Q, F) of further frozen models at the levels of the first, one for each."""
+        levels, found = torch.tensor(self.model.quantile_levels, dtype=torch.float32), []
+        for model in self.model.members[1:]:
+            own = torch.tensor(model.quantile_levels, dtype=torch.float32)
+            other = replace(self, model=model)
+            batches = [
+                other.zero_shot_quantiles(batch.past(), batch.prediction_length) for batch in self._batches(windows)
+            ]
+            found.append(QuantileFunction(own, torch.cat(batches)).at(levels))
+        return torch.stack(found, -1)
+
     def _zero_shot(self, batch: Windows) -> Tensor:
         r"""Return zero-shot quantiles (B, H, D, Q), averaged with the cold start if observations are few."""
         past = batch.past()
@@ -347,6 +365,8 @@ class MarginalPredictor:
             state.known = batch.known()
         if self.module.calendar:
             state.calendar = batch.calendar()
+        if self.module.capabilities.needs_further:
+            state.further = self.further(batch)
 
     def _decoded(
         self, windows: Windows, frozen: QuantileFunction, errors: Copula | None = None

@@ -18,6 +18,7 @@ from ..distribution.quantile_function import QuantileFunction
 from ..distribution.variance import VarianceParts
 from ..fitting.fitted import Fitted
 from ..foundation import FoundationModel
+from ..foundation.series import for_series
 from .marginals import MarginalPredictor
 from .standardise import Standardiser
 
@@ -40,6 +41,7 @@ class Predictor:
     ) -> None:
         self.fitted, self.loaded = fitted, model
         self.options = batch_size, seed, posterior_draws
+        model = for_series(model, fitted.panel.frequency, fitted.season_length)
         self.model = model.with_head(fitted.head) if fitted.head else model
         self.standardiser = Standardiser(fitted)
 
@@ -81,16 +83,18 @@ class Predictor:
             marginals, parts = predictor.predict(standard)
         return self._in_units(windows, self._recalibrated(marginals, windows), copula, parts)
 
-    def zero_shot_distribution(self, windows: Windows) -> JointDistribution:
+    def zero_shot_distribution(self, windows: Windows, *, joint: bool = False) -> JointDistribution:
         r"""Return the zero-shot forecast of windows: the frozen model's marginals, independent, without any fit.
 
         Arguments:
             windows: The windows.
+            joint: Whether the model reads all channels of a window in one group.
 
         Returns:
             The distribution of their :math:`H` steps, in the channels' units.
         """
-        marginals = self.marginals.zero_shot(self.standardiser.plain(windows))
+        plain = self.standardiser.plain(windows)
+        marginals = self.marginals.zero_shot_jointly(plain) if joint else self.marginals.zero_shot(plain)
         none = torch.zeros(marginals.shape, dtype=torch.float32)
         copula = Independent(windows.prediction_length, len(self.fitted.panel.targets))
         return self._in_units(windows, marginals, copula, VarianceParts.of(marginals, none, none))

@@ -2,7 +2,7 @@ r"""Conformance tests of foundation models, to inherit."""
 
 from __future__ import annotations
 
-__all__ = ["FoundationModelConformance"]
+__all__ = ["FoundationModelConformance", "require_true_gradient"]
 
 import copy
 from typing import ClassVar
@@ -14,7 +14,51 @@ from torch.testing import assert_close
 
 from ..foundation import FoundationModel
 from ..foundation.base import Unroll
+from ..foundation.gradient import gradient_error
 from .rows import ROWS, degenerate_rows
+
+UNROLLS: tuple[Unroll, ...] = ("quantile", "median")
+#: The tolerated error of a gradient in single precision, and in double precision.
+SINGLE, DOUBLE = 0.05, 1e-3
+
+
+def require_true_gradient(
+    model: FoundationModel, context: Tensor | None = None, *, double: bool = False, tolerance: float | None = None
+) -> None:
+    r"""Assert that the gradient of a foundation model is the slope of its forecast, for both ways to unroll.
+
+    An encoder can be trained on a wrong gradient without any other sign, as when a model detaches the statistics of
+    its normalisation. A model that fails declares `differentiable=False`.
+
+    Arguments:
+        model: The model.
+        context: The series, with shape :math:`(N, L)`, without constant rows; three regular ones if None.
+        double: Whether to compute in double precision, for models that do not convert to single precision inside.
+        tolerance: The largest error of `adapts.foundation.gradient.gradient_error`; 0.05 if None, 0.001 in double
+            precision.
+
+    Raises:
+        AssertionError: If the gradient differs from finite differences, is NaN, or does not reach each step.
+    """
+    if context is None:
+        length = max(8, model.context_length - 5)
+        context = torch.randn(3, length, generator=torch.Generator().manual_seed(1))
+    limit = tolerance if tolerance is not None else DOUBLE if double else SINGLE
+    horizon = model.prediction_length + 1
+    for unroll in UNROLLS:
+        error = gradient_error(model, context, horizon, unroll=unroll, double=double)
+        assert error <= limit, (  # NaN fails too
+            f"the gradient of {model.name} differs from finite differences by {error:.2g}, relative to their size, "
+            f"with unroll={unroll!r}; at most {limit:g} is tolerated"
+        )
+        leaf = context.detach().clone().requires_grad_()
+        weights = torch.randn(
+            len(leaf), len(model.quantile_levels), horizon, generator=torch.Generator().manual_seed(2)
+        )
+        quantiles = model(leaf, horizon, unroll=unroll)
+        (gradient,) = torch.autograd.grad((weights * quantiles).sum(), leaf)
+        unread = int((gradient == 0).all(0).sum())
+        assert not unread, f"the gradient of {model.name} is zero at {unread} steps in all rows, with {unroll=}"
 
 
 class FoundationModelConformance:
@@ -27,6 +71,10 @@ class FoundationModelConformance:
     tolerance: ClassVar[float] = 1e-4
     #: Whether the forecast is equivariant to shift and positive scale of a series.
     affine_equivariant: ClassVar[bool] = True
+    #: Whether the model computes in double precision if its weights and its context are converted.
+    double: ClassVar[bool] = False
+    #: The tolerated error of the gradient against finite differences; that of `require_true_gradient` if None.
+    gradient_tolerance: ClassVar[float | None] = None
 
     @pytest.fixture
     def foundation_model(self) -> FoundationModel:
@@ -225,28 +273,25 @@ class FoundationModelConformance:
 
     # ------------------------------------------------------------------ gradients
 
-    def test_gradient_is_the_slope(self, foundation_model: FoundationModel, context: Tensor, unroll: Unroll) -> None:
-        r"""The directional derivative matches central differences; every step has a non-zero gradient."""
+    def test_gradient_is_the_slope(self, foundation_model: FoundationModel, context: Tensor) -> None:
+        r"""Directional derivatives match central differences; every step has a non-zero gradient."""
         if not foundation_model.differentiable:
-            with pytest.raises(ValueError, match="no gradient with respect to its context"):
-                foundation_model(context.requires_grad_(), 1, unroll=unroll)
-            return
-        horizon = foundation_model.prediction_length + 1
-        generator = torch.Generator().manual_seed(2)
-        direction = torch.randn(context.shape, generator=generator)
-        shape = (len(context), len(foundation_model.quantile_levels), horizon)
-        weights = torch.randn(shape, generator=generator)
+            pytest.skip("the model has no gradient with respect to its context")
+        require_true_gradient(foundation_model, context, double=self.double, tolerance=self.gradient_tolerance)
 
-        context.requires_grad_()
-        (gradient,) = torch.autograd.grad((weights * foundation_model(context, horizon, unroll=unroll)).sum(), context)
-        assert (gradient != 0).any(0).all()
+    def test_a_gradient_is_refused_where_there_is_none(
+        self, foundation_model: FoundationModel, context: Tensor, unroll: Unroll
+    ) -> None:
+        r"""A forward-only model raises an error for a context that requires a gradient, and forecasts without one."""
+        if foundation_model.differentiable:
+            assert foundation_model(context.requires_grad_(), 1, unroll=unroll).requires_grad
+            return
+        leaf = context.clone().requires_grad_()
+        with pytest.raises(ValueError, match="no gradient with respect to its context"):
+            foundation_model(leaf, 1, unroll=unroll)
+        assert not foundation_model.predict(leaf, 1).requires_grad
         with torch.no_grad():
-            step = 1e-3 * direction
-            ahead = foundation_model(context + step, horizon, unroll=unroll).double()
-            behind = foundation_model(context - step, horizon, unroll=unroll).double()
-        slope = (weights * (ahead - behind)).sum() / 2e-3
-        terms = (weights * (ahead - behind)).abs().sum() / 2e-3
-        assert (slope - (gradient * direction).sum()).abs() < 1e-2 * terms
+            assert_close(foundation_model(leaf, 1, unroll=unroll), foundation_model(context, 1, unroll=unroll))
 
     @pytest.mark.parametrize("name", ROWS)
     def test_encoder_survives_a_training_step(self, foundation_model: FoundationModel, name: str) -> None:
@@ -270,6 +315,40 @@ class FoundationModelConformance:
         optimiser.step()
         assert encoder.weight.isfinite().all()
         assert (encoder.weight != before).all()
+
+    # ------------------------------------------------------------------ joint mode
+
+    def test_joint_forecasts(self, foundation_model: FoundationModel, context: Tensor) -> None:
+        r"""A joint forecast of a channel depends on the other channels of its series, and on no other series."""
+        horizon, levels = foundation_model.prediction_length + 1, len(foundation_model.quantile_levels)
+        series = torch.stack([context, context.roll(3, dims=1)])  # (B, D, L)
+        if not foundation_model.joint_mode:
+            with pytest.raises(ValueError, match="has no joint mode: call predict with one row per channel"):
+                foundation_model.predict_jointly(series, horizon)
+            return
+        quantiles = foundation_model.predict_jointly(series, horizon)
+        assert quantiles.shape == (*series.shape[:2], levels, horizon)
+        assert quantiles.isfinite().all()
+        assert (quantiles.diff(dim=2) >= 0).all()
+        for number in range(len(series)):
+            self.assert_near(foundation_model.predict_jointly(series[[number]], horizon)[0], quantiles[number])
+        others = series.clone()
+        others[:, 1:] = others[:, 1:].flip(-1)
+        changed = foundation_model.predict_jointly(others, horizon)[:, 0]
+        assert not torch.equal(changed, quantiles[:, 0])
+        with pytest.raises(ValueError, match=r"shape \(series, channels, time\)"):
+            foundation_model.predict_jointly(context, horizon)
+
+    def test_joint_forecasts_of_degenerate_channels(self, foundation_model: FoundationModel) -> None:
+        r"""Degenerate channels beside regular ones have finite joint forecasts, and a constant one its constant."""
+        if not foundation_model.joint_mode:
+            pytest.skip("the model has no joint mode")
+        rows = degenerate_rows(max(8, foundation_model.context_length - 3))
+        series = torch.stack(list(rows.values())).unflatten(0, (1, -1))
+        quantiles = foundation_model.predict_jointly(series, foundation_model.prediction_length + 1)
+        assert quantiles.isfinite().all()
+        constant = list(rows).index("constant")
+        assert (quantiles[0, constant] == rows["constant"][0]).all()
 
     # ------------------------------------------------------------------ frozen weights
 

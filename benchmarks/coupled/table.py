@@ -215,12 +215,13 @@ def ablations(found: pd.DataFrame) -> str:
 def about(scores: pd.DataFrame) -> str:
     r"""How the scores were computed: windows, seeds, frozen model, commit."""
     each = [scores[scores["data"] == name] for name in sets(scores)]
-    runs = ", ".join(
-        f"{rows['data'].iloc[0]} {rows['windows'].iloc[0]} windows every {rows['stride'].iloc[0]} rows" for rows in each
+    runs = " ".join(
+        f"`{rows['data'].iloc[0]}`: {rows['windows'].iloc[0]} windows every {rows['stride'].iloc[0]} rows."
+        for rows in each
     )
     seeds = scores["seed"].nunique()
     return (
-        f"{runs}; {seeds} seed{'s' * (seeds > 1)}{', ± half their range' * (seeds > 1)}; "
+        f"{runs} {seeds} seed{'s' * (seeds > 1)}{', ± half their range' * (seeds > 1)}; "
         f"{pages.each(scores['foundation_model'])}; commit {pages.each(scores['commit'])}."
     )
 

@@ -74,7 +74,7 @@ class AdapterEstimator(Estimator):  # type: ignore[misc]
         context_length: As in `Adapter`.
         family: The name of a preset or of a family, or the Path of your own preset.
         family_options: The family's own options, as `{"latent_channels": 4}`; the recipe's where left out.
-        foundation_model: A bundled name, a local folder or a hub id. A live model works, but JSON cannot hold it.
+        foundation_model: A known name, a local folder or a hub id. A live model works, but JSON cannot hold it.
         objective: As in `Adapter`.
         horizon_weights: As in `Adapter`.
         learning_rate: As in `Adapter`.

@@ -247,7 +247,7 @@ class AdapterPredictor(Predictor):  # type: ignore[misc]
         Arguments:
             path: The folder.
             device: The device of the foundation model; if None, a GPU if available.
-            foundation_model: The frozen model, if it is neither bundled nor a known one: see `Adapter.load`.
+            foundation_model: The frozen model, if it is no known one: see `Adapter.load`.
             **kwargs: Options of other predictors, which gluonts may pass; ignored.
 
         Returns:
