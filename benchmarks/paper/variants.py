@@ -1,7 +1,6 @@
 r"""A fitted adapter without gate and recalibration, as the adapters of the paper are used, from the same training."""
 
 from dataclasses import replace
-from typing import Any
 
 from adapts import Adapter
 from adapts.adapters import AdapterModule
@@ -12,6 +11,7 @@ from adapts.fitting.confirm import confirmation
 from adapts.fitting.context import FitOptions, begin
 from adapts.fitting.fitted import Fitted
 from adapts.fitting.gate import gate
+from adapts.fitting.run import PARAMETERS
 from adapts.fitting.state import FitState
 from adapts.foundation import FoundationModel
 
@@ -42,16 +42,14 @@ def without_gate(adapter: Adapter, data: Dataset) -> Adapter:
     def stages(panel: Panel, module: AdapterModule, model: FoundationModel, options: FitOptions) -> Fitted:
         limit = trained.decisions.get("time_limit")
         fewer = None if limit is None or "windows" not in limit.figures else int(limit.figures["windows"])
-        context, fitted = begin(panel, module, model, replace(options, most_windows=fewer), checkpoint_dir=None)
-        fitted = context.prepared(fitted)
-        fitted.module.load_state_dict(trained.module.state_dict())
-        fitted.module.requires_grad_(False).eval()
-        kept: dict[str, Any] = {
-            name: trained.decisions[name] for name in ("train", "probe") if name in trained.decisions
-        }
-        state = FitState.of(
-            context, replace(fitted, head=trained.head, latent_copula=trained.latent_copula, decisions=kept)
-        )
+        context, fresh = begin(panel, module, model, replace(options, most_windows=fewer), checkpoint_dir=None)
+        parameters = {stage.__name__ for stage in PARAMETERS}
+        fitted = replace(
+            trained, gate=None, noise=None, tails=None, latent_ranks=False, left_out={}, declined={}, notices=(),
+            copula=fresh.copula, recalibration=fresh.recalibration, bands=fresh.bands, windows=fresh.windows,
+            decisions={name: decision for name, decision in trained.decisions.items() if name in parameters},
+        )  # fmt: skip
+        state = FitState.of(context, fitted)
         for stage in (gate, calibration, confirmation):
             fitted, decision = stage(replace(state, stage=stage.__name__))
             state = state.after(fitted.with_decision(stage.__name__, decision))
