@@ -7,6 +7,7 @@ No figure is typed by hand.
 """
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def draw(scores: pd.DataFrame, path: Path) -> None:
     names = [name for name in sets(scores) if 0 in wide(scores, name, "crps").index]
     columns = min(3, max(1, len(names)))
     rows = max(1, -(-len(names) // columns))
-    figure = Figure(figsize=(4.2 * columns, 3.2 * rows + 0.6), layout="constrained")
+    figure = Figure(figsize=(4.2 * max(2, columns), 3.2 * rows + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     handles: dict[str, Any] = {}
@@ -181,7 +182,8 @@ def _panel(panel: Any, scores: pd.DataFrame, name: str) -> dict[str, Any]:
             panel.fill_between(curve.index, *ends, color=COLOURS[model], alpha=0.15, linewidth=0)
     panel.set_xscale("log")
     ticks = counts(values)
-    panel.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=7)
+    apart = [tick for tick, later in zip(ticks, [*ticks[1:], math.inf], strict=True) if later > 1.25 * tick]
+    panel.set_xticks(apart, [str(tick) for tick in apart], fontsize=7)
     panel.minorticks_off()
     ratios = (values.loc[ticks] / frozen).stack()
     low_end, high_end = (ratios.min(), ratios.max()) if len(ratios) else (1.0, 1.0)
