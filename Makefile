@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
 .PRECIOUS: .environments/%/.installed
-.PHONY: install demo test test-models fuzz lint bench lock clean
+.PHONY: install demo test test-models test-all fuzz lint bench lock clean
 
 install: $(INSTALLED)
 
@@ -45,6 +45,10 @@ moirai-1_TESTS := moirai1 or moirai-1
 moment_TESTS := moment
 tirex_TESTS := tirex and not tirex2 and not tirex-2
 tirex-2_TESTS := tirex2 or tirex-2
+
+# The whole: also what the suite leaves out for its time, and frozen models in environments of their own.
+test-all: test test-models
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m slow
 
 test-models: $(MODELS:%=test-models-%)
 

@@ -668,7 +668,7 @@ class Adapter(Estimator):
         if panel.single:
             require_length(panel, 3 * horizon, f"prediction_length={horizon}")
         options = self._fit_options(dataset, borders, splits)
-        model = for_series(self.model, panel.frequency, options.season_length)
+        model = for_series(self.model, panel.frequency, options.season_length, horizon)
         module = built(self.family, panel, model, options.context_length, self.seed)
         remedy = "fit fewer channels, or reduce batch_size, max_windows, context_length or the family's options"
         with cached_forecasts(), in_memory(f"fitting {len(panel.targets)} channels by {shown(self.family)}", remedy):

@@ -50,11 +50,14 @@ class ScoreEntry:
             "module:function".
         of_windows: Whether it scores whole windows, with shape :math:`(n,)`, or cells, with shape :math:`(n, H, D)`.
         power: The power of a channel's scale that divides the score of a cell.
+        weight: The function that computes the weights of cells, as `compute`; if None, observed cells weigh alike. The
+            score of several cells is the sum of `compute` over the sum of weights: a ratio of sums.
     """
 
     compute: str
     of_windows: bool = False
     power: int = 0
+    weight: str | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,8 @@ SCORES = {
     "coverage_80": ScoreEntry("adapts.evaluation.window_scores:coverage_80"),
     "width_80": ScoreEntry("adapts.evaluation.window_scores:width_80", power=1),
     "interval_score_80": ScoreEntry("adapts.evaluation.window_scores:interval_score_80", power=1),
+    "mase": ScoreEntry("adapts.evaluation.window_scores:mase"),
+    "wape": ScoreEntry("adapts.evaluation.window_scores:mae", weight="adapts.evaluation.window_scores:magnitude"),
     "energy_score": ScoreEntry("adapts.evaluation.window_scores:energy_score", of_windows=True),
     "variogram_channels": ScoreEntry("adapts.evaluation.window_scores:variogram_channels", of_windows=True),
     "variogram_time": ScoreEntry("adapts.evaluation.window_scores:variogram_time", of_windows=True),

@@ -82,6 +82,11 @@ def overall(frame, model, metric, channel="all", lead_block="all"):
     return chosen["value"].item()
 
 
+def in_any_units(frame):
+    r"""The scores that a shift of the values leaves as they are: the WAPE divides by the values themselves."""
+    return frame[frame["metric"] != "wape"]
+
+
 def normal_law(mean, deviation, copula=None):
     normal = torch.special.ndtri(torch.tensor(LEVELS))
     values = mean[..., None] + deviation * normal
@@ -150,14 +155,21 @@ class TestScoreTable:
         plain = self.table({"m": normal_law(torch.zeros(50, 8, 2), 1.0)}, y)
         law = rescaled(normal_law(torch.zeros(50, 8, 2), 1.0), torch.tensor([1000.0, 0.0]), by)
         scaled = self.table({"m": law}, y * by + torch.tensor([1000.0, 0.0]), scale=scale)
-        assert scaled["value"].to_numpy() == pytest.approx(plain["value"].to_numpy(), rel=2e-3, abs=1e-3, nan_ok=True)
+        values = [in_any_units(frame)["value"].to_numpy() for frame in (scaled, plain)]
+        assert values[0] == pytest.approx(values[1], rel=2e-3, abs=1e-3, nan_ok=True)
 
     @pytest.mark.parametrize(("shift", "factor"), [(1e8, 1.0), (0.0, 1000.0), (1e8, 1e-3)])
     def test_other_units_give_the_same_scores(self, shift, factor):
         y = torch.randn(50, 8, 2, dtype=torch.float64)
         law = normal_law(torch.zeros_like(y), 1.0)
-        plain = self.table({"m": law}, y)
-        other = self.table({"m": rescaled(law, shift, factor)}, y * factor + shift, scale=np.full(2, factor))
+        errors = np.full((50, 2), 0.7)
+        plain = self.table({"m": law}, y, naive_error=errors)
+        other = self.table(
+            {"m": rescaled(law, shift, factor)}, y * factor + shift, scale=np.full(2, factor),
+            naive_error=errors * factor,
+        )  # fmt: skip
+        if shift:  # the WAPE counts from zero
+            plain, other = in_any_units(plain), in_any_units(other)
         # At 1e8 a double resolves 1e-8, a hundred-thousandth of the smallest scale.
         assert other["value"].to_numpy() == pytest.approx(plain["value"].to_numpy(), rel=1e-3, abs=1e-3)
 
@@ -403,7 +415,7 @@ class TestBacktest:
             roll(adapter, Panel.of(each), windows=10, baselines=False).frame
             for each in (values, values * factor + shift)
         )
-        joined = plain["value"].to_numpy(), other["value"].to_numpy()
+        joined = in_any_units(plain)["value"].to_numpy(), in_any_units(other)["value"].to_numpy()
         assert joined[1] == pytest.approx(joined[0], rel=1e-3, abs=1e-4)
 
     def test_no_channel_is_called_all(self):
@@ -428,7 +440,9 @@ class TestBacktest:
     @pytest.mark.parametrize(("shift", "factor"), [(1e8, 1.0), (0.0, 1000.0)])
     def test_other_units_give_the_same_scores(self, shift, factor):
         values = ar1(600)
-        plain, other = (roll(KnownLaw(), Panel.of(each)).frame for each in (values, values * factor + shift))
+        plain, other = (
+            in_any_units(roll(KnownLaw(), Panel.of(each)).frame) for each in (values, values * factor + shift)
+        )
         naive = plain["model"].isin(["last value", "seasonal naive"])  # the known law knows one unit only
         assert other["value"][naive].to_numpy() == pytest.approx(plain["value"][naive].to_numpy(), rel=1e-4, abs=1e-6)
 
@@ -454,9 +468,11 @@ class TestBacktest:
         adapter, panel = KnownLaw(), Panel.of(ar1(1000))
         rolled = roll(adapter, panel)
         laws = {"adapter": rolled.adapter.joint_distribution(rolled.windows)}
+        naive = np.abs(np.diff(panel.items[0].values[:800], axis=0)).mean(0)  # on the rows before the first origin
         frame = score_table(
             laws, rolled.windows.future(), channels=panel.channels, scale=rolled.adapter.scale_,
             location=rolled.adapter.location_, time=rolled.windows.time, past=rolled.windows.past(),
+            naive_error=np.tile(naive, (len(rolled.windows), 1)),
         )  # fmt: skip
         pd.testing.assert_frame_equal(frame, rolled.frame[rolled.frame["model"] == "adapter"].reset_index(drop=True))
 
@@ -471,6 +487,112 @@ class TestBacktest:
         assert overall(roll(KnownLaw(), panel, season_length=7, **options).frame, "seasonal naive", "mae") > 0.3
         card = replace(Dataset("card", panel), season_length=24)
         assert overall(roll(KnownLaw(), card, **options).frame, "seasonal naive", "mae") < 0.05
+
+
+class TestRatios:
+    r"""MASE and WAPE: scores that divide errors by something else than a scale."""
+
+    def medians(self, rolled):
+        return rolled.adapter.joint_distribution(rolled.windows).marginals.at([0.5])[..., 0].double().numpy()
+
+    def test_a_table_by_hand(self):
+        future = torch.tensor([[2.0, -1.0], [4.0, -3.0]]).repeat_interleave(8, 0).view(2, 8, 2).double()
+        future[1, :4, 0] = math.nan
+        point = JointDistribution(QuantileFunction(LEVELS, torch.zeros(2, 8, 2, len(LEVELS))), Independent(8, 2))
+        frame = score_table(
+            {"m": point}, future, channels=["a", "b"], scale=np.array([100.0, 7.0]), time=times(np.arange(2) * 8),
+            naive_error=np.array([[1.0, 2.0], [4.0, math.nan]]),
+        )  # fmt: skip
+        # Errors are 2 (eight cells) over 1, and 4 (four cells) over 4; those of b are 1 over 2, and 3 over nothing.
+        assert overall(frame, "m", "mase", "a") == pytest.approx((8 * 2 + 4 * 1) / 12)
+        assert overall(frame, "m", "mase", "a", "1-2") == pytest.approx(2)
+        assert overall(frame, "m", "mase", "b") == pytest.approx(0.5)
+        assert overall(frame, "m", "mase") == pytest.approx((20 / 12 + 0.5) / 2)
+        assert overall(frame, "m", "wape", "a") == overall(frame, "m", "wape", "b") == pytest.approx(1)  # of zero
+        assert overall(frame, "m", "wape") == pytest.approx(1)
+
+    def test_a_ratio_of_sums_is_no_mean_of_ratios(self):
+        future = torch.tensor([1.0, 9.0]).view(2, 1, 1)
+        values = torch.tensor([3.0, 9.0]).view(2, 1, 1, 1).expand(2, 1, 1, len(LEVELS))  # wrong by 2, and right
+        frame = score_table(
+            {"m": JointDistribution(QuantileFunction(LEVELS, values), Independent(1, 1))}, future, channels=["a"],
+            scale=np.ones(1), time=times(np.arange(2)),
+        )  # fmt: skip
+        assert overall(frame, "m", "wape") == pytest.approx(2 / 10)
+        assert math.isnan(overall(frame, "m", "mase"))  # no rows before the windows are known
+
+    @pytest.mark.parametrize("scale", ["train", "none"])
+    def test_of_a_backtest(self, scale):
+        values = ar1(400) * [1.0, 50.0] + [3.0, 0.0]
+        rows = np.arange(400)
+        values[(rows % 7 == 0) & (rows % 3 != 1), 0] = math.nan  # not the last rows of contexts, which the law needs
+        rolled = roll(KnownLaw(), Panel.of(values), stride=3, season_length=5, num_samples=10, scale=scale)
+        truth = rolled.windows.future(torch.float64).numpy()
+        error = np.abs(truth - self.medians(rolled))
+        naive = np.nanmean(np.abs(values[5:320] - values[:315]), axis=0)
+        for number, channel in enumerate("01"):
+            mase = np.nanmean(error[..., number]) / naive[number]
+            wape = np.nansum(error[..., number]) / np.nansum(np.abs(truth[..., number]))
+            assert overall(rolled.frame, "adapter", "mase", channel) == pytest.approx(mase, rel=1e-5)
+            assert overall(rolled.frame, "adapter", "wape", channel) == pytest.approx(wape, rel=1e-5)
+        by_lead = np.nansum(error, axis=0) / np.nansum(np.abs(truth), axis=0)
+        np.testing.assert_allclose(rolled.by_lead("wape")["adapter"], by_lead.mean(1), rtol=1e-5)
+
+    def test_each_item_has_its_own_naive_error(self):
+        index = pd.date_range("2024", periods=400, freq="h")
+        values, late = ar1(400), ar1(79, seed=1)
+        items = [pd.DataFrame(values, index), pd.DataFrame(1e3 * values, index), pd.DataFrame(late, index[321:])]
+        panel = Panel.of(items)
+        rolled = roll(KnownLaw(), panel, season_length=1, num_samples=10, baselines=False)
+        mase, mae = (rolled.scores["adapter"][name] for name in ("mase", "mae"))
+        scale = torch.from_numpy(rolled.adapter.scale_)
+        item = torch.from_numpy(rolled.windows.item)
+        for number, factor in ((0, 1.0), (1, 1e3)):
+            naive = torch.from_numpy(np.abs(np.diff(values[:320], axis=0)).mean(0)) * factor
+            torch.testing.assert_close(mase[item == number], mae[item == number] * scale / naive)
+        assert (item == 2).any() and mase[item == 2].isnan().all()  # it begins after the first origin
+        assert not mae[item == 2].isnan().any()
+
+    def test_channels_without_a_denominator(self):
+        values = ar1(400, channels=3)
+        values[:320, 1] = 5.0  # nothing to divide by, though it varies later
+        values[:, 2] = 0.0
+        rolled = roll(KnownLaw(), Panel.of(values), num_samples=10)
+        for model in rolled.scores:
+            mase, wape = (
+                [overall(rolled.frame, model, m, c) for c in ("0", "1", "2", "all")] for m in ("mase", "wape")
+            )
+            assert [math.isnan(value) for value in mase] == [False, True, True, False] and mase[3] == mase[0]
+            assert [math.isnan(value) for value in wape] == [False, False, True, False]
+            assert wape[3] == pytest.approx((wape[0] + wape[1]) / 2)
+        table = rolled.differences(metrics=["mase", "wape"])
+        undefined = table[table["difference"].isna()]
+        assert set(zip(undefined["metric"], undefined["channel"], strict=True)) == {
+            ("mase", "1"), ("mase", "2"), ("wape", "2"),
+        }  # fmt: skip
+
+    @pytest.mark.parametrize("windows", [1, 6])
+    def test_gluonts_finds_the_same(self, windows):
+        from gluonts.dataset.split import OffsetSplitter
+        from gluonts.ev.metrics import MASE, ND
+        from gluonts.model.evaluation import evaluate_forecasts
+        from gluonts.model.forecast import QuantileForecast
+
+        index = pd.date_range("2024", periods=400, freq="h")
+        frame = pd.DataFrame(ar1(400) + [0.0, 20.0], index)
+        rolled = roll(KnownLaw(), Panel.of(frame), windows=windows, stride=6, num_samples=10)
+        for number in range(2):
+            entry = {"start": index[0].to_period("h"), "target": frame[number].to_numpy()}
+            _, template = OffsetSplitter(offset=-6 * windows).split([entry])
+            test = template.generate_instances(6, windows=windows, distance=6)
+            starts = [index[origin].to_period("h") for origin in rolled.windows.origin]
+            medians = self.medians(rolled)[:, None, :, number]  # (n, 1, H)
+            forecasts = [QuantileForecast(*each, ["0.5"]) for each in zip(medians, starts, strict=True)]
+            found = evaluate_forecasts(forecasts, test_data=test, metrics=[MASE(), ND()], axis=None, seasonality=24)
+            wape, mase = (overall(rolled.frame, "adapter", name, str(number)) for name in ("wape", "mase"))
+            assert wape == pytest.approx(found["ND[0.5]"].item(), rel=1e-5)
+            # gluonts divides by the error on all rows before each window, we by that before the first.
+            assert mase == pytest.approx(found["MASE[0.5]"].item(), rel=1e-5 if windows == 1 else 0.02)
 
 
 class TestRegimes:

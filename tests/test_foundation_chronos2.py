@@ -20,6 +20,7 @@ from chronos.chronos2.config import Chronos2CoreConfig
 from chronos.chronos_bolt import InstanceNorm
 from torch.testing import assert_close
 
+from adapts import Adapter
 from adapts.foundation import FoundationModel, load_foundation_model
 from adapts.foundation.chronos import GuardedInstanceNorm
 from adapts.foundation.chronos2 import MOST_ROWS, Chronos2, Config
@@ -149,3 +150,19 @@ def test_a_config_is_checked_before_it_is_used(tmp_path: Path, changes: dict[str
     rewrite(folder, changes)
     with pytest.raises(ValueError, match=message):
         load_foundation_model(folder)
+
+
+def test_an_adapter_takes_the_shortest_pass_that_holds_its_horizon() -> None:
+    whole = load_foundation_model(tiny_chronos_2())
+    short = whole.with_horizon(5)
+    assert (short.prediction_length, whole.prediction_length) == (8, 16)
+    assert next(short.parameters()) is next(whole.parameters())
+    assert int(whole.patches) == 2 and int(short.patches) == 1
+    assert whole.with_horizon(16) is whole and short.with_horizon(40) is short
+    context = torch.randn(3, 48)
+    expected = Chronos2(tiny_chronos_2(), name="m", prediction_length=8).predict(context, 5)
+    assert_close(short.predict(context, 5), expected, rtol=0, atol=0)
+    fitted = Adapter("identity", foundation_model=whole, prediction_length=5, context_length=48)
+    fitted.fit(torch.randn(200, 2).numpy())
+    assert fitted._predictor("predict").model.prediction_length == 8
+    assert fitted.model.prediction_length == 16

@@ -6,6 +6,7 @@ import ast
 import inspect
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -221,6 +222,8 @@ def test_an_untrained_head_stays_in_single_precision(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.predict().samples, adapter.predict().samples)
 
 
+@pytest.mark.slow  # the compiler takes most of a minute
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_model_forecasts_alike() -> None:
     plain = load_foundation_model(tiny_chronos_bolt())
     compiled = load_foundation_model(tiny_chronos_bolt(), compile=True)

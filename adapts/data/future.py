@@ -63,6 +63,7 @@ def require_one_value(
     *,
     item_column: str | Sequence[str] | None,
     timestamp_column: str | None,
+    steps: pd.Index[Any] | None = None,
 ) -> None:
     r"""Check that no future date has two different values of a known covariate.
 
@@ -73,12 +74,13 @@ def require_one_value(
         prediction_length: The number of steps :math:`H`.
         item_column: The column of the items; recognised if None.
         timestamp_column: The column of the dates; recognised if None.
+        steps: The dates to check; the :math:`H` steps after each item's end if None.
 
     Raises:
         ValueError: If rows of one item and date differ in a value. Equal rows may be repeated, and a row may hold a
             value that another lacks.
     """
-    columns: dict[str, Any] = {"item_column": item_column, "timestamp_column": timestamp_column}
+    columns: dict[str, Any] = {"item_column": item_column, "timestamp_column": timestamp_column, "steps": steps}
     if isinstance(future, list | tuple):
         for item, rows in zip(panel.items, future, strict=False):
             require_one_value(replace(panel, items=(item,)), given, rows, prediction_length, **columns)
@@ -101,13 +103,13 @@ def require_one_value(
         return
     rows_of = {} if item_column is None else groups(frame[item_column])
     for item in panel.items:
-        steps = panel.future_index(item, prediction_length)
-        assert isinstance(steps, pd.DatetimeIndex)
+        expected = panel.future_index(item, prediction_length) if steps is None else steps
+        assert isinstance(expected, pd.DatetimeIndex)
         rows = rows_of.get(item.item_id, np.arange(len(frame) if len(rows_of) < 2 else 0))
-        if (steps.tz is None) != (dates.tz is None) or not len(rows):  # refused later, where they are read
+        if (expected.tz is None) != (dates.tz is None) or not len(rows):  # refused later, where they are read
             continue
-        item_dates = (dates if steps.tz is None else dates.tz_convert(steps.tz))[rows]
-        ahead = item_dates.isin(steps)
+        item_dates = (dates if expected.tz is None else dates.tz_convert(expected.tz))[rows]
+        ahead = item_dates.isin(expected)
         values, dates_ahead = known.iloc[rows[ahead]], item_dates[ahead]
         for name in given:
             counts = values[name].groupby(dates_ahead).nunique()

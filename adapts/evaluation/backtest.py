@@ -36,10 +36,13 @@ from ..foundation.cache import cached_forecasts
 from ..persistence.checkpoints import Checkpoints
 from .baselines import BASELINES, VAR, Baseline
 from .differences import difference_table
-from .rolling import hold_out, rolling_windows, rows_before, varying
+from .rolling import hold_out, naive_errors, rolling_windows, rows_before, varying
 from .tables import (
     BATCH,
+    CELL_SCORES,
+    REGIMES,
     WINDOW_SCORES,
+    cell_mean,
     format_table,
     joined,
     require_names,
@@ -75,7 +78,8 @@ class Backtest:
         frame: The tidy scores: model, channel, lead_block, metric, value.
         windows: The held-out windows, in order of time.
         scores: The scores of each model by metric: of cells, with shape :math:`(n, H, D)`, and of the joint
-            distribution of each window, with shape :math:`(n,)`; with the randomised "pit" of each cell.
+            distribution of each window, with shape :math:`(n,)`; with the randomised "pit" of each cell. For "wape",
+            the absolute errors and, as "wape_weight", the absolute values whose sums it divides.
         adapters: The adapters fitted on the rows before the windows, by name.
         stride: The number of rows from one origin to the next.
         forecasts: The forecasts of each model in the order of the windows, if requested.
@@ -110,9 +114,8 @@ class Backtest:
         Raises:
             ValueError: If there is no such score of cells.
         """
-        cells = {name for scores in self.scores.values() for name, x in scores.items() if x.ndim == 3} - {"pit"}
-        checks.choice("score by lead", metric, sorted(cells))
-        return {model: scores[metric].nanmean(0).nanmean(-1) for model, scores in self.scores.items()}
+        checks.choice("score by lead", metric, sorted((*CELL_SCORES, *REGIMES)))
+        return {model: cell_mean(scores, metric, 0).nanmean(-1) for model, scores in self.scores.items()}
 
     def differences(
         self, against: str = FROZEN, metrics: Sequence[str] | None = None, level: float = 0.9
@@ -166,7 +169,9 @@ def roll(
     the context length at the start of an item, the scale of the scores, and the frozen model to compare with.
 
     A constant channel has no calibration to measure. Its coverages, PIT-ECE, PIT-KS and their floors are NaN, and left
-    out of the mean over channels.
+    out of the mean over channels. So is the MASE of a channel without a seasonal naive error to divide by: it is
+    constant on the rows before the first origin, or these rows span no season. The WAPE is NaN where all observed
+    values are zero.
 
     Arguments:
         models: The adapter, called "adapter" in the frame, or several by name. They are cloned, not changed.
@@ -174,13 +179,14 @@ def roll(
         windows: The number of origins, counted from the end.
         stride: The number of rows from one origin to the next; if None, about :math:`H`, as described above.
         scale: "train" divides scores by the population standard deviation of the rows of the fit, "none" by nothing.
+            MASE and WAPE have units of their own.
         baselines: Whether to score the frozen model, the last value and the seasonal naive as well. Or the names of the
             baselines, among "frozen model", "last value", "seasonal naive", "drift", "nlinear", "dlinear" and "var"
             (which requires statsmodels), or "all".
         refit: Whether to refit the adapters before every origin, on all earlier rows, which they then split as without
             borders. The baselines are fitted once, on the rows before the first origin.
-        season_length: The season length of the seasonal naive and of the default stride; if None, that of the data set,
-            or one derived from the frequency.
+        season_length: The season length of the seasonal naive, of the MASE and of the default stride; if None, that of
+            the data set, or one derived from the frequency.
         num_samples: The number of samples for scores that are computed from samples.
         seed: The seed of the samples and of randomised PITs.
         forecasts: Whether to return the forecasts of all models.
@@ -250,6 +256,7 @@ def roll(
         scoring = _Scoring(
             test, step, evaluated, checkpoints, refit, forecasts, num_samples, seed,
             first.location_, first.scale_ if scale == "train" else np.ones_like(first.scale_), varying(panel),
+            naive_errors(panel, firsts, season),
         )  # fmt: skip
         before_each = replace(test, context_length=horizon + 1).past(torch.float64)  # (n, H + 1, D)
         scores: dict[str, dict[str, Tensor]] = {}
@@ -279,6 +286,7 @@ class _Scoring:
     location: np.ndarray
     scale: np.ndarray
     varies: np.ndarray
+    naive_errors: np.ndarray  # (N, D)
 
     def score(self, name: str, forecaster: _Forecaster) -> tuple[dict[str, Tensor], list[Forecast]]:
         r"""Return one model's scores of all windows, and its forecasts if requested."""
@@ -307,6 +315,7 @@ class _Scoring:
         scores = window_scores(
             distribution, self.test[batch].future(torch.float64), location=self.location, scale=self.scale,
             varies=self.varies, num_samples=self.num_samples, generator=generator,
+            naive_error=self.naive_errors[self.test.item[batch]],
         )  # fmt: skip
         bands = self.evaluated[name].bands if name in self.evaluated else JointBands()
         return {**scores, **(_tensors(distribution, bands) if self.forecasts else {}), _STATE: generator.get_state()}

@@ -15,9 +15,9 @@ from .. import checks
 from ..data.windows import Windows
 from ..errors import shown
 from ..statistics.bootstrap import block_scheme, student_t_quantile
-from .tables import CELL_SCORES, JOINT_SCORES, REGIMES
+from .tables import CELL_SCORES, JOINT_SCORES, REGIMES, cell_weights
 
-#: The metrics of which differences can be taken: means over cells, and scores of whole windows.
+#: The metrics of which differences can be taken: means or ratios of sums over cells, and scores of whole windows.
 METRICS = (*CELL_SCORES, *REGIMES, *JOINT_SCORES)
 
 
@@ -78,8 +78,8 @@ def difference_table(
             cells = scores[model][metric] - scores[against][metric]  # (n, H, D) or (n,)
             names = channels if cells.ndim == 3 else ()
             table = cells if cells.ndim == 3 else cells[:, None, None]  # (n, H, D)
-            count = (~table.isnan()).sum(1)  # (n, D)
-            total = table.double().nansum(1)
+            count = _weights(scores[model], scores[against], metric).sum(1)  # (n, D)
+            total = table.double().nansum(1).masked_fill(count.sum(0) == 0, 0.0)  # without weights the ratio is NaN
             means = total.sum(0) / count.sum(0)  # (D,)
             error = torch.zeros(len(means) + 1, dtype=torch.float64)
             if scheme is not None:
@@ -89,3 +89,11 @@ def difference_table(
             for name, value, half_width in zip(("all", *names), values.tolist(), half_widths, strict=False):
                 rows.append((model, against, name, metric, value, value - half_width, value + half_width))
     return pd.DataFrame(rows, columns=["model", "against", "channel", "metric", "difference", "low", "high"])
+
+
+def _weights(scores: Mapping[str, Tensor], others: Mapping[str, Tensor], metric: str) -> Tensor:
+    r"""Return the weights of cells or windows that two models both have a score of, with shape (n, H, D)."""
+    missing = others[metric].isnan()
+    if missing.ndim == 1:
+        return (~(missing | scores[metric].isnan())).double()[:, None, None]
+    return cell_weights(scores, metric).masked_fill(missing, 0.0)

@@ -2,7 +2,7 @@ r"""Held-out rows of a backtest, its forecast origins, and the windows at these.
 
 from __future__ import annotations
 
-__all__ = ["hold_out", "rolling_windows", "rows_before", "varying"]
+__all__ = ["hold_out", "naive_errors", "rolling_windows", "rows_before", "varying"]
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +15,8 @@ import numpy as np
 from ..data.panel import Panel, require_length
 from ..data.splits import Split
 from ..data.windows import Windows, least_history, split_windows
+from .scores import naive_error
+from .tables import varying_columns
 
 if TYPE_CHECKING:
     from ..data.cards import Dataset
@@ -152,7 +154,20 @@ def varying(panel: Panel) -> np.ndarray:
     Returns:
         Whether each channel varies, with shape :math:`(D,)`.
     """
-    rows, _ = panel.concatenated
-    low, high = np.fmin.reduce(rows, axis=0), np.fmax.reduce(rows, axis=0)
-    constant: np.ndarray = high - low <= 1e-9 * np.maximum(np.abs(low), np.abs(high))  # the scale of a fit is then 1
-    return ~constant
+    return varying_columns(panel.concatenated[0])
+
+
+def naive_errors(panel: Panel, firsts: Sequence[int], season_length: int) -> np.ndarray:
+    r"""Return the error of the seasonal naive on the rows of each item before the first origin.
+
+    Arguments:
+        panel: The panel.
+        firsts: The row of each item at the first origin, negative in an item that begins later.
+        season_length: The number of rows in a season.
+
+    Returns:
+        The errors, with shape :math:`(N, D)`; NaN where `adapts.evaluation.scores.naive_error` is, as in an item
+        without rows before the first origin.
+    """
+    rows = (item.values[: max(0, first)] for item, first in zip(panel.items, firsts, strict=True))
+    return np.stack([naive_error(before, season_length) for before in rows])

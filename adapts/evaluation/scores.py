@@ -17,6 +17,7 @@ __all__ = [
     "dawid_sebastiani",
     "energy_score",
     "interval_score",
+    "naive_error",
     "pinball",
     "pit_deviations",
     "pit_ece",
@@ -46,6 +47,7 @@ RESAMPLES = 200
 DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 _CHUNK = 2**22  # float64 numbers in one temporary array: 32 MiB, small relative to the samples
+_ROUNDING = 1e-12  # the fraction of the largest value up to which differences are rounding errors
 _SINGULAR = 1e-10  # the least fraction of an entry's variance that the entries before it do not explain
 
 
@@ -196,6 +198,35 @@ def band_coverage(lower: Tensor, upper: Tensor, y: Tensor, joint: str = "all") -
     missing = y.isnan()
     outside = ((y < lower) | (y > upper)).double()  # False for NaN
     return (1 - outside.amax(JOINT[joint])).masked_fill(missing.double().amin(JOINT[joint]) > 0, math.nan)
+
+
+def naive_error(rows: np.ndarray, season_length: int) -> np.ndarray:
+    r"""Mean absolute error of the seasonal naive forecast within a sample, the unit of the MASE.
+
+    .. math:: \frac{1}{T - m} \sum_{t = m + 1}^T |x_t - x_{t - m}|
+
+    References:
+        | Another look at measures of forecast accuracy (Hyndman and Koehler, 2006)
+        | https://doi.org/10.1016/j.ijforecast.2006.03.001
+
+    Arguments:
+        rows: The rows before the forecasts, with shape :math:`(T, D)`, oldest first. NaN is missing; only pairs of
+            observed values count.
+        season_length: The number of rows in a season, :math:`m`.
+
+    Returns:
+        The error of each channel, with shape :math:`(D,)`; NaN if no two observed values are a season apart, or all of
+        them are equal up to rounding, as in a constant channel.
+
+    Example:
+        >>> naive_error(np.array([[1.0, 5.0], [2.0, 5.0], [4.0, 5.0]]), season_length=1)
+        array([1.5, nan])
+    """
+    differences = np.abs(rows[season_length:] - rows[:-season_length])
+    observed = ~np.isnan(differences)
+    error: np.ndarray = np.nansum(differences, axis=0) / np.maximum(observed.sum(axis=0), 1)
+    largest = np.fmax.reduce(np.abs(rows), axis=0, initial=0.0)
+    return np.where(error > _ROUNDING * largest, error, math.nan)
 
 
 def recent_volatility(past: Tensor, steps: int) -> Tensor:

@@ -6,14 +6,19 @@ __all__ = [
     "CELL_SCORES",
     "JOINT_SCORES",
     "REGIMES",
+    "WEIGHTS",
     "WINDOW_SCORES",
     "block_slices",
+    "cell_mean",
+    "cell_weights",
     "format_table",
     "joined",
     "require_names",
     "score_table",
+    "scores_of",
     "slices",
     "summarise",
+    "varying_columns",
     "window_scores",
     "with_regimes",
 ]
@@ -41,8 +46,10 @@ CELL_SCORES = tuple(name for name, entry in SCORES.items() if not entry.of_windo
 JOINT_SCORES = tuple(name for name, entry in SCORES.items() if entry.of_windows)
 #: Scores of cells that need the rows before each window.
 REGIMES = ("coverage_80_calm", "coverage_80_volatile")
+#: The keys of the weights of scores that are ratios of sums, by score.
+WEIGHTS = {name: f"{name}_weight" for name, entry in SCORES.items() if entry.weight is not None}
 #: The keys that `window_scores` returns.
-WINDOW_SCORES = (*CELL_SCORES, *JOINT_SCORES, "pit")
+WINDOW_SCORES = (*CELL_SCORES, *JOINT_SCORES, *WEIGHTS.values(), "pit")
 
 
 def window_scores(
@@ -54,6 +61,7 @@ def window_scores(
     varies: np.ndarray,
     num_samples: int,
     generator: torch.Generator,
+    naive_error: np.ndarray | None = None,
 ) -> dict[str, Tensor]:
     r"""Return the scores of each window, before any mean is taken.
 
@@ -65,22 +73,71 @@ def window_scores(
         varies: Whether each channel varies, with shape :math:`(D,)`; the PITs of a constant channel are NaN.
         num_samples: The number of samples :math:`S` for scores that are computed from samples.
         generator: The random generator of the samples and of randomised PITs.
+        naive_error: The in-sample error of the seasonal naive for each window, with shape :math:`(n, D)`; unknown if
+            None.
 
     Returns:
-        The scores by name: those of cells and the randomised "pit", with shape :math:`(n, H, D)`, and the joint scores,
-        with shape :math:`(n,)`.
+        The scores by name: those of cells, their weights and the randomised "pit", with shape :math:`(n, H, D)`, and
+        the joint scores, with shape :math:`(n,)`.
     """
     locations, scales = torch.from_numpy(np.asarray(location, float)), torch.from_numpy(np.asarray(scale, float))
     is_varying = torch.from_numpy(np.asarray(varies, bool))
     pit = distribution.marginals.pit(future, generator).where(is_varying, torch.nan)  # of a constant: rounding noise
     # Independent samples, for fair scores.
     samples = distribution.sample(num_samples, generator, stratified=False)  # (S, n, H, D)
-    forecasts = Scored(distribution, future, pit, samples, locations, scales)
-    values = {name: resolve(entry.compute)(forecasts) for name, entry in SCORES.items()}
+    errors = None if naive_error is None else torch.from_numpy(np.asarray(naive_error, float))
+    return scores_of(Scored(distribution, future, pit, samples, locations, scales, errors))
+
+
+def scores_of(scored: Scored) -> dict[str, Tensor]:
+    r"""Return the scores of forecasts, in units of the channels' scales, with weights and PITs.
+
+    Arguments:
+        scored: The forecasts, with the observed values.
+
+    Returns:
+        As `window_scores`.
+    """
+    values = {name: resolve(entry.compute)(scored) for name, entry in SCORES.items()}
     for name, entry in SCORES.items():
         if entry.power:
-            values[name] = values[name] / scales**entry.power
-    return {**values, "pit": pit}
+            values[name] = values[name] / scored.scale**entry.power
+        if entry.weight is not None:
+            values[WEIGHTS[name]] = resolve(entry.weight)(scored)
+    return {**values, "pit": scored.pit}
+
+
+def cell_weights(windows: Mapping[str, Tensor], name: str) -> Tensor:
+    r"""Return the weights of the cells of a score.
+
+    Arguments:
+        windows: The scores of `window_scores`.
+        name: A score of cells.
+
+    Returns:
+        The weights, with shape :math:`(n, H, D)`; zero where the score is missing.
+    """
+    missing = windows[name].isnan()
+    if name not in WEIGHTS:
+        return (~missing).double()
+    return windows[WEIGHTS[name]].double().masked_fill(missing, 0.0)
+
+
+def cell_mean(windows: Mapping[str, Tensor], name: str, dim: int | tuple[int, ...] = (0, 1)) -> Tensor:
+    r"""Return the mean of a score of cells, or its ratio of sums if it has weights.
+
+    Arguments:
+        windows: The scores of `window_scores`.
+        name: A score of cells.
+        dim: The axes to sum over.
+
+    Returns:
+        The means, without these axes; NaN where the weights sum to zero.
+    """
+    if name not in WEIGHTS:
+        return windows[name].nanmean(dim)
+    weight = cell_weights(windows, name).sum(dim)
+    return (windows[name].nansum(dim) / weight).masked_fill(weight == 0, math.nan)
 
 
 def with_regimes(windows: Mapping[str, Tensor], past: Tensor) -> dict[str, Tensor]:
@@ -99,13 +156,14 @@ def with_regimes(windows: Mapping[str, Tensor], past: Tensor) -> dict[str, Tenso
     return {**windows, **dict(zip(REGIMES, by_regime, strict=True))}
 
 
-def summarise(model: str, windows: Mapping[str, Tensor], time: Times, channels: Sequence[str]) -> pd.DataFrame:
+def summarise(model: str, windows: Mapping[str, Tensor], time: Times | None, channels: Sequence[str]) -> pd.DataFrame:
     r"""Return the means of window scores by channel and block of horizon steps.
 
     Arguments:
         model: The name of the model.
         windows: The scores of `window_scores`, for all windows.
-        time: The origin times of the windows (`Windows.time`).
+        time: The origin times of the windows (`Windows.time`); if None, as for a single window, the floors of the
+            calibration errors are left out.
         channels: The names of the channels.
 
     Returns:
@@ -114,18 +172,32 @@ def summarise(model: str, windows: Mapping[str, Tensor], time: Times, channels: 
     rows: list[tuple[str, str, str, str, float]] = []
     horizon = windows["pit"].shape[1]
     for block, leads in block_slices(horizon):
-        values = {
-            n: windows[n][:, leads].nanmean((0, 1)) for n in (*CELL_SCORES, *REGIMES) if n in windows
-        }  # (D,) each
-        pit = windows["pit"][:, leads]
+        cells = {name: x[:, leads] for name, x in windows.items() if x.ndim == 3}
+        values = {name: cell_mean(cells, name) for name in (*CELL_SCORES, *REGIMES) if name in cells}  # (D,) each
+        pit = cells["pit"]
         values["pit_ece"], values["pit_ks"] = scores.pit_ece(pit.flatten(0, 1)), scores.pit_ks(pit.flatten(0, 1))
-        chance = scores.pit_deviations(pit, time, last_lead=leads.stop).abs()  # (R, G, D)
-        values["pit_ece_floor"], values["pit_ks_floor"] = chance.mean((0, 1)), chance.amax(1).mean(0)
+        if time is not None:
+            chance = scores.pit_deviations(pit, time, last_lead=leads.stop).abs()  # (R, G, D)
+            values["pit_ece_floor"], values["pit_ks_floor"] = chance.mean((0, 1)), chance.amax(1).mean(0)
         for name, value in values.items():
             rows.append((model, _MEAN, block, name, value.nanmean().item()))
             rows.extend((model, c, block, name, v) for c, v in zip(channels, value.tolist(), strict=True))
     rows.extend((model, _MEAN, "all", name, windows[name].nanmean().item()) for name in JOINT_SCORES)
     return pd.DataFrame(rows, columns=["model", "channel", "lead_block", "metric", "value"])
+
+
+def varying_columns(rows: np.ndarray) -> np.ndarray:
+    r"""Return which channels vary by more than rounding errors.
+
+    Arguments:
+        rows: The rows, with shape :math:`(T, D)`. NaN is missing.
+
+    Returns:
+        Whether each channel varies, with shape :math:`(D,)`.
+    """
+    low, high = np.fmin.reduce(rows, axis=0), np.fmax.reduce(rows, axis=0)
+    constant: np.ndarray = high - low <= 1e-9 * np.maximum(np.abs(low), np.abs(high))  # the scale of a fit is then 1
+    return ~constant
 
 
 def require_names(channels: Sequence[str]) -> None:
@@ -168,6 +240,7 @@ def score_table(
     location: np.ndarray | None = None,
     varies: np.ndarray | None = None,
     past: Tensor | None = None,
+    naive_error: np.ndarray | None = None,
     num_samples: int = 100,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -179,6 +252,8 @@ def score_table(
       deciles);
     - "coverage_80" (randomised PITs inside [.1, .9]), "width_80" and "interval_score_80" (of the interval between the
       outer deciles);
+    - "mase" (absolute error of the median over the in-sample error of the seasonal naive, `scores.naive_error`) and
+      "wape" (sum of absolute errors of the median over the sum of absolute values), neither of which `scale` divides;
     - "pit_ece" and "pit_ks", with "pit_ece_floor" and "pit_ks_floor";
     - "coverage_80_calm" and "coverage_80_volatile", if `past` is given.
 
@@ -203,6 +278,8 @@ def score_table(
             rounding noise of a distribution without width. Its calibration scores (coverages, PIT-ECE, PIT-KS and their
             floors) are NaN, and left out of the mean over channels.
         past: The rows before each window, with shape :math:`(n, L, D)`, which determine the regime; unknown if None.
+        naive_error: The in-sample error of the seasonal naive for each window's item, with shape :math:`(n, D)`. If
+            None, all MASE are NaN. A NaN, as of a constant channel, is left out of the MASE.
         num_samples: The number of samples for scores that are computed from samples.
         seed: The seed of the samples and of randomised PITs.
 
@@ -223,7 +300,13 @@ def score_table(
     for model, distribution in distributions.items():
         generator = torch.Generator().manual_seed(seed)
         batches = [
-            window_scores(distribution[batch], future[batch], generator=generator, **options)
+            window_scores(
+                distribution[batch],
+                future[batch],
+                generator=generator,
+                naive_error=None if naive_error is None else naive_error[batch],
+                **options,
+            )  # fmt: skip
             for batch in slices(len(future))
         ]
         windows = joined(batches) if past is None else with_regimes(joined(batches), past)

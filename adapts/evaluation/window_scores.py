@@ -7,6 +7,7 @@ __all__ = ["Scored"]
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from ..distribution.joint import JointDistribution
@@ -24,6 +25,8 @@ class Scored:
         samples: Independent samples, with shape :math:`(S, n, H, D)`.
         location: The location of each channel, with shape :math:`(D,)`.
         scale: The scale of each channel, with shape :math:`(D,)`.
+        naive_error: The in-sample error of the seasonal naive for each window (see `scores.naive_error`), with shape
+            :math:`(n, D)`; unknown if None.
     """
 
     distribution: JointDistribution
@@ -32,6 +35,7 @@ class Scored:
     samples: Tensor
     location: Tensor
     scale: Tensor
+    naive_error: Tensor | None = None
 
     @cached_property
     def deciles(self) -> Tensor:
@@ -61,6 +65,30 @@ def mae(of: Scored) -> Tensor:
         of: The forecasts.
     """
     return (of.deciles[..., 4].double() - of.future.double()).abs()
+
+
+def mase(of: Scored) -> Tensor:
+    r"""Return the absolute error of the median, relative to the in-sample error of the seasonal naive.
+
+    References:
+        | Another look at measures of forecast accuracy (Hyndman and Koehler, 2006)
+        | https://doi.org/10.1016/j.ijforecast.2006.03.001
+
+    Arguments:
+        of: The forecasts; all scores are NaN if the in-sample errors are unknown.
+    """
+    if of.naive_error is None:
+        return torch.full_like(of.future, torch.nan, dtype=torch.float64)
+    return mae(of) / of.naive_error.unsqueeze(1)
+
+
+def magnitude(of: Scored) -> Tensor:
+    r"""Return the absolute observed value.
+
+    Arguments:
+        of: The forecasts.
+    """
+    return of.future.double().abs()
 
 
 def crps(of: Scored) -> Tensor:

@@ -220,6 +220,63 @@ class Forecast:
         """
         return scenarios.scenarios(self.samples, k, seed=self.seed)
 
+    def score(
+        self,
+        actual: Any,
+        *,
+        scale: Any = None,
+        location: Any = None,
+        season_length: int | None = None,
+        history: Any = None,
+        item_column: str | Sequence[str] | None = None,
+        timestamp_column: str | None = None,
+    ) -> pd.DataFrame:
+        r"""Score the forecast against observed values, with the metrics of `Adapter.backtest`.
+
+        A backtest with one window gives the same numbers if `scale`, `location` and `history` are those of its fit.
+        Scores of one window vary much; compare models by means over many.
+
+        Arguments:
+            actual: The observed values of the :math:`H` steps, in any form that `Adapter.fit` accepts. Rows with dates
+                are matched by date, and other dates are ignored. Rows without dates are the first steps of the forecast
+                in their order; there may be fewer than :math:`H`. Of several items, that of the forecast is taken;
+                further columns of a frame are ignored. NaN marks a missing value, which is not scored.
+            scale: Positive divisors of scores with units, such as `adapter.scale_`: a number, one for each channel, or
+                a mapping of names. If None, scores keep the units of the series.
+            location: Numbers that the joint scores subtract, in the same forms, such as `adapter.location_`. If None,
+                the means of the history, or of the observed values without history.
+            season_length: The season length of the MASE; if None, one derived from the frequency, 1 for undated series.
+            history: The rows before the forecast, in the forms of `actual`. They give the in-sample error of the MASE
+                and tell constant channels. If None, the forecast's own `history`, which is its last four horizons.
+                Later rows are ignored.
+            item_column: The column of a long frame that names the item; recognised by its name if None.
+            timestamp_column: The column of the dates; recognised if None.
+
+        Returns:
+            A tidy frame: channel, lead_block, metric, value, as `adapts.evaluation.backtest.score_table` describes it.
+            Channel "all" is the mean over channels. Metrics that need several windows are left out: coverage by regime
+            and the floors of PIT-ECE and PIT-KS. A value is NaN where a score is undefined: a channel or block without
+            observed values, the calibration of a constant channel, and the MASE without a naive error to divide by.
+
+        Raises:
+            ValueError: If the rows lack channels of the forecast, its item, or all of its steps; if they have another
+                frequency or no common time zone, two values at one step, no value at all, or more than :math:`H` rows
+                without dates; or if `scale`, `location` or `season_length` is invalid.
+
+        Example:
+            >>> series = np.sin(np.arange(112.0)[:, None] / 4 + np.arange(3.0))
+            >>> forecast = adapts.Adapter("identity", prediction_length=12).predict(series[:100])
+            >>> frame = forecast.score(series[100:]).set_index(["metric", "channel", "lead_block"])["value"]
+            >>> bool(frame.loc["crps", "all", "all"] < frame.loc["mae", "all", "all"])
+            True
+        """
+        from .scoring import score
+
+        return score(
+            self, actual, scale=scale, location=location, season_length=season_length, history=history,
+            item_column=item_column, timestamp_column=timestamp_column,
+        )  # fmt: skip
+
     def to_pandas(self, quantile_levels: Sequence[float] | None = None) -> pd.DataFrame:
         r"""Convert the forecast to a long data frame.
 

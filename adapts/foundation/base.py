@@ -160,6 +160,19 @@ class FoundationModel(nn.Module, ABC):
         with torch.autocast(context.device.type, torch.bfloat16):
             return function(context).float()
 
+    def with_horizon(self, prediction_length: int) -> Self:
+        r"""Return the model for a horizon; itself by default.
+
+        A model whose pass can be shorter overrides it and returns a copy that shares its weights.
+
+        Arguments:
+            prediction_length: The number of steps :math:`H` to forecast.
+
+        Returns:
+            The model.
+        """
+        return self
+
     def forward(self, context: Tensor, prediction_length: int, *, unroll: Unroll = "quantile") -> Tensor:
         r"""Forecast each series separately, :math:`(N, L) \to (N, Q, H)`; gradients reach the context.
 

@@ -6,7 +6,7 @@ __all__ = ["Chronos2", "from_directory", "from_live"]
 
 import copy
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from chronos import Chronos2Model, Chronos2Pipeline
@@ -29,8 +29,8 @@ class Chronos2(FoundationModel):
 
     Differentiable; any horizon; equivariant to scale and shift of a series; the model itself handles NaN. `_forecast`
     makes each series a group of its own, `predict_jointly` all channels of a series one group. Future tokens read each
-    other, so that the numbers depend on the length of a pass: those of `Chronos2Pipeline.predict` are reproduced if
-    `prediction_length` is given as the horizon. This length is therefore part of the fingerprint.
+    other, so that the numbers depend on the length of a pass. `Adapter` takes the shortest pass that holds its horizon
+    (`with_horizon`), and so has the numbers of `Chronos2Pipeline.predict`. The length is part of the fingerprint.
     `Chronos2Pipeline.predict` blocks the gradient, so this class calls a copy of the module inside the pipeline. Its
     normalisation has NaN gradients for constant rows and missing steps, and is replaced by one with equal values.
 
@@ -76,6 +76,16 @@ class Chronos2(FoundationModel):
             block.layer[1].layer_norm.register_forward_hook(_contiguous)
         self.register_buffer("patches", torch.tensor(patches))  # so that the fingerprint tells the lengths apart
         self.freeze()
+
+    def with_horizon(self, prediction_length: int) -> Self:
+        patch = self.model.chronos_config.output_patch_size
+        patches = min(-(-prediction_length // patch), self.prediction_length // patch)
+        if patches * patch == self.prediction_length:
+            return self
+        copied = copy.copy(self)
+        copied._buffers = {**self._buffers, "patches": torch.tensor(patches)}  # the dictionary would be shared
+        copied.prediction_length = patches * patch
+        return copied
 
     def chunk_rows(self, length: int, prediction_length: int) -> int:
         # The steps of a pass have tokens like those of the context.

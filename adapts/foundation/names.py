@@ -55,6 +55,7 @@ _TIMESFM = Weights("timesfm", weights=APACHE, production=True, prediction_length
 _TOTO = Weights("toto-2", levels=9)
 _T0 = Weights("t0", weights=APACHE, production=True, prediction_length=1024)
 _MOMENT = Weights("moment", code="MIT", weights="MIT", production=True, context_length=512, levels=9)
+_MOIRAI1 = Weights("moirai-1", context_length=4096, prediction_length=64, levels=9, differentiable=False)
 _TTM = Weights("ttm", weights=APACHE, production=True, levels=1)
 _FITTED = Weights("statsforecast", parameters=0, context_length=512, prediction_length=256, levels=9,
                   production=True, differentiable=False, source="fitted")  # fmt: skip
@@ -92,7 +93,15 @@ WEIGHTS: dict[str, Weights] = {
     "toto-2-313m": replace(_TOTO, hub="Datadog/Toto-2.0-313m", parameters=313e6),
     "toto-2-1b": replace(_TOTO, hub="Datadog/Toto-2.0-1B", parameters=1e9),
     "toto-2-2.5b": replace(_TOTO, hub="Datadog/Toto-2.0-2.5B", parameters=2.5e9),
-    "tirex-2": Weights("tirex-2", "NX-AI/TiRex-2", 82.5e6, weights=APACHE, production=True, levels=9),
+    # Its code needs mlstm_kernels, which is under the NXAI Community License: production use is conditional.
+    "tirex-2": Weights(
+        "tirex-2",
+        "NX-AI/TiRex-2",
+        82.5e6,
+        code="Apache-2.0, with mlstm_kernels under the NXAI Community License",
+        weights=APACHE,
+        levels=9,
+    ),  # fmt: skip
     "tirex": Weights(
         "tirex",
         "NX-AI/TiRex",
@@ -105,6 +114,9 @@ WEIGHTS: dict[str, Weights] = {
     "t0-beta": replace(_T0, hub="theforecastingcompany/t0-beta", levels=21),
     "t0-gamma": replace(_T0, hub="theforecastingcompany/t0-gamma"),
     "moirai-2-small": Weights("moirai-2", "Salesforce/moirai-2.0-R-small", 11.4e6, prediction_length=64, levels=9),
+    "moirai-1.1-small": replace(_MOIRAI1, hub="Salesforce/moirai-1.1-R-small", parameters=13.8e6),
+    "moirai-1.1-base": replace(_MOIRAI1, hub="Salesforce/moirai-1.1-R-base"),
+    "moirai-1.1-large": replace(_MOIRAI1, hub="Salesforce/moirai-1.1-R-large"),
     "moment-small": replace(_MOMENT, hub="AutonLab/MOMENT-1-small"),
     "moment-base": replace(_MOMENT, hub="AutonLab/MOMENT-1-base"),
     "moment-large": replace(_MOMENT, hub="AutonLab/MOMENT-1-large"),
@@ -116,7 +128,7 @@ WEIGHTS: dict[str, Weights] = {
         "flowstate", "ibm-granite/granite-timeseries-flowstate-r1", 9.07e6, APACHE, APACHE, True, 2048, 24, 9
     ),  # fmt: skip
     "patchtst-fm-r1": Weights(
-        "patchtst-fm", "ibm-granite/granite-timeseries-patchtst-fm-r1", 260e6, context_length=8192, levels=99
+        "patchtst-fm", "ibm-granite/granite-timeseries-patchtst-fm-r1", 260e6, context_length=8192, levels=21
     ),  # fmt: skip
     "patchtst-fm-r2": Weights("patchtst-fm", "ibm-granite/granite-timeseries-patchtst-fm-r2"),
     "yug": Weights(

@@ -94,7 +94,12 @@ class SeveralModels(FoundationModel):
         return type(self)(models)
 
     def with_frequency(self, frequency: str | None, season_length: int) -> Self:
-        models = [model.with_frequency(frequency, season_length) for model in self.members]
+        return self._with([model.with_frequency(frequency, season_length) for model in self.members])
+
+    def with_horizon(self, prediction_length: int) -> Self:
+        return self._with([model.with_horizon(prediction_length) for model in self.members])
+
+    def _with(self, models: Sequence[FoundationModel]) -> Self:
         changed = any(new is not old for new, old in zip(models, self.members, strict=True))
         return type(self)(models) if changed else self
 

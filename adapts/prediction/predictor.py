@@ -41,7 +41,7 @@ class Predictor:
     ) -> None:
         self.fitted, self.loaded = fitted, model
         self.options = batch_size, seed, posterior_draws
-        model = for_series(model, fitted.panel.frequency, fitted.season_length)
+        model = for_series(model, fitted.panel.frequency, fitted.season_length, fitted.copula.prediction_length)
         self.model = model.with_head(fitted.head) if fitted.head else model
         self.standardiser = Standardiser(fitted)
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.coupled.run import MODELS, SETTINGS, measure, resumed, score, series
+from adapts.foundation.cache import cached_forecasts
+from benchmarks.coupled.run import BUDGET, MODELS, SECONDS, SETTINGS, measure, resumed, score, series
 from benchmarks.provenance import provenance
 
 HERE = Path(__file__).parent
@@ -69,8 +70,10 @@ def main() -> None:
     parser.add_argument("data", nargs="*", default=list(SETS), help="names of settings of benchmarks.coupled.run")
     parser.add_argument("--output", type=Path, default=HERE / "ablations.csv")
     options = parser.parse_args()
-    jobs = [{"data": data, "model": VARIANTS[each][0], "variant": each} for data in options.data for each in VARIANTS]
-    resumed(options.output, jobs, ablated)
+    for data in options.data:
+        jobs = [{"data": data, "model": VARIANTS[each][0], "variant": each} for each in VARIANTS]
+        with cached_forecasts(BUDGET):
+            resumed(options.output, jobs, lambda **job: ablated(**job).drop(columns=SECONDS))
 
 
 if __name__ == "__main__":

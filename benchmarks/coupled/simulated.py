@@ -24,9 +24,8 @@ from adapts.distribution.joint import JointDistribution
 from adapts.distribution.levels import LEVELS
 from adapts.distribution.quantile_function import QuantileFunction
 from adapts.evaluation.backtest import Backtest
-from adapts.evaluation.tables import summarise
+from adapts.evaluation.tables import scores_of, summarise
 from adapts.evaluation.window_scores import Scored
-from adapts.registry import SCORES, resolve
 from benchmarks.coupled.processes import PROCESSES, Law, tensor
 from benchmarks.coupled.run import MODELS, SEEDS, Setting, measure, resumed, with_interval
 from benchmarks.provenance import provenance
@@ -57,12 +56,8 @@ def oracle_scores(law: Law, windows: Windows, location: np.ndarray, scale: np.nd
     joint = JointDistribution(marginals, Independent(*truth.shape[1:]))
     samples, pit = tensor(law.sample(SAMPLES, seed=0)), tensor(law.pit(truth))
     scored = Scored(joint, future, pit, samples, tensor(location), tensor(scale))
-    found = {name: resolve(entry.compute)(scored) for name, entry in SCORES.items()}
-    found |= {"crps": tensor(law.crps(truth)), "mse": tensor((law.expectation() - truth) ** 2)}
-    for name, entry in SCORES.items():
-        if entry.power:
-            found[name] = found[name] / tensor(scale) ** entry.power
-    return {**found, "pit": pit}
+    exact = {"crps": law.crps(truth) / scale, "mse": ((law.expectation() - truth) / scale) ** 2}
+    return scores_of(scored) | {name: tensor(values) for name, values in exact.items()}
 
 
 def oracle_frame(law: Law, result: Backtest) -> pd.DataFrame:
