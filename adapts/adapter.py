@@ -428,8 +428,8 @@ class Adapter(Estimator):
             scale: `"train"` divides the scores by the channels' standard deviation on the train rows; `"none"` does
                 not.
             baselines: Whether to score the frozen model, last value and seasonal naive too; or the names of the
-                baselines: `"frozen model"`, `"last value"`, `"seasonal naive"`, `"drift"`, `"nlinear"`, `"var"`; or
-                `"all"`.
+                baselines: `"frozen model"`, `"last value"`, `"seasonal naive"`, `"drift"`, `"nlinear"`, `"dlinear"`,
+                `"var"`; or `"all"`.
             models: Further adapters by name, which are cloned, fitted and scored on the same rows; this one is named
                 `"adapter"`.
             refit: Whether to fit again before each origin.

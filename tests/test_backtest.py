@@ -668,7 +668,7 @@ class TestSeveralModels:
         panel = Panel.of(dated())
         usual = roll(KnownLaw(), panel, windows=8).frame
         every = roll(KnownLaw(), panel, windows=8, baselines="all").frame
-        names = ["adapter", "frozen model", "last value", "seasonal naive", "drift", "nlinear", "var"]
+        names = ["adapter", "frozen model", "last value", "seasonal naive", "drift", "nlinear", "dlinear", "var"]
         assert list(every["model"].unique()) == names
         pd.testing.assert_frame_equal(every[every["model"].isin(usual["model"])].reset_index(drop=True), usual)
         assert not every.loc[every["channel"] != "all", "value"].isna().any()

@@ -8,7 +8,8 @@ import torch
 
 from adapts.data.panel import Panel
 from adapts.data.windows import Windows
-from adapts.evaluation.baselines import BASELINES, VAR, Drift, LastValue, NLinear, SeasonalNaive
+from adapts.evaluation.baselines import BASELINES, VAR, DLinear, Drift, LastValue, NLinear, SeasonalNaive
+from adapts.evaluation.baselines.dlinear import moving_average
 from adapts.evaluation.scores import coverage
 
 NAN = math.nan
@@ -161,6 +162,45 @@ class TestNLinear:
         values = autoregression(0.5, steps=40)
         windows = make_windows(values, [20, 21], 10, 6)
         assert torch.equal(NLinear().fit(windows).forecast(windows), LastValue().fit(windows).forecast(windows))
+
+
+class TestDLinear:
+    def test_without_penalty_it_is_one_linear_map_with_an_offset(self):
+        values = autoregression(0.7, steps=700, channels=1)
+        windows = make_windows(values, np.arange(60, 600), 12, 3)
+        fitted = DLinear().fit(windows)
+        fitted.weights = fitted.solver(*fitted._moments(windows)[:2])(0.0)
+        x = np.c_[windows.past().numpy()[..., 0], np.ones(540)]
+        known = x @ np.linalg.lstsq(x, windows.future().numpy()[..., 0], rcond=None)[0]
+        assert fitted.forecast(windows)[..., 0].numpy() == pytest.approx(known, abs=1e-5)
+
+    def test_goes_on_with_trend_and_season(self):
+        time = np.arange(900.0)[:, None]
+        values = np.sin(2 * np.pi * time / 12) * [1, 20] + 0.01 * time * [1, 20] + [5, -300]
+        fitted = DLinear().fit(make_windows(values, np.arange(60, 600), 48, 6))
+        test = make_windows(values, [700, 890], 48, 6)
+        error = (fitted.forecast(test) - test.future().double()) / torch.tensor([1.0, 20.0])
+        assert error.abs().max() < 0.05
+
+    def test_noise_is_forecast_by_its_mean(self):
+        values = np.random.default_rng(0).standard_normal((3000, 2)) + [0, 40]
+        fitted = DLinear().fit(make_windows(values, np.arange(60, 2900), 24, 4))
+        point = fitted.forecast(make_windows(values, np.arange(100, 2900, 50), 24, 4))
+        assert (point - torch.tensor([0.0, 40.0])).abs().max() < 0.2
+
+    def test_too_short_to_learn_is_the_mean(self):
+        values = autoregression(0.5, steps=40)
+        windows = make_windows(values, [20, 21], 10, 6)
+        point = DLinear().fit(windows).forecast(windows)
+        assert torch.equal(point[0], point[1])
+        assert point.mean().item() == pytest.approx(windows.future(torch.float64).mean().item())
+
+    def test_the_moving_average_repeats_both_ends(self):
+        values = np.random.default_rng(0).standard_normal(40)
+        padded = np.r_[np.repeat(values[0], 12), values, np.repeat(values[-1], 12)]
+        known = np.convolve(padded, np.ones(25) / 25, mode="valid")
+        assert (moving_average(40) @ torch.tensor(values)).numpy() == pytest.approx(known)
+        assert moving_average(5).sum(1).numpy() == pytest.approx(1.0)  # shorter than the average
 
 
 class TestVAR:

@@ -102,7 +102,7 @@ BACKTESTS = [
     ([*EIGHT, "--baselines", "drif"], "did you mean 'drift'?"),
     (
         [*EIGHT, "--baselines", "foo"],
-        "known: frozen-model, joint-frozen-model, last-value, seasonal-naive, drift, nlinear, var, all, none",
+        "known: frozen-model, joint-frozen-model, last-value, seasonal-naive, drift, nlinear, dlinear, var, all, none",
     ),
     ([*EIGHT, "--baselines", "frozen-modle"], "did you mean 'frozen-model'?"),
     (

@@ -73,8 +73,8 @@ def backtest(
         list[str] | None,
         typer.Option(
             help="Baselines, comma-separated: frozen-model, last-value, seasonal-naive (by default these), "
-            "joint-frozen-model (by default, where the model has a joint mode), drift, "
-            "nlinear, var; all or none."
+            "joint-frozen-model (by default, where the model has a joint mode), drift, nlinear, dlinear, var; all or "
+            "none."
         ),
     ] = None,
     refit: Annotated[bool, typer.Option("--refit", help="Refit before each origin.")] = False,

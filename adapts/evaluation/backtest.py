@@ -181,8 +181,8 @@ def roll(
         scale: "train" divides scores by the population standard deviation of the rows of the fit, "none" by nothing.
             MASE and WAPE have units of their own.
         baselines: Whether to score the frozen model, the last value and the seasonal naive as well. Or the names of the
-            baselines, among "frozen model", "last value", "seasonal naive", "drift", "nlinear" and "var" (which
-            requires statsmodels), or "all".
+            baselines, among "frozen model", "last value", "seasonal naive", "drift", "nlinear", "dlinear" and "var"
+            (which requires statsmodels), or "all".
         refit: Whether to refit the adapters before every origin, on all earlier rows, which they then split as without
             borders. The baselines are fitted once, on the rows before the first origin.
         season_length: The season length of the seasonal naive, of the MASE and of the default stride; if None, that of

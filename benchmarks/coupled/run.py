@@ -11,7 +11,7 @@ All fits of a set share the zero-shot forecasts, so that nothing is timed here (
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -159,7 +159,7 @@ def score(name: str, model: str, seed: int, *, baselines: bool | None = None, **
 
 
 def resumed(
-    output: Path, jobs: list[dict[str, Any]], compute: Callable[..., pd.DataFrame], metric: str = "crps"
+    output: Path, jobs: Iterable[dict[str, Any]], compute: Callable[..., pd.DataFrame], metric: str = "crps"
 ) -> None:
     r"""Writes the frames of jobs into a CSV file as they come, those it does not hold yet.
 

@@ -1,10 +1,11 @@
 r"""Baselines by name: simple probabilistic forecasts to compare every model with."""
 
-__all__ = ["BASELINES", "VAR", "Baseline", "Drift", "LastValue", "NLinear", "SeasonalNaive"]
+__all__ = ["BASELINES", "VAR", "Baseline", "DLinear", "Drift", "LastValue", "NLinear", "SeasonalNaive"]
 
 from collections.abc import Callable
 
 from .base import Baseline
+from .dlinear import DLinear
 from .naive import Drift, LastValue, SeasonalNaive
 from .nlinear import NLinear
 from .var import VAR
@@ -15,5 +16,6 @@ BASELINES: dict[str, Callable[[int], Baseline]] = {
     "seasonal naive": SeasonalNaive,
     "drift": lambda season: Drift(),
     "nlinear": lambda season: NLinear(),
+    "dlinear": lambda season: DLinear(),
     "var": lambda season: VAR(),
 }
