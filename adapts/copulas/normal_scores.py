@@ -77,14 +77,16 @@ def completed(pits: Tensor | Pits, num_effective: float | None = None, seed: int
             torch.linalg.inv((1 - _NOISE_WEIGHT) * matrix + _NOISE_WEIGHT * torch.eye(len(matrix), dtype=torch.float64))
             for matrix in kronecker(scores, weight)
         )
+        across = scores @ channel_precision  # (n, H, D), kept up to date: a draw then costs H + D numbers, not H D
         for step, channel, rows in cells:
-            window_scores = scores[rows]  # (m, H, D)
+            current = scores[rows, step, channel]  # (m,)
             precision = time_precision[step, step] * channel_precision[channel, channel]
-            weighted = (time_precision[step] @ window_scores) @ channel_precision[channel]
-            mean = window_scores[:, step, channel] - weighted / precision
-            scores[rows, step, channel] = _truncated(
+            mean = current - across[rows, :, channel] @ time_precision[step] / precision
+            drawn = _truncated(
                 mean, float(precision) ** -0.5, low[rows, step, channel], high[rows, step, channel], generator
             )
+            scores[rows, step, channel] = drawn
+            across[rows, step] += (drawn - current).unsqueeze(1) * channel_precision[channel]
     return torch.where(observed, scores, torch.nan)
 
 
