@@ -136,3 +136,11 @@ def test_tensors_of_cycles_are_checked() -> None:
     undated = fitted(pulses(400).reset_index(drop=True), epochs=1)
     with pytest.raises(ValueError, match="dated series only"):
         undated.fitted_.restore({**undated.fitted_.state(), "cycles": state["cycles"]})
+
+
+def test_rows_without_dates_are_refused_where_the_time_is_read() -> None:
+    frame = pulses(rows=300)
+    adapter = fitted(frame, epochs=1)
+    assert adapter.require_fitted("predict").cycles
+    with pytest.raises(ValueError, match="reads the time of the day, .* expected rows with dates"):
+        adapter.predict(frame.reset_index(drop=True))

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from adapts import Adapter, FoundationModel, GroupedAdapter, load_foundation_model
+from adapts import Adapter, Forecast, FoundationModel, GroupedAdapter, load_foundation_model
 from adapts.foundation.cache import cached_forecasts
+from adapts.foundation.point import with_distribution
 from adapts.testing.foundation import FoundationModelConformance
 
 LEVELS, CONTEXT, HORIZON = (0.1, 0.5, 0.9), 32, 4
@@ -168,7 +169,54 @@ def test_functions_of_one_name_do_not_share_forecasts() -> None:
     assert_close(second, first + 1)
 
 
+def test_functions_of_points_do_not_share_forecasts() -> None:
+    context = torch.randn(2, 20)
+    with cached_forecasts():
+        first, second = (
+            with_distribution(wrap(function, quantile_levels=[0.5])).predict(context, 3)
+            for function in (points, lambda c: points(c) + 1)
+        )
+    assert_close(second, first + 1)
+
+
+@pytest.mark.parametrize("context_length", [np.int64(24), 600])
+def test_short_series_are_extended(context_length: int) -> None:
+    def fixed(context: Tensor) -> Tensor:
+        return context @ torch.eye(int(context_length))[:, :HORIZON]  # the first values
+
+    model = wrap(fixed, quantile_levels=[0.5], context_length=context_length)
+    context = torch.randn(2, 20)
+    assert_close(model(context, HORIZON), context[:, :1, None].expand(-1, -1, HORIZON))
+    assert model.differentiable
+
+    def number_missing(context: Tensor) -> Tensor:
+        assert context.shape[1] >= 8
+        return context.isnan().sum(1, keepdim=True).expand(-1, HORIZON)
+
+    model = wrap(number_missing, quantile_levels=[0.5], reads_missing=True)
+    assert model(torch.arange(5.0)[None], 1).tolist() == [[[3.0]]]
+
+
 # ---------------------------------------------------------------------- fits
+
+
+def test_the_function_of_the_documentation_is_fitted() -> None:
+    model = wrap(lambda context: context[:, -24:], quantile_levels=[0.5], context_length=64, prediction_length=24)
+    forecast = (
+        Adapter("residual", foundation_model=model, prediction_length=24, context_length=48).fit(series()).predict()
+    )
+    assert isinstance(forecast, Forecast)
+    assert np.isfinite(forecast.samples).all()
+
+
+def test_another_function_of_points_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    adapter(wrap(points, quantile_levels=[0.5])).fit(series()).save(tmp_path / "saved")
+    for changes, noticed in (({}, False), ({"name": "other"}, True), ({"context_length": 16}, True)):
+        caplog.clear()
+        model = wrap(points, quantile_levels=[0.5], **changes)
+        with caplog.at_level(logging.WARNING):
+            Adapter.load(tmp_path / "saved", foundation_model=model)
+        assert ("has other weights" in caplog.text) == noticed
 
 
 def series(rows: int = 500) -> np.ndarray:
@@ -227,6 +275,7 @@ def test_groups_share_a_function(tmp_path: Path) -> None:
         ({"name": ""}, "expects name to be text, got ''"),
         ({"context_length": 0}, "expects context_length to be a number of steps, at least 1, got 0"),
         ({"prediction_length": True}, "expects prediction_length to be a number of steps, at least 1, got True"),
+        ({"quantile_levels": "half"}, "expects quantile_levels to be numbers"),
         ({"quantile_levels": [0.1, 0.9]}, "needs increasing quantile levels within .* with the median 0.5"),
         ({"differentiable": "maybe"}, "expects differentiable to be True, False or None, got 'maybe'"),
         ({"prediction_length": 5}, r"expected to return an array of shape \(3, 3, 5\).*got \(3, 3, 4\)"),
@@ -241,15 +290,13 @@ def test_invalid_functions_and_options(changes: dict[str, Any], message: str) ->
         wrap(**{"function": quantiles, **changes})
 
 
-def test_a_function_of_one_length_says_what_it_was_given() -> None:
-    def fixed(context: Tensor) -> Tensor:
-        return (context @ torch.ones(CONTEXT, HORIZON))[:, None].expand(-1, 3, -1)
+def test_a_function_that_fails_says_what_it_was_given() -> None:
+    def whole_patches(context: Tensor) -> Tensor:
+        assert context.shape[1] % 8 == 0
+        return points(context)
 
-    model = wrap(fixed)
-    assert model(torch.randn(2, CONTEXT), 3).shape == (2, 3, 3)
-    with pytest.raises(
-        ValueError, match=r"the function of 'mine' fails on series of shape \(2, 20\) .* at most 32 steps"
-    ):
+    model = wrap(whole_patches, quantile_levels=[0.5])
+    with pytest.raises(ValueError, match=r"the function of 'mine' fails on series of shape \(2, 20\) .* 8 to 32 steps"):
         model(torch.randn(2, 20), 3)
 
 

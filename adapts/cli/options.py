@@ -108,7 +108,11 @@ def _fractions(given: Any) -> Any:
 
 def _names(given: Any) -> Any:
     r"""Split comma-separated names, unless the whole is a path."""
-    return given.split(",") if isinstance(given, str) and "," in given and not os.path.exists(given) else given
+    return (
+        [name.strip() for name in given.split(",")]
+        if isinstance(given, str) and "," in given and not os.path.exists(given)
+        else given
+    )
 
 
 DEFAULT = ",".join(map(str, FRACTIONS))

@@ -395,7 +395,8 @@ class FoundationModel(nn.Module, ABC):
             differentiable: Whether its gradient with respect to the series is right. If None, finite differences
                 decide; a function of numpy arrays has no gradient.
             reads_missing: Whether the function reads NaN as missing steps. Otherwise the last observation is carried
-                forward, and the first one backward.
+                forward, and the first one backward. Series shorter than the function takes, which fits forecast too,
+                are extended likewise: by their first value, or by NaN.
 
         Returns:
             The model. A file cannot hold a function: `Adapter.load(path, foundation_model=...)` needs it again.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["LEVELS", "ResidualDistribution", "context_scale", "residual_quantiles", "with_distribution"]
 
+import hashlib
 import math
 from collections.abc import Mapping
 from typing import Self
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..persistence.tensors import require_names, taken
-from .base import FoundationModel
+from .base import CALLABLE, FoundationModel
 from .cures import carried_forward
 
 #: The quantile levels of the distribution.
@@ -84,6 +85,19 @@ class ResidualDistribution(FoundationModel):
     def _forecast(self, context: Tensor) -> Tensor:
         point: Tensor = self.model(context, self.prediction_length, unroll="median")  # (N, 1, P)
         return point + context_scale(context)[:, None, None] * self.residuals.quantiles.to(point)  # (N, Q, P)
+
+    def fingerprint(self) -> dict[str, str]:
+        own = super().fingerprint()
+        return own if self.model.version != CALLABLE else {**own, "sha256": self._joined(own["sha256"], declared=True)}
+
+    def cache_key(self) -> str:
+        own = super().fingerprint()["sha256"]
+        return own if self.model.version != CALLABLE else self._joined(own, declared=False)
+
+    def _joined(self, own: str, *, declared: bool) -> str:
+        r"""Return a digest of the quantiles, `own`, and of a function, whose tensors tell nothing about it."""
+        function = self.model.fingerprint()["sha256"] if declared else self.model.cache_key()
+        return hashlib.sha256(f"{own} {function}".encode()).hexdigest()
 
     def untrained_head(self) -> nn.Module:
         return self.residuals

@@ -6,7 +6,7 @@ __all__ = ["Wrapped", "wrapped"]
 
 import copy
 import hashlib
-import itertools
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._logging import without_warnings
 from ..errors import reading, shown
 from .base import CALLABLE, FoundationModel
 from .cures import carried_forward
 from .gradient import gradient_error
 
-#: The maximum context length of the trial call, and the largest error of a gradient that counts as true.
+#: The longest context of the trial call, unless the function takes only longer ones, and the largest error of a
+#: gradient that counts as true.
 TRIED, TOLERATED = 512, 0.05
-_numbers = itertools.count()
 
 
 class Wrapped(FoundationModel):
@@ -38,7 +39,8 @@ class Wrapped(FoundationModel):
     def __init__(self, function: Callable[..., Any], forms: tuple[bool, bool], **declared: Any) -> None:
         super().__init__(**declared)
         self.function, self.forms = function, forms
-        self.number = next(_numbers)
+        self.least = 1  # the smallest number of steps that the function takes
+        self.number = uuid.uuid4().hex  # a copy that another process pickled keeps it
         self.freeze()
 
     def _forecast(self, context: Tensor) -> Tensor:
@@ -48,6 +50,10 @@ class Wrapped(FoundationModel):
         if bool(constant.all()):
             return last.expand(-1, len(self.quantile_levels), self.prediction_length)
         series = context if self.reads_missing else filled
+        missing = self.least - series.shape[1]
+        if missing > 0:  # fits forecast from as few as three steps
+            first = filled[:, :1].expand(-1, missing)
+            series = torch.cat([torch.full_like(first, torch.nan) if self.reads_missing else first, series], dim=1)
         ramp = torch.arange(series.shape[1]).to(series)  # a stand-in, as many functions divide by a deviation
         result = self._called(torch.where(constant, ramp, series))
         return torch.where(constant.unsqueeze(2), last, result)  # (N, Q, P)
@@ -56,7 +62,7 @@ class Wrapped(FoundationModel):
         given = series.detach().cpu().numpy() if self.forms[0] else series
         with reading(
             f"the function of {self.name!r} fails on series of shape {tuple(series.shape)}",
-            f"mend it, or pass an adapter the context_length that it takes; at most {self.context_length} steps come",
+            f"mend it; {self.least} to {self.context_length} steps come",
         ):
             result = self.function(given)
             if self.forms[1]:
@@ -106,9 +112,9 @@ def wrapped(
     if isinstance(function, nn.Module):
         with reading(f"the module {name!r} cannot be copied", "pass a function that calls it"):
             function = copy.deepcopy(function)
-    series = torch.randn(3, min(context_length, TRIED), generator=torch.Generator().manual_seed(0))
-    series = series.to(next(iter(_tensors(function)), series).device)
-    levels = [float(level) for level in np.atleast_1d(np.asarray(quantile_levels, dtype=float))]
+    context_length, prediction_length = int(context_length), int(prediction_length)
+    with reading("FoundationModel.wrap expects quantile_levels to be numbers", "such as [0.1, 0.5, 0.9]"):
+        levels = [float(level) for level in np.atleast_1d(np.asarray(quantile_levels, dtype=float))]
     version = "unknown" if isinstance(function, nn.Module) else CALLABLE
     declared: dict[str, Any] = {
         "name": name, "version": version, "quantile_levels": levels, "context_length": context_length,
@@ -116,12 +122,13 @@ def wrapped(
     }  # fmt: skip
     kind = _WithMissing if reads_missing else Wrapped
     kind(function, (False, False), differentiable=False, **declared)  # freezes a module, and checks the levels
-    forms = _forms(function, series, name)
+    forms, series = _tried(function, context_length, name)
     model = kind(function, forms, differentiable=False, **declared)
     with torch.no_grad():
         forecast = model._called(series)
     if not bool(forecast.isfinite().all()):
         raise ValueError(f"the function of {name!r} returns values that are not finite for random series: mend it")
+    model.least = _least_steps(model, series)
     model.differentiable = _has_gradient(model, series, differentiable)
     return model
 
@@ -133,7 +140,7 @@ def _require(function: object, context_length: object, prediction_length: object
     if not isinstance(name, str) or not name:
         raise ValueError(f"{expected} name to be text, got {shown(name)}")
     for option, value in (("context_length", context_length), ("prediction_length", prediction_length)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{expected} {option} to be a number of steps, at least 1, got {shown(value)}")
     if known not in (None, True, False):
         raise ValueError(f"{expected} differentiable to be True, False or None, got {shown(known)}")
@@ -141,6 +148,34 @@ def _require(function: object, context_length: object, prediction_length: object
 
 def _tensors(function: object) -> list[Tensor]:
     return [*function.parameters(), *function.buffers()] if isinstance(function, nn.Module) else []
+
+
+def _tried(function: Callable[..., Any], context_length: int, name: str) -> tuple[tuple[bool, bool], Tensor]:
+    r"""Return the forms of a function, and the random series of the trial call: long ones if it takes no others."""
+    generator = torch.Generator().manual_seed(0)
+    series = torch.randn(3, context_length, generator=generator)
+    series = series.to(next(iter(_tensors(function)), series).device)
+    if context_length > TRIED:
+        try:
+            return _forms(function, series[:, -TRIED:], name), series[:, -TRIED:]
+        except ValueError:
+            pass  # it may take series of its own length only
+    return _forms(function, series, name), series
+
+
+def _least_steps(model: Wrapped, series: Tensor) -> int:
+    r"""Return the smallest number of steps for which a function gives a finite forecast, by bisection."""
+    fails, works = 0, series.shape[1]
+    while works - fails > 1:
+        steps = (fails + works) // 2
+        try:
+            with torch.no_grad(), without_warnings():  # of the deviation of one step, for example
+                forecast = model._called(series[:, -steps:])
+            finite = bool(forecast.isfinite().all())
+        except ValueError:
+            finite = False
+        fails, works = (fails, steps) if finite else (steps, works)
+    return works
 
 
 def _forms(function: Callable[..., Any], series: Tensor, name: str) -> tuple[bool, bool]:

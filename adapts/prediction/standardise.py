@@ -85,6 +85,11 @@ class Standardiser:
         r"""Return the phases of the cycles that the adapter reads."""
         if not self.fitted.cycles:
             return None
+        if panel.frequency is None:
+            raise ValueError(
+                f"the adapter reads the time of the {' and the '.join(self.fitted.cycles)}, as the fitted rows had "
+                f"dates: expected rows with dates, got rows without: pass them with dates"
+            )
         cached = self._calendar
         if cached is None or cached[0] is not panel:
             self._calendar = cached = panel, phases(panel, self.fitted.cycles)
