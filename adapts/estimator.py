@@ -290,10 +290,13 @@ class Estimator:
 
 
 def _require_head(fitted: Fitted, model: FoundationModel) -> None:
-    r"""Check that a frozen model is as many as were fitted, and that the trained head matches it."""
-    count = 1 + len(fitted.module.further)
-    if len(model.members) != count:
-        raise ValueError(f"the adapter was fitted around {count} foundation models, got {model.name}: pass as many")
+    r"""Check that further models are those of the fit, and that the trained head matches the model."""
+    further, found = fitted.module.further, tuple(member.name for member in model.members[1:])
+    if found != further:
+        expected = "one foundation model"
+        if further:
+            expected = f"{1 + len(further)} foundation models, the first followed by {', '.join(further)}"
+        raise ValueError(f"the adapter was fitted around {expected}, got {model.name}: pass the same in this order")
     if fitted.head:
         model.with_head(fitted.head)
 

@@ -99,8 +99,9 @@ def test_saved_and_loaded_it_forecasts_alike(tmp_path: Path) -> None:
     fitted.save(tmp_path / "saved")
     with pytest.raises(ValueError, match="fitted with a live model"):
         Adapter.load(tmp_path / "saved")
-    with pytest.raises(ValueError, match="2 foundation models"):
-        Adapter.load(tmp_path / "saved", foundation_model=models[0])
+    for wrong in (models[0], models[::-1], [models[0], SeasonalModel(5)]):
+        with pytest.raises(ValueError, match="2 foundation models, the first followed by seasonal-12"):
+            Adapter.load(tmp_path / "saved", foundation_model=wrong)
     loaded = Adapter.load(tmp_path / "saved", foundation_model=models)
     assert np.array_equal(loaded.predict().samples, fitted.predict().samples)
     assert loaded.fitted_.module.further == ("seasonal-12",)
