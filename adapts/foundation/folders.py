@@ -196,7 +196,9 @@ def checked(schema: type[_Config], content: dict[str, Any], folder: Path) -> dic
     return config.model_dump(exclude_unset=True)
 
 
-def pretrained(model: Any, config: Any, options: dict[str, Any], folder: Path, *, attention: str = ATTENTION) -> Any:
+def pretrained(
+    model: Any, config: Any, options: dict[str, Any], folder: Path, *, attention: str | None = ATTENTION
+) -> Any:
     r"""Load a model of transformers with the weights in a folder.
 
     Arguments:
@@ -204,7 +206,8 @@ def pretrained(model: Any, config: Any, options: dict[str, Any], folder: Path, *
         config: The class of its config.
         options: The options of the config, as `checked` returns them.
         folder: The folder.
-        attention: The implementation of attention, as transformers names it; "eager" for models with their own.
+        attention: The implementation of attention, as transformers names it; "eager" for models with their own, None
+            for classes that know no such option.
 
     Returns:
         The model, in float32.
@@ -212,10 +215,11 @@ def pretrained(model: Any, config: Any, options: dict[str, Any], folder: Path, *
     Raises:
         ValueError: If the options or weights do not fit each other, or a weight is missing or not finite.
     """
+    named_attention = {} if attention is None else {"attn_implementation": attention}
     with reading(f"the checkpoint in '{folder}' cannot be read", REMEDY), quiet(), seeded(0):
         loaded, info = model.from_pretrained(
             folder, config=config(**options), dtype=torch.float32, use_safetensors=True, local_files_only=True,
-            attn_implementation=attention, output_loading_info=True, ignore_mismatched_sizes=True,
+            output_loading_info=True, ignore_mismatched_sizes=True, **named_attention,
         )  # fmt: skip  # mismatches are reported below, by name
     require_sound(loaded, info, folder)
     return loaded

@@ -6,19 +6,15 @@ __all__ = ["PatchTST", "from_directory", "from_live"]
 
 import copy
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PatchTSTConfig as TransformersConfig
 from transformers import PatchTSTForPrediction, PatchTSTForPretraining, PatchTSTModel
 
-from .._logging import quiet
-from .._random import seeded
-from ..errors import reading
 from .base import FoundationModel
 from .chronos import GuardedInstanceNorm
-from .folders import ATTENTION, REMEDY, PatchTSTConfig, checked, named, read_config, require_sound
+from .folders import PatchTSTConfig, checked, named, pretrained, read_config
 from .heads import LEVELS, QuantileHead
 
 
@@ -114,18 +110,7 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     """
     options = checked(PatchTSTConfig, read_config(path), path)
     card = named(path)
-    with (
-        reading(f"the checkpoint in '{path}' cannot be read", REMEDY),
-        quiet(),
-        seeded(0),
-    ):
-        loaded: Any = PatchTSTModel.from_pretrained(
-            path, config=TransformersConfig(**options), dtype=torch.float32, use_safetensors=True,
-            local_files_only=True, attn_implementation=ATTENTION, output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )  # fmt: skip
-    model, info = loaded
-    require_sound(model, info, path)
+    model = pretrained(PatchTSTModel, TransformersConfig, options, path)
     return PatchTST(
         model, prediction_length=model.config.prediction_length, name=name or card[0], version=version or card[1]
     )

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from .base import FoundationModel
 from .chronos import GuardedInstanceNorm, name_of
-from .folders import Checkpoint, Layers, Rate, Size, Steps, checked, named, read_config
-from .weights import load_pretrained
+from .folders import Checkpoint, Layers, Rate, Size, Steps, checked, named, pretrained, read_config
 
 #: The levels that are forecast if the model has them all; otherwise all that it has.
 LEVELS = (0.01, 0.05, *(round(0.05 * step, 2) for step in range(2, 19)), 0.95, 0.99)
@@ -167,7 +166,7 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     from tsfm_public.models.patchtst_fm import PatchTSTFMConfig as PackageConfig
     from tsfm_public.models.patchtst_fm import PatchTSTFMForPrediction
 
-    model = load_pretrained(PatchTSTFMForPrediction, PackageConfig(**options), path)
+    model = pretrained(PatchTSTFMForPrediction, PackageConfig, options, path, attention=None)
     card = named(path)
     return PatchTSTFM(model, name=name or card[0], version=version or card[1])
 

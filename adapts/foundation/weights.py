@@ -2,43 +2,16 @@ r"""Weights of checkpoints: loaded from safetensors files only, complete and fin
 
 from __future__ import annotations
 
-__all__ = ["fill", "load_pretrained"]
+__all__ = ["fill"]
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import nn
 
-from .._logging import quiet
-from .._random import seeded
 from ..errors import reading, shown
 from .folders import INDEX, REMEDY, WEIGHTS, require_sound
-
-
-def load_pretrained(model_class: Any, config: Any, folder: Path) -> Any:
-    r"""Load a model of a class that follows transformers, from a folder whose config is checked.
-
-    Arguments:
-        model_class: The class, with `from_pretrained`.
-        config: The config object of the model.
-        folder: The folder.
-
-    Returns:
-        The model, float32 on the CPU.
-
-    Raises:
-        ValueError: If the weights do not fit the config, are not finite, or cannot be read.
-    """
-    with reading(f"the checkpoint in '{folder}' cannot be read", REMEDY), quiet(), seeded(0):
-        model, info = model_class.from_pretrained(
-            folder, config=config, dtype=torch.float32, use_safetensors=True, local_files_only=True,
-            output_loading_info=True, ignore_mismatched_sizes=True,
-        )  # fmt: skip  # mismatches are reported below, by name
-    require_sound(model, info, folder)
-    return model
 
 
 def fill(model: nn.Module, folder: Path, *, unused: Sequence[str] = (), exact: bool = False) -> None:
