@@ -146,7 +146,7 @@ class Options:
         unsearched=_OTHER_QUESTION,
     )  # fmt: skip
     max_windows: int | None = option(
-        MODEL, "The maximum number of train windows; 1000 to 3000 by size if None.", default=None,
+        MODEL, "The maximum number of train windows; 1000 to 2000 by size if None.", default=None,
         check=_integer("max_windows", none=True),
         unsearched=_OTHER_QUESTION,
     )  # fmt: skip

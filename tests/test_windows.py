@@ -322,8 +322,8 @@ def test_by_default_windows_are_fewer_the_larger_they_are(
 
 @pytest.mark.parametrize(("channels", "rows", "expected"), [
     (12, 4000, 1432),  # by size
-    (12, 12_000, 2500),  # five for each horizon
-    (12, 10**6, 3000),
+    (12, 8000, 1666),  # five for each horizon
+    (12, 10**6, 2000),
     (300, 10**6, 2**25 // (300 * (24 * 9 + 168))),  # memory
 ])  # fmt: skip
 def test_by_default_windows_are_more_the_more_rows_there_are(channels: int, rows: int, expected: int) -> None:

@@ -23,9 +23,9 @@ def forward_selection(candidates: Sequence[QuantileFunction], future: Tensor, st
     r"""Select weights of an average of quantile functions by greedy forward selection with replacement.
 
     Starting from nothing, at each step the candidate joins with which the average has the lowest loss. Of the averages
-    of all steps the one with the lowest loss is selected, an earlier one if it is within 0.1 %; the weight of a
-    candidate is the fraction of the steps up to it at which the candidate joined. The loss is the mean pinball loss over the levels, in units of the first
-    candidate's loss on the channel.
+    of all steps the one with the lowest loss is selected, or an earlier one within 0.1 %. The weight of a candidate is
+    the fraction of the steps up to it at which the candidate joined. The loss is the mean pinball loss over the levels,
+    in units of the first candidate's loss on the channel.
 
     References:
         | Ensemble Selection from Libraries of Models (Caruana et al., 2004)

@@ -45,9 +45,8 @@ MAX_NUMBERS = 2**26
 #: By default, the numbers in contexts and forecasts of train windows: as many as this within 1000 to 2000 windows, and
 #: at most the second. More windows are more accurate, and take longer.
 AMPLE, AMPLE_AT_MOST, WINDOWS = 6_600_000, 2**25, (1000, 2000)
-#: The windows for each horizon that fits into the train rows, up to a maximum: where there are more rows than the
-#: windows above tell of, more windows are more information.
-DENSITY, MOST_WINDOWS = 5, 3000
+#: Or so many windows for each horizon that fits into the train rows, if these are more.
+DENSITY = 5
 #: The number of windows per checkpoint of forecasts; at least one batch.
 CHUNK = 64
 #: The number of folds of the blocked cross-validation that selects the strengths of closed forms.
@@ -321,9 +320,9 @@ def window_limits(
 
     Arguments:
         max_windows: The number that the caller gave. If None, it is between 1000 and 2000, such that contexts and
-            zero-shot forecasts of the train windows together hold some 6.6 million numbers; for many rows it is five
-            for each horizon that fits into them, up to 3000. In any case they hold at most 33.5 million, which matters
-            beyond some hundred channels.
+            zero-shot forecasts of the train windows together hold some 6.6 million numbers, or five windows for each
+            horizon that fits into the rows, if these are more. In any case they hold at most 33.5 million, which
+            matters beyond some hundred channels.
         channels: The number of channels that the adapter sees.
         context_length: The number of context steps :math:`L`.
         prediction_length: The number of target steps :math:`H`.
@@ -340,9 +339,8 @@ def window_limits(
         train = min(max_windows, most)
         return train, (train + 1) // 2
     size = forecast + channels * context_length
-    by_size = min(max(WINDOWS[0], AMPLE // size), WINDOWS[1])
-    by_rows = min(DENSITY * rows // prediction_length, MOST_WINDOWS)
-    train = min(max(by_size, by_rows), max(50, AMPLE_AT_MOST // size), most)
+    ample = max(WINDOWS[0], AMPLE // size, DENSITY * rows // prediction_length)
+    train = min(ample, WINDOWS[1], max(50, AMPLE_AT_MOST // size), most)
     return train, min((train + 1) // 2, WINDOWS[0] // 2)
 
 
