@@ -116,9 +116,9 @@ class Adapter(Estimator):
             fraction of 0 leaves out the stages that need that split: without validation rows there is no gate (the
             adapter is used only with `gate=False`) and no early stopping.
         max_windows: The maximum number of train windows, evenly spaced; half as many for each other split, at most 500
-            by default. If None, 1000 to 2000: more for few channels and short contexts, and below 1000 only beyond some
-            hundred channels (see `adapts.fitting.context.window_limits`). Fewer if the forecasts of a split would take
-            more than 256 MB.
+            by default. If None, 1000 to 2000: more for few channels, short contexts and many rows, and below 1000 only
+            beyond some hundred channels (see `adapts.fitting.context.window_limits`). Fewer if the forecasts of a split
+            would take more than 256 MB.
         seed: The seed of all random numbers.
         batch_size: The number of windows per training step, and in decoding.
         device: The device of the foundation model: `"auto"`, `"cpu"`, `"cuda"`, ...

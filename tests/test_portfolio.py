@@ -61,13 +61,14 @@ def outcomes(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 
 def test_all_weight_goes_to_the_one_that_is_right() -> None:
     y, first, second = outcomes()
-    weights = forward_selection([marginals(torch.zeros_like(y)), marginals(first + second), marginals(5 + y)], y)
+    right = first + second
+    weights = forward_selection([marginals(torch.zeros_like(y)), marginals(right), marginals(5 + right)], y)
     assert torch.equal(weights, torch.tensor([0.0, 1.0, 0.0]))
 
 
 def test_the_average_of_the_selected_is_no_worse_than_the_best() -> None:
     y, first, second = outcomes()
-    candidates = [marginals(torch.zeros_like(y)), marginals(2 * first), marginals(2 * second), marginals(y + 3)]
+    candidates = [marginals(torch.zeros_like(y)), marginals(2 * first), marginals(2 * second), marginals(2 * first + 9)]
     weights = forward_selection(candidates, y)
     assert_close(weights.sum(), torch.tensor(1.0))
     assert weights[1] > 0.3 and weights[2] > 0.3 and weights[3] == 0
@@ -80,6 +81,13 @@ def test_the_average_of_the_selected_is_no_worse_than_the_best() -> None:
     average = sum(float(weight) * candidate.values for weight, candidate in zip(weights, candidates, strict=True))
     assert isinstance(average, Tensor)
     assert loss(average) < min(loss(candidate.values) for candidate in candidates)
+
+
+def test_a_candidate_may_get_less_than_half_where_halves_are_worse() -> None:
+    y, first, second = outcomes()
+    noise = y - first - second
+    candidates = [marginals(y - noise, 0.2), marginals(y + 4 * noise, 0.2)]  # halves err by 1.5 times the noise
+    assert_close(forward_selection(candidates, y), torch.tensor([0.8, 0.2]), atol=0.051, rtol=0)
 
 
 def test_missing_targets_and_equal_candidates() -> None:

@@ -317,10 +317,20 @@ class TestTimes:
 def test_by_default_windows_are_fewer_the_larger_they_are(
     channels: int, context_length: int, prediction_length: int, expected: tuple[int, int]
 ) -> None:
-    assert window_limits(None, channels, context_length, prediction_length, 9) == expected
+    assert window_limits(None, channels, context_length, prediction_length, 9, 2000) == expected
+
+
+@pytest.mark.parametrize(("channels", "rows", "expected"), [
+    (12, 4000, 1432),  # by size
+    (12, 8000, 1666),  # five for each horizon
+    (12, 10**6, 2000),
+    (300, 10**6, 2**25 // (300 * (24 * 9 + 168))),  # memory
+])  # fmt: skip
+def test_by_default_windows_are_more_the_more_rows_there_are(channels: int, rows: int, expected: int) -> None:
+    assert window_limits(None, channels, 168, 24, 9, rows) == (expected, 146 if channels == 300 else 500)
 
 
 def test_the_number_given_is_the_limit_within_the_memory() -> None:
-    assert window_limits(5000, 7, 504, 96, 9) == (5000, 2500)
-    assert window_limits(1, 7, 504, 96, 9) == (1, 1)
-    assert window_limits(5000, 1000, 96, 24, 9)[0] == 2**26 // (1000 * 24 * 9)
+    assert window_limits(5000, 7, 504, 96, 9, 10**6) == (5000, 2500)
+    assert window_limits(1, 7, 504, 96, 9, 10**6) == (1, 1)
+    assert window_limits(5000, 1000, 96, 24, 9, 10**6)[0] == 2**26 // (1000 * 24 * 9)

@@ -6,15 +6,14 @@ __all__ = ["autoregression", "completed", "correlation", "kronecker", "ranked"]
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from ..batching import slices
 from ..distribution.pits import JUMP, Pits
 
 _MAX_ROUNDS = 20  # maximum number of rounds of imputing the unknown scores and re-estimating the correlations
 _MAX_DRAWS = 40_000  # cells drawn over all rounds: fewer rounds for more cells
 _MIN_ROUNDS = 4  # minimum number of rounds
 _NOISE_WEIGHT = 0.01  # weight of white noise in the sampler's correlation, so that the chain mixes
-_MAX_PAIRS = 2**24  # numbers compared at once
 
 
 def ranked(values: Tensor) -> Pits:
@@ -120,12 +119,19 @@ def _mapped(pits: Pits) -> tuple[Tensor, Tensor]:
 
 def _covered(ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     r"""Sum, over windows, the fraction of each jump that lies below each of the ends (C, n)."""
-    total = torch.empty_like(ends)
-    for chunk in slices(len(ends), ends.shape[1] ** 2, _MAX_PAIRS):
-        width = (upper[chunk] - lower[chunk]).unsqueeze(1)  # (c, 1, n)
-        fraction = ((ends[chunk].unsqueeze(-1) - lower[chunk].unsqueeze(1)) / width).clamp(0, 1)
-        total[chunk] = fraction.where(width > 0, 0.0).nan_to_num().sum(-1)
-    return total
+    jumps = upper > lower
+    rates = torch.where(jumps, 1 / (upper - lower), 0.0)
+
+    def risen(starts: Tensor) -> Tensor:
+        r"""Sum lines that rise from these starts on, one a jump, at each of the ends."""
+        ordered, order = torch.where(jumps, starts, torch.inf).sort(dim=-1)
+        slopes = rates.gather(-1, order)
+        offsets = slopes * ordered.where(slopes > 0, 0.0)
+        number = torch.searchsorted(ordered, ends)
+        slope, offset = (functional.pad(x.cumsum(-1), (1, 0)).gather(-1, number) for x in (slopes, offsets))
+        return ends * slope - offset
+
+    return risen(lower) - risen(upper)
 
 
 def kronecker(scores: Tensor, weight: float) -> tuple[Tensor, Tensor]:

@@ -23,11 +23,12 @@ class _Batches(Dataset[tuple[Tensor, Tensor, dict[str, Tensor]]]):
     def __getitem__(self, which: Sequence[int]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         batch = self.windows[which]
         further = {name: tensor[which] for name, tensor in self.precomputed.items()}
+        past = further.pop("past", None)
         if batch.preparation.known is not None:
             further["known"] = batch.known()
         if batch.preparation.calendar is not None:
             further["calendar"] = batch.calendar()
-        return batch.past(), batch.future(), further
+        return batch.past() if past is None else past, batch.future(), further
 
 
 class _BatchSampler(Sampler[list[int]]):
@@ -67,11 +68,16 @@ def window_loader(
         batch_size: The number of windows in a batch, over all processes.
         seed: The seed of the shuffling. The order of an epoch depends only on the seed and the epoch's number. Windows
             are not shuffled if None.
-        precomputed: Further tensors with one row for each window, by name, each with shape :math:`(n, *)`.
+        precomputed: Further tensors with one row for each window, by name, each with shape :math:`(n, *)`. "past"
+            replaces the contexts of the windows.
 
     Returns:
         The loader. Its batches hold the past :math:`(B, L, D)`, the future :math:`(B, H, D)`, and by name the rows of
         `precomputed` of these windows and, where the windows hold known covariates, "known" :math:`(B, L + H, C)`.
     """
-    sampler = _BatchSampler(len(windows), batch_size, seed)
-    return DataLoader(_Batches(windows, precomputed or {}), batch_size=None, sampler=sampler)
+    precomputed = precomputed or {}
+    if "past" not in precomputed:
+        windows = windows.imputed()  # once, not at every epoch
+    return DataLoader(
+        _Batches(windows, precomputed), batch_size=None, sampler=_BatchSampler(len(windows), batch_size, seed)
+    )

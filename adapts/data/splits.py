@@ -25,6 +25,11 @@ class Split:
     name: str
     ranges: tuple[tuple[int, int], ...]
 
+    @property
+    def num_rows(self) -> int:
+        r"""The number of rows that may be targets, over all items."""
+        return sum(stop - start for start, stop in self.ranges)
+
 
 def split_panel(
     panel: Panel,

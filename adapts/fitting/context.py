@@ -45,6 +45,8 @@ MAX_NUMBERS = 2**26
 #: By default, the numbers in contexts and forecasts of train windows: as many as this within 1000 to 2000 windows, and
 #: at most the second. More windows are more accurate, and take longer.
 AMPLE, AMPLE_AT_MOST, WINDOWS = 6_600_000, 2**25, (1000, 2000)
+#: Or so many windows for each horizon that fits into the train rows, if these are more.
+DENSITY = 5
 #: The number of windows per checkpoint of forecasts; at least one batch.
 CHUNK = 64
 #: The number of folds of the blocked cross-validation that selects the strengths of closed forms.
@@ -242,7 +244,7 @@ def begin(
     fitted.spans = {name: span for name, split in splits.items() if (span := _span(panel, split))}
     limit, fewer = options.time_limit, options.most_windows
     if fewer is not None:
-        reason = f"at most {fewer} train windows instead of {_limits(panel, model, options)[0]}, {limit}"
+        reason = f"at most {fewer} train windows instead of {_limits(panel, splits, model, options)[0]}, {limit}"
         fitted = fitted.with_decision("time_limit", Decision("kept", reason, {"windows": fewer}))
     fingerprint = {} if checkpoint_dir is None else fingerprint_of(fitted, model, options.borders, settings)
     fingerprint |= {"time_limit": limit.stated} if fingerprint and limit.limited else {}
@@ -275,8 +277,8 @@ def within_limit(
     limit = options.time_limit
     if not limit.limited:
         return options
-    most, _ = _limits(panel, model, options)
     splits = split_panel(panel, borders=options.borders, fractions=options.settings["splits"])
+    most, _ = _limits(panel, splits, model, options)
     counts = {name: len(windows) for name, windows in _windows(panel, splits, model, options).items()}
     channels = len(panel.targets) + len(panel.past_covariates)
     trained = not module.capabilities.closed_form and any(each.requires_grad for each in module.parameters())
@@ -287,18 +289,18 @@ def within_limit(
     return replace(options, most_windows=found)
 
 
-def _limits(panel: Panel, model: FoundationModel, options: FitOptions) -> tuple[int, int]:
+def _limits(panel: Panel, splits: Mapping[str, Split], model: FoundationModel, options: FitOptions) -> tuple[int, int]:
     r"""Return the maximum numbers of train windows and of windows of each other split, without a time limit."""
     channels, levels = len(panel.targets) + len(panel.past_covariates), len(model.quantile_levels)
     steps = options.context_length, options.prediction_length
-    return window_limits(options.settings["max_windows"], channels, *steps, levels)
+    return window_limits(options.settings["max_windows"], channels, *steps, levels, splits["train"].num_rows)
 
 
 def _windows(
     panel: Panel, splits: Mapping[str, Split], model: FoundationModel, options: FitOptions
 ) -> dict[str, Windows]:
     r"""Return the windows of each split, fewer if the time limit has it so."""
-    most, others = _limits(panel, model, options)
+    most, others = _limits(panel, splits, model, options)
     if options.most_windows is not None:
         most, others = options.most_windows, min(others, (options.most_windows + 1) // 2)
     targets = panel.select(panel.targets)  # which alone determine whether a window is used
@@ -312,18 +314,20 @@ def _windows(
 
 
 def window_limits(
-    max_windows: int | None, channels: int, context_length: int, prediction_length: int, levels: int
+    max_windows: int | None, channels: int, context_length: int, prediction_length: int, levels: int, rows: int
 ) -> tuple[int, int]:
     r"""Return the maximum number of train windows, and of windows of each other split.
 
     Arguments:
         max_windows: The number that the caller gave. If None, it is between 1000 and 2000, such that contexts and
-            zero-shot forecasts of the train windows together hold some 6.6 million numbers. In any case they hold at
-            most 33.5 million, which matters beyond some hundred channels.
+            zero-shot forecasts of the train windows together hold some 6.6 million numbers, or five windows for each
+            horizon that fits into the rows, if these are more. In any case they hold at most 33.5 million, which
+            matters beyond some hundred channels.
         channels: The number of channels that the adapter sees.
         context_length: The number of context steps :math:`L`.
         prediction_length: The number of target steps :math:`H`.
         levels: The number of quantile levels :math:`Q`.
+        rows: The number of train rows of all items.
 
     Returns:
         The two numbers. The zero-shot forecasts of a split take at most 256 MB, unless there are only 50 windows. Other
@@ -335,7 +339,8 @@ def window_limits(
         train = min(max_windows, most)
         return train, (train + 1) // 2
     size = forecast + channels * context_length
-    train = min(max(WINDOWS[0], AMPLE // size), WINDOWS[1], max(50, AMPLE_AT_MOST // size), most)
+    ample = max(WINDOWS[0], AMPLE // size, DENSITY * rows // prediction_length)
+    train = min(ample, WINDOWS[1], max(50, AMPLE_AT_MOST // size), most)
     return train, min((train + 1) // 2, WINDOWS[0] // 2)
 
 

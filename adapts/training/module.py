@@ -125,9 +125,8 @@ class AdapterTraining(pl.LightningModule):
             precomputed: Forecasts of the frozen model. "latents": its quantiles of the latent channels, with
                 shape :math:`(B, H, K, Q)`, if training does not change these. "forecast" and "quantiles": its
                 medians and quantiles of the observed channels, with shapes :math:`(B, H, D)` and
-                :math:`(B, H, D, Q)`, for families that need them. "past": contexts completed as in prediction, which
-                replace `past`. "known" and "calendar": the known covariates, :math:`(B, L + H, C)`, and the phases of
-                cycles, for families that need them.
+                :math:`(B, H, D, Q)`, for families that need them. "known" and "calendar": the known covariates,
+                :math:`(B, L + H, C)`, and the phases of cycles, for families that need them.
 
         Returns:
             The latent forecast, for an objective to decode.
@@ -137,7 +136,6 @@ class AdapterTraining(pl.LightningModule):
             generator = torch.Generator(past.device).manual_seed(self.seed)
         adapter = self.adapter if self.training else self.evaluated
         draws = VALIDATION_DRAWS if generator is not None and not adapter.capabilities.stochastic_latents else 1
-        past = precomputed.get("past", past)
         z, state = adapter.encode(past, draws=draws, generator=generator)  # (M, B, L, K)
         if "latents" not in precomputed:
             quantiles = self.model(z.mT.flatten(0, 2), prediction_length, unroll="median")  # (M*B*K, Q, H)
