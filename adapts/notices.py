@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 #: The kinds of notices on what the user asked for, which are no warnings.
-ASKED = ("splits", "zero-shot")
+ASKED = ("context", "splits", "zero-shot")
 #: The minimum fraction of zeros among a channel's values for zero to be a possible bound.
 OFTEN = 0.1
 #: How a notice on a skipped gate begins.
@@ -45,7 +45,8 @@ class Notice:
         kind: "marks" (values that count as missing, or may have to), "support" (history outside of the support),
             "bound" (zero may be a bound, but no support is given), "stages" (skipped, as rows are too few), "splits"
             (stages skipped, as the option `splits` gives their split no rows), "items" (without values), "calibration"
-            (based on the rows of one item of several), "zero-shot" (forecast without a fit).
+            (based on the rows of one item of several), "context" (longer than the frozen model reads), "zero-shot"
+            (forecast without a fit).
         about: The channels, stages or items concerned.
         said: The message in a sentence, and what can be done.
     """
@@ -77,6 +78,7 @@ def collect(
     left_out: Mapping[str, str],
     declined: Mapping[str, str],
     windows: Mapping[str, Windows],
+    context_lengths: tuple[int, int],
     *,
     only_frozen: bool,
 ) -> tuple[Notice, ...]:
@@ -90,6 +92,7 @@ def collect(
         left_out: The reasons for stages skipped for too few rows, by stage.
         declined: The splits that the option `splits` gives no rows, by skipped stage.
         windows: The windows of each split.
+        context_lengths: The number of context steps, and the most that the frozen model reads.
         only_frozen: Whether the forecast is that of the frozen model alone, without the adapter.
 
     Returns:
@@ -105,6 +108,7 @@ def collect(
         *_of_stages(left_out, only_frozen=only_frozen),
         *_of_splits(declined),
         *_of_calibration(panel, windows),
+        *_of_context(*context_lengths),
     ]
     return tuple(found)
 
@@ -257,3 +261,9 @@ def _of_calibration(panel: Panel, windows: Mapping[str, Windows]) -> list[Notice
         "fit these separately"
     )
     return [Notice("calibration", (name,), message)]
+
+
+def _of_context(asked: int, read: int) -> list[Notice]:
+    if asked <= read:
+        return []
+    return [Notice("context", (), f"the frozen model reads the last {read} of the {asked} context steps")]

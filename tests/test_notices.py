@@ -13,7 +13,7 @@ import pytest
 from gluonts.dataset.pandas import PandasDataset
 from typer.testing import CliRunner
 
-from adapts import Adapter, GroupedAdapter, set_verbosity
+from adapts import Adapter, GroupedAdapter, load_foundation_model, set_verbosity
 from adapts.cli import app
 from adapts.data.panel import Panel
 from adapts.evaluation.backtest import roll
@@ -147,6 +147,16 @@ class TestTold:
         rows = np.random.default_rng(3).normal(size=(3000, 2))
         adapter, warned = fitted(Panel.of(rows))
         assert warned == [] == adapter.summary().notices and not adapter.predict().plot()[0].figure.texts
+
+    def test_a_context_longer_than_the_frozen_model_reads_is_told_without_a_warning(self):
+        rows = Panel.of(np.random.default_rng(3).normal(size=(3000, 2)))
+        model = load_foundation_model("bolt-nano")
+        longer = {"foundation_model": model, "context_length": model.context_length + 8}
+        adapter, warned = fitted(rows, **longer)
+        (notice,) = adapter.summary().notices
+        assert warned == [] and notice.kind == "context"
+        assert notice.said == f"the frozen model reads the last {model.context_length} of the 512 context steps"
+        assert notice in Adapter("identity", prediction_length=H, **longer).predict(rows).notices
 
     def test_verbosity_error_is_silent(self):
         set_verbosity("error")

@@ -100,6 +100,7 @@ def fit(
     scale = fitted.scale[: len(fitted.panel.targets)]
     fitted.notices = collect(
         fitted.panel, marks.on(given), fitted.support, scale, fitted.left_out, fitted.declined, context.windows,
+        (fitted.context_length, model.context_length),
         only_frozen=fitted.module.family == "identity" or is_closed(fitted.gate),
     )  # fmt: skip
     return fitted

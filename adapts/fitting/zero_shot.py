@@ -75,7 +75,8 @@ def unfitted(panel: Panel, module: AdapterModule, model: FoundationModel, option
         copula=Independent(options.prediction_length, panel.num_channels), recalibration=Recalibration.identity(),
         marks=marks,
     )  # fmt: skip
-    notices = collect(panel, marks.on(given), options.support, scale, {}, {}, {}, only_frozen=True)
+    lengths = options.context_length, model.context_length
+    notices = collect(panel, marks.on(given), options.support, scale, {}, {}, {}, lengths, only_frozen=True)
     dependence = f"the {OF_HISTORY if copula == 'residual' else copula} copula is fitted to each item's own history"
     said = (
         "zero-shot forecast: nothing is calibrated; the marginals are those of the frozen model, and "

@@ -210,9 +210,7 @@ class FoundationModel(nn.Module, ABC):
         if len(context) == 0:
             return context.new_zeros(0, len(self.quantile_levels), prediction_length, dtype=torch.float32)
         series = context[:, -self.context_length :].to(self.device, torch.float32)
-        unroll_blocks = self._unroll_median if unroll == "median" else self._unroll_quantiles
-        quantiles = unroll_blocks(series, prediction_length)[..., :prediction_length]  # (N, Q, H)
-        return quantiles.sort(dim=1).values.to(context.device)
+        return self.unrolled(series, prediction_length, unroll).to(context.device)
 
     @torch.no_grad()
     def predict(self, context: Tensor, prediction_length: int) -> Tensor:
@@ -484,6 +482,20 @@ class FoundationModel(nn.Module, ABC):
 
     def extra_repr(self) -> str:
         return f"{self.name!r}, context_length={self.context_length}, prediction_length={self.prediction_length}"
+
+    def unrolled(self, series: Tensor, prediction_length: int, unroll: Unroll) -> Tensor:
+        r"""Forecast series on the model's device and in its precision, as `forward` does.
+
+        Arguments:
+            series: The series, with shape :math:`(N, L)`, at most `context_length` steps.
+            prediction_length: The number of steps :math:`H`.
+            unroll: As for `forward`.
+
+        Returns:
+            The sorted quantiles, with shape :math:`(N, Q, H)`.
+        """
+        blocks = self._unroll_median if unroll == "median" else self._unroll_quantiles
+        return blocks(series, prediction_length)[..., :prediction_length].sort(dim=1).values
 
     def _unroll_median(self, context: Tensor, prediction_length: int) -> Tensor:
         blocks = [self._run_pass(context)]  # (N, Q, P)

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import T5Config
 
 from .base import FoundationModel
-from .folders import BoltConfig, checked, named, pretrained, read_config
+from .folders import BoltConfig, checked, identity, pretrained, read_config
 
 
 class ChronosBolt(FoundationModel):
@@ -120,8 +120,7 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     """
     options = checked(BoltConfig, read_config(path), path)
     model = pretrained(_Whole, T5Config, options, path)
-    card = named(path)
-    return ChronosBolt(model, name=name or card[0], version=version or card[1])
+    return ChronosBolt(model, **identity(path, name, version))
 
 
 def from_live(model: object) -> ChronosBolt | None:

@@ -18,7 +18,7 @@ from ..errors import shown
 from ..persistence.schemas import Strict
 from .base import FoundationModel
 from .chronos import GuardedInstanceNorm, bytes_per_patch, name_of
-from .folders import Checkpoint, Layers, Level, Rate, Size, Small, Steps, checked, named, pretrained, read_config
+from .folders import Checkpoint, Layers, Level, Rate, Size, Small, Steps, checked, identity, pretrained, read_config
 
 #: The maximum number of series in one pass: every series is compared with every other of the pass.
 MOST_ROWS = 128
@@ -171,9 +171,8 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
         ValueError: If the directory does not hold a complete Chronos-2 checkpoint.
     """
     options = checked(Config, read_config(path), path)
-    card = named(path)
     model = pretrained(Chronos2Model, Chronos2CoreConfig, options, path)
-    return Chronos2(model, name=name or card[0], version=version or card[1])
+    return Chronos2(model, **identity(path, name, version))
 
 
 def from_live(model: object) -> Chronos2 | None:

@@ -18,7 +18,7 @@ from ..errors import shown
 from ..persistence.schemas import Strict
 from .base import FoundationModel
 from .chronos import bytes_per_patch, name_of
-from .folders import Checkpoint, Layers, Rate, Size, Small, Steps, checked, named, pretrained, read_config
+from .folders import Checkpoint, Layers, Rate, Size, Small, Steps, checked, identity, pretrained, read_config
 
 #: The levels of the quantiles of the sample paths.
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -208,10 +208,9 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
         ValueError: If the directory does not hold a complete Chronos (T5) checkpoint.
     """
     options = checked(Config, read_config(path), path)
-    card = named(path)
     inner = pretrained(T5ForConditionalGeneration, T5Config, options, path)
     model = ChronosModel(ChronosConfig(**options["chronos_config"]), inner)
-    return ChronosT5(model, name=name or card[0], version=version or card[1])
+    return ChronosT5(model, **identity(path, name, version))
 
 
 def from_live(model: object) -> ChronosT5 | None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .base import FoundationModel
 from .chronos import name_of
 from .cures import by_leading_gap, guarded_sqrt
-from .folders import Checkpoint, Layers, Level, Size, Steps, checked, named, pretrained, read_config
+from .folders import Checkpoint, Layers, Level, Size, Steps, checked, identity, pretrained, read_config
 
 #: The season in steps for which a scale factor of 1 is meant, and the least variance of the normalisation.
 BASE_SEASON, LEAST_VARIANCE = 24, 1e-5
@@ -192,8 +192,7 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     from tsfm_public.models.flowstate import FlowStateForPrediction
 
     model = pretrained(FlowStateForPrediction, PackageConfig, options, path, attention=None)
-    card = named(path)
-    return FlowState(model, name=name or card[0], version=version or card[1])
+    return FlowState(model, **identity(path, name, version))
 
 
 def from_live(model: object) -> FlowState | None:

@@ -7,7 +7,7 @@ __all__ = [
     "Checkpoint",
     "PatchTSTConfig",
     "checked",
-    "named",
+    "identity",
     "pretrained",
     "read_config",
     "require_sound",
@@ -259,11 +259,13 @@ def require_weights(folder: Path) -> int:
     return total
 
 
-def named(folder: Path) -> tuple[str, str]:
-    r"""Return name and version from the checkpoint's card; without a card, the folder's name and "unknown".
+def identity(folder: Path, name: str | None, version: str | None) -> dict[str, Any]:
+    r"""Return name and version of a checkpoint as keyword arguments of its model.
 
     Arguments:
         folder: The folder.
+        name: The name; if None, that of the checkpoint's card, or else the folder's.
+        version: The version; if None, that of the card, or else "unknown".
 
     Raises:
         ValueError: If the card is invalid.
@@ -272,7 +274,7 @@ def named(folder: Path) -> tuple[str, str]:
     if (folder / CARD).exists():
         content = read_json(folder / CARD, what, REMEDY, most=LARGEST)
         card = validated(ModelCard, content, what, "give it a name and a version, both text", unknown=unknown)
-    return card.name or folder.resolve().name, card.version or "unknown"
+    return {"name": name or card.name or folder.resolve().name, "version": version or card.version or "unknown"}
 
 
 def require_sound(model: nn.Module, info: Any, folder: Path) -> None:

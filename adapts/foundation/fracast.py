@@ -19,7 +19,7 @@ from .._random import seeded
 from ..errors import reading
 from .base import FoundationModel
 from .cures import zeros_where_missing
-from .folders import REMEDY, WEIGHTS, Checkpoint, Layers, Level, Size, checked, named, read_config, require_sound
+from .folders import REMEDY, WEIGHTS, Checkpoint, Layers, Level, Size, checked, identity, read_config, require_sound
 
 #: The smallest span of a series, as in the package.
 LEAST = 1e-5
@@ -173,9 +173,8 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     require_sound(model, {"missing_keys": own.keys() - fitting.keys(), "mismatched_keys": []}, path)
     model.load_state_dict(fitting)
     require_sound(model, {"missing_keys": [], "mismatched_keys": []}, path)  # now also that they are finite
-    card = named(path)
     levels = options["model"]["quantiles"]
-    return Fracast(core, head, quantile_levels=levels, name=name or card[0], version=version or card[1])
+    return Fracast(core, head, quantile_levels=levels, **identity(path, name, version))
 
 
 def from_live(model: object) -> Fracast | None:

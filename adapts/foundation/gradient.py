@@ -51,9 +51,7 @@ def gradient_error(
     weights = weights / scale.double().unsqueeze(2)
 
     def combined(rows: Tensor) -> Tensor:
-        blocks = model._unroll_median if unroll == "median" else model._unroll_quantiles
-        quantiles = blocks(rows, prediction_length)[..., :prediction_length]
-        return (weights * quantiles.sort(dim=1).values.double()).sum()
+        return (weights * model.unrolled(rows, prediction_length, unroll).double()).sum()
 
     with _in_precision(model, dtype):
         leaf = series.clone().requires_grad_()

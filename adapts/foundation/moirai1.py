@@ -18,7 +18,7 @@ from .._random import seeded
 from ..errors import reading
 from .base import FoundationModel
 from .cures import by_leading_gap
-from .folders import REMEDY, Checkpoint, Layers, Rate, Size, checked, named, read_config
+from .folders import REMEDY, Checkpoint, Layers, Rate, Size, checked, identity, read_config
 from .weights import fill
 
 DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -158,8 +158,7 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
         sizes = {"attn_dropout_p": 0.0, "dropout_p": 0.0, **options, "patch_sizes": tuple(options["patch_sizes"])}
         model = MoiraiModule(**(sizes | {"distr_output": law}))
     fill(model, path)
-    card = named(path)
-    return Moirai1(model, name=name or card[0], version=version or card[1])
+    return Moirai1(model, **identity(path, name, version))
 
 
 def from_live(model: object) -> Moirai1 | None:

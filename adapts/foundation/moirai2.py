@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..errors import reading
 from .base import FoundationModel
 from .cures import zeros_where_missing
-from .folders import REMEDY, Checkpoint, Layers, Level, Rate, Size, checked, named, read_config
+from .folders import REMEDY, Checkpoint, Layers, Level, Rate, Size, checked, identity, read_config
 from .weights import fill
 
 #: What the model adds to the variance of a series.
@@ -161,8 +161,7 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     with reading(f"the config of '{path}' describes no model", REMEDY):
         model = Moirai2Module(**{"attn_dropout_p": 0.0, "dropout_p": 0.0, **options})
     fill(model, path)
-    card = named(path)
-    return Moirai2(model, name=name or card[0], version=version or card[1])
+    return Moirai2(model, **identity(path, name, version))
 
 
 def from_live(model: object) -> Moirai2 | None:

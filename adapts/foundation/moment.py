@@ -18,7 +18,7 @@ from .._random import seeded
 from ..errors import reading
 from .base import FoundationModel
 from .chronos import GuardedInstanceNorm
-from .folders import MOST_HEAD, REMEDY, Checkpoint, Layers, Rate, Size, Small, checked, named, read_config
+from .folders import MOST_HEAD, REMEDY, Checkpoint, Layers, Rate, Size, Small, checked, identity, read_config
 from .heads import LEVELS, QuantileHead
 from .weights import fill
 
@@ -172,8 +172,7 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
         model = MOMENTPipeline({**options, **added}, model_kwargs={})
     model.head = nn.Identity()  # the head of imputation, or an untrained one
     fill(model, path, unused=(UNUSED,))
-    card = named(path)
-    return Moment(model, prediction_length=PREDICTION_LENGTH, name=name or card[0], version=version or card[1])
+    return Moment(model, prediction_length=PREDICTION_LENGTH, **identity(path, name, version))
 
 
 def from_live(model: object) -> Moment | None:

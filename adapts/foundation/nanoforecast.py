@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from .base import FoundationModel
 from .cures import by_leading_gap, carried_forward
-from .packages import built, identity, is_live, schema_of
+from .folders import identity
+from .packages import built, is_live, schema_of
 
 #: The levels of its head, which its config does not change.
 LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)

@@ -2,7 +2,7 @@ r"""Checkpoints of other packages' models: their configs validated by what the p
 
 from __future__ import annotations
 
-__all__ = ["built", "identity", "is_live", "schema_of"]
+__all__ = ["built", "is_live", "schema_of"]
 
 import dataclasses
 import inspect
@@ -17,7 +17,7 @@ from torch import nn
 
 from .._random import seeded
 from ..errors import reading
-from .folders import REMEDY, Checkpoint, checked, named, read_config
+from .folders import REMEDY, Checkpoint, checked, read_config
 from .weights import fill
 
 #: The largest number in a config, and the largest number of layers.
@@ -115,18 +115,6 @@ def built(
         model = build(options)
     fill(model, path, exact=exact)
     return model
-
-
-def identity(path: Path, name: str | None, version: str | None) -> dict[str, Any]:
-    r"""Return name and version of a checkpoint as keyword arguments: those given, otherwise those of its card.
-
-    Arguments:
-        path: The checkpoint's directory.
-        name: The name, or None.
-        version: The version, or None.
-    """
-    card = named(path)
-    return {"name": name or card[0], "version": version or card[1]}
 
 
 def is_live(model: object, module: str, name: str) -> bool:

@@ -15,7 +15,7 @@ from transformers import PatchTSMixerConfig, PatchTSMixerForPrediction
 from .base import FoundationModel
 from .chronos import GuardedInstanceNorm, name_of
 from .cures import zeros_where_missing
-from .folders import Checkpoint, Layers, Rate, Size, Small, checked, named, pretrained, read_config
+from .folders import Checkpoint, Layers, Rate, Size, Small, checked, identity, pretrained, read_config
 
 
 class PatchTSMixer(FoundationModel):
@@ -124,9 +124,8 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
         ValueError: If the directory does not hold a complete PatchTSMixer that forecasts points.
     """
     options = checked(Config, read_config(path), path)
-    card = named(path)
     model = pretrained(PatchTSMixerForPrediction, PatchTSMixerConfig, options, path, attention="eager")
-    return PatchTSMixer(model, name=name or card[0], version=version or card[1])
+    return PatchTSMixer(model, **identity(path, name, version))
 
 
 def from_live(model: object) -> PatchTSMixer | None:

@@ -14,7 +14,7 @@ from transformers import PatchTSTForPrediction, PatchTSTForPretraining, PatchTST
 
 from .base import FoundationModel
 from .chronos import GuardedInstanceNorm
-from .folders import PatchTSTConfig, checked, named, pretrained, read_config
+from .folders import PatchTSTConfig, checked, identity, pretrained, read_config
 from .heads import LEVELS, QuantileHead
 
 
@@ -109,11 +109,8 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
         ValueError: If the directory does not hold a complete backbone.
     """
     options = checked(PatchTSTConfig, read_config(path), path)
-    card = named(path)
     model = pretrained(PatchTSTModel, TransformersConfig, options, path)
-    return PatchTST(
-        model, prediction_length=model.config.prediction_length, name=name or card[0], version=version or card[1]
-    )
+    return PatchTST(model, prediction_length=model.config.prediction_length, **identity(path, name, version))
 
 
 def from_live(model: object) -> PatchTST | None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .base import FoundationModel
 from .chronos import GuardedInstanceNorm, name_of
-from .folders import Checkpoint, Layers, Rate, Size, Steps, checked, named, pretrained, read_config
+from .folders import Checkpoint, Layers, Rate, Size, Steps, checked, identity, pretrained, read_config
 
 #: The levels that are forecast if the model has them all; otherwise all that it has.
 LEVELS = (0.01, 0.05, *(round(0.05 * step, 2) for step in range(2, 19)), 0.95, 0.99)
@@ -167,8 +167,7 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     from tsfm_public.models.patchtst_fm import PatchTSTFMForPrediction
 
     model = pretrained(PatchTSTFMForPrediction, PackageConfig, options, path, attention=None)
-    card = named(path)
-    return PatchTSTFM(model, name=name or card[0], version=version or card[1])
+    return PatchTSTFM(model, **identity(path, name, version))
 
 
 def from_live(model: object) -> PatchTSTFM | None:

@@ -19,7 +19,7 @@ from ..persistence.schemas import Strict
 from .base import FoundationModel
 from .chronos import name_of
 from .cures import by_leading_gap, carried_forward, guarded_sqrt
-from .folders import Checkpoint, Layers, Level, Rate, Size, Small, Steps, checked, named, pretrained, read_config
+from .folders import Checkpoint, Layers, Level, Rate, Size, Small, Steps, checked, identity, pretrained, read_config
 
 #: Steps shorter than so many days, and shorter than so many, have the frequency numbers 0 and 1; longer ones have 2.
 DAYS = (7, 80)
@@ -230,8 +230,7 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
         )
     schema, config, model = _VERSIONS[kind]
     options = checked(schema, content, path)
-    card = named(path)
-    return TimesFM(pretrained(model, config, options, path), name=name or card[0], version=version or card[1])
+    return TimesFM(pretrained(model, config, options, path), **identity(path, name, version))
 
 
 def from_live(model: object) -> TimesFM | None:

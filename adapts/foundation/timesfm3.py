@@ -15,7 +15,8 @@ from torch import Tensor
 
 from .base import FoundationModel
 from .cures import guarded_sqrt, replaced, zeros_where_missing
-from .packages import built, identity, is_live, schema_of
+from .folders import identity
+from .packages import built, is_live, schema_of
 
 
 class TimesFM3(FoundationModel):

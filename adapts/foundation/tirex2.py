@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from .base import FoundationModel
 from .cures import guarded_sqrt
-from .packages import built, identity, is_live, schema_of
+from .folders import identity
+from .packages import built, is_live, schema_of
 
 #: The activations that a config may name. The package calls any function by its full name, so it must be one of these.
 ACTIVATION = Annotated[str, Field(pattern=r"^(torch\.nn\.(modules\.activation\.)?)?(SiLU|GELU|ReLU|Tanh|Mish|ELU)$")]

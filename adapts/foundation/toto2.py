@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from .base import FoundationModel
 from .cures import carried_forward, guarded_sqrt, replaced
-from .packages import built, identity, is_live, schema_of
+from .folders import identity
+from .packages import built, is_live, schema_of
 
 
 class Toto2(FoundationModel):

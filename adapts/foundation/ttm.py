@@ -17,7 +17,7 @@ from ..errors import unknown
 from ..persistence.schemas import validated
 from .base import FoundationModel
 from .chronos import GuardedInstanceNorm, name_of
-from .folders import Checkpoint, Layers, Rate, Size, Small, Steps, checked, named, pretrained, read_config
+from .folders import Checkpoint, Layers, Rate, Size, Small, Steps, checked, identity, pretrained, read_config
 
 #: The frequencies that prefix tuning distinguishes, as pandas names them; 0 stands for any other.
 FREQUENCIES = {"min": 1, "2min": 2, "5min": 3, "10min": 4, "15min": 5, "30min": 6, "h": 7, "D": 8, "W": 9}
@@ -170,8 +170,7 @@ def from_directory(path: Path, *, name: str | None = None, version: str | None =
     from tsfm_public.models.tinytimemixer import TinyTimeMixerConfig, TinyTimeMixerForPrediction
 
     model = pretrained(TinyTimeMixerForPrediction, TinyTimeMixerConfig, options, path, attention=None)
-    card = named(path)
-    return TTM(model, name=name or card[0], version=version or card[1])
+    return TTM(model, **identity(path, name, version))
 
 
 def from_live(model: object) -> TTM | None:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from .base import FoundationModel
 from .cures import guarded_sqrt, zeros_where_missing
-from .packages import built, identity, is_live, schema_of
+from .folders import identity
+from .packages import built, is_live, schema_of
 
 #: The package's index of an unknown frequency, and its multiple.
 UNKNOWN = (8, 1)

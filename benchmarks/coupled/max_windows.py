@@ -21,7 +21,7 @@ from adapts import Adapter, tune
 from benchmarks.coupled.run import MODELS, SETTINGS, TRAINER, resumed, score, series
 
 HERE = Path(__file__).parent
-SETS = ("los_loop", "beijing_pm25")
+SETS = ("greensboro",)
 WINDOWS = (250, 500, 1000, 2000, 4000)
 SEED = 0
 #: What `tune` searches for the last of the models.

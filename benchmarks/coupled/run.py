@@ -101,7 +101,7 @@ def with_interval(frame: pd.DataFrame, model: str, inside: Tensor, windows: Wind
 
 def measure(
     model: str, data: Panel | Dataset, setting: Setting, origins: int, seed: int, baselines: list[str] | bool,
-    others: Callable[[Backtest], pd.DataFrame] | None = None, **options: Any,
+    others: Callable[[Backtest], pd.DataFrame] | None = None, time_limit: float | None = None, **options: Any,
 ) -> pd.DataFrame:  # fmt: skip
     r"""The scores of a model fitted on the rows before the first of so many origins, and of baselines, as a tidy frame.
 
@@ -119,6 +119,7 @@ def measure(
     began: dict[str, float] = {}
     result = roll(
         {model: adapter}, data, windows=origins, stride=setting.stride, baselines=baselines, seed=0,
+        time_limit=time_limit,
         on_progress=lambda stage: began.setdefault(stage, time.perf_counter()),
     )  # fmt: skip
     frame = result.frame

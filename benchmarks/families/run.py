@@ -1,80 +1,46 @@
-r"""Every family on four data sets: scores beside the frozen model's, and what a fit costs.
+r"""Every family as it is trained, on channels that inform each other and on some that do not: scores and seconds.
 
-    python -m benchmarks.families.run                        # all sets, families and seeds; goes on where it stood
-    python -m benchmarks.families.run illness --family vae   # some of them
+    python -m benchmarks.families.run                               # all sets and families; goes on where it stood
+    python -m benchmarks.families.run greensboro --family vae flow  # some of them
 
-Test rows at rolling origins, nothing chosen on them. All families get the same windows, and those that gradients train
-the same few epochs, so that the whole runs on a laptop: options of theirs that would do better are left to `tune`.
-One CSV row a set, family, seed and metric, written as they come.
+The protocol is that of `benchmarks.coupled.run`, with one seed and `gate=False`: scores are those of the family, not of
+the frozen model that a closed gate leaves. Fits by gradients through the frozen model have a time limit, by the clock:
+run this on an otherwise idle machine. `identity` is the frozen model with the same calibration.
 """
 
 import argparse
-import time
 from pathlib import Path
 
 import pandas as pd
 
-from adapts import Adapter
-from adapts.data.cards import read
-from adapts.evaluation.backtest import roll
+from adapts.foundation.cache import cached_forecasts
 from adapts.registry import recipes
-from benchmarks.provenance import named, provenance
+from benchmarks.coupled.run import BUDGET, resumed, score
 
 HERE = Path(__file__).parent
-SETS = ("etth1", "illness", "exchange_rate", "weather")
-PREDICTION_LENGTH, MAX_WINDOWS, EPOCHS, SEEDS, WINDOWS = 24, 200, 6, (0, 1, 2), 60
-METRICS = ("mse", "crps", "pit_ece", "pit_ece_floor", "coverage_80")
+SETS = ("greensboro", "beijing_pm25", "exchange_rate")
+BASE, SEED, SECONDS = "identity", 0, 120.0
+#: The families that gradients train through the frozen model.
+THROUGH_MODEL = ("autoencoder", "dropout", "flow", "linear", "vae", "weave")
 
 
-def score(data: str, family: str, seed: int) -> pd.DataFrame:
-    dataset = read(data)
-    adapter = Adapter(
-        family,
-        prediction_length=PREDICTION_LENGTH,
-        support=dataset.support or None,
-        max_windows=MAX_WINDOWS,
-        seed=seed,
-        trainer_options={"max_epochs": EPOCHS, "enable_progress_bar": False},
-    )
-    before = dataset.borders[1]
-    stride = (dataset.end - before - PREDICTION_LENGTH) // (WINDOWS - 1)
-    begun = {}
-    result = roll(
-        adapter, dataset, stride=max(stride, 1), baselines=["frozen model"], seed=0,
-        on_progress=lambda stage: begun.setdefault(stage, time.process_time()),
-    )  # fmt: skip
-    fit, scored, *_ = begun.values()
-    frame = result.frame.query("channel == 'all' and lead_block == 'all'")
-    frame = frame[frame["metric"].isin(METRICS)].drop(columns=["channel", "lead_block"])
-    return frame.assign(
-        data=data, family=family, prediction_length=PREDICTION_LENGTH, max_windows=MAX_WINDOWS, epochs=EPOCHS,
-        windows=len(result.windows), stride=result.stride, fit_seconds=round(scored - fit, 2),
-        gate=result.adapter.summary().stages.get("gate", ""),
-        foundation_model=named(adapter.model),
-        **provenance(dataset.panel, seed),
-    )  # fmt: skip
+def trained(data: str, model: str, seed: int) -> pd.DataFrame:
+    r"""The scores of a family without a gate."""
+    limit = SECONDS if model in THROUGH_MODEL else None
+    frame = score(data, model, seed, baselines=False, time_limit=limit, gate=False)
+    return frame.assign(time_limit="" if limit is None else limit).drop(columns="gate")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("data", nargs="*", default=list(SETS))
-    parser.add_argument("--family", nargs="+", default=[name for name in recipes() if name != "identity"])
-    parser.add_argument("--seed", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("data", nargs="*", default=list(SETS), help="names of settings of benchmarks.coupled.run")
+    parser.add_argument("--family", nargs="+", default=[BASE, *(name for name in recipes() if name != BASE)])
     parser.add_argument("--output", type=Path, default=HERE / "scores.csv")
     options = parser.parse_args()
-    for seed in options.seed:
-        for data in options.data:
-            for family in options.family:
-                old = pd.read_csv(options.output, dtype=str) if options.output.exists() else pd.DataFrame()
-                if len(old) and ((old[["data", "family", "seed"]] == [data, family, str(seed)]).all(axis=1)).any():
-                    continue
-                frame = score(data, family, seed)
-                pd.concat([old, frame.astype(str)]).to_csv(options.output, index=False)
-                crps = frame[frame["metric"] == "crps"].set_index("model")["value"]
-                print(
-                    f"{data} {family} {seed}: CRPS {crps['adapter']:.4f} v. {crps['frozen model']:.4f}, "
-                    f"{frame['fit_seconds'].iloc[0]} s; {frame['gate'].iloc[0]}", flush=True,
-                )  # fmt: skip
+    for data in options.data:
+        jobs = [{"data": data, "model": family, "seed": SEED} for family in options.family]
+        with cached_forecasts(BUDGET):
+            resumed(options.output, jobs, trained)
 
 
 if __name__ == "__main__":

@@ -8,46 +8,40 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import pages
+from benchmarks.families.run import BASE, SETS
 
 HERE = Path(__file__).parent
 
 
-def spread(values: pd.Series) -> str:
-    r"""The mean over seeds, and how far apart they lie where they do."""
-    text = f"{values.mean():.3f}"
-    return text if values.max() - values.min() < 0.0005 else f"{text} ± {(values.max() - values.min()) / 2:.3f}"
-
-
 def table(scores: pd.DataFrame) -> str:
-    head = "| data | family | MSE | CRPS | CRPS v. frozen | PIT-ECE (floor) | fit, s of a processor |"
-    lines = [head, "|---" * 7 + "|"]
-    for data, rows in scores.groupby("data", sort=False):
-        wide = rows.pivot_table(index=["family", "seed", "model"], columns="metric", values="value")
-        frozen = wide.xs("frozen model", level="model")
-        first = frozen.iloc[0]
-        lines.append(
-            f"| {data} | *frozen model* | {first.mse:.3f} | {first.crps:.3f} | | {first.pit_ece:.3f} "
-            f"({first.pit_ece_floor:.3f}) | |"
-        )
-        adapted = wide.xs("adapter", level="model")
-        for family in sorted(rows["family"].unique()):
-            mine, base = adapted.loc[family], frozen.loc[family]
-            change = (100 * (mine["crps"] / base["crps"] - 1)).mean()
-            seconds = rows[rows["family"] == family].groupby("seed")["fit_seconds"].first().mean()
-            lines.append(
-                f"| {data} | {family} | {spread(mine['mse'])} | {spread(mine['crps'])} | {change:+.1f} % | "
-                f"{spread(mine['pit_ece'])} ({mine['pit_ece_floor'].mean():.3f}) | {seconds:.0f} |"
-            )
-    first = scores.iloc[0]
+    r"""CRPS over that of `identity`, coverage, and seconds of a fit; the best family of a set in bold."""
+    wide = scores[scores["metric"].isin(["crps", "coverage_80"])].pivot(
+        index="model", columns=["metric", "data"], values="value"
+    )
+    seconds = scores.groupby(["model", "data"])["fit_seconds"].first()
+    ratios = wide["crps"] / wide["crps"].loc[BASE]
+    sets = [name for name in SETS if name in ratios]
+    lines = [f"| family | {' | '.join(sets)} |", "|---" * (1 + len(sets)) + "|"]
+    for family in sorted(ratios.index, key=lambda name: (name != BASE, name)):
+        cells = []
+        for data in sets:
+            ratio = ratios.loc[family, data]
+            if pd.isna(ratio):
+                cells.append("")
+                continue
+            text = f"{ratio:.3f}"
+            text = f"**{text}**" if text == f"{ratios[data].min():.3f}" and ratio < 1 else text
+            cells.append(f"{text} / {wide.loc[family, ('coverage_80', data)]:.2f} / {seconds[family, data]:.0f} s")
+        lines.append(f"| `{family}` | {' | '.join(cells)} |")
     runs = ", ".join(
-        f"{data} {rows.windows.iloc[0]} windows every {rows.stride.iloc[0]} rows, "
-        f"{rows.seed.nunique()} seed{'s' * (rows.seed.nunique() > 1)}"
+        f"{data}: H = {rows.prediction_length.iloc[0]}, {rows.windows.iloc[0]} windows every {rows.stride.iloc[0]} rows"
         for data, rows in scores.groupby("data", sort=False)
     )
     lines += [
         "",
-        f"H = {first.prediction_length}; {runs}; at most {first.max_windows} train windows and {first.epochs} epochs; "
-        f"± half the range over seeds; {pages.each(scores.foundation_model)}; commit {pages.each(scores.commit)}.",
+        f"{runs}. Fits by gradients through the frozen model have a time limit of {scores.time_limit.max():.0f} s. "
+        "One seed. "
+        f"{pages.each(scores.foundation_model)}. Commit {pages.each(scores.commit)}.",
     ]
     return "\n".join(lines)
 
