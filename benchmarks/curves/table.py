@@ -22,6 +22,8 @@ FLAGSHIP = "auto"
 TRAINED = (*BASELINES, "patchtst")
 #: From so many rows on, the mean gain is counted.
 ENOUGH = 600
+#: The highest ratio that the picture shows.
+CUT = 1.4
 #: The colour of each model: baselines are dashed.
 COLOURS = {
     "NLinear": "tab:brown", "VAR": "tab:gray", "patchtst": "tab:olive", "auto": "tab:blue", "residual": "tab:cyan",
@@ -182,12 +184,12 @@ def _panel(panel: Any, scores: pd.DataFrame, name: str) -> dict[str, Any]:
             panel.fill_between(curve.index, *ends, color=COLOURS[model], alpha=0.15, linewidth=0)
     panel.set_xscale("log")
     ticks = counts(values)
-    apart = [tick for tick, later in zip(ticks, [*ticks[1:], math.inf], strict=True) if later > 1.25 * tick]
+    apart = [tick for tick, later in zip(ticks, [*ticks[1:], math.inf], strict=True) if later > 1.4 * tick]
     panel.set_xticks(apart, [str(tick) for tick in apart], fontsize=7)
     panel.minorticks_off()
     ratios = (values.loc[ticks] / frozen).stack()
     low_end, high_end = (ratios.min(), ratios.max()) if len(ratios) else (1.0, 1.0)
-    panel.set_ylim(min(0.9, low_end - 0.05), min(2.0, max(1.1, high_end + 0.05)))
+    panel.set_ylim(min(0.9, low_end - 0.05), min(CUT, max(1.1, high_end + 0.05)))
     setting = SETTINGS[name]
     panel.set_title(f"{name}, {setting.prediction_length} steps ahead", fontsize=9)
     panel.set_xlabel("rows of the fit", fontsize=8)
