@@ -34,7 +34,7 @@ from benchmarks.provenance import named, provenance
 from benchmarks.scoring import HeldOut, Jobs, baseline_forecast, not_scored
 
 HERE = Path(__file__).parent
-SIZES, SEED, SECONDS, MAX_WINDOWS = (300, 600, 1200, 2400, 4800), 0, 240.0, 8000
+SIZES, SEED, SECONDS, MAX_WINDOWS = (300, 600, 1200, 2400, 4800), 0, 60.0, 8000
 WEATHER = "weather, every sixth row"
 SETTINGS = {
     "los_loop": Setting(12, 144, 5),
