@@ -2,8 +2,10 @@ r"""What the parts of `attention` and the members of `auto` gain, and what chann
 
     python -m benchmarks.coupled.ablations                # all sets; goes on where it stood
     python -m benchmarks.coupled.ablations beijing_pm25   # one of them
+    python -m benchmarks.coupled.ablations --before-test  # one network or two, on rows before the test rows
 
-The protocol is that of `benchmarks.coupled.run`, with one seed.
+The protocol is that of `benchmarks.coupled.run`, with one seed. Defaults are chosen before the test rows: adapters are
+fitted on the first 80 % of the rows that the former fits see, and scored on the others.
 """
 
 import argparse
@@ -21,6 +23,8 @@ from benchmarks.provenance import provenance
 HERE = Path(__file__).parent
 SETS = ("greensboro", "beijing_pm25")
 SEED = 0
+#: The sets that compare one network with two before the test rows, and how these are called.
+SETS_BEFORE, BEFORE = (*SETS, "bike_sharing", "los_loop 60"), ", before test"
 #: The variant whose scores are those of the real channels alone.
 NOISY = "auto beside as many channels of noise"
 #: The variants: a family and its options.
@@ -37,13 +41,32 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "auto without var": ("auto", {"family__members": ["residual", "context", "attention", "attention"]}),
     NOISY: ("auto", {}),
 }
+#: Those that are compared before the test rows.
+NETWORKS = "the frozen model, calibrated", "auto", "auto with one network"
 
 
 def ablated(data: str, model: str, variant: str) -> pd.DataFrame:
-    r"""The scores of a variant on a real set."""
+    r"""The scores of a variant on a real set, or on its rows before the test rows."""
+    if data.endswith(BEFORE):
+        return before_test(data, model, VARIANTS[variant][1]).assign(variant=variant)
     if variant == NOISY:
         return beside_noise(data, model).assign(variant=variant)
     return score(data, model, SEED, baselines=False, **VARIANTS[variant][1]).assign(variant=variant)
+
+
+def before_test(data: str, model: str, options: dict[str, Any]) -> pd.DataFrame:
+    r"""The scores on the last fifth of the rows before the test rows, of an adapter fitted on those before."""
+    name = data.removesuffix(BEFORE)
+    panel, dataset, origins = series(name)
+    setting = SETTINGS[name]
+    border = panel.lengths[0] - (origins - 1) * setting.stride - setting.prediction_length
+    first = border * 4 // 5
+    origins = (border - first - setting.prediction_length) // setting.stride + 1
+    rows = panel.rows(first + (origins - 1) * setting.stride + setting.prediction_length)
+    given = replace(dataset, panel=rows, borders=None, end=None)
+    frame = measure(model, given, setting, origins, SEED, baselines=False, **options)
+    frame = frame.query("channel == 'all' and lead_block == 'all'").drop(columns=["channel", "lead_block"])
+    return frame.assign(data=data, **provenance(rows, SEED))
 
 
 def beside_noise(data: str, model: str) -> pd.DataFrame:
@@ -67,11 +90,14 @@ def beside_noise(data: str, model: str) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("data", nargs="*", default=list(SETS), help="names of settings of benchmarks.coupled.run")
+    parser.add_argument("data", nargs="*", help="names of settings of benchmarks.coupled.run")
+    parser.add_argument("--before-test", action="store_true", help="one network or two, before the test rows")
     parser.add_argument("--output", type=Path, default=HERE / "ablations.csv")
     options = parser.parse_args()
-    for data in options.data:
-        jobs = [{"data": data, "model": VARIANTS[each][0], "variant": each} for each in VARIANTS]
+    before = options.before_test
+    for name in options.data or (SETS_BEFORE if before else SETS):
+        data, variants = (name + BEFORE, NETWORKS) if before else (name, tuple(VARIANTS))
+        jobs = [{"data": data, "model": VARIANTS[each][0], "variant": each} for each in variants]
         with cached_forecasts(BUDGET):
             resumed(options.output, jobs, lambda **job: ablated(**job).drop(columns=SECONDS))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks import pages
+from benchmarks.coupled.ablations import BEFORE
 from benchmarks.coupled.run import BASELINES, MODELS, SETTINGS
 from benchmarks.coupled.simulated import BASELINES as SIMULATED_BASELINES
 from benchmarks.coupled.simulated import ORACLE, PROCESSES
@@ -204,7 +205,7 @@ def ablations(found: pd.DataFrame) -> str:
     r"""The CRPS of variants over that of `identity`, by data set."""
     own = found[found["metric"] == "crps"]
     values = own.pivot(index="variant", columns="data", values="value").loc[list(own["variant"].unique())]
-    names = sets(own)
+    names = list(values)
     ratios = values / values.loc[values.index[0]]
     return grid(["variant", *names], [[name, *(number(x) for x in row[names])] for name, row in ratios.iterrows()])
 
@@ -270,7 +271,12 @@ def of_tuned(found: pd.DataFrame) -> dict[str, str]:
 
 
 def of_ablations(found: pd.DataFrame) -> dict[str, str]:
-    return {"ablations": f"{ablations(found)}\n\n{about(found)}"}
+    before = found["data"].str.endswith(BEFORE)
+    networks = found[before].assign(data=found["data"].str.removesuffix(BEFORE))
+    return {
+        "ablations": f"{ablations(found[~before])}\n\n{about(found[~before])}",
+        "networks": f"{ablations(networks)}\n\n{about(networks)}",
+    }
 
 
 #: The blocks of docs/coupled.md that each CSV file gives.
