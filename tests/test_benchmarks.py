@@ -16,7 +16,7 @@ from adapts.data.panel import Panel
 from adapts.data.windows import Windows
 from adapts.evaluation.scores import crps_fair
 from benchmarks import pages
-from benchmarks.coupled import run, seconds, simulated, table
+from benchmarks.coupled import ablations, run, seconds, simulated, table
 from benchmarks.coupled.processes import PROCESSES, Autoregression, Law, lead_lag, river, sinusoids, tensor
 
 H = 24
@@ -316,13 +316,13 @@ def frames(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
         for block in ("all", "1-6"):
             lines += rows_of("river", 0, model, crps, rows=300, lead_block=block)
     options = rows_of("los_loop", 0, run.MODELS[-1], 0.5, options="default", chosen="{}")
+    variants = scores[scores["model"].isin(["identity", run.MODELS[-1]])].query("seed == 0")
+    variants = variants.assign(variant=variants["model"].replace(run.MODELS[-1], "attention"))
     return {
         "scores": scores,
         "seconds": pd.DataFrame([TAKEN]),
         "simulated": pd.DataFrame(lines).query("metric == 'crps'"),
-        "ablations": scores[scores["model"].isin(["identity", run.MODELS[-1]])]
-        .query("seed == 0")
-        .assign(variant=lambda rows: rows["model"].replace(run.MODELS[-1], "attention")),
+        "ablations": pd.concat([variants, variants.assign(data=variants["data"] + ablations.BEFORE)]),
         "max_windows": scores.query("seed == 0").assign(max_windows=500),
         "tuned": pd.DataFrame(options),
     }
