@@ -70,8 +70,9 @@ class Explanation:
         gate: The mean weight of the adapter against the frozen model: channel, lead_block, weight; 1 without a gate.
             Empty for `identity`.
         covariates: What known covariates contribute: channel, covariate, lead_block, kind, slope, contribution,
-            loss_increase, standard_error. The kind of the effect subtracted before the adapter is "slope", "ratio" (see
-            `adapts.covariate_effect.KnownEffect`) or "none". The slope is in units of the channel per unit of the
+            loss_increase, standard_error. The kind of the effect subtracted before the adapter is "slope", "slope by
+            item" where static columns change it, "ratio" (see `adapts.covariate_effect.KnownEffect`) or "none". The
+            slope is in units of the channel per unit of the
             covariate, for static columns at their means and without a category; NaN for a ratio. The contribution is
             the mean absolute difference of the median if the covariate counts as its mean, in the channel's units.
     """
@@ -381,7 +382,9 @@ def _covariates(predictor: Predictor, windows: Windows, losses: _Losses) -> pd.D
         assert effect is not None
         slope = effect.weights[number] * scale / effect.scale[number]
         divides = effect.divisor == number
-        kinds = np.where(divides, "ratio", np.where(effect.uses[number], "slope", "none"))
+        by_item = effect.weights.reshape(-1, len(names), len(divides))[1:, number].any(0)
+        kinds = np.where(by_item, "slope by item", np.where(effect.uses[number], "slope", "none"))
+        kinds = np.where(divides, "ratio", kinds)
         marginals = predictor.standardised_marginals(_without(windows, name))
         change = (marginals.at(torch.tensor([0.5]))[..., 0] - median).abs().double() * torch.from_numpy(scale)
         blocks = dict(block_slices(windows.prediction_length))

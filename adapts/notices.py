@@ -45,8 +45,8 @@ class Notice:
         kind: "marks" (values that count as missing, or may have to), "support" (history outside of the support),
             "bound" (zero may be a bound, but no support is given), "stages" (skipped, as rows are too few), "splits"
             (stages skipped, as the option `splits` gives their split no rows), "items" (without values), "calibration"
-            (based on the rows of one item of several), "context" (longer than the frozen model reads), "zero-shot"
-            (forecast without a fit).
+            (based on the rows of one item of several), "context" (longer than the frozen model reads), "time" (members
+            left out for a time limit), "zero-shot" (forecast without a fit).
         about: The channels, stages or items concerned.
         said: The message in a sentence, and what can be done.
     """
@@ -81,6 +81,8 @@ def collect(
     context_lengths: tuple[int, int],
     *,
     only_frozen: bool,
+    fewer: str = "",
+    late: str = "",
 ) -> tuple[Notice, ...]:
     r"""Collect all notices of a fit; no other code decides on them.
 
@@ -94,6 +96,8 @@ def collect(
         windows: The windows of each split.
         context_lengths: The number of context steps, and the most that the frozen model reads.
         only_frozen: Whether the forecast is that of the frozen model alone, without the adapter.
+        fewer: The option that limits the number of windows below what the rows allow; empty if none.
+        late: What the time limit left out of a portfolio, so that its weights are others; empty if nothing.
 
     Returns:
         The notices.
@@ -105,10 +109,11 @@ def collect(
         *_of_support(panel.targets, values, support, scale),
         *_of_bounds(panel.targets, values, support),
         *_of_items(panel),
-        *_of_stages(left_out, only_frozen=only_frozen),
+        *_of_stages(left_out, fewer, only_frozen=only_frozen),
         *_of_splits(declined),
         *_of_calibration(panel, windows),
         *_of_context(*context_lengths),
+        *([Notice("time", (), late)] if late else []),
     ]
     return tuple(found)
 
@@ -218,7 +223,7 @@ def _of_items(panel: Panel) -> list[Notice]:
     return [Notice("items", empty, message)]
 
 
-def _of_stages(left_out: Mapping[str, str], *, only_frozen: bool) -> list[Notice]:
+def _of_stages(left_out: Mapping[str, str], fewer: str, *, only_frozen: bool) -> list[Notice]:
     if not left_out:
         return []
     reasons: dict[str, list[str]] = {}
@@ -227,10 +232,10 @@ def _of_stages(left_out: Mapping[str, str], *, only_frozen: bool) -> list[Notice
     whose = "those of the frozen model" if only_frozen else "the adapter makes them"
     widths = f"; the intervals are not calibrated, and as wide as {whose}"
     message = (
-        f"{UNUSED * ('gate' in left_out)}rows are too few for the stages "
+        f"{UNUSED * ('gate' in left_out)}{'windows' if fewer else 'rows'} are too few for the stages "
         + "; ".join(f"{', '.join(names)} ({why})" for why, names in reasons.items())
         + widths * {"calibration", "recalibration"}.issubset(left_out)
-        + ". Fit more rows or a shorter prediction_length"
+        + (f". {fewer} allows no more: raise it" if fewer else ". Fit more rows or a shorter prediction_length")
     )
     return [Notice("stages", tuple(left_out), message)]
 

@@ -19,6 +19,7 @@ from ._logging import get_logger, quiet
 from ._random import seeded
 from ._version import __version__
 from .adapter import Adapter
+from .adapters import Portfolio
 from .data.cards import Dataset
 from .data.schema import read_dataset
 from .data.splits import split_panel
@@ -43,7 +44,11 @@ MOST_TRIALS = 100_000
 #: What `tune` searches by default.
 SPACE: Mapping[str, Any] = {
     "family": ["auto", "residual", "attention"],
-    "family__members": [("residual", "context", "attention"), ("residual", "context", "attention", "attention")],
+    "family__members": [
+        Portfolio.members,  # of the default adapter
+        ("residual", "context", "var", "attention"),
+        ("residual", "attention"),
+    ],
 }
 #: The reasons why options are not searched.
 _REASONS_NOT_SEARCHED = {name: why for name, each in FIELDS.items() if (why := each.metadata["unsearched"])}
@@ -141,7 +146,8 @@ def tune(
     in each trial, what known ones explain is found once as long as the frozen model and its context stay. The frozen
     model's loss is that of the raw targets without covariates.
 
-    Trials are drawn by a tree-structured Parzen estimator, the first ten at random.
+    The first trial is the adapter as it is, as far as the space holds its options. Further trials are drawn by a
+    tree-structured Parzen estimator, up to the tenth at random.
 
     References:
         | Algorithms for Hyper-Parameter Optimization (Bergstra et al., 2011)
@@ -153,8 +159,8 @@ def tune(
         space: The search space by option, with the names of `Adapter.get_params`: a list of values,
             `"family__latent_channels": [2, 4, 8]`; or a closed range of integers or real numbers,
             `"learning_rate": (1e-4, 1e-2, "log")`, uniform without `"log"`. If families are searched, a trial ignores
-            the options that its family does not have. If None, `SPACE`: the families `auto`, with one network or two,
-            `residual` and `attention`.
+            the options that its family does not have. If None, `SPACE`: the families `auto`, with three sets of
+            members, `residual` and `attention`.
         trials: The total number of trials, including those of an earlier call on the same folder.
         folder: The folder for checkpoints. An interrupted search resumes there when it is called again, and makes the
             same trials as an uninterrupted one.
@@ -217,6 +223,8 @@ def tune(
             # One seed per trial, so that a resumed search makes the same draws as an uninterrupted one.
             state = np.random.SeedSequence([int(adapter.seed), done]).generate_state(1)
             with quiet():
+                if not done and not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
+                    study.enqueue_trial(searched.of(adapter))
                 study.sampler = optuna.samplers.TPESampler(seed=int(state[0]))
                 trial = study.ask()
                 params = searched.suggest(trial)
@@ -297,6 +305,19 @@ class _Space:
                 suggest = trial.suggest_int if isinstance(choices[0], int) else trial.suggest_float
                 drawn[name] = suggest(name, choices[0], choices[1], log=len(choices) == 3)
         return drawn
+
+    def of(self, adapter: Adapter) -> dict[str, Any]:
+        r"""Return the options of an adapter that the space holds, as Optuna stores them."""
+        options = adapter.get_params()
+        held: dict[str, Any] = {}
+        for name, choices in self.choices.items():
+            value = options.get(name)
+            if isinstance(choices, list):
+                if _label(value) in {_label(choice) for choice in choices}:
+                    held[name] = _label(value)
+            elif isinstance(value, int | float) and choices[0] <= value <= choices[1]:
+                held[name] = value
+        return held
 
     def read(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
         r"""Return the values of the space for those that Optuna stores."""

@@ -318,11 +318,12 @@ def frames(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
     options = rows_of("los_loop", 0, run.MODELS[-1], 0.5, options="default", chosen="{}")
     variants = scores[scores["model"].isin(["identity", run.MODELS[-1]])].query("seed == 0")
     variants = variants.assign(variant=variants["model"].replace(run.MODELS[-1], "attention"))
+    earlier = variants.assign(data=variants["data"] + ablations.BEFORE)
     return {
         "scores": scores,
         "seconds": pd.DataFrame([TAKEN]),
         "simulated": pd.DataFrame(lines).query("metric == 'crps'"),
-        "ablations": pd.concat([variants, variants.assign(data=variants["data"] + ablations.BEFORE)]),
+        "ablations": pd.concat([variants, earlier], ignore_index=True),
         "max_windows": scores.query("seed == 0").assign(max_windows=500),
         "tuned": pd.DataFrame(options),
     }

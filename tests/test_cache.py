@@ -102,6 +102,12 @@ def test_few_missing_series_are_forecast_as_many_as_a_batch_takes() -> None:
     assert sizes == [18, LEAST]
 
 
+def test_a_context_of_one_step() -> None:
+    rows = np.random.default_rng(0).standard_normal((200, 2)).cumsum(0)
+    adapter = Adapter("identity", prediction_length=6, context_length=1, max_windows=50)
+    assert np.isfinite(adapter.fit(rows).predict().samples).all()
+
+
 def test_other_weights_are_another_model() -> None:
     context = torch.randn(12, 64)
     one, other = tiny(0), tiny(1)

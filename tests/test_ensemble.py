@@ -448,6 +448,7 @@ def test_flows_are_taken_in_turn() -> None:
         ({"members": 2.0}, "members to be a positive integer"),
         ({"member": "linaer"}, "did you mean 'linear'"),
         ({"member": "ensemble"}, "pass more members instead"),
+        ({"member": "auto"}, "a member of one family, got member='auto'"),
         ({"member": make("vae", {"depth": 1})}, r"pass member='vae', member_options=\{'depth': 1\}"),
         ({"member": None}, "member to be the name of a family, such as 'linear', got None"),
         ({"member_options": {"fre": "both"}}, "no option of Linear is called 'fre'"),

@@ -142,11 +142,18 @@ def test_json_holds_an_estimator() -> None:
         ({"family": "vae", "family_options": {"latent_chanels": 2}}, "did you mean 'latent_channels'"),
         ({"num_samples": 0}, "num_samples to be a positive integer, got 0"),
         ({"copula": "gauss"}, "no copula"),
+        ({"context_length": 24.5}, "expects context_length to be an integer, got 24.5"),
+        ({"max_windows": 6.7}, "expects max_windows to be an integer, got 6.7"),
     ],
 )
 def test_unfit_options_are_refused_when_the_estimator_is_made(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         make(**options)
+
+
+def test_an_option_given_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="got prediction_length twice, 'identity' by its place and 6 by its name"):
+        AdapterEstimator("identity", prediction_length=6)
 
 
 # ---------------------------------------------------------------------------------------------------- datasets

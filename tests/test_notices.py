@@ -3,6 +3,7 @@ r"""What the user of a fit must know is the same in warnings, summaries, saved a
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -94,6 +95,29 @@ class TestStages:
         assert "the intervals are not calibrated, and as wide as those of the frozen model" in notice.said
         left = [name for name, said in adapter.summary().stages.items() if "left out: the" in said]
         assert set(left) <= set(notice.about)
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"max_windows": 2}, "windows are too few for the stages .*max_windows=2 allows no more: raise it"),
+            (
+                {"family": "linear", "splits": (1, 0, 0, 0), "gate": False},
+                "splits gives no rows to the confirmation split .recalibration",
+            ),
+            (
+                {"splits": (0.8, 0.2, 0, 0), "recalibration": "conformal"},
+                r"splits gives no rows to the calibration split \(.*conformal levels",
+            ),
+        ],
+    )
+    def test_the_cause_and_its_remedy(self, options, said):
+        trainer = {"max_epochs": 1, "enable_progress_bar": False}
+        usual = {"family": "residual", "prediction_length": H, "max_windows": 60, "context_length": 32}
+        adapter = Adapter(**usual | options, trainer_options=trainer)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FitWarning)
+            adapter.fit(np.stack([NOISE, np.roll(NOISE, 3)], 1))
+        assert re.search(said, " ".join(notice.said for notice in adapter.summary().notices))
 
     def test_none(self):
         rows = np.random.default_rng(2).normal(size=3000)

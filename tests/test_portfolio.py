@@ -20,6 +20,7 @@ from adapts.distribution.quantile_function import QuantileFunction
 from adapts.fitting.context import FitOptions, begin
 from adapts.fitting.state import FitState
 from adapts.fitting.train_members import before_split, train_members
+from adapts.notices import FitWarning
 from adapts.testing.families import AdapterConformance
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -205,6 +206,22 @@ def test_networks_are_left_out_where_train_windows_are_few() -> None:
     module = adapter.fitted_.module
     assert isinstance(module, Portfolio) and not module.weights[4:].any()
     assert "attention left out: an effective sample size of" in adapter.fitted_.decisions["train"].reason
+
+
+def test_a_network_with_a_given_share_is_trained_however_few_the_windows_are() -> None:
+    family = Portfolio(members=["residual", "attention"], member_options=SMALL, shares=[0.0, 0.25, 0.75])
+    adapter = fitted(family, lead_lag(), gate=False, max_windows=20)
+    module = adapter.fitted_.module
+    assert isinstance(module, Portfolio) and module.weights.tolist() == [0.0, 0.25, 0.75]
+    assert float(module.built_members[1].state_dict()["output.weight"].abs().max()) > 0  # zero before training
+
+
+def test_a_time_limit_that_changes_given_shares_is_announced() -> None:
+    family = Portfolio(members=["residual", "context"], shares=[0.5, 0.25, 0.25])
+    adapter = Adapter(family, foundation_model=SeasonalModel(), prediction_length=6, context_length=24, gate=False)
+    with pytest.warns(FitWarning, match="leaves no time for 2 members of the portfolio: the forecast is the frozen"):
+        adapter.fit(lead_lag(), time_limit=1e-3)
+    assert "time" in [notice.kind for notice in adapter.predict().notices]  # type: ignore[union-attr]
 
 
 def test_a_fit_says_weights_and_gains_and_survives_a_save(tmp_path: Any) -> None:

@@ -14,6 +14,7 @@ from test_static import shops
 
 import adapts
 from adapts import Adapter, Panel, tune
+from adapts.adapters import Portfolio
 from adapts.distribution.levels import LEVELS
 from adapts.evaluation.scores import pinball
 from adapts.registry import load_recipe
@@ -72,6 +73,17 @@ def test_by_default_auto_is_searched_among_others() -> None:
     assert (tuned.trials["state"] == "complete").all()
     members = tuned.trials.get("family__members", pd.Series([None] * 3))
     assert (members.notna() == (tuned.trials["family"] == "auto")).all()
+
+
+def test_the_first_trial_is_the_adapter_as_it_is() -> None:
+    trainer = {"max_epochs": 1, "enable_progress_bar": False}
+    for family, members in (("auto", Portfolio.members), ("residual", None)):
+        tuned = tune(adapter(family, trainer_options=trainer), series(200), trials=1)
+        (first,) = tuned.trials.to_dict("records")
+        assert (first["family"], first.get("family__members")) == (family, members)
+    space = {"family__latent_channels": [2, 3], "learning_rate": (1e-4, 1e-2)}
+    tuned = tune(adapter("linear", learning_rate=0.00123, trainer_options=trainer), series(200), space, trials=1)
+    assert tuned.params["learning_rate"] == 0.00123
 
 
 def test_no_row_behind_the_validation_rows_is_read() -> None:

@@ -154,6 +154,15 @@ def test_options_of_predict_keep_their_meaning() -> None:
     assert (adapter().predict(named, timestamp_column="when").index == first.index).all()
 
 
+@pytest.mark.parametrize("role", ["past_covariates", "known_covariates"])
+def test_covariates_of_a_panel_are_not_used_and_a_notice_says_so(role: str) -> None:
+    frame = series()
+    panel = replace(Panel.of(frame), **{role: ("c",)})
+    forecast, alone = adapter().predict(panel), adapter().predict(frame.drop(columns="c"))
+    assert np.array_equal(forecast.samples, alone.samples)  # type: ignore[union-attr]
+    assert "Covariates are not used (c)" in forecast.notices[-1].said  # type: ignore[union-attr]
+
+
 def test_what_needs_a_fit_is_refused() -> None:
     frame = series()
     for family in ("residual", "linear"):
@@ -163,10 +172,6 @@ def test_what_needs_a_fit_is_refused() -> None:
             adapter(family).predict(frame)
     with pytest.raises(ValueError, match=r"needs a fitted adapter: call fit\(series\) first"):
         adapter().predict()
-    panel = Panel.of(frame)
-    for role in ("past_covariates", "known_covariates"):
-        with pytest.raises(ValueError, match="predict without a fit takes no covariates, got c: pass the columns"):
-            adapter().predict(replace(panel, **{role: ("c",)}))
     with pytest.raises(ValueError, match="takes no covariates, got future="):
         adapter().predict(frame, future=frame)
     with pytest.raises(ValueError, match="copula='empirical' needs the errors of past forecasts"):

@@ -84,6 +84,11 @@ class Ensemble(Composite):
                 "Ensemble expects a member that is no ensemble itself, got member='ensemble': pass more members instead"
             )
         checks.flag("Ensemble expects vectorised", self.vectorised)
+        if self.member == "auto":
+            raise ValueError(
+                "Ensemble expects a member of one family, got member='auto', an average of several: pass member="
+                "'attention', or several networks to Portfolio(members=['attention', 'attention'])"
+            )
         self._kind = (make(self.member, self.member_options),)  # in a tuple, so that PyTorch registers no submodule
 
     @property

@@ -45,6 +45,10 @@ def _only_dependence(state: FitState, skipped: Step) -> Step:
     r"""Fit the copula despite too few calibration rows: it also uses other rows, and is shrunk by their number."""
     fitted, decision = skipped
     assert decision is not None
+    if state.settings["recalibration"] == "conformal":
+        for stages in (fitted.left_out, fitted.declined):
+            if "calibration" in stages:
+                stages["conformal levels"] = stages["calibration"]
     copula, time = state.settings["copula"], past_errors(state)[1]
     from_rows = copula in COPULAS and not COPULAS[copula].of_errors
     if not from_rows and effective_sample_size(time, state.context.horizon) < ENOUGH:

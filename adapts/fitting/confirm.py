@@ -67,11 +67,14 @@ def _recalibrated(state: FitState) -> tuple[FitState, list[str]]:
     usable = batches if bool(out_of_sample(state).any()) else batches[1:]
     if not usable or effective_sample_size(times_of(usable), horizon) < ENOUGH:
         if automatic:
-            left_out = {
-                **state.fitted.left_out,
-                "recalibration": "the windows with out-of-sample forecasts are too few",
-            }
-            state = state.after(replace(state.fitted, left_out=left_out))
+            why = "the windows with out-of-sample forecasts are too few"
+            without = [name for name, share in zip(SPLITS, state.settings["splits"], strict=True) if not share]
+            stages = {"recalibration": without[-1] if without else why}
+            if without:
+                fitted = replace(state.fitted, declined=state.fitted.declined | stages)
+            else:
+                fitted = replace(state.fitted, left_out=state.fitted.left_out | stages)
+            state = state.after(fitted)
         return state, clauses
     time = times_of(batches)
     if automatic:

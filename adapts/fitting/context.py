@@ -238,7 +238,8 @@ def begin(
         raise ValueError(
             f"too short a series: no item has {prediction_length} train targets after as many steps of context. The "
             f"longest item has {max(panel.lengths)} steps, prediction_length={prediction_length} needs about "
-            f"{3 * prediction_length}: pass longer series, a smaller prediction_length or splits with more train rows"
+            f"{3 * prediction_length}: pass longer series, a smaller prediction_length or "
+            f"{'splits' if options.borders is None else 'borders'} with more train rows"
         )
     fitted.windows = {name: len(batch) for name, batch in windows.items()}
     fitted.spans = {name: span for name, split in splits.items() if (span := _span(panel, split))}

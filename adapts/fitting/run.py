@@ -13,7 +13,7 @@ import torch
 
 from .._logging import get_logger
 from .._random import seeded
-from ..adapters import AdapterModule, make
+from ..adapters import AdapterModule, Portfolio, make
 from ..calibration.gate import is_closed
 from ..copulas.selection import mean_pinball
 from ..covariate_effect import KnownEffect
@@ -101,9 +101,31 @@ def fit(
     fitted.notices = collect(
         fitted.panel, marks.on(given), fitted.support, scale, fitted.left_out, fitted.declined, context.windows,
         (fitted.context_length, model.context_length),
-        only_frozen=fitted.module.family == "identity" or is_closed(fitted.gate),
+        only_frozen=fitted.module.family == "identity" or is_closed(fitted.gate), fewer=_fewer(context, fitted),
+        late=_late(context, fitted),
     )  # fmt: skip
     return fitted
+
+
+def _fewer(context: FitContext, fitted: Fitted) -> str:
+    r"""Return the option that limits the windows of the later splits below what the rows allow; empty if none."""
+    later = [windows for name, windows in context.windows.items() if name != "train" and len(windows)]
+    if all(2 * context.effective_size(windows) < len(windows) for windows in later):  # dense: more would add nothing
+        return ""
+    if "time_limit" in fitted.decisions:
+        return str(context.time_limit)
+    most = context.settings["max_windows"]
+    return f"max_windows={most}" if most is not None and max(map(len, later)) >= (most + 1) // 2 else ""
+
+
+def _late(context: FitContext, fitted: Fitted) -> str:
+    r"""Return what the time limit left out of a portfolio whose weights it changes; empty if nothing."""
+    count = int(fitted.decisions["train"].figures.get("members without time", 0))
+    if not count or not isinstance(fitted.module, Portfolio):
+        return ""
+    rest = ", and the others have their weight" if fitted.module.active else ": the forecast is the frozen model's"
+    members = f"{count} member{'s' * (count > 1)}"
+    return f"{context.time_limit} leaves no time for {members} of the portfolio{rest}. Raise it"
 
 
 def validate(

@@ -29,9 +29,9 @@ _TOLD = ("best_epoch", "stopped", "seconds")
 def train_members(state: FitState, portfolio: Portfolio) -> Step:
     r"""Fit each member of a portfolio, and select their weights on the validation windows.
 
-    A member that is trained by gradient is left out if the train windows have an effective sample size below 40, and so
-    is a member that the time limit leaves no time for. Without any validation window, fitted members are weighted
-    equally.
+    A member that is trained by gradient is left out if the train windows have an effective sample size below 40, unless
+    the option `shares` gives its weight. A member that the time limit leaves no time for is left out. Without any
+    validation window, fitted members are weighted equally.
 
     Arguments:
         state: The fit before this stage.
@@ -44,12 +44,14 @@ def train_members(state: FitState, portfolio: Portfolio) -> Step:
     fitted: list[int] = []
     told: dict[str, float] = {}
     seconds: dict[str, float] = {}
+    late = 0
     for split in ("train", "validation"):
         if len(state.windows[split]):
             state.zero_shot(split)  # which all members share
     for number, member in enumerate(portfolio.built_members):
         if why := _left_out(state, portfolio, number):
             clauses.append(f"{member.label} left out: {why}")
+            late += why == str(state.time_limit)
             continue
         kept = dict(state.context.checkpoints.kept(f"member-{number}", partial(_fitted, state, portfolio, number)))
         best_epoch, stopped, seconds[f"member {number}"] = (float(kept.pop(name)) for name in _TOLD)
@@ -65,6 +67,8 @@ def train_members(state: FitState, portfolio: Portfolio) -> Step:
     else:
         reason, chosen = _given(portfolio, fitted)
     state = replace(state, fitted=state.fitted.with_seconds(**seconds))
+    if late and (portfolio.shares is not None or not fitted):
+        told["members without time"] = late
     reason = "; ".join([reason, *clauses])
     return state.with_decision("kept", reason, windows=len(state.windows["train"]), **chosen, **told)
 
@@ -74,7 +78,8 @@ def _left_out(state: FitState, portfolio: Portfolio, number: int) -> str:
     if portfolio.shares is not None and not portfolio.shares[number + 1]:
         return "its share is 0"
     size = state.context.effective_size(state.windows["train"])
-    if not portfolio.built_members[number].capabilities.closed_form and size < LEAST_FOR_GRADIENT:
+    by_gradient_alone = portfolio.shares is None and not portfolio.built_members[number].capabilities.closed_form
+    if by_gradient_alone and size < LEAST_FOR_GRADIENT:
         return f"an effective sample size of {size:.0f}, {LEAST_FOR_GRADIENT} is required"
     return str(state.time_limit) if state.time_limit.training_ended else ""
 

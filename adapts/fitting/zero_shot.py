@@ -39,18 +39,12 @@ def unfitted(panel: Panel, module: AdapterModule, model: FoundationModel, option
         options: The options; the splits are not used.
 
     Returns:
-        The fit. All rows of the panel give the units. Its copula is independence: see `history_copula`.
+        The fit to the targets alone: covariates are not used, as a notice says. All rows of the panel give the units.
+        Its copula is independence: see `history_copula`.
 
     Raises:
-        ValueError: If the panel has covariates, the head of the frozen model is untrained, or the option `copula` names
-            one of past errors.
+        ValueError: If the head of the frozen model is untrained, or the option `copula` names one of past errors.
     """
-    covariates = (*panel.past_covariates, *panel.known_covariates)
-    if covariates:
-        raise ValueError(
-            f"predict without a fit takes no covariates, got {few(covariates)}: pass the columns to forecast alone, or "
-            "call fit(series) first"
-        )
     if isinstance(model, ResidualDistribution):
         raise ValueError(
             f"{model.name} forecasts points, and the distribution of its errors is unknown without a fit: call "
@@ -67,6 +61,8 @@ def unfitted(panel: Panel, module: AdapterModule, model: FoundationModel, option
             f"copula={copula!r} needs the errors of past forecasts, and predict without a fit has none: pass "
             f"copula={OF_HISTORY!r}, or call fit(series) first"
         )
+    covariates = (*panel.past_covariates, *panel.known_covariates)
+    panel = panel.select(panel.targets)
     marks, given = Marks.of(panel), panel
     panel = marks.without(panel)
     location, scale, constant = units(panel, Split("all", tuple((0, length) for length in panel.lengths)))
@@ -78,10 +74,11 @@ def unfitted(panel: Panel, module: AdapterModule, model: FoundationModel, option
     lengths = options.context_length, model.context_length
     notices = collect(panel, marks.on(given), options.support, scale, {}, {}, {}, lengths, only_frozen=True)
     dependence = f"the {OF_HISTORY if copula == 'residual' else copula} copula is fitted to each item's own history"
+    unused = f"Covariates are not used ({few(covariates)}). " if covariates else ""
     said = (
         "zero-shot forecast: nothing is calibrated; the marginals are those of the frozen model, and "
-        f"{'channels and steps are independent' if copula == 'independent' else dependence}. Fit the adapter for "
-        "calibrated intervals"
+        f"{'channels and steps are independent' if copula == 'independent' else dependence}. {unused}Fit the adapter "
+        "for calibrated intervals"
     )
     fitted.notices = (*notices, Notice("zero-shot", (), said))
     return fitted

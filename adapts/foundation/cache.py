@@ -79,7 +79,7 @@ class ForecastCache:
         if id(model) not in self._models:  # hold the model, so that its id is not reused
             self._models[id(model)] = model, model.cache_key()
         about = f"{self._models[id(model)][1]} {model.name} {model.series} {prediction_length} {context.dtype}"
-        rows = context.detach().cpu().contiguous().view(torch.uint8).numpy()
+        rows = context.detach().cpu().clone(memory_format=torch.contiguous_format).view(torch.uint8).numpy()
         return [hashlib.blake2b(about.encode() + row.tobytes(), digest_size=16).digest() for row in rows]
 
     def _store(self, key: bytes, forecast: Tensor) -> None:

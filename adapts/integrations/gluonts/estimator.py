@@ -4,6 +4,7 @@ r"""gluonts estimator that fits an adapter."""
 
 __all__ = ["AdapterEstimator"]
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
@@ -46,10 +47,22 @@ with quiet():  # gluonts warns about JSON libraries
 
 
 def _by_our_error(init: Callable[..., None]) -> Callable[..., None]:
-    r"""Convert errors of gluonts' type checks to those of other options."""
+    r"""Convert errors of gluonts' type checks to those of other options, and check what they would change silently."""
+    fields = list(inspect.signature(init).parameters.values())[1:]
+    whole = [field.name for field in fields if field.annotation in (int, int | None)]
 
     @wraps(init)
     def checked(self: Any, *args: Any, **options: Any) -> None:
+        by_place = dict(zip((field.name for field in fields), args, strict=False))
+        for name, value in by_place.items():
+            if name in options:
+                raise ValueError(
+                    f"AdapterEstimator got {name} twice, {shown(value)} by its place and {shown(options[name])} by its "
+                    "name: name all options, as in AdapterEstimator(family='identity', prediction_length=24)"
+                )
+        for name, value in (by_place | options).items():
+            if name in whole and isinstance(value, float) and not value.is_integer():
+                raise ValueError(f"AdapterEstimator expects {name} to be an integer, got {shown(value)}")
         with unforeseen("AdapterEstimator cannot read its options", "pass plain numbers, text and switches"):
             try:
                 init(self, *args, **options)
