@@ -235,7 +235,7 @@ def _of_stages(left_out: Mapping[str, str], fewer: str, *, only_frozen: bool) ->
         f"{UNUSED * ('gate' in left_out)}{'windows' if fewer else 'rows'} are too few for the stages "
         + "; ".join(f"{', '.join(names)} ({why})" for why, names in reasons.items())
         + widths * {"calibration", "recalibration"}.issubset(left_out)
-        + (f". {fewer} allows no more: raise it" if fewer else ". Fit more rows or a shorter prediction_length")
+        + (f", as {fewer} allows no more: raise it" if fewer else ". Fit more rows or a shorter prediction_length")
     )
     return [Notice("stages", tuple(left_out), message)]
 

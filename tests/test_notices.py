@@ -102,7 +102,7 @@ class TestStages:
             ({"max_windows": 2}, "windows are too few for the stages .*max_windows=2 allows no more: raise it"),
             (
                 {"family": "linear", "splits": (1, 0, 0, 0), "gate": False},
-                "splits gives no rows to the confirmation split .recalibration",
+                "splits gives no rows to .* the confirmation split .recalibration",
             ),
             (
                 {"splits": (0.8, 0.2, 0, 0), "recalibration": "conformal"},

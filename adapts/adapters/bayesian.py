@@ -134,7 +134,7 @@ class Bayesian(AdapterModule):
             raise ValueError(
                 f"the exact guide needs weights that enter linearly: base='residual', or base='linear' with "
                 f"base_options={{'free': 'decoder'}} and no rank, got base={self.base!r} with "
-                f"{shown(self.base_options)}; guide='laplace' and 'mean-field' take any"
+                f"{shown(self.base_options)}; guide='laplace' and 'mean-field' take any base that gradients train"
             )
         kind = "a positive number from 1e-9 to 1e6"
         checks.number("Bayesian expects prior_scale", self.prior_scale, kind, lambda x: 1e-9 <= x <= 1e6, none=True)
