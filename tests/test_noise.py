@@ -3,11 +3,17 @@ r"""The noise that is added to an adapter's law: none where the law is right, wh
 import numpy as np
 import torch
 from calendars import times
+from seasonal import SeasonalModel
 from torch.special import ndtri
 
+from adapts import Adapter
 from adapts.calibration.noise import missing_variance_ratio
+from adapts.copulas.selection import mean_pinball
 from adapts.distribution.levels import LEVELS
 from adapts.distribution.quantile_function import QuantileFunction
+from adapts.fitting.context import FitOptions, begin
+from adapts.fitting.noise import missing_variance
+from adapts.fitting.state import FitState
 from adapts.statistics.bootstrap import lead_blocks
 
 HORIZON, CHANNELS, WINDOWS = 8, 2, 400
@@ -108,3 +114,20 @@ def test_a_channel_whose_windows_never_vary_tells_nothing_of_others():
         )
         assert found.isfinite().all()
         torch.testing.assert_close(found[:, :1], alone)
+
+
+def test_noise_never_raises_the_loss_of_a_channel_that_rests_and_bursts():
+    draws = np.random.default_rng(0)
+    rain = np.where(draws.random(900) < 0.02, draws.exponential(50, 900), 0.0)
+    rows = np.stack([draws.standard_normal(900).cumsum(), rain], 1)
+    adapter = Adapter(
+        "residual", foundation_model=SeasonalModel(), prediction_length=6, context_length=24, gate=False
+    ).fit(rows)
+    options = FitOptions(None, 24, 6, None, adapter.fitted_.support, adapter.get_params(deep=False))
+    context, _ = begin(adapter.fitted_.panel, adapter.fitted_.module, adapter.model, options, checkpoint_dir=None)
+    state = FitState.of(context, adapter.fitted_)
+    windows, law = state.windows["validation"], state.adapted_and_zero_shot("validation")[0]
+    variance = state.predictor.window_variance(windows)
+    ratio = missing_variance(state, "validation")
+    losses = [mean_pinball(each, state.truth(windows)).mean((0, 1)) for each in (law, law.add_noise(ratio * variance))]
+    assert (losses[1] <= losses[0]).all()

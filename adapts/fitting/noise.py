@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..batching import evenly_spaced
 from ..calibration.noise import missing_variance_ratio
+from ..copulas.selection import mean_pinball
 from ..data.windows import Windows
 from ..distribution.quantile_function import QuantileFunction
 from ..statistics.ridge import count_folds
@@ -91,7 +92,8 @@ def missing_variance(state: FitState, *splits: str) -> Tensor:
         splits: The splits to estimate it on, without train windows that the adapter was fitted on.
 
     Returns:
-        The ratios, with shape :math:`(H, D)`; zero for the family "identity".
+        The ratios, with shape :math:`(H, D)`; zero for the family "identity", and in channels where noise of this
+        variance raises the quantile loss, such as rain: dry windows do not vary, and one shower is much.
     """
     horizon, predictor = state.context.horizon, state.predictor
     if state.fitted.module.family == "identity":
@@ -121,7 +123,10 @@ def missing_variance(state: FitState, *splits: str) -> Tensor:
         predictor.window_variance(subsample).expand(len(subsample), count, -1)
         for subsample, count in zip(windows, steps, strict=True)
     ])  # fmt: skip
-    return missing_variance_ratio(pooled, torch.cat(futures), variance, state.context.blocks, times_of(windows))
+    future = torch.cat(futures)
+    ratio = missing_variance_ratio(pooled, future, variance, state.context.blocks, times_of(windows))
+    before, after = (mean_pinball(law, future).nanmean((0, 1)) for law in (pooled, pooled.add_noise(ratio * variance)))
+    return ratio * (after < before)  # (H, D)
 
 
 def _can_cross_fit(state: FitState) -> bool:
