@@ -238,12 +238,9 @@ def _require_known(saved: Saved, path: str | Path, call: Callable[[str], str]) -
             f"with FoundationModel.wrap and pass it, {call('model')}"
         )
     if address is None:
-        several = model.name.count(joined(["", ""]))
-        what, remedy = ("live models", call("[model, ...]")) if several else ("a live model", call("model"))
-        raise ValueError(
-            f"{path} was fitted with {what} ({shown(model.name)[1:-1]}): pass {'these' if several else 'that model'}, "
-            f"{remedy}"
-        )
+        several = joined(["", ""]) in model.name
+        remedy = f"these models, {call('[model, ...]')}" if several else f"that model, {call('model')}"
+        raise ValueError(f"{path} was fitted with a live model ({shown(model.name)[1:-1]}): pass {remedy}")
     names = address if isinstance(address, list) else [address]
     if any(name not in KNOWN for name in names):
         raise ValueError(
