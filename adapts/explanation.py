@@ -72,9 +72,9 @@ class Explanation:
         covariates: What known covariates contribute: channel, covariate, lead_block, kind, slope, contribution,
             loss_increase, standard_error. The kind of the effect subtracted before the adapter is "slope", "slope by
             item" where static columns change it, "ratio" (see `adapts.covariate_effect.KnownEffect`) or "none". The
-            slope is in units of the channel per unit of the
-            covariate, for static columns at their means and without a category; NaN for a ratio. The contribution is
-            the mean absolute difference of the median if the covariate counts as its mean, in the channel's units.
+            slope is in units of the channel per unit of the covariate, for static columns at their means and without a
+            category; NaN for a ratio. The contribution is the mean absolute difference of the median if the covariate
+            counts as its mean, in the channel's units.
     """
 
     family: str

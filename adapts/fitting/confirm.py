@@ -67,13 +67,13 @@ def _recalibrated(state: FitState) -> tuple[FitState, list[str]]:
     usable = batches if bool(out_of_sample(state).any()) else batches[1:]
     if not usable or effective_sample_size(times_of(usable), horizon) < ENOUGH:
         if automatic:
-            why = "the windows with out-of-sample forecasts are too few"
+            fitted = state.fitted
             without = [name for name, share in zip(SPLITS, state.settings["splits"], strict=True) if not share]
-            stages = {"recalibration": without[-1] if without else why}
             if without:
-                fitted = replace(state.fitted, declined=state.fitted.declined | stages)
+                fitted = replace(fitted, declined={**fitted.declined, "recalibration": without[-1]})
             else:
-                fitted = replace(state.fitted, left_out=state.fitted.left_out | stages)
+                why = "the windows with out-of-sample forecasts are too few"
+                fitted = replace(fitted, left_out={**fitted.left_out, "recalibration": why})
             state = state.after(fitted)
         return state, clauses
     time = times_of(batches)

@@ -93,7 +93,8 @@ def missing_variance(state: FitState, *splits: str) -> Tensor:
 
     Returns:
         The ratios, with shape :math:`(H, D)`; zero for the family "identity", and in channels where noise of this
-        variance raises the quantile loss, such as rain: dry windows do not vary, and one shower is much.
+        variance does not lower the quantile loss. In rain, for example, errors are no fraction of a dry window's
+        variance.
     """
     horizon, predictor = state.context.horizon, state.predictor
     if state.fitted.module.family == "identity":

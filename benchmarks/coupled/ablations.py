@@ -59,8 +59,8 @@ def before_test(data: str, model: str, options: dict[str, Any]) -> pd.DataFrame:
     name = data.removesuffix(BEFORE)
     panel, dataset, origins = series(name)
     setting = SETTINGS[name]
-    border = panel.lengths[0] - (origins - 1) * setting.stride - setting.prediction_length
-    first = border * 4 // 5
+    border = dataset.borders[1]
+    first = 4 * border // 5
     origins = (border - first - setting.prediction_length) // setting.stride + 1
     rows = panel.rows(first + (origins - 1) * setting.stride + setting.prediction_length)
     given = replace(dataset, panel=rows, borders=None, end=None)

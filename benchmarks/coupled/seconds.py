@@ -47,8 +47,8 @@ def timed(data: str, model: str) -> pd.DataFrame:
         setting, source, panel = Setting(24, 96, 7), wide(), wide()
     else:
         setting = SETTINGS[data]
-        panel, dataset, origins = series(data)
-        panel = panel.rows(panel.lengths[0] - (origins - 1) * setting.stride - setting.prediction_length)
+        panel, dataset, _ = series(data)
+        panel = panel.rows(dataset.borders[1])
         source = replace(dataset, panel=panel, borders=None, end=None)
         support = {channel: bounds for channel, bounds in dataset.support.items() if channel in panel.targets} or None
     adapter = Adapter(
